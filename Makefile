@@ -1,0 +1,87 @@
+# profile-actors: every entry point of a developer. `make setup` needs any Python 3.11 or later.
+#   make demo   the main job on real data            make test   what CI runs
+#   make check  lint, types, tidy, quick suites      make all    everything, slow suites included
+# Options: PYTHON=/path/to/python3  ARGS="extra pytest or bench arguments"  SEED=n (sim)
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+VENV := .venv
+PY := $(VENV)/bin/python
+PYTEST := $(PY) -m pytest $(ARGS)
+STAMP := $(VENV)/.setup-stamp
+QUICK := tests --ignore=tests/crash --ignore=tests/cluster
+
+.PHONY: help setup demo test check lint format quick ray sim crash cluster bench all map clean
+
+help:
+	@sed -n '1,4p' Makefile
+
+setup: $(STAMP)
+
+# The stamp is older than pyproject.toml exactly when the environment may be out of date. An existing
+# environment whose interpreter still runs is kept; a broken one (moved, other Python) is made anew.
+$(STAMP): pyproject.toml
+	@found=""; \
+	for candidate in "$${PYTHON:-}" python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	  [[ -n "$$candidate" ]] && command -v "$$candidate" >/dev/null 2>&1 || continue; \
+	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found="$$candidate"; break; fi; \
+	done; \
+	if ! $(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	  [[ -n "$$found" ]] || { echo "expected Python 3.11 or later on PATH, found none; install it or run make setup PYTHON=/path/to/python3" >&2; exit 1; }; \
+	  echo "making $(VENV) with $$("$$found" --version)"; \
+	  "$$found" -m venv --clear $(VENV) || { echo "$$found cannot make a virtual environment; on Debian or Ubuntu install its python3-venv package" >&2; exit 1; }; \
+	fi; \
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]'; \
+	touch $(STAMP)
+
+demo: setup
+	$(VENV)/bin/profile-actors demo
+
+# Cheap and telling first: a typo should cost seconds, not a Ray start. Under 10 min on 2 cores.
+test: check ray
+
+check: lint quick
+
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(PYTEST) -q tests/test_tidy.py
+
+quick: setup
+	$(PYTEST) -q -m "not ray and not slow" $(QUICK)
+
+ray: setup
+	$(PYTEST) -q -m "not slow" tests/crash tests/cluster
+	$(PYTEST) -q -m "ray and not slow" $(QUICK)
+
+sim: setup
+	$(PYTEST) tests/sim $(if $(SEED),--hypothesis-seed=$(SEED))
+
+crash: setup
+	$(PYTEST) tests/crash
+
+cluster: setup
+	$(PYTEST) tests/cluster
+
+# One JSON line per question; each checks its answer before it states a speed.
+bench: setup
+	$(PY) bench/w1.py $(ARGS)
+	$(PY) bench/latency.py
+	$(PY) bench/lookup.py
+	$(PY) bench/recovery.py
+
+all: lint
+	$(PYTEST) tests
+
+# Rewrites the map of rooms in docs/ARCHITECTURE.md from the modules' first docstring lines.
+map: setup
+	$(PY) docs/map.py --write
+
+format: setup
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean:
+	rm -rf $(VENV) data .pytest_cache .mypy_cache .ruff_cache .hypothesis

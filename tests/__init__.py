@@ -1,0 +1,1 @@
+"""The suites; a package so that one suite may import another's oracle."""
