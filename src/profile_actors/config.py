@@ -1,0 +1,70 @@
+"""One frozen Config: every limit and timeout, its unit in its name.
+
+Rules for editors: nothing else in the package hard-codes a limit on a queue, cache, batch or retry.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from profile_actors.errors import ConfigError
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits and timeouts of one store. Passed explicitly; never read from the environment."""
+
+    max_ahead_ms: int = 300_000
+    """A row whose timestamp is further ahead of the wall clock is rejected."""
+    max_clock_jump_ms: int = 86_400_000
+    """A wall clock that jumps further ahead between two ticks halts time with a ClockError."""
+    max_tick_ms: int = 250
+    """The writer loop wakes at least this often to let due work happen."""
+    max_batch_rows: int = 100_000
+    """Rows of one sub-batch; larger submissions are cut at the door."""
+    max_entry_rows: int = 200_000
+    """Rows of one log entry (group commit stops draining here)."""
+    max_entry_batches: int = 256
+    """Sub-batches of one log entry."""
+    max_queue_batches: int = 64
+    """Sub-batches waiting in a partition; beyond it the answer is 'retry after'."""
+    max_in_flight: int = 8
+    """Batches that one client keeps unacknowledged before submit_async blocks."""
+    ingest_block_bytes: int = 6_000_000
+    """Bytes of one block that the file reader parses at a time."""
+    max_identity_chars: int = 1_024
+    """Characters of one identity value."""
+    max_profiles: int = 16_777_216
+    """Idents of one partition: address space is reserved for so many, memory used only as filled."""
+    max_receipt_rejects: int = 1_000
+    """Rejected rows listed in a receipt; all of them are in the quarantine."""
+    max_quarantine_rows: int = 1_000_000
+    """Rejected rows kept per dataset; the oldest leave first."""
+    max_receipts: int = 64
+    """Receipts remembered per producer and partition, to answer a resent batch."""
+    checkpoint_rows: int = 2_000_000
+    """Rows folded since the last checkpoint that make the partition write the next one."""
+    log_segment_bytes: int = 2 << 30
+    """Bytes after which a log segment is sealed and a new one begun."""
+    log_map_bytes: int = 16 << 30
+    """Address space reserved for one log segment's map."""
+    feed_retention_days: int = 30
+    """Change feed kept at least this long (in the partition's time), then compacted."""
+    feed_retention_bytes: int = 8 << 30
+    """Change feed kept at most this large."""
+    call_timeout_s: float = 60.0
+    """How long calls wait and retry over a dead partition before StoreUnavailable."""
+    pending_wait_ms: int = 10_000
+    """How long members, changes and export wait for back-fill before Pending."""
+    forward_ack_ms: int = 1_000
+    """Reserved for identity joins (DESIGN section 10)."""
+    max_rule_chars: int = 20_000
+    """Characters of one rule."""
+    object_store_mb: int = 400
+    """Ray object store of a store started locally."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if getattr(self, name) <= 0:
+                raise ConfigError(
+                    f"expected a positive number, got {getattr(self, name)!r} - at Config.{name}"
+                )

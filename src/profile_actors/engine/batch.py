@@ -1,0 +1,56 @@
+"""What crosses between the door and a partition: a sub-batch of typed rows, and the reply to it.
+
+A sub-batch's table has the payload columns (dotted field paths; Arrow types as ``arrow_type`` in
+``ingest`` gives them) and these hidden ones:
+
+    @k0, @k1      uint64       halves of the identity's 128-bit key, never null
+    @value        string       the normalised identity value
+    @namespace    dictionary<int8, string>
+    @timestamp    int64        ms UTC, never null
+    @row          int64        the row's offset in its producer's stream, ascending
+    @id           string       only for datasets that declare ``id``
+    @type         dictionary<int32, string>   event datasets only; may be null
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+HIDDEN = ("@k0", "@k1", "@value", "@namespace", "@timestamp", "@row", "@id", "@type")
+
+
+@dataclass(frozen=True, slots=True)
+class SubBatch:
+    """The share of one submitted batch that one partition owns.
+
+    after: offset up to which this producer's rows were sent to this partition before (None: this is
+    the first batch of a producer the store does not know). through: the offset after this batch's
+    last row, counting rows that went elsewhere or were rejected. clock: ms, event clock only.
+    table: None for a sub-batch that only moves the clock or the cursor. resend: the client had no
+    answer for it. catalogue: the definitions' version that shaped the rows.
+    """
+
+    dataset: str
+    producer: str
+    after: int | None
+    through: int
+    catalogue: int
+    clock: int | None = None
+    table: pa.Table | None = None
+    resend: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A partition's answer. status: 'ok', 'gap' (resend from ``expected``), 'behind' (the partition
+    must first take the catalogue version), 'busy' (queue full, retry)."""
+
+    status: str
+    accepted: int = 0
+    duplicate: int = 0
+    late: int = 0
+    position: int = -1
+    now: int = 0
+    expected: int = 0

@@ -1,0 +1,85 @@
+"""State columns over reserved address space, and the small array idioms that every fold uses.
+
+Theory: a column is one NumPy array of the partition's whole capacity, mapped without being committed:
+memory is used page by page as slots are filled, and a column never moves, so that readers may hold it
+while the writer grows the partition. Untouched cells read as zero; every column's "nothing yet" is
+therefore encoded as zero, or filled when slots are given out.
+"""
+
+from __future__ import annotations
+
+import mmap
+
+import numpy as np
+
+MAP_NORESERVE = 0x4000  # Linux; not exported by every Python of 3.11
+FOREVER = int(np.iinfo(np.int64).max)
+UNSET = -62_135_596_800_000  # 0001-01-01T00:00Z in ms: before every event; a partition's first now
+
+I64 = np.ndarray  # shape and dtype are said where it matters
+
+
+def reserve(capacity: int, dtype: np.dtype | type | str) -> np.ndarray:
+    """A zeroed array of ``capacity`` cells that uses memory only where it is written."""
+    kind = np.dtype(dtype)
+    size = max(1, capacity * kind.itemsize)
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
+    return np.frombuffer(mmap.mmap(-1, size, flags=flags), dtype=kind, count=capacity)
+
+
+def starts_of(sorted_keys: np.ndarray) -> np.ndarray:
+    """First index of each run of equal keys. int64[groups]; cost O(n)."""
+    if len(sorted_keys) == 0:
+        return np.zeros(0, np.int64)
+    mark = np.empty(len(sorted_keys), np.bool_)
+    mark[0] = True
+    np.not_equal(sorted_keys[1:], sorted_keys[:-1], out=mark[1:])
+    return np.flatnonzero(mark)
+
+
+def sizes_of(starts: np.ndarray, total: int) -> np.ndarray:
+    """Lengths of the runs that begin at ``starts`` in an array of ``total`` cells. int64[groups]."""
+    return np.diff(starts, append=total)
+
+
+def order_by(keys: np.ndarray) -> np.ndarray:
+    """Stable sorting permutation of non-negative integers < 2**32. int64[n].
+
+    Sorting (key, row) packed in one uint64 with the vectorised unstable sort took 35 ns a row where
+    ``argsort(kind="stable")`` took 64 (50 k random rows).
+    """
+    packed = keys.astype(np.uint64)
+    packed <<= np.uint64(32)
+    packed |= np.arange(len(keys), dtype=np.uint64)
+    packed.sort()
+    packed &= np.uint64(0xFFFFFFFF)
+    return packed.astype(np.int64)
+
+
+def running(deltas: np.ndarray, starts: np.ndarray, base: np.ndarray) -> np.ndarray:
+    """Running totals inside groups: ``base[g] +`` the sum of the group's deltas so far.
+
+    deltas: int64[n] or object[n]; starts: first index of each group; base: one per group.
+    """
+    total = np.cumsum(deltas)
+    before = total[starts] - deltas[starts]
+    sizes = sizes_of(starts, len(deltas))
+    return total + np.repeat(base - before, sizes)
+
+
+def find(sorted_keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where ``wanted`` stand in unique ``sorted_keys``: (index, hit), index valid where hit."""
+    if len(sorted_keys) == 0:
+        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), np.bool_)
+    index = np.searchsorted(sorted_keys, wanted)
+    np.minimum(index, len(sorted_keys) - 1, out=index)
+    return index, sorted_keys[index] == wanted
+
+
+def ranges(lows: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Concatenated ``arange(low, low + size)`` of every pair. int64[sum(sizes)]."""
+    total = int(sizes.sum())
+    if total == 0:
+        return np.zeros(0, np.int64)
+    ends = np.cumsum(sizes)
+    return np.arange(total, dtype=np.int64) + np.repeat(lows - (ends - sizes), sizes)

@@ -1,0 +1,123 @@
+"""A vectorised hash table from 128-bit keys to dense numbers, given once and never reused.
+
+Theory: open addressing with linear probing over two uint64 key columns, load at most one half. A whole
+batch probes at once: each round settles the rows whose cell matches or is empty, and the rest move one
+cell on; with well-mixed keys three or four rounds settle nearly all. Keys are compared in full, so two
+keys are never taken for one. Rejected: a dict per key (a Python loop), sorted arrays (every insertion
+would move them).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+_SHIFT = np.uint64(32)
+
+
+class KeyTable:
+    """Numbers 0, 1, 2, … for keys, in the order in which they were first seen.
+
+    Cost: about 60 ns a key for look-up or insertion in batches; growth rehashes everything once per
+    doubling. Not thread-safe for writers; ``find`` may run beside ``number`` in another thread under
+    the owner's lock.
+    """
+
+    def __init__(self, cells: int = 1 << 12) -> None:
+        self._k0 = np.zeros(cells, np.uint64)
+        self._k1 = np.zeros(cells, np.uint64)
+        self._number = np.full(cells, -1, np.int32)
+        self.count = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that the cells occupy."""
+        return self._k0.nbytes + self._k1.nbytes + self._number.nbytes
+
+    def _home(self, k0: np.ndarray, k1: np.ndarray) -> np.ndarray:
+        mixed = (k0 ^ (k1 >> np.uint64(29))) * _MIX
+        mixed ^= mixed >> _SHIFT
+        return (mixed & np.uint64(len(self._k0) - 1)).astype(np.int64)
+
+    def find(self, k0: np.ndarray, k1: np.ndarray) -> np.ndarray:
+        """Numbers of the keys, -1 where unknown. k0, k1: uint64[n] -> int32[n]."""
+        tk0, tk1, tnumber = self._k0, self._k1, self._number
+        mask = len(tk0) - 1
+        out = np.full(len(k0), -1, np.int32)
+        cell = self._home(k0, k1)
+        number = tnumber[cell]
+        hit = (tk0[cell] == k0) & (tk1[cell] == k1) & (number >= 0)
+        out[hit] = number[hit]
+        todo = np.flatnonzero(~hit & (number >= 0))
+        while len(todo):
+            at = (cell[todo] + 1) & mask
+            cell[todo] = at
+            number = tnumber[at]
+            hit = (tk0[at] == k0[todo]) & (tk1[at] == k1[todo]) & (number >= 0)
+            out[todo[hit]] = number[hit]
+            todo = todo[~hit & (number >= 0)]
+        return out
+
+    def number(self, k0: np.ndarray, k1: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of the keys, new ones given in order of first appearance.
+
+        Returns (int32[n], int64[new]: for each new number, the row that first carried it).
+        """
+        out = self.find(k0, k1)
+        missing = np.flatnonzero(out < 0)
+        if len(missing) == 0:
+            return out, np.zeros(0, np.int64)
+        first, inverse = _distinct(k0[missing], k1[missing])
+        order = np.argsort(first, kind="stable")
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        rows = missing[first[order]]
+        self._insert(k0[rows], k1[rows])
+        out[missing] = (self.count - len(rows) + rank[inverse]).astype(np.int32)
+        return out, rows
+
+    def _insert(self, k0: np.ndarray, k1: np.ndarray) -> None:
+        """Add distinct, absent keys; numbers follow ``count``."""
+        numbers = np.arange(self.count, self.count + len(k0), dtype=np.int32)
+        self.count += len(k0)
+        if self.count * 2 > len(self._k0):
+            old0, old1, old = self._k0, self._k1, self._number
+            cells = len(old0)
+            while self.count * 2 > cells:
+                cells *= 2
+            used = old >= 0
+            # Readers that hold the old cells go on with them: they are replaced, never moved.
+            fresh = KeyTable(cells)
+            fresh._place(old0[used], old1[used], old[used])
+            fresh._place(k0, k1, numbers)
+            self._k0, self._k1, self._number = fresh._k0, fresh._k1, fresh._number
+        else:
+            self._place(k0, k1, numbers)
+
+    def _place(self, k0: np.ndarray, k1: np.ndarray, numbers: np.ndarray) -> None:
+        mask = len(self._k0) - 1
+        cell = self._home(k0, k1)
+        todo = np.arange(len(k0))
+        while len(todo):
+            at = cell[todo]
+            free = self._number[at] < 0
+            candidates, where = todo[free], at[free]
+            self._number[where] = numbers[candidates]  # of rivals for one cell the last wins
+            won = self._number[where] == numbers[candidates]
+            self._k0[where[won]] = k0[candidates[won]]
+            self._k1[where[won]] = k1[candidates[won]]
+            todo = np.concatenate([todo[~free], candidates[~won]])
+            cell[todo] = (cell[todo] + 1) & mask
+
+
+def _distinct(k0: np.ndarray, k1: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct pairs: (row of the first of each, index of each row's pair)."""
+    order = np.lexsort((k1, k0))
+    s0, s1 = k0[order], k1[order]
+    new = np.empty(len(order), np.bool_)
+    new[:1] = True
+    new[1:] = (s0[1:] != s0[:-1]) | (s1[1:] != s1[:-1])
+    group = np.cumsum(new) - 1
+    inverse = np.empty(len(order), np.int64)
+    inverse[order] = group
+    return order[np.flatnonzero(new)], inverse

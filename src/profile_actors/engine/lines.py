@@ -1,0 +1,152 @@
+"""Delay lines: what becomes due later, as chunks sorted by due time.
+
+Theory: a batch adds one chunk of contributions (due, slot, payload columns) sorted by due; advancing the
+clock cuts off the due prefix of each chunk. Chunks are merged in powers so that their number stays
+logarithmic. A second order by slot, made when first asked for, answers "what does this profile still
+have in the line", which look-ups and windowed extremes need.
+
+Law: due_rows(a), cut(a), due_rows(b) yield the same rows as due_rows(b), for a <= b.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from profile_actors.engine.columns import FOREVER, order_by, ranges
+
+Payload = dict[str, np.ndarray]
+MERGE_ROWS = 16_384
+
+
+class Chunk:
+    """Rows sorted by due; ``begin`` is how many were cut off already. Arrays are never changed."""
+
+    __slots__ = ("_by_slot", "_sorted_slots", "begin", "columns", "due", "slot")
+
+    def __init__(self, due: np.ndarray, slot: np.ndarray, columns: Payload, begin: int = 0) -> None:
+        self.due = due
+        self.slot = slot
+        self.columns = columns
+        self.begin = begin
+        self._by_slot: np.ndarray | None = None
+        self._sorted_slots: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.due) - self.begin
+
+    def end_of(self, now: int) -> int:
+        """Index of the first row due later than now."""
+        if not len(self) or self.due[self.begin] > now:
+            return self.begin
+        return self.begin + int(np.searchsorted(self.due[self.begin :], now, side="right"))
+
+    def rows_of(self, slots: np.ndarray) -> np.ndarray:
+        """Indexes of the rows (not cut off) of the given sorted unique slots."""
+        if self._by_slot is None or self._sorted_slots is None:
+            by_slot = order_by(self.slot)
+            self._sorted_slots = self.slot[by_slot]
+            self._by_slot = by_slot
+        low = np.searchsorted(self._sorted_slots, slots, side="left")
+        high = np.searchsorted(self._sorted_slots, slots, side="right")
+        rows = self._by_slot[ranges(low, high - low)]
+        return rows[rows >= self.begin]
+
+
+class DelayLine:
+    """A heap of chunks. ``names``: the payload columns every row carries.
+
+    Cost: push O(n log n) in the batch (O(n) when already sorted), due_rows O(due rows + chunks).
+    """
+
+    def __init__(self, names: tuple[str, ...] = ()) -> None:
+        self.names = names
+        self.chunks: list[Chunk] = []
+
+    def __len__(self) -> int:
+        return sum(map(len, self.chunks))
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all chunks, cut-off rows included."""
+        return sum(
+            c.due.nbytes + c.slot.nbytes + sum(v.nbytes for v in c.columns.values())
+            for c in self.chunks
+        )
+
+    def next_due(self) -> int:
+        """The earliest due time; FOREVER when empty."""
+        return min((int(c.due[c.begin]) for c in self.chunks if len(c)), default=FOREVER)
+
+    def push(self, due: np.ndarray, slot: np.ndarray, columns: Payload) -> None:
+        """Add rows. due: int64[n], slot: uint32[n], columns: one array[n] per name."""
+        if len(due) == 0:
+            return
+        if len(due) > 1 and (due[1:] < due[:-1]).any():
+            order = np.argsort(due, kind="stable")
+            due, slot = due[order], slot[order]
+            columns = {name: columns[name][order] for name in self.names}
+        else:
+            columns = {name: columns[name] for name in self.names}
+        self.chunks = [*self.chunks, Chunk(due, slot, columns)]
+        while len(self.chunks) > 1 and self._worth_merging(*self.chunks[-2:]):
+            self.chunks = [*self.chunks[:-2], self._merge(self.chunks[-2:])]
+
+    @staticmethod
+    def _worth_merging(older: Chunk, newer: Chunk) -> bool:
+        # Beyond a few thousand rows a merge costs more than the extra chunk ever does.
+        return len(older) < MERGE_ROWS and len(older) < 2 * len(newer)
+
+    def due_rows(self, now: int) -> tuple[np.ndarray, np.ndarray, Payload]:
+        """Every row with due <= now, in due order (ties as pushed); nothing changes."""
+        taken: list[Chunk] = []
+        for chunk in self.chunks:
+            end = chunk.end_of(now)
+            if end > chunk.begin:
+                part = slice(chunk.begin, end)
+                columns = {name: chunk.columns[name][part] for name in self.names}
+                taken.append(Chunk(chunk.due[part], chunk.slot[part], columns))
+        return self._joined(taken)
+
+    def cut(self, now: int) -> None:
+        """Drop every row with due <= now."""
+        for chunk in self.chunks:
+            chunk.begin = chunk.end_of(now)
+        self.chunks = [c for c in self.chunks if len(c)]
+
+    def gather(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray, Payload]:
+        """Every row of the given sorted unique slots, in due order, left in place."""
+        taken = []
+        for chunk in self.chunks:
+            rows = chunk.rows_of(slots)
+            if len(rows):
+                rows.sort()
+                columns = {name: chunk.columns[name][rows] for name in self.names}
+                taken.append(Chunk(chunk.due[rows], chunk.slot[rows], columns))
+        return self._joined(taken)
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, Payload]:
+        """All rows in due order, for a checkpoint."""
+        return self._joined([self._live(c) for c in self.chunks])
+
+    def _live(self, chunk: Chunk) -> Chunk:
+        part = slice(chunk.begin, None)
+        columns = {name: chunk.columns[name][part] for name in self.names}
+        return Chunk(chunk.due[part], chunk.slot[part], columns)
+
+    def _merge(self, chunks: list[Chunk]) -> Chunk:
+        due, slot, columns = self._joined([self._live(c) for c in chunks])
+        return Chunk(due, slot, columns)
+
+    def _joined(self, chunks: list[Chunk]) -> tuple[np.ndarray, np.ndarray, Payload]:
+        if len(chunks) == 1:
+            return chunks[0].due, chunks[0].slot, chunks[0].columns
+        if not chunks:
+            empty = np.zeros(0, np.int64)
+            return empty, np.zeros(0, np.uint32), {n: np.zeros(0, np.int64) for n in self.names}
+        due = np.concatenate([c.due for c in chunks])
+        slot = np.concatenate([c.slot for c in chunks])
+        order = np.argsort(due, kind="stable")
+        columns = {
+            name: np.concatenate([c.columns[name] for c in chunks])[order] for name in self.names
+        }
+        return due[order], slot[order], columns

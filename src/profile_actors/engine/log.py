@@ -1,0 +1,167 @@
+"""What the engine asks of storage: a log of entries, a feed, checkpoints; and the same in memory.
+
+Theory: the log is the ground state, feed and checkpoints are derived from it. The engine sees bytes
+only through these protocols, so the same engine runs over LMDB, in memory, and in a simulator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+import numpy as np
+
+Arrays = Mapping[str, np.ndarray]
+Buffer = bytes | memoryview
+
+
+class Log(Protocol):
+    """Entries by position: 0-based, gap-free, written by one writer, never changed."""
+
+    def head(self) -> int:
+        """The number of entries; the position the next one gets."""
+
+    def append_at(self, position: int, parts: Sequence[Buffer], epoch: int) -> None:
+        """Write one entry (the concatenation of parts) durably: one put, one synced commit.
+
+        Raises FencedOut if epoch is not the owner's, StorageFull, CorruptLog if position is not head.
+        """
+
+    def view(self, position: int) -> AbstractContextManager[memoryview]:
+        """The entry's bytes, checksum-verified; the view dies with the context.
+
+        Raises CorruptLog (naming file and position), IndexError beyond the head.
+        """
+
+    def size_bytes(self) -> int:
+        """Bytes on disk of all log segments."""
+
+    def verify(self) -> Iterator[str]:
+        """Re-read and check every entry; yields one sentence per damaged one."""
+
+    def close(self) -> None: ...
+
+
+class Feed(Protocol):
+    """Packed change blocks by log position. Derived: not synced at append, flushed on request."""
+
+    def append(self, position: int, block: bytes) -> None:
+        """Store (or overwrite with the same) the block of one entry; only non-empty ones come."""
+
+    def read(self, after: int, limit_bytes: int) -> list[tuple[int, bytes]]:
+        """Blocks with position > after, in order, until limit_bytes is passed (at least one)."""
+
+    def get(self, position: int) -> bytes | None: ...
+
+    def first_kept(self) -> int:
+        """Positions below it may have been dropped by retention; 0 at first."""
+
+    def flush(self) -> None: ...
+
+    def size_bytes(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+class Checkpoints(Protocol):
+    """Fold states as of a position, and immutable runs of the row locator."""
+
+    def save(self, position: int, meta: bytes, arrays: Arrays) -> None:
+        """Write aside, sync, rename; keep the two newest. May run beside the writer thread."""
+
+    def load(self) -> tuple[int, bytes, dict[str, np.ndarray]] | None:
+        """The newest valid one (arrays are owned and writable); damaged ones are skipped."""
+
+    def save_run(self, name: str, arrays: Arrays) -> None: ...
+
+    def load_run(self, name: str) -> dict[str, np.ndarray]:
+        """Read-only arrays mapped from the file. Raises CorruptLog."""
+
+    def drop_runs(self, keep: set[str]) -> None: ...
+
+
+class MemoryLog:
+    """A Log in a list; nothing survives the process."""
+
+    def __init__(self) -> None:
+        self.entries: list[bytes] = []
+
+    def head(self) -> int:
+        return len(self.entries)
+
+    def append_at(self, position: int, parts: Sequence[Buffer], epoch: int) -> None:
+        assert position == len(self.entries), (position, len(self.entries))
+        self.entries.append(b"".join(bytes(part) for part in parts))
+
+    def view(self, position: int) -> AbstractContextManager[memoryview]:
+        return nullcontext(memoryview(self.entries[position]))
+
+    def size_bytes(self) -> int:
+        return sum(map(len, self.entries))
+
+    def verify(self) -> Iterator[str]:
+        return iter(())
+
+    def close(self) -> None:
+        pass
+
+
+class MemoryFeed:
+    """A Feed in a dict."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[int, bytes] = {}
+
+    def append(self, position: int, block: bytes) -> None:
+        self.blocks[position] = block
+
+    def read(self, after: int, limit_bytes: int) -> list[tuple[int, bytes]]:
+        out, size = [], 0
+        for position in sorted(p for p in self.blocks if p > after):
+            out.append((position, self.blocks[position]))
+            size += len(self.blocks[position])
+            if size > limit_bytes:
+                break
+        return out
+
+    def get(self, position: int) -> bytes | None:
+        return self.blocks.get(position)
+
+    def first_kept(self) -> int:
+        return 0
+
+    def flush(self) -> None:
+        pass
+
+    def size_bytes(self) -> int:
+        return sum(map(len, self.blocks.values()))
+
+    def close(self) -> None:
+        pass
+
+
+class MemoryCheckpoints:
+    """Checkpoints in memory: what a reopening in a test finds."""
+
+    def __init__(self) -> None:
+        self.saved: list[tuple[int, bytes, dict[str, np.ndarray]]] = []
+        self.runs: dict[str, dict[str, np.ndarray]] = {}
+
+    def save(self, position: int, meta: bytes, arrays: Arrays) -> None:
+        self.saved = [*self.saved[-1:], (position, meta, {k: v.copy() for k, v in arrays.items()})]
+
+    def load(self) -> tuple[int, bytes, dict[str, np.ndarray]] | None:
+        if not self.saved:
+            return None
+        position, meta, arrays = self.saved[-1]
+        return position, meta, {k: v.copy() for k, v in arrays.items()}
+
+    def save_run(self, name: str, arrays: Arrays) -> None:
+        self.runs[name] = dict(arrays)
+
+    def load_run(self, name: str) -> dict[str, np.ndarray]:
+        return self.runs[name]
+
+    def drop_runs(self, keep: set[str]) -> None:
+        self.runs = {name: run for name, run in self.runs.items() if name in keep}

@@ -1,0 +1,90 @@
+"""What reads return: identities, memberships, profiles, event pages, changes, status."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Identity(msgspec.Struct, frozen=True, order=True):
+    """A namespace code and a normalised value."""
+
+    namespace: str
+    value: str
+
+
+class Membership(msgspec.Struct, frozen=True):
+    """A profile in (or once in) a segment. Times are ms UTC.
+
+    status: 'realized' | 'exited' | 'pending'. last_qualification_time: the instant of the last
+    entry or exit. valid_until: the first later instant at which status differs if no data arrives.
+    """
+
+    status: str
+    last_qualification_time: int | None
+    valid_until: int | None
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """The subject as of ``now`` ms. segments: every segment it is or ever was in. computed: one key
+    per computed attribute (None when null). computed_valid_until: likewise, first later change."""
+
+    identities: list[Identity]
+    attributes: dict[str, Any]
+    segments: dict[str, Membership]
+    computed: dict[str, Any]
+    computed_valid_until: dict[str, int | None]
+    last_modified: int
+    now: int
+
+
+class EventPage(msgspec.Struct, frozen=True):
+    """events: documents in order-key order. next: cursor of the following page, None on the last."""
+
+    events: list[dict[str, Any]]
+    next: str | None
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One difference of a membership ('exited'/'realized', None before the first) or of a computed
+    attribute (old is not kept: None; new: its value at delivery).
+
+    kind: 'membership' | 'computed'. cause: event | clock | definition | identity | late. at: ms.
+    """
+
+    partition: int
+    position: int
+    at: int
+    kind: str
+    name: str
+    identity: Identity
+    old: Any
+    new: Any
+    cause: str
+
+
+class PartitionStatus(msgspec.Struct, frozen=True):
+    """One partition's own account of itself. now, next_due: ms, None if unset or nothing is due.
+
+    lag: log entries not yet folded plus sub-batches queued. degraded: rule or operator -> reason.
+    """
+
+    partition: int
+    position: int
+    now: int | None
+    catalogue: int
+    profiles: int
+    events: int
+    records: int
+    late: int
+    duplicate: int
+    changes: int
+    changes_by_clock: int
+    lag: int
+    next_due: int | None
+    log_bytes: int
+    feed_bytes: int
+    state_bytes: int
+    checkpoint: int
+    degraded: dict[str, str] = {}

@@ -1,0 +1,74 @@
+"""The plan: which aggregates and attributes a catalogue's rules read, and what each rule does with them.
+
+Theory: the planner replaces, in every rule's typed tree, what one event at a time can keep up to date
+by an ``AggregateLeaf`` and what a record can change by an ``AttributeLeaf``; what is left is a small
+expression over those leaves, the clock, and constants. Leaves are shared by equality across all rules.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from profile_actors.definitions import FieldType
+from profile_actors.rules.tree import Node, Occurs
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events count, and during which instants.
+
+    types: event types that the predicate pins (None: any); used for dispatch, implied by predicate.
+    predicate: a boolean tree over one event (fields are ``Field(Element(0), name)``), free of now;
+    None = every event. window: conjuncts ``timestamp occurs … now`` that move with the clock, each
+    making an event count in one interval of now; empty = lifetime.
+    """
+
+    types: frozenset[str] | None = None
+    predicate: Node | None = None
+    window: tuple[Occurs, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """One operator: function in count sum min max distinct. value: expression over one event
+    (None for the count of rows; ``count`` with a value counts the non-null ones). result: type."""
+
+    filter: EventFilter
+    function: str
+    value: Node | None
+    result: FieldType
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateLeaf(Node):
+    """Reads an aggregate of the profile."""
+
+    aggregate: Aggregate
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeLeaf(Node):
+    """Reads one scalar leaf (dotted path) of the profile's union view."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule, planned. kind: 'segment' | 'computed'. root: expression over leaves.
+    timed: the value may change by the clock alone *besides* the windows of its aggregates."""
+
+    kind: str
+    name: str
+    root: Node
+    timed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything the engine keeps up to date for one catalogue version. Order is deterministic."""
+
+    version: int
+    aggregates: tuple[Aggregate, ...]
+    attributes: tuple[AttributeLeaf, ...]
+    rules: tuple[Rule, ...]
