@@ -105,7 +105,7 @@ def day_of_month(t: int) -> int:
 
 
 def _month_start(months: int) -> int:
-    """First millisecond of a month given as 12·year + month − 1; the month after 9999-12 too."""
+    """First millisecond of a month given as 12 * year + month - 1; the month after 9999-12 too."""
     if months > _LAST_MONTH:
         return MAX_MS + 1
     return (datetime.date(months // 12, months % 12 + 1, 1).toordinal() - _EPOCH) * DAY_MS
@@ -153,7 +153,7 @@ def interval(t: int, unit: str) -> Span | None:
         last = _month_start(start + size) - 1
         if start + size - 1 > _LAST_MONTH:
             return None
-    return (first, last) if MIN_MS <= first and last <= MAX_MS else None
+    return (first, last) if first >= MIN_MS and last <= MAX_MS else None
 
 
 def floor(t: int, unit: str) -> int | None:
@@ -208,8 +208,9 @@ class Bounds:
 def occurs_bounds(node: Occurs, time: Span | None, until: Span | None = None) -> Bounds | None:
     """The subjects that ``node`` accepts, given its resolved TIMEs; None (false) if one is null.
 
-    time: ``instant_span`` of an instant, ``calendar_interval`` of this|last|next UNIT; day words and
-    dates are ``instant_span(midnight)``, under ``on`` ``day_span(midnight)``. until: for 'between'.
+    time: ``instant_span`` of an instant, ``calendar_interval`` of this|last|next UNIT; day words
+    and dates are ``instant_span(midnight)``, under ``on`` ``day_span(midnight)``. until: the second
+    bound of 'between'.
     Both ends are monotone in the ends of ``time`` and ``until``.  Source: RULES §4.
     """
     if time is None:
