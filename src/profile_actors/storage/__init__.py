@@ -1,0 +1,1 @@
+"""What the engine's protocols ask for, on LMDB and files: log, feed, checkpoints, catalogue."""

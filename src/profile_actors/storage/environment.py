@@ -1,0 +1,95 @@
+"""Opening an LMDB environment with every choice written out.
+
+Theory: ``lib_version=0`` is the 0.9 engine (its file format differs from 1.0's). Sync flags are
+given at each call, since a default that gives up durability would be invisible. No ``writemap``:
+with it a full disk kills the process. The map is reserved once and never resized: resizing under a
+live view kills the process too.
+
+A data file cut short makes LMDB read past its end, which also kills the process. So before use the
+file is extended (sparsely, with zeros) to the size its meta page claims: what is missing then
+fails its checksum, by position, instead.
+
+Limits: damage to LMDB's own tree pages is found by LMDB or by a missing key, not by a checksum.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import lmdb
+
+from profile_actors.errors import CorruptLog
+from profile_actors.storage.files import make_directory, sync_directory
+
+DATA = "data.mdb"
+MIN_DATA_BYTES = 8_192
+"""Two meta pages: what every environment has from its first moment on."""
+MAX_READERS = 1_024
+"""Read transactions open at once; each lives only as long as one look-up."""
+
+
+def create_environment(
+    path: Path, map_bytes: int, databases: int, *, sync: bool
+) -> lmdb.Environment:
+    """Make a new environment in a new directory, its files and names durable."""
+    make_directory(path)
+    env = open_raw(path, map_bytes, databases, sync=sync)
+    env.sync(True)
+    sync_directory(path)
+    return env
+
+
+def open_environment(
+    path: Path, map_bytes: int, databases: int, *, sync: bool, readonly: bool = False
+) -> lmdb.Environment:
+    """Open an existing environment; frees reader slots of dead processes.
+
+    readonly is for environments that nobody writes any more: no lock file is used. Raises
+    CorruptLog if the data file is missing or is no LMDB file.
+    """
+    data = path / DATA
+    size = data.stat().st_size if data.is_file() else -1
+    if size < MIN_DATA_BYTES:
+        got = f"{size} bytes" if size >= 0 else "no file"
+        raise CorruptLog(
+            f"expected an LMDB data file, got {got} - at {data}; restore it from a"
+            " replica or backup"
+        )
+    try:
+        env = open_raw(path, map_bytes, databases, sync=sync, readonly=readonly)
+        info = env.info()
+        claimed = (info["last_pgno"] + 1) * env.stat()["psize"]
+    except (lmdb.Error, OSError) as error:
+        raise CorruptLog(
+            f"expected an LMDB data file, got '{error}' - at {data}; restore it from a replica or"
+            " backup, or close what still holds it open in this process"
+        ) from error
+    if claimed > size:
+        os.truncate(data, claimed)
+    if not readonly:
+        env.reader_check()
+    return env
+
+
+def open_raw(
+    path: Path, map_bytes: int, databases: int, *, sync: bool, readonly: bool = False
+) -> lmdb.Environment:
+    return lmdb.open(
+        str(path),
+        map_size=map_bytes,
+        subdir=True,
+        readonly=readonly,
+        metasync=sync,
+        sync=sync,
+        map_async=False,
+        writemap=False,
+        meminit=False,
+        create=not readonly,
+        readahead=True,
+        max_readers=MAX_READERS,
+        max_dbs=databases,
+        max_spare_txns=4,
+        lock=not readonly,
+        lib_version=0,
+    )

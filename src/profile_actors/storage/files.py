@@ -1,0 +1,125 @@
+"""Files that are there whole or not at all, and the words that storage errors use.
+
+Theory: a file is written aside (``<name>.aside``), synced, renamed over its name, and its
+directory is synced; a crash leaves the old file or the new one, and perhaps an ``.aside`` that the
+next opening deletes. LMDB does not sync the directories it makes files in: whoever creates an
+environment does.
+
+Crash points: storage calls ``crash_point(name)`` where a test may kill the process. The names, in
+the order of one append with rotation and one checkpoint, are CRASH_POINTS; in production the hook
+does nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import lmdb
+
+from profile_actors.engine.log import Buffer
+from profile_actors.errors import CorruptLog, Halt, StorageFull
+
+CrashPoint = Callable[[str], None]
+
+CRASH_POINTS = (
+    "log.rotate.segment_made",
+    "log.rotate.manifest_aside",
+    "log.rotate.manifest_renamed",
+    "log.before_put",
+    "log.before_commit",
+    "log.after_commit",
+    "feed.after_append",
+    "checkpoint.half_written",
+    "checkpoint.aside",
+    "checkpoint.renamed",
+)
+
+ASIDE = ".aside"
+FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def no_crash(name: str) -> None:
+    """The crash point of production: go on."""
+
+
+def sync_directory(path: Path) -> None:
+    """Make the directory's entries durable. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_directory(path: Path) -> None:
+    """Create a directory durably, its parents too; nothing happens if it is there."""
+    if path.is_dir():
+        return
+    make_directory(path.parent)
+    path.mkdir(exist_ok=True)
+    sync_directory(path.parent)
+
+
+def aside_of(path: Path) -> Path:
+    return path.with_name(path.name + ASIDE)
+
+
+def publish_aside(path: Path, crash_point: CrashPoint = no_crash, label: str = "file") -> None:
+    """Give a completely written and synced aside file its name, durably."""
+    crash_point(f"{label}aside")
+    os.replace(aside_of(path), path)
+    sync_directory(path.parent)
+    crash_point(f"{label}renamed")
+
+
+def write_whole(
+    path: Path, parts: Iterable[Buffer], crash_point: CrashPoint = no_crash, label: str = "file."
+) -> None:
+    """Write (or replace) a file: aside, fsync, rename, fsync of the directory. Raises OSError."""
+    with open(aside_of(path), "wb") as file:
+        for part in parts:
+            file.write(part)
+        file.flush()
+        os.fsync(file.fileno())
+    publish_aside(path, crash_point, label)
+
+
+def remove_asides(directory: Path) -> None:
+    """Delete what a crash left half-written in a directory."""
+    for path in directory.glob(f"*{ASIDE}"):
+        path.unlink()
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a directory with all in it, durably; nothing happens if it is not there."""
+    if path.exists():
+        shutil.rmtree(path)
+        sync_directory(path.parent)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an OSError or lmdb.Error says that a disk, quota or map has no room."""
+    if isinstance(error, (lmdb.MapFullError, lmdb.DiskError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno in FULL_ERRNOS
+    if isinstance(error, lmdb.Error):
+        return any(os.strerror(number) in str(error) for number in FULL_ERRNOS)
+    return False
+
+
+def halt(error: OSError | lmdb.Error, where: str) -> Halt:
+    """The error to raise for a failed write or read; ``where`` names file and position."""
+    if is_full(error):
+        return StorageFull(
+            f"expected room to write, got '{error}' - at {where}; free disk space or enlarge"
+            " Config.log_map_bytes, then restart the partition"
+        )
+    return CorruptLog(
+        f"expected readable stored data, got '{error}' - at {where}; check the disk, then restore"
+        " the file from a replica or backup"
+    )
