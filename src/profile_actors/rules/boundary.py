@@ -1,0 +1,156 @@
+"""When an expression could next change by the clock alone.
+
+Theory: with the leaves held constant, a tree's value is a step function of now. A comparison of
+the clock with a fixed time flips where ``windows`` inverts it; a day word, a calendar interval or a
+date part of now steps at the next start of its unit; all else steps where one of its parts does.
+The earliest of these is a candidate: the value may turn out not to differ there, but it differs
+nowhere before.
+
+Limits: ``now`` used as a plain value changes every millisecond and answers ``at + 1``; the planner
+refuses such rules (``ticks``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from profile_actors.rules.columns import FOREVER, Array
+from profile_actors.rules.evaluation import Evaluation, Leaf
+from profile_actors.rules.instants import unit_next
+from profile_actors.rules.kernels import COMPARISONS
+from profile_actors.rules.tree import Calendar, Call, Items, Node, Now, Occurs
+from profile_actors.rules.windows import Instant, flips, halves, stands_for_day
+
+_PART_UNITS = {
+    "currentyear": "year",
+    "currentmonth": "month",
+    "currentdayofmonth": "day",
+    "getyear": "year",
+    "getmonth": "month",
+    "getdayofmonth": "day",
+}
+
+
+def next_boundary(node: Node, leaf: Leaf, at: Array) -> Array:
+    """Per row the first instant later than ``at`` at which the value could differ, leaves constant.
+
+    leaf: as for ``evaluate``. at: int64 ms per row. Returns int64 ms, FOREVER where it never does;
+    may be spurious, never late. Cost: like evaluating the moving parts.
+    """
+    if not moves(node):
+        return np.full(at.shape, FOREVER, np.int64)
+    return np.array(np.broadcast_to(_Boundaries(leaf, at).of(node), at.shape), np.int64)
+
+
+def parts(node: Node) -> Iterator[Node]:
+    """The direct sub-expressions of a scalar node over leaves."""
+    if isinstance(node, Call):
+        yield from node.args
+    elif isinstance(node, Items):
+        yield from node.items
+    elif isinstance(node, Occurs):
+        yield node.subject
+        yield node.time
+        if node.until is not None:
+            yield node.until
+
+
+def moves(node: Node) -> bool:
+    """Whether the value may depend on now other than through the node's leaves."""
+    if isinstance(node, Now | Calendar):
+        return True
+    if isinstance(node, Call) and node.function.startswith("current"):
+        return True
+    return any(moves(part) for part in parts(node))
+
+
+def ticks(node: Node) -> bool:
+    """Whether some part changes every millisecond: ``now`` as a plain value, or on both sides of a
+    comparison. Such a rule has no useful next boundary."""
+    if isinstance(node, Now):
+        return node.kind == "now"
+    children = list(parts(node))
+    if isinstance(node, Occurs) or (isinstance(node, Call) and node.function in COMPARISONS):
+        bare = [child for child in children if child == Now("now")]
+        if isinstance(node, Call) or Now("now") != node.subject:
+            return any(ticks(child) for child in children if child not in bare) or (
+                isinstance(node, Call) and len(bare) > 1
+            )
+        return any(ticks(child) for child in children[1:])
+    if isinstance(node, Call) and node.function in _PART_UNITS and children == [Now("now")]:
+        return False
+    return any(ticks(child) for child in children)
+
+
+class _Boundaries:
+    def __init__(self, leaf: Leaf, at: Array) -> None:
+        self.at = at
+        self.evaluation = Evaluation(leaf, at)
+
+    def of(self, node: Node) -> Array:
+        """The node's first boundary after ``at``; shape () or per row."""
+        return self._later(self._candidates(node))
+
+    def _later(self, candidates: Iterable[Array]) -> Array:
+        first: Array = np.asarray(FOREVER)
+        for candidate in candidates:
+            first = np.minimum(first, np.where(candidate > self.at, candidate, FOREVER))
+        return first
+
+    def _candidates(self, node: Node) -> Iterator[Array]:
+        if not moves(node):
+            return
+        if isinstance(node, Now):
+            yield self.at + 1 if node.kind == "now" else unit_next(self.at, "day")
+        elif isinstance(node, Calendar):
+            yield unit_next(self.at, node.unit)
+        elif isinstance(node, Occurs):
+            yield from self._occurs(node)
+        elif isinstance(node, Call) and node.function in COMPARISONS:
+            yield from self._comparison(*node.args)
+        elif isinstance(node, Call) and self._reads_clock(node):
+            yield unit_next(self.at, _PART_UNITS[node.function])
+        else:
+            for part in parts(node):
+                yield self.of(part)
+
+    @staticmethod
+    def _reads_clock(node: Call) -> bool:
+        return node.function in _PART_UNITS and all(arg == Now("now") for arg in node.args)
+
+    def _comparison(self, x: Node, y: Node) -> Iterator[Array]:
+        if y == Now("now"):
+            x, y = y, x
+        if x != Now("now"):
+            yield self.of(x)
+            yield self.of(y)
+            return
+        yield self.of(y)
+        vector = self.evaluation.value(y)
+        clock = Instant(None)
+        for flip in (clock.first(vector.values), clock.first(vector.values + 1)):
+            yield _where(vector.valid, flip)
+
+    def _occurs(self, node: Occurs) -> Iterator[Array]:
+        bounds = halves(node, self.evaluation.fixed, stands_for_day(node.time))
+        times = [node.time] if node.until is None else [node.time, node.until]
+        if node.subject == Now("now"):
+            for bound, offset, lower in bounds:
+                value, valid = bound.at(self.at)
+                yield _where(valid, value + offset + int(not lower))
+            for time in times:
+                yield self.of(time)
+            return
+        yield self.of(node.subject)
+        subject = self.evaluation.value(node.subject)
+        for flip in flips(bounds, subject.values):
+            yield _where(subject.valid, flip)
+        for time in times:
+            if not isinstance(time, Now | Calendar):
+                yield self.of(time)
+
+
+def _where(valid: Array | None, instants: Array) -> Array:
+    return instants if valid is None else np.where(valid, instants, np.int64(FOREVER))

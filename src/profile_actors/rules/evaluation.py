@@ -1,0 +1,279 @@
+"""Vectorised evaluation of a typed tree: one value per row, one NumPy pass per node.
+
+Theory: the third evaluator of DESIGN section 5 has no semantics of its own. String tests are the
+reference functions applied to distinct texts, calendar arithmetic is ``instants`` (tested against
+the scalar one), and every null rule sits in ``kernels``. Nodes are evaluated once per call: the
+memo is by node identity, and the planner makes equal nodes one object.
+
+Limits: scalars only. Arrays, maps, quantifiers and nested events are the planner's to replace by
+leaves, or to refuse; meeting one here is a defect and raises TypeError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+import numpy as np
+
+from profile_actors.rules import kernels
+from profile_actors.rules.columns import DAY_MS, Array, Vector, both, constant, truth, widen
+from profile_actors.rules.instants import in_years, month_number, month_start
+from profile_actors.rules.plan import AggregateLeaf, AttributeLeaf
+from profile_actors.rules.textual import TEXT_TESTS, regex_group, text_test
+from profile_actors.rules.tree import Call, Element, Field, Items, Literal, Node, Now, Occurs
+from profile_actors.rules.windows import halves, holds, instant, known, stands_for_day
+
+Leaf = Callable[[Node], Vector]
+NUMERIC = ("integer", "double", "decimal")
+MANY_ITEMS = 16
+
+
+def evaluate(node: Node, leaf: Leaf, rows: int, now: int | Array) -> Vector:
+    """The node's value in every row.
+
+    leaf: gives the vector (one value per row) of ``Field(Element(0), name)`` chains, AggregateLeaf
+    and AttributeLeaf nodes; asked once per distinct object. rows: length of every vector. now: ms,
+    one for all rows or int64 per row. Cost: a few ns per row and node; a string test one Python
+    call per distinct text besides. Raises TypeError for a node that is no scalar expression.
+    """
+    return widen(Evaluation(leaf, np.asarray(now, np.int64)).value(node), rows)
+
+
+def path(node: Node) -> str | None:
+    """The dotted path of a ``Field(Element(0), …)`` chain, else None."""
+    names: list[str] = []
+    while isinstance(node, Field):
+        names.append(node.name)
+        node = node.base
+    return ".".join(reversed(names)) if names and node == Element(0) else None
+
+
+def kind_of(node: Node) -> tuple[str | None, int]:
+    """(type kind, decimal scale) of a scalar node; kind None if the tree does not say."""
+    if isinstance(node, Literal):
+        if isinstance(node.value, Decimal):
+            return "decimal", -int(node.value.as_tuple().exponent)
+        return node.kind, 0
+    if node.type is not None:
+        return node.type.kind, node.type.scale
+    if isinstance(node, AggregateLeaf):
+        return node.aggregate.result.kind, node.aggregate.result.scale
+    if isinstance(node, Now):
+        return "timestamp", 0
+    return None, 0
+
+
+class Evaluation:
+    """One evaluation over one set of rows: the leaves, the clock, and what is known already."""
+
+    def __init__(self, leaf: Leaf, now: Array) -> None:
+        self.leaf = leaf
+        self.now = now
+        self.memo: dict[int, tuple[Node, Vector]] = {}
+
+    def value(self, node: Node) -> Vector:
+        """The node's vector; shape () when it is the same in every row."""
+        if isinstance(node, Literal):
+            return _literal(node)
+        found = self.memo.get(id(node))
+        if found is None:
+            found = (node, self._compute(node))
+            self.memo[id(node)] = found
+        return found[1]
+
+    def _compute(self, node: Node) -> Vector:
+        if isinstance(node, Call):
+            return self._call(node)
+        if isinstance(node, AggregateLeaf | AttributeLeaf) or path(node) is not None:
+            return self.leaf(node)
+        if isinstance(node, Occurs):
+            return self._occurs(node)
+        if isinstance(node, Now):
+            return Vector(instant(node, self.fixed).at(self.now)[0])
+        raise TypeError(f"expected a scalar expression over leaves, got {type(node).__name__}")
+
+    def fixed(self, node: Node) -> tuple[Array, Array | None]:
+        """A TIME that is an ordinary expression, as (values, valid)."""
+        vector = self.value(node)
+        return vector.values, vector.valid
+
+    def _occurs(self, node: Occurs) -> Vector:
+        subject = self.value(node.subject)
+        parts = halves(node, self.fixed, stands_for_day(node.time))
+        values = holds(parts, subject.values, self.now)
+        if node.comparison == "!=":
+            values = ~values & known(parts, self.now)
+        valid = subject.valid
+        return Vector(values if valid is None else values & valid)
+
+    def _call(self, node: Call) -> Vector:
+        function, args = node.function, node.args
+        if function in kernels.COMPARISONS:
+            return kernels.compare(function, *self._pair(args[0], args[1])[0])
+        if function in ("and", "or", "not"):
+            return self._boolean(function, args)
+        if function in ("+", "-", "*", "/", "%"):
+            return self._arithmetic(node)
+        if function in ("in", "notin"):
+            return self._membership(function, args[0], args[1])
+        if function in TEXT_TESTS:
+            return text_test(function, self.value(args[0]), [self.value(a) for a in args[1:]])
+        if function == "regexgroup":
+            return regex_group(*(self.value(a) for a in args))
+        if function in ("isnull", "isnotnull"):
+            valid = self.value(args[0]).valid
+            shape = self.value(args[0]).values.shape
+            known_rows = np.ones(shape, np.bool_) if valid is None else valid
+            return Vector(~known_rows if function == "isnull" else known_rows)
+        if function == "if":
+            return self._choice(node)
+        if function == "neg":
+            return kernels.negate(self.value(args[0]))
+        if function.startswith(("get", "current")) and function in _DATE_PARTS:
+            times = self.value(args[0]) if args else Vector(self.now)
+            return _date_part(_DATE_PARTS[function], times)
+        raise TypeError(f"expected a function of scalars, got {function!r}")
+
+    def _boolean(self, function: str, args: tuple[Node, ...]) -> Vector:
+        result = truth(self.value(args[0]))
+        if function == "not":
+            return Vector(~result)
+        for arg in args[1:]:
+            if function == "and":
+                if not result.any():
+                    break
+                result = result & truth(self.value(arg))
+            else:
+                result = result | truth(self.value(arg))
+        return Vector(result)
+
+    def _pair(self, x: Node, y: Node) -> tuple[tuple[Vector, Vector], int]:
+        """Both values, decimals brought to a common scale; and that scale."""
+        (kind_x, scale_x), (kind_y, scale_y) = kind_of(x), kind_of(y)
+        if "decimal" not in (kind_x, kind_y):
+            return (self.value(x), self.value(y)), 0
+        x, y = _exact(x, kind_x, kind_y), _exact(y, kind_y, kind_x)
+        (kind_x, scale_x), (kind_y, scale_y) = kind_of(x), kind_of(y)
+        a, b = self.value(x), self.value(y)
+        if np.float64 in (a.values.dtype, b.values.dtype):
+            return (_doubles(a, scale_x), _doubles(b, scale_y)), 0
+        scale = max(scale_x, scale_y)
+        a = Vector(kernels.rescale(a.values, scale - scale_x), a.valid)
+        b = Vector(kernels.rescale(b.values, scale - scale_y), b.valid)
+        return (a, b), scale
+
+    def _arithmetic(self, node: Call) -> Vector:
+        operator, (x, y) = node.function, node.args
+        kinds = (kind_of(x)[0], kind_of(y)[0])
+        if "decimal" not in kinds or operator == "/":
+            (a, b), _ = self._pair(x, y)
+            if a.values.dtype == object or b.values.dtype == object:
+                a, b = _doubles(a, 0), _doubles(b, 0)
+            return kernels.arithmetic(operator, a, b)
+        if operator == "*" and "double" not in (kind_of(_exact(x, *kinds))[0], kinds[1]):
+            return self._product(node)
+        (a, b), scale = self._pair(x, y)
+        if a.values.dtype == np.float64:
+            return kernels.arithmetic(operator, a, b)
+        return _scaled(kernels.exact(operator, a, b), scale, node)
+
+    def _product(self, node: Call) -> Vector:
+        kinds = [kind_of(arg)[0] for arg in node.args]
+        x, y = _exact(node.args[0], kinds[0], kinds[1]), _exact(node.args[1], kinds[1], kinds[0])
+        a, b = self.value(x), self.value(y)
+        return _scaled(kernels.exact("*", a, b), kind_of(x)[1] + kind_of(y)[1], node)
+
+    def _membership(self, function: str, x: Node, items: Node) -> Vector:
+        if not isinstance(items, Items):
+            raise TypeError(f"expected a list of values after {function}, got {type(items)}")
+        value = self.value(x)
+        literals = [item.value for item in items.items if isinstance(item, Literal)]
+        found: Array = np.zeros((), np.bool_)
+        if value.dictionary is not None and len(literals) == len(items.items):
+            found = kernels.member(value, [text for text in literals if isinstance(text, str)])
+        elif len(literals) == len(items.items) > MANY_ITEMS and kind_of(x)[0] == "integer":
+            found = _numbers_in(value.values, literals)
+        else:
+            for item in items.items:
+                found = found | kernels.compare("=", *self._pair(x, item)[0]).values
+        if function == "notin":
+            found = ~found
+        return Vector(found if value.valid is None else found & value.valid)
+
+    def _choice(self, node: Call) -> Vector:
+        condition = truth(self.value(node.args[0]))
+        (a, b), scale = self._pair(node.args[1], node.args[2])
+        chosen = kernels.choose(condition, a, b)
+        if kind_of(node)[0] == "decimal":
+            return _scaled(chosen, scale, node)
+        return chosen
+
+
+def _literal(node: Literal) -> Vector:
+    if isinstance(node.value, Decimal):
+        unscaled = int(node.value.scaleb(kind_of(node)[1]))
+        dtype = np.int64 if abs(unscaled) <= kernels.INT64_MAX else object
+        return Vector(np.asarray(unscaled, dtype))
+    if node.kind == "double":
+        return constant(float(node.value))
+    return constant(node.value)
+
+
+def _exact(node: Node, kind: str | None, other: str | None) -> Node:
+    """A number literal beside a decimal is the decimal that it spells."""
+    if other == "decimal" and isinstance(node, Literal) and kind == "double":
+        return Literal(Decimal(repr(node.value)), "decimal", at=node.at)
+    return node
+
+
+def _doubles(vector: Vector, scale: int) -> Vector:
+    if vector.values.dtype == np.float64:
+        return vector
+    return Vector(kernels.to_double(vector.values, scale), vector.valid)
+
+
+def _scaled(vector: Vector, scale: int, node: Node) -> Vector:
+    """Bring a decimal result to the scale its node's type promises."""
+    wanted = node.type.scale if node.type is not None else scale
+    assert wanted >= scale, (wanted, scale)
+    return kernels.fit(kernels.rescale(vector.values, wanted - scale), vector.valid)
+
+
+def _numbers_in(values: Array, literals: list[object]) -> Array:
+    exact = [int(n) for n in literals if isinstance(n, int)]
+    mixed = [n for n in literals if isinstance(n, float)]
+    found = np.isin(values, np.array(exact, np.int64))
+    if mixed:
+        found = found | np.isin(values.astype(np.float64), np.array(mixed, np.float64))
+    return found
+
+
+def _year(times: Array) -> Array:
+    return month_number(times) // 12 + 1970
+
+
+def _month(times: Array) -> Array:
+    return month_number(times) % 12 + 1
+
+
+def _day_of_month(times: Array) -> Array:
+    return (times - month_start(month_number(times))) // DAY_MS + 1
+
+
+_DATE_PARTS: dict[str, Callable[[Array], Array]] = {
+    "getyear": _year,
+    "currentyear": _year,
+    "getmonth": _month,
+    "currentmonth": _month,
+    "getdayofmonth": _day_of_month,
+    "currentdayofmonth": _day_of_month,
+}
+
+
+def _date_part(part: Callable[[Array], Array], times: Vector) -> Vector:
+    good = in_years(times.values)
+    if good.all():
+        return Vector(np.asarray(part(times.values)), times.valid)
+    safe = np.where(good, times.values, np.int64(0))
+    return Vector(np.asarray(part(safe)), both(times.valid, good))
