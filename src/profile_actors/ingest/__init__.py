@@ -1,0 +1,1 @@
+"""Rows become typed columns: per-row verdicts, quarantine records, files."""
