@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
+import profile_actors as pf
 from answer import Answer, differences, recompute
 from machine import PeakMemory, note, say
-from workload import DATASET, NAMESPACE, Input, definitions, make_input, options
+from workload import DATASET, NAMESPACE, Input, make_input, options, save_definitions
 
 # DESIGN section 16: core-time per event at the goal, ns, by the stage names that status() uses.
 BUDGET_NS = {
@@ -67,16 +68,10 @@ def wrong_computed(store: Any, answer: Answer) -> list[str]:
 
 def ours(data: Input, folder: Path, partitions: int) -> dict[str, Any]:
     """One run of the store over the file; raises SystemExit if any answer is wrong."""
-    import msgspec
-
-    import profile_actors as pf
-
     shutil.rmtree(folder, ignore_errors=True)
-    file = folder.with_suffix(".json")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(msgspec.json.encode(definitions()))
+    declared = save_definitions(folder.with_suffix(".json"))
     with pf.start(str(folder), partitions=partitions, clock="event") as store:
-        store.apply_file(str(file))
+        store.apply_file(declared)
         with PeakMemory() as memory:
             started = time.perf_counter()
             report = store.ingest(DATASET, str(data.path))
@@ -93,28 +88,27 @@ def ours(data: Input, folder: Path, partitions: int) -> dict[str, Any]:
                 note(f"  wrong: {line}")
             raise SystemExit(f"{len(wrong)} answers differ; a wrong run has no speed")
     shutil.rmtree(folder, ignore_errors=True)
-    entries = sum(p.position for p in status.partitions)
+    parts = [actor.partition for actor in status.partitions]
+    entries = sum(part.position for part in parts)
     return {
         "seconds": seconds,
         "events_per_s": data.events / seconds,
-        "changes": sum(p.changes for p in status.partitions),
-        "changes_by_clock": sum(p.changes_by_clock for p in status.partitions),
+        "changes": status.changes,
+        "changes_by_clock": status.changes_by_clock,
         "rows_per_entry": round(data.events / max(1, entries)),
-        "log_bytes_per_event": round(sum(p.log_bytes for p in status.partitions) / data.events, 1),
-        "state_bytes_per_profile": round(
-            sum(p.state_bytes for p in status.partitions) / max(1, len(answer.users))
-        ),
+        "log_bytes_per_event": round(sum(p.log_bytes for p in parts) / data.events, 1),
+        "state_bytes_per_profile": round(sum(p.state_bytes for p in parts) / len(answer.users)),
         "peak_rss_mb": memory.peak_rss >> 20,
         "peak_private_mb": memory.peak_private >> 20,
-        "stage_ns": _stages(report, status, data.events),
+        "stage_ns": _stages(report, parts, data.events),
     }
 
 
-def _stages(report: Any, status: Any, events: int) -> dict[str, float]:
+def _stages(report: Any, parts: list[Any], events: int) -> dict[str, float]:
     """ns of core time per event by stage: the door's from the report, the actors' from status."""
-    total: dict[str, float] = dict(getattr(report, "stage_s", None) or {})
-    for partition in status.partitions:
-        for stage, seconds in (getattr(partition, "stage_s", None) or {}).items():
+    total: dict[str, float] = {}
+    for source in (report, *parts):
+        for stage, seconds in (getattr(source, "stage_s", None) or {}).items():
             total[stage] = total.get(stage, 0.0) + seconds
     return {stage: round(seconds / events * 1e9, 1) for stage, seconds in total.items()}
 

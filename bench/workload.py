@@ -9,6 +9,8 @@ every membership change to the feed. ``now`` is the newest timestamp seen.
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +79,15 @@ def definitions() -> dict[str, list[dict[str, Any]]]:
         "computed_attributes": [{"name": a, "rule": expression(a)} for a in ATTRIBUTES],
         "segments": [{"name": s.name, "rule": s.rule} for s in segments()],
     }
+
+
+def save_definitions(path: Path, extra_segments: Sequence[dict[str, str]] = ()) -> Path:
+    """Write W1's definitions (and more segments) as a file that ``store.apply_file`` reads."""
+    declared = definitions()
+    declared["segments"].extend(extra_segments)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(declared))
+    return path
 
 
 @dataclass(frozen=True)
