@@ -5,9 +5,8 @@ given at each call, since a default that gives up durability would be invisible.
 with it a full disk kills the process. The map is reserved once and never resized: resizing under a
 live view kills the process too.
 
-A data file cut short makes LMDB read past its end, which also kills the process. So before use the
-file is extended (sparsely, with zeros) to the size its meta page claims: what is missing then
-fails its checksum, by position, instead.
+A data file cut short would make LMDB read past its end, which also kills the process: its size is
+compared with what its meta page claims, before anything else is read.
 
 Limits: damage to LMDB's own tree pages is found by LMDB or by a missing key, not by a checksum.
 """
@@ -41,12 +40,19 @@ def create_environment(
 
 
 def open_environment(
-    path: Path, map_bytes: int, databases: int, *, sync: bool, readonly: bool = False
+    path: Path,
+    map_bytes: int,
+    databases: int,
+    *,
+    sync: bool,
+    readonly: bool = False,
+    may_be_short: bool = False,
 ) -> lmdb.Environment:
     """Open an existing environment; frees reader slots of dead processes.
 
-    readonly is for environments that nobody writes any more: no lock file is used. Raises
-    CorruptLog if the data file is missing or is no LMDB file.
+    readonly is for environments that nobody writes any more: no lock file is used. may_be_short is
+    for those whose values are deleted: LMDB may then not have written the last pages it counts.
+    Raises CorruptLog if the data file is missing or is no LMDB file.
     """
     data = path / DATA
     size = data.stat().st_size if data.is_file() else -1
@@ -65,6 +71,12 @@ def open_environment(
             f"expected an LMDB data file, got '{error}' - at {data}; restore it from a replica or"
             " backup, or close what still holds it open in this process"
         ) from error
+    if claimed > size and not may_be_short:
+        env.close()
+        raise CorruptLog(
+            f"expected {claimed} bytes or more, got a file cut short at {size} - at {data}; restore"
+            " it from a replica or backup"
+        )
     if claimed > size:
         os.truncate(data, claimed)
     if not readonly:

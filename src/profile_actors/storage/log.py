@@ -33,6 +33,7 @@ import lmdb
 from profile_actors.config import Config
 from profile_actors.engine.log import Buffer
 from profile_actors.errors import CorruptLog, FencedOut, Halt, StorageFull
+from profile_actors.storage.environment import DATA
 from profile_actors.storage.files import (
     CrashPoint,
     halt,
@@ -49,6 +50,9 @@ from profile_actors.storage.segment import Segment
 
 MAP_SLACK_BYTES = 1 << 18
 """Room for tree, meta and free-list pages beside a value: 64 pages, far above one append's need."""
+
+STRAY_BYTES = 1 << 16
+"""Above what a new, empty environment takes."""
 
 
 def segment_name(first: int) -> str:
@@ -82,9 +86,12 @@ class LmdbLog:
         make_directory(self._paths.log)
         self._lock = DirectoryLock(self._paths.lock, lock_wait_s)
         self._segments: tuple[Segment, ...] = ()
+        segment: Segment
         try:
             self._manifest = self._open()
         except BaseException:
+            for segment in self._segments:
+                segment.discard()
             self._segments = ()
             self._lock.release()
             raise
@@ -95,11 +102,12 @@ class LmdbLog:
         named = {entry.name for entry in manifest.segments} if manifest else set()
         for path in sorted(self._paths.log.glob("segment-*")):
             if path.name not in named:
-                self._drop_stray(path, is_first=manifest is None)
+                self._drop_stray(path)
         if manifest is None:
             manifest = self._begin()
         else:
-            self._segments = tuple(self._open_segment(entry) for entry in manifest.segments)
+            for entry in manifest.segments:
+                self._segments = (*self._segments, self._open_segment(entry))
         last = self._segments[-1]
         self._write("recording the epoch", lambda: last.claim(self.epoch))
         self._head = last.end()
@@ -116,19 +124,26 @@ class LmdbLog:
         )
         return manifest
 
-    def _drop_stray(self, path: Path, *, is_first: bool) -> None:
-        """Delete a segment that no manifest names; one with entries needs a manifest."""
-        if is_first:
-            entries = 0
-            with suppress(CorruptLog):  # what a crash left of the very first creation
+    def _drop_stray(self, path: Path) -> None:
+        """Delete what a crash left of a rotation: a segment that no manifest names and is empty.
+
+        One with entries means that the manifest is lost or old: then nothing is deleted.
+        """
+        data = path / DATA
+        entries = 0
+        if data.is_file() and data.stat().st_size > 0:
+            try:
                 stray = Segment.open(path, 0, self._config.log_map_bytes, sync=True)
                 entries = stray.count()
-                del stray
-            if entries:
-                raise CorruptLog(
-                    f"expected a manifest beside {path.name} ({entries} entries), got none - at"
-                    f" {self._paths.manifest}; restore it from a replica or backup"
-                )
+                stray.discard()
+            except CorruptLog:
+                # Half-created files are a few pages; anything larger may be a damaged segment.
+                entries = int(data.stat().st_size > STRAY_BYTES)
+        if entries:
+            raise CorruptLog(
+                f"expected {path.name} to be listed, got a segment with entries that is not - at"
+                f" {self._paths.manifest}; restore the newest manifest from a replica or backup"
+            )
         remove_tree(path)
 
     def _new_segment(self, name: str, first: int) -> Segment:
@@ -143,7 +158,7 @@ class LmdbLog:
     def _open_segment(self, entry: SegmentEntry) -> Segment:
         path = self._paths.log / entry.name
         # A sealed segment never grows: its file's size is map enough.
-        data = path / "data.mdb"
+        data = path / DATA
         size = data.stat().st_size if entry.sealed and data.is_file() else 0
         return Segment.open(
             path,
@@ -154,7 +169,7 @@ class LmdbLog:
         )
 
     def _check_whole(self, manifest: Manifest) -> None:
-        """Segments follow each other without a gap, and the newest entry is whole."""
+        """Segments follow each other without a gap, and none has lost an entry."""
         pairs = list(zip(manifest.segments, self._segments, strict=True))
         for (entry, segment), following in zip(pairs, [*manifest.segments[1:], None], strict=True):
             end, count = segment.end(), segment.count()
@@ -164,8 +179,6 @@ class LmdbLog:
                     f"expected positions {entry.first} to {wanted - 1}, got {count} entries up to"
                     f" {end - 1} - at {segment.data}; restore the file from a replica or backup"
                 )
-        if self._head:
-            self._segment_of(self._head - 1, self._segments).view(self._head - 1)
 
     def head(self) -> int:
         return self._head

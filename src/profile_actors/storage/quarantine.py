@@ -76,9 +76,12 @@ class Quarantine(Generic[R]):
         make_directory(self._directory)
         data = self._directory / DATA
         is_new = not data.is_file() or data.stat().st_size == 0
-        make = create_environment if is_new else open_environment
         try:
-            self._env = make(self._directory, MAP_BYTES, 3, sync=True)
+            self._env = (
+                create_environment(self._directory, MAP_BYTES, 3, sync=True)
+                if is_new
+                else open_environment(self._directory, MAP_BYTES, 3, sync=True, may_be_short=True)
+            )
             self._datasets = self._env.open_db(b"datasets")
             self._rows = self._env.open_db(b"rows")
             self._keys = self._env.open_db(b"keys")

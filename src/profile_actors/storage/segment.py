@@ -10,7 +10,8 @@ larger one is handed out in place, without a transaction: its pages stay. The vi
 the environment, which LMDB unmaps only when the last holder is gone; so whatever a caller derives
 from a view stays readable after ``close``, and closing never pulls memory from under a reader.
 
-Rules for editors: never call ``Environment.close`` here; drop the reference. Never delete a value.
+Rules for editors: never call ``Environment.close`` once a view was handed out; drop the reference.
+Never delete a value.
 
 Limits: a value overwritten while a view of it is held changes under the view (the feed copies).
 """
@@ -52,6 +53,7 @@ class Segment:
             self._values = env.open_db(b"values", create=writable)
             self._meta = env.open_db(b"meta", create=writable)
         except lmdb.Error as error:
+            env.close()
             raise halt(error, str(self.data)) from error
         self._verified = bytearray()
 
@@ -93,8 +95,11 @@ class Segment:
 
     def count(self) -> int:
         """How many values the segment has."""
-        with self._env.begin(db=self._values) as transaction:
-            return int(transaction.stat(self._values)["entries"])
+        try:
+            with self._env.begin(db=self._values) as transaction:
+                return int(transaction.stat(self._values)["entries"])
+        except lmdb.Error as error:
+            raise halt(error, str(self.data)) from error
 
     def used_bytes(self) -> int:
         """Bytes of the file in use (its last page's end)."""
@@ -135,6 +140,10 @@ class Segment:
         """Put or overwrite one framed value. Raises lmdb.Error."""
         with self._env.begin(write=True, db=self._values) as transaction:
             transaction.put(KEY.pack(position), value)
+
+    def discard(self) -> None:
+        """Close a segment of which no view was ever handed out (an opening that failed)."""
+        self._env.close()
 
     def sync(self) -> None:
         """Make everything committed durable. Raises lmdb.Error."""
