@@ -1,0 +1,51 @@
+"""Rule errors that show where: line, column, the marked source line, and the nearest name.
+
+Theory: every stage knows an offset into the rule text; one function turns it into what a person
+reads. Long lines are cut around the mark, so that a message stays a few lines whatever the rule.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from profile_actors.errors import RuleError
+
+_SHOWN = 96  # characters of a source line that fit a terminal beside the indent
+
+
+class Fault(Exception):
+    """A rule is wrong at an offset; whoever holds the text turns it into a RuleError."""
+
+    def __init__(self, message: str, at: int = 0) -> None:
+        super().__init__(message, at)
+        self.message = message
+        self.at = at
+
+
+def located(text: str, at: int, message: str) -> RuleError:
+    """The RuleError for ``message`` at offset ``at`` of ``text``; without text, no position."""
+    if not text:
+        return RuleError(message)
+    at = min(max(at, 0), len(text))
+    start = text.rfind("\n", 0, at) + 1
+    end = text.find("\n", at)
+    line_text = text[start : end if end >= 0 else len(text)]
+    line, column = text.count("\n", 0, at) + 1, at - start + 1
+    cut = max(0, column - 1 - _SHOWN * 2 // 3)
+    shown = line_text[cut : cut + _SHOWN]
+    # Tabs stay as they are before the mark, so that it stands below its character.
+    pad = "".join(c if c == "\t" else " " for c in line_text[cut : column - 1])
+    return RuleError(
+        f"{message}\n  at line {line}, column {column}:\n    {shown}\n    {pad}^", line, column
+    )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the known name closest to ``name``, or nothing."""
+    names = sorted(set(known))
+    lowered = {other.lower(): other for other in reversed(names)}
+    if name.lower() in lowered:
+        return f"; did you mean {lowered[name.lower()]!r}?"
+    found = difflib.get_close_matches(name[:80], names[:2000], n=1, cutoff=0.6)
+    return f"; did you mean {found[0]!r}?" if found else ""
