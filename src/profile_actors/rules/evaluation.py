@@ -11,7 +11,7 @@ leaves, or to refuse; meeting one here is a defect and raises TypeError.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 import numpy as np
@@ -240,7 +240,7 @@ def _scaled(vector: Vector, scale: int, node: Node) -> Vector:
     return kernels.fit(kernels.rescale(vector.values, wanted - scale), vector.valid)
 
 
-def _numbers_in(values: Array, literals: list[object]) -> Array:
+def _numbers_in(values: Array, literals: Sequence[object]) -> Array:
     exact = [int(n) for n in literals if isinstance(n, int)]
     mixed = [n for n in literals if isinstance(n, float)]
     found = np.isin(values, np.array(exact, np.int64))

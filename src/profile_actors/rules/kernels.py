@@ -237,7 +237,7 @@ def to_double(values: Array, scale: int) -> Array:
 
 
 def _nearest(unscaled: int, scale: int) -> float:
-    return unscaled / 10**scale
+    return float(unscaled / 10**scale)
 
 
 def fit(values: Array, valid: Array | None) -> Vector:

@@ -7,44 +7,16 @@ column's dictionary is small beside its rows, so a test is evaluated per distinc
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from functools import cache
 
 import numpy as np
-import re2
 
-from profile_actors.rules import kernels
+from profile_actors.rules import kernels, strings
 from profile_actors.rules.columns import Vector, both
 
 Test = Callable[[str, str], bool]
 
-
-@cache
-def _pattern(text: str) -> re.Pattern[str]:
-    return re2.compile(text)
-
-
-def _like(text: str, pattern: str) -> bool:
-    expression = "".join({"%": "(?s:.*)", "_": "(?s:.)"}.get(c, re.escape(c)) for c in pattern)
-    return re.fullmatch(expression, text) is not None
-
-
-TESTS: dict[str, Test] = {
-    "like": _like,
-    "startswith": str.startswith,
-    "endswith": str.endswith,
-    "contains": str.__contains__,
-    "equals": str.__eq__,
-    "matches": lambda text, pattern: _pattern(pattern).search(text) is not None,
-}
-_NEGATED = {
-    "doesnotstartwith": "startswith",
-    "doesnotendwith": "endswith",
-    "doesnotcontain": "contains",
-    "notequalto": "equals",
-}
-TEXT_TESTS = frozenset({*TESTS, *_NEGATED})
+TEXT_TESTS = frozenset({*strings.TESTS, "like", "matches"})
 
 
 def text_test(function: str, text: Vector, arguments: Sequence[Vector]) -> Vector:
@@ -72,11 +44,11 @@ def _one_case(function: str, text: Vector, argument: Vector, sensitive: bool) ->
 
 def scalar_test(function: str, sensitive: bool) -> Test:
     """The scalar test of two non-null texts."""
-    test = TESTS[_NEGATED.get(function, function)]
-    wanted = function not in _NEGATED
-    if sensitive:
-        return lambda text, argument: test(text, argument) is wanted
-    return lambda text, argument: test(text.casefold(), argument.casefold()) is wanted
+    if function == "like":
+        return strings.like
+    if function == "matches":
+        return strings.matches
+    return lambda text, argument: strings.test(function, text, argument, sensitive)
 
 
 def regex_group(text: Vector, pattern: Vector, group: Vector) -> Vector:
@@ -84,11 +56,8 @@ def regex_group(text: Vector, pattern: Vector, group: Vector) -> Vector:
     assert text.dictionary is not None
     assert pattern.dictionary is not None
     assert pattern.values.ndim == group.values.ndim == 0, "a pattern and its group are constants"
-    expression, number = _pattern(pattern.dictionary[0]), int(group.values)
-    found: list[str | None] = []
-    for value in text.dictionary:
-        match = expression.search(value)
-        found.append(None if match is None else match.group(number))
+    expression, number = pattern.dictionary[0], int(group.values)
+    found = [strings.regex_group(value, expression, number) for value in text.dictionary]
     known = np.array([value is not None for value in found], np.bool_).take(text.values)
     dictionary = tuple(value or "" for value in found)
     return Vector(text.values, both(text.valid, known), dictionary)

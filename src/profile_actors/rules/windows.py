@@ -22,7 +22,6 @@ import numpy as np
 
 from profile_actors.rules.columns import FOREVER, Array
 from profile_actors.rules.instants import (
-    FAR_MS,
     FIRST_MS,
     LAST_MS,
     in_years,
@@ -220,14 +219,19 @@ def interval(window: tuple[Occurs, ...], ts: Array) -> tuple[Array, Array]:
     for occurs in window:
         assert occurs.comparison != "!=", "a negated window is not an interval"
         for bound, offset, lower in halves(occurs, _literal, stands_for_day(occurs.time)):
-            begin, end = bound.known()
-            flip = bound.first(ts - offset + int(lower))
+            if bound.base is None and not (bound.steps or offset or lower):
+                continue  # t <= now: said already
+            shifted = ts - (offset - int(lower)) if offset != int(lower) else ts
+            flip = bound.first(shifted)
             if lower:
                 leave = np.minimum(leave, flip)
             else:
                 enter = np.maximum(enter, flip)
-            enter = np.maximum(enter, begin)
-            leave = np.minimum(leave, end)
+            begin, end = bound.known()
+            if begin > NEVER:
+                enter = np.maximum(enter, begin)
+            if end < FOREVER:
+                leave = np.minimum(leave, end)
     return np.array(enter, np.int64), leave
 
 
@@ -276,5 +280,8 @@ def _invert(step: Step, value: Array) -> Array:
 
 
 def _open_ended(values: Array) -> Array:
-    values = np.where(values >= FAR_MS // 2, np.int64(FOREVER), values)
-    return np.where(values <= -FAR_MS // 2, np.int64(NEVER), values)
+    """Instants of now outside the calendar become NEVER and FOREVER: now does not get there."""
+    if not values.size or (values.min() >= FIRST_MS and values.max() <= LAST_MS):
+        return values
+    values = np.where(values > LAST_MS, np.int64(FOREVER), values)
+    return np.where(values < FIRST_MS, np.int64(NEVER), values)

@@ -1,0 +1,390 @@
+"""From typed rules to a plan: shared aggregates, attributes, and small expressions over them.
+
+Theory: each rule's tree is walked once. What folds events becomes an ``AggregateLeaf``, what reads
+the profile an ``AttributeLeaf``, and a reference to another rule that rule's own planned root, so a
+catalogue becomes one set of operators with expressions on top. Aggregates are kept in canonical
+form and interned, hence equal ones are one object across all rules.
+
+Null rules are kept by construction: ``average`` is sum / count of non-nulls (0 / 0 is null);
+``exists`` and an array as a condition are count > 0; ``forall`` is no event without it.
+
+Limits: what ``streams`` refuses, arrays and objects of the profile, and values that change every
+millisecond are refused with a RuleError that marks the sub-expression: parsed, but not evaluated
+incrementally yet. ``RulePlanner`` raises NotIncremental; ``plan`` alone decides what that means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+
+from profile_actors.definitions import Catalogue, FieldType
+from profile_actors.errors import RuleError
+from profile_actors.rules.boundary import moves, parts, ticks
+from profile_actors.rules.normal import normal, rebuild, truth_of
+from profile_actors.rules.plan import Aggregate, AggregateLeaf, AttributeLeaf, Plan, Rule
+from profile_actors.rules.source import located
+from profile_actors.rules.streams import (
+    BOOLEAN,
+    TIMESTAMP,
+    NotIncremental,
+    Stream,
+    StreamReader,
+    event_filter,
+    substituted,
+)
+from profile_actors.rules.tree import (
+    Calendar,
+    Call,
+    Computed,
+    Each,
+    Field,
+    InSegment,
+    Items,
+    Let,
+    Literal,
+    Node,
+    Now,
+    Occurs,
+    Quantified,
+    Root,
+    Variable,
+)
+
+INTEGER = FieldType("integer")
+DOUBLE = FieldType("double")
+ZERO = Literal(0, "integer", type=INTEGER)
+FOLDS = ("count", "sum", "average", "min", "max")
+MAX_NODES = 20_000
+"""Nodes of one planned rule, references written out; a chain of references can double each time."""
+
+Key = tuple[str, str]
+"""A rule: ('segment' | 'computed', name)."""
+
+
+def plan(catalogue: Catalogue) -> Plan:
+    """Plan every rule of the catalogue.
+
+    Order: computed attributes, then segments, each as the catalogue has them; aggregates and
+    attributes by first use. Raises RuleError where a rule does not parse, type-check or run
+    incrementally (line, column and marked source of the sub-expression, and why).
+    """
+    from profile_actors.rules.check import check_all
+
+    trees: Mapping[Key, Node] = check_all(catalogue)
+    texts: dict[Key, str] = {("computed", n): d.rule for n, d in catalogue.computed.items()}
+    texts.update({("segment", n): d.rule for n, d in catalogue.segments.items()})
+    return plan_trees({key: trees[key] for key in texts}, texts, catalogue.version)
+
+
+def plan_trees(trees: Mapping[Key, Node], texts: Mapping[Key, str], version: int = 0) -> Plan:
+    """The plan of typed trees. texts: the rules' source, for error messages. Raises RuleError."""
+    planner = CataloguePlanner(trees)
+    rules: list[Rule] = []
+    for key in trees:
+        try:
+            rules.append(planner.rule(key))
+        except NotIncremental as refusal:
+            raise refused(refusal, texts.get(refusal.rule or key, "")) from None
+        except RecursionError:
+            raise RuleError(
+                f"expected a rule nested less deeply - at {key[0]} {key[1]!r}; split it"
+            ) from None
+    return planner.plan(rules, version)
+
+
+def refused(refusal: NotIncremental, text: str) -> RuleError:
+    """What the caller is told. text: the rule that the refused node stands in."""
+    return located(
+        text,
+        refusal.node.at,
+        f"parsed, but not evaluated incrementally yet: {refusal.reason}",
+    )
+
+
+class CataloguePlanner:
+    """Plans rules in the order of their references, and interns what they share."""
+
+    def __init__(self, trees: Mapping[Key, Node]) -> None:
+        self.trees = trees
+        self.roots: dict[Key, Node] = {}
+        self.open: set[Key] = set()
+        self.interned: dict[Node, Node] = {}
+        self.by_identity: dict[int, Node] = {}
+        self.aggregates: dict[Aggregate, Aggregate] = {}
+        self.sizes: dict[Key, int] = {}
+
+    def rule(self, key: Key) -> Rule:
+        """One rule, planned. Raises NotIncremental with its ``rule`` set."""
+        root = self.root(key)
+        return Rule(key[0], key[1], root, moves(root))
+
+    def root(self, key: Key) -> Node:
+        """The planned root of a rule; planned once."""
+        if key in self.roots:
+            return self.roots[key]
+        if key not in self.trees:
+            raise RuleError(f"expected the name of a rule, got {key[1]!r} - at {key[0]} {key[1]!r}")
+        if key in self.open:
+            raise RuleError(f"expected rules without a cycle - at {key[0]} {key[1]!r}")
+        self.open.add(key)
+        try:
+            self.roots[key] = self._planned(key)
+        except NotIncremental as refusal:
+            refusal.rule = refusal.rule or key
+            raise
+        finally:
+            self.open.discard(key)
+        return self.roots[key]
+
+    def _planned(self, key: Key) -> Node:
+        tree = self.trees[key]
+        reader = RulePlanner(self)
+        root = reader.condition(tree) if key[0] == "segment" else reader.value(tree)
+        root = self.shared(normal(root))
+        if ticks(root):
+            raise NotIncremental(tree, "a value that changes every millisecond")
+        self.sizes[key] = sum(1 for _ in walk(root))
+        return root
+
+    def shared(self, node: Node) -> Node:
+        """The one object that stands for every node equal to this one."""
+        known = self.by_identity.get(id(node))
+        if known is not None and known is node:
+            return node
+        children = list(parts(node))
+        if children:
+            node = rebuild(node, [self.shared(child) for child in children])
+        if isinstance(node, AggregateLeaf):
+            node = replace(node, aggregate=self._aggregate(node.aggregate))
+        node = self.interned.setdefault(node, node)
+        self.by_identity[id(node)] = node
+        return node
+
+    def _aggregate(self, aggregate: Aggregate) -> Aggregate:
+        events, value = aggregate.filter, aggregate.value
+        if events.predicate is not None:
+            events = replace(events, predicate=self.shared(events.predicate))
+        if value is not None:
+            value = self.shared(value)
+        aggregate = replace(aggregate, filter=events, value=value)
+        return self.aggregates.setdefault(aggregate, aggregate)
+
+    def plan(self, rules: list[Rule], version: int) -> Plan:
+        """The plan over planned rules."""
+        aggregates: dict[Aggregate, None] = {}
+        attributes: dict[AttributeLeaf, None] = {}
+        for rule in rules:
+            for node in walk(rule.root):
+                if isinstance(node, AggregateLeaf):
+                    aggregates[node.aggregate] = None
+                elif isinstance(node, AttributeLeaf):
+                    attributes[node] = None
+        return Plan(version, tuple(aggregates), tuple(attributes), tuple(rules))
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """The node and its sub-expressions, parents first."""
+    stack = [node]
+    while stack:
+        top = stack.pop()
+        yield top
+        stack.extend(reversed(list(parts(top))))
+
+
+class RulePlanner:
+    """Rewrites one rule's tree into an expression over leaves."""
+
+    def __init__(self, catalogue: CataloguePlanner) -> None:
+        self.catalogue = catalogue
+        self.reader = StreamReader(self.reference)
+        self.written_out = 0
+
+    def reference(self, node: Node) -> Node:
+        """The planned root that ``computed.x`` or ``inSegment("s")`` stands for."""
+        assert isinstance(node, Computed | InSegment), node
+        key = ("segment" if isinstance(node, InSegment) else "computed", node.name)
+        root = self.catalogue.root(key)
+        self.written_out += self.catalogue.sizes[key]
+        if self.written_out > MAX_NODES:
+            raise NotIncremental(node, f"more than {MAX_NODES} parts with its references")
+        return truth_of(root) if key[0] == "segment" else root
+
+    def condition(self, node: Node) -> Node:
+        """The node where a condition is expected: an array is true when it is not empty."""
+        found = self.reader.stream(node)
+        if found is not None:
+            return self._any(found, node)
+        return self.value(node)
+
+    def value(self, node: Node) -> Node:
+        """The node as a scalar expression over leaves. Raises NotIncremental."""
+        match node:
+            case Literal() | Now() | Calendar():
+                return node
+            case Computed() | InSegment():
+                return self.reference(node)
+            case Let(name=name, value=value, body=body):
+                return self.value(substituted(body, name, value))
+            case Quantified():
+                return self._quantified(node)
+            case Each(function=function) if function in FOLDS:
+                return self._each(node)
+            case Call():
+                return self._call(node)
+            case Items(items=items):
+                return replace(node, items=tuple(map(self.value, items)))
+            case Occurs():
+                until = None if node.until is None else self.value(node.until)
+                subject, time = self.value(node.subject), self.value(node.time)
+                return replace(node, subject=subject, time=time, until=until)
+            case Field() if self.reader.stream(node) is None:
+                return _attribute(node)
+        raise NotIncremental(node, _REFUSED.get(type(node), "a list as a value"))
+
+    def _call(self, node: Call) -> Node:
+        function, args = node.function, node.args
+        if function in FOLDS:
+            return self._fold(function, self._need(args[0]), node)
+        if function == "includes" and len(args) == 2:
+            found = self._need(args[0])
+            item = Call("=", (found.item(), self.value(args[1])), at=node.at, type=BOOLEAN)
+            if not isinstance(item.args[1], Literal):
+                raise NotIncremental(args[1], "includes() of something that is not a constant")
+            return self._any(found.where(item), node)
+        if function in ("and", "or", "not"):
+            return replace(node, args=tuple(map(self.condition, args)))
+        if function == "if":
+            return replace(node, args=(self.condition(args[0]), *map(self.value, args[1:])))
+        if function in _OF_ARRAYS:
+            raise NotIncremental(node, f"{function}() of a list or map")
+        return replace(node, args=tuple(map(self.value, args)))
+
+    def _each(self, node: Each) -> Node:
+        found = self._need(node.source)
+        if found.distinct:
+            raise NotIncremental(node, f"{node.function}() of an expression after distinct()")
+        body = self.reader.value(node.body, node.variables, found)
+        return self._fold(node.function, replace(found, value=body), node)
+
+    def _quantified(self, node: Quantified) -> Node:
+        if node.kind == "forall":
+            first = node.ranges[0]
+            found = self.reader.selected(replace(node, ranges=(replace(first, condition=None),)))
+            if len(node.ranges) > 1 or found is None:
+                raise NotIncremental(node, "a quantifier over something other than the events")
+            if first.condition is None:
+                return Literal(True, "boolean", at=node.at, type=BOOLEAN)
+            claim = Call("not", (first.condition,), at=first.condition.at, type=BOOLEAN)
+            broken = found.where(self.reader.condition(claim, (first.name,), found))
+            count = self._leaf("count", broken, None, INTEGER, node)
+            return Call("=", (count, ZERO), at=node.at, type=BOOLEAN)
+        found = self.reader.selected(node)
+        if found is None:
+            raise NotIncremental(node, "a quantifier over something other than the events")
+        if node.kind == "exists":
+            return self._any(found, node)
+        if node.kind in FOLDS:
+            return self._fold(node.kind, found, node)
+        raise NotIncremental(node, "a list as a value")
+
+    def _need(self, node: Node) -> Stream:
+        found = self.reader.stream(node)
+        if found is None:
+            raise NotIncremental(node, "a list that is not made of the profile's events")
+        return found
+
+    def _any(self, found: Stream, node: Node) -> Node:
+        """Whether the stream has an element."""
+        value = None if found.value is None else _scalar(found.value)
+        count = self._leaf("count", found, value, INTEGER, node)
+        return Call(">", (count, ZERO), at=node.at, type=BOOLEAN)
+
+    def _fold(self, function: str, found: Stream, node: Node) -> Node:
+        """count, sum, average, min or max of the stream's non-null values."""
+        if found.value is None:
+            if function != "count":
+                raise NotIncremental(node, f"{function}() of whole events")
+            return self._leaf("count", found, None, INTEGER, node)
+        value = _scalar(found.value)
+        kind = _type_of(value)
+        if function == "count":
+            function = "distinct" if found.distinct else "count"
+            return self._leaf(function, found, value, INTEGER, node)
+        if found.distinct and function in ("sum", "average"):
+            raise NotIncremental(node, f"{function}() of distinct() values")
+        if function in ("min", "max"):
+            if kind.kind in ("string", "boolean"):
+                raise NotIncremental(node, f"{function}() of type {kind.kind}")
+            return self._leaf(function, found, value, kind, node)
+        if kind.kind not in ("integer", "double", "decimal"):
+            raise NotIncremental(node, f"{function}() of type {kind.kind}")
+        total = self._leaf("sum", found, value, kind, node)
+        if function == "sum":
+            return total
+        count = self._leaf("count", found, value, INTEGER, node)
+        return Call("/", (total, count), at=node.at, type=DOUBLE)
+
+    def _leaf(
+        self, function: str, found: Stream, value: Node | None, result: FieldType, node: Node
+    ) -> AggregateLeaf:
+        if function == "count" and value == TIMESTAMP:
+            value = None  # an event always has a timestamp
+        if value is not None and moves(value):
+            raise NotIncremental(node, f"{function}() of a value that moves with the clock")
+        aggregate = Aggregate(event_filter(found.conditions), function, value, result)
+        return AggregateLeaf(aggregate, at=node.at, type=result)
+
+
+_OF_ARRAYS = {"intersects", "intersection", "subsetof", "supersetof", "distinct", "head"} | {
+    "get",
+    "keys",
+    "values",
+    "includes",
+}
+_REFUSED: dict[type, str] = {
+    Root: "the whole profile as a value",
+    Variable: "a variable of an outer scope",
+    Each: "a list or map as a value",
+}
+
+
+def _scalar(value: Node) -> Node:
+    kind = value.type.kind if value.type is not None else ""
+    if kind in ("array", "map", "object"):
+        raise NotIncremental(value, f"a value of type {kind} of each event")
+    return value
+
+
+def _type_of(value: Node) -> FieldType:
+    """The value's type; an untyped tree's numbers are doubles."""
+    if value.type is not None:
+        return value.type
+    if value == TIMESTAMP:
+        return FieldType("timestamp")
+    if isinstance(value, Literal):
+        return FieldType(value.kind)
+    return DOUBLE
+
+
+def _attribute(node: Field) -> AttributeLeaf:
+    names: list[str] = []
+    base: Node = node
+    while isinstance(base, Field):
+        names.append(base.name)
+        base = base.base
+    if not isinstance(base, Root):
+        raise NotIncremental(node, "a field of a computed list or map")
+    if node.type is not None and node.type.kind in ("array", "map", "object"):
+        raise NotIncremental(node, f"a profile attribute of type {node.type.kind}")
+    return AttributeLeaf(".".join(reversed(names)), at=node.at, type=node.type)
+
+
+def positions(node: Node) -> Iterator[Node]:
+    """Every node of an unplanned tree, parents first (dataclass fields in order)."""
+    yield node
+    for item in fields(node):
+        value = getattr(node, item.name)
+        for child in value if isinstance(value, tuple) else (value,):
+            if isinstance(child, Node) and is_dataclass(child):
+                yield from positions(child)
