@@ -24,7 +24,13 @@ import numpy as np
 
 from profile_actors.errors import ConfigError, CorruptLog, FencedOut
 from profile_actors.storage.environment import DATA, create_environment, open_environment
-from profile_actors.storage.files import halt, make_directory, remove_asides, write_whole
+from profile_actors.storage.files import (
+    failed_read,
+    failed_write,
+    make_directory,
+    remove_asides,
+    write_whole,
+)
 from profile_actors.storage.framing import HEADER_BYTES, damage, frame
 from profile_actors.storage.layout import StoreLayout
 from profile_actors.storage.lock import DirectoryLock
@@ -70,7 +76,7 @@ class CatalogueStore:
                 self._write_settings_file(settings)
         except (lmdb.Error, OSError) as error:
             self._lock.release()
-            raise halt(error, str(directory)) from error
+            raise failed_write(error, str(directory)) from error
         except BaseException:
             self._lock.release()
             raise
@@ -87,7 +93,7 @@ class CatalogueStore:
             with self._env.begin(db=self._db[database]) as transaction:
                 value = transaction.get(NUMBER.pack(number))
         except lmdb.Error as error:
-            raise halt(error, self._where(database, number)) from error
+            raise failed_read(error, self._where(database, number)) from error
         if value is None:
             return None
         fault = damage(number, value)
@@ -113,7 +119,7 @@ class CatalogueStore:
                 with self._env.begin(write=True, db=self._db[database]) as transaction:
                     transaction.put(NUMBER.pack(number), frame(number, (content,)), overwrite=False)
             except lmdb.Error as error:
-                raise halt(error, self._where(database, number)) from error
+                raise failed_write(error, self._where(database, number)) from error
 
     def newest_version(self) -> int:
         """The newest version of the definitions; 0 if there is none."""
@@ -159,7 +165,7 @@ class CatalogueStore:
                         transaction.put(NUMBER.pack(0), frame(0, (content,)))
                     self._write_settings_file(wanted)
                 except (lmdb.Error, OSError) as error:
-                    raise halt(error, self._where("settings", 0)) from error
+                    raise failed_write(error, self._where("settings", 0)) from error
                 return wanted
         for name in ("partitions", "clock"):
             if getattr(stored, name) != getattr(wanted, name):
@@ -192,7 +198,9 @@ class CatalogueStore:
                     epoch = self._epoch(transaction.get(sequencer.encode())) + 1
                     transaction.put(sequencer.encode(), NUMBER.pack(epoch))
             except lmdb.Error as error:
-                raise halt(error, f"{self._paths.catalogue / DATA} epoch {sequencer}") from error
+                raise failed_write(
+                    error, f"{self._paths.catalogue / DATA} epoch {sequencer}"
+                ) from error
         return epoch
 
     def epoch(self, sequencer: str) -> int:

@@ -23,7 +23,7 @@ from profile_actors.storage.arrays import map_arrays, read_arrays, write_arrays
 from profile_actors.storage.files import (
     CrashPoint,
     aside_of,
-    halt,
+    failed_write,
     make_directory,
     no_crash,
     publish_aside,
@@ -76,7 +76,7 @@ class FileCheckpoints:
             publish_aside(path, self._crash_point, label)
         except OSError as error:
             aside_of(path).unlink(missing_ok=True)
-            raise halt(error, str(path)) from error
+            raise failed_write(error, str(path)) from error
 
     def load(self) -> tuple[int, bytes, dict[str, np.ndarray]] | None:
         """The newest whole checkpoint, arrays owned and writable; damaged ones are skipped.

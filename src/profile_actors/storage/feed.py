@@ -25,7 +25,7 @@ from profile_actors.config import Config
 from profile_actors.errors import CorruptLog, FencedOut
 from profile_actors.storage.files import (
     CrashPoint,
-    halt,
+    failed_write,
     make_directory,
     no_crash,
     remove_tree,
@@ -84,7 +84,7 @@ class LmdbFeed:
         try:
             segment = Segment.create(path, first, self._map_bytes, sync=False)
         except (OSError, lmdb.Error) as error:
-            raise halt(error, str(path)) from error
+            raise failed_write(error, str(path)) from error
         self._segments = (*self._segments, segment)
 
     def append(self, position: int, block: bytes) -> None:
@@ -108,7 +108,7 @@ class LmdbFeed:
             try:
                 segment.put(position, frame(position, (block,)))
             except (OSError, lmdb.Error) as error:
-                raise halt(error, segment.where(position)) from error
+                raise failed_write(error, segment.where(position)) from error
             self._crash_point("feed.after_append")
 
     def _turn(self, position: int) -> None:
@@ -158,7 +158,7 @@ class LmdbFeed:
                 if len(segments) > 1:
                     segments[-2].sync()  # blocks appended again after a crash may lie there
             except lmdb.Error as error:
-                raise halt(error, str(segments[-1].data)) from error
+                raise failed_write(error, str(segments[-1].data)) from error
 
     def size_bytes(self) -> int:
         return sum(segment.used_bytes() for segment in self._segments)

@@ -101,24 +101,31 @@ def remove_tree(path: Path) -> None:
         sync_directory(path.parent)
 
 
-def is_full(error: BaseException) -> bool:
-    """Whether an OSError or lmdb.Error says that a disk, quota or map has no room."""
-    if isinstance(error, (lmdb.MapFullError, lmdb.DiskError)):
-        return True
+def _says(error: OSError | lmdb.Error, numbers: tuple[int, ...]) -> bool:
     if isinstance(error, OSError):
-        return error.errno in FULL_ERRNOS
-    if isinstance(error, lmdb.Error):
-        return any(os.strerror(number) in str(error) for number in FULL_ERRNOS)
-    return False
+        return error.errno in numbers
+    return any(os.strerror(number) in str(error) for number in numbers)
 
 
-def halt(error: OSError | lmdb.Error, where: str) -> Halt:
-    """The error to raise for a failed write or read; ``where`` names file and position."""
-    if is_full(error):
+def failed_write(error: OSError | lmdb.Error, where: str) -> Halt:
+    """The error to raise for a failed write; ``where`` names file and position.
+
+    LMDB reports a write that the disk cut short as an input/output error: there it means full, too.
+    """
+    is_full = isinstance(error, (lmdb.MapFullError, lmdb.DiskError)) or _says(error, FULL_ERRNOS)
+    if is_full or _says(error, (errno.EIO,)):
         return StorageFull(
-            f"expected room to write, got '{error}' - at {where}; free disk space or enlarge"
-            " Config.log_map_bytes, then restart the partition"
+            f"expected room to write, got '{error}' (the disk is full, or failing) - at {where};"
+            " free disk space, check the disk, then restart"
         )
+    return CorruptLog(
+        f"expected to write, got '{error}' - at {where}; check the disk and the file's permissions,"
+        " then restart"
+    )
+
+
+def failed_read(error: Exception, where: str) -> CorruptLog:
+    """The error to raise for unreadable stored bytes; ``where`` names file and position."""
     return CorruptLog(
         f"expected readable stored data, got '{error}' - at {where}; check the disk, then restore"
         " the file from a replica or backup"

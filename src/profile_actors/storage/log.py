@@ -36,7 +36,7 @@ from profile_actors.errors import CorruptLog, FencedOut, Halt, StorageFull
 from profile_actors.storage.environment import DATA
 from profile_actors.storage.files import (
     CrashPoint,
-    halt,
+    failed_write,
     make_directory,
     no_crash,
     remove_asides,
@@ -152,7 +152,7 @@ class LmdbLog:
             segment = Segment.create(path, first, self._config.log_map_bytes, sync=True)
             segment.claim(self.epoch)
         except (OSError, lmdb.Error) as error:
-            raise halt(error, str(path)) from error
+            raise failed_write(error, str(path)) from error
         return segment
 
     def _open_segment(self, entry: SegmentEntry) -> Segment:
@@ -205,7 +205,7 @@ class LmdbLog:
                     f" {segment.where(position)}; enlarge it or submit smaller batches"
                 ) from error
             except (OSError, lmdb.Error) as error:
-                self._halted = halt(error, segment.where(position))
+                self._halted = failed_write(error, segment.where(position))
                 raise self._halted from error
             except Halt as error:
                 self._halted = error
@@ -262,7 +262,7 @@ class LmdbLog:
         try:
             action()
         except (OSError, lmdb.Error) as error:
-            self._halted = halt(error, f"{self._paths.log} ({what})")
+            self._halted = failed_write(error, f"{self._paths.log} ({what})")
             raise self._halted from error
 
     @staticmethod

@@ -29,7 +29,7 @@ import xxhash
 
 from profile_actors.config import Config
 from profile_actors.storage.environment import DATA, create_environment, open_environment
-from profile_actors.storage.files import halt, make_directory
+from profile_actors.storage.files import failed_read, failed_write, make_directory
 
 MAP_BYTES = 64 << 30
 DATASET = struct.Struct(">I")
@@ -86,7 +86,7 @@ class Quarantine(Generic[R]):
             self._rows = self._env.open_db(b"rows")
             self._keys = self._env.open_db(b"keys")
         except (lmdb.Error, OSError) as error:
-            raise halt(error, str(data)) from error
+            raise failed_write(error, str(data)) from error
 
     def _counts(self, transaction: lmdb.Transaction, dataset: str) -> DatasetCounts | None:
         value = transaction.get(dataset.encode(), db=self._datasets)
@@ -109,7 +109,7 @@ class Quarantine(Generic[R]):
                 self._evict(transaction, counts)
                 transaction.put(dataset.encode(), msgspec.json.encode(counts), db=self._datasets)
         except (lmdb.Error, OSError) as error:
-            raise halt(error, f"{self._directory / DATA} dataset {dataset}") from error
+            raise failed_write(error, f"{self._directory / DATA} dataset {dataset}") from error
 
     def _add_row(self, transaction: lmdb.Transaction, counts: DatasetCounts, row: R) -> None:
         digest = xxhash.xxh3_128_digest(f"{row.row}:{row.source}".encode())
@@ -154,7 +154,7 @@ class Quarantine(Generic[R]):
                         found = cursor.next()
         except (lmdb.Error, msgspec.MsgspecError, struct.error) as error:
             where = f"{self._directory / DATA} dataset {dataset}"
-            raise halt(lmdb.Error(str(error)), where) from error
+            raise failed_read(error, where) from error
         return out
 
     def count(self, dataset: str) -> tuple[int, int]:

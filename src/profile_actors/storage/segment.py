@@ -27,7 +27,7 @@ import numpy as np
 
 from profile_actors.errors import CorruptLog, FencedOut
 from profile_actors.storage.environment import DATA, create_environment, open_environment
-from profile_actors.storage.files import halt
+from profile_actors.storage.files import failed_read
 from profile_actors.storage.framing import HEADER_BYTES, damage
 
 KEY = struct.Struct(">Q")
@@ -54,7 +54,7 @@ class Segment:
             self._meta = env.open_db(b"meta", create=writable)
         except lmdb.Error as error:
             env.close()
-            raise halt(error, str(self.data)) from error
+            raise failed_read(error, str(self.data)) from error
         self._verified = bytearray()
 
     @classmethod
@@ -99,7 +99,7 @@ class Segment:
             with self._env.begin(db=self._values) as transaction:
                 return int(transaction.stat(self._values)["entries"])
         except lmdb.Error as error:
-            raise halt(error, str(self.data)) from error
+            raise failed_read(error, str(self.data)) from error
 
     def used_bytes(self) -> int:
         """Bytes of the file in use (its last page's end)."""
@@ -183,7 +183,7 @@ class Segment:
                 if raw is not None and len(raw) < self._page_bytes:
                     return memoryview(bytes(raw))
         except lmdb.Error as error:
-            raise halt(error, self.where(position)) from error
+            raise failed_read(error, self.where(position)) from error
         if raw is None:
             raise self._corrupt(position, "expected an entry, got nothing")
         mapped = np.frombuffer(raw, dtype=np.uint8).view(_Mapped)
