@@ -1,9 +1,9 @@
 """Workload W1 on a hand-written Flink job: python bench/peers/flink/run.py [--events N ...].
 
 Fetches the Flink jars from the ``apache-flink-libraries`` source package (330 MB, once), compiles
-``W1Job.java`` with plain ``javac`` and runs it in one JVM, without checkpoints and with one every five
-seconds. The segments that need no clock (75 of 100) must have the right number of members, up to the
-last bit of a sum (Flink adds doubles in order: one member may differ).
+``W1Job.java`` with plain ``javac`` and runs it in one JVM, without checkpoints and with one every
+five seconds. The segments that need no clock must have the right number of members, up to the last
+bit of a sum (Flink adds doubles in order: one member may differ).
 
 Needs a JDK 17 or later (``java`` and ``javac`` on PATH).
 """
