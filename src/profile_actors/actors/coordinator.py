@@ -1,0 +1,146 @@
+"""The coordinator as a Ray actor: catalogue, quarantine, epochs, the assignment of buckets.
+
+Theory: it is asked when definitions change, rows are rejected, or a partition (re)starts; never on
+the path of accepted rows or of time. Writing version v of the catalogue is the commit point of
+``apply``; telling the partitions is the driver's part, and any driver's, since every batch and read
+carries its version and a partition behind is given what it lacks.
+
+Like a partition's, its constructor never raises: it stands and answers with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from profile_actors.config import Config
+from profile_actors.definitions import Catalogue, Definition, decode, encode, merge
+from profile_actors.errors import ConfigError, Halt, ProfileActorsError
+from profile_actors.ingest.rejects import QuarantineRecord
+from profile_actors.ingest.route import default_assignment
+from profile_actors.rules.planner import plan
+from profile_actors.storage.catalogue import CatalogueStore, StoreSettings
+from profile_actors.storage.layout import StoreLayout
+from profile_actors.storage.quarantine import Quarantine
+
+
+class CoordinatorPlace(msgspec.Struct, frozen=True):
+    """What the coordinator is started with. partitions, clock: what the user asked for, or None.
+
+    new: the settings of a store that does not exist yet.
+    """
+
+    path: str
+    partitions: int | None
+    clock: str | None
+    new: StoreSettings
+    config: Config
+
+
+class CoordinatorActor:
+    """The shell; see the module."""
+
+    def __init__(self, place: CoordinatorPlace) -> None:
+        self._place = place
+        self._refusal: ProfileActorsError | None = None
+        try:
+            self._open()
+        except ProfileActorsError as error:
+            self._refusal = error
+        except Exception as error:
+            self._refusal = Halt(
+                f"expected the coordinator to open, got {type(error).__name__}: {error} - at"
+                f" {place.path}; this is a defect: report it"
+            )
+
+    def _open(self) -> None:
+        place = self._place
+        self._store = CatalogueStore(place.path)
+        self._settings = self._agreed(self._store.settings())
+        assigned = self._store.assignment()
+        if assigned is None:
+            self._store.put_assignment(1, default_assignment(self._settings.partitions))
+            assigned = self._store.assignment()
+        assert assigned is not None
+        self._assignment = assigned[1]
+        directory = StoreLayout(Path(place.path)).quarantine
+        self._quarantine = Quarantine(directory, place.config, QuarantineRecord)
+        version = self._store.newest_version()
+        content = self._store.get(version) if version else None
+        self._catalogue = Catalogue() if content is None else decode(content)
+
+    def _agreed(self, stored: StoreSettings | None) -> StoreSettings:
+        """The settings in force. Raises ConfigError if the user asked for others."""
+        place = self._place
+        if stored is None:
+            return self._store.set_settings(place.new)
+        for name, asked in (("partitions", place.partitions), ("clock", place.clock)):
+            kept = getattr(stored, name)
+            if asked is not None and asked != kept:
+                raise ConfigError(
+                    f"expected {name}={kept!r} as the store was made with, got {asked!r} - at"
+                    f" {place.path}; leave {name} out to open it, or start elsewhere"
+                )
+        return stored
+
+    def _check(self) -> None:
+        if self._refusal is not None:
+            raise self._refusal
+
+    def hello(self) -> tuple[StoreSettings, np.ndarray]:
+        """The settings, and uint16[4096]: the partition of each bucket."""
+        self._check()
+        return self._settings, self._assignment
+
+    def pid(self) -> int:
+        """The actor's process, for operators."""
+        return os.getpid()
+
+    def enlist(self, index: int) -> tuple[int, Catalogue]:
+        """A new epoch for a partition that (re)starts, and the definitions in force."""
+        self._check()
+        return self._store.next_epoch(str(index)), self._catalogue
+
+    def catalogue(self) -> Catalogue:
+        self._check()
+        return self._catalogue
+
+    def apply(self, definitions: Sequence[Definition]) -> Catalogue:
+        """Merge, check every rule, commit the next version; the same again changes nothing.
+
+        Raises DefinitionError, SchemaError, RuleError: nothing was applied then.
+        """
+        self._check()
+        wanted = merge(self._catalogue, definitions)
+        if wanted is not self._catalogue:
+            plan(wanted)
+            self._store.put(wanted.version, encode(wanted))
+            self._catalogue = wanted
+        return self._catalogue
+
+    def reject(self, dataset: str, rows: Sequence[QuarantineRecord]) -> None:
+        """Keep rejected rows. Idempotent by (source, row)."""
+        self._check()
+        self._quarantine.add(dataset, rows)
+
+    def quarantine(self, dataset: str, limit: int) -> list[QuarantineRecord]:
+        self._check()
+        return self._quarantine.read(dataset, limit)
+
+    def rejected(self) -> dict[str, int]:
+        """Rows ever rejected, per dataset."""
+        self._check()
+        names = self._quarantine.datasets()
+        return {name: self._quarantine.count(name)[0] for name in names}
+
+    def stop(self) -> None:
+        """Close the files. The actor can be killed then."""
+        if self._refusal is not None:
+            return
+        self._refusal = Halt("expected a running coordinator, got a stopped one - start the store")
+        self._quarantine.close()
+        self._store.close()

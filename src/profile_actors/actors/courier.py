@@ -1,0 +1,165 @@
+"""Sub-batches on their way to partitions: pipelined, bounded, resent until answered.
+
+Theory: a *stream* numbers the rows of one producer. Each partition gets its share of the stream as
+a chain of sub-batches, ``after`` of each being ``through`` of the one before it; so a partition
+recognises what it has (a resend) and refuses what comes too early (a gap). That makes retrying a
+local matter: every sub-batch is resent until it is answered, oldest first, and the chains put
+themselves in order. Only a sub-batch that stays unanswered until the deadline breaks its stream: an
+anonymous stream is then left for a new one, a named producer reads its cursor from the store again.
+
+Limits: a client keeps at most ``Config.max_in_flight`` submissions unacknowledged.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from threading import BoundedSemaphore, Thread
+from typing import Any
+
+from profile_actors.actors.calls import Lost, Patience, Remote
+from profile_actors.engine.batch import Reply, SubBatch
+from profile_actors.errors import Backpressure, OffsetGap, StoreUnavailable
+
+
+@dataclass(slots=True)
+class Stream:
+    """One producer's rows as this client sends them. sent: per partition, the chain's end."""
+
+    producer: str
+    named: bool
+    next_offset: int = 0
+    sent: list[int | None] = field(default_factory=list)
+    broken: bool = False
+
+
+@dataclass(slots=True)
+class Part:
+    """One sub-batch on its way. answer: Ray's reference of the newest try."""
+
+    partition: int
+    batch: SubBatch
+    answer: Any
+
+
+@dataclass(slots=True)
+class Parcel:
+    """What one submission put on its way, and who waits for it."""
+
+    stream: Stream
+    parts: list[Part]
+    finish: Callable[[list[Reply]], Any]
+    result: Future[Any] = field(default_factory=Future)
+
+
+class Courier:
+    """Sends parcels, bounded; settles them oldest first on its own thread."""
+
+    def __init__(
+        self, partitions: Sequence[Remote], deliver: Callable[[int], None], max_in_flight: int
+    ) -> None:
+        """deliver: gives a partition that is behind the definitions it lacks."""
+        self._partitions = partitions
+        self._deliver = deliver
+        self._max_in_flight = max_in_flight
+        self._room = BoundedSemaphore(max_in_flight)
+        self._outbox: queue.SimpleQueue[Parcel | None] = queue.SimpleQueue()
+        self._thread: Thread | None = None
+
+    def reserve(self, block: bool = True) -> None:
+        """Take one place in flight. Raises Backpressure if there is none and block is False."""
+        if not self._room.acquire(blocking=block):
+            raise Backpressure(
+                f"expected fewer than {self._max_in_flight} unacknowledged submissions, got"
+                " as many - at Config.max_in_flight; wait for a result, or submit with block=True"
+            )
+
+    def release(self) -> None:
+        """Give back a reserved place that no parcel took."""
+        self._room.release()
+
+    def send(
+        self,
+        stream: Stream,
+        batches: Sequence[tuple[int, SubBatch]],
+        finish: Callable[[list[Reply]], Any],
+    ) -> Parcel:
+        """Put sub-batches on their way (the place was reserved). finish: replies -> the result."""
+        parts = [
+            Part(partition, batch, self._partitions[partition].begin("submit", batch))
+            for partition, batch in batches
+        ]
+        return Parcel(stream, parts, finish)
+
+    def settle_later(self, parcel: Parcel) -> None:
+        """Let the courier's own thread wait for the answers."""
+        if self._thread is None:
+            self._thread = Thread(target=self._settle_all, name="courier", daemon=True)
+            self._thread.start()
+        self._outbox.put(parcel)
+
+    def settle(self, parcel: Parcel) -> None:
+        """Wait until every part is answered 'ok', resending as needed; then set the result."""
+        try:
+            replies = [self._answer(part) for part in parcel.parts]
+            parcel.result.set_result(parcel.finish(replies))
+        except BaseException as error:
+            # An unanswered row may or may not be stored: its stream cannot be continued blindly.
+            parcel.stream.broken = True
+            parcel.result.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            parcel.parts = []  # the rows are let go even if the caller keeps the future
+            self._room.release()
+
+    def drain(self) -> None:
+        """Wait until nothing is in flight; nobody may send meanwhile."""
+        for _ in range(self._max_in_flight):
+            self._room.acquire()
+        for _ in range(self._max_in_flight):
+            self._room.release()
+
+    def close(self) -> None:
+        """Settle what is on its way and end the thread."""
+        if self._thread is not None:
+            self._outbox.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _settle_all(self) -> None:
+        while (parcel := self._outbox.get()) is not None:
+            self.settle(parcel)
+
+    def _answer(self, part: Part) -> Reply:
+        actor = self._partitions[part.partition]
+        patience = Patience(actor.timeout_s)
+        while True:
+            try:
+                reply: Reply = actor.finish(part.answer, patience)
+            except Lost:
+                part.batch = replace(part.batch, resend=True)
+            else:
+                if reply.status == "ok":
+                    return reply
+                patience.reason = reply.status
+                if reply.status == "behind":
+                    self._deliver(part.partition)
+            try:
+                patience.wait_or_raise(actor.name)
+            except StoreUnavailable:
+                if patience.reason == "gap":
+                    raise _gap(part.batch, reply) from None
+                raise
+            part.answer = actor.begin("submit", part.batch)
+
+
+def _gap(batch: SubBatch, reply: Reply) -> OffsetGap:
+    return OffsetGap(
+        f"expected rows of producer {batch.producer!r} from offset {reply.expected} on, got a batch"
+        f" after offset {batch.after} - at dataset {batch.dataset!r}; rows before it never arrived:"
+        " resend from store.cursor(producer)",
+        reply.expected,
+    )

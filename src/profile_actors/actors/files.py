@@ -1,0 +1,180 @@
+"""Files into the store: each counts once, resumes after a crash, pipelined, with a progress bar.
+
+Theory: a file is a producer whose id is a hash of dataset, base name and content, and whose offsets
+are row numbers. So the store knows how far it got, whatever the path or the size of the blocks was;
+rows before the cursor are not even sent. While partitions fold one block the next one is parsed.
+"""
+
+from __future__ import annotations
+
+import glob
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import msgspec
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from profile_actors.actors.link import Link
+from profile_actors.actors.results import IngestReport, PendingReceipt, Receipt, merged
+from profile_actors.actors.sender import Sender
+from profile_actors.errors import CallerError, SchemaError
+from profile_actors.ingest.files import file_producer, read_csv_blocks
+
+SUFFIXES = (".csv",)
+MIN_ROWS_FOR_PERCENT = 1_000
+"""Before so many rows of a file a share of bad ones means little; at its end it always counts."""
+
+OnBlock = Callable[[int, int], None]
+"""Told of bytes and rows that were read."""
+
+
+def ingest_files(
+    link: Link,
+    sender: Sender,
+    dataset: str,
+    patterns: Sequence[str | Path],
+    max_bad_percent: float | None,
+    progress: bool | None,
+) -> IngestReport:
+    """Load files and wait until everything is durable and folded; see ``Store.ingest``."""
+    files = matching(patterns)
+    sender.check_dataset(dataset)
+    began = time.perf_counter()
+    before = dict(sender.stage_s)
+    total = sum(file.stat().st_size for file in files)
+    show = sys.stderr.isatty() if progress is None else progress
+    bar = _bar() if show else None
+    task = TaskID(0) if bar is None else bar.add_task(f"{len(files)} files", total=total, rows=0)
+    report = IngestReport()
+    with bar or nullcontext():
+        for file in files:
+
+            def on_block(size: int, rows: int) -> None:
+                if bar is not None:
+                    done = int(bar.tasks[0].fields["rows"]) + rows
+                    bar.update(task, advance=size, rows=done, description=file.name)  # noqa: B023
+
+            one = _FileLoad(link, sender, dataset, file, max_bad_percent)
+            report = report.plus(one.run(on_block))
+    stages = {name: s - before.get(name, 0.0) for name, s in sender.stage_s.items()}
+    return msgspec.structs.replace(report, seconds=time.perf_counter() - began, stage_s=stages)
+
+
+def matching(patterns: Sequence[str | Path]) -> list[Path]:
+    """The files that paths and glob patterns name, each once, sorted. Raises CallerError."""
+    found: set[Path] = set()
+    for pattern in patterns:
+        text = str(pattern)
+        names = [text] if Path(text).is_file() else glob.glob(text, recursive=True)
+        files = [Path(name) for name in names if Path(name).is_file()]
+        if not files:
+            raise CallerError(f"expected a file, got none that matches {text!r} - at ingest")
+        found.update(files)
+    odd = sorted(str(file) for file in found if file.suffix.lower() not in SUFFIXES)
+    if odd:
+        raise CallerError(
+            f"expected {' or '.join(SUFFIXES)} files, got {odd[0]!r} - at ingest; convert it first"
+        )
+    return sorted(found)
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TextColumn("{task.fields[rows]:,} rows"),
+        TimeRemainingColumn(),
+        transient=True,
+    )
+
+
+class _FileLoad:
+    """One file on its way."""
+
+    def __init__(
+        self, link: Link, sender: Sender, dataset: str, file: Path, max_bad_percent: float | None
+    ) -> None:
+        self._link = link
+        self._sender = sender
+        self._dataset = dataset
+        self._file = file
+        self._max_bad_percent = max_bad_percent
+        self._pending: deque[PendingReceipt] = deque()
+        self._rows = 0
+        self._done = Receipt()
+
+    def run(self, on_block: OnBlock) -> IngestReport:
+        """Send what the store has not, wait for all of it. Raises SchemaError."""
+        producer = file_producer(self._dataset, self._file)
+        # Two files of one name may both have bad rows: the name alone would mix them up.
+        source = f"{self._file.name}#{producer[:6]}"
+        cursor = self._sender.cursor(producer)
+        size = 0
+        duplicate = 0
+        blocks = read_csv_blocks(self._file, self._link.config.ingest_block_bytes)
+        while True:
+            began = time.perf_counter()
+            block = next(blocks, None)
+            self._sender.spent("parse", began)
+            if block is None:
+                break
+            size += block.size_bytes
+            on_block(block.size_bytes, len(block))
+            self._rows += len(block)
+            known = min(max(0, cursor - block.first_row), len(block))
+            duplicate += known
+            if known < len(block):
+                rest = block[known:] if known else block
+                self._pending.append(
+                    self._sender.submit(
+                        self._dataset, rest, producer, rest.first_row, later=True, source=source
+                    )
+                )
+            while self._pending and self._pending[0].done():
+                self._take()
+            self._check_share(MIN_ROWS_FOR_PERCENT)
+        while self._pending:
+            self._take()
+        self._check_share(0)
+        self._sender.forget(producer)
+        done = self._done
+        return IngestReport(
+            files=1,
+            rows=self._rows,
+            accepted=done.accepted,
+            duplicate=done.duplicate + duplicate,
+            late=done.late,
+            rejected_count=done.rejected_count,
+            bytes=size,
+        )
+
+    def _take(self) -> None:
+        receipt = self._pending.popleft().result()
+        self._done = merged([self._done, receipt], self._link.config.max_receipt_rejects)
+
+    def _check_share(self, min_rows: int) -> None:
+        limit = self._max_bad_percent
+        answered = self._done.accepted + self._done.duplicate + self._done.rejected_count
+        if limit is None or answered <= min_rows or not self._done.rejected_count:
+            return
+        share = 100 * self._done.rejected_count / answered
+        if share > limit:
+            row, path, reason = self._done.rejected[0]
+            raise SchemaError(
+                f"expected at most {limit:g} percent bad rows, got {share:.3g} percent"
+                f" ({self._done.rejected_count} of {answered}), the first: {reason} - at"
+                f" {self._file} row {row}, {path or 'the whole row'}; the others are in"
+                f" quarantine({self._dataset!r}); what was accepted stays"
+            )

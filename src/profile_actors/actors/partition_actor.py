@@ -1,0 +1,193 @@
+"""One partition as a Ray actor: opens the files, owns the writer thread, answers reads.
+
+Theory: thin and synchronous. Three concurrency groups keep callers apart: ``submit`` (threads that
+wait in the writer's queue), ``read`` (never behind a fold or a queue), and the default one for
+control. The actor is named, detached and restarts without limit; ``__init__`` is the recovery.
+
+A constructor that raises would make Ray give the actor up for good. So it never does: an actor that
+cannot open its files stands, and answers every call with the reason.
+
+Limits: ``num_cpus=0``, since partitions are few and pinned by design; Ray schedules nothing here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import ray
+
+from profile_actors.actors.calls import Remote
+from profile_actors.actors.writer import Hook, Writer, no_hook
+from profile_actors.config import Config
+from profile_actors.definitions import Catalogue
+from profile_actors.engine.batch import Reply, SubBatch
+from profile_actors.engine.partition import Partition
+from profile_actors.engine.profile import PartitionStatus
+from profile_actors.errors import Halt, ProfileActorsError
+from profile_actors.storage.checkpoints import FileCheckpoints
+from profile_actors.storage.feed import LmdbFeed
+from profile_actors.storage.log import LmdbLog
+
+READS = frozenset({"profiles", "events", "members", "count", "changes", "head"})
+"""What ``read`` may ask of a partition."""
+SWITCH_INTERVAL_S = 0.0005
+"""Readers share the interpreter with the fold: hand it over ten times sooner than Python's 5 ms."""
+
+
+class PartitionPlace(msgspec.Struct, frozen=True):
+    """What a partition actor is started with. namespace: Ray's, where the coordinator is found."""
+
+    namespace: str
+    path: str
+    index: int
+    clock: str
+    config: Config
+
+
+class ActorStatus(msgspec.Struct, frozen=True):
+    """A partition actor's account of itself. halted: why it no longer writes, empty if it does.
+
+    queued: sub-batches waiting. checkpoint_error: why the last checkpoint failed, or empty.
+    """
+
+    partition: PartitionStatus | None
+    halted: str
+    queued: int
+    checkpoint_error: str
+    pid: int
+
+
+class PartitionActor:
+    """The shell; see the module."""
+
+    def __init__(self, place: PartitionPlace, hook: Hook = no_hook) -> None:
+        """hook: called at named points; crash tests kill the process there."""
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        self._place = place
+        self._hook = hook
+        self._refusal: ProfileActorsError | None = None
+        try:
+            self._open()
+        except ProfileActorsError as error:
+            self._refusal = error
+        except Exception as error:
+            self._refusal = Halt(
+                f"expected partition {place.index} to open, got {type(error).__name__}: {error}"
+                f" - at {place.path}; this is a defect: report it"
+            )
+
+    def _open(self) -> None:
+        place = self._place
+        coordinator = ray.get_actor("coordinator", namespace=place.namespace)
+        remote = Remote(coordinator, "coordinator", place.config.call_timeout_s)
+        epoch, catalogue = remote.call("enlist", place.index)
+        directory = Path(place.path)
+        # The log first: its lock keeps a dying predecessor (or another store) out of the rest.
+        self._log = LmdbLog(directory, place.config, epoch=epoch, crash_point=self._hook)
+        self._feed = LmdbFeed(directory, place.config, crash_point=self._hook)
+        checkpoints = FileCheckpoints(directory, crash_point=self._hook)
+        self._partition = Partition(
+            self._log, self._feed, checkpoints, place.config, index=place.index, epoch=epoch
+        )
+        self._writer = Writer(
+            self._partition, place.config, clock=place.clock, wall=wall_ms, hook=self._hook
+        )
+        self._writer.start()
+        self.define(catalogue)
+
+    def _opened(self) -> Partition:
+        if self._refusal is not None:
+            raise self._refusal
+        return self._partition
+
+    @ray.method(concurrency_group="submit")
+    def submit(self, batch: SubBatch) -> Reply:
+        """Answer when the sub-batch is durable and folded, or why it must come again."""
+        partition = self._opened()
+        catalogue = partition.catalogue
+        if catalogue is None or catalogue.version < batch.catalogue:
+            return Reply("behind")
+        return self._writer.submit(batch)
+
+    @ray.method(concurrency_group="read")
+    def read(self, version: int, name: str, *args: Any) -> tuple[bool, Any]:
+        """Call one of READS; (False, None) if the definitions here are older than version."""
+        partition = self._opened()
+        if version and (partition.catalogue is None or partition.catalogue.version < version):
+            return False, None
+        assert name in READS, name
+        if name == "head":
+            return True, partition.position
+        if name == "profiles":
+            return True, partition.profiles(*args, self._writer.now())
+        return True, getattr(partition, name)(*args)
+
+    @ray.method(concurrency_group="read")
+    def cursor(self, producer: str) -> int | None:
+        return self._opened().cursor(producer)
+
+    @ray.method(concurrency_group="read")
+    def status(self) -> ActorStatus:
+        """Never raises: a partition that is in trouble says so here."""
+        if self._refusal is not None:
+            return ActorStatus(None, str(self._refusal), 0, "", os.getpid())
+        writer = self._writer
+        reason = writer.halted or writer.clock_error
+        return ActorStatus(
+            self._partition.status(),
+            "" if reason is None else f"{type(reason).__name__}: {reason}",
+            writer.queued(),
+            writer.checkpoint_error,
+            os.getpid(),
+        )
+
+    def hello(self) -> int | None:
+        """The partition's now, once it is open. Raises what kept it from opening."""
+        return self._opened().now
+
+    def define(self, catalogue: Catalogue) -> int:
+        """Take the definitions if they are newer; returns the version that holds. Idempotent."""
+        partition = self._opened()
+
+        def take() -> int:
+            known = partition.catalogue
+            if catalogue.version and (known is None or known.version < catalogue.version):
+                partition.define(catalogue, self._writer.now())
+            return 0 if partition.catalogue is None else partition.catalogue.version
+
+        return int(self._writer.run(take))
+
+    def advance(self, now: int) -> int | None:
+        """Move the event clock to now (ms) unless it is there already. Idempotent."""
+        partition = self._opened()
+
+        def move() -> int | None:
+            if partition.now is None or partition.now < now:
+                partition.advance(now)
+            return partition.now
+
+        return self._writer.run(move)
+
+    def verify(self, sample: int | None) -> list[str]:
+        """Re-read every log entry, then refold and compare; the differences, [] when none."""
+        partition = self._opened()
+        return [*self._log.verify(), *partition.verify(sample)]
+
+    def stop(self) -> None:
+        """Commit what is queued, flush, close the files. The actor can be killed then."""
+        if self._refusal is not None:
+            return
+        self._refusal = Halt("expected a running partition, got a stopped one - start the store")
+        self._writer.stop()
+        self._feed.flush()
+        self._feed.close()
+        self._log.close()
+
+
+def wall_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,234 @@
+"""Rows from the door to the partitions: prepare, number, split, send.
+
+Theory: a submission is cut into pieces of at most ``Config.max_batch_rows``; each is validated at
+the door, its rejected rows go to the quarantine *before* anything is sent (once a cursor has passed
+a row, nobody would offer it again), and the accepted ones travel as one table per partition.
+
+Who gets a sub-batch: on the wall clock, an anonymous stream reaches only partitions that own rows.
+A named producer's range goes to every partition, with rows or without, so that the smallest of
+their cursors is what the store has of the producer. On the event clock every submission goes to
+every partition with the largest accepted timestamp of the *whole* submission.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+
+from profile_actors.actors.calls import call_all
+from profile_actors.actors.courier import Courier, Parcel, Stream
+from profile_actors.actors.link import Link
+from profile_actors.actors.partition_actor import wall_ms
+from profile_actors.actors.results import PendingReceipt, Receipt
+from profile_actors.engine.batch import Reply, SubBatch
+from profile_actors.errors import DefinitionError, OffsetGap
+from profile_actors.ingest.door import Door, Prepared
+from profile_actors.ingest.rejects import quarantined
+from profile_actors.ingest.route import split
+
+Rows: TypeAlias = Sequence[dict[str, Any]] | Any
+"""Dicts, a pa.Table, a pa.RecordBatch or a TextBlock (pyarrow has no types to name)."""
+
+
+class Sender:
+    """The writing half of a driver's connection. Thread-safe: submissions are numbered in turn."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._courier = Courier(link.partitions, link.deliver, link.config.max_in_flight)
+        self._lock = Lock()
+        self._anonymous: Stream | None = None
+        self._named: dict[str, Stream] = {}
+        self._doors: dict[tuple[int, str], Door] = {}
+        self.stage_s: dict[str, float] = {}
+
+    def submit(
+        self,
+        dataset: str,
+        rows: Rows,
+        producer: str | None = None,
+        offset: int | None = None,
+        *,
+        later: bool,
+        block: bool = True,
+        source: str | None = None,
+    ) -> PendingReceipt:
+        """Send rows. later: return before the answers are there (the courier waits for them).
+
+        source: what the quarantine calls the origin of the rows. Raises OffsetGap, Backpressure,
+        DefinitionError for an unknown dataset; other errors come with the result.
+        """
+        limit = self._link.config.max_batch_rows
+        pieces = [rows] if len(rows) <= limit else _cut(rows, limit)
+        if not len(rows):
+            return PendingReceipt([], 0)
+        parcels = []
+        with self._lock:
+            door = self._door(dataset)
+            stream, first = self._stream(producer, offset)
+            self._courier.reserve(block)
+            reserved = True
+            try:
+                prepared, at = [], first
+                for piece in pieces:
+                    began = time.perf_counter()
+                    prepared.append((at, door.prepare(piece, at, wall_ms())))
+                    self.spent("validate", began)
+                    at += len(piece)
+                clock = max((p.clock for _, p in prepared if p.clock is not None), default=None)
+                for _, piece_prepared in prepared:
+                    self._quarantine(dataset, source or stream.producer, piece_prepared)
+                for at, piece_prepared in prepared:
+                    if not reserved:
+                        self._courier.reserve()
+                    reserved = True
+                    parcel = self._send(dataset, stream, at, piece_prepared, clock, first)
+                    reserved = False
+                    parcels.append(parcel)
+                    if later or len(pieces) > 1:
+                        self._courier.settle_later(parcel)
+            except BaseException:
+                if reserved:
+                    self._courier.release()
+                raise
+        if not later and len(parcels) == 1:
+            self._courier.settle(parcels[0])
+        return PendingReceipt([p.result for p in parcels], self._link.config.max_receipt_rejects)
+
+    def cursor(self, producer: str) -> int:
+        """The offset of the next row that the store needs of a producer; 0 if it is unknown."""
+        cursors = call_all(self._link.partitions, "cursor", producer)
+        return min(0 if cursor is None else int(cursor) for cursor in cursors)
+
+    def forget(self, producer: str) -> None:
+        """Let go of a named producer's stream (a file that is done)."""
+        with self._lock:
+            self._named.pop(producer, None)
+
+    def flush(self) -> None:
+        """Wait until everything sent so far is answered."""
+        with self._lock:
+            self._courier.drain()
+
+    def close(self) -> None:
+        """Wait until everything sent is answered, and end the courier's thread."""
+        self._courier.close()
+
+    def check_dataset(self, dataset: str) -> None:
+        """Raises DefinitionError if there is no such dataset."""
+        datasets = self._link.catalogue.datasets
+        if dataset not in datasets:
+            known = ", ".join(sorted(datasets)) or "none yet"
+            raise DefinitionError(
+                f"expected the name of a dataset, got {dataset!r} - at submit; known: {known}"
+            )
+
+    def spent(self, stage: str, began_s: float) -> None:
+        """Count the time since began_s (perf_counter) to a stage of the door."""
+        self.stage_s[stage] = self.stage_s.get(stage, 0.0) + time.perf_counter() - began_s
+
+    def _door(self, dataset: str) -> Door:
+        self.check_dataset(dataset)
+        catalogue = self._link.catalogue
+        key = (catalogue.version, dataset)
+        if key not in self._doors:
+            self._doors = {k: d for k, d in self._doors.items() if k[0] == catalogue.version}
+            self._doors[key] = Door(catalogue, dataset, self._link.seed, self._link.config)
+        return self._doors[key]
+
+    def _stream(self, producer: str | None, offset: int | None) -> tuple[Stream, int]:
+        """The stream to continue, and the offset of the submission's first row."""
+        if producer is None:
+            if self._anonymous is None or self._anonymous.broken:
+                blank: list[int | None] = [None] * len(self._link.partitions)
+                self._anonymous = Stream(uuid.uuid4().hex, named=False, sent=blank)
+            return self._anonymous, self._anonymous.next_offset
+        stream = self._named.get(producer)
+        if stream is None or stream.broken:
+            stream = Stream(producer, named=True, next_offset=self.cursor(producer))
+            self._named[producer] = stream
+        first = stream.next_offset if offset is None else offset
+        if first > stream.next_offset or first < 0:
+            raise OffsetGap(
+                f"expected offset {stream.next_offset} or an earlier one, got {first} - at producer"
+                f" {producer!r}; resend from store.cursor(producer)",
+                stream.next_offset,
+            )
+        return stream, first
+
+    def _quarantine(self, dataset: str, source: str, prepared: Prepared) -> None:
+        if prepared.rejects:
+            self._link.coordinator.call("reject", dataset, quarantined(source, prepared.rejects))
+
+    def _send(
+        self,
+        dataset: str,
+        stream: Stream,
+        at: int,
+        prepared: Prepared,
+        clock: int | None,
+        first: int,
+    ) -> Parcel:
+        """Split one piece, link its parts into the partitions' chains, send them."""
+        through = at + prepared.rows
+        count = len(self._link.partitions)
+        tables: list[pa.Table | None] = [None] * count
+        if prepared.table is not None and prepared.table.num_rows:
+            began = time.perf_counter()
+            tables = split(prepared.table, self._link.assignment, count)
+            self.spent("split", began)
+        clock = clock if self._link.clock == "event" else None
+        batches = []
+        for partition, table in enumerate(tables):
+            if table is None and clock is None and not stream.named:
+                continue
+            # Offset 0 begins a stream: no partition can lack anything before it.
+            after = (at or None) if stream.named else stream.sent[partition]
+            batches.append(
+                (
+                    partition,
+                    SubBatch(
+                        dataset,
+                        stream.producer,
+                        after,
+                        through,
+                        self._link.catalogue.version,
+                        clock,
+                        table,
+                    ),
+                )
+            )
+            if not stream.named:
+                stream.sent[partition] = through
+        stream.next_offset = max(stream.next_offset, through)
+        began = time.perf_counter()
+        parcel = self._courier.send(stream, batches, self._finisher(prepared, first))
+        self.spent("send", began)
+        return parcel
+
+    def _finisher(self, prepared: Prepared, first: int) -> Callable[[list[Reply]], Receipt]:
+        limit = self._link.config.max_receipt_rejects
+        rejected = [(r.row - first, r.path, r.reason) for r in prepared.rejects[:limit]]
+        count = len(prepared.rejects)
+
+        def finish(replies: list[Reply]) -> Receipt:
+            return Receipt(
+                accepted=sum(reply.accepted for reply in replies),
+                duplicate=sum(reply.duplicate for reply in replies),
+                late=sum(reply.late for reply in replies),
+                rejected_count=count,
+                rejected=rejected,
+            )
+
+        return finish
+
+
+def _cut(rows: Rows, limit: int) -> list[Any]:
+    if isinstance(rows, pa.Table | pa.RecordBatch):  # their [a:b] is a slice of columns or slow
+        return [rows.slice(start, limit) for start in range(0, len(rows), limit)]
+    return [rows[start : start + limit] for start in range(0, len(rows), limit)]

@@ -1,0 +1,290 @@
+"""The one thread that writes a partition: group commit, ticks, checkpoints.
+
+Theory: many callers, one writer. Callers leave a sub-batch in a bounded queue and wait for its
+reply; the writer takes what is there, lets the partition make one log entry of it (one synced
+commit, however many callers), and wakes them. Between entries it runs control work (definitions,
+clock moves), lets due work happen, and starts checkpoint jobs in a helper thread. Threads may
+deliver one producer's sub-batches out of order; those that came too early are held back for a short
+while, so that the common race costs no round trip (the partition's cursors decide in any case).
+
+A ``Halt`` (a damaged log, a full disk, another owner) or a defect stops the writing for good:
+callers get the error, ``status`` keeps it, reads go on. A wall clock that jumps too far ahead only
+pauses the writing: it resumes if the clock comes back.
+
+Rules for editors: no Ray here; the wall clock is passed in. Only this thread may call
+``commit``, ``tick``, ``advance``, ``define`` and ``checkpoint_job``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from threading import Condition, Thread
+from typing import Any
+
+from profile_actors.config import Config
+from profile_actors.engine.batch import Reply, SubBatch
+from profile_actors.engine.partition import Partition
+from profile_actors.errors import ClockError, Halt, ProfileActorsError
+
+EARLY_WAIT_S = 0.25
+"""How long a sub-batch waits for its predecessor: far above thread races, not felt by users."""
+IDLE_S = 3600.0
+"""Wake-up of a writer without a clock of its own; all else notifies it."""
+
+Hook = Callable[[str], None]
+
+
+def no_hook(point: str) -> None:
+    """The hook of production: go on. Named points: storage's, and 'writer.before_reply'."""
+
+
+@dataclass(slots=True)
+class Ticket:
+    """A sub-batch in the queue, and where its caller waits."""
+
+    batch: SubBatch
+    arrived_s: float
+    reply: Future[Reply] = field(default_factory=Future)
+
+    @property
+    def rows(self) -> int:
+        return 0 if self.batch.table is None else int(self.batch.table.num_rows)
+
+
+class Writer:
+    """The writer thread of one partition and its queue."""
+
+    def __init__(
+        self,
+        partition: Partition,
+        config: Config,
+        *,
+        clock: str,
+        wall: Callable[[], int],
+        hook: Hook = no_hook,
+    ) -> None:
+        """clock: 'wall' or 'event'. wall: ms since 1970, the real one in both modes."""
+        self._partition = partition
+        self._config = config
+        self._wall = wall if clock == "wall" else None
+        self._last_wall = wall()
+        self._hook = hook
+        self._wake = Condition()
+        self._tickets: list[Ticket] = []
+        self._work: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._stopping = False
+        self._checkpoint: Thread | None = None
+        self.halted: BaseException | None = None
+        self.clock_error: ClockError | None = None
+        self.checkpoint_error = ""
+        self._thread = Thread(target=self._loop, name="writer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, batch: SubBatch) -> Reply:
+        """Queue a sub-batch and wait until it is durable and folded.
+
+        'busy' at once when the queue is full. Raises Halt, ClockError.
+        """
+        ticket = Ticket(batch, time.monotonic())
+        with self._wake:
+            self._refuse_if_stopped()
+            if len(self._tickets) >= self._config.max_queue_batches:
+                return Reply("busy")
+            self._tickets.append(ticket)
+            self._wake.notify()
+        return ticket.reply.result()
+
+    def run(self, work: Callable[[], Any]) -> Any:
+        """Run control work on the writer thread, after what was queued before it is committed."""
+        future: Future[Any] = Future()
+        with self._wake:
+            self._refuse_if_stopped()
+            self._work.append((work, future))
+            self._wake.notify()
+        return future.result()
+
+    def now(self) -> int | None:
+        """The instant of reads: the wall clock's, never back; None on the event clock."""
+        if self._wall is None:
+            return None
+        last = self._partition.now or 0
+        return last if self.clock_error is not None else max(last, self._wall())
+
+    def queued(self) -> int:
+        return len(self._tickets)
+
+    def stop(self) -> None:
+        """Commit what is queued, finish a running checkpoint, end the thread."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        self._thread.join()
+        if self._checkpoint is not None:
+            self._checkpoint.join()
+
+    def _refuse_if_stopped(self) -> None:
+        error = self.halted or self.clock_error
+        if error is not None:
+            raise error
+        if self._stopping:
+            raise Halt(
+                "expected a running partition, got one that is being stopped - at its writer"
+            )
+
+    def _loop(self) -> None:
+        while True:
+            with self._wake:
+                if not self._tickets and not self._work and not self._stopping:
+                    self._wake.wait(self._pause_s())
+                tickets = self._take(time.monotonic())
+                work = [self._work.popleft() for _ in range(len(self._work))]
+                if not tickets and not work:
+                    if self._stopping and not self._tickets:
+                        return
+                    if self._tickets:  # only early ones: their predecessors are on their way
+                        self._wake.wait(EARLY_WAIT_S / 10)
+            try:
+                self._check_wall()
+                if tickets:
+                    self._commit(tickets)
+                for step, future in work:
+                    self._step(step, future)
+                self._tick()
+                self._start_checkpoint()
+            except Exception as error:  # a Halt, or a defect that must not write another byte
+                self._halt(error, tickets, work)
+                return
+
+    def _pause_s(self) -> float:
+        """Seconds until the writer must look again by itself."""
+        if self._wall is None:
+            return IDLE_S
+        due = int(self._partition.next_due()) - self._wall()
+        return max(0.0, min(due, self._config.max_tick_ms) / 1000)
+
+    def _take(self, now_s: float) -> list[Ticket]:
+        """Move the next entry's tickets out of the queue, each producer's in its own order."""
+        taken: list[Ticket] = []
+        kept: list[Ticket] = []
+        reach: dict[str, int] = {}
+        stopped: set[str] = set()
+        rows = 0
+        first: dict[str, float] = {}
+        for ticket in self._tickets:
+            first.setdefault(ticket.batch.producer, ticket.arrived_s)
+
+        def turn(ticket: Ticket) -> tuple[float, str, int]:
+            """Producers in the order of their oldest ticket, each one's rows in their order."""
+            batch = ticket.batch
+            return first[batch.producer], batch.producer, batch.after or 0
+
+        for ticket in sorted(self._tickets, key=turn):
+            producer = ticket.batch.producer
+            if producer not in reach:
+                reach[producer] = self._partition.cursor(producer) or 0
+            is_early = (ticket.batch.after or 0) > reach[producer]
+            is_full = bool(taken) and (
+                len(taken) >= self._config.max_entry_batches
+                or rows + ticket.rows > self._config.max_entry_rows
+            )
+            must_wait = is_early and now_s - ticket.arrived_s < EARLY_WAIT_S
+            if is_full or must_wait or producer in stopped:
+                stopped.add(producer)
+                kept.append(ticket)
+                continue
+            if not is_early:
+                reach[producer] = max(reach[producer], ticket.batch.through)
+            taken.append(ticket)
+            rows += ticket.rows
+        kept.sort(key=lambda t: t.arrived_s)
+        self._tickets = kept
+        return taken
+
+    def _check_wall(self) -> None:
+        """Pause writing while the wall clock is implausibly far ahead of its last reading."""
+        if self._wall is None:
+            return
+        wall = self._wall()
+        jump = wall - self._last_wall
+        if jump > self._config.max_clock_jump_ms:
+            self.clock_error = ClockError(
+                f"expected the wall clock to move at most {self._config.max_clock_jump_ms} ms"
+                f" between two looks, got a jump of {jump} ms - at the partition's writer; set the clock"
+                " right, or restart the store to accept the new time"
+            )
+        else:
+            self.clock_error = None
+            self._last_wall = wall
+
+    def _commit(self, tickets: list[Ticket]) -> None:
+        if self.clock_error is not None:
+            for ticket in tickets:
+                ticket.reply.set_exception(self.clock_error)
+            return
+        replies = self._partition.commit([ticket.batch for ticket in tickets], self.now())
+        self._hook("writer.before_reply")
+        for ticket, reply in zip(tickets, replies, strict=True):
+            ticket.reply.set_result(reply)
+
+    def _step(self, step: Callable[[], Any], future: Future[Any]) -> None:
+        """Run control work; what the caller did wrong goes back to him, the rest halts."""
+        try:
+            future.set_result(step())
+        except ProfileActorsError as error:
+            future.set_exception(error)
+            if isinstance(error, Halt):
+                raise
+
+    def _tick(self) -> None:
+        if self._wall is None or self.clock_error is not None:
+            return
+        now = max(self._partition.now or 0, self._wall())
+        if self._partition.next_due() <= now:
+            self._partition.tick(now)
+
+    def _start_checkpoint(self) -> None:
+        if self._checkpoint is not None and self._checkpoint.is_alive():
+            return
+        job = self._partition.checkpoint_job()
+        if job is None:
+            return
+
+        def save() -> None:
+            try:
+                job()
+                self.checkpoint_error = ""
+            except Exception as error:  # checkpoints are derived: report, and go on writing
+                self.checkpoint_error = f"{type(error).__name__}: {error}"
+
+        self._checkpoint = Thread(target=save, name="checkpoint", daemon=True)
+        self._checkpoint.start()
+
+    def _halt(
+        self,
+        error: Exception,
+        tickets: list[Ticket],
+        work: list[tuple[Callable[[], Any], Future[Any]]],
+    ) -> None:
+        """Stop writing for good; everybody who waits gets the reason."""
+        reason = error
+        if not isinstance(error, ProfileActorsError):
+            reason = Halt(
+                f"expected the writer to go on, got {type(error).__name__}: {error} - at position"
+                f" {self._partition.position}; this is a defect: report it, and restart the store"
+            )
+            reason.__cause__ = error
+        with self._wake:
+            self.halted = reason
+            waiting = [*(t.reply for t in [*tickets, *self._tickets])]
+            self._tickets = []
+            steps = [future for _, future in [*work, *self._work]]
+            self._work.clear()
+        for future in [*waiting, *steps]:
+            if not future.done():
+                future.set_exception(reason)

@@ -1,0 +1,306 @@
+"""The door for shells: ``profile-actors VERB``; tables for people, ``--json`` for machines.
+
+Theory: every verb starts the store of ``--data`` for its call and stops it again. An error raised
+on purpose is printed as a sentence with exit code 1, never as a traceback.
+"""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+
+from profile_actors.cli import demo as demo_job
+from profile_actors.cli import show
+from profile_actors.client import Store, instant_ms, start
+from profile_actors.errors import CallerError, ConfigError, ProfileActorsError
+from profile_actors.rules.evaluate import evaluate
+
+app = typer.Typer(
+    help="A self-hosted real-time customer profile engine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+Data = Annotated[Path, typer.Option("--data", help="The store's directory.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON for machines instead of tables.")]
+DATA = Path("data")
+
+
+def main() -> None:
+    """Run the command line; errors that were raised on purpose end as one sentence."""
+    try:
+        app()
+    except ProfileActorsError as error:
+        Console(stderr=True).print(f"[red]{type(error).__name__}[/]", end=": ")
+        print(error, file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _open(data: Path) -> Store:
+    if not (data / "store.json").is_file():
+        raise ConfigError(
+            f"expected a store, got a directory without store.json - at {data}; make one with"
+            " `profile-actors apply` or `profile-actors demo`, or name it with --data"
+        )
+    return start(data)
+
+
+@app.command()
+def demo(
+    data: Data = DATA,
+    json: Json = False,
+    partitions: Annotated[int, typer.Option(help="Partitions of the demo's store.")] = 2,
+) -> None:
+    """Replay a music shop's purchases of 1997-98 and watch segments change as time passes."""
+    demo_job.run(data, partitions, json, console)
+
+
+@app.command()
+def apply(
+    file: Path,
+    data: Data = DATA,
+    json: Json = False,
+    clock: Annotated[str | None, typer.Option(help="Of a new store: wall or event.")] = None,
+    partitions: Annotated[int | None, typer.Option(help="Of a new store.")] = None,
+) -> None:
+    """Apply the definitions of a YAML or JSON file; makes the store if there is none."""
+    asked: Any = clock  # checked by start
+    with start(data, partitions, asked) as store:
+        version = store.apply_file(file)
+    if json:
+        show.as_json({"version": version})
+    else:
+        console.print(f"applied {file}: catalogue version {version}")
+
+
+@app.command()
+def ingest(
+    dataset: str,
+    files: list[str],
+    data: Data = DATA,
+    json: Json = False,
+    max_bad_percent: Annotated[
+        float | None, typer.Option(help="Stop when more of a file's rows are rejected.")
+    ] = None,
+) -> None:
+    """Load CSV files; each counts once, and resumes where a crash left it."""
+    with _open(data) as store:
+        done = store.ingest(dataset, list(files), max_bad_percent, False if json else None)
+    if json:
+        show.as_json(done)
+    else:
+        show.report(console, done)
+
+
+@app.command()
+def profile(namespace: str, value: str, data: Data = DATA, json: Json = False) -> None:
+    """Show one profile: attributes, computed attributes, segments."""
+    with _open(data) as store:
+        found = store.profile(namespace, value)
+        moments = show.moments_of(store.definitions())
+    if json:
+        show.as_json(found)
+    elif found is None:
+        console.print(f"no profile has the identity {namespace} {value}")
+    else:
+        show.profile(console, found, moments)
+
+
+@app.command()
+def events(
+    namespace: str,
+    value: str,
+    data: Data = DATA,
+    json: Json = False,
+    start_at: Annotated[str | None, typer.Option("--start", help="First instant.")] = None,
+    end_at: Annotated[str | None, typer.Option("--end", help="Instant after the last.")] = None,
+    order: Annotated[str, typer.Option(help="asc or desc.")] = "asc",
+    limit: int = 20,
+    cursor: Annotated[str | None, typer.Option(help="Of the page before.")] = None,
+) -> None:
+    """List a profile's events in time order."""
+    with _open(data) as store:
+        way: Any = order  # checked by the store
+        page = store.events(namespace, value, start_at, end_at, way, limit, cursor)
+    if json:
+        show.as_json(page)
+    else:
+        show.events(console, page)
+
+
+@app.command()
+def members(
+    segment: str,
+    data: Data = DATA,
+    json: Json = False,
+    limit: Annotated[int, typer.Option(help="Identities to list; 0 for the count alone.")] = 20,
+) -> None:
+    """Count a segment's members and list some of them."""
+    with _open(data) as store:
+        found = store.members(segment)
+        count = found.count()
+        listed = list(itertools.islice(found, limit))
+    if json:
+        show.as_json({"segment": segment, "count": count, "members": listed})
+        return
+    console.print(f"{segment}: {count:,} members")
+    if listed:
+        rows = [(i.namespace, i.value) for i in listed]
+        console.print(show.table("", ("namespace", "value"), rows))
+    if count > len(listed):
+        console.print(f"… and {count - len(listed):,} more (--limit)")
+
+
+@app.command()
+def changes(
+    data: Data = DATA,
+    json: Json = False,
+    after: Annotated[str | None, typer.Option(help="Cursor of an earlier call.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Wait for more.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Stop after so many.")] = None,
+) -> None:
+    """List membership and computed-attribute changes, oldest first."""
+    with _open(data) as store:
+        feed = store.changes(after, follow)
+        try:
+            for one in itertools.islice(feed, limit):
+                if json:
+                    show.as_json(one)
+                else:
+                    show.change(console, one)
+        except KeyboardInterrupt:
+            pass
+        if json:
+            show.as_json({"cursor": feed.cursor})
+        else:
+            console.print(f"cursor: --after {feed.cursor}", highlight=False)
+
+
+@app.command()
+def explain(rule: str, data: Data = DATA, json: Json = False) -> None:
+    """Show how a rule would be evaluated, and what of it runs incrementally."""
+    with _open(data) as store:
+        text = store.explain(rule)
+    if json:
+        show.as_json({"rule": rule, "plan": text})
+    else:
+        console.print(text, highlight=False, markup=False)
+
+
+@app.command("eval")
+def eval_(
+    rule: str,
+    json: Json = False,
+    events_file: Annotated[
+        Path | None, typer.Option("--events", help="A JSON array, or a JSON object per line.")
+    ] = None,
+    profile_file: Annotated[Path | None, typer.Option("--profile", help="A JSON object.")] = None,
+    now: Annotated[str, typer.Option(help="The instant: ms or ISO text.")] = "1970-01-01",
+) -> None:
+    """Evaluate a rule by the reference evaluator, without a store."""
+    happened = [] if events_file is None else _documents(events_file)
+    subject = {} if profile_file is None else _documents(profile_file)[0]
+    value, valid_until = evaluate(rule, profile=subject, events=happened, now=instant_ms(now))
+    if json:
+        show.as_json({"value": value, "valid_until": valid_until})
+    else:
+        console.print(f"{show.plain(value)}  (valid until {show.moment(valid_until)})")
+
+
+def _documents(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a file: one, an array of them, or one per line."""
+    try:
+        data = path.read_bytes()
+        try:
+            found = msgspec.json.decode(data, type=dict[str, Any] | list[dict[str, Any]])
+        except msgspec.MsgspecError:
+            found = msgspec.json.decode_lines(data, type=dict[str, Any])
+    except (OSError, msgspec.MsgspecError) as error:
+        raise CallerError(f"expected JSON objects, got {error} - at {path}") from None
+    return found if isinstance(found, list) else [found]
+
+
+@app.command()
+def quarantine(dataset: str, data: Data = DATA, json: Json = False, limit: int = 20) -> None:
+    """List rejected rows of a dataset, with the reason of each."""
+    with _open(data) as store:
+        rows = store.quarantine(dataset, limit)
+    if json:
+        show.as_json(rows)
+    else:
+        show.quarantine(console, rows, f"rejected rows of {dataset}")
+
+
+@app.command()
+def definitions(data: Data = DATA, json: Json = False) -> None:
+    """Show the catalogue: namespaces, schemas, datasets, segments, computed attributes."""
+    with _open(data) as store:
+        catalogue = store.definitions()
+    if json:
+        show.as_json(catalogue)
+    else:
+        show.definitions(console, catalogue)
+
+
+@app.command()
+def advance(to: str, data: Data = DATA, json: Json = False) -> None:
+    """Move the event clock to an instant (ms or ISO text); what is due by then happens."""
+    with _open(data) as store:
+        store.advance_to(to)
+        now = store.status().now
+    if json:
+        show.as_json({"now": now})
+    else:
+        console.print(f"now {show.moment(now)}")
+
+
+@app.command()
+def status(data: Data = DATA, json: Json = False) -> None:
+    """Show each partition's position, clock, counts and troubles."""
+    with _open(data) as store:
+        found = store.status()
+    if json:
+        show.as_json(found)
+    else:
+        show.status(console, found)
+
+
+@app.command()
+def verify(
+    data: Data = DATA,
+    json: Json = False,
+    sample: Annotated[int | None, typer.Option(help="Profiles per partition; default all.")] = None,
+) -> None:
+    """Re-read the whole log, refold profiles, and compare; exit code 1 if anything differs."""
+    with _open(data) as store:
+        found = store.verify(sample)
+    if json:
+        show.as_json({"differences": found})
+    else:
+        console.print("no differences" if not found else "\n".join(found), highlight=False)
+    if found:
+        raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="w1, latency, lookup or recovery.")] = "w1",
+    arguments: Annotated[list[str] | None, typer.Argument(help="Passed on.")] = None,
+) -> None:
+    """Run one of the benches of the source tree; prints one JSON line."""
+    script = Path(__file__).resolve().parents[3] / "bench" / f"{name}.py"
+    if not script.is_file():
+        raise ConfigError(
+            f"expected a bench of the source tree, got {name!r} - at {script.parent}; clone the"
+            " project to run its benches"
+        )
+    raise typer.Exit(subprocess.run([sys.executable, str(script), *(arguments or [])]).returncode)

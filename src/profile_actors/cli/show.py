@@ -1,0 +1,216 @@
+"""Results as people like to read them in a terminal, and as JSON for machines."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from profile_actors.actors.results import IngestReport, StoreStatus
+from profile_actors.client import instant_text
+from profile_actors.definitions import Catalogue
+from profile_actors.engine.profile import Change, EventPage, Profile
+from profile_actors.ingest.rejects import QuarantineRecord
+
+MOMENT_COLUMNS = ("timestamp",)
+STATUS_STYLE = {"realized": "green", "exited": "yellow", "pending": "magenta"}
+
+
+def as_json(value: Any) -> None:
+    """One JSON document on one line of standard output."""
+    sys.stdout.buffer.write(msgspec.json.encode(value, enc_hook=str) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Sequence[int] = ()
+) -> Table:
+    """A table; the columns numbered in right are aligned right."""
+    out = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold")
+    for number, column in enumerate(columns):
+        out.add_column(column, justify="right" if number in right else "left")
+    for row in rows:
+        out.add_row(*[cell if isinstance(cell, Text) else plain(cell) for cell in row])
+    return out
+
+
+def plain(value: Any) -> str:
+    """A cell's text: null as a dash, whole numbers with separators, doubles as short as exact."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool | str):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return str(value)
+
+
+def moment(ms: int | None) -> str:
+    """An instant for people, a dash for none."""
+    return "–" if ms is None else instant_text(ms)
+
+
+def value_text(name: str, value: Any, moments: frozenset[str]) -> str:
+    """A computed value; those that are instants as such."""
+    if name in moments and isinstance(value, int):
+        return moment(value)
+    return f"{value:,.2f}" if isinstance(value, float) else plain(value)
+
+
+def moments_of(catalogue: Catalogue) -> frozenset[str]:
+    """The computed attributes whose rule yields an event's timestamp, as far as its text tells."""
+    return frozenset(
+        name
+        for name, attribute in catalogue.computed.items()
+        if attribute.rule.rstrip().endswith(("max(timestamp)", "min(timestamp)"))
+    )
+
+
+def profile(console: Console, found: Profile, moments: frozenset[str]) -> None:
+    """Everything about one profile but its events."""
+    names = ", ".join(f"{i.namespace} {i.value}" for i in found.identities)
+    console.print(f"[bold]{names}[/]  as of {moment(found.now)}")
+    console.print(f"last modified {moment(found.last_modified)}")
+    if found.attributes:
+        console.print(
+            table("attributes", ("field", "value"), sorted(flat(found.attributes).items()))
+        )
+    if found.computed:
+        rows = [
+            (name, value_text(name, value, moments), moment(found.computed_valid_until.get(name)))
+            for name, value in sorted(found.computed.items())
+        ]
+        console.print(table("computed attributes", ("name", "value", "valid until"), rows, (1,)))
+    if found.segments:
+        rows = [
+            (
+                name,
+                Text(membership.status, STATUS_STYLE.get(membership.status, "")),
+                moment(membership.last_qualification_time),
+                moment(membership.valid_until),
+            )
+            for name, membership in sorted(found.segments.items())
+        ]
+        columns = ("segment", "status", "last qualification", "valid until")
+        console.print(table("segments", columns, rows))
+
+
+def flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested document as dotted paths to leaves."""
+    out: dict[str, Any] = {}
+    for name, value in document.items():
+        if isinstance(value, dict):
+            out.update(flat(value, f"{prefix}{name}."))
+        else:
+            out[prefix + name] = value
+    return out
+
+
+def events(console: Console, page: EventPage, title: str = "events") -> None:
+    """A page of events: time and type first, then the fields that any of them has."""
+    rows = [flat(event) for event in page.events]
+    first = [name for name in ("timestamp", "eventType", "_id") if any(name in r for r in rows)]
+    names = first + sorted({name for row in rows for name in row} - set(first))
+    cells = [
+        [moment(row.get(n)) if n in MOMENT_COLUMNS else plain(row.get(n)) for n in names]
+        for row in rows
+    ]
+    right = [
+        number
+        for number, name in enumerate(names)
+        if name not in first and all(isinstance(row.get(name, 0), int | float) for row in rows)
+    ]
+    console.print(table(title, names, cells, right))
+    if page.next is not None:
+        console.print(f"more: --cursor {page.next}")
+
+
+def change(console: Console, one: Change) -> None:
+    """One line of the change feed."""
+    old = "" if one.old is None else f"{one.old} → "
+    console.print(
+        f"{moment(one.at)}  {one.identity.namespace} {one.identity.value}  [bold]{one.name}[/]"
+        f"  {old}{plain(one.new)}  ({one.cause})",
+        highlight=False,
+    )
+
+
+def quarantine(console: Console, rows: Sequence[QuarantineRecord], title: str) -> None:
+    """Rejected rows with the reason of each."""
+    cells = [(r.source, r.row, r.path, r.reason, r.raw) for r in rows]
+    console.print(table(title, ("source", "row", "path", "reason", "raw"), cells, (1,)))
+
+
+def definitions(console: Console, catalogue: Catalogue) -> None:
+    """The catalogue, one table per kind."""
+    console.print(f"catalogue version {catalogue.version}")
+    spaces = [
+        (n.code, n.kind, n.unique, n.priority, n.normalize) for n in catalogue.namespaces.values()
+    ]
+    console.print(
+        table("namespaces", ("code", "kind", "unique", "priority", "normalize"), spaces, (3,))
+    )
+    schemas = [(s.name, s.behavior, ", ".join(s.fields)) for s in catalogue.schemas.values()]
+    console.print(table("schemas", ("name", "behavior", "fields"), schemas))
+    sources = [
+        (d.name, d.schema, ", ".join(f"{f} → {n}" for f, n in d.identities.items()), d.timestamp)
+        for d in catalogue.datasets.values()
+    ]
+    console.print(table("datasets", ("name", "schema", "identities", "timestamp"), sources))
+    for title, rules in (
+        ("segments", catalogue.segments.values()),
+        ("computed attributes", catalogue.computed.values()),
+    ):
+        rows = [(rule.name, rule.rule, rule.description) for rule in rules]
+        console.print(table(title, ("name", "rule", "description"), rows))
+
+
+def report(console: Console, done: IngestReport) -> None:
+    """What an ingest did, in two lines."""
+    speed = done.rows / done.seconds if done.seconds else 0
+    console.print(
+        f"{done.files:,} files, {done.rows:,} rows, {done.bytes:,} bytes in {done.seconds:.1f} s"
+        f" ({speed:,.0f} rows/s)"
+    )
+    console.print(
+        f"accepted {done.accepted:,} (late {done.late:,}) · duplicate {done.duplicate:,}"
+        f" · rejected {done.rejected_count:,}"
+    )
+
+
+def status(console: Console, now: StoreStatus) -> None:
+    """The store in one line, then a row per partition, then whatever is wrong."""
+    console.print(
+        f"[bold]{now.path}[/]  clock {now.clock}  now {moment(now.now)}  catalogue {now.catalogue}",
+        highlight=False,
+    )
+    rows = []
+    for index, actor in enumerate(now.partitions):
+        part = actor.partition
+        state = Text("halted", "red") if actor.halted else Text("writing", "green")
+        if part is None:
+            rows.append([index, state, *[None] * 9])
+            continue
+        if part.degraded:
+            state = Text("degraded", "yellow")
+        rows.append(
+            [index, state, part.position, moment(part.now), part.profiles, part.events,
+             part.late, part.lag, part.changes, part.log_bytes, part.state_bytes]
+        )  # fmt: skip
+    columns = ("partition", "state", "position", "now", "profiles", "events", "late", "lag")
+    columns = (*columns, "changes", "log bytes", "state bytes")
+    console.print(table("", columns, rows, (0, 2, 4, 5, 6, 7, 8, 9, 10)))
+    rejected = ", ".join(f"{name} {count:,}" for name, count in sorted(now.rejected.items()))
+    console.print(f"rejected rows in quarantine: {rejected or 'none'}")
+    for index, reason in now.halted.items():
+        console.print(f"[red]partition {index}[/] {reason}", highlight=False)
+    for index, actor in enumerate(now.partitions):
+        for name, reason in (actor.partition.degraded if actor.partition else {}).items():
+            console.print(f"[yellow]partition {index}[/] {name}: {reason}", highlight=False)
+        if actor.checkpoint_error:
+            console.print(f"[yellow]partition {index}[/] checkpoint: {actor.checkpoint_error}")

@@ -1,0 +1,362 @@
+"""The door for Python programs: ``start`` a store, apply definitions, write, read.
+
+Theory: a ``Store`` is a driver's connection to the actors of one data directory. It validates and
+routes rows in the driver's own process (so parsing scales with drivers), and keeps no state that
+could not be thrown away: what was acknowledged is in the partitions' logs.
+
+A dead partition restarts by itself; calls wait and retry for ``Config.call_timeout_s``, then raise
+StoreUnavailable. Whatever was resent meanwhile counts once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from profile_actors.actors.calls import call_all
+from profile_actors.actors.files import ingest_files
+from profile_actors.actors.link import Link
+from profile_actors.actors.placement import Placement, wanted_place
+from profile_actors.actors.reading import Changes, Members
+from profile_actors.actors.results import (
+    IngestReport,
+    PendingReceipt,
+    Receipt,
+    StoreStatus,
+    store_status,
+)
+from profile_actors.actors.sender import Rows, Sender
+from profile_actors.actors.writer import Hook, no_hook
+from profile_actors.config import Config
+from profile_actors.definitions import Catalogue, Definition
+from profile_actors.engine.profile import EventPage, Profile
+from profile_actors.errors import CallerError, ClockError, DefinitionError, StoreUnavailable
+from profile_actors.ingest.catalogue import parse_definitions
+from profile_actors.ingest.keys import identity_key
+from profile_actors.ingest.rejects import QuarantineRecord
+
+Instant = int | datetime | date | str
+
+
+def start(
+    path: str | Path,
+    partitions: int | None = None,
+    clock: Literal["wall", "event"] | None = None,
+    config: Config | None = None,
+    *,
+    hook: Hook = no_hook,
+) -> Store:
+    """Open a store (or make one) in a directory, on a local Ray or the cluster of RAY_ADDRESS.
+
+    partitions, clock: of a new store (default: one per core, 'wall'); an existing one keeps its
+    own, and asking for another is a ConfigError. hook: for crash tests; called at named points in
+    the partitions. Leaving the ``with`` block flushes and stops a local store; a cluster's stays up.
+    Cost: 3-4 s to start a local Ray, plus the replay of what no checkpoint covers.
+    """
+    directory = Path(path).resolve()
+    place = wanted_place(directory, partitions, clock, config or Config())
+    return Store(Placement(place, hook))
+
+
+class Store:
+    """A running store; made by ``start``."""
+
+    def __init__(self, placement: Placement) -> None:
+        self._placement = placement
+        self._closed = False
+        self._link = Link(
+            str(placement.path),
+            placement.settings.clock,
+            placement.config,
+            placement.settings.hash_seed,
+            placement.assignment,
+            placement.coordinator,
+            placement.partitions,
+        )
+        self._sender = Sender(self._link)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Wait for what is on its way, then flush and stop a local store. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._sender.close()
+        finally:
+            self._placement.stop()
+
+    @property
+    def path(self) -> Path:
+        return self._placement.path
+
+    @property
+    def clock(self) -> str:
+        """'wall' or 'event', as the store was made."""
+        return self._link.clock
+
+    # Definitions
+
+    def apply(self, *definitions: Definition) -> int:
+        """Add or change definitions, all or nothing; returns the catalogue's version.
+
+        Idempotent; what is not named stays. Returns when every partition has taken them and new
+        rules answer from the whole history. Raises RuleError, SchemaError, DefinitionError.
+        """
+        self._check_open()
+        self._link.catalogue = self._link.coordinator.call("apply", list(definitions))
+        call_all(self._link.partitions, "define", self._link.catalogue)
+        return self._link.catalogue.version
+
+    def apply_file(self, path: str | Path) -> int:
+        """Apply the definitions of a YAML or JSON file."""
+        file = Path(path)
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DefinitionError(
+                f"expected a file of definitions, got {error} - at {file}"
+            ) from None
+        try:
+            items = parse_definitions(text, file.suffix)
+        except DefinitionError as error:
+            raise DefinitionError(f"{error} - in {file}") from None
+        return self.apply(*items)
+
+    def definitions(self) -> Catalogue:
+        """All definitions at their newest version."""
+        self._check_open()
+        self._link.catalogue = self._link.coordinator.call("catalogue")
+        return self._link.catalogue
+
+    # Writing
+
+    def submit(
+        self, dataset: str, rows: Rows, producer: str | None = None, offset: int | None = None
+    ) -> Receipt:
+        """Store rows; returns when they are durable and folded.
+
+        rows: dicts, a pa.Table or a pa.RecordBatch. producer, offset: a stream of your own whose
+        rows you number; rows below ``cursor(producer)`` count as duplicates. Without an offset the
+        stream goes on at its cursor. Raises DefinitionError, OffsetGap, StoreUnavailable, Halt.
+        """
+        self._check_open()
+        return self._sender.submit(dataset, rows, producer, offset, later=False).result()
+
+    def submit_async(
+        self,
+        dataset: str,
+        rows: Rows,
+        producer: str | None = None,
+        offset: int | None = None,
+        *,
+        block: bool = True,
+    ) -> PendingReceipt:
+        """Like ``submit``, but returns at once: ``.result()`` waits for the receipt.
+
+        With ``Config.max_in_flight`` submissions unacknowledged it blocks, or raises Backpressure
+        if block is False.
+        """
+        self._check_open()
+        return self._sender.submit(dataset, rows, producer, offset, later=True, block=block)
+
+    def cursor(self, producer: str) -> int:
+        """The offset of the next row that the store needs of a producer; 0 if it is unknown."""
+        self._check_open()
+        return self._sender.cursor(producer)
+
+    def ingest(
+        self,
+        dataset: str,
+        files: str | Path | Sequence[str | Path],
+        max_bad_percent: float | None = None,
+        progress: bool | None = None,
+    ) -> IngestReport:
+        """Load CSV files (paths or glob patterns), in the order of their names.
+
+        Each file counts once, whatever its directory or how often it is loaded; after a crash it
+        resumes. max_bad_percent: raise SchemaError when more of a file's rows are rejected (what
+        was accepted stays). progress: show a bar; by default on a terminal.
+        """
+        self._check_open()
+        patterns = [files] if isinstance(files, str | Path) else list(files)
+        return ingest_files(self._link, self._sender, dataset, patterns, max_bad_percent, progress)
+
+    def quarantine(self, dataset: str, limit: int = 100) -> list[QuarantineRecord]:
+        """Rejected rows of a dataset, the oldest kept first: source, row, path, reason, raw."""
+        self._check_open()
+        rows: list[QuarantineRecord] = self._link.coordinator.call("quarantine", dataset, limit)
+        return rows
+
+    # Reading
+
+    def profile(self, namespace: str, value: str) -> Profile | None:
+        """The profile that has an identity, as of now; None if nobody has."""
+        return self.profiles([(namespace, value)])[0]
+
+    def profiles(self, identities: Sequence[tuple[str, str]]) -> list[Profile | None]:
+        """Many profiles at once, in the order asked, None for unknown ones."""
+        self._check_open()
+        keys = [self._key(namespace, value) for namespace, value in identities]
+        wanted: dict[int, list[int]] = {}
+        for place, (partition, _) in enumerate(keys):
+            wanted.setdefault(partition, []).append(place)
+        questions = {p: ([keys[place][1] for place in places],) for p, places in wanted.items()}
+        out: list[Profile | None] = [None] * len(keys)
+        for partition, answers in self._link.read_each(questions, "profiles").items():
+            for place, answer in zip(wanted[partition], answers, strict=True):
+                out[place] = answer
+        return out
+
+    def events(
+        self,
+        namespace: str,
+        value: str,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        order: Literal["asc", "desc"] = "asc",
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> EventPage:
+        """A page of a profile's events with start <= timestamp < end.
+
+        ``page.next`` is the cursor of the following page, None on the last.
+        """
+        self._check_open()
+        if order not in ("asc", "desc"):
+            raise CallerError(f"expected order 'asc' or 'desc', got {order!r} - at events")
+        if limit < 1:
+            raise CallerError(f"expected a limit of 1 or more, got {limit} - at events")
+        partition, key = self._key(namespace, value)
+        first = None if start is None else instant_ms(start)
+        last = None if end is None else instant_ms(end)
+        page: EventPage = self._link.read(
+            partition, "events", key, first, last, order, limit, cursor
+        )
+        return page
+
+    def members(self, segment: str) -> Members:
+        """The profiles in a segment: iterate for identities, ``.count()`` for their number."""
+        self._check_open()
+        known = self._link.catalogue.segments
+        if segment not in known:
+            raise DefinitionError(
+                f"expected the name of a segment, got {segment!r} - at members; known:"
+                f" {', '.join(sorted(known)) or 'none yet'}"
+            )
+        return Members(self._link, segment)
+
+    def changes(self, after: str | None = None, follow: bool = False) -> Changes:
+        """Membership and computed-attribute changes, oldest first, from a cursor on.
+
+        The iterator's ``.cursor`` is where it stands. Ends at the present unless follow.
+        Raises CursorExpired if the feed no longer holds what follows the cursor.
+        """
+        self._check_open()
+        return Changes(self._link, after, follow)
+
+    def explain(self, rule: str) -> str:
+        """The plan of a rule: what runs incrementally, what is evaluated anew, and why."""
+        from profile_actors.rules.explain import explain
+
+        self._check_open()
+        return explain(rule, self._link.catalogue)
+
+    # Time and health
+
+    def advance_to(self, when: Instant) -> None:
+        """Move the event clock of every partition; what becomes due by then happens.
+
+        The present instant does nothing. Raises ClockError for an earlier one, or on the wall
+        clock.
+        """
+        self._check_open()
+        if self.clock != "event":
+            raise ClockError(
+                "expected a store with clock='event', got one on the wall clock - at advance_to;"
+                " time passes by itself there"
+            )
+        now = instant_ms(when)
+        self._sender.flush()
+        clocks = call_all(self._link.partitions, "hello")
+        latest = max((clock for clock in clocks if clock is not None), default=None)
+        if latest is not None and now < latest:
+            raise ClockError(
+                f"expected an instant at or after {instant_text(latest)}, got {instant_text(now)} -"
+                " at advance_to; the event clock never goes back"
+            )
+        call_all(self._link.partitions, "advance", now)
+
+    def status(self) -> StoreStatus:
+        """The store's account of itself, a partition that is in trouble included."""
+        self._check_open()
+        rejected: Mapping[str, int] = self._link.coordinator.call("rejected")
+        actors = call_all(self._link.partitions, "status")
+        return store_status(
+            str(self.path), self.clock, self._link.catalogue.version, dict(rejected), actors
+        )
+
+    def verify(self, sample: int | None = None) -> list[str]:
+        """Re-read every log entry and refold (sample) profiles; the differences, [] when none."""
+        self._check_open()
+        found = call_all(self._link.partitions, "verify", sample)
+        return [f"partition {i}: {line}" for i, lines in enumerate(found) for line in lines]
+
+    def _key(self, namespace: str, value: str) -> tuple[int, tuple[int, int]]:
+        """The partition that owns an identity, and the identity's 128-bit key in two halves."""
+        definition = self._link.catalogue.namespaces.get(namespace)
+        if definition is None:
+            known = ", ".join(sorted(self._link.catalogue.namespaces)) or "none yet"
+            raise DefinitionError(
+                f"expected the code of a namespace, got {namespace!r} - at a look-up;"
+                f" known: {known}"
+            )
+        return identity_key(definition, value, self._link.seed, self._link.assignment)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(
+                f"expected an open store, got one that was closed - at {self.path}; start it again"
+            )
+
+
+def instant_ms(when: Instant) -> int:
+    """ms UTC of ms, a datetime (without a zone: UTC), a date, or ISO text. Raises CallerError."""
+    try:
+        if isinstance(when, str):
+            when = int(when) if when.lstrip("-").isdigit() else datetime.fromisoformat(when)
+        if isinstance(when, bool) or not isinstance(when, int | date):
+            raise ValueError(type(when).__name__)
+    except ValueError as error:
+        raise CallerError(
+            f"expected an instant (ms, a datetime, or ISO text such as 1997-07-01), got {when!r}"
+            f" - {error}"
+        ) from None
+    if isinstance(when, int):
+        return when
+    if not isinstance(when, datetime):
+        when = datetime(when.year, when.month, when.day)
+    zoned = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
+    return round((zoned - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1000)
+
+
+def instant_text(ms: int) -> str:
+    """ISO text of ms UTC, for people; the number itself outside years 1 to 9999."""
+    try:
+        text = datetime.fromtimestamp(ms / 1000, UTC).isoformat(sep=" ", timespec="milliseconds")
+    except (ValueError, OverflowError, OSError):
+        return str(ms)
+    return text.replace("+00:00", "Z").replace(" 00:00:00.000Z", "").replace(".000Z", "Z")
