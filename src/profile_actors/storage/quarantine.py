@@ -48,6 +48,16 @@ class Rejected(Protocol):
     def row(self) -> int: ...
 
 
+class QuarantinedRow(msgspec.Struct, frozen=True):
+    """A rejected row as it is kept. row: its offset in its source. raw: its text, maybe cut."""
+
+    source: str
+    row: int
+    path: str
+    reason: str
+    raw: str
+
+
 class DatasetCounts(msgspec.Struct):
     """total: distinct rows ever added (a resent row that is still kept counts once).
 
@@ -66,7 +76,10 @@ R = TypeVar("R", bound=Rejected)
 
 
 class Quarantine(Generic[R]):
-    """The quarantine in ``directory`` (``<data>/quarantine``). record_type: the rows' struct."""
+    """The quarantine in ``directory`` (``<data>/quarantine``).
+
+    record_type: what ``read`` returns: QuarantinedRow, or a struct with the same fields.
+    """
 
     def __init__(self, directory: Path | str, config: Config, record_type: type[R]) -> None:
         self._directory = Path(directory)
