@@ -37,7 +37,10 @@ def evaluate(node: Node, leaf: Leaf, rows: int, now: int | Array) -> Vector:
     one for all rows or int64 per row. Cost: a few ns per row and node; a string test one Python
     call per distinct text besides. Raises TypeError for a node that is no scalar expression.
     """
-    return widen(Evaluation(leaf, np.asarray(now, np.int64)).value(node), rows)
+    values, valid, dictionary = Evaluation(leaf, np.asarray(now, np.int64)).value(node)
+    if values.dtype == object:
+        values, valid, _ = kernels.fit(values, valid)
+    return widen(Vector(values, valid, dictionary), rows)
 
 
 def path(node: Node) -> str | None:
@@ -237,7 +240,7 @@ def _scaled(vector: Vector, scale: int, node: Node) -> Vector:
     """Bring a decimal result to the scale its node's type promises."""
     wanted = node.type.scale if node.type is not None else scale
     assert wanted >= scale, (wanted, scale)
-    return kernels.fit(kernels.rescale(vector.values, wanted - scale), vector.valid)
+    return Vector(kernels.rescale(vector.values, wanted - scale), vector.valid)
 
 
 def _numbers_in(values: Array, literals: Sequence[object]) -> Array:

@@ -41,6 +41,8 @@ def compare(operator: str, a: Vector, b: Vector) -> Vector:
         if x.dtype != y.dtype and np.float64 in (x.dtype, y.dtype):
             x, y = x.astype(np.float64), y.astype(np.float64)
         values = np.asarray(COMPARISONS[operator](x, y), np.bool_)
+        if x.dtype == np.bool_ and operator not in ("=", "!="):
+            values = np.zeros_like(values)  # booleans have no order
     valid = both(a.valid, b.valid)
     return Vector(values if valid is None else values & valid)
 

@@ -16,26 +16,26 @@ incrementally yet. ``RulePlanner`` raises NotIncremental; ``plan`` alone decides
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 
 from profile_actors.definitions import Catalogue, FieldType
 from profile_actors.errors import RuleError
 from profile_actors.rules.boundary import moves, parts, ticks
+from profile_actors.rules.filters import BOOLEAN, event_filter
 from profile_actors.rules.normal import normal, rebuild, truth_of
 from profile_actors.rules.plan import Aggregate, AggregateLeaf, AttributeLeaf, Plan, Rule
 from profile_actors.rules.source import located
 from profile_actors.rules.streams import (
-    BOOLEAN,
     TIMESTAMP,
     NotIncremental,
     Stream,
     StreamReader,
-    event_filter,
     substituted,
 )
 from profile_actors.rules.tree import (
     Calendar,
     Call,
+    Chain,
     Computed,
     Each,
     Field,
@@ -138,13 +138,20 @@ class CataloguePlanner:
         return self.roots[key]
 
     def _planned(self, key: Key) -> Node:
-        tree = self.trees[key]
+        root = self.planned(self.trees[key], is_condition=key[0] == "segment")
+        self.sizes[key] = sum(1 for _ in walk(root))
+        return root
+
+    def planned(self, tree: Node, is_condition: bool = True) -> Node:
+        """A typed tree as an expression over leaves, canonical and interned.
+
+        is_condition: an array of events means that it is not empty. Raises NotIncremental.
+        """
         reader = RulePlanner(self)
-        root = reader.condition(tree) if key[0] == "segment" else reader.value(tree)
+        root = reader.condition(tree) if is_condition else reader.value(tree)
         root = self.shared(normal(root))
         if ticks(root):
             raise NotIncremental(tree, "a value that changes every millisecond")
-        self.sizes[key] = sum(1 for _ in walk(root))
         return root
 
     def shared(self, node: Node) -> Node:
@@ -346,6 +353,7 @@ _REFUSED: dict[type, str] = {
     Root: "the whole profile as a value",
     Variable: "a variable of an outer scope",
     Each: "a list or map as a value",
+    Chain: "a sequence of events (CHAIN)",
 }
 
 
@@ -378,13 +386,3 @@ def _attribute(node: Field) -> AttributeLeaf:
     if node.type is not None and node.type.kind in ("array", "map", "object"):
         raise NotIncremental(node, f"a profile attribute of type {node.type.kind}")
     return AttributeLeaf(".".join(reversed(names)), at=node.at, type=node.type)
-
-
-def positions(node: Node) -> Iterator[Node]:
-    """Every node of an unplanned tree, parents first (dataclass fields in order)."""
-    yield node
-    for item in fields(node):
-        value = getattr(node, item.name)
-        for child in value if isinstance(value, tuple) else (value,):
-            if isinstance(child, Node) and is_dataclass(child):
-                yield from positions(child)

@@ -1,0 +1,257 @@
+"""Planning: what becomes an aggregate, what it shares, what is refused and where."""
+
+from __future__ import annotations
+
+import pytest
+
+from profile_actors.errors import RuleError
+from profile_actors.rules.plan import Aggregate, AggregateLeaf, AttributeLeaf, Plan
+from profile_actors.rules.planner import plan_trees, walk
+from profile_actors.rules.syntax import parse
+from profile_actors.rules.tree import Call, Literal, Occurs
+from profile_actors.rules.unparse import unparse, unparse_aggregate
+
+
+def planned(**rules: str) -> Plan:
+    """Segments by name, planned without a schema; ``c_name`` is a computed attribute."""
+    texts = {
+        ("computed" if name.startswith("c_") else "segment", name): text
+        for name, text in rules.items()
+    }
+    return plan_trees({key: parse(text) for key, text in texts.items()}, texts)
+
+
+def only(rule: str) -> Aggregate:
+    (aggregate,) = planned(s=rule).aggregates
+    return aggregate
+
+
+@pytest.mark.parametrize(
+    ("rule", "aggregate"),
+    [
+        ('xEvent[eventType = "buy"].count() > 1', 'xEvent[eventType = "buy"].count()'),
+        ('xEvent[eventType = "buy"].sum(price) > 1', 'xEvent[eventType = "buy"].sum(price)'),
+        ("xEvent.sum(E => E.price * 2) > 1", "xEvent.sum(2 * price)"),
+        ("xEvent[a = 1][b = 2].min(price) > 1", "xEvent[a = 1 and b = 2].min(price)"),
+        ("xEvent.filter(E => E.a = 1).count() > 1", "xEvent[a = 1].count()"),
+        ("xEvent[a = 1]", "xEvent[a = 1].count()"),
+        (
+            "xEvent.price.filter(E => E > 3).count() > 1",
+            "xEvent[isNotNull(price) and price > 3].map(price).count()",
+        ),
+        ("xEvent.price.count() > 1", "xEvent.map(price).count()"),
+        ("xEvent.timestamp.count() > 1", "xEvent.count()"),
+        ("xEvent.price.max() > 1", "xEvent.max(price)"),
+        ("xEvent.commerce.order.sum(total) > 1", "xEvent.sum(commerce.order.total)"),
+        ("xEvent.map(price + 1).sum() > 1", "xEvent.sum(1 + price)"),
+        ("xEvent[a = 1].f.distinct().count() > 1", "xEvent[a = 1].map(f).distinct().count()"),
+        ("exists V from xEvent where V.a = 1", "xEvent[a = 1].count()"),
+        ("exists V from xEvent[b = 2] : V.a = 1", "xEvent[a = 1 and b = 2].count()"),
+        ("forall V from xEvent where V.a = 1", "xEvent[not a = 1].count()"),
+        ("max V.p over V from xEvent where V.a = 1", "xEvent[a = 1].max(p)"),
+        (
+            "(select V from xEvent where V.a = 1).f.distinct().count() > 2",
+            "xEvent[a = 1].map(f).distinct().count()",
+        ),
+        ("(select V from xEvent where V.a = 1).f.count() > 2", "xEvent[a = 1].map(f).count()"),
+        ("let S = (xEvent[a = 1]) in S.count() > 2", "xEvent[a = 1].count()"),
+        ('xEvent.f.includes("x")', 'xEvent[f = "x"].map(f).count()'),
+    ],
+)
+def test_a_fold_over_events_is_one_aggregate(rule: str, aggregate: str) -> None:
+    assert unparse_aggregate(only(rule)) == aggregate
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("xEvent[a = 1 and b = 2].count() > 3", "xEvent[b = 2 and a = 1].count() > 3"),
+        ("xEvent[a = 1 and b = 2].count() > 3", "xEvent[b = 2].filter(a = 1).count() > 3"),
+        ("xEvent[a = 1].count() > 3", "3 < xEvent[1 = a].count()"),
+        ("xEvent[a = 1 and a = 1].count() > 3", "xEvent[a = 1].count() > 3"),
+        ('xEvent[a in ["x", "y"]].count() > 3', 'xEvent[a in ["y", "x", "y"]].count() > 3'),
+        ('xEvent[a = "x"].count() > 3', 'xEvent[a.equals("x", true)].count() > 3'),
+        ('xEvent[a = "x"].count() > 3', 'xEvent[a in ["x"]].count() > 3'),
+        ("xEvent[not (a = 1 or b = 2)].count() > 3", "xEvent[!b = 2 and !a = 1].count() > 3"),
+        (
+            "xEvent[timestamp occurs <= 24 hours before now].count() > 3",
+            "xEvent[timestamp occurs <= 1 day before now].count() > 3",
+        ),
+        (
+            "xEvent[not timestamp occurs > 7 days before now].count() > 3",
+            "xEvent[timestamp occurs <= 1 week before now].count() > 3",
+        ),
+        (
+            "xEvent[now occurs >= 7 days after timestamp].count() > 3",
+            "xEvent[timestamp occurs >= 7 days before now].count() > 3",
+        ),
+        (
+            "xEvent[timestamp < today].count() > 3",
+            "xEvent[timestamp occurs before today].count() > 3",
+        ),
+        ("xEvent[a = 1].count() > 0", "xEvent[a = 1]"),
+    ],
+)
+def test_rules_that_say_the_same_share_everything(one: str, other: str) -> None:
+    plan = planned(one=one, other=other)
+    assert plan.rules[0].root == plan.rules[1].root
+    assert plan.rules[0].root is plan.rules[1].root
+    assert len(plan.aggregates) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("xEvent[not a = 1].count() > 3", "xEvent[a != 1].count() > 3"),
+        ("xEvent[a = 1].count() > 3", 'xEvent[a = "1"].count() > 3'),
+        ("xEvent[a - b > 1].count() > 3", "xEvent[b - a > 1].count() > 3"),
+        (
+            "xEvent[timestamp occurs <= 1 month before now].count() > 3",
+            "xEvent[timestamp occurs <= 30 days before now].count() > 3",
+        ),
+        (
+            "xEvent[timestamp occurs = 24 hours before now].count() > 3",
+            "xEvent[timestamp occurs = 1 day before now].count() > 3",
+        ),
+    ],
+)
+def test_rules_that_differ_share_nothing(one: str, other: str) -> None:
+    assert len(planned(one=one, other=other).aggregates) == 2
+
+
+@pytest.mark.parametrize(
+    ("condition", "types"),
+    [
+        ('eventType = "a"', {"a"}),
+        ('"a" = eventType and x = 1', {"a"}),
+        ('eventType in ["a", "b"]', {"a", "b"}),
+        ('eventType = "a" or (eventType = "b" and x = 1)', {"a", "b"}),
+        ('eventType in ["a", "b"] and eventType in ["b", "c"]', {"b"}),
+        ('eventType = "a" and eventType = "b"', set()),
+        ('eventType = "a" or x = 1', None),
+        ('not eventType = "a"', None),
+        ('eventType != "a"', None),
+    ],
+)
+def test_pinned_event_types(condition: str, types: set[str] | None) -> None:
+    assert only(f"xEvent[{condition}].count() > 1").filter.types == types
+
+
+def test_conditions_split_into_predicate_and_window() -> None:
+    rule = 'xEvent[timestamp occurs <= 7 days before now and x > 1 and eventType = "a"].count() > 1'
+    events = only(rule).filter
+    assert events.predicate is not None
+    assert unparse(events.predicate) == 'eventType = "a" and x > 1'
+    assert [unparse(w) for w in events.window] == ["timestamp occurs <= 7 days before now"]
+    fixed = only("xEvent[timestamp occurs after date(2020, 1, 1)].count() > 1").filter
+    assert fixed.window == ()
+    assert isinstance(fixed.predicate, Occurs)
+
+
+def test_average_divides_the_sum_by_the_count_of_non_nulls() -> None:
+    plan = planned(s="xEvent[a = 1].average(p) > 2")
+    root = plan.rules[0].root
+    assert unparse(root) == "xEvent[a = 1].sum(p) / xEvent[a = 1].map(p).count() > 2"
+    assert [a.function for a in plan.aggregates] == ["sum", "count"]
+
+
+def test_references_are_written_out() -> None:
+    plan = planned(
+        s='inSegment("t") and computed.c_n > 3',
+        t="a.b = 1",
+        c_n="xEvent.count() + 1",
+    )
+    assert unparse(plan.rules[0].root) == "1 + xEvent.count() > 3 and a.b = 1"
+    assert [leaf.path for leaf in plan.attributes] == ["a.b"]
+    constant = planned(c_n="5", s="xEvent[a = ^.computed.c_n].count() > 1")
+    assert unparse_aggregate(constant.aggregates[0]) == "xEvent[a = 5].count()"
+
+
+def test_a_segment_read_by_another_rule_is_never_null() -> None:
+    plan = planned(s='isNull(inSegment("t"))', t="vip")
+    assert unparse(plan.rules[0].root) == "isNull(and(vip))"
+
+
+def test_timed_means_the_clock_beside_the_windows() -> None:
+    plan = planned(
+        window="xEvent[timestamp occurs <= 7 days before now].count() > 1",
+        since="xEvent.max(timestamp) occurs >= 7 days before now",
+        month="birthday.getMonth() = currentMonth()",
+        fixed="birthday occurs after date(2000, 1, 1)",
+    )
+    assert [rule.timed for rule in plan.rules] == [False, True, True, False]
+    assert plan.aggregates[1].result.kind == "timestamp"
+
+
+def test_equal_sub_expressions_are_one_object() -> None:
+    plan = planned(s="xEvent[a = 1].sum(p) > 2 or b.c = 1", t="xEvent[a = 1].sum(p) > 9 or b.c = 1")
+    leaves = [
+        node
+        for rule in plan.rules
+        for node in walk(rule.root)
+        if isinstance(node, AggregateLeaf | AttributeLeaf)
+    ]
+    assert len(leaves) == 4
+    assert len({id(leaf) for leaf in leaves}) == 2
+    predicates = planned(s="xEvent[a = 1].sum(p) > xEvent[a = 1].max(p)").aggregates
+    assert predicates[0].filter.predicate is predicates[1].filter.predicate
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason", "marked"),
+    [
+        ("xEvent[a = ^.age]", "reads the profile", "^.age"),
+        ("xEvent[timestamp occurs != 3 days before now]", "one interval", "timestamp occurs"),
+        ("xEvent[a = 1 or timestamp occurs before today]", "one interval", "a = 1"),
+        ("xEvent[other occurs <= 3 days before now]", "one interval", "other"),
+        ("xEvent.head().a = 1", "head()", "xEvent.head()"),
+        ("xEvent[exists X from xEvent where X.a = 1]", "a quantifier", "exists X"),
+        ("tags.count() > 1", "not made of the profile's events", "tags"),
+        ("xEvent[items[a = 1]]", "a list", "items[a"),
+        ("xEvent.distinct().count() > 3", "whole events", "xEvent"),
+        ("now occurs after now", "every millisecond", "now occurs"),
+        ("CHAIN(xEvent, timestamp, [A: WHAT(a = 1)])", "sequence", "CHAIN"),
+        ('xEvent[inSegment("t")]', "another rule", "inSegment"),
+        (
+            "xEvent.sum(if(timestamp occurs before today, 1, 0)) > 1",
+            "moves with the clock",
+            "xEvent",
+        ),
+        ("forall A from tags where A = 1", "other than the events", "forall"),
+        ("exists A from xEvent, B from xEvent where B.a = A.a", "more than one range", "exists A"),
+    ],
+)
+def test_what_cannot_run_incrementally_is_refused(rule: str, reason: str, marked: str) -> None:
+    with pytest.raises(RuleError, match="parsed, but not evaluated incrementally yet") as error:
+        planned(s=rule, t="vip = 1")
+    assert reason in str(error.value)
+    assert rule[error.value.column - 1 :].startswith(marked)
+
+
+def test_a_refusal_names_the_rule_it_stands_in() -> None:
+    with pytest.raises(RuleError) as error:
+        planned(s="computed.c_bad > 1", c_bad="1 + tags.count()")
+    assert "1 + tags.count()" in str(error.value)
+    assert error.value.column == 5
+
+
+def test_cycles_and_doubling_references_end() -> None:
+    with pytest.raises(RuleError, match="without a cycle"):
+        planned(c_a="computed.c_b", c_b="computed.c_a")
+    rules = {"c_0": "a.b"} | {
+        f"c_{i}": f"computed.c_{i - 1} + computed.c_{i - 1}" for i in range(1, 40)
+    }
+    with pytest.raises(RuleError, match="parts with its references"):
+        planned(**rules)
+
+
+def test_constant_conditions_fold() -> None:
+    assert only("xEvent[true and a = 1].count() > 1").filter.predicate == parse_event("a = 1")
+    assert only("xEvent[true].count() > 1").filter.predicate is None
+    assert planned(s="true or a = 1").rules[0].root == Literal(True, "boolean")
+
+
+def parse_event(condition: str) -> Call:
+    predicate = only(f"xEvent[{condition}].count() > 1").filter.predicate
+    assert isinstance(predicate, Call)
+    return predicate
