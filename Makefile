@@ -27,13 +27,12 @@ $(STAMP): pyproject.toml
 	  [[ -n "$$candidate" ]] && command -v "$$candidate" >/dev/null 2>&1 || continue; \
 	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found="$$candidate"; break; fi; \
 	done; \
-	if ! $(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	if ! $(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	  [[ -n "$$found" ]] || { echo "expected Python 3.11 or later on PATH, found none; install it or run make setup PYTHON=/path/to/python3" >&2; exit 1; }; \
 	  echo "making $(VENV) with $$("$$found" --version)"; \
 	  "$$found" -m venv --clear $(VENV) || { echo "$$found cannot make a virtual environment; on Debian or Ubuntu install its python3-venv package" >&2; exit 1; }; \
 	fi; \
-	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]'; \
-	touch $(STAMP)
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]' && touch $(STAMP)
 
 demo: setup
 	$(VENV)/bin/profile-actors demo
