@@ -7,6 +7,7 @@ two without a word.
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Any
 
 import msgspec
@@ -32,11 +33,13 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
         return mapping
 
 
-def parse_definitions(text: str, suffix: str) -> list[Definition]:
+def parse_definitions(text: str, name: str) -> list[Definition]:
     """Definitions of a file: a mapping by kind (lists, or name to body), or a list of tagged items.
 
-    suffix: '.yaml', '.yml' or '.json'. Raises DefinitionError naming the path inside the file.
+    name: the file's, or just '.yaml', '.yml' or '.json'. Raises DefinitionError naming the path
+    inside the file.
     """
+    suffix = PurePath(name).suffix or name
     try:
         if suffix.lower() == ".json":
             data = msgspec.json.decode(text)

@@ -1,0 +1,305 @@
+"""The door: rows in any form become one typed table of accepted rows, and a reject for each other.
+
+Theory: a ``Door`` is compiled once per catalogue version and dataset. Rows come as dicts, as an
+Arrow table or as a block of a text file; from each the same cells are taken per declared column,
+converted by ``columns`` under the one authority ``verdicts``, and joined with what the dataset's
+mapping says: identity, time, type, id. A row that fails anywhere leaves with the first reason in a
+fixed order (structure, unknown fields, fields as declared, time, id, identities), so every way of
+coming in gives the same reject. Accepted plus rejected is submitted, always.
+
+Limits: an undeclared column refuses each row that has a value in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from msgspec import structs
+
+from profile_actors.config import Config
+from profile_actors.definitions import Catalogue, columns_of, fields_of
+from profile_actors.errors import DefinitionError, SchemaError
+from profile_actors.ingest.columns import convert
+from profile_actors.ingest.files import TextBlock
+from profile_actors.ingest.identities import Identities, Refusals
+from profile_actors.ingest.rejects import Reject, full_json, raw_text
+from profile_actors.ingest.verdicts import (
+    DAY_MS,
+    TIME_MAX_MS,
+    TIME_MIN_MS,
+    UNKNOWN,
+    Check,
+    compile_check,
+    shown,
+)
+
+# Dicts, a pa.Table or a pa.RecordBatch (Arrow has no types to check), or a text block.
+Rows = Sequence[Any] | TextBlock | Any
+Cells = dict[str, "pa.Array | list[Any]"]  # as they came, by path
+Typed = dict[str, pa.Array]  # one length, one chunk each
+_OWN = {"timestamp": "timestamp", "eventType": "event_type_field"}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the door made of the rows submitted.
+
+    table: the accepted rows in order: payload columns, then the hidden ones that the partitions
+    know (``@k0`` …), one chunk each. rejects: the others, ascending. rows: submitted. clock: the
+    newest accepted timestamp in ms; None without accepted rows or without a timestamp column.
+    """
+
+    table: pa.Table
+    rejects: list[Reject]
+    rows: int
+    clock: int | None
+
+
+class Door:
+    """Validates the rows of one dataset. seed: the store's. Not thread-safe."""
+
+    def __init__(self, catalogue: Catalogue, dataset: str, seed: int, config: Config) -> None:
+        if dataset not in catalogue.datasets:
+            raise DefinitionError(f"expected a defined dataset, got {dataset!r}")
+        self.dataset = catalogue.datasets[dataset]
+        self._config = config
+        schema = catalogue.schemas[self.dataset.schema]
+        self._is_event = schema.behavior == "event"
+        declared = fields_of(schema)
+        self._checks = {
+            path: compile_check(path, kind, declared) for path, kind in columns_of(schema).items()
+        }
+        self._mapped: dict[str, Check] = {}
+        for path in self.dataset.identities:
+            self._map(path, "key")
+        self._map(self.dataset.timestamp, "timestamp")
+        self._map(self.dataset.id, "key")
+        self._map(self.dataset.event_type_field, "string")
+        known = {*self._checks, *self._mapped}
+        if self.dataset.identity_map is not None:
+            known.add(self.dataset.identity_map)
+        self._known = frozenset(known)
+        self._objects = frozenset(
+            path[:at] for path in known for at, c in enumerate(path) if c == "."
+        )
+        self._identities = Identities(catalogue, self.dataset, seed, config.max_identity_chars)
+        # An event's own time and type are hidden columns; a schema field for them adds nothing.
+        own = {p for p, role in _OWN.items() if self._is_event and getattr(self.dataset, role) == p}
+        self._payload = [path for path in self._checks if path not in own]
+
+    def _map(self, path: str | None, kind: str) -> None:
+        if path is not None and path not in self._checks:
+            self._mapped.setdefault(path, Check(path, kind))
+
+    def prepare(
+        self, rows: Rows, first_offset: int, wall_ms: int, stamp_ms: int | None = None
+    ) -> Prepared:
+        """Judge rows; the i-th has offset first_offset + i in its producer's stream.
+
+        wall_ms: the real clock, against which timestamps are compared. stamp_ms: the time given to
+        rows of a dataset without a timestamp column; wall_ms unless given. Cost: about 250 ns a row
+        of six clean columns from text. Raises SchemaError for a table that names a column twice.
+        """
+        refused: Refusals = {}
+        block = rows if isinstance(rows, TextBlock) else None
+        source = _source(rows)
+        n = len(source)
+        cells = (
+            self._cells_of_table(source, refused)
+            if isinstance(source, pa.Table)
+            else self._cells_of_dicts(source, refused)
+        )
+        typed = self._convert(cells, n, block is not None, refused)
+        times = self._times(typed, n, wall_ms, stamp_ms, refused)
+        hidden = self._hidden(typed, cells, n, refused)
+        places = np.arange(n) if block is None or block.numbers is None else block.numbers
+        offsets = places + first_offset
+        columns = {path: typed[path] for path in self._payload} | hidden
+        columns |= {"@timestamp": times, "@row": pa.array(offsets)}
+        table = pa.table(columns)
+        if refused:
+            keep = np.ones(n, bool)
+            keep[list(refused)] = False
+            table = table.filter(pa.array(keep)).combine_chunks()
+        rejects = _rejects(source, refused, offsets)
+        if block is not None and block.rejects:
+            shift = first_offset - block.first_row
+            broken = [structs.replace(r, row=r.row + shift) for r in block.rejects]
+            rejects = sorted([*rejects, *broken], key=lambda reject: reject.row)
+        has_clock = self.dataset.timestamp is not None and table.num_rows
+        clock = int(pc.max(table["@timestamp"]).as_py()) if has_clock else None
+        return Prepared(table, rejects, len(rows), clock)
+
+    # ---- cells ---------------------------------------------------------------------------------
+
+    def _cells_of_table(self, table: pa.Table, refused: Refusals) -> Cells:
+        """One array per column; struct columns of declared objects are taken apart."""
+        cells: Cells = {}
+        pending = list(zip(table.column_names, table.columns, strict=True))[::-1]
+        while pending:
+            path, column = pending.pop()
+            array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+            if isinstance(array, pa.ChunkedArray):
+                array = array.chunk(0)
+            if path in self._objects and pa.types.is_struct(array.type):
+                names = [array.type.field(i).name for i in range(array.type.num_fields)]
+                inner = [pc.struct_field(array, [i]) for i in range(len(names))]
+                pending += [(f"{path}.{n}", a) for n, a in zip(names, inner, strict=True)][::-1]
+            elif path in cells:
+                raise SchemaError(
+                    f"expected each column once, got {path!r} twice - at a table for dataset"
+                    f" {self.dataset.name!r}; rename or drop one"
+                )
+            elif path in self._known or array.null_count < len(array):
+                cells[path] = array
+        for path in [path for path in cells if path not in self._known]:
+            array = cells.pop(path)
+            for row in np.flatnonzero(pc.is_valid(array).to_numpy(zero_copy_only=False)).tolist():
+                refused.setdefault(row, (path, self._unknown(path, array, row)))
+        return cells
+
+    def _cells_of_dicts(self, rows: Sequence[Any], refused: Refusals) -> Cells:
+        """One list per declared column; nested objects are taken apart."""
+        known = self._known
+        for i, row in enumerate(rows):
+            if not isinstance(row, dict):
+                refused[i] = ("", f"expected an object, got {shown(row)}")
+        if refused:
+            rows = [row if isinstance(row, dict) else {} for row in rows]
+        if self._objects:
+            rows = [self._flat(row, i, refused) for i, row in enumerate(rows)]
+        for i, row in enumerate(rows):
+            if not row.keys() <= known:
+                odd = [name for name in row if name not in known and row[name] is not None]
+                for name in odd[:1]:
+                    refused.setdefault(i, (str(name), self._unknown(name, row, name)))
+        present = {name for row in rows for name in row} & known
+        return {path: [row.get(path) for row in rows] for path in known if path in present}
+
+    def _flat(self, row: dict[str, Any], i: int, refused: Refusals) -> dict[str, Any]:
+        """A row with its declared objects taken apart into dotted paths."""
+        flat: dict[str, Any] = {}
+        pending = list(row.items())[::-1]
+        while pending:
+            path, value = pending.pop()
+            if path in self._objects and isinstance(value, dict):
+                pending += [(f"{path}.{name}", inner) for name, inner in value.items()][::-1]
+            elif flat.get(path) is not None and value is not None:
+                refused.setdefault(i, (path, "expected one value, got two for the same path"))
+            elif value is not None:
+                flat[path] = value
+        return flat
+
+    def _unknown(self, path: str, cells: Any, at: Any) -> str:
+        if path not in self._objects:
+            return UNKNOWN
+        value = cells[at]
+        value = value.as_py() if isinstance(value, pa.Scalar) else value
+        return f"expected an object, got {shown(value)}"
+
+    # ---- columns -------------------------------------------------------------------------------
+
+    def _convert(self, cells: Cells, n: int, is_text: bool, refused: Refusals) -> Typed:
+        """Schema fields in declared order, then mapped columns; refusals join in that order."""
+        typed: Typed = {}
+        for path, check in (self._checks | self._mapped).items():
+            given = cells.get(path)
+            converted = convert(check, pa.nulls(n) if given is None else given, is_text)
+            typed[path] = converted.values
+            for row, why in converted.refused.items():
+                refused.setdefault(row, why)
+        return typed
+
+    def _times(
+        self, typed: Typed, n: int, wall_ms: int, stamp_ms: int | None, refused: Refusals
+    ) -> pa.Array:
+        """Each row's time, int64 ms; 0 for a refused row without one."""
+        path = self.dataset.timestamp
+        if path is None:
+            return pa.array(np.full(n, wall_ms if stamp_ms is None else stamp_ms, np.int64))
+        values = typed[path]
+        if pa.types.is_date(values.type):
+            values = pc.multiply(pc.cast(pc.cast(values, pa.int32()), pa.int64()), DAY_MS)
+        times = pc.cast(values, pa.int64())
+        if times.null_count:
+            reason = "expected a timestamp, got none"
+            for row in np.flatnonzero(pc.is_null(times).to_numpy(zero_copy_only=False)).tolist():
+                refused.setdefault(row, (path, reason))
+            times = pc.fill_null(times, 0)
+        found = times.to_numpy()
+        latest = wall_ms + self._config.max_ahead_ms
+        if n and (int(found.max()) > min(latest, TIME_MAX_MS) or int(found.min()) < TIME_MIN_MS):
+            for row in np.flatnonzero((found > latest) | (found < TIME_MIN_MS)).tolist():
+                reason = (
+                    f"expected a time from the year 1 to {self._config.max_ahead_ms} ms ahead of"
+                    f" the wall clock ({wall_ms}), got {int(found[row])}"
+                )
+                refused.setdefault(row, (path, reason))
+        return times
+
+    def _hidden(self, typed: Typed, cells: Cells, n: int, refused: Refusals) -> Typed:
+        """Type, id and identity columns."""
+        dataset, hidden = self.dataset, {}
+        if self._is_event:
+            if dataset.event_type_field is not None:
+                types = typed[dataset.event_type_field].dictionary_encode()
+            else:
+                words = [] if dataset.event_type is None else [dataset.event_type]
+                codes = np.zeros(n, np.int32)
+                indices = pa.array(codes, mask=None if words else np.ones(n, bool))
+                types = pa.DictionaryArray.from_arrays(indices, pa.array(words, pa.string()))
+            hidden["@type"] = types
+        if dataset.id is not None:
+            hidden["@id"] = _text(typed[dataset.id])
+            missing = pc.is_null(hidden["@id"]).to_numpy(zero_copy_only=False)
+            for row in np.flatnonzero(missing).tolist():
+                refused.setdefault(row, (dataset.id, "expected an id, got none"))
+        columns = {path: _text(typed[path]) for path in dataset.identities}
+        if dataset.identity_map is not None:
+            columns[dataset.identity_map] = _json(cells.get(dataset.identity_map), n)
+        chosen = self._identities.choose(columns, refused)
+        hidden |= {"@k0": pa.array(chosen.k0), "@k1": pa.array(chosen.k1)}
+        return hidden | {"@value": chosen.values, "@namespace": chosen.codes}
+
+
+def _source(rows: Rows) -> pa.Table | Sequence[Any]:
+    """The rows themselves: a table, or a sequence of what should be dicts."""
+    if isinstance(rows, TextBlock):
+        return rows.table
+    return pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
+
+
+def _text(values: pa.Array) -> pa.Array:
+    return values if pa.types.is_string(values.type) else pc.cast(values, pa.string())
+
+
+def _json(cells: pa.Array | list[Any] | None, n: int) -> pa.Array:
+    """Identity maps as JSON texts, null where absent."""
+    if cells is None:
+        return pa.nulls(n, pa.string())
+    found = cells.to_pylist() if isinstance(cells, pa.Array) else cells
+    texts = [c if c is None or isinstance(c, str) else full_json(c) for c in found]
+    return pa.array(texts, pa.string())
+
+
+def _rejects(
+    source: pa.Table | Sequence[Any], refused: Refusals, offsets: np.ndarray
+) -> list[Reject]:
+    """Ascending rejects with the rows' own text."""
+    rows = sorted(refused)
+    if isinstance(source, pa.Table):
+        try:
+            found = source.take(pa.array(rows, pa.int64())).to_pylist()
+        except (ValueError, OverflowError, pa.ArrowException):
+            found = ["a row that Python cannot hold"] * len(rows)
+    else:
+        found = [source[row] for row in rows]
+    return [
+        Reject(int(offsets[row]), *refused[row], raw_text(own))
+        for row, own in zip(rows, found, strict=True)
+    ]
