@@ -53,18 +53,51 @@ def path(node: Node) -> str | None:
 
 
 def kind_of(node: Node) -> tuple[str | None, int]:
-    """(type kind, decimal scale) of a scalar node; kind None if the tree does not say."""
+    """(type kind, decimal scale) of a scalar node; kind None if the tree does not say.
+
+    The scale of decimal arithmetic follows from its operands: the greater of both, the sum for ``*``.
+    """
     if isinstance(node, Literal):
         if isinstance(node.value, Decimal):
             return "decimal", -int(node.value.as_tuple().exponent)
         return node.kind, 0
+    if node.type is not None and node.type.kind != "decimal":
+        return node.type.kind, 0
+    if isinstance(node, Call) and node.function in _SCALED:
+        return _scaled_kind(node)
     if node.type is not None:
         return node.type.kind, node.type.scale
     if isinstance(node, AggregateLeaf):
         return node.aggregate.result.kind, node.aggregate.result.scale
-    if isinstance(node, Now):
-        return "timestamp", 0
-    return None, 0
+    return ("timestamp", 0) if isinstance(node, Now) else (None, 0)
+
+
+_SCALED = ("+", "-", "*", "%", "neg", "if")
+
+
+def _scaled_kind(node: Call) -> tuple[str | None, int]:
+    operands = node.args[1:] if node.function == "if" else node.args
+    if len(operands) == 1:
+        return kind_of(operands[0])
+    x, y = _exact_pair(*operands)
+    (kind_x, scale_x), (kind_y, scale_y) = kind_of(x), kind_of(y)
+    if "decimal" not in (kind_x, kind_y):
+        return None, 0
+    if "double" in (kind_x, kind_y):
+        return "double", 0
+    return "decimal", scale_x + scale_y if node.function == "*" else max(scale_x, scale_y)
+
+
+def _exact_pair(x: Node, y: Node) -> tuple[Node, Node]:
+    """A number literal beside a decimal is the decimal that it spells."""
+    kind_x, kind_y = kind_of(x)[0], kind_of(y)[0]
+    return _exact(x, kind_y), _exact(y, kind_x)
+
+
+def _exact(node: Node, other: str | None) -> Node:
+    if other == "decimal" and isinstance(node, Literal) and node.kind == "double":
+        return Literal(Decimal(repr(node.value)), "decimal", at=node.at)
+    return node
 
 
 class Evaluation:
@@ -113,11 +146,11 @@ class Evaluation:
     def _call(self, node: Call) -> Vector:
         function, args = node.function, node.args
         if function in kernels.COMPARISONS:
-            return kernels.compare(function, *self._pair(args[0], args[1])[0])
+            return kernels.compare(function, *self._pair(args[0], args[1]))
         if function in ("and", "or", "not"):
             return self._boolean(function, args)
         if function in ("+", "-", "*", "/", "%"):
-            return self._arithmetic(node)
+            return self._arithmetic(function, args[0], args[1])
         if function in ("in", "notin"):
             return self._membership(function, args[0], args[1])
         if function in TEXT_TESTS:
@@ -151,41 +184,32 @@ class Evaluation:
                 result = result | truth(self.value(arg))
         return Vector(result)
 
-    def _pair(self, x: Node, y: Node) -> tuple[tuple[Vector, Vector], int]:
-        """Both values, decimals brought to a common scale; and that scale."""
+    def _pair(self, x: Node, y: Node) -> tuple[Vector, Vector]:
+        """Both values; decimals brought to one scale, or both doubles if one is a double."""
+        x, y = _exact_pair(x, y)
+        (kind_x, scale_x), (kind_y, scale_y) = kind_of(x), kind_of(y)
+        a, b = self.value(x), self.value(y)
+        if "decimal" not in (kind_x, kind_y):
+            return a, b
+        if np.float64 in (a.values.dtype, b.values.dtype):
+            return _doubles(a, scale_x), _doubles(b, scale_y)
+        scale = max(scale_x, scale_y)
+        return (
+            Vector(kernels.rescale(a.values, scale - scale_x), a.valid),
+            Vector(kernels.rescale(b.values, scale - scale_y), b.valid),
+        )
+
+    def _arithmetic(self, operator: str, x: Node, y: Node) -> Vector:
+        x, y = _exact_pair(x, y)
         (kind_x, scale_x), (kind_y, scale_y) = kind_of(x), kind_of(y)
         if "decimal" not in (kind_x, kind_y):
-            return (self.value(x), self.value(y)), 0
-        x, y = _exact(x, kind_x, kind_y), _exact(y, kind_y, kind_x)
-        (kind_x, scale_x), (kind_y, scale_y) = kind_of(x), kind_of(y)
-        a, b = self.value(x), self.value(y)
-        if np.float64 in (a.values.dtype, b.values.dtype):
-            return (_doubles(a, scale_x), _doubles(b, scale_y)), 0
-        scale = max(scale_x, scale_y)
-        a = Vector(kernels.rescale(a.values, scale - scale_x), a.valid)
-        b = Vector(kernels.rescale(b.values, scale - scale_y), b.valid)
-        return (a, b), scale
-
-    def _arithmetic(self, node: Call) -> Vector:
-        operator, (x, y) = node.function, node.args
-        kinds = (kind_of(x)[0], kind_of(y)[0])
-        if "decimal" not in kinds or operator == "/":
-            (a, b), _ = self._pair(x, y)
-            if a.values.dtype == object or b.values.dtype == object:
-                a, b = _doubles(a, 0), _doubles(b, 0)
+            return kernels.arithmetic(operator, self.value(x), self.value(y))
+        if operator == "/" or "double" in (kind_x, kind_y):
+            a, b = _doubles(self.value(x), scale_x), _doubles(self.value(y), scale_y)
             return kernels.arithmetic(operator, a, b)
-        if operator == "*" and "double" not in (kind_of(_exact(x, *kinds))[0], kinds[1]):
-            return self._product(node)
-        (a, b), scale = self._pair(x, y)
-        if a.values.dtype == np.float64:
-            return kernels.arithmetic(operator, a, b)
-        return _scaled(kernels.exact(operator, a, b), scale, node)
-
-    def _product(self, node: Call) -> Vector:
-        kinds = [kind_of(arg)[0] for arg in node.args]
-        x, y = _exact(node.args[0], kinds[0], kinds[1]), _exact(node.args[1], kinds[1], kinds[0])
-        a, b = self.value(x), self.value(y)
-        return _scaled(kernels.exact("*", a, b), kind_of(x)[1] + kind_of(y)[1], node)
+        if operator == "*":
+            return kernels.exact(operator, self.value(x), self.value(y))
+        return kernels.exact(operator, *self._pair(x, y))
 
     def _membership(self, function: str, x: Node, items: Node) -> Vector:
         if not isinstance(items, Items):
@@ -199,18 +223,14 @@ class Evaluation:
             found = _numbers_in(value.values, literals)
         else:
             for item in items.items:
-                found = found | kernels.compare("=", *self._pair(x, item)[0]).values
+                found = found | kernels.compare("=", *self._pair(x, item)).values
         if function == "notin":
             found = ~found
         return Vector(found if value.valid is None else found & value.valid)
 
     def _choice(self, node: Call) -> Vector:
         condition = truth(self.value(node.args[0]))
-        (a, b), scale = self._pair(node.args[1], node.args[2])
-        chosen = kernels.choose(condition, a, b)
-        if kind_of(node)[0] == "decimal":
-            return _scaled(chosen, scale, node)
-        return chosen
+        return kernels.choose(condition, *self._pair(node.args[1], node.args[2]))
 
 
 def _literal(node: Literal) -> Vector:
@@ -223,24 +243,10 @@ def _literal(node: Literal) -> Vector:
     return constant(node.value)
 
 
-def _exact(node: Node, kind: str | None, other: str | None) -> Node:
-    """A number literal beside a decimal is the decimal that it spells."""
-    if other == "decimal" and isinstance(node, Literal) and kind == "double":
-        return Literal(Decimal(repr(node.value)), "decimal", at=node.at)
-    return node
-
-
 def _doubles(vector: Vector, scale: int) -> Vector:
     if vector.values.dtype == np.float64:
         return vector
     return Vector(kernels.to_double(vector.values, scale), vector.valid)
-
-
-def _scaled(vector: Vector, scale: int, node: Node) -> Vector:
-    """Bring a decimal result to the scale its node's type promises."""
-    wanted = node.type.scale if node.type is not None else scale
-    assert wanted >= scale, (wanted, scale)
-    return Vector(kernels.rescale(vector.values, wanted - scale), vector.valid)
 
 
 def _numbers_in(values: Array, literals: Sequence[object]) -> Array:
