@@ -98,7 +98,7 @@ def test_damage_at_any_place_makes_the_older_one_used(tmp_path: Path) -> None:
         path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 0x24]) + whole[offset + 1 :])
         found = checkpoints.load()
         assert found is not None
-        # Padding between the parts may change unnoticed; then everything else must be right.
+        # Padding and Arrow's second copy of the schema are not read: all that is, is right then.
         if found[0] == 1:
             used_old += 1
             assert str(path) in checkpoints.damaged[0]
@@ -106,7 +106,7 @@ def test_damage_at_any_place_makes_the_older_one_used(tmp_path: Path) -> None:
         else:
             assert found[:2] == (2, b"new")
             assert_same(found[2], arrays)
-    assert used_old > len(whole) // 3 * 0.8
+    assert used_old >= (arrays["a"].nbytes + arrays["b"].nbytes) // 3
 
 
 def test_file_cut_short_makes_the_older_one_used(tmp_path: Path) -> None:
