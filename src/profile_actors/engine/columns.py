@@ -12,11 +12,25 @@ import mmap
 
 import numpy as np
 
+from profile_actors.rules.columns import FOREVER
+
+__all__ = [
+    "FOREVER",
+    "UNSET",
+    "Array",
+    "find",
+    "order_by",
+    "ranges",
+    "reserve",
+    "running",
+    "sizes_of",
+    "starts_of",
+]
+
 MAP_NORESERVE = 0x4000  # Linux; not exported by every Python of 3.11
-FOREVER = int(np.iinfo(np.int64).max)
 UNSET = -62_135_596_800_000  # 0001-01-01T00:00Z in ms: before every event; a partition's first now
 
-I64 = np.ndarray  # shape and dtype are said where it matters
+Array = np.ndarray  # shapes and dtypes are said where they matter
 
 
 def reserve(capacity: int, dtype: np.dtype | type | str) -> np.ndarray:

@@ -76,6 +76,15 @@ class KeyTable:
         out[missing] = (self.count - len(rows) + rank[inverse]).astype(np.int32)
         return out, rows
 
+    def keys(self) -> tuple[np.ndarray, np.ndarray]:
+        """All keys in number order. uint64[count] twice."""
+        used = np.flatnonzero(self._number >= 0)
+        k0 = np.empty(self.count, np.uint64)
+        k1 = np.empty(self.count, np.uint64)
+        k0[self._number[used]] = self._k0[used]
+        k1[self._number[used]] = self._k1[used]
+        return k0, k1
+
     def _insert(self, k0: np.ndarray, k1: np.ndarray) -> None:
         """Add distinct, absent keys; numbers follow ``count``."""
         numbers = np.arange(self.count, self.count + len(k0), dtype=np.int32)

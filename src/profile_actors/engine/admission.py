@@ -1,0 +1,250 @@
+"""From queued sub-batches to one entry: exactly once, new identities, duplicates, the sorted permutation.
+
+Theory (DESIGN section 7): a partition keeps one cursor per producer, the offset after the last row it has
+taken; rows below it came before. Independently, an event with the (dataset, identity, timestamp, ``_id``)
+of one in the log or earlier in the entry is a duplicate for ever. A row newer than its identity's newest
+cannot be one, so only older or equal rows are looked up, all of a batch at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from profile_actors.engine.batch import Reply, SubBatch
+from profile_actors.engine.columns import Array, order_by
+from profile_actors.engine.entry import BatchNote, Block, NewIdentities, times_of
+from profile_actors.engine.state import State, late_rows
+
+DROPPED = ("@k0", "@k1", "@value", "@namespace", "@row")
+ReadIds = Callable[[Array, Array], tuple[list[str], Array, list[str | None]]]
+"""(positions, rows) -> (dataset, timestamp, _id) of rows in the log."""
+
+
+@dataclass(slots=True)
+class Admitted:
+    """One entry to be. replies: one per sub-batch, final but for position and now."""
+
+    replies: list[Reply]
+    notes: list[BatchNote]
+    note_of: list[int]  # sub-batch -> index in notes, -1 where it adds nothing
+    blocks: list[Block]
+    identities: NewIdentities | None
+    first_new_slot: int
+    clock: int | None
+    cursors: dict[str, int]
+
+
+@dataclass(slots=True)
+class _Pending:
+    """Rows of one dataset in this entry: tables of its sub-batches and which note each row is of."""
+
+    tables: list[pa.Table] = field(default_factory=list)
+    notes: list[int] = field(default_factory=list)
+
+
+def admit(state: State, batches: Sequence[SubBatch], read_ids: ReadIds) -> Admitted:
+    """Decide every row of the sub-batches. Gives idents (the caller holds the lock); else reads only.
+
+    Raises StorageFull when the reserved number of profiles is used up.
+    """
+    out = Admitted([], [], [], [], None, state.directory.slots, None, {})
+    pending: dict[str, _Pending] = {}
+    for batch in batches:
+        reply = _take(state, batch, out, pending)
+        out.replies.append(reply)
+    first_ident = state.directory.count
+    new_tables: list[pa.Table] = []
+    for dataset, rows in pending.items():
+        block = _block(state, dataset, rows, out, new_tables, read_ids)
+        if block is not None and block.rows:
+            out.blocks.append(block)
+    if new_tables:
+        out.identities = NewIdentities(first_ident, pa.concat_tables(new_tables).combine_chunks())
+    for i, note in enumerate(out.note_of):
+        if note >= 0:
+            counted = out.notes[note]
+            out.replies[i] = replace(
+                out.replies[i],
+                accepted=counted.accepted,
+                duplicate=counted.duplicate,
+                late=counted.late,
+            )
+    return out
+
+
+def _take(state: State, batch: SubBatch, out: Admitted, pending: dict[str, _Pending]) -> Reply:
+    """Check one sub-batch against its producer's cursor and queue its rows."""
+    out.note_of.append(-1)
+    if batch.catalogue > state.catalogue.version:
+        return Reply("behind", expected=state.catalogue.version)
+    cursor = out.cursors.get(batch.producer, state.cursors.get(batch.producer))
+    if batch.resend and cursor is not None and cursor >= batch.through:
+        known = _receipt(state, batch)
+        if known is not None:
+            return known
+    if cursor is None:
+        if batch.after:
+            return Reply("gap", expected=0)
+        cursor = 0
+    elif batch.after is not None and batch.after > cursor:
+        return Reply("gap", expected=cursor)
+    if batch.clock is not None and (out.clock is None or batch.clock > out.clock):
+        out.clock = batch.clock
+    if batch.table is None and batch.through <= cursor:
+        return Reply("ok")
+    note = len(out.notes)
+    duplicate, table = 0, batch.table
+    if table is not None:
+        offsets = table.column("@row").combine_chunks().to_numpy()
+        if len(offsets) and offsets[0] < cursor:
+            kept = int(np.searchsorted(offsets, cursor))
+            duplicate, table = kept, table.slice(kept)
+        if table.num_rows:
+            rows = pending.setdefault(batch.dataset, _Pending())
+            rows.tables.append(table)
+            rows.notes.append(note)
+    out.notes.append(
+        BatchNote(
+            batch.dataset, batch.producer, batch.after, batch.through,
+            0 if table is None else table.num_rows, duplicate, 0,
+        )
+    )  # fmt: skip
+    out.note_of[-1] = note
+    out.cursors[batch.producer] = max(cursor, batch.through)
+    return Reply("ok")
+
+
+def _receipt(state: State, batch: SubBatch) -> Reply | None:
+    for position, note in reversed(state.receipts.get(batch.producer, ())):
+        if note.through == batch.through and note.dataset == batch.dataset:
+            return Reply("ok", note.accepted, note.duplicate, note.late, position)
+    return None
+
+
+def _block(
+    state: State,
+    dataset: str,
+    rows: _Pending,
+    out: Admitted,
+    new_tables: list[pa.Table],
+    read_ids: ReadIds,
+) -> Block | None:
+    table = _joined(rows.tables)
+    note_of_row = np.repeat(np.array(rows.notes), [t.num_rows for t in rows.tables])
+    k0, k1 = _uint64(table, "@k0"), _uint64(table, "@k1")
+    namespaces = _dictionary(table.column("@namespace"))
+    values = _array(table.column("@value"))
+    idents, new_rows = state.directory.admit(k0, k1, namespaces, values)
+    if len(new_rows):
+        wanted = table.select(["@k0", "@k1", "@namespace", "@value"]).take(pa.array(new_rows))
+        plain = _array(wanted.column("@namespace")).cast(pa.string())
+        new_tables.append(wanted.set_column(2, "@namespace", plain))
+    idents = idents.astype(np.uint32)
+    timestamps = times_of(table)
+    table = table.drop_columns([name for name in DROPPED if name in table.column_names])
+    order = _order(idents, timestamps)
+    block = Block(dataset, table, idents, order, timestamps)
+    if "@id" in table.column_names and state.behavior(dataset) == "event":
+        repeated = _duplicates(state, block, read_ids)
+        if len(repeated):
+            _count(out.notes, note_of_row[repeated], duplicate=True)
+            keep = np.ones(block.rows, np.bool_)
+            keep[repeated] = False
+            kept = np.flatnonzero(keep)
+            table = table.take(pa.array(kept)).combine_chunks()
+            idents, timestamps = idents[kept], timestamps[kept]
+            note_of_row = note_of_row[kept]
+            block = Block(dataset, table, idents, _order(idents, timestamps), timestamps)
+    late = np.flatnonzero(late_rows(state, block))
+    if len(late):
+        _count(out.notes, note_of_row[late], duplicate=False)
+    return block
+
+
+def _count(notes: list[BatchNote], rows: Array, *, duplicate: bool) -> None:
+    """Move rows of the notes from accepted to duplicate, or count them late."""
+    for note, count in enumerate(np.bincount(rows, minlength=len(notes)).tolist()):
+        if not count:
+            continue
+        old = notes[note]
+        if duplicate:
+            accepted, repeated, late = old.accepted - count, old.duplicate + count, old.late
+        else:
+            accepted, repeated, late = old.accepted, old.duplicate, old.late + count
+        notes[note] = BatchNote(
+            old.dataset, old.producer, old.after, old.through, accepted, repeated, late
+        )
+
+
+def _order(idents: Array, timestamps: Array) -> Array:
+    """The permutation that sorts rows by (ident, timestamp), stable."""
+    if len(timestamps) < 2 or (timestamps[1:] >= timestamps[:-1]).all():
+        return order_by(idents)
+    return np.lexsort((timestamps, idents))
+
+
+def _duplicates(state: State, block: Block, read_ids: ReadIds) -> Array:
+    """Block rows that repeat one of the log or an earlier one of the block. int64[k]."""
+    order = block.order
+    ident, time = block.idents[order], block.timestamps[order]
+    same = np.zeros(len(order), np.bool_)
+    same[1:] = (ident[1:] == ident[:-1]) & (time[1:] == time[:-1])
+    twins = same.copy()
+    twins[:-1] |= same[1:]
+    old = block.timestamps <= state.directory.newest_of(block.idents)
+    rows = np.union1d(order[twins], np.flatnonzero(old))
+    if len(rows) == 0:
+        return rows
+    ids = _array(block.table.column("@id").take(pa.array(rows)))
+    times, idents = block.timestamps[rows], block.idents[rows]
+    old_rows = np.flatnonzero(old[rows])
+    query, positions, log_rows = state.locator.matches(idents[old_rows], times[old_rows])
+    if len(query):
+        datasets, log_times, log_ids = read_ids(positions, log_rows)
+        mine = np.array([name == block.dataset for name in datasets])
+        query, log_times = old_rows[query[mine]], log_times[mine]
+        log_ids = [text for text, is_mine in zip(log_ids, mine.tolist(), strict=True) if is_mine]
+    else:
+        log_times, log_ids = np.zeros(0, np.int64), []
+    codes = pc.dictionary_encode(
+        pa.concat_arrays([pa.array(log_ids, pa.string()), ids.cast(pa.string())])
+    ).indices.to_numpy(zero_copy_only=False)
+    all_idents = np.concatenate([idents[query] if len(log_ids) else idents[:0], idents])
+    all_times = np.concatenate([log_times, times])
+    sequence = np.concatenate([np.full(len(log_ids), -1), rows])
+    by = np.lexsort((sequence, codes, all_times, all_idents))
+    repeat = np.zeros(len(by), np.bool_)
+    repeat[1:] = (
+        (all_idents[by][1:] == all_idents[by][:-1])
+        & (all_times[by][1:] == all_times[by][:-1])
+        & (codes[by][1:] == codes[by][:-1])
+    )
+    hits = sequence[by[repeat]]
+    return hits[hits >= 0]
+
+
+def _joined(tables: list[pa.Table]) -> pa.Table:
+    if len(tables) == 1:
+        return tables[0].combine_chunks()
+    return pa.concat_tables(tables, promote_options="default").unify_dictionaries().combine_chunks()
+
+
+def _array(column: pa.ChunkedArray) -> pa.Array:
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    joined = column.combine_chunks()
+    return pa.concat_arrays(joined.chunks) if isinstance(joined, pa.ChunkedArray) else joined
+
+
+def _dictionary(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    array = _array(column)
+    return array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+
+
+def _uint64(table: pa.Table, name: str) -> Array:
+    return np.asarray(_array(table.column(name)).to_numpy(zero_copy_only=False))

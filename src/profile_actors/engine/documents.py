@@ -1,0 +1,127 @@
+"""Rows of the log as plain documents, in order-key order; and what record rows come to.
+
+Theory: a document has nested objects for dotted paths, no nulls, times as integer ms. Events sort by the
+order key (timestamp, ``_id``; without one the xxh3 of the canonical row, dataset, occurrence number), so
+the order never depends on arrival. Reading costs the profile's own rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from profile_actors.engine.columns import Array
+from profile_actors.engine.entry import Block, decode
+from profile_actors.engine.log import Log
+
+DAY_MS = 86_400_000
+Key = tuple[int, str, str, int]
+RENAMED = {"@timestamp": "timestamp", "@type": "eventType", "@id": "_id"}
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One row: its dataset, timestamp (ms), whether it carried an ``_id``, and flat fields."""
+
+    dataset: str
+    timestamp: int
+    fields: dict[str, Any]
+
+
+def read_rows(log: Log, positions: Array, rows: Array) -> list[Row]:
+    """The given rows (entry position, row in the entry), in no particular order."""
+    out: list[Row] = []
+    for position in np.unique(positions).tolist():
+        wanted = np.sort(rows[positions == position]).astype(np.int64)
+        with log.view(position) as view:
+            base = 0
+            for block in decode(view, f"position {position}").blocks:
+                local = wanted[(wanted >= base) & (wanted < base + block.rows)] - base
+                base += block.rows
+                if len(local):
+                    out.extend(_rows_of(block, local))
+    return out
+
+
+def _rows_of(block: Block, local: Array) -> list[Row]:
+    table = block.table.take(pa.array(local))
+    for index, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type):
+            milliseconds = table.column(index).cast(pa.timestamp("ms")).cast(pa.int64())
+            table = table.set_column(index, field.name, milliseconds)
+        elif pa.types.is_date32(field.type):
+            days = table.column(index).cast(pa.int32()).cast(pa.int64())
+            table = table.set_column(index, field.name, pa.compute.multiply(days, DAY_MS))
+    out = []
+    for record in table.to_pylist(maps_as_pydicts="lossy"):
+        fields = {RENAMED.get(k, k): v for k, v in record.items() if v is not None}
+        out.append(Row(block.dataset, fields["timestamp"], fields))
+    return out
+
+
+def in_order(rows: Iterable[Row]) -> list[tuple[Key, Row]]:
+    """Rows with their order keys, ascending."""
+    keyed: list[tuple[Key, Row]] = []
+    seen: dict[tuple[int, str, str], int] = {}
+    for row in rows:
+        tie = row.fields.get("_id")
+        if tie is None:
+            canonical = msgspec.json.encode(row.fields, order="deterministic", enc_hook=str)
+            tie = xxhash.xxh3_128_hexdigest(canonical)
+        base = (row.timestamp, tie, row.dataset)
+        occurrence = seen.get(base, 0)
+        seen[base] = occurrence + 1
+        keyed.append(((*base, occurrence), row))
+    keyed.sort(key=lambda pair: pair[0])
+    return keyed
+
+
+def document(fields: dict[str, Any]) -> dict[str, Any]:
+    """Dotted paths as nested objects."""
+    out: dict[str, Any] = {}
+    for name, value in fields.items():
+        target = out
+        *parents, leaf = name.split(".")
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[leaf] = value
+    return out
+
+
+def union_of(rows: Iterable[Row], replaces: dict[str, bool]) -> dict[str, Any]:
+    """The union view of record rows: per leaf the newest source time, ties by dataset name.
+
+    Within a dataset at equal times the larger value wins, as in ``attributes``. replaces: datasets
+    whose newest row stands alone.
+    """
+    stated: dict[str, dict[str, tuple[int, Any]]] = {}
+    newest: dict[str, int] = {}
+    for row in rows:
+        newest[row.dataset] = max(newest.get(row.dataset, row.timestamp), row.timestamp)
+        leaves = stated.setdefault(row.dataset, {})
+        for name, value in row.fields.items():
+            if name in ("timestamp", "_id"):
+                continue
+            known = leaves.get(name)
+            if known is None or (row.timestamp, _sortable(value)) > (known[0], _sortable(known[1])):
+                leaves[name] = (row.timestamp, value)
+    union: dict[str, tuple[int, Any]] = {}
+    for dataset in sorted(stated):
+        for name, (time, value) in stated[dataset].items():
+            if replaces.get(dataset) and time < newest[dataset]:
+                continue
+            if name not in union or time > union[name][0]:
+                union[name] = (time, value)
+    return document({name: value for name, (_, value) in sorted(union.items())})
+
+
+def _sortable(value: Any) -> tuple[str, Any]:
+    if isinstance(value, bool | int | float):
+        return ("", value)
+    if isinstance(value, str):
+        return ("", value)
+    return ("~", repr(value))

@@ -1,0 +1,346 @@
+"""The fold: one step of the whole partition, from rows and clock to a delta beside the state.
+
+Theory: ``Fold`` moves every stream, attribute, gauge and tree of a rulebook from one instant to a later
+one. It reads state and writes none; ``Delta.publish`` does, under the partition's lock. Entries, clock
+ticks, back-fill and look-ahead are all this one step: they differ in who has rows and in what is due.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from profile_actors.engine.aggregates import Track
+from profile_actors.engine.attributes import Attribute, AttributeTrack, differ
+from profile_actors.engine.columns import FOREVER, UNSET, Array, starts_of
+from profile_actors.engine.gauges import Flag, Gauge, Ladder
+from profile_actors.engine.moments import Moments
+from profile_actors.engine.rulebook import Rulebook, Timer, Tree
+from profile_actors.engine.stream import Stream, StreamDelta
+from profile_actors.rules.vector import Vector, evaluate, next_boundary, truth
+
+
+@dataclass(slots=True)
+class RawChange:
+    """Level changes of one gauge, or marks of computed attributes, in slots. at None: the step's now.
+
+    gauge >= 0: old, new are levels. gauge == -1: marks bool[names, n].
+    """
+
+    gauge: int
+    names: tuple[str, ...]
+    slots: Array
+    old: Array
+    new: Array
+    at: Array | None
+    by_clock: bool
+
+
+@dataclass(slots=True)
+class Delta:
+    """Everything one step changes, beside the state."""
+
+    now: int
+    streams: list[tuple[Stream, StreamDelta]] = field(default_factory=list)
+    attributes: list[tuple[Attribute, AttributeTrack]] = field(default_factory=list)
+    gauges: list[tuple[Gauge, Array, Array]] = field(default_factory=list)
+    qualified: list[tuple[Array, Array, Array | int]] = field(default_factory=list)
+    timers: list[tuple[Timer, Array, Array]] = field(default_factory=list)
+    changes: list[RawChange] = field(default_factory=list)
+
+    def publish(self) -> None:
+        """Write the step into the state. The caller holds the partition's lock."""
+        for stream, delta in self.streams:
+            stream.publish(delta)
+        for attribute, track in self.attributes:
+            attribute.publish(track)
+        for gauge, slots, levels in self.gauges:
+            gauge.store(slots, levels)
+        for column, slots, at in self.qualified:
+            column[slots] = at
+        for timer, slots, upcoming in self.timers:
+            timer.publish(self.now, slots, upcoming)
+
+
+class Fold:
+    """One step over a rulebook. new_slots: int64[k], profiles that begin in this step, ascending."""
+
+    def __init__(
+        self,
+        book: Rulebook,
+        now: int,
+        tracks: dict[int, list[Track]],
+        attributes: dict[str, AttributeTrack],
+        new_slots: Array,
+        has_rows: Array | None,
+        only: Array | None = None,
+    ) -> None:
+        self.book = book
+        self.now = now
+        self.new_slots = new_slots.astype(np.uint32)
+        self.has_rows = has_rows
+        self.only = only
+        self.delta = Delta(now)
+        by_aggregate = {
+            aggregate: tracks[stream][index]
+            for aggregate, (stream, index) in book.place.items()
+            if stream in tracks
+        }
+        self.moments = Moments(book, by_aggregate, attributes)
+
+    def qualify(self) -> Delta:
+        """Memberships and computed attributes of the step."""
+        for aggregate, index in self.book.ladders.items():
+            gauge = self.book.gauges[index]
+            assert isinstance(gauge, Ladder)
+            track = self.moments.tracks.get(aggregate)
+            if track is not None or len(self.new_slots):
+                self._climb(gauge, index, track)
+        for tree in self.book.trees:
+            self._grow(tree)
+        self._mark()
+        return self.delta
+
+    # -- ladders -----------------------------------------------------------------------------
+
+    def _climb(self, gauge: Ladder, index: int, track: Track | None) -> None:
+        fresh = self.new_slots
+        if track is not None:
+            self._row_change(gauge, index, track.slots, gauge.levels(track.values))
+            if len(track.clock_slots):
+                levels = gauge.levels(track.clock_values)
+                self._clock_change(gauge, index, track.clock_slots, track.clock_at, levels)
+            if len(fresh):
+                fresh = np.setdiff1d(fresh, track.slots, assume_unique=True)
+        if len(fresh):
+            stream, place = self.book.place[gauge.aggregate]
+            initial = self.book.streams[stream].operators[place].current(fresh)
+            self._row_change(gauge, index, fresh, gauge.levels(initial))
+
+    def _row_change(self, gauge: Gauge, index: int, slots: Array, levels: Array) -> None:
+        """Levels of profiles with rows, at the step's now."""
+        old = gauge.level[slots]
+        moved = np.flatnonzero(old != levels)
+        if len(moved) == 0:
+            return
+        slots, old, levels = slots[moved], old[moved], levels[moved]
+        self.delta.gauges.append((gauge, slots, levels))
+        self._note(gauge, index, slots, old, levels, None)
+
+    def _clock_change(
+        self, gauge: Gauge, index: int, slots: Array, at: Array, levels: Array
+    ) -> None:
+        """Levels at virtual rows, ascending by (slot, at)."""
+        first = starts_of(slots)
+        old = np.empty_like(levels)
+        old[1:] = levels[:-1]
+        old[first] = gauge.level[slots[first]]
+        last = np.append(first[1:], len(slots)) - 1
+        self.delta.gauges.append((gauge, slots[last], levels[last]))
+        moved = np.flatnonzero(old != levels)
+        if len(moved):
+            self._note(gauge, index, slots[moved], old[moved], levels[moved], at[moved])
+
+    def _note(
+        self, gauge: Gauge, index: int, slots: Array, old: Array, new: Array, at: Array | None
+    ) -> None:
+        """Record level changes that change a membership."""
+        seen = gauge.differs[old, new]
+        if not seen.all():
+            rows = np.flatnonzero(seen)
+            slots, old, new = slots[rows], old[rows], new[rows]
+            at = None if at is None else at[rows]
+        if len(slots) == 0:
+            return
+        layout = gauge.layout
+        for column, segment in enumerate(layout.segments):
+            flips = np.flatnonzero(layout.truth[old, column] != layout.truth[new, column])
+            if len(flips):
+                when: Array | int = self.now if at is None else at[flips]
+                target = self.book.qualified[segment]
+                self.delta.qualified.append((target, slots[flips], when - UNSET + 1))
+        self.delta.changes.append(RawChange(index, (), slots, old, new, at, at is not None))
+
+    # -- trees -------------------------------------------------------------------------------
+
+    def _grow(self, tree: Tree) -> None:
+        """Evaluate a rule of any shape where its inputs or its time changed."""
+        tracks = [self.moments.tracks[a] for a in tree.aggregates if a in self.moments.tracks]
+        stated = [
+            self.moments.attributes[p] for p in tree.attributes if p in self.moments.attributes
+        ]
+        due, due_slots = self._timer_rows(tree)
+        mine = np.zeros(len(due), np.bool_) if self.has_rows is None else self.has_rows[due_slots]
+        row_slots = _union(
+            [t.slots for t in tracks]
+            + [s.slots for s in stated]
+            + [due_slots[mine], self.new_slots]
+        )
+        pair_slots = np.concatenate([t.clock_slots for t in tracks] + [due_slots[~mine]])
+        pair_at = np.concatenate([t.clock_at for t in tracks] + [due[~mine]])
+        finals = []
+        if len(row_slots):
+            self._grow_rows(tree, row_slots)
+            finals.append(row_slots)
+        if len(pair_slots):
+            finals.append(self._grow_pairs(tree, *_distinct_pairs(pair_slots, pair_at)))
+        if tree.timer is not None and (finals or len(due)):
+            self._schedule(tree, finals)
+
+    def _timer_rows(self, tree: Tree) -> tuple[Array, Array]:
+        if tree.timer is None:
+            return np.zeros(0, np.int64), np.zeros(0, np.uint32)
+        if self.only is not None:
+            return tree.timer.of(self.only, self.now)
+        return tree.timer.due_rows(self.now)
+
+    def _grow_rows(self, tree: Tree, slots: Array) -> None:
+        after = evaluate(tree.rule.root, self.moments.at_end(slots), len(slots), self.now)
+        if tree.gauge >= 0:
+            gauge = self.book.gauges[tree.gauge]
+            self._row_change(gauge, tree.gauge, slots, _flag_levels(after))
+            return
+        before = evaluate(
+            tree.rule.root, self.moments.before(slots), len(slots), self._before_now()
+        )
+        self._mark_rows((tree.rule.name,), slots, differ(before, after)[None, :])
+
+    def _grow_pairs(self, tree: Tree, slots: Array, at: Array) -> Array:
+        """Evaluate at virtual rows, adding the instants at which the rule's own clock moves it."""
+        if tree.timer is not None:
+            slots, at = self._with_boundaries(tree, slots, at)
+        values = evaluate(tree.rule.root, self.moments.at(slots, at), len(slots), at)
+        first = starts_of(slots)
+        if tree.gauge >= 0:
+            gauge = self.book.gauges[tree.gauge]
+            self._clock_change(gauge, tree.gauge, slots, at, _flag_levels(values))
+        else:
+            before = evaluate(
+                tree.rule.root, self.moments.before(slots[first]), len(first), self._before_now()
+            )
+            changed = _changed_in_runs(before, values, first)
+            rows = np.flatnonzero(changed)
+            if len(rows):
+                marks = np.ones((1, len(rows)), np.bool_)
+                self.delta.changes.append(
+                    RawChange(-1, (tree.rule.name,), slots[rows], marks, marks, at[rows], True)
+                )
+        return slots[first]
+
+    def _with_boundaries(self, tree: Tree, slots: Array, at: Array) -> tuple[Array, Array]:
+        edge_slots, edge_at = slots, at
+        while len(edge_slots):
+            nxt = next_boundary(tree.rule.root, self.moments.at(edge_slots, edge_at), edge_at)
+            limit = _following(slots, at, edge_slots, edge_at, self.now + 1)
+            add = np.flatnonzero(nxt < limit)
+            edge_slots, edge_at = edge_slots[add], nxt[add]
+            if len(add):
+                slots, at = _distinct_pairs(
+                    np.concatenate([slots, edge_slots]), np.concatenate([at, edge_at])
+                )
+        return slots, at
+
+    def _schedule(self, tree: Tree, finals: list[Array]) -> None:
+        assert tree.timer is not None
+        slots = _union(finals)
+        if len(slots) == 0:
+            self.delta.timers.append((tree.timer, slots, np.zeros(0, np.int64)))
+            return
+        # A slot is either with rows or on the clock: its end value is the one or the other's.
+        instants = np.full(len(slots), self.now)
+        end, clock = self.moments.at_end(slots), self.moments.at(slots, instants)
+        on_clock = np.ones(len(slots), np.bool_) if self.has_rows is None else ~self.has_rows[slots]
+        nxt = np.where(
+            on_clock,
+            next_boundary(tree.rule.root, clock, instants),
+            next_boundary(tree.rule.root, end, instants),
+        )
+        self.delta.timers.append((tree.timer, slots, nxt))
+
+    def _before_now(self) -> int:
+        return self.started
+
+    started: int = UNSET
+
+    # -- computed attributes -----------------------------------------------------------------
+
+    def _mark(self) -> None:
+        """Marks of computed attributes that are one aggregate, stream by stream."""
+        by_stream: dict[int, list[tuple[tuple[str, ...], Track]]] = {}
+        for aggregate, names in self.book.marks.items():
+            track = self.moments.tracks.get(aggregate)
+            if track is not None:
+                by_stream.setdefault(self.book.place[aggregate][0], []).append(
+                    (tuple(names), track)
+                )
+        for entries in by_stream.values():
+            names = tuple(name for group, _ in entries for name in group)
+            rows = [t.changed for group, t in entries for _ in group]
+            self._mark_rows(names, entries[0][1].slots, np.array(rows))
+            clock = np.array([t.clock_changed for group, t in entries for _ in group])
+            track = entries[0][1]
+            some = np.flatnonzero(clock.any(axis=0)) if clock.size else ()
+            if len(some):
+                self.delta.changes.append(
+                    RawChange(
+                        -1, names, track.clock_slots[some], clock[:, some], clock[:, some],
+                        track.clock_at[some], True,
+                    )
+                )  # fmt: skip
+
+    def _mark_rows(self, names: tuple[str, ...], slots: Array, marks: Array) -> None:
+        some = np.flatnonzero(marks.any(axis=0)) if marks.size else ()
+        if len(some):
+            marks = marks[:, some]
+            self.delta.changes.append(RawChange(-1, names, slots[some], marks, marks, None, False))
+
+
+def _flag_levels(values: Vector) -> Array:
+    return truth(values).astype(np.uint8) + np.uint8(1)
+
+
+def _union(parts: list[Array]) -> Array:
+    parts = [part for part in parts if len(part)]
+    if not parts:
+        return np.zeros(0, np.uint32)
+    return np.unique(np.concatenate(parts))
+
+
+def _distinct_pairs(slots: Array, at: Array) -> tuple[Array, Array]:
+    """Distinct (slot, instant) pairs, ascending."""
+    order = np.lexsort((at, slots))
+    slots, at = slots[order], at[order]
+    keep = np.ones(len(slots), np.bool_)
+    keep[1:] = (slots[1:] != slots[:-1]) | (at[1:] != at[:-1])
+    return slots[keep], at[keep]
+
+
+def _following(slots: Array, at: Array, of: Array, when: Array, end: int) -> Array:
+    """The next instant of the same slot among ascending pairs, or ``end``."""
+    times = np.unique(np.concatenate([at, when]))
+    width = np.int64(len(times))
+    keys = slots.astype(np.int64) * width + np.searchsorted(times, at)
+    wanted = of.astype(np.int64) * width + np.searchsorted(times, when)
+    index = np.searchsorted(keys, wanted, side="right")
+    inside = np.minimum(index, len(slots) - 1)
+    same = (index < len(slots)) & (slots[inside] == of)
+    return np.where(same, at[inside], end)
+
+
+def _changed_in_runs(before: Vector, values: Vector, first: Array) -> Array:
+    """Where a virtual row's value differs from the one before it in its slot's run."""
+    total = len(values.values)
+    out = np.zeros(total, np.bool_)
+    rows = np.arange(1, total)
+
+    def part(vector: Vector, index: Array) -> Vector:
+        valid = None if vector.valid is None else vector.valid[index]
+        return Vector(vector.values[index], valid, vector.dictionary)
+
+    out[1:] = differ(part(values, rows - 1), part(values, rows))
+    out[first] = differ(before, part(values, first))
+    return out
+
+
+__all__ = ["FOREVER", "Delta", "Flag", "Fold", "RawChange"]

@@ -1,0 +1,151 @@
+"""Gauges: the state from which memberships are read, one small level per profile.
+
+Theory: segments that compare one aggregate with constants form a *ladder*: the sorted constants cut the
+line into levels, one ``searchsorted`` gives a profile's level, and a pair (old level, new level) names
+exactly the memberships that changed. Any other boolean rule is a gauge with two levels. So membership,
+counting, the change feed and back-fill have one representation: (gauge, slot, level).
+
+Levels: 0 = the profile does not exist yet (no memberships), 1 = the aggregate is null (a comparison with
+null is false) or the rule is false, 2… = the rungs, or true.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from profile_actors.engine.columns import Array, reserve
+from profile_actors.rules.columns import Vector
+from profile_actors.rules.plan import Aggregate, AggregateLeaf, Rule
+from profile_actors.rules.tree import Call, Literal, Node
+
+ABSENT, NULL, FIRST = 0, 1, 2
+_MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "!=": "!="}
+_EXACT_INT = 1 << 53
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a gauge's levels read: truth bool[levels, segments], and the segments' names. It is all
+    that the change feed needs to expand a level change."""
+
+    segments: tuple[str, ...]
+    truth: Array
+
+
+class Gauge:
+    """One level column. Not thread-safe; the partition's lock covers ``store``."""
+
+    def __init__(self, layout: Layout, capacity: int) -> None:
+        self.layout = layout
+        truth = layout.truth
+        self.level = reserve(capacity, np.uint8 if len(truth) <= 256 else np.uint16)
+        # flips[a, b]: how many memberships differ between levels a and b.
+        self.flips = (truth[:, None, :] != truth[None, :, :]).sum(axis=2).astype(np.int32)
+        self.differs = self.flips > 0
+
+    def store(self, slots: Array, levels: Array) -> None:
+        self.level[slots] = levels
+
+
+class Ladder(Gauge):
+    """Segments over one numeric aggregate. breaks: ascending; level = FIRST + how many are <= value."""
+
+    def __init__(self, aggregate: Aggregate, rungs: Sequence[Rung], capacity: int) -> None:
+        self.aggregate = aggregate
+        is_double = aggregate.result.kind == "double"
+        breaks = sorted({b for rung in rungs for b in rung.breaks})
+        self.breaks = np.array(breaks, np.float64 if is_double else np.int64)
+        truth = np.zeros((FIRST + len(breaks) + 1, len(rungs)), np.bool_)
+        for column, rung in enumerate(rungs):
+            for rank in range(len(breaks) + 1):
+                passed = sum(1 for b in rung.breaks if rank and b <= breaks[rank - 1])
+                truth[FIRST + rank, column] = rung.truth[passed]
+        super().__init__(Layout(tuple(r.segment for r in rungs), truth), capacity)
+
+    def levels(self, values: Vector) -> Array:
+        """uint8[n]"""
+        rank = np.searchsorted(self.breaks, values.values, side="right") + FIRST
+        if values.valid is not None:
+            rank = np.where(values.valid, rank, NULL)
+        return rank.astype(self.level.dtype)
+
+
+class Flag(Gauge):
+    """One boolean rule of any shape: false or true."""
+
+    def __init__(self, rule: Rule, capacity: int) -> None:
+        self.rule = rule
+        truth = np.array([[False], [False], [True]])
+        super().__init__(Layout((rule.name,), truth), capacity)
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A comparison of an aggregate with a constant: breaks ascending, truth[i] = the value when
+    ``i`` breaks are at or below the aggregate."""
+
+    segment: str
+    breaks: tuple[int | float, ...]
+    truth: tuple[bool, ...]
+
+
+def rung_of(rule: Rule) -> tuple[Aggregate, Rung] | None:
+    """The rule as one comparison of one numeric aggregate with a constant, or None."""
+    root = rule.root
+    if not (isinstance(root, Call) and root.function in _MIRROR and len(root.args) == 2):
+        return None
+    left, right = root.args
+    operator = root.function
+    if isinstance(left, Literal):
+        left, right, operator = right, left, _MIRROR[operator]
+    if not (isinstance(left, AggregateLeaf) and isinstance(right, Literal)):
+        return None
+    constant = _constant(left.aggregate, right)
+    if constant is None:
+        return None
+    is_double = left.aggregate.result.kind == "double"
+    at, above = _steps(constant, is_double)
+    shapes: dict[str, tuple[tuple[int | float, ...], tuple[bool, ...]]] = {
+        ">=": ((at,), (False, True)),
+        ">": ((above,), (False, True)),
+        "<": ((at,), (True, False)),
+        "<=": ((above,), (True, False)),
+        "=": ((at, above), (False, True, False)),
+        "!=": ((at, above), (True, False, True)),
+    }
+    if at == above and operator in ("=", "!="):  # a constant that no value equals
+        shapes |= {"=": ((), (False,)), "!=": ((), (True,))}
+    breaks, truth = shapes[operator]
+    return left.aggregate, Rung(rule.name, breaks, truth)
+
+
+def _constant(aggregate: Aggregate, literal: Node) -> int | float | None:
+    assert isinstance(literal, Literal)
+    value = literal.value
+    kind = aggregate.result.kind
+    if kind in ("timestamp", "date"):
+        return value if literal.kind in ("timestamp", "date") and isinstance(value, int) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or kind == "decimal":
+        return None
+    if literal.kind not in ("integer", "double"):
+        return None
+    if kind == "double":
+        return float(value) if abs(value) <= _EXACT_INT or literal.kind == "double" else None
+    if literal.kind == "integer":
+        return value
+    # An integer compares with a double as a double: the same as integers while both are exact.
+    return value if math.isfinite(value) and abs(value) < _EXACT_INT else None
+
+
+def _steps(constant: int | float, is_double: bool) -> tuple[int | float, int | float]:
+    """(smallest value >= constant, smallest value > constant) among the aggregate's values."""
+    if is_double:
+        return constant, math.nextafter(constant, math.inf)
+    if isinstance(constant, float):
+        return math.ceil(constant), math.floor(constant) + 1
+    limit = int(np.iinfo(np.int64).max)
+    return min(constant, limit), min(constant + 1, limit)

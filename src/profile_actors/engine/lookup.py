@@ -1,0 +1,394 @@
+"""Reading a partition: profiles, events, members, changes, status, verification.
+
+Theory: a look-up folds its own profile ahead: the same step as an entry, for one slot, over what the delay
+lines hold for it, up to a hundred years on and never published. The virtual rows up to the asked instant
+give the answer there; the first one after it at which a rule's value differs is its ``valid_until``. So an
+answer is exact at every instant, also when the clock's own work is still queued.
+
+Limits: a rule of an attribute that reads ``today`` and never changes costs a look at every day ahead.
+"""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from profile_actors.config import Config
+from profile_actors.engine import changes as packed_changes
+from profile_actors.engine.aggregates import Track
+from profile_actors.engine.backfill import computed_values, member_bits
+from profile_actors.engine.columns import FOREVER, UNSET, Array
+from profile_actors.engine.documents import document, in_order, read_rows, union_of
+from profile_actors.engine.fold import Fold, RawChange
+from profile_actors.engine.gauges import Layout
+from profile_actors.engine.log import Feed, Log
+from profile_actors.engine.profile import (
+    Change,
+    EventPage,
+    Identity,
+    Membership,
+    PartitionStatus,
+    Profile,
+)
+from profile_actors.engine.state import State
+from profile_actors.errors import DefinitionError
+from profile_actors.rules.columns import Vector
+from profile_actors.rules.vector import evaluate
+
+HORIZON_MS = 36_525 * 86_400_000
+
+
+@dataclass(slots=True)
+class _Ahead:
+    """What a look-ahead found for one slot. segments: (instant, is member), ascending."""
+
+    segments: dict[str, list[tuple[int, bool]]] = field(default_factory=dict)
+    computed: dict[str, list[int]] = field(default_factory=dict)
+
+
+class Reader:
+    """All reads. Any thread; the lock is held for one look-up, or for a copy of columns."""
+
+    def __init__(
+        self,
+        log: Log,
+        feed: Feed,
+        config: Config,
+        index: int,
+        state: State,
+        lock: threading.RLock,
+    ) -> None:
+        self.log = log
+        self.feed = feed
+        self.config = config
+        self.index = index
+        self.state = state
+        self.lock = lock
+        self.checkpointed = 0
+        self._layouts: dict[int, list[Layout]] = {}
+
+    # -- profiles ---------------------------------------------------------------------------------
+
+    def profiles(
+        self, keys: Sequence[tuple[int, int]], now: int | None = None
+    ) -> list[Profile | None]:
+        """Profiles by identity key (k0, k1), as of ``now`` ms (at least the partition's), in order.
+
+        None where unknown. Cost: one look-ahead for all, then Python per profile and rule.
+        """
+        with self.lock:
+            idents = self._idents(keys)
+            known = np.unique(idents[idents >= 0])
+            if len(known) == 0:
+                return [None] * len(keys)
+            slots = np.unique(self.state.directory.slot_of[known]).astype(np.uint32)
+            instant = self.state.now if now is None else max(self.state.now, now)
+            found = self._profiles(slots, instant)
+            records = {int(i): self._record_rows(int(i)) for i in known}
+            slot_of = {int(i): int(self.state.directory.slot_of[i]) for i in known}
+        replaces = {d.name: d.mode == "replace" for d in self.state.catalogue.datasets.values()}
+        out: list[Profile | None] = []
+        for ident in idents.tolist():
+            if ident < 0:
+                out.append(None)
+                continue
+            profile = found[slot_of[ident]]
+            positions, rows = records[ident]
+            if len(rows):
+                union = union_of(read_rows(self.log, positions, rows), replaces)
+                profile = msgspec.structs.replace(profile, attributes=union)
+            out.append(profile)
+        return out
+
+    def _idents(self, keys: Sequence[tuple[int, int]]) -> Array:
+        k0 = np.array([key[0] for key in keys], np.uint64)
+        k1 = np.array([key[1] for key in keys], np.uint64)
+        return self.state.directory.find(k0, k1)
+
+    def _record_rows(self, ident: int) -> tuple[Array, Array]:
+        return self.state.record_locator.rows_of(ident)[1:]
+
+    def _look_ahead(self, slots: Array, until: int) -> Fold:
+        """The step of these slots alone from the partition's now to ``until``; not published."""
+        book = self.state.book
+        tracks: dict[int, list[Track]] = {
+            index: stream.look_ahead(slots, until) for index, stream in enumerate(book.streams)
+        }
+        fold = Fold(book, until, tracks, {}, np.zeros(0, np.int64), None, only=slots)
+        fold.started = self.state.now
+        fold.qualify()
+        return fold
+
+    def _profiles(self, slots: Array, instant: int) -> dict[int, Profile]:
+        state, book = self.state, self.state.book
+        fold = self._look_ahead(slots, max(instant, state.now) + HORIZON_MS)
+        ahead = {int(slot): _Ahead() for slot in slots}
+        for change in fold.delta.changes:
+            _sort_in(change, ahead, [gauge.layout for gauge in book.gauges])
+        times = np.full(len(slots), instant)
+        leaf = fold.moments.at(slots, times)
+        values = {
+            rule.name: _plain(evaluate(rule.root, leaf, len(slots), times), rule.root.type)
+            for rule in book.plan.rules
+            if rule.kind == "computed"
+        }
+        out = {}
+        for row, slot in enumerate(slots.tolist()):
+            mine = ahead[slot]
+            out[slot] = Profile(
+                identities=[state.directory.identity(int(state.directory.ident_of[slot]))],
+                attributes={},
+                segments=self._memberships(slot, mine, instant),
+                computed={name: column[row] for name, column in values.items()},
+                computed_valid_until={
+                    name: next((at for at in mine.computed.get(name, ()) if at > instant), None)
+                    for name in values
+                },
+                last_modified=int(state.modified[slot]) + UNSET,
+                now=instant,
+            )
+        return out
+
+    def _memberships(self, slot: int, ahead: _Ahead, instant: int) -> dict[str, Membership]:
+        book = self.state.book
+        one = np.array([slot], np.uint32)
+        out = {}
+        for name in sorted(book.qualified):
+            inside = bool(member_bits(book, name, one)[0])
+            since = int(book.qualified[name][slot])
+            last = since + UNSET - 1 if since else None
+            until = None
+            for at, is_member in ahead.segments.get(name, ()):
+                if at > instant:
+                    until = at
+                    break
+                inside, last = is_member, at
+            if last is not None:
+                out[name] = Membership("realized" if inside else "exited", last, until)
+        return out
+
+    # -- events -----------------------------------------------------------------------------------
+
+    def events(
+        self,
+        key: tuple[int, int],
+        start: int | None = None,
+        end: int | None = None,
+        order: str = "asc",
+        limit: int = 1000,
+        cursor: str | None = None,
+    ) -> EventPage:
+        """A page of one profile's events, start <= timestamp < end, by order key.
+
+        Unknown profiles have an empty page. Cost: the rows of the page, and one search per run.
+        """
+        after = None if cursor is None else tuple(msgspec.json.decode(base64.b64decode(cursor)))
+        if after is not None and order == "asc":
+            start = after[0] if start is None else max(start, after[0])
+        elif after is not None:
+            end = after[0] + 1 if end is None else min(end, after[0] + 1)
+        with self.lock:
+            ident = int(self._idents([key])[0])
+            if ident < 0:
+                return EventPage([], None)
+            keys, positions, rows = self.state.locator.rows_of(ident, start, end)
+        picked, more = _first_seconds(keys, order, limit + (0 if after is None else limit))
+        page = in_order(read_rows(self.log, positions[picked], rows[picked]))
+        if order == "desc":
+            page.reverse()
+        page = [
+            (place, row)
+            for place, row in page
+            if (start is None or row.timestamp >= start)
+            and (end is None or row.timestamp < end)
+            and (after is None or (place > after if order == "asc" else place < after))
+        ]
+        following = None
+        if len(page) > limit or (more and page):
+            page = page[:limit]
+            following = base64.b64encode(msgspec.json.encode(page[-1][0])).decode()
+        return EventPage([document(row.fields) for _, row in page], following)
+
+    # -- segments, changes ------------------------------------------------------------------------
+
+    def _known_segment(self, segment: str) -> None:
+        if segment not in self.state.book.gauge_of:
+            names = ", ".join(sorted(self.state.book.gauge_of)) or "none"
+            raise DefinitionError(
+                f"expected a segment of this store, got {segment!r}; defined are: {names}"
+            )
+
+    def members(
+        self, segment: str, after: int = -1, limit: int = 10_000
+    ) -> tuple[list[Identity], int | None]:
+        """A page of a segment's members and the cursor of the next page (None: the last).
+
+        Raises DefinitionError for an unknown segment.
+        """
+        self._known_segment(segment)
+        with self.lock:
+            slots = np.arange(after + 1, self.state.directory.slots, dtype=np.int64)
+            hits = slots[member_bits(self.state.book, segment, slots)]
+            directory = self.state.directory
+            page = [directory.identity(int(directory.ident_of[s])) for s in hits[:limit]]
+        return page, int(hits[limit - 1]) if len(hits) > limit else None
+
+    def count(self, segment: str) -> int:
+        """How many members a segment has. Cost: one pass over its level column."""
+        self._known_segment(segment)
+        with self.lock:
+            slots = np.arange(self.state.directory.slots)
+            return int(np.count_nonzero(member_bits(self.state.book, segment, slots)))
+
+    def changes(self, after: int = -1, limit_bytes: int = 1 << 18) -> tuple[list[Change], int]:
+        """Changes of entries after a position, in order, and the position they reach.
+
+        Computed attributes carry their value at delivery. Raises CursorExpired from the feed.
+        """
+        head = self.state.position - 1
+        out: list[Change] = []
+        blocks = self.feed.read(after, limit_bytes)
+        for position, block in blocks:
+            if position > head:
+                break
+            packed = packed_changes.decode(block)
+            expanded = packed_changes.expand(packed, self._layouts_of(packed, position))
+            out.extend(self._delivered(position, expanded))
+        complete = not blocks or sum(len(block) for _, block in blocks) <= limit_bytes
+        reached = head if complete else blocks[-1][0]
+        return out, max(after, reached)
+
+    def _layouts_of(self, packed: packed_changes.Packed, position: int) -> list[Layout]:
+        at = packed.layouts_at
+        if at < 0:
+            return []
+        if at not in self._layouts:
+            own = packed if at == position else None
+            if own is None:
+                block = self.feed.get(at)
+                assert block is not None, f"the feed has no layouts at {at}"
+                own = packed_changes.decode(block)
+            self._layouts[at] = packed_changes.unpack_layouts(own.layouts or [])
+        return self._layouts[at]
+
+    def _delivered(self, position: int, expanded: list[packed_changes.Expanded]) -> list[Change]:
+        values: dict[str, dict[int, Any]] = {}
+        rules = {r.name: r for r in self.state.book.plan.rules if r.kind == "computed"}
+        with self.lock:
+            directory = self.state.directory
+            identities = {c.ident: directory.identity(c.ident) for c in expanded}
+            for name in {c.name for c in expanded if c.kind == "computed"} & set(rules):
+                idents = np.array(
+                    sorted({c.ident for c in expanded if c.kind == "computed" and c.name == name})
+                )
+                slots = directory.slot_of[idents].astype(np.uint32)
+                column = computed_values(self.state.book, rules[name], slots, self.state.now)
+                plain = _plain(column, rules[name].root.type)
+                values[name] = dict(zip(idents.tolist(), plain, strict=True))
+        out = []
+        for c in expanded:
+            if c.kind == "computed":
+                old, new = None, values.get(c.name, {}).get(c.ident)
+            else:
+                old = _status(c.old) if c.old or c.had else None
+                new = _status(c.new)
+            out.append(
+                Change(
+                    self.index,
+                    position,
+                    c.at,
+                    c.kind,
+                    c.name,
+                    identities[c.ident],
+                    old,
+                    new,
+                    c.cause,
+                )
+            )
+        return out
+
+    # -- status -----------------------------------------------------------------------------------
+
+    def cursor(self, producer: str) -> int | None:
+        """The next offset this partition expects of a producer; None if it never sent."""
+        return self.state.cursors.get(producer)
+
+    def status(self) -> PartitionStatus:
+        """The partition's own account of itself."""
+        state, counters = self.state, self.state.counters
+        with self.lock:
+            due = state.book.next_due()
+            return PartitionStatus(
+                partition=self.index,
+                position=state.position,
+                now=None if state.now == UNSET else state.now,
+                catalogue=state.catalogue.version,
+                profiles=state.directory.slots,
+                events=counters.events,
+                records=counters.records,
+                late=counters.late,
+                duplicate=counters.duplicate,
+                changes=counters.changes,
+                changes_by_clock=counters.changes_by_clock,
+                lag=0,
+                next_due=None if due == FOREVER else due,
+                log_bytes=self.log.size_bytes(),
+                feed_bytes=self.feed.size_bytes(),
+                state_bytes=state.size_bytes(state.directory.slots),
+                checkpoint=self.checkpointed,
+            )
+
+
+def _status(is_member: bool) -> str:
+    return "realized" if is_member else "exited"
+
+
+def _first_seconds(keys: Array, order: str, limit: int) -> tuple[Array, bool]:
+    """Indexes of the first rows by second, whole seconds, at least limit + 1; and whether more are."""
+    count = len(keys)
+    if count <= limit + 1:
+        return np.arange(count), False
+    if order == "asc":
+        end = int(np.searchsorted(keys, keys[limit], side="right"))
+        return np.arange(end), end < count
+    begin = int(np.searchsorted(keys, keys[count - 1 - limit], side="left"))
+    return np.arange(begin, count), begin > 0
+
+
+def _sort_in(change: RawChange, ahead: dict[int, _Ahead], layouts: list[Layout]) -> None:
+    """Spread one raw change over the slots' look-aheads."""
+    assert change.at is not None, "a look-ahead has no rows"
+    if change.gauge < 0:
+        for row, name in enumerate(change.names):
+            for i in np.flatnonzero(change.new[row]).tolist():
+                instants = ahead[int(change.slots[i])].computed.setdefault(name, [])
+                instants.append(int(change.at[i]))
+        return
+    layout = layouts[change.gauge]
+    old, new = layout.truth[change.old], layout.truth[change.new]
+    for i, column in zip(*np.nonzero(old != new), strict=True):
+        found = ahead[int(change.slots[i])].segments.setdefault(layout.segments[column], [])
+        found.append((int(change.at[i]), bool(new[i, column])))
+
+
+def _plain(vector: Vector, kind: Any) -> list[Any]:
+    """A vector as plain Python values, None where null."""
+    from decimal import Decimal
+
+    values = vector.values.tolist()
+    if vector.dictionary is not None:
+        values = [vector.dictionary[code] for code in values]
+    elif kind is not None and kind.kind == "decimal":
+        values = [Decimal(value).scaleb(-kind.scale) for value in values]
+    if vector.valid is None:
+        return values
+    return [v if ok else None for v, ok in zip(values, vector.valid.tolist(), strict=True)]
+
+
+__all__ = ["Callable", "Reader"]

@@ -1,0 +1,146 @@
+"""From an entry's blocks to what each stream and attribute takes in.
+
+Theory: an entry visits only the streams that its event types reach. Predicates and value expressions are
+evaluated once per block, however many aggregates share them, over the columns as they came; the rows that
+match are taken in slot order through the block's permutation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from profile_actors.engine.columns import Array
+from profile_actors.engine.entry import Block
+from profile_actors.engine.groups import concat, take
+from profile_actors.engine.lines import Payload
+from profile_actors.engine.rulebook import Rulebook
+from profile_actors.engine.stream import Arrivals, Stream
+from profile_actors.rules.columns import null
+from profile_actors.rules.tree import Node
+from profile_actors.rules.vector import Vector, column, evaluate, path, truth
+
+HIDDEN_OF = {"timestamp": "@timestamp", "eventType": "@type", "_id": "@id"}
+
+
+@dataclass(slots=True)
+class BlockReader:
+    """One block of events, with what was computed over it so far.
+
+    slots: uint32[n] ascending, order: the block row of each. types: the event types that occur.
+    """
+
+    block: Block
+    slots: Array
+    order: Array
+    types: frozenset[str]
+    has_null_type: bool
+    columns: dict[str, Vector] = field(default_factory=dict)
+    known: dict[Node, Vector] = field(default_factory=dict)
+    rows: dict[Node | None, Array] = field(default_factory=dict)
+
+    def leaf(self, node: Node) -> Vector:
+        """The vector of an event field, null where this dataset does not have it."""
+        name = path(node)
+        assert name is not None, node
+        if name not in self.columns:
+            source = HIDDEN_OF.get(name, name)
+            if source in self.block.table.column_names:
+                self.columns[name] = column(self.block.table.column(source))
+            else:
+                kind = node.type.kind if node.type is not None else "integer"
+                one = null(kind)
+                count = self.block.rows
+                self.columns[name] = Vector(
+                    np.broadcast_to(one.values, (count,)), np.zeros(count, np.bool_), one.dictionary
+                )
+        return self.columns[name]
+
+    def value(self, node: Node) -> Vector:
+        """An expression over the block's events, evaluated once."""
+        if node not in self.known:
+            self.known[node] = evaluate(node, self.leaf, self.block.rows, 0)
+        return self.known[node]
+
+    def matching(self, predicate: Node | None) -> Array:
+        """Indexes into ``slots``/``order`` of the rows for which the predicate is true."""
+        if predicate not in self.rows:
+            if predicate is None:
+                self.rows[None] = np.arange(len(self.slots))
+            else:
+                self.rows[predicate] = np.flatnonzero(truth(self.value(predicate))[self.order])
+        return self.rows[predicate]
+
+
+def read_block(block: Block, slot_of: Array) -> BlockReader:
+    """Prepare a block for matching: its rows in slot order."""
+    slots = slot_of[block.idents[block.order]].astype(np.uint32)
+    order = block.order
+    if len(slots) > 1 and (slots[1:] < slots[:-1]).any():
+        again = np.argsort(slots, kind="stable")
+        slots, order = slots[again], order[again]
+    types: frozenset[str] = frozenset()
+    has_null = False
+    if "@type" in block.table.column_names:
+        texts = column(block.table.column("@type"))
+        has_null = texts.valid is not None
+        used = np.bincount(texts.values, minlength=1) > 0
+        names = texts.dictionary or ()
+        types = frozenset(names[code] for code in np.flatnonzero(used[: len(names)]).tolist())
+    return BlockReader(block, slots, order, types, has_null)
+
+
+def arrivals_of(stream: Stream, readers: list[BlockReader]) -> Arrivals | None:
+    """The rows of all blocks that a stream's filter lets through, in slot order."""
+    wanted = stream.filter.types
+    parts: list[Arrivals] = []
+    for reader in readers:
+        if wanted is not None and not (wanted & reader.types):
+            continue
+        hits = reader.matching(stream.filter.predicate)
+        if len(hits) == 0:
+            continue
+        everything = len(hits) == len(reader.slots)
+        slots = reader.slots if everything else reader.slots[hits]
+        rows = reader.order if everything else reader.order[hits]
+        columns: Payload = {}
+        for op in stream.operators:
+            if op.name is not None and op.aggregate.value is not None:
+                columns[op.name] = op.payload(_rows_of(reader.value(op.aggregate.value), rows))
+        parts.append(Arrivals(slots, reader.block.timestamps[rows], columns))
+    if not parts:
+        return None
+    if len(parts) == 1:
+        return parts[0]
+    slots = np.concatenate([part.slot for part in parts])
+    order = np.argsort(slots, kind="stable")
+    return Arrivals(
+        slots[order],
+        np.concatenate([part.timestamp for part in parts])[order],
+        take(concat([part.columns for part in parts]), order),
+    )
+
+
+def _rows_of(vector: Vector, rows: Array) -> Vector:
+    valid = None if vector.valid is None else vector.valid[rows]
+    return Vector(vector.values[rows], valid, vector.dictionary)
+
+
+def stated_by(
+    book: Rulebook, blocks: list[Block], slot_of: Array
+) -> dict[str, dict[str, list[tuple[Array, Array, Vector]]]]:
+    """What record blocks state: attribute path -> dataset -> [(slots, times, values)]."""
+    out: dict[str, dict[str, list[tuple[Array, Array, Vector]]]] = {}
+    for block in blocks:
+        for name, attribute in book.attributes.items():
+            if block.dataset not in attribute.datasets:
+                continue
+            if name not in block.table.column_names:
+                continue
+            slots = slot_of[block.idents].astype(np.uint32)
+            value = column(block.table.column(name))
+            out.setdefault(name, {}).setdefault(block.dataset, []).append(
+                (slots, block.timestamps, value)
+            )
+    return out

@@ -1,0 +1,260 @@
+"""One partition: log, state, and the one way from sub-batches to acknowledged, folded rows.
+
+Theory: ``commit`` admits sub-batches, appends one durable entry, folds it and publishes the delta; replay
+after a restart runs the same fold over the decoded entry. One thread writes; reads take the lock for as
+long as a copy of what they need, so they never see half an entry and never wait for a whole fold.
+
+Rules for editors: nothing here knows Ray, LMDB or a clock; ``now`` is passed in. What is logged decides;
+the order is admit, append, fold, publish, feed, and a crash between any two of them loses nothing
+acknowledged: the tail is replayed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from profile_actors.config import Config
+from profile_actors.definitions import Catalogue
+from profile_actors.engine import backfill, changes, snapshot
+from profile_actors.engine.admission import Admitted, admit
+from profile_actors.engine.batch import Reply, SubBatch
+from profile_actors.engine.columns import UNSET, Array, ranges
+from profile_actors.engine.entry import BatchNote, Block, Entry, decode, encode
+from profile_actors.engine.log import Checkpoints, Feed, Log
+from profile_actors.engine.lookup import Reader
+from profile_actors.engine.state import EntryDelta, State, empty_state, fold_rows, publish
+from profile_actors.errors import ClockError
+from profile_actors.rules.plan import Plan
+
+
+class Partition(Reader):
+    """See the module. index: its number in the store; epoch: the owner's fencing number.
+
+    Opening recovers: newest valid checkpoint, then the log's tail. Raises CorruptLog.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        feed: Feed,
+        checkpoints: Checkpoints,
+        config: Config,
+        *,
+        index: int = 0,
+        epoch: int = 0,
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._epoch = epoch
+        self._rows_since_checkpoint = 0
+        state = snapshot.load(checkpoints, config) or empty_state(config.max_profiles)
+        super().__init__(log, feed, config, index, state, threading.RLock())
+        self.checkpointed = state.position
+        self._recover()
+
+    # -- writing: one thread ----------------------------------------------------------------------
+
+    def commit(self, batches: Sequence[SubBatch], now: int | None) -> list[Reply]:
+        """One entry of the given sub-batches: durable, folded and visible when this returns.
+
+        now: wall ms; None on the event clock, where the largest ``clock`` of the batches rules.
+        Raises StorageFull, FencedOut, CorruptLog: after any of these the partition must be reopened.
+        """
+        state = self.state
+        with self.lock:
+            admitted = admit(state, batches, self._read_ids)
+        wanted = admitted.clock if now is None else now
+        moment = state.now if wanted is None else max(state.now, wanted)
+        if admitted.notes or admitted.blocks or moment > state.now:
+            self._write(admitted, moment)
+        return [
+            msgspec_replace(reply, state) if reply.status == "ok" else reply
+            for reply in admitted.replies
+        ]
+
+    def _write(self, admitted: Admitted, now: int) -> None:
+        state = self.state
+        kind = "rows" if admitted.notes else "clock"
+        parts = encode(
+            kind, self._epoch, now, state.catalogue.version, tuple(admitted.notes),
+            admitted.identities, admitted.blocks,
+        )  # fmt: skip
+        self._append(parts)
+        delta = fold_rows(state, admitted.blocks, now, admitted.first_new_slot)
+        self._settle(admitted.blocks, tuple(admitted.notes), delta)
+
+    def advance(self, now: int) -> None:
+        """Move the clock to ``now`` ms and let what is due happen. The present instant does nothing.
+
+        Raises ClockError for an earlier one.
+        """
+        if now < self.state.now:
+            raise ClockError(
+                f"expected an instant at or after now = {self.state.now} ms, got {now} ms; a clock"
+                " does not go back"
+            )
+        if now > self.state.now:
+            self._write(Admitted([], [], [], [], None, self.state.directory.slots, None, {}), now)
+
+    def tick(self, now: int) -> None:
+        """Wall clock: if something is due by ``now``, let it happen; nothing due writes nothing."""
+        if now > self.state.now and self.next_due() <= now:
+            self.advance(now)
+
+    def next_due(self) -> int:
+        """The next instant (ms) at which the clock alone changes something; FOREVER if none."""
+        return self.state.book.next_due()
+
+    def define(self, catalogue: Catalogue, now: int | None) -> None:
+        """Take a catalogue version: logged, then every rule answers from the whole history.
+
+        A version at or below the present one does nothing. Cost: one pass over the log when rules
+        are new. Raises RuleError for rules that cannot be planned (nothing is changed then).
+        """
+        state = self.state
+        if catalogue.version <= state.catalogue.version:
+            return
+        moment = state.now if now is None else max(state.now, now)
+        prepared = backfill.prepare(catalogue)
+        if moment > state.now and self.next_due() <= moment:
+            self.advance(moment)
+        text = msgspec.json.encode(catalogue, order="deterministic")
+        self._append(encode("definition", self._epoch, moment, catalogue.version, definition=text))
+        self._apply(prepared, catalogue, moment)
+
+    def checkpoint_job(self, force: bool = False) -> snapshot.Job | None:
+        """A copy of the state to be saved by a helper thread; None when not due yet."""
+        due = self._rows_since_checkpoint >= self.config.checkpoint_rows
+        if not (due or force) or self.state.position == self.checkpointed:
+            return None
+        self._rows_since_checkpoint = 0
+        self.feed.flush()
+        job = snapshot.job(self.state, self._checkpoints)
+        self.checkpointed = self.state.position
+        return job
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _append(self, parts: list[bytes | memoryview]) -> None:
+        self.log.append_at(self.state.position, parts, self._epoch)
+
+    def _apply(self, prepared: Plan, catalogue: Catalogue, now: int) -> None:
+        """Back-fill the new rulebook over the log so far and put it in place of the old one."""
+        state = self.state
+        book, groups, delta_changes = backfill.run(state, self.log, prepared, catalogue, now)
+        position = state.position
+        with self.lock:
+            state.book = book
+            state.catalogue = catalogue
+            state.now = now
+            state.layouts_at = position
+            state.position = position + 1
+            state.counters.changes += delta_changes
+        layouts = changes.pack_layouts([gauge.layout for gauge in book.gauges])
+        block = changes.Packed(now, position, groups, layouts)
+        self.feed.append(position, changes.encode(block))
+
+    def _settle(self, blocks: list[Block], notes: tuple[BatchNote, ...], delta: EntryDelta) -> None:
+        """Publish a folded entry and keep what is derived from it."""
+        state = self.state
+        position = state.position
+        if delta.groups:
+            packed = changes.Packed(delta.fold.now, state.layouts_at, delta.groups)
+            self.feed.append(position, changes.encode(packed))
+        with self.lock:
+            publish(state, delta)
+            base = 0
+            for block in blocks:
+                idents = block.idents[block.order]
+                times = block.timestamps[block.order]
+                is_event = state.behavior(block.dataset) == "event"
+                locator = state.locator if is_event else state.record_locator
+                locator.add(position, idents, times, base + block.order)
+                base += block.rows
+            self._count(blocks, notes, position)
+            state.position = position + 1
+        self._rows_since_checkpoint += base
+
+    def _count(self, blocks: list[Block], notes: tuple[BatchNote, ...], position: int) -> None:
+        state = self.state
+        for block in blocks:
+            if state.behavior(block.dataset) == "event":
+                state.counters.events += block.rows
+            else:
+                state.counters.records += block.rows
+        for note in notes:
+            state.counters.late += note.late
+            state.counters.duplicate += note.duplicate
+            state.cursors[note.producer] = max(state.cursors.get(note.producer, 0), note.through)
+            kept = state.receipts.setdefault(note.producer, [])
+            kept.append((position, note))
+            if len(kept) > self.config.max_receipts:
+                del kept[0]
+
+    def _read_ids(self, positions: Array, rows: Array) -> tuple[list[str], Array, list[str | None]]:
+        """(dataset, timestamp, _id) of rows in the log, in the order asked. For duplicates."""
+        datasets: list[str] = [""] * len(rows)
+        times = np.zeros(len(rows), np.int64)
+        ids: list[str | None] = [None] * len(rows)
+        for position in np.unique(positions).tolist():
+            wanted = np.flatnonzero(positions == position)
+            with self.log.view(position) as view:
+                base = 0
+                for block in decode(view, f"position {position}").blocks:
+                    here = wanted[(rows[wanted] >= base) & (rows[wanted] < base + block.rows)]
+                    local = rows[here].astype(np.int64) - base
+                    base += block.rows
+                    if len(here) == 0:
+                        continue
+                    times[here] = block.timestamps[local]
+                    texts: list[str | None] = [None] * len(here)
+                    if "@id" in block.table.column_names:
+                        texts = block.table.column("@id").take(pa.array(local)).to_pylist()
+                    for index, text in zip(here.tolist(), texts, strict=True):
+                        datasets[index], ids[index] = block.dataset, text
+        return datasets, times, ids
+
+    def _recover(self) -> None:
+        """Replay the log's tail over the checkpoint."""
+        for position in range(self.state.position, self.log.head()):
+            with self.log.view(position) as view:
+                self._replay(decode(view, f"position {position}"))
+
+    def _replay(self, entry: Entry) -> None:
+        state, envelope = self.state, entry.envelope
+        if envelope.kind == "definition":
+            catalogue = msgspec.json.decode(envelope.definition, type=Catalogue)
+            self._apply(backfill.prepare(catalogue), catalogue, envelope.now)
+            return
+        first_new_slot = state.directory.slots
+        if entry.identities is not None:
+            table = entry.identities.table
+            state.directory.restore_identities(
+                table.column("@k0").to_numpy(),
+                table.column("@k1").to_numpy(),
+                table.column("@namespace").to_pylist(),
+                table.column("@value").combine_chunks(),
+            )
+        delta = fold_rows(state, entry.blocks, envelope.now, first_new_slot)
+        self._settle(entry.blocks, envelope.batches, delta)
+
+
+def msgspec_replace(reply: Reply, state: State) -> Reply:
+    """An accepted reply with the entry's position and now."""
+    position = reply.position if reply.position >= 0 else state.position - 1
+    return Reply(
+        reply.status,
+        reply.accepted,
+        reply.duplicate,
+        reply.late,
+        position,
+        state.now,
+        reply.expected,
+    )
+
+
+__all__ = ["UNSET", "Partition", "ranges"]

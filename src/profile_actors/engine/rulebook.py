@@ -1,0 +1,181 @@
+"""A plan made runnable: streams, attribute columns, gauges and timers, and who reads what.
+
+Theory: compiled once per catalogue version and partition. Aggregates of one filter become one stream;
+segments that compare one aggregate with constants become rungs of a ladder; every other rule is a *tree*
+evaluated over the slots whose inputs changed, and, when it reads the clock itself, at the instants that
+its timer holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from profile_actors.definitions import Catalogue
+from profile_actors.engine.attributes import Attribute
+from profile_actors.engine.columns import FOREVER, UNSET, Array, reserve
+from profile_actors.engine.gauges import Flag, Gauge, Ladder, Rung, rung_of
+from profile_actors.engine.lines import DelayLine
+from profile_actors.engine.stream import Stream
+from profile_actors.rules.columns import Vector
+from profile_actors.rules.plan import (
+    Aggregate,
+    AggregateLeaf,
+    AttributeLeaf,
+    EventFilter,
+    Plan,
+    Rule,
+)
+from profile_actors.rules.tree import Call, Items, Node, Occurs
+
+
+class Timer:
+    """When a rule that reads the clock must next be looked at, per slot.
+
+    Lazy: a slot has at most one valid entry in the line, the earliest; an entry that turns out too
+    early is looked at for nothing, once. due: int64 per slot, ms relative to UNSET, 0 = none.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.due = reserve(capacity, np.int64)
+        self.line = DelayLine()
+
+    def due_rows(self, now: int) -> tuple[Array, Array]:
+        """(due, slot) of the valid entries up to now."""
+        return self._valid(*self.line.due_rows(now)[:2])
+
+    def of(self, slots: Array, now: int) -> tuple[Array, Array]:
+        """(due, slot) of the valid entries of these sorted slots up to now."""
+        due, slot = self.line.gather(slots)[:2]
+        upto = int(np.searchsorted(due, now, side="right"))
+        return self._valid(due[:upto], slot[:upto])
+
+    def _valid(self, due: Array, slot: Array) -> tuple[Array, Array]:
+        keep = self.due[slot] == due - UNSET
+        return due[keep], slot[keep]
+
+    def publish(self, now: int, slots: Array, upcoming: Array) -> None:
+        """Drop what was due, set the next instants of these slots (FOREVER: none)."""
+        popped = self.line.due_rows(now)
+        self.line.cut(now)
+        self.due[popped[1][self.due[popped[1]] <= now - UNSET]] = 0
+        pending = self.due[slots]
+        sooner = (upcoming < np.iinfo(np.int64).max) & (
+            (pending == 0) | (upcoming - UNSET < pending)
+        )
+        slots, upcoming = slots[sooner], upcoming[sooner]
+        self.due[slots] = upcoming - UNSET
+        self.line.push(upcoming, slots.astype(np.uint32), {})
+
+
+@dataclass(slots=True)
+class Tree:
+    """A rule that is no rung. gauge: index of its Flag, -1 for a computed attribute."""
+
+    rule: Rule
+    aggregates: tuple[Aggregate, ...]
+    attributes: tuple[str, ...]
+    gauge: int
+    timer: Timer | None
+
+
+@dataclass(slots=True)
+class Rulebook:
+    """One compiled catalogue version. qualified: per segment, when each slot last entered or left."""
+
+    plan: Plan
+    streams: list[Stream] = field(default_factory=list)
+    place: dict[Aggregate, tuple[int, int]] = field(default_factory=dict)
+    attributes: dict[str, Attribute] = field(default_factory=dict)
+    gauges: list[Gauge] = field(default_factory=list)
+    ladders: dict[Aggregate, int] = field(default_factory=dict)
+    trees: list[Tree] = field(default_factory=list)
+    marks: dict[Aggregate, list[str]] = field(default_factory=dict)
+    gauge_of: dict[str, tuple[int, int]] = field(default_factory=dict)
+    qualified: dict[str, Array] = field(default_factory=dict)
+
+    def current(self, leaf: Node, slots: Array) -> Vector:
+        """A leaf's stored values."""
+        if isinstance(leaf, AggregateLeaf):
+            stream, index = self.place[leaf.aggregate]
+            return self.streams[stream].operators[index].current(slots)
+        assert isinstance(leaf, AttributeLeaf), leaf
+        return self.attributes[leaf.path].current(slots)
+
+    def next_due(self) -> int:
+        """The next instant at which the clock alone may change anything."""
+        dues = [stream.next_due() for stream in self.streams]
+        dues += [tree.timer.line.next_due() for tree in self.trees if tree.timer is not None]
+        return min(dues, default=FOREVER)
+
+
+def compile_plan(plan: Plan, catalogue: Catalogue, capacity: int) -> Rulebook:
+    """Make a plan runnable, with empty state."""
+    book = Rulebook(plan)
+    by_filter: dict[EventFilter, list[Aggregate]] = {}
+    for aggregate in plan.aggregates:
+        by_filter.setdefault(aggregate.filter, []).append(aggregate)
+    for event_filter, aggregates in by_filter.items():
+        for index, aggregate in enumerate(aggregates):
+            book.place[aggregate] = (len(book.streams), index)
+        book.streams.append(Stream(event_filter, aggregates, capacity))
+    for leaf in plan.attributes:
+        book.attributes[leaf.path] = Attribute(leaf, _stating(catalogue, leaf.path), capacity)
+    rungs: dict[Aggregate, list[Rung]] = {}
+    for rule in plan.rules:
+        found = rung_of(rule) if rule.kind == "segment" else None
+        if found is not None:
+            rungs.setdefault(found[0], []).append(found[1])
+        elif rule.kind == "computed" and isinstance(rule.root, AggregateLeaf):
+            book.marks.setdefault(rule.root.aggregate, []).append(rule.name)
+        else:
+            _add_tree(book, rule, capacity)
+        if rule.kind == "segment":
+            book.qualified[rule.name] = reserve(capacity, np.int64)
+    for aggregate, steps in rungs.items():
+        for column, rung in enumerate(steps):
+            book.gauge_of[rung.segment] = (len(book.gauges), column)
+        book.ladders[aggregate] = len(book.gauges)
+        book.gauges.append(Ladder(aggregate, steps, capacity))
+    return book
+
+
+def _add_tree(book: Rulebook, rule: Rule, capacity: int) -> None:
+    gauge = -1
+    if rule.kind == "segment":
+        gauge = len(book.gauges)
+        book.gauge_of[rule.name] = (gauge, 0)
+        book.gauges.append(Flag(rule, capacity))
+    leaves = list(leaves_of(rule.root))
+    aggregates = dict.fromkeys(n.aggregate for n in leaves if isinstance(n, AggregateLeaf))
+    attributes = dict.fromkeys(n.path for n in leaves if isinstance(n, AttributeLeaf))
+    timer = Timer(capacity) if rule.timed else None
+    book.trees.append(Tree(rule, tuple(aggregates), tuple(attributes), gauge, timer))
+
+
+def _stating(catalogue: Catalogue, path: str) -> dict[str, bool]:
+    """Record datasets whose schema has the path, and whether each replaces whole rows."""
+    return {
+        dataset.name: dataset.mode == "replace"
+        for dataset in catalogue.datasets.values()
+        if (schema := catalogue.schemas[dataset.schema]).behavior == "record"
+        and path in schema.fields
+    }
+
+
+def leaves_of(node: Node) -> Iterator[Node]:
+    """The aggregate and attribute leaves of a planned tree."""
+    if isinstance(node, AggregateLeaf | AttributeLeaf):
+        yield node
+    elif isinstance(node, Call):
+        for arg in node.args:
+            yield from leaves_of(arg)
+    elif isinstance(node, Items):
+        for item in node.items:
+            yield from leaves_of(item)
+    elif isinstance(node, Occurs):
+        for child in (node.subject, node.time, node.until):
+            if child is not None:
+                yield from leaves_of(child)

@@ -1,0 +1,186 @@
+"""Checkpoints: the whole state as named arrays and one meta struct, and back.
+
+Theory: copies are taken by the writer between two entries (a memory copy of the columns in use); a helper
+thread writes them. A checkpoint names the plan it was folded under; one of another plan (after an upgrade
+of the planner) is not used, and the log is replayed instead. Large locator runs are written once, as files
+of their own, and only named here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+import numpy as np
+
+from profile_actors.config import Config
+from profile_actors.definitions import Catalogue
+from profile_actors.engine.columns import Array
+from profile_actors.engine.entry import BatchNote
+from profile_actors.engine.lines import DelayLine
+from profile_actors.engine.locator import Run
+from profile_actors.engine.log import Checkpoints
+from profile_actors.engine.rulebook import compile_plan
+from profile_actors.engine.state import Counters, State, empty_state
+from profile_actors.errors import ProfileActorsError
+from profile_actors.rules.planner import plan
+
+Job = Callable[[], None]
+SEALED_ROWS = 1 << 18
+
+
+class Meta(msgspec.Struct, array_like=True):
+    """What a checkpoint says besides its arrays. runs: names of sealed runs, '' for
+    inline ones; those of events first."""
+
+    now: int
+    layouts_at: int
+    catalogue: Catalogue
+    plan: str
+    cursors: dict[str, int]
+    receipts: dict[str, list[tuple[int, BatchNote]]]
+    counters: tuple[int, int, int, int, int, int]
+    namespaces: list[str]
+    runs: list[str]
+    event_runs: int
+
+
+def job(state: State, checkpoints: Checkpoints) -> Job:
+    """Copy the state now; the returned job writes the copy."""
+    arrays = {name: np.array(array) for name, array in _arrays(state)}
+    sealed: dict[str, dict[str, Array]] = {}
+    names = []
+    for i, run in enumerate((*state.locator.runs, *state.record_locator.runs)):
+        if len(run) >= SEALED_ROWS:
+            kind = "event" if i < len(state.locator.runs) else "record"
+            name = run.name or f"{kind}-{run.position.min()}-{run.position.max()}-{len(run)}"
+            names.append(name)
+            sealed[name] = {"keys": run.keys, "position": run.position, "row": run.row}
+        else:
+            names.append("")
+            for part in ("keys", "position", "row"):
+                arrays[f"locator/{i}/{part}"] = getattr(run, part)
+    counters = state.counters
+    meta = Meta(
+        state.now, state.layouts_at, state.catalogue, _plan_name(state), dict(state.cursors),
+        {producer: list(notes) for producer, notes in state.receipts.items()},
+        (
+            counters.events, counters.records, counters.late, counters.duplicate,
+            counters.changes, counters.changes_by_clock,
+        ),
+        list(state.directory.namespaces), names, len(state.locator.runs),
+    )  # fmt: skip
+    encoded, position = msgspec.msgpack.encode(meta), state.position
+
+    def write() -> None:
+        for name, run in sealed.items():
+            checkpoints.save_run(name, run)
+        checkpoints.save(position, encoded, arrays)
+        checkpoints.drop_runs(set(sealed))
+
+    return write
+
+
+def load(checkpoints: Checkpoints, config: Config) -> State | None:
+    """The state of the newest usable checkpoint, None when there is none."""
+    found = checkpoints.load()
+    if found is None:
+        return None
+    position, encoded, arrays = found
+    meta = msgspec.msgpack.decode(encoded, type=Meta)
+    state = empty_state(config.max_profiles)
+    state.catalogue = meta.catalogue
+    if meta.catalogue.version:
+        state.book = compile_plan(plan(meta.catalogue), meta.catalogue, config.max_profiles)
+    if _plan_name(state) != meta.plan:
+        return None
+    try:
+        runs = [
+            checkpoints.load_run(name)
+            if name
+            else {part: arrays[f"locator/{i}/{part}"] for part in ("keys", "position", "row")}
+            for i, name in enumerate(meta.runs)
+        ]
+    except (ProfileActorsError, OSError):
+        return None
+    state.now, state.position, state.layouts_at = meta.now, position, meta.layouts_at
+    state.cursors, state.receipts = meta.cursors, meta.receipts
+    state.counters = Counters(*meta.counters)
+    loaded = [
+        Run(run["keys"], run["position"], run["row"], name)
+        for run, name in zip(runs, meta.runs, strict=True)
+    ]
+    state.locator.runs = tuple(loaded[: meta.event_runs])
+    state.record_locator.runs = tuple(loaded[meta.event_runs :])
+    _restore(state, arrays, meta.namespaces)
+    return state
+
+
+def _plan_name(state: State) -> str:
+    import xxhash
+
+    return xxhash.xxh3_128_hexdigest(repr(state.book.plan).encode())
+
+
+def _arrays(state: State) -> Iterator[tuple[str, Array]]:
+    """Every array of the state, by name."""
+    book, profiles = state.book, state.directory.slots
+    for name, array in state.directory.arrays().items():
+        yield f"directory/{name}", array
+    yield "modified", state.modified[:profiles]
+    for i, stream in enumerate(book.streams):
+        for j, op in enumerate(stream.operators):
+            for name, array in op.arrays(profiles).items():
+                yield f"stream/{i}/{j}/{name}", array
+        yield from _line_arrays(f"stream/{i}/enter", stream.enter)
+        yield from _line_arrays(f"stream/{i}/leave", stream.leave)
+    for path, attribute in book.attributes.items():
+        for name, array in attribute.arrays(profiles).items():
+            yield f"attribute/{path}/{name}", array
+    for i, gauge in enumerate(book.gauges):
+        yield f"gauge/{i}", gauge.level[:profiles]
+    for segment, column in book.qualified.items():
+        yield f"qualified/{segment}", column[:profiles]
+    for i, tree in enumerate(book.trees):
+        if tree.timer is not None:
+            yield f"timer/{i}/due_of", tree.timer.due[:profiles]
+            yield from _line_arrays(f"timer/{i}/line", tree.timer.line)
+
+
+def _line_arrays(prefix: str, line: DelayLine) -> Iterator[tuple[str, Array]]:
+    due, slot, columns = line.arrays()
+    yield f"{prefix}/due", due
+    yield f"{prefix}/slot", slot
+    for name in line.names:
+        yield f"{prefix}/column/{name}", columns[name]
+
+
+def _restore(state: State, arrays: dict[str, Array], namespaces: list[str]) -> None:
+    book = state.book
+
+    def under(prefix: str) -> dict[str, Array]:
+        return {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}
+
+    state.directory.restore(under("directory/"), namespaces)
+    profiles = state.directory.slots
+    state.modified[:profiles] = arrays["modified"]
+    for i, stream in enumerate(book.streams):
+        for j, op in enumerate(stream.operators):
+            op.restore(under(f"stream/{i}/{j}/"))
+        _restore_line(stream.enter, under(f"stream/{i}/enter/"))
+        _restore_line(stream.leave, under(f"stream/{i}/leave/"))
+    for path, attribute in book.attributes.items():
+        attribute.restore(under(f"attribute/{path}/"))
+    for i, gauge in enumerate(book.gauges):
+        gauge.level[:profiles] = arrays[f"gauge/{i}"]
+    for segment, column in book.qualified.items():
+        column[:profiles] = arrays[f"qualified/{segment}"]
+    for i, tree in enumerate(book.trees):
+        if tree.timer is not None:
+            tree.timer.due[:profiles] = arrays[f"timer/{i}/due_of"]
+            _restore_line(tree.timer.line, under(f"timer/{i}/line/"))
+
+
+def _restore_line(line: DelayLine, arrays: dict[str, Array]) -> None:
+    columns = {name: arrays[f"column/{name}"] for name in line.names}
+    line.push(arrays["due"], arrays["slot"], columns)

@@ -1,0 +1,201 @@
+"""A partition's state: what a fold of the log has come to, and how one decoded entry is folded in.
+
+Theory: ``State`` is everything that can be thrown away and rebuilt from the log: idents, columns, delay
+lines, cursors, receipts, counters. ``fold_rows`` computes a delta beside it, ``publish`` writes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from profile_actors.definitions import Catalogue
+from profile_actors.engine import changes
+from profile_actors.engine.columns import UNSET, Array, reserve
+from profile_actors.engine.directory import Directory
+from profile_actors.engine.entry import BatchNote, Block
+from profile_actors.engine.fold import Delta, Fold, RawChange
+from profile_actors.engine.locator import Locator
+from profile_actors.engine.matching import arrivals_of, read_block, stated_by
+from profile_actors.engine.rulebook import Rulebook, compile_plan
+from profile_actors.rules.plan import Plan
+
+EVENT, LATE, CLOCK, DEFINITION, IDENTITY = range(5)
+
+
+@dataclass(slots=True)
+class Counters:
+    """Running totals of the log, for ``status``."""
+
+    events: int = 0
+    records: int = 0
+    late: int = 0
+    duplicate: int = 0
+    changes: int = 0
+    changes_by_clock: int = 0
+
+
+@dataclass(slots=True)
+class State:
+    """See the module. now: ms, UNSET before the first entry. cursors: producer -> next offset.
+    receipts: producer -> last notes, newest last, with the position that holds each."""
+
+    capacity: int
+    directory: Directory
+    book: Rulebook
+    catalogue: Catalogue = field(default_factory=Catalogue)
+    now: int = UNSET
+    position: int = 0
+    layouts_at: int = -1
+    locator: Locator = field(default_factory=Locator)
+    record_locator: Locator = field(default_factory=Locator)
+    cursors: dict[str, int] = field(default_factory=dict)
+    receipts: dict[str, list[tuple[int, BatchNote]]] = field(default_factory=dict)
+    counters: Counters = field(default_factory=Counters)
+    modified: Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    has_rows: Array = field(default_factory=lambda: np.zeros(0, np.bool_))
+
+    def behavior(self, dataset: str) -> str:
+        """'event', 'record' or 'lookup'."""
+        return self.catalogue.schemas[self.catalogue.datasets[dataset].schema].behavior
+
+    def size_bytes(self, profiles: int) -> int:
+        """Bytes of state in use, roughly: columns up to the last profile, lines, identities."""
+        per_profile = 8 + sum(gauge.level.itemsize for gauge in self.book.gauges)
+        per_profile += 8 * len(self.book.qualified)
+        total = self.directory.size_bytes
+        for stream in self.book.streams:
+            total += stream.enter.size_bytes + stream.leave.size_bytes
+            for op in stream.operators:
+                total += sum(a.nbytes for a in op.arrays(profiles).values())
+        return total + per_profile * profiles
+
+
+def empty_state(capacity: int) -> State:
+    """The state before the first entry."""
+    book = compile_plan(Plan(0, (), (), ()), Catalogue(), capacity)
+    state = State(capacity, Directory(capacity), book)
+    state.modified = reserve(capacity, np.int64)
+    state.has_rows = reserve(capacity, np.bool_)
+    return state
+
+
+@dataclass(slots=True)
+class EntryDelta:
+    """What one entry changes beside the identities: the fold's delta and the bookkeeping."""
+
+    fold: Delta
+    groups: list[changes.Group]
+    touched: Array
+    newest: list[tuple[Array, Array]]
+    changes: int
+    changes_by_clock: int
+
+
+def fold_rows(state: State, blocks: list[Block], now: int, first_new_slot: int) -> EntryDelta:
+    """Fold an entry's rows and the clock's move to ``now``. Reads state, writes only scratch."""
+    book, slot_of = state.book, state.directory.slot_of
+    events = [b for b in blocks if state.behavior(b.dataset) == "event"]
+    records = [b for b in blocks if state.behavior(b.dataset) == "record"]
+    readers = [read_block(block, slot_of) for block in events]
+    touched = [reader.slots for reader in readers]
+    touched += [slot_of[block.idents].astype(np.uint32) for block in records]
+    has_rows = state.has_rows
+    for slots in touched:
+        has_rows[slots] = True
+    try:
+        tracks = {}
+        delta = Delta(now)
+        for index, stream in enumerate(book.streams):
+            step = stream.step(arrivals_of(stream, readers), now, has_rows)
+            if step is not None:
+                tracks[index] = step.tracks
+                delta.streams.append((stream, step))
+        attributes = {}
+        for name, stated in stated_by(book, records, slot_of).items():
+            track = book.attributes[name].fold(stated)
+            if track is not None:
+                attributes[name] = track
+                delta.attributes.append((book.attributes[name], track))
+        new_slots = np.arange(first_new_slot, state.directory.slots)
+        fold = Fold(book, now, tracks, attributes, new_slots, has_rows)
+        fold.started = state.now
+        fold.delta = delta
+        fold.qualify()
+        late_only = _late_only(state, blocks)
+        groups, total, by_clock = _pack(state, delta.changes, late_only)
+    finally:
+        for slots in touched:
+            has_rows[slots] = False
+    newest = [_newest(block) for block in blocks]
+    all_touched = touched[0] if len(touched) == 1 else np.concatenate([*touched, new_slots])
+    return EntryDelta(delta, groups, all_touched, newest, total, by_clock)
+
+
+def publish(state: State, delta: EntryDelta) -> None:
+    """Write a folded entry. The caller holds the partition's lock."""
+    delta.fold.publish()
+    now = delta.fold.now
+    state.modified[delta.touched] = now - UNSET
+    for idents, newest in delta.newest:
+        state.directory.note_newest(idents, newest)
+    state.now = now
+    state.counters.changes += delta.changes
+    state.counters.changes_by_clock += delta.changes_by_clock
+
+
+def _newest(block: Block) -> tuple[Array, Array]:
+    """(unique idents, newest timestamp of each) of a block."""
+    idents = block.idents[block.order]
+    if len(idents) == 0:
+        return idents, np.zeros(0, np.int64)
+    last = np.flatnonzero(np.append(idents[1:] != idents[:-1], True))
+    return idents[last], block.timestamps[block.order[last]]
+
+
+def late_rows(state: State, block: Block) -> Array:
+    """Which rows are older than the newest already folded for their identity. bool[n]."""
+    return np.asarray(block.timestamps < state.directory.newest_of(block.idents))
+
+
+def _late_only(state: State, blocks: list[Block]) -> Array | None:
+    """Slots all of whose rows in this entry are late, ascending; None when there are none."""
+    late: list[Array] = []
+    fresh: list[Array] = []
+    for block in blocks:
+        mask = late_rows(state, block)
+        if mask.any():
+            late.append(block.idents[mask])
+        if late or mask.any():
+            fresh.append(block.idents[~mask])
+    if not late:
+        return None
+    fresh = [b.idents[~late_rows(state, b)] for b in blocks]
+    idents = np.setdiff1d(np.concatenate(late), np.concatenate(fresh))
+    return np.sort(state.directory.slot_of[idents])
+
+
+def _pack(
+    state: State, raw: list[RawChange], late_only: Array | None
+) -> tuple[list[changes.Group], int, int]:
+    """Pack slot changes as feed groups. Returns (groups, membership changes, of them by clock)."""
+    groups, total, by_clock = [], 0, 0
+    for change in raw:
+        idents = state.directory.ident_of[change.slots]
+        cause: int | Array = CLOCK if change.by_clock else EVENT
+        if late_only is not None and not change.by_clock:
+            cause = np.where(np.isin(change.slots, late_only), LATE, EVENT)
+        if change.gauge < 0:
+            groups.append(
+                changes.computed_group(change.names, idents, change.new, change.at, cause)
+            )
+            continue
+        groups.append(
+            changes.gauge_group(change.gauge, idents, change.old, change.new, change.at, cause)
+        )
+        flips = state.book.gauges[change.gauge].flips[change.old, change.new]
+        count = int(flips.sum())
+        total += count
+        by_clock += count if change.by_clock else 0
+    return groups, total, by_clock
