@@ -239,6 +239,8 @@ def _decimal(check: Check, value: Any, is_text: bool) -> Decimal:
         raise _refuse(check, value)
     try:
         number = Decimal(repr(value) if isinstance(value, float) else value)
+        if not number.is_finite():
+            raise Refused(check.path, f"expected a finite number, got {shown(value)}")
         return number.quantize(Decimal((0, (1,), -check.scale)), context=_EXACT)
     except (Inexact, InvalidOperation, ValueError):
         raise Refused(
