@@ -22,6 +22,7 @@ from profile_actors.actors.link import Link
 from profile_actors.actors.placement import Placement, wanted_place
 from profile_actors.actors.reading import Changes, Members
 from profile_actors.actors.results import (
+    Explanation,
     IngestReport,
     PendingReceipt,
     Receipt,
@@ -37,6 +38,7 @@ from profile_actors.errors import CallerError, ClockError, DefinitionError, Stor
 from profile_actors.ingest.catalogue import parse_definitions
 from profile_actors.ingest.keys import identity_key
 from profile_actors.ingest.rejects import QuarantineRecord
+from profile_actors.rules.explain import explain
 
 Instant = int | datetime | date | str
 
@@ -53,7 +55,7 @@ def start(
 
     partitions, clock: of a new store (default: one per core, 'wall'); an existing one keeps its
     own, and asking for another is a ConfigError. hook: for crash tests; called at named points in
-    the partitions. Leaving the ``with`` block flushes and stops a local store; a cluster's stays up.
+    the partitions. Leaving the ``with`` block flushes and stops a local store, a cluster's stays.
     Cost: 3-4 s to start a local Ray, plus the replay of what no checkpoint covers.
     """
     directory = Path(path).resolve()
@@ -118,7 +120,8 @@ class Store:
         """
         self._check_open()
         self._link.catalogue = self._link.coordinator.call("apply", list(definitions))
-        call_all(self._link.partitions, "define", self._link.catalogue)
+        catalogue, patience = self._link.catalogue, self._link.long_timeout_s
+        call_all(self._link.partitions, "define", catalogue, timeout_s=patience)
         return self._link.catalogue.version
 
     def apply_file(self, path: str | Path) -> int:
@@ -268,12 +271,13 @@ class Store:
         self._check_open()
         return Changes(self._link, after, follow)
 
-    def explain(self, rule: str) -> str:
-        """The plan of a rule: what runs incrementally, what is evaluated anew, and why."""
-        from profile_actors.rules.explain import explain
+    def explain(self, rule: str) -> Explanation:
+        """The plan of a rule: what runs incrementally, what does not, and why.
 
+        ``print`` it, or read its ``report``. Raises RuleError.
+        """
         self._check_open()
-        return explain(rule, self._link.catalogue)
+        return Explanation(explain(rule, self._link.catalogue))
 
     # Time and health
 
@@ -298,7 +302,8 @@ class Store:
                 f"expected an instant at or after {instant_text(latest)}, got {instant_text(now)} -"
                 " at advance_to; the event clock never goes back"
             )
-        call_all(self._link.partitions, "advance", now)
+        call_all(self._link.partitions, "advance", now, timeout_s=self._link.long_timeout_s)
+        self._sender.reached(now)
 
     def status(self) -> StoreStatus:
         """The store's account of itself, a partition that is in trouble included."""
@@ -312,7 +317,8 @@ class Store:
     def verify(self, sample: int | None = None) -> list[str]:
         """Re-read every log entry and refold (sample) profiles; the differences, [] when none."""
         self._check_open()
-        found = call_all(self._link.partitions, "verify", sample)
+        patience = self._link.long_timeout_s
+        found = call_all(self._link.partitions, "verify", sample, timeout_s=patience)
         return [f"partition {i}: {line}" for i, lines in enumerate(found) for line in lines]
 
     def _key(self, namespace: str, value: str) -> tuple[int, tuple[int, int]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 
 import pyarrow as pa
@@ -199,9 +200,9 @@ def test_submissions_are_pipelined_and_bounded(tmp_path: Path) -> None:
         store.apply(*shop())
         pending = [store.submit_async("orders", orders(50, first=50 * n)) for n in range(20)]
         assert sum(future.result().accepted for future in pending) == 1000
+        fill = functools.partial(store.submit_async, "orders", orders(2000), block=False)
         with pytest.raises(pf.Backpressure):
-            for n in range(100):
-                store.submit_async("orders", orders(2000, first=1000 + 2000 * n), block=False)
+            deque((fill() for _ in range(100)), maxlen=0)
     with pf.start(tmp_path / "s") as store:
         assert store.status().events >= 1000
         assert store.verify() == []

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -181,23 +183,46 @@ def test_a_killed_coordinator_comes_back(tmp_path: Path) -> None:
         assert store.status().events == 9
 
 
-def test_a_driver_that_dies_resumes_its_producer(tmp_path: Path) -> None:
-    """A driver process is killed in the middle of its stream; the next one goes on at the cursor."""
-    rows = orders(3000)
-    with pf.start(tmp_path / "s", 2, "event") as store:
+DRIVER = """
+import sys
+import profile_actors as pf
+from tests.cluster.shop import orders, shop
+
+if __name__ == "__main__":
+    with pf.start(sys.argv[1], 2, "event") as store:
         store.apply(*shop())
-        for first in range(0, 1000, 100):
-            store.submit_async("orders", rows[first : first + 100], producer="p", offset=first)
-        # What a dead driver leaves behind: an unknown part of what it sent.
-        cursor = store.cursor("p")
-        assert cursor in range(0, 1001, 100)
-        store._sender.forget("p")
-        store.submit("orders", rows[cursor:2000], producer="p", offset=cursor)
+        rows = orders(100_000)
+        print("ready", flush=True)
+        for first in range(0, len(rows), 50):
+            store.submit_async("orders", rows[first : first + 50], producer="p", offset=first)
+"""
+
+
+def test_a_killed_driver_resumes_at_its_cursor(tmp_path: Path) -> None:
+    """A driver is killed, with its Ray, in the middle of a stream; the next one goes on."""
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(tmp_path / "s")],
+        cwd=Path(__file__).resolve().parents[2],
+        stdout=subprocess.PIPE,
+    )
+    with driver:
+        assert driver.stdout is not None
+        assert b"ready" in driver.stdout.readline()
+        time.sleep(1.0)
+        driver.kill()
     with pf.start(tmp_path / "s") as store:
         cursor = store.cursor("p")
-        assert cursor == 2000
-        store.submit("orders", rows[cursor:], producer="p")
-        assert store.status().events == 3000
+        assert 0 < cursor < 100_000
+        assert cursor % 50 == 0
+        rows = orders(cursor + 1000)
+        receipt = store.submit("orders", rows[cursor:], producer="p", offset=cursor)
+        assert receipt.accepted + receipt.duplicate == 1000
+        assert store.status().events == cursor + 1000
+        for number in (0, 17, 49):
+            profile = store.profile("CRMID", f"c{number:04}")
+            assert profile is not None
+            assert profile.computed["orders"] == len(rows[number::50])
+        assert store.verify() == []
 
 
 def test_deleted_derived_files_change_no_answer(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from profile_actors.errors import ProfileActorsError, StoreUnavailable
 FIRST_PAUSE_S = 0.01
 LONGEST_PAUSE_S = 0.25
 """Pauses between retries: a restart takes 0.1 s (process) to 17 s (machine)."""
+LONG_CALL_FACTOR = 20
+"""Opening, back-filling and verifying read the whole log: so many times a call's patience."""
 DIED_PATIENCE_S = 5.0
 """An actor that Ray calls dead is gone for good (it restarts without limit); wait no longer."""
 
@@ -103,13 +105,15 @@ class Remote:
                 answer = self.begin(method, *args)
 
 
-def call_all(actors: list[Remote], method: str, *args: Any) -> list[Any]:
+def call_all(
+    actors: list[Remote], method: str, *args: Any, timeout_s: float | None = None
+) -> list[Any]:
     """Call every actor at the same time; answers in their order."""
     answers = [actor.begin(method, *args) for actor in actors]
     out = []
     for actor, answer in zip(actors, answers, strict=True):
         try:
-            out.append(actor.finish(answer, Patience(actor.timeout_s)))
+            out.append(actor.finish(answer, Patience(timeout_s or actor.timeout_s)))
         except Lost:
-            out.append(actor.call(method, *args))
+            out.append(actor.call(method, *args, timeout_s=timeout_s))
     return out

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from profile_actors.actors.calls import Lost, Patience, Remote
+from profile_actors.actors.calls import LONG_CALL_FACTOR, Lost, Patience, Remote
 from profile_actors.config import Config
 from profile_actors.definitions import Catalogue
 
@@ -33,6 +33,7 @@ class Link:
         self.path = path
         self.clock = clock
         self.config = config
+        self.long_timeout_s = config.call_timeout_s * LONG_CALL_FACTOR
         self.coordinator = coordinator
         self.partitions = list(partitions)
         self.catalogue: Catalogue = coordinator.call("catalogue")

@@ -160,7 +160,7 @@ class PartitionActor:
                 partition.define(catalogue, self._writer.now())
             return 0 if partition.catalogue is None else partition.catalogue.version
 
-        return int(self._writer.run(take))
+        return self._writer.run(take)
 
     def advance(self, now: int) -> int | None:
         """Move the event clock to now (ms) unless it is there already. Idempotent."""

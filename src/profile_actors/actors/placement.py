@@ -25,7 +25,7 @@ import numpy as np
 import ray
 import xxhash
 
-from profile_actors.actors.calls import Remote
+from profile_actors.actors.calls import LONG_CALL_FACTOR, Remote
 from profile_actors.actors.coordinator import CoordinatorActor, CoordinatorPlace
 from profile_actors.actors.partition_actor import PartitionActor, PartitionPlace, wall_ms
 from profile_actors.actors.writer import Hook, no_hook
@@ -40,8 +40,6 @@ DEFAULT_PARTITIONS_MAX = 8
 EXTRA_SUBMIT_THREADS = 8
 """Callers beyond a full queue, whom the actor can tell 'busy' at once."""
 READ_THREADS = 4
-OPEN_TIMEOUT_FACTOR = 20
-"""Opening may replay a long log: it may take this many times a call's patience."""
 STOP_TIMEOUT_S = 30.0
 """For what is queued to be committed, and a checkpoint under way to be finished."""
 LONGEST_TEMP_DIR = 40
@@ -111,7 +109,7 @@ class Placement:
         self.namespace = f"profile-actors-{xxhash.xxh3_64_hexdigest(place.path.encode())}"
         self._actors: list[Remote] = []
         try:
-            patience = self.config.call_timeout_s * OPEN_TIMEOUT_FACTOR
+            patience = self.config.call_timeout_s * LONG_CALL_FACTOR
             actor = ray.remote(num_cpus=0)(CoordinatorActor)
             self.coordinator = self._create(actor, "coordinator", place)
             self.settings: StoreSettings

@@ -5,10 +5,12 @@ from __future__ import annotations
 import concurrent.futures
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
 from profile_actors.actors.partition_actor import ActorStatus
+from profile_actors.rules.explain import render
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -60,6 +62,16 @@ class PendingReceipt:
             for piece in self._pieces
         ]
         return merged(receipts, self._max_rejects)
+
+
+class Explanation:
+    """How a rule runs: ``report`` is plain data (see ``rules.explain``), its text is for people."""
+
+    def __init__(self, report: dict[str, Any]) -> None:
+        self.report = report
+
+    def __str__(self) -> str:
+        return render(self.report)
 
 
 class IngestReport(msgspec.Struct, frozen=True):

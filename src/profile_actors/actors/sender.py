@@ -46,6 +46,7 @@ class Sender:
         self._named: dict[str, Stream] = {}
         self._doors: dict[tuple[int, str], Door] = {}
         self.stage_s: dict[str, float] = {}
+        self._now: int | None = None
 
     def submit(
         self,
@@ -71,13 +72,14 @@ class Sender:
         with self._lock:
             door = self._door(dataset)
             stream, first = self._stream(producer, offset)
+            stamp = None if door.dataset.timestamp is not None else self._stamp()
             self._courier.reserve(block)
             reserved = True
             try:
                 prepared, at = [], first
                 for piece in pieces:
                     began = time.perf_counter()
-                    prepared.append((at, door.prepare(piece, at, wall_ms())))
+                    prepared.append((at, door.prepare(piece, at, wall_ms(), stamp)))
                     self.spent("validate", began)
                     at += len(piece)
                 clock = max((p.clock for _, p in prepared if p.clock is not None), default=None)
@@ -118,6 +120,20 @@ class Sender:
     def close(self) -> None:
         """Wait until everything sent is answered, and end the courier's thread."""
         self._courier.close()
+
+    def reached(self, now: int) -> None:
+        """The event clock is at least there now."""
+        self._now = max(now, self._now or now)
+
+    def _stamp(self) -> int | None:
+        """On the event clock: the time of rows that bring none, which is the clock this driver set.
+
+        None where the wall clock rules, and in an event store before its first instant.
+        """
+        if self._link.clock == "event" and self._now is None:
+            clocks = call_all(self._link.partitions, "hello")
+            self._now = max((clock for clock in clocks if clock is not None), default=None)
+        return self._now
 
     def check_dataset(self, dataset: str) -> None:
         """Raises DefinitionError if there is no such dataset."""
@@ -183,6 +199,8 @@ class Sender:
             tables = split(prepared.table, self._link.assignment, count)
             self.spent("split", began)
         clock = clock if self._link.clock == "event" else None
+        if clock is not None:
+            self.reached(clock)
         batches = []
         for partition, table in enumerate(tables):
             if table is None and clock is None and not stream.named:

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Condition, Thread
-from typing import Any
+from typing import Any, TypeVar
 
 from profile_actors.config import Config
 from profile_actors.engine.batch import Reply, SubBatch
@@ -36,6 +36,7 @@ IDLE_S = 3600.0
 """Wake-up of a writer without a clock of its own; all else notifies it."""
 
 Hook = Callable[[str], None]
+T = TypeVar("T")
 
 
 def no_hook(point: str) -> None:
@@ -100,9 +101,9 @@ class Writer:
             self._wake.notify()
         return ticket.reply.result()
 
-    def run(self, work: Callable[[], Any]) -> Any:
+    def run(self, work: Callable[[], T]) -> T:
         """Run control work on the writer thread, after what was queued before it is committed."""
-        future: Future[Any] = Future()
+        future: Future[T] = Future()
         with self._wake:
             self._refuse_if_stopped()
             self._work.append((work, future))
@@ -215,8 +216,8 @@ class Writer:
         if jump > self._config.max_clock_jump_ms:
             self.clock_error = ClockError(
                 f"expected the wall clock to move at most {self._config.max_clock_jump_ms} ms"
-                f" between two looks, got a jump of {jump} ms - at the partition's writer; set the clock"
-                " right, or restart the store to accept the new time"
+                f" between two looks, got a jump of {jump} ms - at the partition's writer; set the"
+                " clock right, or restart the store to accept the new time"
             )
         else:
             self.clock_error = None

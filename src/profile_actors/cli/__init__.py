@@ -189,11 +189,11 @@ def changes(
 def explain(rule: str, data: Data = DATA, json: Json = False) -> None:
     """Show how a rule would be evaluated, and what of it runs incrementally."""
     with _open(data) as store:
-        text = store.explain(rule)
+        found = store.explain(rule)
     if json:
-        show.as_json({"rule": rule, "plan": text})
+        show.as_json(found.report)
     else:
-        console.print(text, highlight=False, markup=False)
+        console.print(str(found), highlight=False, markup=False)
 
 
 @app.command("eval")
@@ -223,7 +223,7 @@ def _documents(path: Path) -> list[dict[str, Any]]:
         try:
             found = msgspec.json.decode(data, type=dict[str, Any] | list[dict[str, Any]])
         except msgspec.MsgspecError:
-            found = msgspec.json.decode_lines(data, type=dict[str, Any])
+            found = msgspec.json.Decoder(dict[str, Any]).decode_lines(data)
     except (OSError, msgspec.MsgspecError) as error:
         raise CallerError(f"expected JSON objects, got {error} - at {path}") from None
     return found if isinstance(found, list) else [found]

@@ -23,6 +23,7 @@ from rich.console import Console
 from profile_actors.cli import show
 from profile_actors.client import Store, start
 from profile_actors.errors import ConfigError
+from profile_actors.rules.explain import render
 
 INSTANTS = ("1997-04-01", "1997-07-01", "1998-01-01", "1998-06-30")
 SEGMENTS = ("big-spenders", "lapsed-90d", "repeat-30d", "week-since")
@@ -130,7 +131,7 @@ def _questions(store: Store, sizes: list[dict[str, Any]]) -> dict[str, Any]:
         "profile": store.profile("CRMID", CUSTOMER),
         "events": store.events("CRMID", CUSTOMER, order="desc", limit=5),
         "rule": store.definitions().segments["lapsed-90d"].rule,
-        "explain": store.explain(store.definitions().segments["lapsed-90d"].rule),
+        "explain": store.explain(store.definitions().segments["lapsed-90d"].rule).report,
         "changes": dict(changes),
         "changes_by_clock": dict(by_clock),
         "status": store.status(),
@@ -147,7 +148,7 @@ def _tell(store: Store, found: dict[str, Any], data: Path, console: Console) -> 
     show.profile(console, found["profile"], show.moments_of(store.definitions()))
     show.events(console, found["events"], "its last events")
     console.print(f"\n[bold]explain[/] {found['rule']}", highlight=False)
-    console.print(found["explain"], highlight=False, markup=False)
+    console.print(render(found["explain"]), highlight=False, markup=False)
     total, clock = sum(found["changes"].values()), sum(found["changes_by_clock"].values())
     console.print(
         f"\n[bold]{total:,}[/] membership changes, [bold]{clock:,}[/] of them by the clock alone"

@@ -87,7 +87,7 @@ def profile(console: Console, found: Profile, moments: frozenset[str]) -> None:
         ]
         console.print(table("computed attributes", ("name", "value", "valid until"), rows, (1,)))
     if found.segments:
-        rows = [
+        memberships: list[Sequence[Any]] = [
             (
                 name,
                 Text(membership.status, STATUS_STYLE.get(membership.status, "")),
@@ -97,7 +97,7 @@ def profile(console: Console, found: Profile, moments: frozenset[str]) -> None:
             for name, membership in sorted(found.segments.items())
         ]
         columns = ("segment", "status", "last qualification", "valid until")
-        console.print(table("segments", columns, rows))
+        console.print(table("segments", columns, memberships))
 
 
 def flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -189,7 +189,7 @@ def status(console: Console, now: StoreStatus) -> None:
         f"[bold]{now.path}[/]  clock {now.clock}  now {moment(now.now)}  catalogue {now.catalogue}",
         highlight=False,
     )
-    rows = []
+    rows: list[Sequence[Any]] = []
     for index, actor in enumerate(now.partitions):
         part = actor.partition
         state = Text("halted", "red") if actor.halted else Text("writing", "green")
@@ -202,8 +202,8 @@ def status(console: Console, now: StoreStatus) -> None:
             [index, state, part.position, moment(part.now), part.profiles, part.events,
              part.late, part.lag, part.changes, part.log_bytes, part.state_bytes]
         )  # fmt: skip
-    columns = ("partition", "state", "position", "now", "profiles", "events", "late", "lag")
-    columns = (*columns, "changes", "log bytes", "state bytes")
+    columns = ["partition", "state", "position", "now", "profiles", "events", "late", "lag"]
+    columns += ["changes", "log bytes", "state bytes"]
     console.print(table("", columns, rows, (0, 2, 4, 5, 6, 7, 8, 9, 10)))
     rejected = ", ".join(f"{name} {count:,}" for name, count in sorted(now.rejected.items()))
     console.print(f"rejected rows in quarantine: {rejected or 'none'}")

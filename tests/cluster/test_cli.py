@@ -1,0 +1,153 @@
+"""The command line: the demo's table to the number, each verb's JSON, errors as sentences."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from profile_actors import cli
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "cdnow"
+TABLE = [
+    {"now": "1997-04-01", "profiles": 2357, "sizes": [8, 0, 154, 2272]},
+    {"now": "1997-07-01", "profiles": 2357, "sizes": [17, 1828, 42, 2285]},
+    {"now": "1998-01-01", "profiles": 2357, "sizes": [48, 1955, 37, 2327]},
+    {"now": "1998-06-30", "profiles": 2357, "sizes": [76, 2057, 29, 2330]},
+]
+SEGMENTS = ("big-spenders", "lapsed-90d", "repeat-30d", "week-since")
+
+
+def run(*arguments: object) -> str:
+    """One call; what it printed."""
+    result = CliRunner().invoke(cli.app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def run_json(*arguments: object) -> Any:
+    """One call with --json; its only line."""
+    return json.loads(run(*arguments, "--json"))
+
+
+def fails(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["profile-actors", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 1
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory, ray_runtime: None) -> tuple[Path, Any]:
+    """The demo's store and what the demo said as JSON."""
+    data = tmp_path_factory.mktemp("demo") / "store"
+    return data, run_json("demo", "--data", data)
+
+
+def test_the_demo_gives_the_published_table(demo: tuple[Path, Any]) -> None:
+    _, found = demo
+    got = [
+        {"now": row["now"], "profiles": row["profiles"], "sizes": [row[s] for s in SEGMENTS]}
+        for row in found["sizes"]
+    ]
+    assert got == TABLE
+    assert found["verify"] == []
+    assert found["status"]["events"] == 6919
+    assert found["status"]["late"] == 0
+    assert sum(found["changes_by_clock"].values()) > 1000
+    segments = found["profile"]["segments"]
+    assert segments["big-spenders"]["status"] == "realized"
+    assert all(membership["last_qualification_time"] for membership in segments.values())
+
+
+def test_the_demo_is_a_page_to_read(tmp_path: Path) -> None:
+    text = run("demo", "--data", tmp_path / "store")
+    for word in ("1,828", "lifetimeSpend", "repeat-30d", "by the clock", "no differences"):
+        assert word in text
+    assert f"--data {tmp_path / 'store'}" in text.replace("\n", "")
+    again = run("demo", "--data", tmp_path / "store")
+    assert "2,057" in again
+
+
+def test_the_demo_replaces_nothing_but_a_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "precious").touch()
+    fails(monkeypatch, "demo", "--data", tmp_path)
+    assert "earlier demo" in capsys.readouterr().err
+    assert (tmp_path / "precious").exists()
+
+
+def test_the_verbs_explore_the_demo(demo: tuple[Path, Any]) -> None:
+    data, found = demo
+    where = ("--data", data)
+    (identity,) = found["profile"]["identities"]
+    subject = (identity["namespace"], identity["value"])
+    assert run_json("profile", *subject, *where) == found["profile"]
+    assert run_json("events", *subject, *where, "--order", "desc", "--limit", 5) == found["events"]
+    members = run_json("members", "big-spenders", *where, "--limit", 100)
+    assert members["count"] == len(members["members"]) == 76
+    assert run_json("definitions", *where)["version"] == 1
+    assert run_json("explain", found["rule"], *where) == found["explain"]
+    assert run_json("status", *where)["profiles"] == 2357
+    assert run_json("verify", *where, "--sample", 20) == {"differences": []}
+    assert run_json("quarantine", "orders", *where) == []
+    first = [
+        json.loads(line) for line in run("changes", *where, "--limit", 3, "--json").splitlines()
+    ]
+    assert [line["at"] for line in first[:3]] == sorted(line["at"] for line in first[:3])
+    after = first[3]["cursor"]
+    rest = [
+        json.loads(line)
+        for line in run("changes", *where, "--after", after, "--limit", 1, "--json").splitlines()
+    ]
+    assert rest[0] not in first
+    for verb in (
+        ("profile", *subject),
+        ("events", *subject),
+        ("members", "week-since"),
+        ("definitions",),
+        ("explain", found["rule"]),
+        ("status",),
+        ("quarantine", "orders"),
+        ("changes", "--limit", 2),
+    ):
+        assert run(*verb, *where).strip()
+    assert run_json("advance", "1998-09-30", *where) == {"now": 907_113_600_000}
+    assert run_json("members", "repeat-30d", *where)["count"] == 0
+
+
+def test_definitions_and_files_make_a_store(tmp_path: Path) -> None:
+    where = ("--data", tmp_path / "store")
+    version = run_json("apply", EXAMPLE / "definitions.yaml", *where, "--clock", "event")
+    assert version == {"version": 1}
+    report = run_json("ingest", "orders", EXAMPLE / "cdnow_sample.csv", *where)
+    assert (report["rows"], report["accepted"], report["rejected_count"]) == (6919, 6919, 0)
+    assert run_json("ingest", "orders", EXAMPLE / "cdnow_sample.csv", *where)["duplicate"] == 6919
+    assert run_json("members", "big-spenders", *where)["count"] == 76
+
+
+def test_eval_needs_no_store(tmp_path: Path) -> None:
+    events = tmp_path / "events.json"
+    events.write_text('[{"timestamp": "1997-01-01", "x": 2}, {"timestamp": "1997-01-02", "x": 3}]')
+    rule = "xEvent[timestamp occurs <= 7 days before now].sum(x)"
+    found = run_json("eval", rule, "--events", events, "--now", "1997-01-08")
+    assert found == {"value": 5, "valid_until": 852_681_600_001}
+
+
+def test_errors_are_sentences(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fails(monkeypatch, "status", "--data", tmp_path / "none")
+    fails(monkeypatch, "eval", "xEvent.cuont() >")
+    fails(monkeypatch, "apply", tmp_path / "no.yaml", "--data", tmp_path / "store")
+    text = capsys.readouterr().err
+    assert "Traceback" not in text
+    for word in ("ConfigError", "RuleError", "DefinitionError"):
+        assert word in text

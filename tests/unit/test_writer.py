@@ -1,0 +1,280 @@
+"""The writer over a real partition in memory: order, group commit, bounds, clock, halting."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from profile_actors.actors import writer as writer_module
+from profile_actors.actors.writer import Writer
+from profile_actors.config import Config
+from profile_actors.definitions import (
+    Catalogue,
+    Dataset,
+    Namespace,
+    Schema,
+    SegmentDefinition,
+    merge,
+)
+from profile_actors.engine.batch import Reply, SubBatch
+from profile_actors.engine.log import Buffer, MemoryCheckpoints, MemoryFeed, MemoryLog
+from profile_actors.engine.partition import Partition
+from profile_actors.errors import ClockError, Halt, StorageFull
+from profile_actors.ingest.door import Door
+
+DAY = 86_400_000
+START = 1_760_000_000_000
+CATALOGUE = merge(
+    Catalogue(),
+    [
+        Namespace("CRMID", kind="cross_device"),
+        Schema("visit", behavior="event", fields={"x": "integer"}),
+        Dataset("visits", schema="visit", identities={"who": "CRMID"}, timestamp="at"),
+        SegmentDefinition("fresh", "xEvent[timestamp occurs <= 7 days before now].count() >= 1"),
+    ],
+)
+
+
+class Wall:
+    """A wall clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.ms = START
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+class FullLog(MemoryLog):
+    """A log on a disk that fills up when told."""
+
+    is_full = False
+
+    def append_at(self, position: int, parts: Sequence[Buffer], epoch: int) -> None:
+        if self.is_full:
+            raise StorageFull("expected room, got a full disk - at the test")
+        super().append_at(position, parts, epoch)
+
+
+class Bench:
+    """A running writer, its partition, and a door for rows."""
+
+    def __init__(self, clock: str = "event", config: Config | None = None) -> None:
+        self.config = config or Config(max_profiles=1000, max_tick_ms=5)
+        self.log = FullLog()
+        self.partition = Partition(
+            self.log, MemoryFeed(), MemoryCheckpoints(), self.config, index=0, epoch=1
+        )
+        self.partition.define(CATALOGUE, START if clock == "wall" else None)
+        self.wall = Wall()
+        self.writer = Writer(self.partition, self.config, clock=clock, wall=self.wall)
+        self.clock = clock
+        self.door = Door(CATALOGUE, "visits", 1, self.config)
+        self.replies: dict[int, Reply | BaseException] = {}
+        self.threads: list[threading.Thread] = []
+
+    def batch(self, first: int, rows: int = 1, producer: str = "p") -> SubBatch:
+        """Rows [first, first + rows) of a producer, a customer each."""
+        documents = [{"who": f"w{first + n}", "at": START, "x": 1} for n in range(rows)]
+        prepared = self.door.prepare(documents, first, START)
+        clock = START if self.clock == "event" else None
+        return SubBatch(
+            "visits", producer, first or None, first + rows, 1, clock=clock, table=prepared.table
+        )
+
+    def send(self, batch: SubBatch) -> None:
+        """Submit on a thread of its own; the reply comes into ``replies`` by its first offset."""
+
+        def run() -> None:
+            try:
+                self.replies[batch.after or 0] = self.writer.submit(batch)
+            except BaseException as error:
+                self.replies[batch.after or 0] = error
+
+        queued = self.writer.queued()
+        thread = threading.Thread(target=run)
+        thread.start()
+        self.threads.append(thread)
+        wait_for(lambda: self.writer.queued() != queued or bool(self.replies))
+
+    def join(self) -> None:
+        for thread in self.threads:
+            thread.join(10)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Give other threads up to 5 s."""
+    pause = threading.Event()
+    for _ in range(5000):
+        if condition():
+            return
+        pause.wait(0.001)
+    raise AssertionError("waited 5 s in vain")
+
+
+@contextmanager
+def running(bench: Bench) -> Iterator[Bench]:
+    bench.writer.start()
+    try:
+        yield bench
+    finally:
+        bench.writer.stop()
+
+
+@contextmanager
+def blocked(bench: Bench) -> Iterator[None]:
+    """Hold the writer in control work, so that the queue fills."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def work() -> None:
+        entered.set()
+        leave.wait(10)
+
+    thread = threading.Thread(target=bench.writer.run, args=(work,))
+    thread.start()
+    entered.wait(10)
+    try:
+        yield
+    finally:
+        leave.set()
+        thread.join(10)
+
+
+def test_what_waits_together_becomes_one_entry() -> None:
+    with running(Bench()) as bench:
+        before = bench.partition.position
+        with blocked(bench):
+            for first in range(5):
+                bench.send(bench.batch(first))
+            bench.send(bench.batch(7, producer="q"))
+        bench.join()
+        assert bench.partition.position == before + 1
+        assert bench.partition.status().events == 5
+        ok = [r for r in bench.replies.values() if isinstance(r, Reply) and r.status == "ok"]
+        assert len(ok) == 5
+
+
+def test_entries_are_bounded_in_rows_and_batches() -> None:
+    config = Config(max_profiles=1000, max_entry_rows=5, max_entry_batches=3)
+    with running(Bench(config=config)) as bench:
+        before = bench.partition.position
+        with blocked(bench):
+            for n in range(4):
+                bench.send(bench.batch(2 * n, rows=2))
+        bench.join()
+        assert bench.partition.position == before + 2
+        assert bench.partition.status().events == 8
+
+
+def test_a_producers_batches_are_put_in_order() -> None:
+    with running(Bench()) as bench:
+        with blocked(bench):
+            for first in (3, 1, 2, 0):
+                bench.send(bench.batch(first))
+        bench.join()
+        assert bench.partition.cursor("p") == 4
+        assert {type(r) for r in bench.replies.values()} == {Reply}
+        assert all(isinstance(r, Reply) and r.status == "ok" for r in bench.replies.values())
+
+
+def test_a_gap_is_answered_after_a_short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "EARLY_WAIT_S", 0.02)
+    with running(Bench()) as bench:
+        reply = bench.writer.submit(bench.batch(5))
+        assert (reply.status, reply.expected) == ("gap", 0)
+        assert bench.writer.submit(bench.batch(0, rows=5)).status == "ok"
+        assert bench.writer.submit(bench.batch(5)).status == "ok"
+
+
+def test_a_full_queue_says_busy() -> None:
+    config = Config(max_profiles=1000, max_queue_batches=2)
+    with running(Bench(config=config)) as bench:
+        with blocked(bench):
+            bench.send(bench.batch(0))
+            bench.send(bench.batch(1))
+            assert bench.writer.submit(bench.batch(2)).status == "busy"
+        bench.join()
+        assert bench.writer.submit(bench.batch(2)).status == "ok"
+
+
+def test_the_wall_clock_ticks_by_itself() -> None:
+    with running(Bench("wall")) as bench:
+        assert bench.writer.submit(bench.batch(0, rows=3)).status == "ok"
+        assert bench.partition.count("fresh") == 3
+        before = bench.partition.position
+        bench.wall.ms += DAY // 2
+        for _ in range(14):
+            bench.wall.ms += DAY // 2
+            seen = bench.wall.ms
+            wait_for(lambda: bench.writer.now() == seen)  # noqa: B023
+            bench.writer.run(lambda: None)
+        wait_for(lambda: bench.partition.count("fresh") == 0)
+        assert bench.partition.position == before + 1
+        assert (bench.partition.now or 0) <= bench.wall.ms
+
+
+def test_a_jump_of_the_wall_clock_expires_nobody() -> None:
+    with running(Bench("wall")) as bench:
+        bench.writer.submit(bench.batch(0, rows=3))
+        now = bench.partition.now
+        bench.wall.ms += 30 * DAY
+        wait_for(lambda: bench.writer.clock_error is not None)
+        with pytest.raises(ClockError, match="jump"):
+            bench.writer.submit(bench.batch(3))
+        assert bench.partition.count("fresh") == 3
+        assert bench.writer.now() == now
+        bench.wall.ms = START + 1000
+        wait_for(lambda: bench.writer.clock_error is None)
+        assert bench.writer.submit(bench.batch(3)).status == "ok"
+        assert bench.partition.count("fresh") == 4
+
+
+def test_time_never_goes_back() -> None:
+    with running(Bench("wall")) as bench:
+        bench.wall.ms += 5000
+        bench.writer.submit(bench.batch(0))
+        bench.wall.ms -= 3000
+        bench.writer.submit(bench.batch(1))
+        assert bench.partition.now == START + 5000
+        assert bench.writer.now() == START + 5000
+
+
+def test_a_full_disk_halts_the_writing_and_reads_go_on() -> None:
+    with running(Bench()) as bench:
+        bench.writer.submit(bench.batch(0, rows=3))
+        bench.log.is_full = True
+        with pytest.raises(StorageFull):
+            bench.writer.submit(bench.batch(3))
+        assert isinstance(bench.writer.halted, StorageFull)
+        bench.log.is_full = False
+        with pytest.raises(StorageFull):
+            bench.writer.submit(bench.batch(3))
+        with pytest.raises(StorageFull):
+            bench.writer.run(lambda: None)
+        assert bench.partition.count("fresh") == 3
+
+
+def test_a_defect_halts_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(Bench()) as bench:
+
+        def broken(*_: object) -> list[Reply]:
+            raise ZeroDivisionError("planted")
+
+        monkeypatch.setattr(bench.partition, "commit", broken)
+        with pytest.raises(Halt, match="planted"):
+            bench.writer.submit(bench.batch(0))
+
+
+def test_stopping_commits_what_is_queued() -> None:
+    bench = Bench()
+    bench.writer.start()
+    with blocked(bench):
+        bench.send(bench.batch(0, rows=4))
+    bench.writer.stop()
+    bench.join()
+    assert bench.partition.status().events == 4
+    with pytest.raises(Halt, match="stopped"):
+        bench.writer.submit(bench.batch(4))
