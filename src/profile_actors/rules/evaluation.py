@@ -55,7 +55,8 @@ def path(node: Node) -> str | None:
 def kind_of(node: Node) -> tuple[str | None, int]:
     """(type kind, decimal scale) of a scalar node; kind None if the tree does not say.
 
-    The scale of decimal arithmetic follows from its operands: the greater of both, the sum for ``*``.
+    The scale of decimal arithmetic follows from its operands: the greater of both, or for ``*``
+    their sum.
     """
     if isinstance(node, Literal):
         if isinstance(node.value, Decimal):
@@ -72,7 +73,7 @@ def kind_of(node: Node) -> tuple[str | None, int]:
     return ("timestamp", 0) if isinstance(node, Now) else (None, 0)
 
 
-_SCALED = ("+", "-", "*", "%", "neg", "if")
+_SCALED = ("+", "-", "*", "/", "%", "neg", "if")
 
 
 def _scaled_kind(node: Call) -> tuple[str | None, int]:
@@ -81,10 +82,10 @@ def _scaled_kind(node: Call) -> tuple[str | None, int]:
         return kind_of(operands[0])
     x, y = _exact_pair(*operands)
     (kind_x, scale_x), (kind_y, scale_y) = kind_of(x), kind_of(y)
-    if "decimal" not in (kind_x, kind_y):
-        return None, 0
-    if "double" in (kind_x, kind_y):
+    if node.function == "/" or "double" in (kind_x, kind_y):
         return "double", 0
+    if "decimal" not in (kind_x, kind_y):
+        return kind_x, 0
     return "decimal", scale_x + scale_y if node.function == "*" else max(scale_x, scale_y)
 
 
