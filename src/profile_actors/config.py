@@ -34,7 +34,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_identity_chars: int = 1_024
     """Characters of one identity value."""
     max_profiles: int = 16_777_216
-    """Idents of one partition: address space is reserved for so many, memory used only as filled."""
+    """Idents of one partition: so much address space is reserved, memory used as it fills."""
     max_receipt_rejects: int = 1_000
     """Rejected rows listed in a receipt; all of them are in the quarantine."""
     max_quarantine_rows: int = 1_000_000

@@ -2,9 +2,9 @@
 
     ProfileActorsError
     ├── CallerError            the caller's fault, raised at the door, nothing was changed
-    │   ├── RuleError          a rule does not parse, type-check or evaluate (line, column, marked source)
-    │   ├── SchemaError        a field, type or constraint is wrong, or a schema change is incompatible
-    │   ├── DefinitionError    an unknown or conflicting name in a definition
+    │   ├── RuleError          a rule does not parse, type-check or evaluate (line, column, marked
+    source) │   ├── SchemaError        a field, type or constraint is wrong, or a schema change is
+    incompatible │   ├── DefinitionError    an unknown or conflicting name in a definition
     │   ├── ConfigError        a start option or limit is wrong
     │   ├── ClockError         a clock was asked to go back, or jumped too far ahead
     │   └── OffsetGap          a producer skipped rows (carries what was expected)

@@ -1,9 +1,11 @@
-"""From queued sub-batches to one entry: exactly once, new identities, duplicates, the sorted permutation.
+"""From queued sub-batches to one entry: exactly once, new identities, duplicates, the sorted
+permutation.
 
-Theory (DESIGN section 7): a partition keeps one cursor per producer, the offset after the last row it has
-taken; rows below it came before. Independently, an event with the (dataset, identity, timestamp, ``_id``)
-of one in the log or earlier in the entry is a duplicate for ever. A row newer than its identity's newest
-cannot be one, so only older or equal rows are looked up, all of a batch at once.
+Theory (DESIGN section 7): a partition keeps one cursor per producer, the offset after the last row
+it has taken; rows below it came before. Independently, an event with the (dataset, identity,
+timestamp, ``_id``) of one in the log or earlier in the entry is a duplicate for ever. A row newer
+than its identity's newest cannot be one, so only older or equal rows are looked up, all of a batch
+at once.
 """
 
 from __future__ import annotations
@@ -41,14 +43,16 @@ class Admitted:
 
 @dataclass(slots=True)
 class _Pending:
-    """Rows of one dataset in this entry: tables of its sub-batches and which note each row is of."""
+    """Rows of one dataset in this entry: tables of its sub-batches and which note each row is
+    of."""
 
     tables: list[pa.Table] = field(default_factory=list)
     notes: list[int] = field(default_factory=list)
 
 
 def admit(state: State, batches: Sequence[SubBatch], read_ids: ReadIds) -> Admitted:
-    """Decide every row of the sub-batches. Gives idents (the caller holds the lock); else reads only.
+    """Decide every row of the sub-batches. Gives idents (the caller holds the lock); else reads
+    only.
 
     Raises StorageFull when the reserved number of profiles is used up.
     """

@@ -1,10 +1,11 @@
 """The aggregate operators: one state column (or a few) each, folded by vectors.
 
-Theory: count, sum and distinct are *additive*: integer lanes to which a contribution adds and from which,
-leaving its window, it subtracts the same integers; order cannot show. min and max only ever improve
-while contributions arrive; when one that equals the extreme leaves, the extreme is recomputed from what
-the delay line still holds for that slot. ``fold`` reads the columns and writes nothing: it returns a
-Track (values beside the state) whose ``store`` the partition calls when it publishes.
+Theory: count, sum and distinct are *additive*: integer lanes to which a contribution adds and from
+which, leaving its window, it subtracts the same integers; order cannot show. min and max only ever
+improve while contributions arrive; when one that equals the extreme leaves, the extreme is
+recomputed from what the delay line still holds for that slot. ``fold`` reads the columns and
+writes nothing: it returns a Track (values beside the state) whose ``store`` the partition calls
+when it publishes.
 
 Rules for editors: a second implementation of an aggregate is a defect; look-ups into the future and
 back-fill run this same code.
@@ -12,7 +13,6 @@ back-fill run this same code.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,9 +26,6 @@ from profile_actors.rules.columns import Vector
 from profile_actors.rules.plan import Aggregate
 
 Lanes = list[Array]
-Live = Callable[[Array], tuple[Array, Payload]]
-"""slots (sorted unique) -> (slot, payload) of the contributions that were in their windows before the
-step and still are at its end."""
 
 
 @dataclass(slots=True)
@@ -50,9 +47,15 @@ class Track:
 class Step(Protocol):
     """What an operator is given: the grouped contributions of one stream in one step."""
 
-    rows: RowGroups | None
-    clock: ClockGroups | None
-    live: Live
+    @property
+    def rows(self) -> RowGroups | None: ...
+
+    @property
+    def clock(self) -> ClockGroups | None: ...
+
+    def live(self, slots: Array) -> tuple[Array, Payload]:
+        """(slot, payload) of the contributions of these sorted slots that were in their windows
+        before the step and still are at its end."""
 
 
 class Operator(Protocol):
@@ -96,7 +99,8 @@ def _differ(before: Lanes, after: Lanes) -> Array:
 
 
 class Additive:
-    """count, sum of integers (or unscaled decimals), sum of doubles: lanes that add and subtract."""
+    """count, sum of integers (or unscaled decimals), sum of doubles: lanes that add and
+    subtract."""
 
     lane_types: tuple[str, ...] = ("i4",)
 

@@ -1,9 +1,9 @@
 """Attribute columns: the scalar leaves of records that rules read, newest source time first.
 
 Theory: a record row states leaves at its source time. Per (dataset, leaf) a column keeps the newest
-stated value and its time; the union view takes the newest among the datasets, ties by dataset name. At
-equal times within a dataset the larger value wins: any rule free of arrival order would do, and this
-one needs no look at the log. Both are pure functions of the set of rows.
+stated value and its time; the union view takes the newest among the datasets, ties by dataset
+name. At equal times within a dataset the larger value wins: any rule free of arrival order would
+do, and this one needs no look at the log. Both are pure functions of the set of rows.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class AttributeTrack:
 
 
 class Attribute:
-    """One leaf. datasets: names of the record datasets that may state it, and whether they replace."""
+    """One leaf. datasets: names of the record datasets that may state it, and whether they
+    replace."""
 
     def __init__(self, leaf: AttributeLeaf, datasets: dict[str, bool], capacity: int) -> None:
         self.leaf = leaf

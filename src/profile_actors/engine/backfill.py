@@ -1,9 +1,9 @@
 """A new catalogue version over a store with history: new operators are folded from the log.
 
-Theory: the new rulebook takes over the streams and attribute columns that are the same as before and folds
-the others over all entries so far, at one instant: what has left its window by then never enters. Then
-every gauge is read for every profile, and the difference to the old memberships is the change that the
-definition caused. The same functions rebuild everything for ``verify``.
+Theory: the new rulebook takes over the streams and attribute columns that are the same as before
+and folds the others over all entries so far, at one instant: what has left its window by then
+never enters. Then every gauge is read for every profile, and the difference to the old memberships
+is the change that the definition caused. The same functions rebuild everything for ``verify``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Packed changes of one entry, as the feed keeps them (format).
 
-Theory: a membership change is (gauge, slot, old level, new level): with the gauge's layout it expands to
-the segments that flipped. A computed attribute's change is a mark; its value is read at delivery. The
-layouts of a catalogue version stand in the feed block of its definition entry, so a block can be read
-without compiling rules, also by a later planner.
+Theory: a membership change is (gauge, slot, old level, new level): with the gauge's layout it
+expands to the segments that flipped. A computed attribute's change is a mark; its value is read at
+delivery. The layouts of a catalogue version stand in the feed block of its definition entry, so a
+block can be read without compiling rules, also by a later planner.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Group(msgspec.Struct, array_like=True):
     """Changes of one gauge (``source`` >= 0), of one segment by name, or of computed attributes.
 
     idents: uint32[n] bytes. old, new: levels (uint8 or uint16) of a gauge; 0/1 of a named segment;
-    for computed attributes ``new`` has one bit row per name (packed, ``names``). at: int64[n] bytes,
-    or b'' when all are at ``now``. cause: index into CAUSES, or uint8[n] bytes.
+    for computed attributes ``new`` has one bit row per name (packed, ``names``). at: int64[n]
+    bytes, or b'' when all are at ``now``. cause: index into CAUSES, or uint8[n] bytes.
     """
 
     source: int
@@ -176,7 +176,8 @@ def _flips(
         return [(group.names[0], "membership", np.arange(count), old, new, yes)]
     layout = layouts[group.source]
     dtype = np.uint8 if len(layout.truth) <= 256 else np.uint16
-    before, after = np.frombuffer(group.old, dtype), np.frombuffer(group.new, dtype)
+    before: Array = np.frombuffer(group.old, dtype)
+    after: Array = np.frombuffer(group.new, dtype)
     out = []
     for column, name in enumerate(layout.segments):
         old, new = layout.truth[before, column], layout.truth[after, column]

@@ -1,14 +1,15 @@
 """State columns over reserved address space, and the small array idioms that every fold uses.
 
-Theory: a column is one NumPy array of the partition's whole capacity, mapped without being committed:
-memory is used page by page as slots are filled, and a column never moves, so that readers may hold it
-while the writer grows the partition. Untouched cells read as zero; every column's "nothing yet" is
-therefore encoded as zero, or filled when slots are given out.
+Theory: a column is one NumPy array of the partition's whole capacity, mapped without being
+committed: memory is used page by page as slots are filled, and a column never moves, so that
+readers may hold it while the writer grows the partition. Untouched cells read as zero; every
+column's "nothing yet" is therefore encoded as zero, or filled when slots are given out.
 """
 
 from __future__ import annotations
 
 import mmap
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ __all__ = [
 MAP_NORESERVE = 0x4000  # Linux; not exported by every Python of 3.11
 UNSET = -62_135_596_800_000  # 0001-01-01T00:00Z in ms: before every event; a partition's first now
 
-Array = np.ndarray  # shapes and dtypes are said where they matter
+Array = np.ndarray[Any, np.dtype[Any]]  # shapes and dtypes are said where they matter
 
 
 def reserve(capacity: int, dtype: np.dtype | type | str) -> np.ndarray:
@@ -52,7 +53,7 @@ def starts_of(sorted_keys: np.ndarray) -> np.ndarray:
 
 
 def sizes_of(starts: np.ndarray, total: int) -> np.ndarray:
-    """Lengths of the runs that begin at ``starts`` in an array of ``total`` cells. int64[groups]."""
+    """Lengths of the runs that begin at ``starts`` among ``total`` cells. int64[groups]."""
     return np.diff(starts, append=total)
 
 
@@ -67,7 +68,7 @@ def order_by(keys: np.ndarray) -> np.ndarray:
     packed |= np.arange(len(keys), dtype=np.uint64)
     packed.sort()
     packed &= np.uint64(0xFFFFFFFF)
-    return packed.astype(np.int64)
+    return np.asarray(packed).astype(np.int64)
 
 
 def running(deltas: np.ndarray, starts: np.ndarray, base: np.ndarray) -> np.ndarray:
@@ -78,7 +79,7 @@ def running(deltas: np.ndarray, starts: np.ndarray, base: np.ndarray) -> np.ndar
     total = np.cumsum(deltas)
     before = total[starts] - deltas[starts]
     sizes = sizes_of(starts, len(deltas))
-    return total + np.repeat(base - before, sizes)
+    return np.asarray(total + np.repeat(base - before, sizes))
 
 
 def find(sorted_keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -96,4 +97,4 @@ def ranges(lows: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     if total == 0:
         return np.zeros(0, np.int64)
     ends = np.cumsum(sizes)
-    return np.arange(total, dtype=np.int64) + np.repeat(lows - (ends - sizes), sizes)
+    return np.asarray(np.arange(total) + np.repeat(lows - (ends - sizes), sizes))

@@ -1,8 +1,9 @@
 """Identities of a partition: key -> ident -> slot, and back to namespace and value.
 
 Theory: an *ident* is given once, in order of first appearance, and never reused; it is what the log
-stores. The *slot* is the row of the state columns that the ident's profile has today (a refold moves it).
-Values are one growing blob with offsets: reading one is a slice, keeping one costs its bytes plus 13.
+stores. The *slot* is the row of the state columns that the ident's profile has today (a refold
+moves it). Values are one growing blob with offsets: reading one is a slice, keeping one costs its
+bytes plus 13.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class Directory:
     def admit(
         self, k0: Array, k1: Array, namespaces: pa.DictionaryArray, values: pa.Array
     ) -> tuple[Array, Array]:
-        """Idents of a batch's rows, new ones given. Returns (int32[n], rows that brought new idents).
+        """Idents of a batch's rows, new ones given. Returns (int32[n], rows that brought new
+        idents).
 
         Raises StorageFull when the reserved capacity is used up (nothing is changed then).
         """
@@ -57,8 +59,8 @@ class Directory:
             missing = np.flatnonzero(self.table.find(k0, k1) < 0)
             if known + len(missing) > self.capacity:
                 raise StorageFull(
-                    f"expected at most {self.capacity} profiles in a partition, got {known} and up to"
-                    f" {len(missing)} more; raise Config.max_profiles or use more partitions"
+                    f"expected at most {self.capacity} profiles in a partition, got {known} and up"
+                    f" to {len(missing)} more; raise Config.max_profiles or use more partitions"
                 )
         idents, rows = self.table.number(k0, k1)
         if len(rows):

@@ -1,8 +1,9 @@
 """distinct().count(): how many different values a profile's contributions have.
 
-Theory: each (slot, value) pair has a reference count; the number of pairs above zero is the answer. A
-value is interned to a dense number once; pairs live in a ``KeyTable``. Arrival and departure are +1 and
--1, so windows, late events and batches cannot show. Memory: about 40 bytes per live or past pair.
+Theory: each (slot, value) pair has a reference count; the number of pairs above zero is the
+answer. A value is interned to a dense number once; pairs live in a ``KeyTable``. Arrival and
+departure are +1 and -1, so windows, late events and batches cannot show. Memory: about 40 bytes
+per live or past pair.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from profile_actors.rules.plan import Aggregate
 
 
 class Interner:
-    """Dense numbers for values of one type: texts through a dict of distinct ones, numbers by bits."""
+    """Dense numbers for values of one type: texts through a dict of distinct ones, numbers by
+    bits."""
 
     def __init__(self) -> None:
         self.texts: dict[str, int] = {}

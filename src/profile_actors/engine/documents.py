@@ -1,8 +1,8 @@
 """Rows of the log as plain documents, in order-key order; and what record rows come to.
 
-Theory: a document has nested objects for dotted paths, no nulls, times as integer ms. Events sort by the
-order key (timestamp, ``_id``; without one the xxh3 of the canonical row, dataset, occurrence number), so
-the order never depends on arrival. Reading costs the profile's own rows.
+Theory: a document has nested objects for dotted paths, no nulls, times as integer ms. Events sort
+by the order key (timestamp, ``_id``; without one the xxh3 of the canonical row, dataset,
+occurrence number), so the order never depends on arrival. Reading costs the profile's own rows.
 """
 
 from __future__ import annotations

@@ -1,14 +1,16 @@
 """A log entry: an envelope that is the truth, and aligned parts that hold the rows (format).
 
-    b"PAE1" | uint32 envelope size | envelope (msgpack of ``Envelope``) | parts, each 64-byte aligned
+    b"PAE1" | uint32 envelope size | envelope (msgpack of ``Envelope``) | parts, each 64-byte
+    aligned
 
-Parts are raw little-endian arrays or Arrow IPC streams; the envelope lists their offsets from the entry's
-first byte rounded up past the envelope. A rows entry has one *block* per dataset: payload columns as they
-came (with @timestamp, @id, @type), the idents of the rows, and the permutation that sorts them by
-(ident, timestamp). Entries are self-contained: new identities and whole definitions stand in them.
+Parts are raw little-endian arrays or Arrow IPC streams; the envelope lists their offsets from the
+entry's first byte rounded up past the envelope. A rows entry has one *block* per dataset: payload
+columns as they came (with @timestamp, @id, @type), the idents of the rows, and the permutation
+that sorts them by (ident, timestamp). Entries are self-contained: new identities and whole
+definitions stand in them.
 
-Rules for editors: a new kind or field is added with a default; an unknown kind or a newer format refuses
-to open, and is never skipped. ``received`` and ``sent`` are the room of DESIGN section 10.
+Rules for editors: a new kind or field is added with a default; an unknown kind or a newer format
+refuses to open, and is never skipped. ``received`` and ``sent`` are the room of DESIGN section 10.
 """
 
 from __future__ import annotations
@@ -123,8 +125,8 @@ def encode(
     for block in blocks or ():
         first = len(bodies)
         bodies += [
-            memoryview(np.ascontiguousarray(block.idents, np.uint32)).cast("B"),
-            memoryview(block.order.astype(np.uint32)).cast("B"),
+            np.ascontiguousarray(block.idents, np.uint32).tobytes(),
+            block.order.astype(np.uint32).tobytes(),
             _ipc(block.table),
         ]
         notes.append(BlockNote(block.dataset, block.rows, first, first + 1, first + 2))

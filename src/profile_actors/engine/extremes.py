@@ -1,8 +1,8 @@
 """min and max: extremes that only improve until a contribution that equals them leaves its window.
 
-Theory: nothing is kept beside the extreme itself. When a leaving contribution equals it, what the delay
-line still holds for the slot is read once more (the line has every live contribution of a window); that
-costs the profile's own contributions, and only when its extreme leaves.
+Theory: nothing is kept beside the extreme itself. When a leaving contribution equals it, what the
+delay line still holds for the slot is read once more (the line has every live contribution of a
+window); that costs the profile's own contributions, and only when its extreme leaves.
 """
 
 from __future__ import annotations
@@ -40,16 +40,17 @@ class Extreme:
         else:
             limits = np.iinfo(np.int64)
             self.none = limits.min if self.is_max else limits.max
+        # Cells hold the value's bits XOR those of ``none``: memory never written reads as "none".
+        self._flip = np.array([self.none], self.dtype).view(np.int64)[0]
         self.better = np.maximum if self.is_max else np.minimum
-        self.value = reserve(capacity, self.dtype)
-        self.has = reserve(capacity, np.bool_)
+        self.cells = reserve(capacity, np.int64)
 
     def payload(self, value: Vector) -> Array:
         values = value.values.astype(self.dtype)
         return values if value.valid is None else np.where(value.valid, values, self.none)
 
     def _base(self, slots: Array) -> Array:
-        return np.where(self.has[slots], self.value[slots], self.none)
+        return np.asarray((self.cells[slots] ^ self._flip).view(self.dtype))
 
     def _vector(self, values: Array) -> Vector:
         valid = values != self.none
@@ -59,8 +60,7 @@ class Extreme:
         return self._vector(self._base(slots))
 
     def store(self, slots: Array, lanes: Lanes) -> None:
-        self.value[slots] = lanes[0]
-        self.has[slots] = lanes[0] != self.none
+        self.cells[slots] = lanes[0].view(np.int64) ^ self._flip
 
     def fold(self, step: Step) -> Track:
         stores: list[tuple[Array, Lanes]] = []
@@ -101,7 +101,8 @@ class Extreme:
         return out
 
     def _clock_values(self, step: Step, clock: ClockGroups) -> Array:
-        """Extremes at every virtual row: over the contributions of its slot that are in at its instant.
+        """Extremes at every virtual row: over the contributions of its slot that are in at its
+        instant.
 
         A join of each slot's instants with its contributions, in pieces of bounded size.
         """
@@ -133,11 +134,10 @@ class Extreme:
         return out
 
     def arrays(self, profiles: int) -> dict[str, Array]:
-        return {"value": self.value[:profiles], "has": self.has[:profiles]}
+        return {"cells": self.cells[:profiles]}
 
     def restore(self, arrays: dict[str, Array]) -> None:
-        self.value[: len(arrays["value"])] = arrays["value"]
-        self.has[: len(arrays["has"])] = arrays["has"]
+        self.cells[: len(arrays["cells"])] = arrays["cells"]
 
 
 def _runs(keys: Array) -> tuple[list[int], list[int]]:

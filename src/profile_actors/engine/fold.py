@@ -1,8 +1,9 @@
 """The fold: one step of the whole partition, from rows and clock to a delta beside the state.
 
-Theory: ``Fold`` moves every stream, attribute, gauge and tree of a rulebook from one instant to a later
-one. It reads state and writes none; ``Delta.publish`` does, under the partition's lock. Entries, clock
-ticks, back-fill and look-ahead are all this one step: they differ in who has rows and in what is due.
+Theory: ``Fold`` moves every stream, attribute, gauge and tree of a rulebook from one instant to a
+later one. It reads state and writes none; ``Delta.publish`` does, under the partition's lock.
+Entries, clock ticks, back-fill and look-ahead are all this one step: they differ in who has rows
+and in what is due.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from profile_actors.rules.vector import Vector, evaluate, next_boundary, truth
 
 @dataclass(slots=True)
 class RawChange:
-    """Level changes of one gauge, or marks of computed attributes, in slots. at None: the step's now.
+    """Level changes of one gauge, or marks of computed attributes, in slots. at None: the step's
+    now.
 
     gauge >= 0: old, new are levels. gauge == -1: marks bool[names, n].
     """
@@ -64,7 +66,8 @@ class Delta:
 
 
 class Fold:
-    """One step over a rulebook. new_slots: int64[k], profiles that begin in this step, ascending."""
+    """One step over a rulebook. new_slots: int64[k], profiles that begin in this step,
+    ascending."""
 
     def __init__(
         self,
@@ -75,6 +78,7 @@ class Fold:
         new_slots: Array,
         has_rows: Array | None,
         only: Array | None = None,
+        started: int = UNSET,
     ) -> None:
         self.book = book
         self.now = now
@@ -82,6 +86,7 @@ class Fold:
         self.has_rows = has_rows
         self.only = only
         self.delta = Delta(now)
+        self.started = started
         by_aggregate = {
             aggregate: tracks[stream][index]
             for aggregate, (stream, index) in book.place.items()
@@ -112,7 +117,10 @@ class Fold:
                 levels = gauge.levels(track.clock_values)
                 self._clock_change(gauge, index, track.clock_slots, track.clock_at, levels)
             if len(fresh):
-                fresh = np.setdiff1d(fresh, track.slots, assume_unique=True)
+                seen = track.slots[np.searchsorted(track.slots, fresh[0]) :]
+                rest = np.ones(len(fresh), np.bool_)  # new slots are a range, the last ones given
+                rest[seen - fresh[0]] = False
+                fresh = fresh[rest]
         if len(fresh):
             stream, place = self.book.place[gauge.aggregate]
             initial = self.book.streams[stream].operators[place].current(fresh)
@@ -153,9 +161,9 @@ class Fold:
             at = None if at is None else at[rows]
         if len(slots) == 0:
             return
-        layout = gauge.layout
-        for column, segment in enumerate(layout.segments):
-            flips = np.flatnonzero(layout.truth[old, column] != layout.truth[new, column])
+        crossed = gauge.crossed(old, new)
+        for column, segment in enumerate(gauge.layout.segments):
+            flips = np.flatnonzero(crossed[:, column])
             if len(flips):
                 when: Array | int = self.now if at is None else at[flips]
                 target = self.book.qualified[segment]
@@ -201,9 +209,7 @@ class Fold:
             gauge = self.book.gauges[tree.gauge]
             self._row_change(gauge, tree.gauge, slots, _flag_levels(after))
             return
-        before = evaluate(
-            tree.rule.root, self.moments.before(slots), len(slots), self._before_now()
-        )
+        before = evaluate(tree.rule.root, self.moments.before(slots), len(slots), self.started)
         self._mark_rows((tree.rule.name,), slots, differ(before, after)[None, :])
 
     def _grow_pairs(self, tree: Tree, slots: Array, at: Array) -> Array:
@@ -217,7 +223,7 @@ class Fold:
             self._clock_change(gauge, tree.gauge, slots, at, _flag_levels(values))
         else:
             before = evaluate(
-                tree.rule.root, self.moments.before(slots[first]), len(first), self._before_now()
+                tree.rule.root, self.moments.before(slots[first]), len(first), self.started
             )
             changed = _changed_in_runs(before, values, first)
             rows = np.flatnonzero(changed)
@@ -226,7 +232,7 @@ class Fold:
                 self.delta.changes.append(
                     RawChange(-1, (tree.rule.name,), slots[rows], marks, marks, at[rows], True)
                 )
-        return slots[first]
+        return np.asarray(slots[first])
 
     def _with_boundaries(self, tree: Tree, slots: Array, at: Array) -> tuple[Array, Array]:
         edge_slots, edge_at = slots, at
@@ -258,11 +264,6 @@ class Fold:
         )
         self.delta.timers.append((tree.timer, slots, nxt))
 
-    def _before_now(self) -> int:
-        return self.started
-
-    started: int = UNSET
-
     # -- computed attributes -----------------------------------------------------------------
 
     def _mark(self) -> None:
@@ -275,16 +276,16 @@ class Fold:
                     (tuple(names), track)
                 )
         for entries in by_stream.values():
-            names = tuple(name for group, _ in entries for name in group)
+            every = tuple(name for group, _ in entries for name in group)
             rows = [t.changed for group, t in entries for _ in group]
-            self._mark_rows(names, entries[0][1].slots, np.array(rows))
+            self._mark_rows(every, entries[0][1].slots, np.array(rows))
             clock = np.array([t.clock_changed for group, t in entries for _ in group])
             track = entries[0][1]
             some = np.flatnonzero(clock.any(axis=0)) if clock.size else ()
             if len(some):
                 self.delta.changes.append(
                     RawChange(
-                        -1, names, track.clock_slots[some], clock[:, some], clock[:, some],
+                        -1, every, track.clock_slots[some], clock[:, some], clock[:, some],
                         track.clock_at[some], True,
                     )
                 )  # fmt: skip

@@ -1,12 +1,13 @@
 """Gauges: the state from which memberships are read, one small level per profile.
 
-Theory: segments that compare one aggregate with constants form a *ladder*: the sorted constants cut the
-line into levels, one ``searchsorted`` gives a profile's level, and a pair (old level, new level) names
-exactly the memberships that changed. Any other boolean rule is a gauge with two levels. So membership,
-counting, the change feed and back-fill have one representation: (gauge, slot, level).
+Theory: segments that compare one aggregate with constants form a *ladder*: the sorted constants
+cut the line into levels, one ``searchsorted`` gives a profile's level, and a pair (old level, new
+level) names exactly the memberships that changed. Any other boolean rule is a gauge with two
+levels. So membership, counting, the change feed and back-fill have one representation: (gauge,
+slot, level).
 
-Levels: 0 = the profile does not exist yet (no memberships), 1 = the aggregate is null (a comparison with
-null is false) or the rule is false, 2… = the rungs, or true.
+Levels: 0 = the profile does not exist yet (no memberships), 1 = the aggregate is null (a
+comparison with null is false) or the rule is false, 2… = the rungs, or true.
 """
 
 from __future__ import annotations
@@ -44,15 +45,21 @@ class Gauge:
         truth = layout.truth
         self.level = reserve(capacity, np.uint8 if len(truth) <= 256 else np.uint16)
         # flips[a, b]: how many memberships differ between levels a and b.
-        self.flips = (truth[:, None, :] != truth[None, :, :]).sum(axis=2).astype(np.int32)
+        self._crossed = truth[:, None, :] != truth[None, :, :]
+        self.flips = self._crossed.sum(axis=2).astype(np.int32)
         self.differs = self.flips > 0
+
+    def crossed(self, old: Array, new: Array) -> Array:
+        """Which memberships differ between two levels. bool[n, segments]"""
+        return np.asarray(self._crossed[old, new])
 
     def store(self, slots: Array, levels: Array) -> None:
         self.level[slots] = levels
 
 
 class Ladder(Gauge):
-    """Segments over one numeric aggregate. breaks: ascending; level = FIRST + how many are <= value."""
+    """Segments over one numeric aggregate. breaks: ascending; level = FIRST + how many are <=
+    value."""
 
     def __init__(self, aggregate: Aggregate, rungs: Sequence[Rung], capacity: int) -> None:
         self.aggregate = aggregate

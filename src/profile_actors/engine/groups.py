@@ -1,9 +1,9 @@
 """One entry's contributions to a stream, grouped by profile, or by profile and instant.
 
-Theory (DESIGN section 6): profiles with rows in the entry take rows and due work together, one net change
-at the entry's now: one group per slot. For all other profiles each due contribution takes effect at its
-own instant: one group per (slot, instant), a *virtual row*; a column's value at each of them is the
-running total of its slot. Both are a sort and a ``reduceat``.
+Theory (DESIGN section 6): profiles with rows in the entry take rows and due work together, one net
+change at the entry's now: one group per slot. For all other profiles each due contribution takes
+effect at its own instant: one group per (slot, instant), a *virtual row*; a column's value at each
+of them is the running total of its slot. Both are a sort and a ``reduceat``.
 """
 
 from __future__ import annotations

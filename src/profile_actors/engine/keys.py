@@ -1,10 +1,10 @@
 """A vectorised hash table from 128-bit keys to dense numbers, given once and never reused.
 
-Theory: open addressing with linear probing over two uint64 key columns, load at most one half. A whole
-batch probes at once: each round settles the rows whose cell matches or is empty, and the rest move one
-cell on; with well-mixed keys three or four rounds settle nearly all. Keys are compared in full, so two
-keys are never taken for one. Rejected: a dict per key (a Python loop), sorted arrays (every insertion
-would move them).
+Theory: open addressing with linear probing over two uint64 key columns, load at most one half. A
+whole batch probes at once: each round settles the rows whose cell matches or is empty, and the
+rest move one cell on; with well-mixed keys three or four rounds settle nearly all. Keys are
+compared in full, so two keys are never taken for one. Rejected: a dict per key (a Python loop),
+sorted arrays (every insertion would move them).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class KeyTable:
     """Numbers 0, 1, 2, … for keys, in the order in which they were first seen.
 
     Cost: about 60 ns a key for look-up or insertion in batches; growth rehashes everything once per
-    doubling. Not thread-safe for writers; ``find`` may run beside ``number`` in another thread under
-    the owner's lock.
+    doubling. Not thread-safe for writers; ``find`` may run beside ``number`` in another thread
+    under the owner's lock.
     """
 
     def __init__(self, cells: int = 1 << 12) -> None:
@@ -37,7 +37,7 @@ class KeyTable:
     def _home(self, k0: np.ndarray, k1: np.ndarray) -> np.ndarray:
         mixed = (k0 ^ (k1 >> np.uint64(29))) * _MIX
         mixed ^= mixed >> _SHIFT
-        return (mixed & np.uint64(len(self._k0) - 1)).astype(np.int64)
+        return np.asarray(mixed & np.uint64(len(self._k0) - 1)).astype(np.int64)
 
     def find(self, k0: np.ndarray, k1: np.ndarray) -> np.ndarray:
         """Numbers of the keys, -1 where unknown. k0, k1: uint64[n] -> int32[n]."""

@@ -1,9 +1,9 @@
 """Delay lines: what becomes due later, as chunks sorted by due time.
 
-Theory: a batch adds one chunk of contributions (due, slot, payload columns) sorted by due; advancing the
-clock cuts off the due prefix of each chunk. Chunks are merged in powers so that their number stays
-logarithmic. A second order by slot, made when first asked for, answers "what does this profile still
-have in the line", which look-ups and windowed extremes need.
+Theory: a batch adds one chunk of contributions (due, slot, payload columns) sorted by due;
+advancing the clock cuts off the due prefix of each chunk. Chunks are merged in powers so that
+their number stays logarithmic. A second order by slot, made when first asked for, answers "what
+does this profile still have in the line", which look-ups and windowed extremes need.
 
 Law: due_rows(a), cut(a), due_rows(b) yield the same rows as due_rows(b), for a <= b.
 """
@@ -49,7 +49,7 @@ class Chunk:
         low = np.searchsorted(self._sorted_slots, slots, side="left")
         high = np.searchsorted(self._sorted_slots, slots, side="right")
         rows = self._by_slot[ranges(low, high - low)]
-        return rows[rows >= self.begin]
+        return np.asarray(rows[rows >= self.begin])
 
 
 class DelayLine:

@@ -1,10 +1,10 @@
 """Where each ident's rows stand in the log: sorted runs, merged in powers.
 
-Theory: an LSM of immutable runs. A run's key packs (ident, second of the timestamp) into one uint64, so
-that one ``searchsorted`` finds an ident's rows, a time range of them, or the candidates for a duplicate.
-Every entry makes a run out of its own permutation; runs of similar size merge, so that reading one
-profile costs by the levels, not by the number of entries ever written. 16 bytes per row; large runs live
-in mapped files, not in memory.
+Theory: an LSM of immutable runs. A run's key packs (ident, second of the timestamp) into one
+uint64, so that one ``searchsorted`` finds an ident's rows, a time range of them, or the candidates
+for a duplicate. Every entry makes a run out of its own permutation; runs of similar size merge, so
+that reading one profile costs by the levels, not by the number of entries ever written. 16 bytes
+per row; large runs live in mapped files, not in memory.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Run:
 def pack(idents: Array, timestamps: Array) -> Array:
     """Keys of rows. Timestamps beyond 1901–2106 share the outermost second; order is kept."""
     seconds = np.clip(timestamps // 1000 + _SECONDS_BIAS, 0, 2**32 - 1).astype(np.uint64)
-    return (idents.astype(np.uint64) << np.uint64(32)) | seconds
+    return np.asarray((idents.astype(np.uint64) << np.uint64(32)) | seconds)
 
 
 class Locator:
@@ -108,7 +108,7 @@ class Locator:
 
 
 def merge(runs: tuple[Run, ...]) -> Run:
-    """One run of many; rows of equal keys stay in log order. Cost: one merge sort of sorted runs."""
+    """One run of many; rows of equal keys stay in log order. Cost: a merge of sorted runs."""
     keys = np.concatenate([run.keys for run in runs])
     order = np.argsort(keys, kind="stable")
     position = np.concatenate([run.position for run in runs])[order]

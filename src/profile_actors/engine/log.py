@@ -25,7 +25,8 @@ class Log(Protocol):
     def append_at(self, position: int, parts: Sequence[Buffer], epoch: int) -> None:
         """Write one entry (the concatenation of parts) durably: one put, one synced commit.
 
-        Raises FencedOut if epoch is not the owner's, StorageFull, CorruptLog if position is not head.
+        Raises FencedOut if epoch is not the owner's, StorageFull, CorruptLog if position is not
+        head.
         """
 
     def view(self, position: int) -> AbstractContextManager[memoryview]:

@@ -1,11 +1,13 @@
 """Reading a partition: profiles, events, members, changes, status, verification.
 
-Theory: a look-up folds its own profile ahead: the same step as an entry, for one slot, over what the delay
-lines hold for it, up to a hundred years on and never published. The virtual rows up to the asked instant
-give the answer there; the first one after it at which a rule's value differs is its ``valid_until``. So an
-answer is exact at every instant, also when the clock's own work is still queued.
+Theory: a look-up folds its own profile ahead: the same step as an entry, for one slot, over what
+the delay lines hold for it, up to a hundred years on and never published. The virtual rows up to
+the asked instant give the answer there; the first one after it at which a rule's value differs is
+its ``valid_until``. So an answer is exact at every instant, also when the clock's own work is
+still queued.
 
-Limits: a rule of an attribute that reads ``today`` and never changes costs a look at every day ahead.
+Limits: a rule of an attribute that reads ``today`` and never changes costs a look at every day
+ahead.
 """
 
 from __future__ import annotations
@@ -120,8 +122,7 @@ class Reader:
         tracks: dict[int, list[Track]] = {
             index: stream.look_ahead(slots, until) for index, stream in enumerate(book.streams)
         }
-        fold = Fold(book, until, tracks, {}, np.zeros(0, np.int64), None, only=slots)
-        fold.started = self.state.now
+        fold = Fold(book, until, tracks, {}, np.zeros(0, np.int64), None, slots, self.state.now)
         fold.qualify()
         return fold
 
@@ -350,7 +351,7 @@ def _status(is_member: bool) -> str:
 
 
 def _first_seconds(keys: Array, order: str, limit: int) -> tuple[Array, bool]:
-    """Indexes of the first rows by second, whole seconds, at least limit + 1; and whether more are."""
+    """Indexes of the first rows, whole seconds, at least limit + 1; and whether more are."""
     count = len(keys)
     if count <= limit + 1:
         return np.arange(count), False
@@ -387,7 +388,7 @@ def _plain(vector: Vector, kind: Any) -> list[Any]:
     elif kind is not None and kind.kind == "decimal":
         values = [Decimal(value).scaleb(-kind.scale) for value in values]
     if vector.valid is None:
-        return values
+        return list(values)
     return [v if ok else None for v, ok in zip(values, vector.valid.tolist(), strict=True)]
 
 

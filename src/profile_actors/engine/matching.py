@@ -1,8 +1,8 @@
 """From an entry's blocks to what each stream and attribute takes in.
 
-Theory: an entry visits only the streams that its event types reach. Predicates and value expressions are
-evaluated once per block, however many aggregates share them, over the columns as they came; the rows that
-match are taken in slot order through the block's permutation.
+Theory: an entry visits only the streams that its event types reach. Predicates and value
+expressions are evaluated once per block, however many aggregates share them, over the columns as
+they came; the rows that match are taken in slot order through the block's permutation.
 """
 
 from __future__ import annotations

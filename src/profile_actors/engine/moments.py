@@ -1,9 +1,9 @@
 """The values of rule inputs at the moments of one step: before it, at its virtual rows, at its end.
 
-Theory: while a step is folded the columns still hold the state before it; each touched aggregate has a
-Track beside them. A leaf's value at (slot, instant) is the last virtual row of the slot at or before that
-instant, or the stored value. Everything a rule reads goes through here, so that a look-ahead and an entry
-are one code path.
+Theory: while a step is folded the columns still hold the state before it; each touched aggregate
+has a Track beside them. A leaf's value at (slot, instant) is the last virtual row of the slot at
+or before that instant, or the stored value. Everything a rule reads goes through here, so that a
+look-ahead and an entry are one code path.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """One partition: log, state, and the one way from sub-batches to acknowledged, folded rows.
 
-Theory: ``commit`` admits sub-batches, appends one durable entry, folds it and publishes the delta; replay
-after a restart runs the same fold over the decoded entry. One thread writes; reads take the lock for as
-long as a copy of what they need, so they never see half an entry and never wait for a whole fold.
+Theory: ``commit`` admits sub-batches, appends one durable entry, folds it and publishes the delta;
+replay after a restart runs the same fold over the decoded entry. One thread writes; reads take the
+lock for as long as a copy of what they need, so they never see half an entry and never wait for a
+whole fold.
 
-Rules for editors: nothing here knows Ray, LMDB or a clock; ``now`` is passed in. What is logged decides;
-the order is admit, append, fold, publish, feed, and a crash between any two of them loses nothing
-acknowledged: the tail is replayed.
+Rules for editors: nothing here knows Ray, LMDB or a clock; ``now`` is passed in. What is logged
+decides; the order is admit, append, fold, publish, feed, and a crash between any two of them loses
+nothing acknowledged: the tail is replayed.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ class Partition(Reader):
         """One entry of the given sub-batches: durable, folded and visible when this returns.
 
         now: wall ms; None on the event clock, where the largest ``clock`` of the batches rules.
-        Raises StorageFull, FencedOut, CorruptLog: after any of these the partition must be reopened.
+        Raises StorageFull, FencedOut, CorruptLog: after any of these the partition must be
+        reopened.
         """
         state = self.state
         with self.lock:
@@ -88,7 +90,8 @@ class Partition(Reader):
         self._settle(admitted.blocks, tuple(admitted.notes), delta)
 
     def advance(self, now: int) -> None:
-        """Move the clock to ``now`` ms and let what is due happen. The present instant does nothing.
+        """Move the clock to ``now`` ms and let what is due happen. The present instant does
+        nothing.
 
         Raises ClockError for an earlier one.
         """

@@ -40,7 +40,8 @@ class Profile(msgspec.Struct, frozen=True):
 
 
 class EventPage(msgspec.Struct, frozen=True):
-    """events: documents in order-key order. next: cursor of the following page, None on the last."""
+    """events: documents in order-key order. next: cursor of the following page, None on the
+    last."""
 
     events: list[dict[str, Any]]
     next: str | None

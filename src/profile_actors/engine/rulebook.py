@@ -1,9 +1,9 @@
 """A plan made runnable: streams, attribute columns, gauges and timers, and who reads what.
 
-Theory: compiled once per catalogue version and partition. Aggregates of one filter become one stream;
-segments that compare one aggregate with constants become rungs of a ladder; every other rule is a *tree*
-evaluated over the slots whose inputs changed, and, when it reads the clock itself, at the instants that
-its timer holds.
+Theory: compiled once per catalogue version and partition. Aggregates of one filter become one
+stream; segments that compare one aggregate with constants become rungs of a ladder; every other
+rule is a *tree* evaluated over the slots whose inputs changed, and, when it reads the clock
+itself, at the instants that its timer holds.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ class Tree:
 
 @dataclass(slots=True)
 class Rulebook:
-    """One compiled catalogue version. qualified: per segment, when each slot last entered or left."""
+    """One compiled catalogue version. qualified: per segment, when each slot last entered or
+    left."""
 
     plan: Plan
     streams: list[Stream] = field(default_factory=list)

@@ -1,9 +1,9 @@
 """Checkpoints: the whole state as named arrays and one meta struct, and back.
 
-Theory: copies are taken by the writer between two entries (a memory copy of the columns in use); a helper
-thread writes them. A checkpoint names the plan it was folded under; one of another plan (after an upgrade
-of the planner) is not used, and the log is replayed instead. Large locator runs are written once, as files
-of their own, and only named here.
+Theory: copies are taken by the writer between two entries (a memory copy of the columns in use); a
+helper thread writes them. A checkpoint names the plan it was folded under; one of another plan
+(after an upgrade of the planner) is not used, and the log is replayed instead. Large locator runs
+are written once, as files of their own, and only named here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A partition's state: what a fold of the log has come to, and how one decoded entry is folded in.
 
-Theory: ``State`` is everything that can be thrown away and rebuilt from the log: idents, columns, delay
-lines, cursors, receipts, counters. ``fold_rows`` computes a delta beside it, ``publish`` writes it.
+Theory: ``State`` is everything that can be thrown away and rebuilt from the log: idents, columns,
+delay lines, cursors, receipts, counters. ``fold_rows`` computes a delta beside it, ``publish``
+writes it.
 """
 
 from __future__ import annotations
@@ -119,8 +120,7 @@ def fold_rows(state: State, blocks: list[Block], now: int, first_new_slot: int) 
                 attributes[name] = track
                 delta.attributes.append((book.attributes[name], track))
         new_slots = np.arange(first_new_slot, state.directory.slots)
-        fold = Fold(book, now, tracks, attributes, new_slots, has_rows)
-        fold.started = state.now
+        fold = Fold(book, now, tracks, attributes, new_slots, has_rows, started=state.now)
         fold.delta = delta
         fold.qualify()
         late_only = _late_only(state, blocks)

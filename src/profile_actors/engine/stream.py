@@ -1,11 +1,12 @@
 """A stream: the events that one filter lets through, the delay lines of its window, its aggregates.
 
-Theory: all aggregates over one filter share the matching, the grouping and the delay lines. A contribution
-enters at ``enter`` (its own timestamp at the earliest) and leaves at ``leave``; what enters later than
-now waits in the *enter* line, what is in and will leave stands in the *leave* line. One step of a stream
-moves now from one instant to a later one and takes in the rows of one entry; it reads state and lines and
-returns a ``StreamDelta``; ``publish`` writes it. A *look-ahead* is the same step for one slot, over what
-the lines hold for it, never published: that is how valid_until is known.
+Theory: all aggregates over one filter share the matching, the grouping and the delay lines. A
+contribution enters at ``enter`` (its own timestamp at the earliest) and leaves at ``leave``; what
+enters later than now waits in the *enter* line, what is in and will leave stands in the *leave*
+line. One step of a stream moves now from one instant to a later one and takes in the rows of one
+entry; it reads state and lines and returns a ``StreamDelta``; ``publish`` writes it. A
+*look-ahead* is the same step for one slot, over what the lines hold for it, never published: that
+is how valid_until is known.
 
 Law: steps a→b→c publish the same state as a→c (pure state; the virtual rows between differ).
 """
@@ -108,7 +109,8 @@ class Stream:
         self.names = names
         self.enter = DelayLine((*names, "leave"))
         self.leave = DelayLine(names)
-        # An extreme re-reads its window from the leave line, so what never leaves must stand there too.
+        # An extreme re-reads its window from the leave line, so what never leaves must
+        # stand there too.
         self._keeps_all = bool(event_filter.window) and any(
             isinstance(o, Extreme) for o in self.operators
         )
@@ -120,7 +122,8 @@ class Stream:
     def step(
         self, arrivals: Arrivals | None, now: int, has_rows: Array | None
     ) -> StreamDelta | None:
-        """Move to ``now`` with the entry's rows. has_rows: bool per slot, who has rows in the entry.
+        """Move to ``now`` with the entry's rows. has_rows: bool per slot, who has rows in the
+        entry.
 
         None when nothing happens. Cost: sorts of what arrived and what is due, nothing else.
         """
@@ -147,7 +150,7 @@ class Stream:
         return delta
 
     def look_ahead(self, slots: Array, now: int) -> list[Track]:
-        """The tracks of a move to ``now`` for these sorted slots alone; nothing is to be published."""
+        """The tracks of a move to ``now`` for these sorted slots alone, not to be published."""
         delta = StreamDelta(now, [], [], [])
         due, slot, columns = self.enter.gather(slots)
         upto = int(np.searchsorted(due, now, side="right"))
@@ -175,7 +178,7 @@ class Stream:
         return [op.fold(step) for op in self.operators]
 
     def _place(self, arrivals: Arrivals, now: int, delta: StreamDelta) -> Arrivals:
-        """Send rows that enter later to the enter line, note when the others leave; those are kept."""
+        """Send rows that enter later to the enter line, note when the others leave."""
         times = arrivals.timestamp
         if not self.filter.window:
             if int(times.max()) <= now:
@@ -217,7 +220,7 @@ class Stream:
         row_columns: list[Payload],
         row_signs: list[Array],
     ) -> ClockGroups | None:
-        """Turn what is due into signed contributions; those of profiles with rows join ``row_*``."""
+        """Turn what is due into signed contributions; rows' profiles to ``row_*``."""
         parts: list[
             tuple[Array, Array, Array, Array, Payload]
         ] = []  # at, slot, sign, leave, columns
@@ -230,8 +233,8 @@ class Stream:
             if len(gone):
                 again = np.full(len(gone), ENTERED, np.int64)
                 parts.append((
-                    leave[gone], slot[gone], np.full(len(gone), -1, np.int8), again, take(values, gone),
-                ))  # fmt: skip
+                    leave[gone], slot[gone], np.full(len(gone), -1, np.int8), again, take(values,
+                    gone), ))  # fmt: skip
             stays = np.flatnonzero(leave > now)
             if len(stays) and self.filter.window:
                 self._note_leaving(leave[stays], slot[stays], take(values, stays), delta)

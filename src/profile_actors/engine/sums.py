@@ -1,18 +1,21 @@
 """Exact sums of doubles as fixed-point integers, so that order, batches and windows cannot show.
 
-Theory: RULES.md asks for the correctly rounded exact sum (``math.fsum``). A double is an integer times a
-power of two, hence a sum of doubles is an integer in a fine enough unit; integers add and subtract
-without error in any order. Nearly all business amounts fit a unit of 2**-62: two int64 limbs hold
+Theory: RULES.md asks for the correctly rounded exact sum (``math.fsum``). A double is an integer
+times a power of two, hence a sum of doubles is an integer in a fine enough unit; integers add and
+subtract without error in any order. Nearly all business amounts fit a unit of 2**-62: two int64
+limbs hold
 
     value = high * 2**-17 + low * 2**-62,     0 <= low < 2**45
 
-Both limbs convert to doubles exactly while |high| < 2**53, and one IEEE addition of two exact doubles
-rounds correctly: that addition is the whole read-out. What does not fit (a magnitude too large or too
-small) is *wide*: kept as a Python integer in units of 2**-1074, the smallest double, exact as well, only
-slower. A window subtracts what it added and is back to the same integers; nothing drifts.
+Both limbs convert to doubles exactly while |high| < 2**53, and one IEEE addition of two exact
+doubles rounds correctly: that addition is the whole read-out. What does not fit (a magnitude too
+large or too small) is *wide*: kept as a Python integer in units of 2**-1074, the smallest double,
+exact as well, only slower. A window subtracts what it added and is back to the same integers;
+nothing drifts.
 
-Rejected: (high, low) double pairs with TwoSum. They are nearly always right, but depend on the order at
-ties, and drift under subtraction.  Source of the idea: Kulisch's long accumulator, cut to the part that is used.
+Rejected: (high, low) double pairs with TwoSum. They are nearly always right, but depend on the
+order at ties, and drift under subtraction.  Source of the idea: Kulisch's long accumulator, cut to
+the part that is used.
 """
 
 from __future__ import annotations

@@ -1,19 +1,20 @@
 """The rule tree: what the parser makes, the checker types, and both evaluators read.
 
-Theory: one small closed set of frozen nodes. Equality and hash ignore source positions and types, so
-equal sub-expressions are one key (that is how the planner shares them). The parser produces nodes
-with ``type=None``; the checker returns a new tree with every ``type`` filled in.
+Theory: one small closed set of frozen nodes. Equality and hash ignore source positions and types,
+so equal sub-expressions are one key (that is how the planner shares them). The parser produces
+nodes with ``type=None``; the checker returns a new tree with every ``type`` filled in.
 
-Element levels: ``Element(0)`` is the current element, ``Element(1)`` what ``^`` reads. ``Root`` is the
-profile. A bare name ``a`` becomes ``Field(Element(0), "a")`` or ``Variable("a")`` at parse time; when
-the current element is the profile itself it becomes ``Field(Root(), "a")``. ``^`` chains that reach
-the profile also become ``Root()``; ``xEvent`` is ``Events()``, ``computed.x`` is ``Computed("x")``
-and ``inSegment("s")`` is ``InSegment("s")`` at any depth.
+Element levels: ``Element(0)`` is the current element, ``Element(1)`` what ``^`` reads. ``Root`` is
+the profile. A bare name ``a`` becomes ``Field(Element(0), "a")`` or ``Variable("a")`` at parse
+time; when the current element is the profile itself it becomes ``Field(Root(), "a")``. ``^``
+chains that reach the profile also become ``Root()``; ``xEvent`` is ``Events()``, ``computed.x`` is
+``Computed("x")`` and ``inSegment("s")`` is ``InSegment("s")`` at any depth.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 
 from profile_actors.definitions import FieldType
@@ -201,3 +202,22 @@ class Chain(Node):
 
     source: Node
     steps: tuple[Step, ...]
+
+
+def children(node: Node) -> Iterator[Node]:
+    """The direct sub-nodes of a node, in the order of their fields; ranges and steps included."""
+    for part in fields(node):
+        value = getattr(node, part.name)
+        if isinstance(value, Node):
+            yield value
+        elif isinstance(value, tuple):
+            yield from (item for item in value if isinstance(item, Node))
+
+
+def descendants(node: Node) -> Iterator[Node]:
+    """The node and everything below it, without recursion; parents before their children."""
+    pending = [node]
+    while pending:
+        current = pending.pop()
+        yield current
+        pending.extend(children(current))
