@@ -21,7 +21,7 @@ from profile_actors.rules.planner import plan_trees
 from profile_actors.rules.reference import evaluate as reference
 from profile_actors.rules.syntax import parse
 from profile_actors.rules.tree import Node
-from profile_actors.rules.vector import Vector, column, evaluate, path, truth
+from profile_actors.rules.vector import Leaf, Vector, column, evaluate, next_boundary, path, truth
 from profile_actors.rules.windows import interval
 
 DAY = calendar.DAY_MS
@@ -178,15 +178,18 @@ class PlanRunner:
         assert name is not None
         return self.columns[name]
 
-    def at(self, root: Node, now: int) -> Any:
+    def leaf_at(self, now: int) -> Leaf:
         def leaf(node: Node) -> Vector:
             if isinstance(node, AggregateLeaf):
                 return self.aggregate(node.aggregate, now)
             assert isinstance(node, AttributeLeaf)
             kind = pa.string() if node.path == "a.b" else pa.int64()
-            return column(pa.array([self.profile[node.path]], kind))
+            return column(pa.array([self.profile.get(node.path)], kind))
 
-        return evaluate(root, leaf, 1, now)
+        return leaf
+
+    def at(self, root: Node, now: int) -> Vector:
+        return evaluate(root, self.leaf_at(now), 1, now)
 
     def aggregate(self, aggregate: Aggregate, now: int) -> Vector:
         count = len(self.rows)
@@ -229,42 +232,52 @@ def plan_of(text: str, kind: str = "segment") -> Plan:
     return plan_trees({key: parse(text)}, {key: text})
 
 
-def instants(rows: list[dict[str, Any]], more: list[int]) -> list[int]:
-    near = [row["timestamp"] + d for row in rows for d in (-1, 0, 1, DAY, 7 * DAY, 7 * DAY + 1)]
-    return sorted({*near, *more})
+def instants(runner: PlanRunner, plan: Plan, more: list[int]) -> list[int]:
+    """Around every event, every end of every window, and the root's own boundaries."""
+    found = set(more)
+    times = runner.columns["timestamp"].values
+    for window in [aggregate.filter.window for aggregate in plan.aggregates] or [()]:
+        for ends in interval(window, times):
+            found.update(end + d for end in ends.tolist() for d in (-1, 0, 1))
+    root = plan.rules[0].root
+    for start in sorted(found)[:8]:
+        if calendar.in_range(start) is not None:
+            boundary = next_boundary(root, runner.leaf_at(start), np.array([start], np.int64))
+            found.update(int(boundary[0]) + d for d in (-1, 0, 1))
+    return sorted(now for now in found if calendar.in_range(now) is not None)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
-    text=rules,
-    rows=st.lists(events, max_size=5),
+    text=st.one_of(claims, rules),
+    rows=st.lists(events, max_size=4),
     profile=profiles,
-    more=st.lists(timestamps, min_size=1, max_size=4),
+    more=st.lists(timestamps, min_size=1, max_size=2),
 )
 def test_segments(
     text: str, rows: list[dict[str, Any]], profile: dict[str, Any], more: list[int]
 ) -> None:
-    root = plan_of(text).rules[0].root
+    plan = plan_of(text)
     runner = PlanRunner(rows, profile)
     documents, person = [document(row) for row in rows], document(profile)
     tree = parse(text)
-    for now in instants(rows, more):
+    for now in instants(runner, plan, more):
         expected = bool(reference(tree, person, documents, now))
-        assert truth(runner.at(root, now)).tolist() == [expected], (text, now)
+        assert truth(runner.at(plan.rules[0].root, now)).tolist() == [expected], (text, now)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     text=st.one_of(numbers, latest),
-    rows=st.lists(events, max_size=5),
-    more=st.lists(timestamps, min_size=1, max_size=4),
+    rows=st.lists(events, max_size=4),
+    more=st.lists(timestamps, min_size=1, max_size=2),
 )
 def test_computed_attributes(text: str, rows: list[dict[str, Any]], more: list[int]) -> None:
-    root = plan_of(text, "computed").rules[0].root
+    plan = plan_of(text, "computed")
     runner = PlanRunner(rows, {})
     documents = [document(row) for row in rows]
     tree = parse(text)
-    for now in instants(rows, more):
-        values, valid, _ = runner.at(root, now)
+    for now in instants(runner, plan, more):
+        values, valid, _ = runner.at(plan.rules[0].root, now)
         found = None if valid is not None and not valid[0] else values[0].item()
         assert found == reference(tree, None, documents, now), (text, now)

@@ -52,7 +52,7 @@ decimals = st.one_of(st.integers(-500, 500), st.sampled_from([10**17, -(10**17),
 instants = st.one_of(
     st.builds(lambda days, ms: BASE + days * DAY + ms, st.integers(-70, 70), st.integers(-2, 2)),
     st.builds(
-        lambda y, m: calendar.from_civil(y, m, 1), st.integers(1995, 2030), st.integers(1, 12)
+        lambda y, m: calendar.from_civil(y, m, 1) or 0, st.integers(1995, 2030), st.integers(1, 12)
     ),
 )
 days = instants.map(lambda ms: datetime.date(1970, 1, 1) + datetime.timedelta(days=ms // DAY))
