@@ -148,6 +148,27 @@ def test_conditions_split_into_predicate_and_window() -> None:
     assert isinstance(fixed.predicate, Occurs)
 
 
+@pytest.mark.parametrize(("one", "other"), [("<=", ">"), ("<", ">="), (">", "<="), (">=", "<")])
+def test_a_negated_window_is_the_opposite_one(one: str, other: str) -> None:
+    window = only(f"xEvent[not timestamp occurs {one} 7 days before now].count() > 1").filter.window
+    assert [unparse(w) for w in window] == [f"timestamp occurs {other} 7 days before now"]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "not timestamp occurs <= 200 years before now",
+        "not timestamp occurs <= 7 days before today",
+        "not timestamp occurs <= 7 days after now",
+        "not timestamp occurs = 7 days before now",
+        "now occurs >= 1 month after timestamp",
+    ],
+)
+def test_what_is_not_one_interval_is_no_window(condition: str) -> None:
+    with pytest.raises(RuleError, match="one interval"):
+        planned(s=f"xEvent[{condition}].count() > 1")
+
+
 def test_average_divides_the_sum_by_the_count_of_non_nulls() -> None:
     plan = planned(s="xEvent[a = 1].average(p) > 2")
     root = plan.rules[0].root
