@@ -23,7 +23,12 @@ import msgspec
 import numpy as np
 
 from profile_actors.errors import ConfigError, CorruptLog, FencedOut
-from profile_actors.storage.environment import DATA, create_environment, open_environment
+from profile_actors.storage.environment import (
+    DATA,
+    create_environment,
+    open_databases,
+    open_environment,
+)
 from profile_actors.storage.files import (
     failed_read,
     failed_write,
@@ -70,7 +75,7 @@ class CatalogueStore:
             is_new = not data_file.is_file() or data_file.stat().st_size == 0
             make = create_environment if is_new else open_environment
             self._env = make(directory, MAP_BYTES, len(DATABASES), sync=True)
-            self._db = {name: self._env.open_db(name.encode()) for name in DATABASES}
+            self._db = open_databases(self._env, DATABASES)
             settings = self.settings()
             if settings is not None and not self._paths.settings.is_file():
                 self._write_settings_file(settings)

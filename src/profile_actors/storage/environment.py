@@ -14,6 +14,7 @@ Limits: damage to LMDB's own tree pages is found by LMDB or by a missing key, no
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import lmdb
@@ -82,6 +83,22 @@ def open_environment(
     if not readonly:
         env.reader_check()
     return env
+
+
+def open_databases(
+    env: lmdb.Environment, names: Sequence[str], *, writable: bool = True
+) -> dict[str, lmdb._Database]:
+    """The named databases; those of a new environment are made, all in one transaction.
+
+    Only one without any database is new: making one where the tree is lost to damage would begin an
+    empty store in silence. Raises lmdb.NotFoundError then.
+    """
+    if writable and int(env.stat()["entries"]) == 0:
+        with env.begin(write=True) as transaction:
+            for name in names:
+                env.open_db(name.encode(), txn=transaction, create=True)
+    # Opened without a transaction of ours: a handle opened in one that reads dies with it.
+    return {name: env.open_db(name.encode(), create=False) for name in names}
 
 
 def open_raw(

@@ -28,7 +28,12 @@ import msgspec
 import xxhash
 
 from profile_actors.config import Config
-from profile_actors.storage.environment import DATA, create_environment, open_environment
+from profile_actors.storage.environment import (
+    DATA,
+    create_environment,
+    open_databases,
+    open_environment,
+)
 from profile_actors.storage.files import failed_read, failed_write, make_directory
 
 MAP_BYTES = 64 << 30
@@ -36,6 +41,7 @@ DATASET = struct.Struct(">I")
 ROW = struct.Struct(">IQ")
 ARRIVAL = struct.Struct(">Q")
 KEY_BYTES = 16
+DATABASES = ("datasets", "rows", "keys")
 
 
 class Rejected(Protocol):
@@ -95,9 +101,8 @@ class Quarantine(Generic[R]):
                 if is_new
                 else open_environment(self._directory, MAP_BYTES, 3, sync=True, may_be_short=True)
             )
-            self._datasets = self._env.open_db(b"datasets")
-            self._rows = self._env.open_db(b"rows")
-            self._keys = self._env.open_db(b"keys")
+            opened = open_databases(self._env, DATABASES)
+            self._datasets, self._rows, self._keys = (opened[name] for name in DATABASES)
         except (lmdb.Error, OSError) as error:
             raise failed_write(error, str(data)) from error
 

@@ -26,13 +26,18 @@ import lmdb
 import numpy as np
 
 from profile_actors.errors import CorruptLog, FencedOut
-from profile_actors.storage.environment import DATA, create_environment, open_environment
+from profile_actors.storage.environment import (
+    DATA,
+    create_environment,
+    open_databases,
+    open_environment,
+)
 from profile_actors.storage.files import failed_read
 from profile_actors.storage.framing import HEADER_BYTES, damage
 
 KEY = struct.Struct(">Q")
 EPOCH = b"epoch"
-DATABASES = 2
+DATABASES = ("values", "meta")
 
 
 class _Mapped(np.ndarray):
@@ -50,8 +55,8 @@ class Segment:
         self._env = env
         self._page_bytes = int(env.stat()["psize"])
         try:
-            self._values = env.open_db(b"values", create=writable)
-            self._meta = env.open_db(b"meta", create=writable)
+            opened = open_databases(env, DATABASES, writable=writable)
+            self._values, self._meta = opened["values"], opened["meta"]
         except lmdb.Error as error:
             env.close()
             raise failed_read(error, str(self.data)) from error
@@ -60,7 +65,7 @@ class Segment:
     @classmethod
     def create(cls, path: Path, first: int, map_bytes: int, *, sync: bool) -> Segment:
         """A new, empty segment, durable. Raises StorageFull, OSError."""
-        env = create_environment(path, map_bytes, DATABASES, sync=sync)
+        env = create_environment(path, map_bytes, len(DATABASES), sync=sync)
         segment = cls(path, first, env, writable=True)
         env.sync(True)
         return segment
@@ -70,7 +75,7 @@ class Segment:
         cls, path: Path, first: int, map_bytes: int, *, sync: bool, sealed: bool = False
     ) -> Segment:
         """An existing segment; a sealed one read-only. Raises CorruptLog."""
-        env = open_environment(path, map_bytes, DATABASES, sync=sync, readonly=sealed)
+        env = open_environment(path, map_bytes, len(DATABASES), sync=sync, readonly=sealed)
         return cls(path, first, env, writable=not sealed)
 
     @property
