@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,8 @@ _SCALARS = {
     "timestamp": TIMESTAMP,
     "date": pa.date32(),
 }
+_DECIMAL_LIMIT = Decimal(10) ** (DECIMAL_DIGITS + 1)
+_WIDE = Context(prec=50)
 _DOUBLE_BYTES = np.zeros(256, bool)
 _DOUBLE_BYTES[list(b"0123456789+-.eE")] = True
 # What the kernels surely parse as judge does, and never beyond the type's range.
@@ -425,13 +428,13 @@ def _beyond_limits(check: Check, values: pa.Array) -> np.ndarray:
             and bounds["min"] is not None
             and bounds["min"] < check.minimum
         ):
-            doubt |= _mask(pc.less(values, _scalar(check.minimum, values.type)))
+            doubt |= _mask(pc.less(values, _scalar(check.minimum, values.type, ROUND_CEILING)))
         if (
             check.maximum is not None
             and bounds["max"] is not None
             and bounds["max"] > check.maximum
         ):
-            doubt |= _mask(pc.greater(values, _scalar(check.maximum, values.type)))
+            doubt |= _mask(pc.greater(values, _scalar(check.maximum, values.type, ROUND_FLOOR)))
     if check.enum is not None:
         known = pc.is_in(values, pa.array(sorted(check.enum), values.type))
         doubt |= ~_mask(known) & _valid(values)
@@ -442,6 +445,11 @@ def _beyond_limits(check: Check, values: pa.Array) -> np.ndarray:
     return doubt
 
 
-def _scalar(bound: Any, kind: pa.DataType) -> pa.Scalar:
-    """A bound to compare a column with; a decimal one keeps its own digits."""
-    return pa.scalar(bound) if pa.types.is_decimal(kind) else pa.scalar(bound, kind)
+def _scalar(bound: Any, kind: pa.DataType, rounding: str) -> pa.Scalar:
+    """A bound to compare a column with. A decimal's is brought to the column's own digits, away
+    from what it allows, which changes no comparison and keeps the digits few."""
+    if not pa.types.is_decimal(kind):
+        return pa.scalar(bound, kind)
+    near = max(-_DECIMAL_LIMIT, min(_DECIMAL_LIMIT, bound))
+    unit = Decimal((0, (1,), -kind.scale))
+    return pa.scalar(near.quantize(unit, rounding, _WIDE), pa.decimal128(38, kind.scale))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -94,10 +94,13 @@ def read_csv_blocks(
         for data in _cut(file, block_bytes, str(path)):
             block = _parsed(data, names, row, extra, use_threads)
             row, extra = row + block.count, 0
-            if row > from_row:
-                yield block[from_row - block.first_row :] if block.first_row < from_row else block
-            else:
+            if row <= from_row:
                 extra = block.size_bytes
+            elif block.first_row < from_row:
+                rest = block[from_row - block.first_row :]
+                yield replace(rest, size_bytes=block.size_bytes)
+            else:
+                yield block
 
 
 def _header(file: BinaryIO, path: str) -> tuple[list[str], int]:
