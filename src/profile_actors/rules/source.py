@@ -15,19 +15,20 @@ _SHOWN = 96  # characters of a source line that fit a terminal beside the indent
 
 
 class Fault(Exception):
-    """A rule is wrong at an offset; whoever holds the text turns it into a RuleError."""
+    """A rule is wrong at an offset (None: not known here); whoever holds the text makes a
+    RuleError of it."""
 
-    def __init__(self, message: str, at: int = 0) -> None:
+    def __init__(self, message: str, at: int | None = None) -> None:
         super().__init__(message, at)
         self.message = message
         self.at = at
 
 
-def located(text: str, at: int, message: str) -> RuleError:
+def located(text: str, at: int | None, message: str) -> RuleError:
     """The RuleError for ``message`` at offset ``at`` of ``text``; without text, no position."""
     if not text:
         return RuleError(message)
-    at = min(max(at, 0), len(text))
+    at = min(max(at or 0, 0), len(text))
     start = text.rfind("\n", 0, at) + 1
     end = text.find("\n", at)
     line_text = text[start : end if end >= 0 else len(text)]

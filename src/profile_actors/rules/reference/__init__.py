@@ -1,0 +1,237 @@
+"""The reference evaluator: slow, obvious, the whole language, with the value's valid_until.
+
+Theory: a rule is evaluated at now, which also yields the first instant at which anything it read
+could differ; there it is evaluated again, and so on, until the value itself differs (RULES §6).
+Rules that it reads (``computed.x``, ``inSegment``) may be given as values or as trees; trees are
+evaluated first, each at the same instants, and bring their own candidates.
+
+Limits: the search ends LOOK_AHEAD after now, or after MAX_STEPS evaluations; in that case the
+instant reached is answered, which is never later than the true one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import xxhash
+
+from profile_actors.errors import RuleError
+from profile_actors.rules.calendar import MAX_MS, in_range, shift
+from profile_actors.rules.reference.evaluator import Evaluator, Scope, World, truth
+from profile_actors.rules.reference.moving import Horizon, Occasions
+from profile_actors.rules.source import Fault, located
+from profile_actors.rules.tree import Computed, InSegment, Node, descendants
+from profile_actors.rules.values import Instant, Value, lift, parse_instant, plain
+
+__all__ = ["LOOK_AHEAD", "MAX_STEPS", "evaluate", "evaluate_with_validity", "order_events"]
+
+LOOK_AHEAD = (1, "century")
+MAX_STEPS = 50_000
+
+Rules = Mapping[str, Any]
+"""Name -> a plain value, or a tree to evaluate."""
+
+
+def evaluate(
+    tree: Node,
+    profile: Mapping[str, Any] | None,
+    events: Sequence[Mapping[str, Any]],
+    now: int,
+    computed: Rules | None = None,
+    segments: Collection[str] | Rules = (),
+    text: str = "",
+) -> Any:
+    """The rule's value at ``now`` (ms) for one profile's documents, as plain values.
+
+    events: in any order, those later than now are not seen. computed: name -> value or tree.
+    segments: the names the profile is in, or name -> bool or tree. text: the rule's source, for the
+    marked line of an error. Raises RuleError.
+    """
+    return _Run(tree, profile, events, computed, segments, now).guarded(text, steps=0)[0]
+
+
+def evaluate_with_validity(
+    tree: Node,
+    profile: Mapping[str, Any] | None,
+    events: Sequence[Mapping[str, Any]],
+    now: int,
+    computed: Rules | None = None,
+    segments: Collection[str] | Rules = (),
+    text: str = "",
+    condition: bool = False,
+) -> tuple[Any, int | None]:
+    """As ``evaluate``, and the first later instant (ms) at which the value differs, or None.
+
+    condition: read the value as a segment's membership, so that null is false and an array is
+    whether it holds something. Cost: one evaluation per candidate boundary until then.
+    """
+    run = _Run(tree, profile, events, computed, segments, now, condition)
+    return run.guarded(text, steps=MAX_STEPS)
+
+
+def order_events(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Copies in order-key order, their timestamps instants: by timestamp, then ``_id``, then, for
+    those without one, the hash of the canonical document. Raises Fault."""
+    keyed: list[tuple[tuple[int, int, str], dict[str, Any]]] = []
+    for event in events:
+        made = dict(event)
+        moment = lift(made.get("timestamp"))
+        if isinstance(moment, str):
+            moment = parse_instant(moment)
+        ms = moment.ms if isinstance(moment, Instant) else moment
+        if not isinstance(ms, int) or isinstance(ms, bool) or in_range(ms) is None:
+            raise Fault(
+                "expected every event's timestamp as a datetime, ISO-8601 text or ms since 1970,"
+                f" got {str(made.get('timestamp'))[:60]!r}"
+            )
+        made["timestamp"] = Instant(ms)
+        name = made.get("_id")
+        key = (ms, 1, _row_hash(made)) if name is None else (ms, 0, str(name))
+        keyed.append((key, made))
+    keyed.sort(key=lambda pair: pair[0])
+    return [made for _, made in keyed]
+
+
+def _row_hash(event: dict[str, Any]) -> str:
+    row = msgspec.json.encode(plain(event), order="deterministic")
+    return xxhash.xxh3_128_hexdigest(row)
+
+
+class _Run:
+    """One profile's data and one rule, evaluated at growing instants."""
+
+    def __init__(
+        self,
+        tree: Node,
+        profile: Mapping[str, Any] | None,
+        events: Sequence[Mapping[str, Any]],
+        computed: Rules | None,
+        segments: Collection[str] | Rules,
+        now: int,
+        condition: bool = False,
+    ) -> None:
+        self.tree = tree
+        self.profile = dict(profile or {})
+        self.unordered = events
+        self.computed = dict(computed or {})
+        if isinstance(segments, Mapping):
+            self.segments = dict(segments)
+        else:
+            self.segments = dict.fromkeys(segments, True)
+        self.now = now
+        self.condition = condition
+        self.occasions = Occasions()
+
+    def guarded(self, text: str, steps: int) -> tuple[Any, int | None]:
+        """``search``, with its Faults as RuleErrors."""
+        if in_range(self.now) is None:
+            raise RuleError(f"expected now in the years 1 to 9999 as ms, got {self.now}")
+        try:
+            self.events = order_events(self.unordered)
+            self.times = [event["timestamp"].ms for event in self.events]
+            self.order = _evaluation_order(self.tree, self.computed, self.segments)
+            return self.search(steps)
+        except Fault as fault:
+            if fault.at is None:
+                raise RuleError(fault.message) from None
+            raise located(text, fault.at, fault.message) from None
+
+    def search(self, steps: int) -> tuple[Any, int | None]:
+        """The value at now, and the first candidate at which it differs (with steps)."""
+        later = shift(self.now, *LOOK_AHEAD)
+        limit = MAX_MS if later is None else later
+        value, bound = self.at(self.now, limit)
+        if steps == 0:
+            return value, None
+        reached = bound
+        for _ in range(steps):
+            if bound is None:
+                return value, None
+            if self.occasions.segments <= 0:
+                return value, bound
+            reached = bound
+            there, bound = self.at(reached, limit)
+            if not same(value, there):
+                break
+        return value, reached
+
+    def at(self, now: int, limit: int) -> tuple[Any, int | None]:
+        """The plain value at one instant, and the first instant at which it could differ."""
+        visible = sum(1 for time in self.times if time <= now)
+        next_event = self.times[visible] if visible < len(self.times) else None
+        computed: dict[str, tuple[Value, int | None]] = {}
+        segments: dict[str, tuple[bool, int | None]] = {}
+        world = World(self.profile, self.events[:visible], next_event, computed, segments)
+        for kind, name in self.order:
+            source = (self.computed if kind == "computed" else self.segments)[name]
+            if not isinstance(source, Node):
+                value, bound = source, None
+            else:
+                value, bound = self._value(source, world, now, limit, kind == "segment")
+            if kind == "computed":
+                computed[name] = (value, bound)
+            else:
+                segments[name] = (bool(value), bound)
+        value, bound = self._value(self.tree, world, now, limit, self.condition)
+        return plain(value), bound
+
+    def _value(
+        self, tree: Node, world: World, now: int, limit: int, condition: bool
+    ) -> tuple[Value, int | None]:
+        horizon = Horizon(now, limit)
+        evaluator = Evaluator(world, horizon, self.occasions)
+        value = evaluator.value(tree, Scope())
+        if condition:
+            value = truth(value)
+        return horizon.fix(value), horizon.first
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two plain values are one; true is not 1."""
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(item, b[key]) for key, item in a.items())
+    return bool(a == b)
+
+
+def _evaluation_order(tree: Node, computed: Rules, segments: Rules) -> list[tuple[str, str]]:
+    """The rules that ``tree`` reads, directly or not, each after those it reads itself."""
+    sources = {"computed": computed, "segment": segments}
+    finished: dict[tuple[str, str], bool] = {}
+    order: list[tuple[str, str]] = []
+    pending = list(reversed(references(tree)))
+    while pending:
+        key = pending.pop()
+        kind, name = key
+        if name not in sources[kind] or finished.get(key):
+            continue
+        source = sources[kind][name]
+        reads = references(source) if isinstance(source, Node) else []
+        if key in finished or not reads:
+            # Met the second time, or reading nothing: all it reads is evaluated by now.
+            finished[key] = True
+            order.append(key)
+            continue
+        finished[key] = False
+        pending.append(key)
+        for read in reads:
+            if finished.get(read) is False:
+                raise Fault(f"expected no cycle of rules, got one through {read[1]!r}")
+            pending.append(read)
+    return order
+
+
+def references(tree: Node) -> list[tuple[str, str]]:
+    """The rules a tree reads, as ('computed' | 'segment', name), in order, each once."""
+    found: dict[tuple[str, str], None] = {}
+    for node in descendants(tree):
+        if isinstance(node, Computed):
+            found["computed", node.name] = None
+        elif isinstance(node, InSegment):
+            found["segment", node.name] = None
+    return list(found)

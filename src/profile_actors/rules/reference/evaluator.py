@@ -1,0 +1,443 @@
+"""The reference evaluator: one walk over a rule's tree, for one profile at one instant.
+
+Theory: each node type has one method, each says what RULES.md says and nothing else. Nothing is
+shared between evaluations but ``Occasions``. Whatever was read that moves with the clock is
+registered with the run's Horizon (moving.py); short circuits skip what was not needed, so the
+horizon speaks of exactly what this value depends on.
+
+Rules for editors: obvious before fast. Errors are Faults at a node's offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from profile_actors.definitions import FieldType
+from profile_actors.rules import scalar, strings
+from profile_actors.rules.calendar import word_instant
+from profile_actors.rules.reference import arrays, sequence
+from profile_actors.rules.reference.arrays import array
+from profile_actors.rules.reference.moving import (
+    OFFSETS,
+    Horizon,
+    Moving,
+    MovingNumber,
+    Occasions,
+    Time,
+    calendar_time,
+    instant_time,
+)
+from profile_actors.rules.source import Fault
+from profile_actors.rules.tree import (
+    Calendar,
+    Call,
+    Chain,
+    Computed,
+    Each,
+    Element,
+    Events,
+    Field,
+    InSegment,
+    Items,
+    Let,
+    Literal,
+    Node,
+    Now,
+    Occurs,
+    Quantified,
+    Root,
+    Variable,
+)
+from profile_actors.rules.values import (
+    Day,
+    ExactNumber,
+    Instant,
+    MapValue,
+    Value,
+    lift,
+)
+
+_DATE_PARTS = {"getyear": "year", "getmonth": "month", "getdayofmonth": "day"}
+_CURRENT = {"currentyear": "year", "currentmonth": "month", "currentdayofmonth": "day"}
+_AGGREGATES: dict[str, Callable[[list[Value]], Value]] = {
+    "count": len,
+    "sum": scalar.total,
+    "average": scalar.average,
+    "min": lambda values: scalar.extreme(values, -1),
+    "max": lambda values: scalar.extreme(values, 1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What bare names and ``^`` read: elements, innermost last (the profile is not among them)."""
+
+    elements: tuple[Value, ...] = ()
+    names: Mapping[str, Value] = field(default_factory=dict)
+
+    def within(self, element: Value) -> Scope:
+        return Scope((*self.elements, element), self.names)
+
+    def bind(self, name: str, value: Value) -> Scope:
+        return Scope(self.elements, {**self.names, name: value})
+
+
+_TOP = Scope()
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a rule may read. events: visible ones in order; next_event: timestamp of the first that
+    is not yet. computed, segments: value and the instant up to which it holds."""
+
+    profile: dict[str, Any]
+    events: Sequence[dict[str, Any]]
+    next_event: int | None
+    computed: Mapping[str, tuple[Value, int | None]]
+    segments: Mapping[str, tuple[bool, int | None]]
+
+
+def truth(value: Value) -> bool:
+    """A condition: null is false, an array is true when not empty. Raises Fault for others."""
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    if isinstance(value, list):
+        return bool(value)
+    raise Fault(f"expected a condition, got {scalar.described(value)}")
+
+
+class Evaluator:
+    """Evaluates trees in one world at the horizon's now."""
+
+    def __init__(self, world: World, horizon: Horizon, occasions: Occasions) -> None:
+        self.world = world
+        self.horizon = horizon
+        self.occasions = occasions
+
+    def value(self, node: Node, scope: Scope) -> Value:
+        """The node's value. Raises Fault at the innermost node that is wrong."""
+        try:
+            return _METHODS[type(node)](self, node, scope)
+        except Fault as fault:
+            if fault.at is None:
+                fault.at = node.at
+            raise
+
+    def condition(self, node: Node, scope: Scope) -> bool:
+        value = self.value(node, scope)
+        try:
+            return truth(value)
+        except Fault as fault:
+            fault.at = node.at
+            raise
+
+    # Leaves.
+
+    def _literal(self, node: Literal, scope: Scope) -> Value:
+        if node.kind == "timestamp":
+            return Instant(int(node.value))
+        if node.kind == "date":
+            return Day(int(node.value))
+        return ExactNumber(node.value) if node.kind == "double" else node.value
+
+    def _items(self, node: Items, scope: Scope) -> Value:
+        values = [self.value(item, scope) for item in node.items]
+        return [value for value in values if value is not None]
+
+    def _root(self, node: Root, scope: Scope) -> Value:
+        return self.world.profile
+
+    def _events(self, node: Events, scope: Scope) -> Value:
+        self.horizon.add(self.world.next_event)
+        return list(self.world.events)
+
+    def _element(self, node: Element, scope: Scope) -> Value:
+        return scope.elements[-1 - node.up]
+
+    def _variable(self, node: Variable, scope: Scope) -> Value:
+        return scope.names[node.name]
+
+    def _computed(self, node: Computed, scope: Scope) -> Value:
+        value, until = self.world.computed.get(node.name, (None, None))
+        self.horizon.add(until)
+        return lift(value, node.type)
+
+    def _in_segment(self, node: InSegment, scope: Scope) -> Value:
+        realized, until = self.world.segments.get(node.name, (False, None))
+        self.horizon.add(until)
+        return realized
+
+    def _now(self, node: Now, scope: Scope) -> Value:
+        ms = word_instant(node.kind, self.horizon.now)
+        return None if ms is None else Moving(ms, node.kind)
+
+    def _field(self, node: Field, scope: Scope) -> Value:
+        return child(self.value(node.base, scope), node.name, node.type)
+
+    # Functions of values.
+
+    def _call(self, node: Call, scope: Scope) -> Value:
+        function, args = node.function, node.args
+        if function in ("and", "or"):
+            return self._junction(function == "or", args, scope)
+        if function == "not":
+            return not self.condition(args[0], scope)
+        if function == "if":
+            return self._choice(node, scope)
+        values = [self.value(arg, scope) for arg in args]
+        if function in scalar.COMPARISONS:
+            self.horizon.compared(function, *values)
+            return scalar.compare(function, *values)
+        if function in ("+", "-", "*", "/", "%"):
+            return scalar.arithmetic(function, *map(self.horizon.fix, values))
+        if function in strings.TESTS:
+            return _string_test(function, values)
+        if function in _AGGREGATES:
+            return self._aggregate(function, array(values[0]))
+        if function in _CURRENT:
+            return MovingNumber.of(_CURRENT[function], self.horizon.now, 0)
+        if function in _DATE_PARTS:
+            return self._date_part(_DATE_PARTS[function], values[0])
+        if function in arrays.FUNCTIONS:
+            return arrays.FUNCTIONS[function](values, self.horizon)
+        return _SIMPLE[function](self.horizon, values)
+
+    def _junction(self, stop: bool, args: tuple[Node, ...], scope: Scope) -> bool:
+        for arg in args:
+            if self.condition(arg, scope) is stop:
+                return stop
+        return not stop
+
+    def _choice(self, node: Call, scope: Scope) -> Value:
+        test, yes, no = node.args
+        chosen = self.value(yes if self.condition(test, scope) else no, scope)
+        if node.type is not None and node.type.kind in ("double", "decimal"):
+            return lift(self.horizon.fix(chosen), node.type)
+        return chosen
+
+    def _date_part(self, part: str, value: Value) -> Value:
+        if value is None:
+            return None
+        if isinstance(value, Moving):
+            return MovingNumber.of(part, self.horizon.now, OFFSETS[value.word])
+        return int(MovingNumber.of(part, time(value).ms, 0) or 0)
+
+    def _aggregate(self, function: str, values: list[Value]) -> Value:
+        if function in ("min", "max"):
+            self.horizon.among(values)
+        elif function != "count":
+            values = [self.horizon.fix(value) for value in values]
+        return _AGGREGATES[function](values)
+
+    # Functions of an expression per element.
+
+    def _each(self, node: Each, scope: Scope) -> Value:
+        source = self.value(node.source, scope)
+        if node.function == "mapentries":
+            return self._map_entries(node, source, scope)
+        if node.function == "filter":
+            return self._filter(node, array(source), scope)
+        pairs = [(e, self.value(node.body, self._of(node, e, scope))) for e in array(source)]
+        pairs = [(e, value) for e, value in pairs if value is not None]
+        if node.function in ("topn", "bottomn"):
+            count = self.value(node.extra[0], scope)
+            sign = 1 if node.function == "topn" else -1
+            return arrays.ordered(pairs, count, sign, self.horizon)
+        if node.function == "groupby":
+            return arrays.grouped(pairs, self.horizon)
+        values = [value for _, value in pairs]
+        return values if node.function == "map" else self._aggregate(node.function, values)
+
+    def _filter(self, node: Each, source: list[Value], scope: Scope) -> list[Value]:
+        alone = isinstance(node.source, Events) and scope == _TOP
+        return [e for e in source if self._holds_of(e, node.body, self._of(node, e, scope), alone)]
+
+    def _holds_of(self, element: Value, condition: Node, scope: Scope, alone: bool) -> bool:
+        """A condition on an element. alone: the element is an event and the condition sees nothing
+        else that was bound, so its truth lasts until its own horizon, over the evaluations of a
+        run too: what makes stepping through a window's boundaries affordable."""
+        if not alone:
+            return self.condition(condition, scope)
+        key = (id(condition), id(element))
+        outer = self.horizon
+        found = self.occasions.known.get(key)
+        if found is None or (found[1] is not None and found[1] <= outer.now):
+            self.horizon = Horizon(outer.now, outer.limit)
+            found = self.condition(condition, scope), self.horizon.first
+            self.horizon = outer
+            self.occasions.known[key] = found
+        outer.add(found[1])
+        return found[0]
+
+    @staticmethod
+    def _of(node: Each, element: Value, scope: Scope) -> Scope:
+        if node.variables:
+            return scope.bind(node.variables[0], element)
+        return scope.within(element)
+
+    def _map_entries(self, node: Each, source: Value, scope: Scope) -> Value:
+        made = MapValue()
+        keys: list[Value] = []
+        for key, value in arrays.map_items(source):
+            inner = scope.bind(node.variables[0], key).bind(node.variables[1], value)
+            new_key = self.value(node.body, inner)
+            keys.append(new_key)
+            made.put(arrays.checked_key(new_key), self.value(node.extra[0], inner))
+        self.horizon.among(keys)
+        return made
+
+    # Bindings.
+
+    def _let(self, node: Let, scope: Scope) -> Value:
+        return self.value(node.body, scope.bind(node.name, self.value(node.value, scope)))
+
+    def _quantified(self, node: Quantified, scope: Scope) -> Value:
+        if node.kind in ("exists", "forall"):
+            return self._claim(node, 0, scope)
+        of = node.ranges[0]
+        assert node.result is not None
+        values: list[Value] = []
+        alone = isinstance(of.source, Events) and scope == _TOP
+        for element in array(self.value(of.source, scope)):
+            inner = scope.bind(of.name, element)
+            if of.condition is None or self._holds_of(element, of.condition, inner, alone):
+                value = self.value(node.result, inner)
+                if value is not None:
+                    values.append(value)
+        return values if node.kind == "select" else self._aggregate(node.kind, values)
+
+    def _claim(self, node: Quantified, index: int, scope: Scope) -> bool:
+        """exists: some choice of elements meets all conditions; forall: C1 holds of every E, C2 of
+        every I of every E, and so on."""
+        found = node.kind == "exists"
+        if index == len(node.ranges):
+            return True
+        of = node.ranges[index]
+        alone = isinstance(of.source, Events) and scope == _TOP
+        for element in array(self.value(of.source, scope)):
+            inner = scope.bind(of.name, element)
+            met = of.condition is None or self._holds_of(element, of.condition, inner, alone)
+            if (met and self._claim(node, index + 1, inner)) is found:
+                return found
+        return not found
+
+    # Time.
+
+    def _occurs(self, node: Occurs, scope: Scope) -> Value:
+        subject = self.value(node.subject, scope)
+        when = self._time(node.time, node.form == "on", scope)
+        until = None if node.until is None else self._time(node.until, False, scope)
+        if subject is None or when is None or (node.until is not None and until is None):
+            return False
+        return self.occasions.holds(node, time(subject), when, until, self.horizon)
+
+    def _time(self, node: Node, whole_day: bool, scope: Scope) -> Time | None:
+        if isinstance(node, Calendar):
+            return calendar_time(node)
+        value = self.value(node, scope)
+        return None if value is None else instant_time(time(value, node.at), whole_day)
+
+    def _chain(self, node: Chain, scope: Scope) -> Value:
+        events = array(self.value(node.source, scope))
+        return sequence.exists(self, node, events, scope)
+
+
+def time(value: Value, at: int | None = None) -> Instant:
+    """``value`` if it is a timestamp or date. Raises Fault."""
+    if isinstance(value, Instant):
+        return value
+    raise Fault(f"expected a timestamp, got {scalar.described(value)}", at)
+
+
+def text(value: Value) -> str:
+    """``value`` if it is a string. Raises Fault."""
+    if isinstance(value, str):
+        return value
+    raise Fault(f"expected a string, got {scalar.described(value)}")
+
+
+def child(base: Value, name: str, type_: FieldType | None) -> Value:
+    """``base.name``: of an object its child, of a map its value, of an array all children's."""
+    if isinstance(base, dict):
+        return lift(base.get(name), type_)
+    if isinstance(base, MapValue):
+        return base.get(name)
+    if not isinstance(base, list):
+        return None
+    item_type = None if type_ is None or type_.kind != "array" else type_.item
+    found: list[Value] = []
+    for element in base:
+        if isinstance(element, dict):
+            raw = element.get(name)
+            is_many = isinstance(raw, list | tuple) and item_type is not None
+            value = lift(raw, FieldType("array", item=item_type) if is_many else item_type)
+        else:
+            value = child(element, name, type_)
+        if isinstance(value, list):
+            found.extend(_flat(value))
+        elif value is not None:
+            found.append(value)
+    return found
+
+
+def _flat(values: list[Value]) -> list[Value]:
+    flat: list[Value] = []
+    for value in values:
+        flat.extend(_flat(value) if isinstance(value, list) else [value])
+    return flat
+
+
+def _string_test(function: str, values: list[Value]) -> bool:
+    """False with a null operand; the optional third is the case-sensitive flag."""
+    for value in values[:2]:
+        if value is not None:
+            text(value)
+    sensitive = values[2] if len(values) == 3 else True
+    if sensitive is not None and not isinstance(sensitive, bool):
+        raise Fault(f"expected true or false (case-sensitive), got {scalar.described(sensitive)}")
+    if values[0] is None or values[1] is None or sensitive is None:
+        return False
+    return strings.test(function, values[0], values[1], sensitive)
+
+
+def _pattern_test(test: Callable[[str, str], bool], values: list[Value]) -> bool:
+    if values[0] is None or values[1] is None:
+        return False
+    return bool(test(text(values[0]), text(values[1])))
+
+
+def _regex_group(values: list[Value]) -> Value:
+    if values[0] is None:
+        return None
+    return strings.regex_group(text(values[0]), values[1], values[2])
+
+
+_SIMPLE: dict[str, Callable[[Horizon, list[Value]], Value]] = {
+    "neg": lambda horizon, values: scalar.negate(horizon.fix(values[0])),
+    "isnull": lambda _, values: values[0] is None,
+    "isnotnull": lambda _, values: values[0] is not None,
+    "like": lambda _, values: _pattern_test(strings.like, values),
+    "matches": lambda _, values: _pattern_test(strings.matches, values),
+    "regexgroup": lambda _, values: _regex_group(values),
+}
+
+_METHODS: dict[type[Node], Callable[[Evaluator, Any, Scope], Value]] = {
+    Literal: Evaluator._literal,
+    Items: Evaluator._items,
+    Root: Evaluator._root,
+    Events: Evaluator._events,
+    Element: Evaluator._element,
+    Variable: Evaluator._variable,
+    Computed: Evaluator._computed,
+    InSegment: Evaluator._in_segment,
+    Now: Evaluator._now,
+    Field: Evaluator._field,
+    Call: Evaluator._call,
+    Each: Evaluator._each,
+    Let: Evaluator._let,
+    Quantified: Evaluator._quantified,
+    Occurs: Evaluator._occurs,
+    Chain: Evaluator._chain,
+}
