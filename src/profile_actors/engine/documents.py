@@ -8,6 +8,8 @@ occurrence number), so the order never depends on arrival. Reading costs the pro
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -119,9 +121,5 @@ def union_of(rows: Iterable[Row], replaces: dict[str, bool]) -> dict[str, Any]:
     return document({name: value for name, (_, value) in sorted(union.items())})
 
 
-def _sortable(value: Any) -> tuple[str, Any]:
-    if isinstance(value, bool | int | float):
-        return ("", value)
-    if isinstance(value, str):
-        return ("", value)
-    return ("~", repr(value))
+def _sortable(value: Any) -> Any:
+    return value if isinstance(value, bool | int | float | str | Decimal | date) else repr(value)

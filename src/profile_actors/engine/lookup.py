@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -23,6 +25,7 @@ import numpy as np
 
 from profile_actors.config import Config
 from profile_actors.engine import changes as packed_changes
+from profile_actors.engine import verify
 from profile_actors.engine.aggregates import Track
 from profile_actors.engine.backfill import computed_values, member_bits
 from profile_actors.engine.columns import FOREVER, UNSET, Array
@@ -40,10 +43,9 @@ from profile_actors.engine.profile import (
 )
 from profile_actors.engine.state import State
 from profile_actors.errors import DefinitionError
+from profile_actors.rules.calendar import MAX_MS, shift
 from profile_actors.rules.columns import Vector
 from profile_actors.rules.vector import evaluate
-
-HORIZON_MS = 36_525 * 86_400_000
 
 
 @dataclass(slots=True)
@@ -128,7 +130,9 @@ class Reader:
 
     def _profiles(self, slots: Array, instant: int) -> dict[int, Profile]:
         state, book = self.state, self.state.book
-        fold = self._look_ahead(slots, max(instant, state.now) + HORIZON_MS)
+        # valid_until is looked for up to a century ahead (RULES section 6).
+        until = shift(instant, 1, "century")
+        fold = self._look_ahead(slots, MAX_MS if until is None else until)
         ahead = {int(slot): _Ahead() for slot in slots}
         for change in fold.delta.changes:
             _sort_in(change, ahead, [gauge.layout for gauge in book.gauges])
@@ -314,6 +318,23 @@ class Reader:
             )
         return out
 
+    # -- verification -----------------------------------------------------------------------------
+
+    def verify(self, sample: int | None = None) -> list[str]:
+        """Differences between this state and what the log says; [] when there are none.
+
+        The log's bytes are checked, everything is folded again, and ``sample`` profiles (None: a
+        hundred), evenly spread, are compared with the reference evaluator. For the writer's thread.
+        """
+        out = list(self.log.verify())
+        out += islice(verify.refold_differences(self.state, self.log), verify.MAX_DIFFERENCES)
+        total = self.state.directory.slots
+        wanted = np.unique(np.linspace(0, total - 1, min(total, 100 if sample is None else sample)))
+        for slot in wanted.astype(np.int64).tolist() if total else ():
+            found = self._profiles(np.array([slot], np.uint32), self.state.now)[slot]
+            out += verify.reference_differences(self.state, self.log, slot, found)
+        return out[: verify.MAX_DIFFERENCES]
+
     # -- status -----------------------------------------------------------------------------------
 
     def cursor(self, producer: str) -> int | None:
@@ -380,8 +401,6 @@ def _sort_in(change: RawChange, ahead: dict[int, _Ahead], layouts: list[Layout])
 
 def _plain(vector: Vector, kind: Any) -> list[Any]:
     """A vector as plain Python values, None where null."""
-    from decimal import Decimal
-
     values = vector.values.tolist()
     if vector.dictionary is not None:
         values = [vector.dictionary[code] for code in values]
@@ -390,6 +409,3 @@ def _plain(vector: Vector, kind: Any) -> list[Any]:
     if vector.valid is None:
         return list(values)
     return [v if ok else None for v, ok in zip(values, vector.valid.tolist(), strict=True)]
-
-
-__all__ = ["Callable", "Reader"]

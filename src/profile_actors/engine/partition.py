@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import numpy as np
@@ -31,6 +32,8 @@ from profile_actors.engine.lookup import Reader
 from profile_actors.engine.state import EntryDelta, State, empty_state, fold_rows, publish
 from profile_actors.errors import ClockError
 from profile_actors.rules.plan import Plan
+
+OVERLAP_ROWS = 2_000
 
 
 class Partition(Reader):
@@ -52,6 +55,7 @@ class Partition(Reader):
         self._checkpoints = checkpoints
         self._epoch = epoch
         self._rows_since_checkpoint = 0
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="log")
         state = snapshot.load(checkpoints, config) or empty_state(config.max_profiles)
         super().__init__(log, feed, config, index, state, threading.RLock())
         self.checkpointed = state.position
@@ -85,8 +89,17 @@ class Partition(Reader):
             kind, self._epoch, now, state.catalogue.version, tuple(admitted.notes),
             admitted.identities, admitted.blocks,
         )  # fmt: skip
-        self._append(parts)
-        delta = fold_rows(state, admitted.blocks, now, admitted.first_new_slot)
+        rows = sum(block.rows for block in admitted.blocks)
+        # The fold reads state only, so it runs while the disk works; nothing is published before
+        # the entry is durable. For a few rows handing over to the thread would cost more.
+        durable = self._disk.submit(self._append, parts) if rows >= OVERLAP_ROWS else None
+        if durable is None:
+            self._append(parts)
+        try:
+            delta = fold_rows(state, admitted.blocks, now, admitted.first_new_slot)
+        finally:
+            if durable is not None:
+                durable.result()
         self._settle(admitted.blocks, tuple(admitted.notes), delta)
 
     def advance(self, now: int) -> None:

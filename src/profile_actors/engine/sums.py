@@ -37,15 +37,17 @@ def split(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Where ``wide`` is set, both limbs are 0 and the value must go through ``to_wide``. The bound on
     magnitude shrinks with n so that n limbs can be added in int64.
     """
-    bound = min(2.0**52, 2.0**61 / max(1, len(values)))
-    scaled = values * HIGH_SCALE
-    high = np.floor(scaled)
+    bound = min(2.0**52, 2.0**61 / max(1, len(values))) / HIGH_SCALE
+    wide = np.abs(values) >= bound
+    # Towards zero, so that the subtraction below is exact for tiny negatives as well.
+    scaled = np.where(wide, 0.0, values) * HIGH_SCALE
+    high = np.trunc(scaled)
     rest = (scaled - high) * (LOW_SCALE / HIGH_SCALE)
-    low = np.floor(rest)
-    wide = (rest != low) | (np.abs(scaled) >= bound)
-    if wide.any():
-        high = np.where(wide, 0.0, high)
-        low = np.where(wide, 0.0, low)
+    low = np.trunc(rest)
+    small = rest != low
+    if small.any():
+        wide |= small
+        high, low = np.where(small, 0.0, high), np.where(small, 0.0, low)
     return high.astype(np.int64), low.astype(np.int64), wide
 
 

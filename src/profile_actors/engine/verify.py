@@ -1,0 +1,133 @@
+"""Verification: fold everything again from the log, and ask the reference evaluator about profiles.
+
+Theory: pure state is a function of the rows, the definitions and now. So a second fold of the
+whole log, into empty columns and as of now, must come to the same columns; and for any profile the
+slow, obvious evaluator over its documents must give the same memberships, values and
+``valid_until``. Differences are returned as sentences, none when all is well.
+
+Limits: run by the writer's thread (nothing is published meanwhile); memory for a second set of
+columns.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from profile_actors.definitions import Catalogue, parse_type
+from profile_actors.engine.attributes import differ
+from profile_actors.engine.backfill import read_gauges, refold
+from profile_actors.engine.documents import document, in_order, read_rows, union_of
+from profile_actors.engine.log import Log
+from profile_actors.engine.profile import Profile
+from profile_actors.engine.rulebook import compile_plan
+from profile_actors.engine.state import State
+from profile_actors.rules.check import check_all
+from profile_actors.rules.reference import evaluate_with_validity
+
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+MAX_DIFFERENCES = 100
+
+
+def refold_differences(state: State, log: Log) -> Iterator[str]:
+    """Differences between the state's columns and a second fold of the log."""
+    old = state.book
+    book = compile_plan(old.plan, state.catalogue, state.capacity)
+    refold(
+        state, log, book, state.catalogue, state.now, book.streams, list(book.attributes.values())
+    )
+    slots = np.arange(state.directory.slots, dtype=np.uint32)
+    read_gauges(book, slots, state.now)
+    if len(slots) == 0:
+        return
+    for aggregate, (stream, place) in book.place.items():
+        fresh = book.streams[stream].operators[place].current(slots)
+        kept = old.streams[stream].operators[place].current(slots)
+        for slot in np.flatnonzero(differ(fresh, kept)).tolist():
+            yield (
+                f"expected {fresh.values[slot]!r} from the log, got {kept.values[slot]!r} in"
+                f" {aggregate.function} of {_who(state, slot)}"
+            )
+    for path, attribute in book.attributes.items():
+        marks = differ(attribute.current(slots), old.attributes[path].current(slots))
+        for slot in np.flatnonzero(marks).tolist():
+            yield f"expected another value of {path} from the log - at {_who(state, slot)}"
+    for index, gauge in enumerate(book.gauges):
+        levels, kept_levels = gauge.level[slots], old.gauges[index].level[slots]
+        for slot in np.flatnonzero(levels != kept_levels).tolist():
+            names = ", ".join(gauge.layout.segments)
+            yield (
+                f"expected level {levels[slot]} from the log, got {kept_levels[slot]} of segments"
+                f" {names} - at {_who(state, slot)}"
+            )
+
+
+def reference_differences(state: State, log: Log, slot: int, profile: Profile) -> Iterator[str]:
+    """Differences between a look-up and the reference evaluator over the profile's documents."""
+    trees = check_all(state.catalogue)
+    ident = int(state.directory.ident_of[slot])
+    events = documents_of(state, log, ident)
+    attributes = record_of(state, log, ident)
+    computed = {name: tree for (kind, name), tree in trees.items() if kind == "computed"}
+    segments = {name: tree for (kind, name), tree in trees.items() if kind == "segment"}
+    for (kind, name), tree in trees.items():
+        value, until = evaluate_with_validity(
+            tree, attributes, events, profile.now, computed=computed, segments=segments
+        )
+        got: Any
+        if kind == "segment":
+            membership = profile.segments.get(name)
+            value = bool(value)
+            got = membership is not None and membership.status == "realized"
+            # A segment never entered is not listed, and has no valid_until to compare.
+            until_got = until if membership is None else membership.valid_until
+        else:
+            got, until_got = profile.computed[name], profile.computed_valid_until[name]
+        if value != got or type(value) is not type(got) or until != until_got:
+            yield (
+                f"expected {value!r} until {until} from the reference evaluator, got {got!r} until"
+                f" {until_got} for {kind} {name!r} - at {_who(state, slot)}, now {profile.now}"
+            )
+
+
+def documents_of(state: State, log: Log, ident: int) -> list[dict[str, Any]]:
+    """All events of an ident as the reference evaluator takes them: times as datetimes."""
+    _, positions, rows = state.locator.rows_of(ident)
+    return [
+        document(_timed(state.catalogue, row.dataset, row.fields))
+        for _, row in in_order(read_rows(log, positions, rows))
+    ]
+
+
+def record_of(state: State, log: Log, ident: int) -> dict[str, Any]:
+    """The union view of an ident's records, times as datetimes."""
+    _, positions, rows = state.record_locator.rows_of(ident)
+    found = read_rows(log, positions, rows)
+    replaces = {d.name: d.mode == "replace" for d in state.catalogue.datasets.values()}
+    timed = [
+        type(row)(row.dataset, row.timestamp, _timed(state.catalogue, row.dataset, row.fields))
+        for row in found
+    ]
+    return union_of(timed, replaces)
+
+
+def _timed(catalogue: Catalogue, dataset: str, fields: dict[str, Any]) -> dict[str, Any]:
+    schema = catalogue.schemas[catalogue.datasets[dataset].schema].fields
+    out = dict(fields)
+    for name, value in fields.items():
+        field = schema.get(name)
+        if field is None or not isinstance(value, int) or isinstance(value, bool):
+            continue
+        kind = parse_type(field if isinstance(field, str) else field.type).kind
+        if kind in ("timestamp", "date"):
+            moment = EPOCH + datetime.timedelta(milliseconds=value)
+            out[name] = moment.date() if kind == "date" else moment
+    return out
+
+
+def _who(state: State, slot: int) -> str:
+    identity = state.directory.identity(int(state.directory.ident_of[slot]))
+    return f"{identity.namespace} {identity.value!r}"

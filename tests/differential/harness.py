@@ -1,0 +1,189 @@
+"""The differential harness: a partition against the reference evaluator, after every entry.
+
+Theory: a world is a partition over an in-memory log, driven by one seed: batches (late, repeated, of equal
+times), clock moves, rule changes, reopenings with and without a checkpoint. After every entry each
+profile's look-up must equal the reference evaluator's answer over its raw documents (value and
+valid_until), a second fold must give the same columns, and each change in the feed must be a true one: the
+rule's value a millisecond before differs from that at the change. Look-ups are also asked at instants
+ahead of the partition's clock.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from profile_actors.config import Config
+from profile_actors.engine import verify
+from profile_actors.engine.batch import SubBatch
+from profile_actors.engine.log import MemoryCheckpoints, MemoryFeed, MemoryLog
+from profile_actors.engine.partition import Partition
+from profile_actors.errors import RuleError
+from profile_actors.ingest.door import Door
+from profile_actors.rules.check import check_all
+from profile_actors.rules.planner import plan
+from profile_actors.rules.reference import evaluate
+from tests.differential.generate import BASE, DAY, HOUR, RuleMaker, Rules, rows
+
+CONFIG = Config(max_profiles=64, max_ahead_ms=1 << 50)
+WALL = BASE + 400 * DAY
+
+
+class World:
+    """One partition and what was submitted to it."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.log, self.feed, self.checkpoints = MemoryLog(), MemoryFeed(), MemoryCheckpoints()
+        self.partition = self.opened()
+        self.offset = 0
+        self.now = BASE
+        self.version = 0
+        self.rules = Rules({}, {})
+        self.checks = 0
+        self.submitted: list[tuple[str, list[dict[str, Any]]]] = []
+
+    def opened(self) -> Partition:
+        """The partition, from its log and newest checkpoint."""
+        return Partition(self.log, self.feed, self.checkpoints, CONFIG)
+
+    def define(self) -> None:
+        """Apply a random set of rules; those beyond the incremental subset are drawn again."""
+        maker = RuleMaker(self.rng)
+        for _ in range(50):
+            rules = maker.rules(self.rng.randint(2, 6))
+            try:
+                plan(rules.catalogue(self.version + 1))
+            except RuleError:
+                continue
+            self.rules = rules
+            break
+        self.version += 1
+        self.partition.define(self.rules.catalogue(self.version), None)
+
+    def submit(self, dataset: str, batch: list[dict[str, Any]], pieces: int = 1) -> None:
+        """Submit rows through the real door, cut into ``pieces`` entries."""
+        catalogue = self.rules.catalogue(self.version)
+        door = Door(catalogue, dataset, 0, CONFIG)
+        clock = max([self.now] + [row["at"] for row in batch])
+        size = max(1, -(-len(batch) // pieces))
+        for begin in range(0, len(batch), size):
+            part = batch[begin : begin + size]
+            prepared = door.prepare(part, self.offset, WALL)
+            assert not prepared.rejects, prepared.rejects[:2]
+            through = self.offset + len(part)
+            sub = SubBatch(dataset, "p", self.offset, through, self.version, clock, prepared.table)
+            self.offset = through
+            reply = self.partition.commit([sub], None)[0]
+            assert reply.status == "ok", reply
+            assert reply.accepted + reply.duplicate == len(part), reply
+        self.submitted.append((dataset, batch))
+        self.now = clock
+
+    def advance(self, now: int) -> None:
+        """Move the clock."""
+        self.partition.advance(now)
+        self.now = now
+
+    def reopen(self, *, derived: bool) -> None:
+        """Reopen; derived False: without feed and checkpoints, which must come back the same."""
+        if derived:
+            if self.rng.random() < 0.5:
+                job = self.partition.checkpoint_job(force=True)
+                if job is not None:
+                    job()
+        else:
+            old = self.feed.blocks
+            self.feed, self.checkpoints = MemoryFeed(), MemoryCheckpoints()
+        self.partition = self.opened()
+        if not derived:
+            assert self.feed.blocks == old, "the feed of a replay differs"
+
+    def check(self, lookups_at: list[int]) -> None:
+        """Compare everything with the oracles."""
+        state = self.partition.state
+        found = list(verify.refold_differences(state, self.log))
+        for instant in lookups_at:
+            slots = np.arange(state.directory.slots, dtype=np.uint32)
+            if len(slots) == 0:
+                continue
+            profiles = self.partition._profiles(slots, max(instant, state.now))
+            for slot, profile in profiles.items():
+                found += verify.reference_differences(state, self.log, slot, profile)
+                self.checks += len(self.rules.segments) + len(self.rules.computed)
+        assert not found, found[:3]
+
+    def check_feed(self, since: int) -> None:
+        """Every membership change since a position is true at its instant, and they add up."""
+        state = self.partition.state
+        trees = check_all(state.catalogue)
+        segments = {name: tree for (kind, name), tree in trees.items() if kind == "segment"}
+        computed = {name: tree for (kind, name), tree in trees.items() if kind == "computed"}
+        changes, _ = self.partition.changes(since, 1 << 40)
+        seen: dict[tuple[str, str], str] = {}
+        for change in changes:
+            if change.kind != "membership":
+                continue
+            key = (change.name, change.identity.value)
+            if key in seen:
+                assert change.old == seen[key], (change, seen[key])
+            seen[key] = change.new
+            if change.cause != "clock" or change.name not in segments:
+                continue
+            key0, key1 = _key_of(self.partition, change.identity.value)
+            ident = int(state.directory.find(np.array([key0]), np.array([key1]))[0])
+            events = verify.documents_of(state, self.log, ident)
+            record = verify.record_of(state, self.log, ident)
+            for instant, status in ((change.at - 1, change.old), (change.at, change.new)):
+                value = evaluate(segments[change.name], record, events, instant, computed, segments)
+                assert bool(value) == (status == "realized"), (change, instant, value)
+                self.checks += 1
+
+
+def _key_of(partition: Partition, value: str) -> tuple[Any, Any]:
+    directory = partition.state.directory
+    k0, k1 = directory.table.keys()
+    for ident in range(directory.count):
+        if directory.identity(ident).value == value:
+            return k0[ident], k1[ident]
+    raise KeyError(value)
+
+
+def run(seed: int, entries: int = 8) -> int:
+    """One world from one seed; returns how many (rule, profile, instant) checks were made."""
+    world = World(seed)
+    rng = world.rng
+    world.define()
+    last_define = -1
+    for _ in range(entries):
+        since = world.partition.state.position - 1
+        moves: list[Callable[[], None]] = [
+            lambda: world.submit(
+                "hits", rows(rng, "hits", rng.randint(1, 12), world.now - 3 * DAY, world.now + DAY),
+                rng.choice((1, 1, 3)),
+            ),
+            lambda: world.submit(
+                "calls", rows(rng, "calls", rng.randint(1, 6), world.now - 40 * DAY, world.now)
+            ),
+            lambda: world.submit(
+                rng.choice(("crm", "web")),
+                rows(rng, "crm", rng.randint(1, 4), world.now - DAY, world.now),
+            ),
+            lambda: world.advance(
+                world.now + rng.choice((1, HOUR, DAY - 1, DAY, DAY + 1, 8 * DAY, 45 * DAY))
+            ),
+            world.define,
+            lambda: world.reopen(derived=True),
+            lambda: world.reopen(derived=False),
+        ]  # fmt: skip
+        rng.choices(moves, (6, 3, 2, 4, 1, 1, 1))[0]()
+        ahead = rng.choice((0, 1, HOUR, DAY, 3 * DAY, 31 * DAY))
+        world.check([world.now, world.now + ahead])
+        if world.version != last_define:
+            last_define = world.version
+        else:
+            world.check_feed(since)
+    return world.checks

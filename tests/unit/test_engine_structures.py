@@ -1,0 +1,149 @@
+"""Key tables, delay lines, the locator, gauges: each against a plain Python model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from profile_actors.definitions import FieldType
+from profile_actors.engine.columns import FOREVER, order_by, ranges, running, starts_of
+from profile_actors.engine.entry import decode, encode, read_envelope
+from profile_actors.engine.gauges import FIRST, NULL, Ladder, rung_of
+from profile_actors.engine.keys import KeyTable
+from profile_actors.engine.lines import DelayLine
+from profile_actors.engine.locator import Locator
+from profile_actors.errors import CorruptLog
+from profile_actors.rules.columns import Vector
+from profile_actors.rules.plan import Aggregate, AggregateLeaf, EventFilter, Rule
+from profile_actors.rules.tree import Call, Literal
+
+
+@given(st.lists(st.lists(st.integers(0, 40), max_size=30), max_size=8))
+def test_key_table_numbers_keys_in_order_of_first_appearance(batches: list[list[int]]) -> None:
+    table, model = KeyTable(4), {}
+    for batch in batches:
+        k0 = np.array([key % 7 for key in batch], np.uint64)  # many share a half and a home cell
+        k1 = np.array(batch, np.uint64)
+        numbers, first_rows = table.number(k0, k1)
+        fresh = []
+        for row, key in enumerate(batch):
+            if key not in model:
+                model[key] = len(model)
+                fresh.append(row)
+        assert numbers.tolist() == [model[key] for key in batch]
+        assert first_rows.tolist() == fresh
+    assert table.find(np.array([3], np.uint64), np.array([999], np.uint64)).tolist() == [-1]
+    assert table.keys()[1].tolist() == list(model)
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 5)), max_size=12), max_size=6),
+    st.lists(st.integers(0, 60), max_size=6),
+)
+def test_delay_line_gives_each_row_once_when_due(
+    pushes: list[list[tuple[int, int]]], nows: list[int]
+) -> None:
+    line, model, serial = DelayLine(("v",)), [], 0
+    for push in pushes:
+        values = np.arange(serial, serial + len(push))
+        serial += len(push)
+        due = np.array([d for d, _ in push], np.int64)
+        slot = np.array([s for _, s in push], np.uint32)
+        line.push(due, slot, {"v": values})
+        model += [(d, s, int(v)) for (d, s), v in zip(push, values, strict=True)]
+    for now in sorted(nows):
+        due, slot, columns = line.due_rows(now)
+        expected = sorted(row for row in model if row[0] <= now)
+        assert (
+            sorted(zip(due.tolist(), slot.tolist(), columns["v"].tolist(), strict=True)) == expected
+        )
+        assert due.tolist() == sorted(due.tolist())
+        line.cut(now)
+        model = [row for row in model if row[0] > now]
+        assert line.next_due() == min((row[0] for row in model), default=FOREVER)
+        for wanted in range(6):
+            _, _, mine = line.gather(np.array([wanted], np.uint32))
+            assert sorted(mine["v"].tolist()) == sorted(v for _, s, v in model if s == wanted)
+
+
+def test_locator_finds_rows_across_merges_and_time_ranges() -> None:
+    locator, model = Locator(), []
+    rng = np.random.default_rng(5)
+    for position in range(40):
+        idents = np.sort(rng.integers(0, 9, 20)).astype(np.uint32)
+        times = rng.integers(0, 100, 20) * 1000
+        order = np.lexsort((times, idents))
+        locator.add(position, idents[order], times[order], order)
+        model += [(int(idents[r]), int(times[r]), position, int(r)) for r in order]
+    assert len(locator.runs) < 20, "runs merge"
+    for ident in range(9):
+        _, positions, rows = locator.rows_of(ident)
+        got = sorted(zip(positions.tolist(), rows.tolist(), strict=True))
+        assert got == sorted((p, r) for i, _, p, r in model if i == ident)
+        _, positions, rows = locator.rows_of(ident, 20_000, 50_000)
+        got_range = set(zip(positions.tolist(), rows.tolist(), strict=True))
+        assert {(p, r) for i, t, p, r in model if i == ident and 20_000 <= t < 50_000} <= got_range
+    query, positions, rows = locator.matches(np.array([4]), np.array([7000]))
+    assert sorted(zip(positions.tolist(), rows.tolist(), strict=True)) == sorted(
+        (p, r) for i, t, p, r in model if i == 4 and t == 7000
+    )
+    assert set(query.tolist()) <= {0}
+
+
+def ladder(kind: str, *rules: tuple[str, int | float]) -> Ladder:
+    aggregate = Aggregate(EventFilter(), "sum", None, FieldType(kind))
+    rungs = []
+    for i, (operator, constant) in enumerate(rules):
+        literal = Literal(constant, "integer" if isinstance(constant, int) else "double")
+        root = Call(operator, (AggregateLeaf(aggregate), literal))
+        found = rung_of(Rule("segment", f"s{i}", root, False))
+        assert found is not None
+        rungs.append(found[1])
+    return Ladder(aggregate, rungs, 8)
+
+
+OPERATORS = {
+    ">=": float.__ge__, ">": float.__gt__, "<": float.__lt__, "<=": float.__le__,
+    "=": float.__eq__, "!=": float.__ne__,
+}  # fmt: skip
+constants = st.one_of(st.integers(-3, 3), st.sampled_from([0.5, -1.5, 2.0, 1e18, 0.1 + 0.2]))
+
+
+@given(
+    st.sampled_from(["integer", "double"]),
+    st.lists(st.tuples(st.sampled_from(sorted(OPERATORS)), constants), min_size=1, max_size=6),
+    st.lists(st.sampled_from([-3, -1, 0, 1, 2, 3, 0.5, 0.3, 0.1 + 0.2, 1e18]), max_size=8),
+)
+def test_a_ladder_says_what_each_comparison_says(
+    kind: str, rules: list[tuple[str, int | float]], values: list[float]
+) -> None:
+    # Beyond 2**53 an integer no longer compares with a double as integers do: no rung, a tree.
+    rules = [(op, c) for op, c in rules if kind == "double" or abs(c) < 2**53]
+    gauge = ladder(kind, *rules)
+    numbers = np.array(values, np.int64 if kind == "integer" else np.float64)
+    levels = gauge.levels(Vector(numbers))
+    for column, (operator, constant) in enumerate(rules):
+        truth = gauge.layout.truth[levels, column].tolist()
+        assert truth == [OPERATORS[operator](float(v), float(constant)) for v in numbers.tolist()]
+    assert (gauge.levels(Vector(numbers, np.zeros(len(numbers), bool))) == NULL).all()
+    assert not gauge.layout.truth[:FIRST].any()
+
+
+def test_small_array_idioms() -> None:
+    assert starts_of(np.array([1, 1, 2, 5, 5])).tolist() == [0, 2, 3]
+    assert order_by(np.array([2, 0, 2, 1])).tolist() == [1, 3, 0, 2]
+    assert ranges(np.array([5, 0, 9]), np.array([2, 0, 1])).tolist() == [5, 6, 9]
+    totals = running(np.array([1, 2, 3, 4]), np.array([0, 2]), np.array([10, 20]))
+    assert totals.tolist() == [11, 13, 23, 27]
+
+
+def test_an_entry_of_an_unknown_kind_or_format_is_refused() -> None:
+    whole = b"".join(bytes(part) for part in encode("clock", 1, 5, 2))
+    assert decode(memoryview(whole), "x").envelope.now == 5
+    odd = b"".join(bytes(part) for part in encode("eclipse", 1, 5, 2))
+    with pytest.raises(CorruptLog, match="newer version"):
+        read_envelope(memoryview(odd), "position 7")
+    with pytest.raises(CorruptLog, match="position 7"):
+        read_envelope(memoryview(b"nonsense" * 4), "position 7")
