@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from profile_actors.definitions import parse_type
+from profile_actors.definitions import FieldType, parse_type
 from profile_actors.rules import calendar
 from profile_actors.rules.boundary import parts, ticks
+from profile_actors.rules.evaluation import kind_of
 from profile_actors.rules.normal import rebuild
 from profile_actors.rules.syntax import parse
-from profile_actors.rules.tree import Each, Field, Literal, Node
+from profile_actors.rules.tree import Call, Each, Field, Literal, Node
 from profile_actors.rules.vector import (
     FOREVER,
     Vector,
@@ -64,7 +65,12 @@ def typed(node: Node) -> Node:
     """The node with the types of KINDS on its fields."""
     if isinstance(node, Field):
         return replace(node, type=parse_type(KINDS[node.name]))
-    return rebuild(node, [typed(part) for part in parts(node)])
+    node = rebuild(node, [typed(part) for part in parts(node)])
+    if isinstance(node, Call) and node.function == "if":
+        kind, scale = kind_of(node)
+        if kind is not None:
+            return replace(node, type=FieldType(kind, scale=scale))
+    return node
 
 
 def leaf(node: Node) -> Vector:
@@ -132,6 +138,8 @@ def plain(vector: Vector) -> list[Any]:
         ("m in [1.5, 99.99]", [True, False, False, True]),
         ("m > d", [True, True, False, False]),
         ("m * 1000000000000000000 > 3", [True, False, False, True]),
+        ("m % 9223372036854775807 > 1", [True, False, False, True]),
+        ("9223372036854775807 % m > 0.99", [True, False, False, True]),
     ],
 )
 def test_conditions(text: str, expected: list[Any]) -> None:

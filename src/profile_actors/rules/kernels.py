@@ -185,16 +185,25 @@ def exact(operator: str, a: Vector, b: Vector) -> Vector:
     x, y = x.astype(object), y.astype(object)
     if operator == "%":
         good = np.asarray(y != 0, np.bool_)
-        remainder = np.abs(x) % np.where(good, np.abs(y), 1)
-        return Vector(np.where(x < 0, -remainder, remainder), both(valid, good))
+        divisor = _objects(np.where(good, y, _objects(1)))
+        remainder = _objects(_objects(np.abs(x)) % _objects(np.abs(divisor)))
+        signed = np.where(np.asarray(x < 0, np.bool_), _objects(-remainder), remainder)
+        return Vector(signed, both(valid, good))
     operation = {"+": np.add, "-": np.subtract, "*": np.multiply}[operator]
-    return Vector(np.asarray(operation(x, y), object), valid)
+    return Vector(_objects(operation(x, y)), valid)
+
+
+def _objects(values: Any) -> Array:
+    """An array of Python integers; NumPy turns results of shape () into bare numbers."""
+    return np.asarray(values, object)
 
 
 def negate(a: Vector) -> Vector:
     """-a; null for the smallest int64."""
+    if a.values.dtype == object:
+        return Vector(_objects(-a.values), a.valid)
     if a.values.dtype != np.int64:
-        return Vector(-a.values, a.valid)
+        return Vector(np.asarray(-a.values), a.valid)
     good = a.values != INT64_MIN
     values = -np.where(good, a.values, np.int64(0))
     return Vector(np.asarray(values), a.valid if good.all() else both(a.valid, good))
@@ -225,7 +234,7 @@ def rescale(values: Array, digits: int) -> Array:
         if not values.size or (values.min() >= -limit and values.max() <= limit):
             return np.asarray(values * np.int64(factor))
         values = values.astype(object)
-    return np.asarray(values * factor)
+    return _objects(values * factor)
 
 
 def to_double(values: Array, scale: int) -> Array:
@@ -247,5 +256,5 @@ def fit(values: Array, valid: Array | None) -> Vector:
     if values.dtype != object:
         return Vector(values, valid)
     good = np.asarray((values <= INT64_MAX) & (values >= INT64_MIN), np.bool_)
-    narrow = np.where(good, values, 0).astype(np.int64)
+    narrow = _objects(np.where(good, values, _objects(0))).astype(np.int64)
     return Vector(narrow, valid if good.all() else both(valid, good))

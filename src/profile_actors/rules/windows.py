@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -89,18 +89,31 @@ class Instant:
 
     def known(self) -> tuple[Array, Array]:
         """The interval [from, to) of now in which no step leaves the years 1-9999."""
-        low: Array = np.asarray(NEVER)
-        high: Array = np.asarray(FOREVER)
-        if self.base is not None:
-            high = np.where(in_years(self.base), high, np.int64(NEVER))
-        for count, step in enumerate(self.steps, 1):
-            part = Instant(self.base, self.steps[:count])
-            least, most = _limits(step)
-            low = np.maximum(low, part.first(np.asarray(least)))
-            high = np.minimum(high, part.first(np.asarray(most + 1)))
-        if self.valid is not None:
-            high = np.where(self.valid, high, np.int64(NEVER))
-        return low, high
+        if self.base is None:
+            low, high = _known_of_now(self.steps)
+            return np.asarray(low), np.asarray(high)
+        return _known(self)
+
+
+@lru_cache(maxsize=4096)
+def _known_of_now(steps: tuple[Step, ...]) -> tuple[int, int]:
+    low, high = _known(Instant(None, steps))
+    return int(low), int(high)
+
+
+def _known(instant: Instant) -> tuple[Array, Array]:
+    low: Array = np.asarray(NEVER)
+    high: Array = np.asarray(FOREVER)
+    if instant.base is not None:
+        high = np.where(in_years(instant.base), high, np.int64(NEVER))
+    for count, step in enumerate(instant.steps, 1):
+        part = Instant(instant.base, instant.steps[:count])
+        least, most = _limits(step)
+        low = np.maximum(low, part.first(np.asarray(least)))
+        high = np.minimum(high, part.first(np.asarray(most + 1)))
+    if instant.valid is not None:
+        high = np.where(instant.valid, high, np.int64(NEVER))
+    return low, high
 
 
 class Half(NamedTuple):
@@ -257,7 +270,7 @@ def _apply(step: Step, value: Array) -> Array:
     return unit_next(value, step.unit, step.amount + 1) - 1
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _limits(step: Step) -> tuple[int, int]:
     """The least and greatest result of a step: a whole unit inside the years 1-9999."""
     if step.kind == "shift":
