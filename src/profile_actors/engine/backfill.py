@@ -59,7 +59,7 @@ def _take_over(old: Rulebook, new: Rulebook) -> tuple[list[Stream], list[Attribu
     fresh = []
     for index, stream in enumerate(new.streams):
         same = known.get((stream.filter, tuple(o.aggregate for o in stream.operators)))
-        if same is None:
+        if same is None or old.streams.index(same) in old.broken:
             fresh.append(stream)
         else:
             new.streams[index] = same

@@ -99,11 +99,18 @@ class Fold:
         for aggregate, index in self.book.ladders.items():
             gauge = self.book.gauges[index]
             assert isinstance(gauge, Ladder)
+            if self.book.place[aggregate][0] in self.book.broken:
+                continue
             track = self.moments.tracks.get(aggregate)
             if track is not None or len(self.new_slots):
                 self._climb(gauge, index, track)
         for tree in self.book.trees:
-            self._grow(tree)
+            if tree.rule.name in self.book.pending:
+                continue
+            try:
+                self._grow(tree)
+            except Exception as error:
+                self.book.pending[tree.rule.name] = f"at {self.now} ms: {error!r}"
         self._mark()
         return self.delta
 

@@ -42,7 +42,7 @@ from profile_actors.engine.profile import (
     Profile,
 )
 from profile_actors.engine.state import State
-from profile_actors.errors import DefinitionError
+from profile_actors.errors import DefinitionError, Pending
 from profile_actors.rules.calendar import MAX_MS, shift
 from profile_actors.rules.columns import Vector
 from profile_actors.rules.vector import evaluate
@@ -122,7 +122,9 @@ class Reader:
         """The step of these slots alone from the partition's now to ``until``; not published."""
         book = self.state.book
         tracks: dict[int, list[Track]] = {
-            index: stream.look_ahead(slots, until) for index, stream in enumerate(book.streams)
+            index: stream.look_ahead(slots, until)
+            for index, stream in enumerate(book.streams)
+            if index not in book.broken
         }
         fold = Fold(book, until, tracks, {}, np.zeros(0, np.int64), None, slots, self.state.now)
         fold.qualify()
@@ -141,7 +143,7 @@ class Reader:
         values = {
             rule.name: _plain(evaluate(rule.root, leaf, len(slots), times), rule.root.type)
             for rule in book.plan.rules
-            if rule.kind == "computed"
+            if rule.kind == "computed" and rule.name not in book.pending
         }
         out = {}
         for row, slot in enumerate(slots.tolist()):
@@ -174,7 +176,9 @@ class Reader:
                     until = at
                     break
                 inside, last = is_member, at
-            if last is not None:
+            if name in book.pending:
+                out[name] = Membership("pending", None, None)
+            elif last is not None:
                 out[name] = Membership("realized" if inside else "exited", last, until)
         return out
 
@@ -227,6 +231,11 @@ class Reader:
             names = ", ".join(sorted(self.state.book.gauge_of)) or "none"
             raise DefinitionError(
                 f"expected a segment of this store, got {segment!r}; defined are: {names}"
+            )
+        if segment in self.state.book.pending:
+            raise Pending(
+                f"segment {segment!r} has no answer: its rule failed"
+                f" ({self.state.book.pending[segment]}); edit the rule or report the defect"
             )
 
     def members(
@@ -364,6 +373,7 @@ class Reader:
                 feed_bytes=self.feed.size_bytes(),
                 state_bytes=state.size_bytes(state.directory.slots),
                 checkpoint=self.checkpointed,
+                degraded=dict(state.book.pending),
             )
 
 

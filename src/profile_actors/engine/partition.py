@@ -145,7 +145,9 @@ class Partition(Reader):
     def checkpoint_job(self, force: bool = False) -> snapshot.Job | None:
         """A copy of the state to be saved by a helper thread; None when not due yet."""
         due = self._rows_since_checkpoint >= self.config.checkpoint_rows
-        if not (due or force) or self.state.position == self.checkpointed:
+        # While degraded nothing is saved: a replay comes to the same, and an upgrade heals it.
+        blocked = self.state.book.pending or self.state.position == self.checkpointed
+        if not (due or force) or blocked:
             return None
         self._rows_since_checkpoint = 0
         self.feed.flush()

@@ -83,8 +83,11 @@ class Tree:
 
 @dataclass(slots=True)
 class Rulebook:
-    """One compiled catalogue version. qualified: per segment, when each slot last entered or
-    left."""
+    """One compiled catalogue version.
+
+    qualified: per segment, when each slot last entered or left. broken, pending: streams that
+    raised, and the rules that therefore have no answer, with why.
+    """
 
     plan: Plan
     streams: list[Stream] = field(default_factory=list)
@@ -96,6 +99,17 @@ class Rulebook:
     marks: dict[Aggregate, list[str]] = field(default_factory=dict)
     gauge_of: dict[str, tuple[int, int]] = field(default_factory=dict)
     qualified: dict[str, Array] = field(default_factory=dict)
+    broken: set[int] = field(default_factory=set)
+    pending: dict[str, str] = field(default_factory=dict)
+
+    def degrade(self, stream: int, reason: str) -> None:
+        """A stream's operator raised: it folds no more, and the rules that read it are pending."""
+        self.broken.add(stream)
+        mine = {a for a, (index, _) in self.place.items() if index == stream}
+        for rule in self.plan.rules:
+            leaves = leaves_of(rule.root)
+            if any(isinstance(leaf, AggregateLeaf) and leaf.aggregate in mine for leaf in leaves):
+                self.pending[rule.name] = reason
 
     def current(self, leaf: Node, slots: Array) -> Vector:
         """A leaf's stored values."""

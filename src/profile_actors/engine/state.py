@@ -109,7 +109,14 @@ def fold_rows(state: State, blocks: list[Block], now: int, first_new_slot: int) 
         tracks = {}
         delta = Delta(now)
         for index, stream in enumerate(book.streams):
-            step = stream.step(arrivals_of(stream, readers), now, has_rows)
+            if index in book.broken:
+                continue
+            try:
+                step = stream.step(arrivals_of(stream, readers), now, has_rows)
+            except Exception as error:
+                # An operator's defect must not stop the log, nor come back at every replay.
+                book.degrade(index, f"position {state.position}: {error!r}")
+                continue
             if step is not None:
                 tracks[index] = step.tracks
                 delta.streams.append((stream, step))
