@@ -81,6 +81,8 @@ def join_ray(config: Config) -> tuple[bool, bool]:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    # Ray's workers run at nice 15 by default: any other program would come before the partitions.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     if len(tempfile.gettempdir()) > LONGEST_TEMP_DIR:
         quiet["_temp_dir"] = "/tmp/profile-actors-ray"
     ray.init(

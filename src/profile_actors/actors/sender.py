@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Lock
 from typing import Any, TypeAlias
 
@@ -26,8 +26,9 @@ from profile_actors.actors.link import Link
 from profile_actors.actors.partition_actor import wall_ms
 from profile_actors.actors.results import PendingReceipt, Receipt
 from profile_actors.engine.batch import Reply, SubBatch
-from profile_actors.errors import DefinitionError, OffsetGap
+from profile_actors.errors import CallerError, DefinitionError, OffsetGap
 from profile_actors.ingest.door import Door, Prepared
+from profile_actors.ingest.files import TextBlock
 from profile_actors.ingest.rejects import quarantined
 from profile_actors.ingest.route import split
 
@@ -64,9 +65,9 @@ class Sender:
         source: what the quarantine calls the origin of the rows. Raises OffsetGap, Backpressure,
         DefinitionError for an unknown dataset; other errors come with the result.
         """
-        limit = self._link.config.max_batch_rows
-        pieces = [rows] if len(rows) <= limit else _cut(rows, limit)
-        if not len(rows):
+        pieces = _cut(rows, self._link.config.max_batch_rows)
+        if not pieces:
+            self.check_dataset(dataset)
             return PendingReceipt([], 0)
         parcels = []
         with self._lock:
@@ -247,6 +248,15 @@ class Sender:
 
 
 def _cut(rows: Rows, limit: int) -> list[Any]:
-    if isinstance(rows, pa.Table | pa.RecordBatch):  # their [a:b] is a slice of columns or slow
-        return [rows.slice(start, limit) for start in range(0, len(rows), limit)]
-    return [rows[start : start + limit] for start in range(0, len(rows), limit)]
+    """Pieces of at most limit rows; none of nothing. Raises CallerError for what are no rows."""
+    if not isinstance(rows, pa.Table | pa.RecordBatch | TextBlock | list):
+        if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
+            raise CallerError(
+                "expected rows as dicts, a pa.Table or a pa.RecordBatch, got"
+                f" {type(rows).__name__} - at submit; put a single row into a list"
+            )
+        rows = list(rows)
+    starts = range(0, len(rows), limit)
+    if isinstance(rows, pa.Table | pa.RecordBatch):
+        return [rows.slice(start, limit) for start in starts]
+    return [rows[start : start + limit] for start in starts]

@@ -24,6 +24,7 @@ import msgspec
 import numpy as np
 
 from profile_actors.config import Config
+from profile_actors.definitions import Catalogue
 from profile_actors.engine import changes as packed_changes
 from profile_actors.engine import verify
 from profile_actors.engine.aggregates import Track
@@ -76,6 +77,21 @@ class Reader:
         self.lock = lock
         self.checkpointed = 0
         self._layouts: dict[int, list[Layout]] = {}
+
+    @property
+    def position(self) -> int:
+        """The number of entries folded; the position of the next one."""
+        return self.state.position
+
+    @property
+    def now(self) -> int | None:
+        """The partition's instant in ms; None before its first."""
+        return None if self.state.now == UNSET else self.state.now
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The definitions in force; version 0 before the first."""
+        return self.state.catalogue
 
     # -- profiles ---------------------------------------------------------------------------------
 
