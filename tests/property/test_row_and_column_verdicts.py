@@ -308,7 +308,7 @@ def test_csv_rows_get_the_verdicts_of_their_texts(
     """Any block size; the expected verdict is spelled out with ``judge`` alone, row by row."""
     door = a_door(declared)
     names = [*declared, "who", "at", "_id", "what"]
-    cell = st.none() | texts.filter(lambda text: "\x00" not in text and len(text) < 500)
+    cell = st.none() | texts.filter(lambda text: len(text) < 500)
     role = {
         "who": st.sampled_from((None, "a@x", "B@x", "é", "")),
         "at": st.sampled_from((None, "5", "2020-01-01 10:00", "9" * 15, "soon")),

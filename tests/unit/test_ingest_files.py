@@ -12,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profile_actors.errors import SchemaError
-from profile_actors.ingest.files import TextBlock, file_producer, read_csv_blocks
+from profile_actors.ingest.files import (
+    TextBlock,
+    _last_line_end,
+    _last_line_end_slowly,
+    file_producer,
+    read_csv_blocks,
+)
 
 Row = tuple[int, dict[str, str | None]]
 
@@ -88,6 +94,13 @@ def test_any_block_size_gives_the_same_rows(
         sum(len(c) for c in blocks[:i]) for i in range(len(blocks))
     ]
     assert sum(block.size_bytes for block in blocks) == (path.stat().st_size if blocks else 0)
+
+
+@given(st.text(st.sampled_from('a,"\n\r'), max_size=40))
+def test_both_ways_to_cut_a_block_agree(text: str) -> None:
+    """The vectorised one knows when quotes do not pair up."""
+    data = text.encode()
+    assert _last_line_end(data) == _last_line_end_slowly(data)
 
 
 @given(st.integers(0, 45), st.integers(1, 60))

@@ -143,9 +143,7 @@ class Door:
         pending = list(zip(table.column_names, table.columns, strict=True))[::-1]
         while pending:
             path, column = pending.pop()
-            array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-            if isinstance(array, pa.ChunkedArray):
-                array = array.chunk(0)
+            array = _one_chunk(column)
             if path in self._objects and pa.types.is_struct(array.type):
                 names = [array.type.field(i).name for i in range(array.type.num_fields)]
                 inner = [pc.struct_field(array, [i]) for i in range(len(names))]
@@ -272,6 +270,15 @@ def _source(rows: Rows) -> pa.Table | Sequence[Any]:
     if isinstance(rows, TextBlock):
         return rows.table
     return pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
+
+
+def _one_chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    array = column.combine_chunks()
+    return array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
 
 
 def _text(values: pa.Array) -> pa.Array:

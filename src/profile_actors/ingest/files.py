@@ -6,7 +6,7 @@ null, a quoted empty cell is the empty text. Rows are numbered from 0 after the 
 ones included, so a row's number is its offset for exactly-once, whatever the block size.
 
 Limits: UTF-8 (a byte-order mark is skipped), comma, double quotes, LF or CRLF. A single row must
-fit into a few blocks. Blocks with quotes are cut by looking at each quote (about 0.3 us each).
+fit into a few blocks.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from profile_actors.ingest.rejects import MAX_RAW_CHARS, Reject, raw_text
 MAX_ROW_BLOCKS = 8  # blocks in which one row's end must be found
 MAX_COLUMNS = 10_000
 _HASH_BYTES = 1 << 20
+_CELL_STARTS = np.zeros(256, bool)  # bytes after which a quote opens, or doubles the one before
+_CELL_STARTS[list(b',\n\r"')] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,32 +128,46 @@ def _header(file: BinaryIO, path: str) -> tuple[list[str], int]:
     return names, len(line)
 
 
-def _cut(file: BinaryIO, block_bytes: int, path: str) -> Iterator[bytes]:
-    """The rest of the file in pieces that end with a line, but for the last."""
-    rest = b""
-    while True:
-        more = file.read(block_bytes)
-        data = rest + more
-        if not more:
-            if data:
-                yield data
-            return
-        end = _last_line_end(data)
+def _cut(file: BinaryIO, block_bytes: int, path: str) -> Iterator[memoryview]:
+    """The rest of the file in pieces that end with a line, but for the last; nothing is copied."""
+    size = block_bytes
+    while data := file.read(size):
+        at_end = len(data) < size
+        end = len(data) if at_end else _last_line_end(data)
         if end:
-            yield data[:end]
-        rest = data[end:]
-        if len(rest) > MAX_ROW_BLOCKS * block_bytes:
+            yield memoryview(data)[:end]
+            # What is left of the piece, less than a row as a rule, is read again.
+            file.seek(end - len(data), 1)
+            size = block_bytes
+        elif size > MAX_ROW_BLOCKS * block_bytes:
             raise SchemaError(
-                f"expected the end of a row within {len(rest)} bytes, got none - at {path}; look"
-                f" for a quote that is not closed near {rest[: MAX_RAW_CHARS // 10]!r}"
+                f"expected the end of a row within {size} bytes, got none - at {path}; look for a"
+                f" quote that is not closed near {data[: MAX_RAW_CHARS // 10]!r}"
             )
+        else:
+            file.seek(-len(data), 1)
+            size *= 2
 
 
 def _last_line_end(data: bytes) -> int:
     """The place after the last line end that is outside quotes, 0 if there is none."""
     if b'"' not in data:
         return data.rfind(b"\n") + 1
-    # A quote opens only at the start of a cell; the parser takes any other as a plain character.
+    # Quotes pair up, doubled ones included, if each first of a pair stands at the start of a cell
+    # or right after the quote before; then a place with an even number of quotes before it is
+    # outside. Otherwise there are quotes that the parser takes as plain characters.
+    quotes = np.flatnonzero(np.frombuffer(data, np.uint8) == ord('"'))
+    before = np.frombuffer(data, np.uint8)[np.maximum(quotes[::2], 1) - 1]
+    if not _CELL_STARTS[before].all():
+        return _last_line_end_slowly(data)
+    line_end = data.rfind(b"\n")
+    while line_end >= 0 and (count := int(np.searchsorted(quotes, line_end))) % 2:
+        line_end = data.rfind(b"\n", 0, int(quotes[count - 1]))
+    return line_end + 1
+
+
+def _last_line_end_slowly(data: bytes) -> int:
+    """The same, quote by quote: one opens only at the start of a cell. Cost: 0.3 us a quote."""
     end, place, size = 0, 0, len(data)
     while place < size:
         quote = data.find(b'"', place)
@@ -178,12 +194,12 @@ def _closing_quote(data: bytes, start: int) -> int:
 
 
 def _parsed(
-    data: bytes, names: list[str], first_row: int, extra: int, use_threads: bool
+    view: memoryview, names: list[str], first_row: int, extra: int, use_threads: bool
 ) -> TextBlock:
     """Parse one block; rows with a wrong number of cells or bytes that are no UTF-8 are rejects."""
-    sound = _is_utf8(data)
+    sound = _is_utf8(view)
     # Arrow cannot hand out a broken row that is no UTF-8; as Latin-1 every byte is a character.
-    source = data if sound else data.decode("latin-1").encode()
+    source = view if sound else memoryview(str(view, "latin-1").encode())
     table, skipped = _read(source, names, use_threads)
     if any(number is None for number, _, _ in skipped):
         # Arrow numbers the rows it skips only when it reads in one thread.
@@ -195,26 +211,28 @@ def _parsed(
         broken[place] = Reject(first_row + place, "", reason, raw_text(text))
     count = table.num_rows + len(broken)
     numbers = np.delete(np.arange(count), list(broken)) if broken else None
-    table = table.combine_chunks()
+    if table.num_rows and table.column(0).num_chunks > 1:
+        table = table.combine_chunks()
     if not sound:
         numbers = np.arange(count) if numbers is None else numbers
         table, numbers = _decoded(table, numbers, first_row, broken)
     rejects = tuple(broken[place] for place in sorted(broken))
-    return TextBlock(first_row, count, table, numbers, rejects, extra + len(data))
+    return TextBlock(first_row, count, table, numbers, rejects, extra + len(view))
 
 
-def _is_utf8(data: bytes) -> bool:
-    if data.isascii():
+def _is_utf8(view: memoryview) -> bool:
+    # The whole piece, tail included, in ASCII is the common case and takes no copy.
+    if isinstance(view.obj, bytes) and view.obj.isascii():
         return True
     try:
-        data.decode()
+        str(view, "utf-8")
     except UnicodeDecodeError:
         return False
     return True
 
 
 def _read(
-    data: bytes, names: list[str], use_threads: bool
+    data: memoryview, names: list[str], use_threads: bool
 ) -> tuple[pa.Table, list[tuple[int | None, str, str]]]:
     """The rows with the right number of cells, and (number from 1, reason, text) of the others."""
     skipped: list[tuple[int | None, str, str]] = []
@@ -229,7 +247,7 @@ def _read(
         pyarrow.csv.ReadOptions(
             use_threads=use_threads, block_size=len(data) + 1, column_names=names
         ),
-        pyarrow.csv.ParseOptions(newlines_in_values=b'"' in data, invalid_row_handler=skip),
+        pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
         pyarrow.csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()),
             check_utf8=False,  # the whole block was checked at once
