@@ -135,10 +135,12 @@ class Partition(Reader):
         if catalogue.version <= state.catalogue.version:
             return
         moment = state.now if now is None else max(state.now, now)
+        # Planned from what is logged, so that a replay numbers operators and gauges alike.
+        text = msgspec.json.encode(catalogue, order="deterministic")
+        catalogue = msgspec.json.decode(text, type=Catalogue)
         prepared = backfill.prepare(catalogue)
         if moment > state.now and self.next_due() <= moment:
             self.advance(moment)
-        text = msgspec.json.encode(catalogue, order="deterministic")
         self._append(encode("definition", self._epoch, moment, catalogue.version, definition=text))
         self._apply(prepared, catalogue, moment)
 
