@@ -15,7 +15,9 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from profile_actors.definitions import Schema
 from profile_actors.rules import calendar
+from profile_actors.rules.check import check, union_scope
 from profile_actors.rules.plan import Aggregate, AggregateLeaf, AttributeLeaf, Plan
 from profile_actors.rules.planner import plan_trees
 from profile_actors.rules.reference import evaluate as reference
@@ -227,9 +229,17 @@ def folded(aggregate: Aggregate, values: list[Any]) -> Vector:
     return column(pa.array([made], kind))
 
 
+SCOPE = union_scope(
+    [
+        Schema("event", "event", {"f": "string", "p": "double", "q": "integer", "o.r": "integer"}),
+        Schema("person", "record", {"a.b": "string", "age": "integer"}),
+    ]
+)
+
+
 def plan_of(text: str, kind: str = "segment") -> Plan:
     key = (kind, "r")
-    return plan_trees({key: parse(text)}, {key: text})
+    return plan_trees({key: check(parse(text), SCOPE)}, {key: text})
 
 
 def instants(runner: PlanRunner, plan: Plan, more: list[int]) -> list[int]:
@@ -260,7 +270,7 @@ def test_segments(
     plan = plan_of(text)
     runner = PlanRunner(rows, profile)
     documents, person = [document(row) for row in rows], document(profile)
-    tree = parse(text)
+    tree = check(parse(text), SCOPE)
     for now in instants(runner, plan, more):
         expected = bool(reference(tree, person, documents, now))
         assert truth(runner.at(plan.rules[0].root, now)).tolist() == [expected], (text, now)
@@ -276,7 +286,7 @@ def test_computed_attributes(text: str, rows: list[dict[str, Any]], more: list[i
     plan = plan_of(text, "computed")
     runner = PlanRunner(rows, {})
     documents = [document(row) for row in rows]
-    tree = parse(text)
+    tree = check(parse(text), SCOPE)
     for now in instants(runner, plan, more):
         values, valid, _ = runner.at(plan.rules[0].root, now)
         found = None if valid is not None and not valid[0] else values[0].item()

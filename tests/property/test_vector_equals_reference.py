@@ -15,13 +15,14 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from profile_actors.definitions import Schema
 from profile_actors.rules import calendar
+from profile_actors.rules.check import check, union_scope
 from profile_actors.rules.evaluation import kind_of
 from profile_actors.rules.reference import evaluate as reference
 from profile_actors.rules.syntax import parse
-from profile_actors.rules.tree import Each, Events, Field, Node
+from profile_actors.rules.tree import Each, Field, Node
 from profile_actors.rules.vector import FOREVER, Vector, column, evaluate, next_boundary, path
-from tests.unit.test_vector import typed
 
 DAY = calendar.DAY_MS
 BASE = calendar.from_civil(2024, 2, 29, 12) or 0
@@ -36,6 +37,17 @@ TYPES = {
     "day": pa.date32(),
     "m": pa.decimal128(18, 2),
 }
+KINDS = {
+    "s": "string",
+    "t": "string",
+    "i": "integer",
+    "d": "double",
+    "b": "boolean",
+    "ts": "timestamp",
+    "day": "date",
+    "m": "decimal(2)",
+}
+SCOPE = union_scope([Schema("s", "event", dict(KINDS))])
 
 words = st.sampled_from(["", "a", "A", "ab", "b%", "straße", "STRASSE", "a_c", "é", "\n", "😀x"])
 integers = st.one_of(
@@ -195,10 +207,10 @@ def conditions(depth: int) -> Any:
 
 
 def event_tree(text: str, function: str) -> Each:
-    """``xEvent.map(text)`` or ``xEvent[text]`` with the fields typed."""
-    each = parse(f"xEvent.map({text})" if function == "map" else f"xEvent[{text}]")
+    """``xEvent.map(text)`` or ``xEvent[text]``, typed."""
+    each = check(parse(f"xEvent.map({text})" if function == "map" else f"xEvent[{text}]"), SCOPE)
     assert isinstance(each, Each)
-    return Each(function, Events(), typed(each.body))
+    return each
 
 
 def batch(documents: list[dict[str, Any]]) -> dict[str, Vector]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -11,13 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from profile_actors.definitions import FieldType, parse_type
+from profile_actors.definitions import Schema
 from profile_actors.rules import calendar
-from profile_actors.rules.boundary import parts, ticks
-from profile_actors.rules.evaluation import kind_of
-from profile_actors.rules.normal import rebuild
+from profile_actors.rules.boundary import ticks
+from profile_actors.rules.check import check, union_scope
 from profile_actors.rules.syntax import parse
-from profile_actors.rules.tree import Call, Each, Field, Literal, Node
+from profile_actors.rules.tree import Each, Literal, Node
 from profile_actors.rules.vector import (
     FOREVER,
     Vector,
@@ -54,23 +52,14 @@ KINDS = {
 }
 
 
+SCOPE = union_scope([Schema("s", "event", dict(KINDS))])
+
+
 def event_expression(text: str) -> Node:
-    """The tree of an expression over one event, its fields typed."""
-    each = parse(f"xEvent[{text}]")
+    """The typed tree of an expression over one event."""
+    each = check(parse(f"xEvent.map({text})"), SCOPE)
     assert isinstance(each, Each)
-    return typed(each.body)
-
-
-def typed(node: Node) -> Node:
-    """The node with the types of KINDS on its fields."""
-    if isinstance(node, Field):
-        return replace(node, type=parse_type(KINDS[node.name]))
-    node = rebuild(node, [typed(part) for part in parts(node)])
-    if isinstance(node, Call) and node.function == "if":
-        kind, scale = kind_of(node)
-        if kind is not None:
-            return replace(node, type=FieldType(kind, scale=scale))
-    return node
+    return each.body
 
 
 def leaf(node: Node) -> Vector:

@@ -21,6 +21,8 @@ from dataclasses import replace
 from profile_actors.definitions import Catalogue, FieldType
 from profile_actors.errors import RuleError
 from profile_actors.rules.boundary import moves, parts, ticks
+from profile_actors.rules.check import check_all
+from profile_actors.rules.evaluation import kind_of
 from profile_actors.rules.filters import BOOLEAN, event_filter
 from profile_actors.rules.normal import normal, rebuild, truth_of
 from profile_actors.rules.plan import Aggregate, AggregateLeaf, AttributeLeaf, Plan, Rule
@@ -69,9 +71,7 @@ def plan(catalogue: Catalogue) -> Plan:
     attributes by first use. Raises RuleError where a rule does not parse, type-check or run
     incrementally (line, column and marked source of the sub-expression, and why).
     """
-    from profile_actors.rules.check import check_all
-
-    trees: Mapping[Key, Node] = check_all(catalogue)
+    trees = check_all(catalogue)
     texts: dict[Key, str] = {("computed", n): d.rule for n, d in catalogue.computed.items()}
     texts.update({("segment", n): d.rule for n, d in catalogue.segments.items()})
     return plan_trees({key: trees[key] for key in texts}, texts, catalogue.version)
@@ -149,7 +149,10 @@ class CataloguePlanner:
         """
         reader = RulePlanner(self)
         root = reader.condition(tree) if is_condition else reader.value(tree)
-        root = self.shared(normal(root))
+        root = normal(root)
+        if kind_of(root)[0] == "decimal":
+            root = replace(root, type=_type_of(root))
+        root = self.shared(root)
         if ticks(root):
             raise NotIncremental(tree, "a value that changes every millisecond")
         return root
@@ -365,14 +368,13 @@ def _scalar(value: Node) -> Node:
 
 
 def _type_of(value: Node) -> FieldType:
-    """The value's type; an untyped tree's numbers are doubles."""
+    """The value's type; a decimal's scale as evaluation makes it; an untyped tree's are doubles."""
+    kind, scale = kind_of(value)
+    if kind == "decimal" or (value.type is None and kind is not None):
+        return FieldType(kind, scale=scale)
     if value.type is not None:
         return value.type
-    if value == TIMESTAMP:
-        return FieldType("timestamp")
-    if isinstance(value, Literal):
-        return FieldType(value.kind)
-    return DOUBLE
+    return FieldType("timestamp") if value == TIMESTAMP else DOUBLE
 
 
 def _attribute(node: Field) -> AttributeLeaf:
