@@ -19,8 +19,9 @@ import xxhash
 
 from profile_actors.errors import RuleError
 from profile_actors.rules.calendar import MAX_MS, in_range, shift
-from profile_actors.rules.reference.evaluator import Evaluator, Scope, World, truth
+from profile_actors.rules.reference.evaluator import Evaluator, truth
 from profile_actors.rules.reference.moving import Horizon, Occasions
+from profile_actors.rules.reference.world import TOP, World
 from profile_actors.rules.source import Fault, located
 from profile_actors.rules.tree import Computed, InSegment, Node, descendants
 from profile_actors.rules.values import Instant, Value, lift, parse_instant, plain
@@ -182,7 +183,7 @@ class _Run:
     ) -> tuple[Value, int | None]:
         horizon = Horizon(now, limit)
         evaluator = Evaluator(world, horizon, self.occasions)
-        value = evaluator.value(tree, Scope())
+        value = evaluator.value(tree, TOP)
         if condition:
             value = truth(value)
         return horizon.fix(value), horizon.first

@@ -127,6 +127,11 @@ def _get(values: list[Value], horizon: Horizon) -> Value:
     return None
 
 
+def _head(value: Value) -> Value:
+    first = next(iter(array(value)), None)
+    return float(first) if isinstance(first, float) else first
+
+
 FUNCTIONS: dict[str, Callable[[list[Value], Horizon], Value]] = {
     "in": lambda values, horizon: _contained(values, horizon, True),
     "notin": lambda values, horizon: _contained(values, horizon, False),
@@ -136,7 +141,7 @@ FUNCTIONS: dict[str, Callable[[list[Value], Horizon], Value]] = {
     "supersetof": _with_both(lambda a, b: _subset(b, a)),
     "includes": _includes,
     "distinct": _distinct,
-    "head": lambda values, _: next(iter(array(values[0])), None),
+    "head": lambda values, _: _head(values[0]),
     "get": _get,
     "keys": lambda values, _: [key for key, _ in map_items(values[0])],
     "values": lambda values, _: [value for _, value in map_items(values[0])],

@@ -10,8 +10,7 @@ Rules for editors: obvious before fast. Errors are Faults at a node's offset.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 from profile_actors.definitions import FieldType
@@ -29,6 +28,7 @@ from profile_actors.rules.reference.moving import (
     calendar_time,
     instant_time,
 )
+from profile_actors.rules.reference.world import TOP, Scope, World
 from profile_actors.rules.source import Fault
 from profile_actors.rules.tree import (
     Calendar,
@@ -68,35 +68,6 @@ _AGGREGATES: dict[str, Callable[[list[Value]], Value]] = {
     "min": lambda values: scalar.extreme(values, -1),
     "max": lambda values: scalar.extreme(values, 1),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """What bare names and ``^`` read: elements, innermost last (the profile is not among them)."""
-
-    elements: tuple[Value, ...] = ()
-    names: Mapping[str, Value] = field(default_factory=dict)
-
-    def within(self, element: Value) -> Scope:
-        return Scope((*self.elements, element), self.names)
-
-    def bind(self, name: str, value: Value) -> Scope:
-        return Scope(self.elements, {**self.names, name: value})
-
-
-_TOP = Scope()
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What a rule may read. events: visible ones in order; next_event: timestamp of the first that
-    is not yet. computed, segments: value and the instant up to which it holds."""
-
-    profile: dict[str, Any]
-    events: Sequence[dict[str, Any]]
-    next_event: int | None
-    computed: Mapping[str, tuple[Value, int | None]]
-    segments: Mapping[str, tuple[bool, int | None]]
 
 
 def truth(value: Value) -> bool:
@@ -215,7 +186,7 @@ class Evaluator:
         chosen = self.value(yes if self.condition(test, scope) else no, scope)
         if node.type is not None and node.type.kind in ("double", "decimal"):
             return lift(self.horizon.fix(chosen), node.type)
-        return chosen
+        return _inexact(chosen)
 
     def _date_part(self, part: str, value: Value) -> Value:
         if value is None:
@@ -229,7 +200,7 @@ class Evaluator:
             self.horizon.among(values)
         elif function != "count":
             values = [self.horizon.fix(value) for value in values]
-        return _AGGREGATES[function](values)
+        return _inexact(_AGGREGATES[function](values))
 
     # Functions of an expression per element.
 
@@ -251,7 +222,7 @@ class Evaluator:
         return values if node.function == "map" else self._aggregate(node.function, values)
 
     def _filter(self, node: Each, source: list[Value], scope: Scope) -> list[Value]:
-        alone = isinstance(node.source, Events) and scope == _TOP
+        alone = isinstance(node.source, Events) and scope == TOP
         return [e for e in source if self._holds_of(e, node.body, self._of(node, e, scope), alone)]
 
     def _holds_of(self, element: Value, condition: Node, scope: Scope, alone: bool) -> bool:
@@ -273,6 +244,7 @@ class Evaluator:
 
     @staticmethod
     def _of(node: Each, element: Value, scope: Scope) -> Scope:
+        element = _inexact(element)
         if node.variables:
             return scope.bind(node.variables[0], element)
         return scope.within(element)
@@ -299,9 +271,9 @@ class Evaluator:
         of = node.ranges[0]
         assert node.result is not None
         values: list[Value] = []
-        alone = isinstance(of.source, Events) and scope == _TOP
+        alone = isinstance(of.source, Events) and scope == TOP
         for element in array(self.value(of.source, scope)):
-            inner = scope.bind(of.name, element)
+            inner = scope.bind(of.name, _inexact(element))
             if of.condition is None or self._holds_of(element, of.condition, inner, alone):
                 value = self.value(node.result, inner)
                 if value is not None:
@@ -315,9 +287,9 @@ class Evaluator:
         if index == len(node.ranges):
             return True
         of = node.ranges[index]
-        alone = isinstance(of.source, Events) and scope == _TOP
+        alone = isinstance(of.source, Events) and scope == TOP
         for element in array(self.value(of.source, scope)):
-            inner = scope.bind(of.name, element)
+            inner = scope.bind(of.name, _inexact(element))
             met = of.condition is None or self._holds_of(element, of.condition, inner, alone)
             if (met and self._claim(node, index + 1, inner)) is found:
                 return found
@@ -341,7 +313,7 @@ class Evaluator:
 
     def _chain(self, node: Chain, scope: Scope) -> Value:
         events = array(self.value(node.source, scope))
-        return sequence.exists(self, node, events, scope)
+        return sequence.exists(self.condition, node, events, scope)
 
 
 def time(value: Value, at: int | None = None) -> Instant:
@@ -387,6 +359,12 @@ def _flat(values: list[Value]) -> list[Value]:
     for value in values:
         flat.extend(_flat(value) if isinstance(value, list) else [value])
     return flat
+
+
+def _inexact(value: Value) -> Value:
+    """A number literal is an exact decimal only as an operand, in a list that is searched, and
+    under the name that let gives it; anywhere else it is the double its type says."""
+    return float(value) if isinstance(value, ExactNumber) else value
 
 
 def _string_test(function: str, values: list[Value]) -> bool:

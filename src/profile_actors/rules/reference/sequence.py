@@ -8,18 +8,19 @@ remembered under exactly these, which bounds the search by their combinations.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
+from profile_actors.rules.reference.world import Scope
 from profile_actors.rules.tree import Chain, Node, Step, Variable, descendants
 from profile_actors.rules.values import Instant, Value
 
-if TYPE_CHECKING:
-    from profile_actors.rules.reference.evaluator import Evaluator, Scope
+Condition = Callable[[Node, Scope], bool]
 
 
-def exists(evaluator: Evaluator, node: Chain, events: list[Value], scope: Scope) -> bool:
-    """Whether events for all steps exist among ``events`` (in order)."""
-    return _Search(evaluator, node.steps, events).found(0, None, scope, {})
+def exists(condition: Condition, node: Chain, events: list[Value], scope: Scope) -> bool:
+    """Whether events for all steps exist among ``events`` (in order). condition: evaluates one."""
+    return _Search(condition, node.steps, events).found(0, None, scope, {})
 
 
 def _reads(step: Step) -> set[str]:
@@ -31,8 +32,8 @@ def _reads(step: Step) -> set[str]:
 
 
 class _Search:
-    def __init__(self, evaluator: Evaluator, steps: tuple[Step, ...], events: list[Value]) -> None:
-        self.evaluator = evaluator
+    def __init__(self, condition: Condition, steps: tuple[Step, ...], events: list[Value]) -> None:
+        self.condition = condition
         self.steps = steps
         self.events = events
         self.times = [_time(event) for event in events]
@@ -79,9 +80,9 @@ class _Search:
         return self.fits[key]
 
     def _meets(self, step: Step, scope: Scope) -> bool:
-        if not self.evaluator.condition(step.what, scope):
+        if not self.condition(step.what, scope):
             return False
-        return step.when is None or self.evaluator.condition(step.when, scope)
+        return step.when is None or self.condition(step.when, scope)
 
 
 def _time(event: Any) -> int:

@@ -1,0 +1,624 @@
+"""Types of a rule, from the union of the schemas; errors that mark the wrong sub-expression.
+
+Theory: one walk down the tree with the types of the elements and variables in scope, returning the
+same tree with every ``type`` filled in. An unknown type (None) goes with everything, so without a
+schema the walk accepts what the evaluator will judge by the values.
+
+Rules for editors: what a function demands of its arguments and gives is one line in ``_CALLS`` or
+one case of a method; RULES §2 and §3 are the source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any
+
+from profile_actors.definitions import Catalogue, FieldType
+from profile_actors.errors import RuleError
+from profile_actors.rules import strings
+from profile_actors.rules.reference import references
+from profile_actors.rules.scalar import COMPARISONS
+from profile_actors.rules.source import Fault, located, nearest
+from profile_actors.rules.syntax import parse
+from profile_actors.rules.tree import (
+    Calendar,
+    Call,
+    Chain,
+    Computed,
+    Each,
+    Element,
+    Events,
+    Field,
+    InSegment,
+    Items,
+    Let,
+    Literal,
+    Node,
+    Now,
+    Occurs,
+    Quantified,
+    Range,
+    Root,
+    Step,
+    Variable,
+)
+from profile_actors.rules.types import (
+    BOOLEAN,
+    CONFLICT,
+    DOUBLE,
+    INTEGER,
+    STRING,
+    TIMESTAMP,
+    Scope,
+    Type,
+    array_of,
+    comparable,
+    decimal_scale,
+    described,
+    family,
+    join,
+    key_of,
+    map_of,
+    numbers,
+    union_scope,
+)
+
+__all__ = ["Scope", "check", "check_all", "union_scope"]
+
+Key = tuple[str, str]
+
+
+def check(tree: Node, scope: Scope, expect: str | None = None, text: str = "") -> Node:
+    """The same tree with its types. expect: 'segment' (boolean), 'computed' (no event) or None.
+
+    text: the rule's source, for the marked line of an error. Cost: linear in the tree. Raises
+    RuleError: unknown fields, segments or computed attributes (with the nearest name), operands of
+    the wrong type, a result that is not what is expected.
+    """
+    try:
+        made = _Checker(scope).of(tree, _Names())
+        if expect == "segment" and scope.is_typed and made.type != BOOLEAN:
+            hint = ""
+            if made.type is not None and made.type.kind == "array":
+                hint = "; add `.count() > 0` to ask whether it holds something"
+            raise Fault(
+                f"expected a segment's rule to be boolean, got {described(made.type)}{hint}",
+                tree.at,
+            )
+        if expect == "computed" and scope.is_typed and made.type == scope.event:
+            raise Fault(
+                "expected a computed attribute of any type but an event; name one of its fields",
+                tree.at,
+            )
+        return made
+    except Fault as fault:
+        raise located(text, fault.at, fault.message) from None
+
+
+def check_all(catalogue: Catalogue) -> dict[Key, Node]:
+    """The typed trees of all rules, ('computed' | 'segment', name) -> tree, each after those it
+    reads. Raises RuleError, naming the definition, and for a cycle all that are on it."""
+    texts: dict[Key, str] = {("computed", n): d.rule for n, d in catalogue.computed.items()}
+    texts.update({("segment", n): d.rule for n, d in catalogue.segments.items()})
+    trees: dict[Key, Node] = {}
+    for key, text in texts.items():
+        with _naming(key):
+            trees[key] = parse(text)
+    types: dict[str, Type] = dict.fromkeys(catalogue.computed)
+    typed: dict[Key, Node] = {}
+    for key in _dependency_order(trees):
+        scope = union_scope(catalogue.schemas.values(), types, catalogue.segments.keys())
+        with _naming(key):
+            typed[key] = check(trees[key], scope, key[0], texts[key])
+        if key[0] == "computed":
+            types[key[1]] = typed[key].type
+    return typed
+
+
+_WORDS = {"computed": "computed attribute", "segment": "segment"}
+
+
+@contextmanager
+def _naming(key: Key) -> Iterator[None]:
+    """A RuleError within says which definition is wrong."""
+    try:
+        yield
+    except RuleError as error:
+        message = f"in {_WORDS[key[0]]} {key[1]!r}: {error.message}"
+        raise RuleError(message, error.line, error.column) from None
+
+
+def _dependency_order(trees: Mapping[Key, Node]) -> list[Key]:
+    """All rules, each after those it reads. Raises RuleError naming a cycle."""
+    reads = {key: [r for r in references(tree) if r in trees] for key, tree in trees.items()}
+    done: dict[Key, None] = {}
+    for start in trees:
+        path: list[tuple[Key, int]] = [(start, 0)] if start not in done else []
+        on_path = {start}
+        while path:
+            key, position = path.pop()
+            if position == len(reads[key]):
+                done[key] = None
+                on_path.discard(key)
+                continue
+            path.append((key, position + 1))
+            following = reads[key][position]
+            if following in on_path:
+                raise _cycle([key for key, _ in path], following)
+            if following not in done:
+                on_path.add(following)
+                path.append((following, 0))
+    return list(done)
+
+
+def _cycle(path: list[Key], back_to: Key) -> RuleError:
+    cycle = [*path[path.index(back_to) :], back_to]
+    shown = " → ".join(f"{_WORDS[kind]} {name!r}" for kind, name in cycle)
+    return RuleError(f"expected rules that do not read themselves, got a cycle: {shown}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """Types of the elements (innermost last) and variables; of a let's variable also the digits
+    after the point if it is a number literal."""
+
+    elements: tuple[Type, ...] = ()
+    variables: Mapping[str, tuple[Type, int | None]] = field(default_factory=dict)
+
+    def within(self, element: Type) -> _Names:
+        return replace(self, elements=(*self.elements, element))
+
+    def bind(self, name: str, type_: Type, scale: int | None = None) -> _Names:
+        return replace(self, variables={**self.variables, name: (type_, scale)})
+
+
+def _wrong(node: Node, expected: str) -> Fault:
+    return Fault(f"expected {expected}, got {described(node.type)}", node.at)
+
+
+def _demand(node: Node, family_: str, article: str) -> None:
+    if node.type is not None and family(node.type) != family_:
+        raise _wrong(node, article)
+
+
+def _condition(node: Node) -> None:
+    if node.type is not None and node.type.kind not in ("boolean", "array"):
+        raise _wrong(node, "a condition")
+
+
+def _number(node: Node) -> None:
+    _demand(node, "number", "a number")
+
+
+def _string(node: Node) -> None:
+    _demand(node, "string", "a string")
+
+
+def _time(node: Node) -> None:
+    _demand(node, "time", "a timestamp or date")
+
+
+def _ordered(node: Node) -> None:
+    if node.type is not None and family(node.type) not in ("number", "string", "time"):
+        raise _wrong(node, "a number, string or timestamp, which have an order")
+
+
+def _key(node: Node) -> None:
+    if node.type is not None and node.type.kind in ("double", "decimal", "array", "map", "object"):
+        raise _wrong(node, "a string, integer, boolean or timestamp as a key")
+
+
+def _element_of(node: Node) -> Type:
+    """The element type of an array."""
+    _demand(node, "array", "an array")
+    return None if node.type is None else node.type.item
+
+
+def _map_of(node: Node) -> tuple[Type, Type]:
+    """Key and value types of a map."""
+    _demand(node, "map", "a map")
+    return (None, None) if node.type is None else (key_of(node.type), node.type.item)
+
+
+def _same(a: Type, b: Type, at: int) -> None:
+    """The two can be compared by ``=``."""
+    if not comparable(a, b):
+        hint = ""
+        if a is not None and b is not None and "array" in (a.kind, b.kind) and a.kind != b.kind:
+            hint = "; use includes, intersects or exists for arrays"
+        raise Fault(f"cannot compare {described(a)} with {described(b)}{hint}", at)
+
+
+class _Checker:
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+    def of(self, node: Node, names: _Names) -> Node:
+        """The node, typed."""
+        return _METHODS[type(node)](self, node, names)
+
+    def all(self, nodes: tuple[Node, ...], names: _Names) -> tuple[Node, ...]:
+        return tuple(self.of(node, names) for node in nodes)
+
+    def condition(self, node: Node, names: _Names) -> Node:
+        made = self.of(node, names)
+        _condition(made)
+        return made
+
+    # Leaves and paths.
+
+    def _literal(self, node: Literal, names: _Names) -> Node:
+        scale = 0
+        if isinstance(node.value, Decimal):
+            scale = max(0, -int(node.value.as_tuple().exponent))
+        return replace(node, type=FieldType(node.kind, scale=scale))
+
+    def _items(self, node: Items, names: _Names) -> Node:
+        items = self.all(node.items, names)
+        item: Type = None
+        for made in items:
+            _same(item, made.type, made.at)
+            item = join(item, made.type)
+        return replace(node, items=items, type=array_of(item))
+
+    def _root(self, node: Root, names: _Names) -> Node:
+        return replace(node, type=self.scope.profile)
+
+    def _events(self, node: Events, names: _Names) -> Node:
+        return replace(node, type=array_of(self.scope.event))
+
+    def _element(self, node: Element, names: _Names) -> Node:
+        return replace(node, type=names.elements[-1 - node.up])
+
+    def _variable(self, node: Variable, names: _Names) -> Node:
+        return replace(node, type=names.variables[node.name][0])
+
+    def _computed(self, node: Computed, names: _Names) -> Node:
+        known = self.scope.computed
+        if node.name not in known and self.scope.is_typed:
+            hint = nearest(node.name, known)
+            raise Fault(f"unknown computed attribute {node.name!r}{hint}", node.at)
+        return replace(node, type=known.get(node.name))
+
+    def _in_segment(self, node: InSegment, names: _Names) -> Node:
+        known = self.scope.segments
+        if known is not None and node.name not in known:
+            raise Fault(f"unknown segment {node.name!r}{nearest(node.name, known)}", node.at)
+        return replace(node, type=BOOLEAN)
+
+    def _now(self, node: Now, names: _Names) -> Node:
+        return replace(node, type=TIMESTAMP)
+
+    def _calendar(self, node: Calendar, names: _Names) -> Node:
+        return replace(node, type=TIMESTAMP)
+
+    def _field(self, node: Field, names: _Names) -> Node:
+        # A path is typed from its start, so that an error can show and mend the whole of it.
+        path = [node]
+        while isinstance(path[-1].base, Field):
+            path.append(path[-1].base)
+        path.reverse()
+        base = self.of(path[0].base, names)
+        for position, part in enumerate(path):
+            base = replace(part, base=base, type=self._child(base, part, path, position))
+        return base
+
+    def _child(self, base: Node, part: Field, path: list[Field], position: int) -> Type:
+        """The type of ``base.name`` (RULES §1: through arrays, flattened; a map's by key)."""
+        owner, through_array = base.type, False
+        while owner is not None and owner.kind == "array":
+            owner, through_array = owner.item, True
+        found: Type = None
+        if owner is not None and owner.kind == "map":
+            found = owner.item
+        elif owner is not None:
+            known = dict(owner.fields) if owner.kind == "object" else {}
+            if part.name not in known:
+                raise self._unknown(owner, known, base, path, position)
+            found = known[part.name]
+            if found == CONFLICT:
+                raise Fault(
+                    f"schemas declare field {part.name!r} with types that do not go together;"
+                    " rename one of them",
+                    part.at,
+                )
+        if not through_array:
+            return found
+        while found is not None and found.kind == "array":
+            found = found.item
+        return array_of(found)
+
+    def _unknown(
+        self,
+        owner: FieldType,
+        known: Mapping[str, Any],
+        base: Node,
+        path: list[Field],
+        position: int,
+    ) -> Fault:
+        names = [part.name for part in path]
+        name = names[position]
+        whole = ".".join(names)
+        at = path[position].at
+        if owner.kind != "object":
+            return Fault(f"{described(owner)} has no fields; got `{whole}`", at)
+        if name == "computed" and isinstance(base, Element):
+            return Fault("computed attributes belong to the profile: write `^.computed.name`", at)
+        if name == "computed":
+            return Fault("expected computed.NAME", at)
+        close = nearest(name, [*known, "xEvent"] if isinstance(base, Root) else known)
+        if close:
+            names[position] = close.split("'")[1]
+            close = f"; did you mean `{'.'.join(names)}`?"
+        place = "an event" if owner == self.scope.event else "an object"
+        place = "the profile" if isinstance(base, Root) else place
+        profile = self.scope.profile
+        if isinstance(base, Element) and profile is not None and name in dict(profile.fields):
+            close = f"; the profile's is `$1.{'.'.join(names)}`"
+        return Fault(f"unknown field `{whole}` of {place}{close}", at)
+
+    # Functions of values.
+
+    def _call(self, node: Call, names: _Names) -> Node:
+        args = self.all(node.args, names)
+        function = node.function
+        made = replace(node, args=args)
+        if function in ("and", "or", "not"):
+            for arg in args:
+                _condition(arg)
+            return replace(made, type=BOOLEAN)
+        if function in COMPARISONS:
+            _same(args[0].type, args[1].type, node.at)
+            if function not in ("=", "!="):
+                _ordered(args[0])
+                _ordered(args[1])
+            return replace(made, type=BOOLEAN)
+        if function in ("+", "-", "*", "/", "%"):
+            return replace(made, type=self._arithmetic(function, args, names))
+        if function == "if":
+            return replace(made, type=self._choice(args, names))
+        if function in strings.TESTS:
+            _string(args[0])
+            _string(args[1])
+            for flag in args[2:]:
+                _demand(flag, "boolean", "true or false (case-sensitive)")
+            return replace(made, type=BOOLEAN)
+        return replace(made, type=_CALLS[function](args))
+
+    def _literal_scale(self, node: Node, names: _Names) -> int | None:
+        """Digits after the point if the node is a number literal (or a let's name for one)."""
+        if isinstance(node, Variable):
+            return names.variables[node.name][1]
+        if isinstance(node, Literal) and node.kind == "double":
+            return max(0, -int(Decimal(repr(node.value)).as_tuple().exponent))
+        return None
+
+    def _arithmetic(self, function: str, args: tuple[Node, ...], names: _Names) -> Type:
+        for arg in args:
+            _number(arg)
+        a, b = args[0].type, args[1].type
+        if function == "/":
+            return DOUBLE
+        if a is None or b is None:
+            return None
+        scales = [self._literal_scale(arg, names) for arg in args]
+        result = numbers(a, b, *scales)
+        if function == "*" and result.kind == "decimal":
+            parts = (decimal_scale(a, scales[0]), decimal_scale(b, scales[1]))
+            return FieldType("decimal", scale=sum(part or 0 for part in parts))
+        return result
+
+    def _choice(self, args: tuple[Node, ...], names: _Names) -> Type:
+        _condition(args[0])
+        yes, no = args[1].type, args[2].type
+        scales = [self._literal_scale(arg, names) for arg in args[1:]]
+        result = join(yes, no, *scales)
+        if result is None and yes is not None:
+            raise Fault(
+                f"expected both values of `if` of one type, got {described(yes)}"
+                f" and {described(no)}",
+                args[2].at,
+            )
+        return result
+
+    # Functions of an expression per element.
+
+    def _each(self, node: Each, names: _Names) -> Node:
+        source = self.of(node.source, names)
+        extra = self.all(node.extra, names) if node.function != "mapentries" else node.extra
+        made = replace(node, source=source, extra=extra)
+        if node.function == "mapentries":
+            return self._map_entries(made, names)
+        element = _element_of(source)
+        inner = names.within(element)
+        if node.variables:
+            inner = names.bind(node.variables[0], element)
+        body = self.of(node.body, inner)
+        made = replace(made, body=body)
+        match node.function:
+            case "filter":
+                _condition(body)
+                return replace(made, type=source.type)
+            case "map":
+                return replace(made, type=array_of(body.type))
+            case "topn" | "bottomn":
+                _ordered(body)
+                if extra[0].type not in (None, INTEGER):
+                    raise _wrong(extra[0], "a whole number of elements")
+                return replace(made, type=source.type)
+            case "groupby":
+                _key(body)
+                return replace(made, type=map_of(body.type, array_of(element)))
+        return replace(made, type=_aggregate(node.function, body))
+
+    def _map_entries(self, node: Each, names: _Names) -> Node:
+        key, item = _map_of(node.source)
+        inner = names.bind(node.variables[0], key).bind(node.variables[1], item)
+        body, value = self.of(node.body, inner), self.of(node.extra[0], inner)
+        _key(body)
+        return replace(node, body=body, extra=(value,), type=map_of(body.type, value.type))
+
+    # Bindings.
+
+    def _let(self, node: Let, names: _Names) -> Node:
+        value = self.of(node.value, names)
+        scale = self._literal_scale(value, names)
+        body = self.of(node.body, names.bind(node.name, value.type, scale))
+        return replace(node, value=value, body=body, type=body.type)
+
+    def _quantified(self, node: Quantified, names: _Names) -> Node:
+        ranges: list[Range] = []
+        for of in node.ranges:
+            source = self.of(of.source, names)
+            names = names.bind(of.name, _element_of(source))
+            where = None if of.condition is None else self.condition(of.condition, names)
+            ranges.append(replace(of, source=source, condition=where, type=source.type))
+        made = replace(node, ranges=tuple(ranges))
+        if node.result is None:
+            return replace(made, type=BOOLEAN)
+        result = self.of(node.result, names)
+        made = replace(made, result=result)
+        if node.kind == "select":
+            return replace(made, type=array_of(result.type))
+        return replace(made, type=_aggregate(node.kind, result))
+
+    # Time.
+
+    def _occurs(self, node: Occurs, names: _Names) -> Node:
+        subject, time = self.of(node.subject, names), self.of(node.time, names)
+        until = None if node.until is None else self.of(node.until, names)
+        for part in (subject, time, *(() if until is None else (until,))):
+            _time(part)
+        return replace(node, subject=subject, time=time, until=until, type=BOOLEAN)
+
+    def _chain(self, node: Chain, names: _Names) -> Node:
+        source = self.of(node.source, names)
+        event = _element_of(source)
+        names = names.within(event)
+        steps: list[Step] = []
+        for step in node.steps:
+            what = self.condition(step.what, names)
+            when = None if step.when is None else self.of(step.when, names)
+            steps.append(replace(step, what=what, when=when, type=BOOLEAN))
+            names = names.bind(step.name, event)
+        return replace(node, source=source, steps=tuple(steps), type=BOOLEAN)
+
+
+def _aggregate(function: str, value: Node) -> Type:
+    """The type of an aggregate over values like ``value``."""
+    if function == "count":
+        return INTEGER
+    if function in ("min", "max"):
+        _ordered(value)
+        return value.type
+    _number(value)
+    return DOUBLE if function == "average" else value.type
+
+
+def _plain_aggregate(function: str, args: tuple[Node, ...]) -> Type:
+    element = _element_of(args[0])
+    return _aggregate(function, replace(args[0], type=element))
+
+
+def _set(args: tuple[Node, ...]) -> None:
+    _same(array_of(_element_of(args[0])), array_of(_element_of(args[1])), args[1].at)
+
+
+def _boolean_set(args: tuple[Node, ...]) -> Type:
+    _set(args)
+    return BOOLEAN
+
+
+def _intersection(args: tuple[Node, ...]) -> Type:
+    _set(args)
+    return args[0].type
+
+
+def _contained(args: tuple[Node, ...]) -> Type:
+    _same(args[0].type, _element_of(args[1]), args[0].at)
+    return BOOLEAN
+
+
+def _includes(args: tuple[Node, ...]) -> Type:
+    _same(_element_of(args[0]), args[1].type, args[1].at)
+    return BOOLEAN
+
+
+def _distinct(args: tuple[Node, ...]) -> Type:
+    _element_of(args[0])
+    return args[0].type
+
+
+def _get(args: tuple[Node, ...]) -> Type:
+    key, item = _map_of(args[0])
+    _same(key, args[1].type, args[1].at)
+    return item
+
+
+def _pattern(args: tuple[Node, ...]) -> Type:
+    _string(args[0])
+    _string(args[1])
+    return BOOLEAN
+
+
+def _group(args: tuple[Node, ...]) -> Type:
+    _string(args[0])
+    return STRING
+
+
+def _negated(args: tuple[Node, ...]) -> Type:
+    _number(args[0])
+    return args[0].type
+
+
+def _part(args: tuple[Node, ...]) -> Type:
+    for arg in args:
+        _time(arg)
+    return INTEGER
+
+
+def _aggregate_call(function: str) -> Callable[[tuple[Node, ...]], Type]:
+    return lambda args: _plain_aggregate(function, args)
+
+
+_CALLS: dict[str, Callable[[tuple[Node, ...]], Type]] = {
+    **{name: _aggregate_call(name) for name in ("count", "sum", "average", "min", "max")},
+    **dict.fromkeys(("intersects", "subsetof", "supersetof"), _boolean_set),
+    **dict.fromkeys(("in", "notin"), _contained),
+    **dict.fromkeys(("like", "matches"), _pattern),
+    **dict.fromkeys(("isnull", "isnotnull"), lambda args: BOOLEAN),
+    **dict.fromkeys(("getyear", "getmonth", "getdayofmonth"), _part),
+    **dict.fromkeys(("currentyear", "currentmonth", "currentdayofmonth"), _part),
+    "intersection": _intersection,
+    "includes": _includes,
+    "distinct": _distinct,
+    "head": lambda args: _element_of(args[0]),
+    "get": _get,
+    "keys": lambda args: array_of(_map_of(args[0])[0]),
+    "values": lambda args: array_of(_map_of(args[0])[1]),
+    "regexgroup": _group,
+    "neg": _negated,
+}
+
+_METHODS: dict[type[Node], Callable[[_Checker, Any, _Names], Node]] = {
+    Literal: _Checker._literal,
+    Items: _Checker._items,
+    Root: _Checker._root,
+    Events: _Checker._events,
+    Element: _Checker._element,
+    Variable: _Checker._variable,
+    Computed: _Checker._computed,
+    InSegment: _Checker._in_segment,
+    Now: _Checker._now,
+    Calendar: _Checker._calendar,
+    Field: _Checker._field,
+    Call: _Checker._call,
+    Each: _Checker._each,
+    Let: _Checker._let,
+    Quantified: _Checker._quantified,
+    Occurs: _Checker._occurs,
+    Chain: _Checker._chain,
+}

@@ -1,0 +1,38 @@
+"""What an evaluation reads: one profile's world, and what names mean at a point of the rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from profile_actors.rules.values import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What bare names and ``^`` read: elements, innermost last (the profile is not among them)."""
+
+    elements: tuple[Value, ...] = ()
+    names: Mapping[str, Value] = field(default_factory=dict)
+
+    def within(self, element: Value) -> Scope:
+        return Scope((*self.elements, element), self.names)
+
+    def bind(self, name: str, value: Value) -> Scope:
+        return Scope(self.elements, {**self.names, name: value})
+
+
+TOP = Scope()
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a rule may read. events: visible ones in order; next_event: timestamp of the first that
+    is not yet. computed, segments: value and the instant up to which it holds."""
+
+    profile: dict[str, Any]
+    events: Sequence[dict[str, Any]]
+    next_event: int | None
+    computed: Mapping[str, tuple[Value, int | None]]
+    segments: Mapping[str, tuple[bool, int | None]]
