@@ -99,10 +99,24 @@ def test_what_is_derived_from_a_view_outlives_close(tmp_path: Path) -> None:
     with log.view(3) as view:
         array = np.frombuffer(view, np.uint8)
     log.close()
+    # Another map would be put where the first one was, had that been given up.
     fresh = open_log(tmp_path / "other")
-    fill(fresh, 10)
+    for position in range(10):
+        fresh.append_at(position, [b"\xee" * 5_000], 1)
     assert array.tobytes() == entry(3)
     fresh.close()
+
+
+def test_small_entry_outlives_the_page_it_came_from(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    small = [bytes([position]) * (40 + position) for position in range(30)]
+    held = []
+    for position, value in enumerate(small):
+        log.append_at(position, [value], 1)
+        with log.view(position) as view:
+            held.append(np.frombuffer(view, np.uint8))
+    assert [array.tobytes() for array in held] == small
+    log.close()
 
 
 def test_large_entry_is_not_copied_and_is_aligned(tmp_path: Path) -> None:

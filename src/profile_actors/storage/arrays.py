@@ -45,6 +45,8 @@ class ArrayEntry(msgspec.Struct, frozen=True):
 
 
 class Index(msgspec.Struct, frozen=True):
+    """What a file says it holds. arrays: in column order."""
+
     position: int
     arrays: tuple[ArrayEntry, ...]
     format: int = FORMAT
