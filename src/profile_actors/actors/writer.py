@@ -7,6 +7,9 @@ clock moves), lets due work happen, and starts checkpoint jobs in a helper threa
 deliver one producer's sub-batches out of order; those that came too early are held back for a short
 while, so that the common race costs no round trip (the partition's cursors decide in any case).
 
+On the event clock every sub-batch is an entry of its own: where entries end decides which net
+changes are in the feed, and a replay shall give the same feed whatever the timing was.
+
 A ``Halt`` (a damaged log, a full disk, another owner) or a defect stops the writing for good:
 callers get the error, ``status`` keeps it, reads go on. A wall clock that jumps too far ahead only
 pauses the writing: it resumes if the clock comes back.
@@ -191,7 +194,8 @@ class Writer:
                 reach[producer] = self._partition.cursor(producer) or 0
             is_early = (ticket.batch.after or 0) > reach[producer]
             is_full = bool(taken) and (
-                len(taken) >= self._config.max_entry_batches
+                self._wall is None
+                or len(taken) >= self._config.max_entry_batches
                 or rows + ticket.rows > self._config.max_entry_rows
             )
             must_wait = is_early and now_s - ticket.arrived_s < EARLY_WAIT_S

@@ -133,8 +133,10 @@ def events(
         page = store.events(namespace, value, start_at, end_at, way, limit, cursor)
     if json:
         show.as_json(page)
-    else:
-        show.events(console, page)
+        return
+    show.events(console, page)
+    if page.next is not None:
+        console.print(f"more: --cursor {page.next}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -10,6 +10,7 @@ Data: the public CDNOW sample (B. Hardie), shipped as ``examples/cdnow``.
 from __future__ import annotations
 
 import csv
+import itertools
 import shutil
 import sys
 import time
@@ -28,7 +29,6 @@ from profile_actors.rules.explain import render
 INSTANTS = ("1997-04-01", "1997-07-01", "1998-01-01", "1998-06-30")
 SEGMENTS = ("big-spenders", "lapsed-90d", "repeat-30d", "week-since")
 PRODUCER = "cdnow-demo"
-BATCH_ROWS = 500
 CUSTOMER = "15423"
 """Somebody who was lapsed and came back: every column of the profile has something to say."""
 MARK = ".profile-actors-demo"
@@ -90,14 +90,16 @@ def run(data: Path, partitions: int, json: bool, console: Console) -> None:
 
 
 def replay(store: Store, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Stream rows (oldest first) in time order; the segment sizes at each of INSTANTS."""
+    """Stream rows (oldest first) day by day; the segment sizes at each of INSTANTS."""
     sent = 0
     sizes = []
+    days = [list(day) for _, day in itertools.groupby(rows, key=lambda row: str(row["date"]))]
+    days.reverse()
     for instant in INSTANTS:
-        while sent < len(rows) and rows[sent]["date"] <= instant:
-            batch = [row for row in rows[sent : sent + BATCH_ROWS] if row["date"] <= instant]
-            store.submit_async("orders", batch, producer=PRODUCER, offset=sent)
-            sent += len(batch)
+        while days and days[-1][0]["date"] <= instant:
+            day = days.pop()
+            store.submit_async("orders", day, producer=PRODUCER, offset=sent)
+            sent += len(day)
         store.advance_to(instant)
         sizes.append(
             {
@@ -140,14 +142,14 @@ def _questions(store: Store, sizes: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _tell(store: Store, found: dict[str, Any], data: Path, console: Console) -> None:
-    columns = ("now (00:00 UTC)", "profiles", *SEGMENTS)
+    columns = ("now, 00:00", "profiles", *SEGMENTS)
     cells = [list(row.values()) for row in found["sizes"]]
     title = "segment sizes as time passes"
     console.print(show.table(title, columns, cells, tuple(range(1, len(columns)))))
     console.print()
     show.profile(console, found["profile"], show.moments_of(store.definitions()))
     show.events(console, found["events"], "its last events")
-    console.print(f"\n[bold]explain[/] {found['rule']}", highlight=False)
+    console.print("\n[bold]explain[/] of the segment lapsed-90d")
     console.print(render(found["explain"]), highlight=False, markup=False)
     total, clock = sum(found["changes"].values()), sum(found["changes_by_clock"].values())
     console.print(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import msgspec
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -28,14 +30,21 @@ def as_json(value: Any) -> None:
 
 
 def table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Sequence[int] = ()
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Collection[int] = ()
 ) -> Table:
     """A table; the columns numbered in right are aligned right."""
-    out = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold")
+    out = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        header_style="dim",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for number, column in enumerate(columns):
         out.add_column(column, justify="right" if number in right else "left")
     for row in rows:
-        out.add_row(*[cell if isinstance(cell, Text) else plain(cell) for cell in row])
+        out.add_row(*[cell if isinstance(cell, Text) else Text(plain(cell)) for cell in row])
     return out
 
 
@@ -53,6 +62,15 @@ def plain(value: Any) -> str:
 def moment(ms: int | None) -> str:
     """An instant for people, a dash for none."""
     return "–" if ms is None else instant_text(ms)
+
+
+def size_text(size: int) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:,.0f} {unit}"
+        size //= 1000
+    return f"{size:,} GB"
 
 
 def value_text(name: str, value: Any, moments: frozenset[str]) -> str:
@@ -74,8 +92,11 @@ def moments_of(catalogue: Catalogue) -> frozenset[str]:
 def profile(console: Console, found: Profile, moments: frozenset[str]) -> None:
     """Everything about one profile but its events."""
     names = ", ".join(f"{i.namespace} {i.value}" for i in found.identities)
-    console.print(f"[bold]{names}[/]  as of {moment(found.now)}")
-    console.print(f"last modified {moment(found.last_modified)}")
+    console.print(
+        f"[bold]{escape(names)}[/]  as of {moment(found.now)},"
+        f" last modified {moment(found.last_modified)}",
+        highlight=False,
+    )
     if found.attributes:
         console.print(
             table("attributes", ("field", "value"), sorted(flat(found.attributes).items()))
@@ -126,16 +147,14 @@ def events(console: Console, page: EventPage, title: str = "events") -> None:
         if name not in first and all(isinstance(row.get(name, 0), int | float) for row in rows)
     ]
     console.print(table(title, names, cells, right))
-    if page.next is not None:
-        console.print(f"more: --cursor {page.next}")
 
 
 def change(console: Console, one: Change) -> None:
     """One line of the change feed."""
     old = "" if one.old is None else f"{one.old} → "
     console.print(
-        f"{moment(one.at)}  {one.identity.namespace} {one.identity.value}  [bold]{one.name}[/]"
-        f"  {old}{plain(one.new)}  ({one.cause})",
+        f"{moment(one.at)}  {escape(one.identity.namespace)} {escape(one.identity.value)}"
+        f"  [bold]{escape(one.name)}[/]  {old}{escape(plain(one.new))}  ({one.cause})",
         highlight=False,
     )
 
@@ -186,7 +205,7 @@ def report(console: Console, done: IngestReport) -> None:
 def status(console: Console, now: StoreStatus) -> None:
     """The store in one line, then a row per partition, then whatever is wrong."""
     console.print(
-        f"[bold]{now.path}[/]  clock {now.clock}  now {moment(now.now)}  catalogue {now.catalogue}",
+        f"[bold]{escape(now.path)}[/]  clock {now.clock}  now {moment(now.now)}  catalogue {now.catalogue}",
         highlight=False,
     )
     rows: list[Sequence[Any]] = []
@@ -194,23 +213,24 @@ def status(console: Console, now: StoreStatus) -> None:
         part = actor.partition
         state = Text("halted", "red") if actor.halted else Text("writing", "green")
         if part is None:
-            rows.append([index, state, *[None] * 9])
+            rows.append([index, state, *[None] * 8])
             continue
         if part.degraded:
             state = Text("degraded", "yellow")
         rows.append(
-            [index, state, part.position, moment(part.now), part.profiles, part.events,
-             part.late, part.lag, part.changes, part.log_bytes, part.state_bytes]
+            [index, state, part.position, part.profiles, part.events, part.late, part.lag,
+             part.changes, size_text(part.log_bytes), size_text(part.state_bytes)]
         )  # fmt: skip
-    columns = ["partition", "state", "position", "now", "profiles", "events", "late", "lag"]
-    columns += ["changes", "log bytes", "state bytes"]
-    console.print(table("", columns, rows, (0, 2, 4, 5, 6, 7, 8, 9, 10)))
+    columns = ["", "state", "entries", "profiles", "events", "late", "lag", "changes", "log"]
+    console.print(table("partitions", [*columns, "memory"], rows, range(2, 10)))
     rejected = ", ".join(f"{name} {count:,}" for name, count in sorted(now.rejected.items()))
     console.print(f"rejected rows in quarantine: {rejected or 'none'}")
     for index, reason in now.halted.items():
-        console.print(f"[red]partition {index}[/] {reason}", highlight=False)
+        console.print(f"[red]partition {index}[/] {escape(reason)}", highlight=False)
     for index, actor in enumerate(now.partitions):
         for name, reason in (actor.partition.degraded if actor.partition else {}).items():
-            console.print(f"[yellow]partition {index}[/] {name}: {reason}", highlight=False)
+            text = escape(f"{name}: {reason}")
+            console.print(f"[yellow]partition {index}[/] {text}", highlight=False)
         if actor.checkpoint_error:
-            console.print(f"[yellow]partition {index}[/] checkpoint: {actor.checkpoint_error}")
+            text = escape(actor.checkpoint_error)
+            console.print(f"[yellow]partition {index}[/] checkpoint: {text}", highlight=False)
