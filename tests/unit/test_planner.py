@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from profile_actors.definitions import (
+    Catalogue,
+    ComputedAttribute,
+    FieldType,
+    Schema,
+    SegmentDefinition,
+)
 from profile_actors.errors import RuleError
 from profile_actors.rules.plan import Aggregate, AggregateLeaf, AttributeLeaf, Plan
-from profile_actors.rules.planner import plan_trees, walk
+from profile_actors.rules.planner import plan, plan_trees, walk
 from profile_actors.rules.syntax import parse
 from profile_actors.rules.tree import Call, Literal, Occurs
 from profile_actors.rules.unparse import unparse, unparse_aggregate
@@ -276,3 +284,78 @@ def parse_event(condition: str) -> Call:
     predicate = only(f"xEvent[{condition}].count() > 1").filter.predicate
     assert isinstance(predicate, Call)
     return predicate
+
+
+TYPES = ("page.view", "cart.add", "email.open", "purchase")
+WEEK = "timestamp occurs <= 7 days before now"
+
+
+def shop() -> Catalogue:
+    """A hundred segments over sixteen aggregates, and the twenty computed attributes over them."""
+    computed = {}
+    columns = []
+    for letter, fold in (("c", "count()"), ("s", "sum(price)"), ("m", "max(price)")):
+        for place, name in enumerate(TYPES):
+            columns.append(f'xEvent[eventType = "{name}"].{fold}')
+            computed[f"{letter}{place}"] = columns[-1]
+    for place, name in enumerate(TYPES):
+        columns.append(f'xEvent[eventType = "{name}" and {WEEK}].count()')
+        computed[f"d{place}"] = columns[-1]
+        computed[f"l{place}"] = f'xEvent[eventType = "{name}"].max(timestamp)'
+    segments = {f"g{k}": f"{columns[k % 16]} >= {k % 7 + 1}" for k in range(100)}
+    return Catalogue(
+        version=3,
+        schemas={"visit": Schema("visit", "event", {"price": "decimal(2)", "n": "integer"})},
+        segments={name: SegmentDefinition(name, rule) for name, rule in segments.items()},
+        computed={name: ComputedAttribute(name, rule) for name, rule in computed.items()},
+    )
+
+
+def test_a_catalogue_shares_its_aggregates() -> None:
+    found = plan(shop())
+    assert found.version == 3
+    assert len(found.aggregates) == 20
+    assert len(found.rules) == 120
+    assert [rule.kind for rule in found.rules] == ["computed"] * 20 + ["segment"] * 100
+    assert sum(bool(aggregate.filter.window) for aggregate in found.aggregates) == 4
+    assert all(len(aggregate.filter.types or ()) == 1 for aggregate in found.aggregates)
+    sums = [aggregate for aggregate in found.aggregates if aggregate.function == "sum"]
+    assert {(aggregate.result.kind, aggregate.result.scale) for aggregate in sums} == {
+        ("decimal", 2)
+    }
+    assert plan(shop()) == found
+
+
+def test_types_reach_the_plan() -> None:
+    catalogue = msgspec.structs.replace(
+        shop(),
+        segments={},
+        computed={
+            name: ComputedAttribute(name, rule)
+            for name, rule in {
+                "scaled": "xEvent.sum(price * 0.125) * 2",
+                "mean": "xEvent.average(price)",
+                "last": "xEvent.max(timestamp)",
+                "seen": "xEvent.n.distinct().count()",
+            }.items()
+        },
+    )
+    rules = plan(catalogue).rules
+    kinds = {rule.name: rule.root.type for rule in rules}
+    assert kinds == {
+        "scaled": FieldType("decimal", scale=5),
+        "mean": FieldType("double"),
+        "last": FieldType("timestamp"),
+        "seen": FieldType("integer"),
+    }
+
+
+def test_a_rule_in_a_catalogue_is_refused_with_its_source() -> None:
+    rule = 'xEvent[eventType = "a"].head().n > 3'
+    catalogue = msgspec.structs.replace(
+        shop(), segments={"first": SegmentDefinition("first", rule)}, computed={}
+    )
+    with pytest.raises(RuleError) as error:
+        plan(catalogue)
+    assert rule in str(error.value)
+    assert "segment 'first'" in str(error.value)

@@ -259,3 +259,7 @@ def test_a_list_is_no_scalar() -> None:
 def test_constants_are_widened() -> None:
     assert plain(evaluate(Literal("x", "string"), leaf, 3, NOW)) == ["x", "x", "x"]
     assert evaluate(Literal(True, "boolean"), leaf, 0, NOW).values.shape == (0,)
+
+
+def test_deeply_nested_arithmetic_is_linear() -> None:
+    assert values("m + 1.5" + " + 0.25" * 80 + " > 20")[0] is True

@@ -80,8 +80,7 @@ def _scaled_kind(node: Call) -> tuple[str | None, int]:
     operands = node.args[1:] if node.function == "if" else node.args
     if len(operands) == 1:
         return kind_of(operands[0])
-    x, y = _exact_pair(*operands)
-    (kind_x, scale_x), (kind_y, scale_y) = kind_of(x), kind_of(y)
+    (kind_x, scale_x), (kind_y, scale_y) = _pair_kinds(*operands)
     if node.function == "/" or "double" in (kind_x, kind_y):
         return "double", 0
     if "decimal" not in (kind_x, kind_y):
@@ -89,10 +88,19 @@ def _scaled_kind(node: Call) -> tuple[str | None, int]:
     return "decimal", scale_x + scale_y if node.function == "*" else max(scale_x, scale_y)
 
 
+def _pair_kinds(x: Node, y: Node) -> tuple[tuple[str | None, int], tuple[str | None, int]]:
+    """Both kinds; a number literal beside a decimal is the decimal that it spells. Linear: each
+    operand is asked once, since trees nest deeply."""
+    of_x, of_y = kind_of(x), kind_of(y)
+    exact_x, exact_y = _exact(x, of_y[0]), _exact(y, of_x[0])
+    return (
+        of_x if exact_x is x else kind_of(exact_x),
+        of_y if exact_y is y else kind_of(exact_y),
+    )
+
+
 def _exact_pair(x: Node, y: Node) -> tuple[Node, Node]:
-    """A number literal beside a decimal is the decimal that it spells."""
-    kind_x, kind_y = kind_of(x)[0], kind_of(y)[0]
-    return _exact(x, kind_y), _exact(y, kind_x)
+    return _exact(x, kind_of(y)[0]), _exact(y, kind_of(x)[0])
 
 
 def _exact(node: Node, other: str | None) -> Node:

@@ -57,7 +57,7 @@ INTEGER = FieldType("integer")
 DOUBLE = FieldType("double")
 ZERO = Literal(0, "integer", type=INTEGER)
 FOLDS = ("count", "sum", "average", "min", "max")
-MAX_NODES = 20_000
+MAX_NODES = 5_000
 """Nodes of one planned rule, references written out; a chain of references can double each time."""
 
 Key = tuple[str, str]
@@ -85,12 +85,18 @@ def plan_trees(trees: Mapping[Key, Node], texts: Mapping[Key, str], version: int
         try:
             rules.append(planner.rule(key))
         except NotIncremental as refusal:
-            raise refused(refusal, texts.get(refusal.rule or key, "")) from None
+            rule = refusal.rule or key
+            error = refused(refusal, texts.get(rule, ""))
+            message = f"in {_WORDS[rule[0]]} {rule[1]!r}: {error.message}"
+            raise RuleError(message, error.line, error.column) from None
         except RecursionError:
             raise RuleError(
                 f"expected a rule nested less deeply - at {key[0]} {key[1]!r}; split it"
             ) from None
     return planner.plan(rules, version)
+
+
+_WORDS = {"computed": "computed attribute", "segment": "segment"}
 
 
 def refused(refusal: NotIncremental, text: str) -> RuleError:
