@@ -146,6 +146,22 @@ def test_a_bad_file_is_an_error_with_the_place(tmp_path: Path, data: bytes, word
     assert "rows.csv" in str(caught.value)
 
 
+@pytest.mark.parametrize("block_bytes", [15, 1000])
+@pytest.mark.parametrize("cell", ['"x', '"x""', '"x"" y,'])
+def test_an_unclosed_quote_swallows_no_row_in_silence(
+    tmp_path: Path, cell: str, block_bytes: int
+) -> None:
+    text = f"a,b\n1,2\n3,{cell}\n4,5\n6,7\n"
+    blocks = list(read_csv_blocks(written(tmp_path, text), block_bytes))
+    assert rows_of(blocks) == [(0, {"a": "1", "b": "2"})]
+    rejects = [reject for block in blocks for reject in block.rejects]
+    assert [(r.row, r.reason) for r in rejects] == [
+        (1, "expected a closing quote, got the end of the file")
+    ]
+    assert rejects[0].raw == text[8:]
+    assert sum(block.size_bytes for block in blocks) == len(text)
+
+
 def test_a_quoted_header_and_no_rows(tmp_path: Path) -> None:
     assert list(read_csv_blocks(written(tmp_path, 'a,"b,\nc"'), 100)) == []
     (block,) = read_csv_blocks(written(tmp_path, 'a,"b,\nc"\r\n1,2\r\n'), 100)

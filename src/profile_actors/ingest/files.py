@@ -93,8 +93,12 @@ def read_csv_blocks(
     with open(path, "rb") as file:
         names, header_bytes = _header(file, str(path))
         row, extra = 0, header_bytes
-        for data in _cut(file, block_bytes, str(path)):
-            block = _parsed(data, names, row, extra, use_threads)
+        for data, is_open in _cut(file, block_bytes, str(path)):
+            block = (
+                _unclosed(data, names, row, extra)
+                if is_open
+                else _parsed(data, names, row, extra, use_threads)
+            )
             row, extra = row + block.count, 0
             if row <= from_row:
                 extra = block.size_bytes
@@ -128,14 +132,20 @@ def _header(file: BinaryIO, path: str) -> tuple[list[str], int]:
     return names, len(line)
 
 
-def _cut(file: BinaryIO, block_bytes: int, path: str) -> Iterator[memoryview]:
-    """The rest of the file in pieces that end with a line, but for the last; nothing is copied."""
+def _cut(file: BinaryIO, block_bytes: int, path: str) -> Iterator[tuple[memoryview, bool]]:
+    """The rest of the file in pieces of whole rows, without a copy; True with one that is a last
+    row whose quote is never closed."""
     size = block_bytes
     while data := file.read(size):
-        at_end = len(data) < size
-        end = len(data) if at_end else _last_line_end(data)
-        if end:
-            yield memoryview(data)[:end]
+        end, is_open = _last_line_end(data)
+        if len(data) < size:
+            end = end if is_open else len(data)
+            if end:
+                yield memoryview(data)[:end], False
+            if is_open:
+                yield memoryview(data)[end:], True
+        elif end:
+            yield memoryview(data)[:end], False
             # What is left of the piece, less than a row as a rule, is read again.
             file.seek(end - len(data), 1)
             size = block_bytes
@@ -149,10 +159,10 @@ def _cut(file: BinaryIO, block_bytes: int, path: str) -> Iterator[memoryview]:
             size *= 2
 
 
-def _last_line_end(data: bytes) -> int:
-    """The place after the last line end that is outside quotes, 0 if there is none."""
+def _last_line_end(data: bytes) -> tuple[int, bool]:
+    """The place after the last line end that is outside quotes (0: none); is a quote left open?"""
     if b'"' not in data:
-        return data.rfind(b"\n") + 1
+        return data.rfind(b"\n") + 1, False
     # Quotes pair up, doubled ones included, if each first of a pair stands at the start of a cell
     # or right after the quote before; then a place with an even number of quotes before it is
     # outside. Otherwise there are quotes that the parser takes as plain characters.
@@ -163,16 +173,15 @@ def _last_line_end(data: bytes) -> int:
     line_end = data.rfind(b"\n")
     while line_end >= 0 and (count := int(np.searchsorted(quotes, line_end))) % 2:
         line_end = data.rfind(b"\n", 0, int(quotes[count - 1]))
-    return line_end + 1
+    return line_end + 1, len(quotes) % 2 == 1
 
 
-def _last_line_end_slowly(data: bytes) -> int:
+def _last_line_end_slowly(data: bytes) -> tuple[int, bool]:
     """The same, quote by quote: one opens only at the start of a cell. Cost: 0.3 us a quote."""
     end, place, size = 0, 0, len(data)
     while place < size:
         quote = data.find(b'"', place)
-        stop = size if quote < 0 else quote
-        end = max(end, data.rfind(b"\n", place, stop) + 1)
+        end = max(end, data.rfind(b"\n", place, size if quote < 0 else quote) + 1)
         if quote < 0:
             break
         if quote and data[quote - 1] not in b",\n\r":
@@ -180,8 +189,8 @@ def _last_line_end_slowly(data: bytes) -> int:
             continue
         place = _closing_quote(data, quote + 1) + 1
         if place == 0:
-            break
-    return end
+            return end, True
+    return end, False
 
 
 def _closing_quote(data: bytes, start: int) -> int:
@@ -191,6 +200,15 @@ def _closing_quote(data: bytes, start: int) -> int:
         if quote < 0 or data[quote + 1 : quote + 2] != b'"':
             return quote
         start = quote + 2
+
+
+def _unclosed(view: memoryview, names: list[str], row: int, extra: int) -> TextBlock:
+    """The rest of a file after a quote that is never closed: one row, which is rejected."""
+    empty = pa.table({name: pa.array([], pa.string()) for name in names})
+    text = str(view[: 4 * MAX_RAW_CHARS], "utf-8", "backslashreplace")
+    reason = "expected a closing quote, got the end of the file"
+    reject = Reject(row, "", reason, raw_text(text))
+    return TextBlock(row, 1, empty, np.zeros(0, np.int64), (reject,), extra + len(view))
 
 
 def _parsed(
