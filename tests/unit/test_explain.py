@@ -71,7 +71,7 @@ def test_a_refusal_marks_the_smallest_part() -> None:
     assert not report["incremental"]
     assert "line 1, column 1" in report["reason"]
     refused, planned = report["plan"]["parts"]
-    assert refused["parts"][0]["parts"][0]["reason"] == "a profile attribute of type array"
+    assert refused["parts"][0]["parts"][0]["reason"] == "a field of type array of the profile"
     assert "reason" not in refused
     assert planned["parts"][0]["how"] == "a count per profile"
 

@@ -359,3 +359,34 @@ def test_a_rule_in_a_catalogue_is_refused_with_its_source() -> None:
         plan(catalogue)
     assert rule in str(error.value)
     assert "segment 'first'" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        ('m.k = "x"', "type map of the profile"),
+        ('home.tags.includes("x")', "not made of the profile's events"),
+        ("isNull(home)", "type object of the profile"),
+        ('xEvent[m.k = "x"].count() > 1', "type map of an event"),
+        ("xEvent[isNull(o)].count() > 1", "type object of an event"),
+        ("xEvent.o.count() > 1", "type object of each event"),
+        ("xEvent.items.sku.distinct().count() > 1", "type array of each event"),
+        ('xEvent[items[sku = "x"]].count() > 1', "a list inside"),
+        ('xEvent.min(sku) = "x"', "min() of type string"),
+    ],
+)
+def test_what_no_column_holds_is_refused(rule: str, reason: str) -> None:
+    fields = {"m": "map<string>", "o.p": "integer", "items[].sku": "string", "sku": "string"}
+    home = {"home.tags": "string[]", "home.city": "string", "m": "map<string>"}
+    catalogue = Catalogue(
+        schemas={"e": Schema("e", "event", dict(fields)), "p": Schema("p", "record", dict(home))},
+        segments={"s": SegmentDefinition("s", rule)},
+    )
+    with pytest.raises(RuleError, match="parsed, but not evaluated incrementally yet") as error:
+        plan(catalogue)
+    assert reason in str(error.value)
+
+
+@pytest.mark.parametrize("rule", ["a.b = 1", "$1.a.b = 1", "(P) => P.a.b = 1"])
+def test_a_profile_path_in_any_spelling_is_one_leaf(rule: str) -> None:
+    assert planned(s=rule).attributes == (AttributeLeaf("a.b"),)

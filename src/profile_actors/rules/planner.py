@@ -32,6 +32,7 @@ from profile_actors.rules.streams import (
     NotIncremental,
     Stream,
     StreamReader,
+    refuse_composite,
     substituted,
 )
 from profile_actors.rules.tree import (
@@ -391,6 +392,5 @@ def _attribute(node: Field) -> AttributeLeaf:
         base = base.base
     if not isinstance(base, Root):
         raise NotIncremental(node, "a field of a computed list or map")
-    if node.type is not None and node.type.kind in ("array", "map", "object"):
-        raise NotIncremental(node, f"a profile attribute of type {node.type.kind}")
+    refuse_composite(node, "of the profile")
     return AttributeLeaf(".".join(reversed(names)), at=node.at, type=node.type)

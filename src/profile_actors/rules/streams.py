@@ -192,9 +192,18 @@ class StreamReader:
             if isinstance(base, Root):
                 raise NotIncremental(node, "a condition on events that reads the profile")
             raise NotIncremental(node, "a field of something other than the event")
-        if node.type is not None and node.type.kind in ("array", "map", "object"):
-            raise NotIncremental(node, f"a field of type {node.type.kind} of an event")
+        refuse_composite(node, "of an event")
         return node
+
+
+def refuse_composite(node: Field, where: str) -> None:
+    """Raise NotIncremental for a path that is no scalar, or that goes through a map or array."""
+    step: Node = node
+    composite: tuple[str, ...] = ("array", "map", "object")
+    while isinstance(step, Field):
+        if step.type is not None and step.type.kind in composite:
+            raise NotIncremental(node, f"a field of type {step.type.kind} {where}")
+        step, composite = step.base, ("array", "map")
 
 
 _WHAT: dict[type, str] = {
