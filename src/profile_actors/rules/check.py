@@ -4,8 +4,8 @@ Theory: one walk down the tree with the types of the elements and variables in s
 same tree with every ``type`` filled in. An unknown type (None) goes with everything, so without a
 schema the walk accepts what the evaluator will judge by the values.
 
-Rules for editors: what a function demands of its arguments and gives is one line in ``_CALLS`` or
-one case of a method; RULES §2 and §3 are the source.
+Rules for editors: what a function demands of its arguments and gives is one line of
+``signatures.CALLS`` or one case of a method; RULES §2 and §3 are the source.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from profile_actors.definitions import Catalogue, FieldType
 from profile_actors.errors import RuleError
-from profile_actors.rules import strings
+from profile_actors.rules import signatures, strings
 from profile_actors.rules.reference import references
 from profile_actors.rules.scalar import COMPARISONS
 from profile_actors.rules.source import Fault, located, nearest
@@ -50,17 +50,13 @@ from profile_actors.rules.types import (
     CONFLICT,
     DOUBLE,
     INTEGER,
-    STRING,
     TIMESTAMP,
     Scope,
     Type,
     array_of,
-    comparable,
     decimal_scale,
     described,
-    family,
     join,
-    key_of,
     map_of,
     numbers,
     union_scope,
@@ -175,63 +171,6 @@ class _Names:
         return replace(self, variables={**self.variables, name: (type_, scale)})
 
 
-def _wrong(node: Node, expected: str) -> Fault:
-    return Fault(f"expected {expected}, got {described(node.type)}", node.at)
-
-
-def _demand(node: Node, family_: str, article: str) -> None:
-    if node.type is not None and family(node.type) != family_:
-        raise _wrong(node, article)
-
-
-def _condition(node: Node) -> None:
-    if node.type is not None and node.type.kind not in ("boolean", "array"):
-        raise _wrong(node, "a condition")
-
-
-def _number(node: Node) -> None:
-    _demand(node, "number", "a number")
-
-
-def _string(node: Node) -> None:
-    _demand(node, "string", "a string")
-
-
-def _time(node: Node) -> None:
-    _demand(node, "time", "a timestamp or date")
-
-
-def _ordered(node: Node) -> None:
-    if node.type is not None and family(node.type) not in ("number", "string", "time"):
-        raise _wrong(node, "a number, string or timestamp, which have an order")
-
-
-def _key(node: Node) -> None:
-    if node.type is not None and node.type.kind in ("double", "decimal", "array", "map", "object"):
-        raise _wrong(node, "a string, integer, boolean or timestamp as a key")
-
-
-def _element_of(node: Node) -> Type:
-    """The element type of an array."""
-    _demand(node, "array", "an array")
-    return None if node.type is None else node.type.item
-
-
-def _map_of(node: Node) -> tuple[Type, Type]:
-    """Key and value types of a map."""
-    _demand(node, "map", "a map")
-    return (None, None) if node.type is None else (key_of(node.type), node.type.item)
-
-
-def _same(a: Type, b: Type, at: int) -> None:
-    """The two can be compared by ``=``."""
-    if not comparable(a, b):
-        hint = ""
-        if a is not None and b is not None and "array" in (a.kind, b.kind) and a.kind != b.kind:
-            hint = "; use includes, intersects or exists for arrays"
-        raise Fault(f"cannot compare {described(a)} with {described(b)}{hint}", at)
-
-
 class _Checker:
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
@@ -245,7 +184,7 @@ class _Checker:
 
     def condition(self, node: Node, names: _Names) -> Node:
         made = self.of(node, names)
-        _condition(made)
+        signatures.condition(made)
         return made
 
     # Leaves and paths.
@@ -260,7 +199,7 @@ class _Checker:
         items = self.all(node.items, names)
         item: Type = None
         for made in items:
-            _same(item, made.type, made.at)
+            signatures.same(item, made.type, made.at)
             item = join(item, made.type)
         return replace(node, items=items, type=array_of(item))
 
@@ -368,25 +307,25 @@ class _Checker:
         made = replace(node, args=args)
         if function in ("and", "or", "not"):
             for arg in args:
-                _condition(arg)
+                signatures.condition(arg)
             return replace(made, type=BOOLEAN)
         if function in COMPARISONS:
-            _same(args[0].type, args[1].type, node.at)
+            signatures.same(args[0].type, args[1].type, node.at)
             if function not in ("=", "!="):
-                _ordered(args[0])
-                _ordered(args[1])
+                signatures.ordered(args[0])
+                signatures.ordered(args[1])
             return replace(made, type=BOOLEAN)
         if function in ("+", "-", "*", "/", "%"):
             return replace(made, type=self._arithmetic(function, args, names))
         if function == "if":
             return replace(made, type=self._choice(args, names))
         if function in strings.TESTS:
-            _string(args[0])
-            _string(args[1])
+            signatures.string(args[0])
+            signatures.string(args[1])
             for flag in args[2:]:
-                _demand(flag, "boolean", "true or false (case-sensitive)")
+                signatures.demand(flag, "boolean", "true or false (case-sensitive)")
             return replace(made, type=BOOLEAN)
-        return replace(made, type=_CALLS[function](args))
+        return replace(made, type=signatures.CALLS[function](args))
 
     def _literal_scale(self, node: Node, names: _Names) -> int | None:
         """Digits after the point if the node is a number literal (or a let's name for one)."""
@@ -398,7 +337,7 @@ class _Checker:
 
     def _arithmetic(self, function: str, args: tuple[Node, ...], names: _Names) -> Type:
         for arg in args:
-            _number(arg)
+            signatures.number(arg)
         a, b = args[0].type, args[1].type
         if function == "/":
             return DOUBLE
@@ -412,7 +351,7 @@ class _Checker:
         return result
 
     def _choice(self, args: tuple[Node, ...], names: _Names) -> Type:
-        _condition(args[0])
+        signatures.condition(args[0])
         yes, no = args[1].type, args[2].type
         scales = [self._literal_scale(arg, names) for arg in args[1:]]
         result = join(yes, no, *scales)
@@ -432,7 +371,7 @@ class _Checker:
         made = replace(node, source=source, extra=extra)
         if node.function == "mapentries":
             return self._map_entries(made, names)
-        element = _element_of(source)
+        element = signatures.element_of(source)
         inner = names.within(element)
         if node.variables:
             inner = names.bind(node.variables[0], element)
@@ -440,25 +379,25 @@ class _Checker:
         made = replace(made, body=body)
         match node.function:
             case "filter":
-                _condition(body)
+                signatures.condition(body)
                 return replace(made, type=source.type)
             case "map":
                 return replace(made, type=array_of(body.type))
             case "topn" | "bottomn":
-                _ordered(body)
+                signatures.ordered(body)
                 if extra[0].type not in (None, INTEGER):
-                    raise _wrong(extra[0], "a whole number of elements")
+                    raise signatures.wrong(extra[0], "a whole number of elements")
                 return replace(made, type=source.type)
             case "groupby":
-                _key(body)
+                signatures.map_key(body)
                 return replace(made, type=map_of(body.type, array_of(element)))
-        return replace(made, type=_aggregate(node.function, body))
+        return replace(made, type=signatures.aggregate(node.function, body))
 
     def _map_entries(self, node: Each, names: _Names) -> Node:
-        key, item = _map_of(node.source)
+        key, item = signatures.map_types(node.source)
         inner = names.bind(node.variables[0], key).bind(node.variables[1], item)
         body, value = self.of(node.body, inner), self.of(node.extra[0], inner)
-        _key(body)
+        signatures.map_key(body)
         return replace(node, body=body, extra=(value,), type=map_of(body.type, value.type))
 
     # Bindings.
@@ -473,7 +412,7 @@ class _Checker:
         ranges: list[Range] = []
         for of in node.ranges:
             source = self.of(of.source, names)
-            names = names.bind(of.name, _element_of(source))
+            names = names.bind(of.name, signatures.element_of(source))
             where = None if of.condition is None else self.condition(of.condition, names)
             ranges.append(replace(of, source=source, condition=where, type=source.type))
         made = replace(node, ranges=tuple(ranges))
@@ -483,7 +422,7 @@ class _Checker:
         made = replace(made, result=result)
         if node.kind == "select":
             return replace(made, type=array_of(result.type))
-        return replace(made, type=_aggregate(node.kind, result))
+        return replace(made, type=signatures.aggregate(node.kind, result))
 
     # Time.
 
@@ -491,12 +430,12 @@ class _Checker:
         subject, time = self.of(node.subject, names), self.of(node.time, names)
         until = None if node.until is None else self.of(node.until, names)
         for part in (subject, time, *(() if until is None else (until,))):
-            _time(part)
+            signatures.time(part)
         return replace(node, subject=subject, time=time, until=until, type=BOOLEAN)
 
     def _chain(self, node: Chain, names: _Names) -> Node:
         source = self.of(node.source, names)
-        event = _element_of(source)
+        event = signatures.element_of(source)
         names = names.within(event)
         steps: list[Step] = []
         for step in node.steps:
@@ -506,102 +445,6 @@ class _Checker:
             names = names.bind(step.name, event)
         return replace(node, source=source, steps=tuple(steps), type=BOOLEAN)
 
-
-def _aggregate(function: str, value: Node) -> Type:
-    """The type of an aggregate over values like ``value``."""
-    if function == "count":
-        return INTEGER
-    if function in ("min", "max"):
-        _ordered(value)
-        return value.type
-    _number(value)
-    return DOUBLE if function == "average" else value.type
-
-
-def _plain_aggregate(function: str, args: tuple[Node, ...]) -> Type:
-    element = _element_of(args[0])
-    return _aggregate(function, replace(args[0], type=element))
-
-
-def _set(args: tuple[Node, ...]) -> None:
-    _same(array_of(_element_of(args[0])), array_of(_element_of(args[1])), args[1].at)
-
-
-def _boolean_set(args: tuple[Node, ...]) -> Type:
-    _set(args)
-    return BOOLEAN
-
-
-def _intersection(args: tuple[Node, ...]) -> Type:
-    _set(args)
-    return args[0].type
-
-
-def _contained(args: tuple[Node, ...]) -> Type:
-    _same(args[0].type, _element_of(args[1]), args[0].at)
-    return BOOLEAN
-
-
-def _includes(args: tuple[Node, ...]) -> Type:
-    _same(_element_of(args[0]), args[1].type, args[1].at)
-    return BOOLEAN
-
-
-def _distinct(args: tuple[Node, ...]) -> Type:
-    _element_of(args[0])
-    return args[0].type
-
-
-def _get(args: tuple[Node, ...]) -> Type:
-    key, item = _map_of(args[0])
-    _same(key, args[1].type, args[1].at)
-    return item
-
-
-def _pattern(args: tuple[Node, ...]) -> Type:
-    _string(args[0])
-    _string(args[1])
-    return BOOLEAN
-
-
-def _group(args: tuple[Node, ...]) -> Type:
-    _string(args[0])
-    return STRING
-
-
-def _negated(args: tuple[Node, ...]) -> Type:
-    _number(args[0])
-    return args[0].type
-
-
-def _part(args: tuple[Node, ...]) -> Type:
-    for arg in args:
-        _time(arg)
-    return INTEGER
-
-
-def _aggregate_call(function: str) -> Callable[[tuple[Node, ...]], Type]:
-    return lambda args: _plain_aggregate(function, args)
-
-
-_CALLS: dict[str, Callable[[tuple[Node, ...]], Type]] = {
-    **{name: _aggregate_call(name) for name in ("count", "sum", "average", "min", "max")},
-    **dict.fromkeys(("intersects", "subsetof", "supersetof"), _boolean_set),
-    **dict.fromkeys(("in", "notin"), _contained),
-    **dict.fromkeys(("like", "matches"), _pattern),
-    **dict.fromkeys(("isnull", "isnotnull"), lambda args: BOOLEAN),
-    **dict.fromkeys(("getyear", "getmonth", "getdayofmonth"), _part),
-    **dict.fromkeys(("currentyear", "currentmonth", "currentdayofmonth"), _part),
-    "intersection": _intersection,
-    "includes": _includes,
-    "distinct": _distinct,
-    "head": lambda args: _element_of(args[0]),
-    "get": _get,
-    "keys": lambda args: array_of(_map_of(args[0])[0]),
-    "values": lambda args: array_of(_map_of(args[0])[1]),
-    "regexgroup": _group,
-    "neg": _negated,
-}
 
 _METHODS: dict[type[Node], Callable[[_Checker, Any, _Names], Node]] = {
     Literal: _Checker._literal,
