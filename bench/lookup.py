@@ -1,8 +1,8 @@
 """How long does one look-up take while the store ingests?
 
 ``profile(namespace, value)`` of random users, one at a time through the client, first on the idle
-store that holds the first half of a W1 file, then while another thread of the same driver ingests
-the second half. The whole profile comes back: 20 computed attributes, all memberships, their
+store that holds the first quarter of a W1 file, then while another thread of the same driver ingests
+the rest. The whole profile comes back: 20 computed attributes, all memberships, their
 ``valid_until``.
 """
 
@@ -35,23 +35,23 @@ def look_up(store: Any, profiles: int, until: Any) -> list[float]:
     return out
 
 
-def halves(data: Input) -> tuple[Path, Path]:
-    """The file cut in two after half of its rows, each half with the header."""
-    first, second = (data.path.with_suffix(f".half{n}.csv") for n in (1, 2))
+def parts_of(data: Input) -> tuple[Path, Path]:
+    """The file cut in two after a quarter of its rows, each part with the header."""
+    first, second = (data.path.with_suffix(f".part{n}.csv") for n in (1, 2))
     with data.path.open() as source, first.open("w") as head, second.open("w") as tail:
         header = next(source)
         head.write(header)
         tail.write(header)
-        head.writelines(islice(source, data.events // 2))
+        head.writelines(islice(source, data.events // 4))
         tail.writelines(source)
     return first, second
 
 
 def main() -> None:
-    """Load one half; look up idle; look up while the other half loads."""
-    parser = options(__doc__, events=2_000_000, profiles=100_000)
+    """Load a quarter; look up idle; look up while the rest loads."""
+    parser = options(__doc__, events=4_000_000, profiles=100_000)
     args: argparse.Namespace = parser.parse_args()
-    first, second = halves(make_input(args.out, args, args.seed))
+    first, second = parts_of(make_input(args.out, args, args.seed))
     folder = args.out / "lookup-store"
     shutil.rmtree(folder, ignore_errors=True)
     declared = save_definitions(folder.with_suffix(".json"))
@@ -67,12 +67,12 @@ def main() -> None:
         loader.start()
         loaded = look_up(store, args.profiles, lambda _: not loader.is_alive())
         loader.join()
-        if not reports or reports[0].accepted != args.events - args.events // 2:
+        if not reports or reports[0].accepted != args.events - args.events // 4:
             raise SystemExit(f"the load beside the look-ups failed: {reports}")
     shutil.rmtree(folder, ignore_errors=True)
     first.unlink()
     second.unlink()
-    rest = args.events - args.events // 2
+    rest = args.events - args.events // 4
     say(
         "lookup",
         events=args.events,

@@ -61,7 +61,7 @@ def main() -> None:
             raise SystemExit("a killed actor answered; nothing was measured")
         if after != before or sizes(store) != members or now.events != status.events:
             raise SystemExit("the answers differ after the kill; a wrong recovery has no speed")
-    parts = [actor.partition for actor in status.partitions]
+    parts = [actor.partition for actor in status.partitions if actor.partition is not None]
     shutil.rmtree(folder, ignore_errors=True)
     say(
         "recovery",
