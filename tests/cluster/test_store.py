@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import itertools
 import threading
 import time
 from collections import Counter, deque
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 import profile_actors as pf
+from profile_actors.engine.batch import SubBatch
 from tests.cluster.shop import DAY, START, answers, order, orders, shop
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
@@ -183,7 +186,7 @@ def test_event_pages_join_up(tmp_path: Path) -> None:
         for way in ("asc", "desc"):
             seen, cursor = [], None
             while True:
-                page = store.events("CRMID", "c0001", order=way, limit=10, cursor=cursor)  # type: ignore[arg-type]
+                page = store.events("CRMID", "c0001", order=way, limit=10, cursor=cursor)
                 seen += [event["_id"] for event in page.events]
                 cursor = page.next
                 if cursor is None:
@@ -273,17 +276,16 @@ def test_a_reopened_store_gives_the_same_answers(tmp_path: Path) -> None:
             pf.start(tmp_path / "s")
     for asked in ({"partitions": 3}, {"clock": "wall"}):
         with pytest.raises(pf.ConfigError, match="as the store was made"):
-            pf.start(tmp_path / "s", **asked)  # type: ignore[arg-type]
+            pf.start(tmp_path / "s", **asked)
     with pytest.raises(pf.StoreUnavailable, match="closed"):
         store.profile("CRMID", "c0001")
 
 
+cloudpickle: Any = importlib.import_module("ray.cloudpickle")
+
+
 def test_a_share_of_a_large_table_travels_alone(tmp_path: Path) -> None:
     """Ray would ship a sliced record batch with its whole parent; tables are what crosses."""
-    import ray.cloudpickle as pickle
-
-    from profile_actors.engine.batch import SubBatch
-
     table = pa.table({"x": pa.array(range(100_000))}).slice(500, 5)
     batch = SubBatch("d", "p", None, 5, 1, table=table)
-    assert len(pickle.dumps(batch)) < 4096
+    assert len(cloudpickle.dumps(batch)) < 4096

@@ -124,7 +124,7 @@ class PartitionActor:
         if name == "head":
             return True, partition.position
         if name == "profiles":
-            return True, partition.profiles(*args, self._writer.now())
+            return True, partition.profiles(args[0], self._writer.now())
         return True, getattr(partition, name)(*args)
 
     @ray.method(concurrency_group="read")
