@@ -154,6 +154,17 @@ def test_a_text_column_gets_the_verdicts_of_its_cells(
     assert_same(checked(field), pa.array(cells, pa.string()), cells, is_text=True)
 
 
+@pytest.mark.parametrize("kind", TYPES)
+def test_every_odd_text_alone_in_its_column(kind: str) -> None:
+    """Alone, so that no other cell keeps the column from the kernels that parse it in one go."""
+    check = checked(Field(kind))
+    for text in NASTY_TEXTS:
+        for cells in ([text], [text, None, text]):
+            assert_same(check, pa.array(cells, pa.string()), cells, is_text=True)
+            assert_same(check, pa.array(cells, pa.string()), cells, is_text=False)
+            assert_same(check, cells, cells, is_text=False)
+
+
 @given(fields(), st.data())
 @settings(max_examples=300, deadline=None)
 def test_a_clean_text_column_too(field: Field, data: st.DataObject) -> None:
