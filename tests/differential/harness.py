@@ -83,6 +83,17 @@ class World:
         self.submitted.append((dataset, batch))
         self.now = clock
 
+    def submit_early(self, batch: list[dict[str, Any]]) -> None:
+        """Submit rows at a wall clock that some of them are ahead of: they wait for their time."""
+        door = Door(self.rules.catalogue(self.version), "hits", 0, CONFIG)
+        prepared = door.prepare(batch, self.offset, WALL)
+        through = self.offset + len(batch)
+        sub = SubBatch("hits", "p", self.offset, through, self.version, None, prepared.table)
+        self.offset = through
+        self.now += self.rng.choice((0, 1, HOUR))
+        assert self.partition.commit([sub], self.now)[0].status == "ok"
+        self.submitted.append(("hits", batch))
+
     def advance(self, now: int) -> None:
         """Move the clock."""
         self.partition.advance(now)
@@ -175,11 +186,14 @@ def run(seed: int, entries: int = 8) -> int:
             lambda: world.advance(
                 world.now + rng.choice((1, HOUR, DAY - 1, DAY, DAY + 1, 8 * DAY, 45 * DAY))
             ),
+            lambda: world.submit_early(
+                rows(rng, "hits", rng.randint(1, 8), world.now - DAY, world.now + 2 * DAY)
+            ),
             world.define,
             lambda: world.reopen(derived=True),
             lambda: world.reopen(derived=False),
         ]  # fmt: skip
-        rng.choices(moves, (6, 3, 2, 4, 1, 1, 1))[0]()
+        rng.choices(moves, (6, 3, 2, 4, 2, 1, 1, 1))[0]()
         ahead = rng.choice((0, 1, HOUR, DAY, 3 * DAY, 31 * DAY))
         world.check([world.now, world.now + ahead])
         if world.version != last_define:

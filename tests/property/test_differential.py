@@ -7,6 +7,10 @@ import pytest
 from tests.differential.harness import run
 
 
-@pytest.mark.parametrize("seed", range(25))
+# 62: a contribution left and the rounded sum stayed; a mark and a valid_until said it changed.
+FOUND = (62,)
+
+
+@pytest.mark.parametrize("seed", [*range(12), *FOUND])
 def test_a_random_world_agrees_with_the_oracles(seed: int) -> None:
     assert run(seed) > 0

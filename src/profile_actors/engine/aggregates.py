@@ -22,7 +22,7 @@ from profile_actors.engine import sums
 from profile_actors.engine.columns import Array, reserve, running, sizes_of
 from profile_actors.engine.groups import ClockGroups, RowGroups
 from profile_actors.engine.lines import Payload
-from profile_actors.rules.columns import Vector
+from profile_actors.rules.columns import Vector, differ
 from profile_actors.rules.plan import Aggregate
 
 Lanes = list[Array]
@@ -90,14 +90,6 @@ def previous(values: Array, base: Array, clock: ClockGroups) -> Array:
     return out
 
 
-def _differ(before: Lanes, after: Lanes) -> Array:
-    # A third lane that only one side has is all zero on the other, or its limbs differ as well.
-    differs = before[0] != after[0]
-    for old, new in zip(before[1:], after[1:], strict=False):
-        differs = differs | (old != new)
-    return np.asarray(differs, np.bool_)
-
-
 class Additive:
     """count, sum of integers (or unscaled decimals), sum of doubles: lanes that add and
     subtract."""
@@ -144,16 +136,16 @@ class Additive:
             before, lanes = self._row_lanes(step.rows)
             track.slots = step.rows.slots
             track.values = self.read(lanes)
-            track.changed = _differ(before, lanes)
+            track.changed = differ(self.read(before), track.values)
             stores.append((track.slots, lanes))
         if step.clock is not None:
             clock = step.clock
             base, lanes = self._clock_lanes(clock)
             track.clock_slots, track.clock_at = clock.slots, clock.at
             track.clock_values = self.read(lanes)
-            track.clock_changed = _differ(
-                [previous(x, y, clock) for x, y in zip(lanes, base, strict=False)], lanes
-            )
+            pairs = zip(lanes, base, strict=True)
+            before = [previous(lane, start, clock) for lane, start in pairs]
+            track.clock_changed = differ(self.read(before), track.clock_values)
             stores.append((clock.distinct, [lane[clock.last] for lane in lanes]))
         return track
 
@@ -172,7 +164,8 @@ class Additive:
         for lane, start in zip(deltas, base, strict=True):
             per_pair = np.add.reduceat(lane * clock.sign, clock.starts)
             out.append(running(per_pair, clock.first, start))
-        return base, self.settle(out)
+        settled = self.settle(out)
+        return base + [np.zeros(len(base[0]), object)] * (len(settled) - len(base)), settled
 
     def arrays(self, profiles: int) -> dict[str, Array]:
         return {f"lane{i}": lane[:profiles] for i, lane in enumerate(self.lanes)}

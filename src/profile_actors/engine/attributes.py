@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from profile_actors.engine.columns import Array, find, reserve
-from profile_actors.rules.columns import Vector
+from profile_actors.rules.columns import Vector, differ
 from profile_actors.rules.plan import AttributeLeaf
 
 ABSENT, STATED, STATED_NULL = 0, 1, 2
@@ -185,23 +185,3 @@ class Attribute:
             self.codes[text] = len(self.texts)
             self.texts.append(text)
             start += size
-
-
-def differ(a: Vector, b: Vector) -> Array:
-    """Where two vectors of the same rows have different values (two nulls are the same)."""
-    if a.dictionary is not None and b.dictionary is not None:
-        known: dict[str, int] = {}
-        codes = [
-            np.array([known.setdefault(t, len(known)) for t in v.dictionary or ()], np.int64)[
-                v.values
-            ]
-            for v in (a, b)
-        ]
-        unequal = codes[0] != codes[1]
-    else:
-        unequal = a.values != b.values
-    if a.valid is None and b.valid is None:
-        return np.asarray(unequal, np.bool_)
-    valid_a = np.ones(len(a.values), np.bool_) if a.valid is None else a.valid
-    valid_b = np.ones(len(b.values), np.bool_) if b.valid is None else b.valid
-    return np.asarray((valid_a != valid_b) | (valid_a & valid_b & unequal), np.bool_)

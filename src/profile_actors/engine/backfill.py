@@ -12,7 +12,7 @@ import numpy as np
 
 from profile_actors.definitions import Catalogue
 from profile_actors.engine import changes
-from profile_actors.engine.attributes import Attribute, differ
+from profile_actors.engine.attributes import Attribute
 from profile_actors.engine.columns import FOREVER, UNSET, Array
 from profile_actors.engine.entry import decode
 from profile_actors.engine.gauges import Ladder
@@ -21,7 +21,7 @@ from profile_actors.engine.matching import arrivals_of, read_block, stated_by
 from profile_actors.engine.rulebook import Rulebook, compile_plan
 from profile_actors.engine.state import DEFINITION, State
 from profile_actors.engine.stream import Stream
-from profile_actors.rules.columns import Vector, null, widen
+from profile_actors.rules.columns import Vector, differ, null, widen
 from profile_actors.rules.plan import Plan, Rule
 from profile_actors.rules.planner import plan
 from profile_actors.rules.tree import Node

@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from profile_actors.engine.aggregates import Track
-from profile_actors.engine.attributes import Attribute, AttributeTrack, differ
+from profile_actors.engine.attributes import Attribute, AttributeTrack
 from profile_actors.engine.columns import FOREVER, UNSET, Array, starts_of
 from profile_actors.engine.gauges import Flag, Gauge, Ladder
 from profile_actors.engine.moments import Moments
 from profile_actors.engine.rulebook import Rulebook, Timer, Tree
 from profile_actors.engine.stream import Stream, StreamDelta
-from profile_actors.rules.vector import Vector, evaluate, next_boundary, truth
+from profile_actors.rules.columns import Vector, differ
+from profile_actors.rules.vector import evaluate, next_boundary, truth
 
 
 @dataclass(slots=True)

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from profile_actors.definitions import Catalogue, parse_type
-from profile_actors.engine.attributes import differ
 from profile_actors.engine.backfill import read_gauges, refold
 from profile_actors.engine.documents import document, in_order, read_rows, union_of
 from profile_actors.engine.log import Log
@@ -26,6 +25,7 @@ from profile_actors.engine.profile import Profile
 from profile_actors.engine.rulebook import compile_plan
 from profile_actors.engine.state import State
 from profile_actors.rules.check import check_all
+from profile_actors.rules.columns import differ
 from profile_actors.rules.reference import evaluate_with_validity
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)

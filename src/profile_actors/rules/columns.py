@@ -71,6 +71,26 @@ def both(a: Array | None, b: Array | None) -> Array | None:
     return a if b is None else a & b
 
 
+def differ(a: Vector, b: Vector) -> Array:
+    """Where two vectors of the same rows have different values (two nulls are the same)."""
+    if a.dictionary is not None and b.dictionary is not None:
+        known: dict[str, int] = {}
+        codes = [
+            np.array([known.setdefault(t, len(known)) for t in v.dictionary or ()], np.int64)[
+                v.values
+            ]
+            for v in (a, b)
+        ]
+        unequal = codes[0] != codes[1]
+    else:
+        unequal = a.values != b.values
+    if a.valid is None and b.valid is None:
+        return np.asarray(unequal, np.bool_)
+    valid_a = np.ones(len(a.values), np.bool_) if a.valid is None else a.valid
+    valid_b = np.ones(len(b.values), np.bool_) if b.valid is None else b.valid
+    return np.asarray((valid_a != valid_b) | (valid_a & valid_b & unequal), np.bool_)
+
+
 def column(array: pa.Array | pa.ChunkedArray) -> Vector:
     """An Arrow column as a Vector: zero-copy for int64, float64 and ms timestamps.
 
