@@ -132,7 +132,7 @@ class Door:
             broken = [structs.replace(r, row=r.row + shift) for r in block.rejects]
             rejects = sorted([*rejects, *broken], key=lambda reject: reject.row)
         has_clock = self.dataset.timestamp is not None and table.num_rows
-        clock = int(pc.max(table["@timestamp"]).as_py()) if has_clock else None
+        clock = int(table["@timestamp"].to_numpy().max()) if has_clock else None
         return Prepared(table, rejects, len(rows), clock)
 
     # ---- cells ---------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from profile_actors.definitions import Catalogue, Dataset, Namespace
+from profile_actors.ingest.columns import bounds_of
 from profile_actors.ingest.keys import KeyMaker, key_of, normalised
 from profile_actors.ingest.verdicts import shown
 
@@ -97,8 +98,8 @@ class Identities:
         maker = self._makers[path]
         values = maker.normalise(cells)
         sizes = pc.utf8_length(values)
-        bounds = pc.min_max(sizes).as_py()
-        if bounds["min"] is not None and (bounds["min"] < 1 or bounds["max"] > self._max_chars):
+        low, high = bounds_of(sizes)
+        if low is not None and (low < 1 or high > self._max_chars):
             for row, size in enumerate(sizes.to_pylist()):
                 if size is not None and not 1 <= size <= self._max_chars:
                     refused.setdefault(row, (path, self._size_problem(maker.namespace, size)))
