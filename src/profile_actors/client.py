@@ -41,6 +41,8 @@ from profile_actors.ingest.rejects import QuarantineRecord
 from profile_actors.rules.explain import explain
 
 Instant = int | datetime | date | str
+LOOK_UPS_PER_CALL = 1_000
+"""Profiles asked for in one call: bounds the message and how long the partition is held."""
 
 
 def start(
@@ -213,6 +215,12 @@ class Store:
     def profiles(self, identities: Sequence[tuple[str, str]]) -> list[Profile | None]:
         """Many profiles at once, in the order asked, None for unknown ones."""
         self._check_open()
+        if len(identities) > LOOK_UPS_PER_CALL:
+            return [
+                profile
+                for first in range(0, len(identities), LOOK_UPS_PER_CALL)
+                for profile in self.profiles(identities[first : first + LOOK_UPS_PER_CALL])
+            ]
         keys = [self._key(namespace, value) for namespace, value in identities]
         wanted: dict[int, list[int]] = {}
         for place, (partition, _) in enumerate(keys):

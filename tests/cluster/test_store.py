@@ -260,14 +260,17 @@ def test_files_count_once_and_resume(tmp_path: Path) -> None:
             store.ingest("orders", str(tmp_path / "nowhere*.csv"))
 
 
-def test_a_reopened_store_gives_the_same_answers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("keep_checkpoints", [True, False])
+def test_a_reopened_store_gives_the_same_answers(tmp_path: Path, keep_checkpoints: bool) -> None:
     with pf.start(tmp_path / "s", partitions=2, clock="event") as store:
         store.apply(*shop())
         store.submit("orders", orders(500))
         store.advance_to(START + 8 * DAY)
         before = answers(store)
         assert before["members"]["fresh"] == []
-    for file in tmp_path.rglob("*.arrow"):
+    files = list(tmp_path.rglob("checkpoint-*"))
+    assert len(files) == 2
+    for file in [] if keep_checkpoints else files:
         file.unlink()
     with pf.start(tmp_path / "s") as store:
         assert answers(store) == before

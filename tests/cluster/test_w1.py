@@ -25,7 +25,9 @@ def test_w1_small(tmp_path: Path, seed: int, zipf: bool) -> None:
     data = make_input(tmp_path, args, seed)
     declared = save_definitions(tmp_path / "w1.json")
     answer = recompute(data.path)
-    with pf.start(tmp_path / "store", partitions=2, clock="event") as store:
+    # Small blocks: time must pass between entries for anything to end by the clock alone.
+    config = pf.Config(ingest_block_bytes=100_000, max_entry_batches=1)
+    with pf.start(tmp_path / "store", partitions=2, clock="event", config=config) as store:
         store.apply_file(declared)
         report = store.ingest(DATASET, str(data.path), progress=False)
         assert (report.rows, report.accepted, report.duplicate) == (20_000, 20_000, 0)

@@ -144,7 +144,7 @@ def blocked(bench: Bench) -> Iterator[None]:
 
 
 def test_what_waits_together_becomes_one_entry() -> None:
-    with running(Bench()) as bench:
+    with running(Bench("wall")) as bench:
         before = bench.partition.position
         with blocked(bench):
             for first in range(5):
@@ -159,7 +159,7 @@ def test_what_waits_together_becomes_one_entry() -> None:
 
 def test_entries_are_bounded_in_rows_and_batches() -> None:
     config = Config(max_profiles=1000, max_entry_rows=5, max_entry_batches=3)
-    with running(Bench(config=config)) as bench:
+    with running(Bench("wall", config)) as bench:
         before = bench.partition.position
         with blocked(bench):
             for n in range(4):
@@ -167,6 +167,16 @@ def test_entries_are_bounded_in_rows_and_batches() -> None:
         bench.join()
         assert bench.partition.position == before + 2
         assert bench.partition.status().events == 8
+
+
+def test_on_the_event_clock_entries_do_not_depend_on_timing() -> None:
+    with running(Bench("event")) as bench:
+        before = bench.partition.position
+        with blocked(bench):
+            for first in range(3):
+                bench.send(bench.batch(first))
+        bench.join()
+        assert bench.partition.position == before + 3
 
 
 def test_a_producers_batches_are_put_in_order() -> None:

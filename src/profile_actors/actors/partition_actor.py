@@ -16,6 +16,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import msgspec
@@ -28,7 +29,7 @@ from profile_actors.definitions import Catalogue
 from profile_actors.engine.batch import Reply, SubBatch
 from profile_actors.engine.partition import Partition
 from profile_actors.engine.profile import PartitionStatus
-from profile_actors.errors import Halt, ProfileActorsError
+from profile_actors.errors import FencedOut, Halt, ProfileActorsError
 from profile_actors.storage.checkpoints import FileCheckpoints
 from profile_actors.storage.feed import LmdbFeed
 from profile_actors.storage.log import LmdbLog
@@ -70,15 +71,20 @@ class PartitionActor:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._place = place
         self._hook = hook
+        self._opening = Lock()
         self._refusal: ProfileActorsError | None = None
+        self._try_to_open()
+
+    def _try_to_open(self) -> None:
         try:
             self._open()
+            self._refusal = None
         except ProfileActorsError as error:
             self._refusal = error
         except Exception as error:
             self._refusal = Halt(
-                f"expected partition {place.index} to open, got {type(error).__name__}: {error}"
-                f" - at {place.path}; this is a defect: report it"
+                f"expected partition {self._place.index} to open, got {type(error).__name__}:"
+                f" {error} - at {self._place.path}; this is a defect: report it"
             )
 
     def _open(self) -> None:
@@ -101,6 +107,12 @@ class PartitionActor:
         self.define(catalogue)
 
     def _opened(self) -> Partition:
+        # A predecessor that Ray wrongly thinks dead holds the lock until it is: try again.
+        if isinstance(self._refusal, FencedOut) and self._opening.acquire(blocking=False):
+            try:
+                self._try_to_open()
+            finally:
+                self._opening.release()
         if self._refusal is not None:
             raise self._refusal
         return self._partition
@@ -184,6 +196,10 @@ class PartitionActor:
             return
         self._refusal = Halt("expected a running partition, got a stopped one - start the store")
         self._writer.stop()
+        if self._writer.halted is None:
+            job = self._partition.checkpoint_job(force=True)  # the next opening replays nothing
+            if job is not None:
+                job()
         self._feed.flush()
         self._feed.close()
         self._log.close()

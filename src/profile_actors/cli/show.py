@@ -205,7 +205,8 @@ def report(console: Console, done: IngestReport) -> None:
 def status(console: Console, now: StoreStatus) -> None:
     """The store in one line, then a row per partition, then whatever is wrong."""
     console.print(
-        f"[bold]{escape(now.path)}[/]  clock {now.clock}  now {moment(now.now)}  catalogue {now.catalogue}",
+        f"[bold]{escape(now.path)}[/]  clock {now.clock}  now {moment(now.now)}"
+        f"  catalogue {now.catalogue}",
         highlight=False,
     )
     rows: list[Sequence[Any]] = []
