@@ -1,8 +1,8 @@
 """How long does one look-up take while the store ingests?
 
-``profile(namespace, value)`` of random users, one at a time through the client, first on the idle
-store that holds the first quarter of a W1 file, then while another thread of the same driver ingests
-the rest. The whole profile comes back: 20 computed attributes, all memberships, their
+``profile(namespace, value)`` of random users, one at a time through the client, first on the
+idle store that holds the first quarter of a W1 file, then while another thread of the same driver
+ingests the rest. The whole profile comes back: 20 computed attributes, all memberships, their
 ``valid_until``.
 """
 
