@@ -36,6 +36,7 @@ def add(op: DoubleSum, values: list[float], sign: int = 1) -> None:
             is_sorted=True,
         )
         clock = None
+        is_windowed = False
 
         def live(self, slots: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
             raise AssertionError("a sum never re-reads")

@@ -53,6 +53,10 @@ class Step(Protocol):
     @property
     def clock(self) -> ClockGroups | None: ...
 
+    @property
+    def is_windowed(self) -> bool:
+        """Whether contributions may leave again, so that all live ones stand in the leave line."""
+
     def live(self, slots: Array) -> tuple[Array, Payload]:
         """(slot, payload) of the contributions of these sorted slots that were in their windows
         before the step and still are at its end."""

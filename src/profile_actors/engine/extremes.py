@@ -107,7 +107,11 @@ class Extreme:
         A join of each slot's instants with its contributions, in pieces of bounded size.
         """
         assert self.name is not None
-        live_slot, live_columns = step.live(clock.distinct)
+        if step.is_windowed:
+            live_slot, live_columns = step.live(clock.distinct)
+            live = live_columns[self.name]
+        else:
+            live_slot, live = clock.distinct, self._base(clock.distinct)
         sizes = sizes_of(clock.starts, clock.size)
         at = np.repeat(clock.at, sizes)
         arrives = clock.sign > 0
@@ -118,7 +122,7 @@ class Extreme:
         )
         # What entered in this very step leaves by its own +1 row; its -1 row says nothing more.
         leave[: clock.size][~arrives & (clock.leave == ENTERED)] = _BEFORE
-        value = np.concatenate([clock.columns[self.name], live_columns[self.name]])
+        value = np.concatenate([clock.columns[self.name], live])
         order = np.argsort(slot, kind="stable")
         slot, enter, leave, value = slot[order], enter[order], leave[order], value[order]
         low = np.searchsorted(slot, clock.slots, side="left")

@@ -74,6 +74,7 @@ class _Step:
     clock: ClockGroups | None
     line: DelayLine
     now: int
+    is_windowed: bool
 
     def live(self, slots: Array) -> tuple[Array, Payload]:
         due, slot, columns = self.line.gather(slots)
@@ -174,7 +175,7 @@ class Stream:
             self.leave.push(push.due, push.slot, push.columns)
 
     def _tracks(self, rows: RowGroups | None, clock: ClockGroups | None, now: int) -> list[Track]:
-        step = _Step(rows, clock, self.leave, now)
+        step = _Step(rows, clock, self.leave, now, bool(self.filter.window))
         return [op.fold(step) for op in self.operators]
 
     def _place(self, arrivals: Arrivals, now: int, delta: StreamDelta) -> Arrivals:
