@@ -3,9 +3,9 @@
 Format of ``reference/*.txt``: ``#`` starts a comment line. ``now:``, ``profile:``, ``computed:``,
 ``segments:`` set what following cases see, ``event:`` adds an event and ``events:`` clears them.
 A case is ``rule => value`` or ``rule => value ; valid_until`` (ISO-8601 or none), or
-``rule => RuleError: words of its message``; ``@instant`` before the rule replaces now for it alone.
-In JSON ``{"$time": ISO}`` is a datetime, ``{"$date": ISO}`` a date, ``{"$decimal": text}`` a Decimal,
-and in values ``{"$ms": ISO}`` milliseconds.
+``rule => RuleError: words of its message``; ``@instant`` before the rule replaces now for it
+alone. In JSON ``{"$time": ISO}`` is a datetime, ``{"$date": ISO}`` a date, ``{"$decimal": text}`` a
+Decimal, and in values ``{"$ms": ISO}`` milliseconds.
 """
 
 from __future__ import annotations
