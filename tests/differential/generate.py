@@ -1,7 +1,7 @@
 """Random worlds for the differential harness: rules, rows and steps, all from one seed.
 
-Theory: times lie on a coarse grid so that ties, boundaries to the millisecond and equal sums are common
-rather than rare; values come from small sets for the same reason.
+Theory: times lie on a coarse grid so that ties, boundaries to the millisecond and equal sums are
+common rather than rare; values come from small sets for the same reason.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class RuleMaker:
             f"x {self.comparison()} {self.rng.choice((0.1, 0.3, 1))}",
             f'place = "{self.rng.choice(PLACES)}"',
             'place != "rome"',
-            f'place.startsWith("{self.rng.choice(("r", "R"))}", {self.rng.choice(("true", "false"))})',
+            f'place.startsWith("{self.rng.choice("rR")}", {self.rng.choice(("true", "false"))})',
             'place like "%o%"',
             "n.isNull()",
             "isNotNull(x)",

@@ -1,11 +1,11 @@
 """The differential harness: a partition against the reference evaluator, after every entry.
 
-Theory: a world is a partition over an in-memory log, driven by one seed: batches (late, repeated, of equal
-times), clock moves, rule changes, reopenings with and without a checkpoint. After every entry each
-profile's look-up must equal the reference evaluator's answer over its raw documents (value and
-valid_until), a second fold must give the same columns, and each change in the feed must be a true one: the
-rule's value a millisecond before differs from that at the change. Look-ups are also asked at instants
-ahead of the partition's clock.
+Theory: a world is a partition over an in-memory log, driven by one seed: batches (late, repeated,
+of equal times), clock moves, rule changes, reopenings with and without a checkpoint. After every
+entry each profile's look-up must equal the reference evaluator's answer over its raw documents
+(value and valid_until), a second fold must give the same columns, and each change in the feed must
+be a true one: the rule's value a millisecond before differs from that at the change. Look-ups are
+also asked at instants ahead of the partition's clock.
 """
 
 from __future__ import annotations

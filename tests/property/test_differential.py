@@ -1,11 +1,11 @@
-"""L2, L3, L5: incremental state, look-ups and feed against the reference evaluator, in random worlds."""
+"""L2, L3, L5: incremental state, look-ups and feed against the reference evaluator, in random
+worlds."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.differential.harness import run
-
 
 # 62: a contribution left and the rounded sum stayed; a mark and a valid_until said it changed.
 # 309: a lifetime extreme met a row ahead of its clock and forgot what it had.
