@@ -67,6 +67,21 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Rescan:
+    """A rule that no operator keeps up to date: the reference evaluator runs it again when a row it
+    reads came or an instant was reached. types: event types it reads (None: any). records: whether
+    it reads the profile's attributes. references: rules it names, directly or not. reason: why."""
+
+    kind: str
+    name: str
+    tree: Node
+    reason: str
+    types: frozenset[str] | None
+    records: bool
+    references: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Everything the engine keeps up to date for one catalogue version. Order is deterministic."""
 
@@ -74,3 +89,4 @@ class Plan:
     aggregates: tuple[Aggregate, ...]
     attributes: tuple[AttributeLeaf, ...]
     rules: tuple[Rule, ...]
+    rescans: tuple[Rescan, ...] = ()

@@ -25,7 +25,15 @@ from profile_actors.rules.check import check_all
 from profile_actors.rules.evaluation import kind_of
 from profile_actors.rules.filters import BOOLEAN, event_filter
 from profile_actors.rules.normal import normal, rebuild, truth_of
-from profile_actors.rules.plan import Aggregate, AggregateLeaf, AttributeLeaf, Plan, Rule
+from profile_actors.rules.plan import (
+    Aggregate,
+    AggregateLeaf,
+    AttributeLeaf,
+    Plan,
+    Rescan,
+    Rule,
+)
+from profile_actors.rules.reads import rescan
 from profile_actors.rules.source import located
 from profile_actors.rules.streams import (
     TIMESTAMP,
@@ -69,32 +77,45 @@ def plan(catalogue: Catalogue) -> Plan:
     """Plan every rule of the catalogue.
 
     Order: computed attributes, then segments, each as the catalogue has them; aggregates and
-    attributes by first use. Raises RuleError where a rule does not parse, type-check or run
-    incrementally (line, column and marked source of the sub-expression, and why).
+    attributes by first use. Raises RuleError where a rule does not parse or type-check.
     """
     trees = check_all(catalogue)
     texts: dict[Key, str] = {("computed", n): d.rule for n, d in catalogue.computed.items()}
     texts.update({("segment", n): d.rule for n, d in catalogue.segments.items()})
-    return plan_trees({key: trees[key] for key in texts}, texts, catalogue.version)
+    ordered = {key: trees[key] for key in texts}
+    return plan_trees(ordered, texts, catalogue.version, may_rescan=True)
 
 
-def plan_trees(trees: Mapping[Key, Node], texts: Mapping[Key, str], version: int = 0) -> Plan:
-    """The plan of typed trees. texts: the rules' source, for error messages. Raises RuleError."""
+def plan_trees(
+    trees: Mapping[Key, Node],
+    texts: Mapping[Key, str],
+    version: int = 0,
+    *,
+    may_rescan: bool = False,
+) -> Plan:
+    """The plan of typed trees. texts: the rules' source, for error messages.
+
+    may_rescan: what no operator keeps up to date becomes a Rescan; otherwise it is a RuleError.
+    """
     planner = CataloguePlanner(trees)
     rules: list[Rule] = []
+    rescans: list[Rescan] = []
     for key in trees:
         try:
             rules.append(planner.rule(key))
         except NotIncremental as refusal:
             rule = refusal.rule or key
             error = refused(refusal, texts.get(rule, ""))
+            if may_rescan:
+                rescans.append(rescan(key, trees, refusal.reason))
+                continue
             message = f"in {_WORDS[rule[0]]} {rule[1]!r}: {error.message}"
             raise RuleError(message, error.line, error.column) from None
         except RecursionError:
             raise RuleError(
                 f"expected a rule nested less deeply - at {key[0]} {key[1]!r}; split it"
             ) from None
-    return planner.plan(rules, version)
+    return replace(planner.plan(rules, version), rescans=tuple(rescans))
 
 
 _WORDS = {"computed": "computed attribute", "segment": "segment"}

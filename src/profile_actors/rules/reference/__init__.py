@@ -26,7 +26,14 @@ from profile_actors.rules.source import Fault, located
 from profile_actors.rules.tree import Computed, InSegment, Node, descendants
 from profile_actors.rules.values import Instant, Value, lift, parse_instant, plain
 
-__all__ = ["LOOK_AHEAD", "MAX_STEPS", "evaluate", "evaluate_with_validity", "order_events"]
+__all__ = [
+    "LOOK_AHEAD",
+    "MAX_STEPS",
+    "evaluate",
+    "evaluate_with_candidate",
+    "evaluate_with_validity",
+    "order_events",
+]
 
 LOOK_AHEAD = (1, "century")
 MAX_STEPS = 50_000
@@ -70,6 +77,23 @@ def evaluate_with_validity(
     """
     run = _Run(tree, profile, events, computed, segments, now, condition)
     return run.guarded(text, steps=MAX_STEPS)
+
+
+def evaluate_with_candidate(
+    tree: Node,
+    profile: Mapping[str, Any] | None,
+    events: Sequence[Mapping[str, Any]],
+    now: int,
+    computed: Rules | None = None,
+    segments: Collection[str] | Rules = (),
+    condition: bool = False,
+) -> tuple[Any, int | None]:
+    """The value at ``now``, and the first later instant (ms) at which it *could* differ, or None.
+
+    One evaluation: for timers, which look again at each candidate. Raises RuleError.
+    """
+    run = _Run(tree, profile, events, computed, segments, now, condition)
+    return run.guarded("", steps=-1)
 
 
 def order_events(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -144,8 +168,8 @@ class _Run:
         later = shift(self.now, *LOOK_AHEAD)
         limit = MAX_MS if later is None else later
         value, bound = self.at(self.now, limit)
-        if steps == 0:
-            return value, None
+        if steps <= 0:
+            return value, bound if steps < 0 else None
         reached = bound
         for _ in range(steps):
             if bound is None:
