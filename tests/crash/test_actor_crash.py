@@ -28,7 +28,7 @@ from tests.cluster.shop import DAY, START, answers, orders, ray_runtime, shop
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
 __all__ = ["ray_runtime"]
 
-ROWS = 4000
+ROWS = 2000
 BATCH = 50
 
 
@@ -121,7 +121,7 @@ def killer(pids: list[int], seed: int) -> Iterator[list[int]]:
         thread.join()
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3))])
 def test_kills_at_any_moment_under_load(tmp_path: Path, seed: int) -> None:
     config = pf.Config(checkpoint_rows=500)
     with pf.start(tmp_path / "s", 2, "event", config) as store:
