@@ -270,11 +270,13 @@ class _Outcome:
         if self.word == "now" and set(steps) == {"now"}:
             # T against T: only leaving the calendar changes it.
             return self._flip(self._undefined, now, limit)
+        # Where nothing follows now itself, all stands still between two jumps.
+        is_even = self.word == "now" or "now" in steps
         at, present, repeats = now, self.holds(now), self._period(now)
         while self.tried < max(segments, 1):
             self.tried += 1
             end = self._segment_end(at)
-            inside = self._crossing(at, min(end - 1, limit))
+            inside = self._crossing(at, min(end - 1, limit)) if is_even else None
             if inside is not None:
                 return inside
             if end > limit or (repeats is not None and at > repeats):

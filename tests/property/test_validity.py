@@ -1,0 +1,83 @@
+"""RULES §6: a value holds at every instant before its valid_until, and differs there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from profile_actors.rules import calendar
+from profile_actors.rules.reference import LOOK_AHEAD, evaluate, evaluate_with_validity, same
+from profile_actors.rules.syntax import parse
+
+DAY = calendar.DAY_MS
+BASE = calendar.from_civil(2024, 2, 28, 12) or 0
+offsets = st.builds(
+    lambda days, ms: BASE + days * DAY + ms,
+    st.integers(-400, 40),
+    st.sampled_from([-DAY // 2, -1, 0, 1, 7_200_000]),
+)
+units = st.sampled_from(["hour", "day", "week", "month", "quarter", "year"])
+times = st.one_of(
+    st.sampled_from(["now", "today", "yesterday", "tomorrow", "date(2024, 3, 10)"]),
+    st.builds("{} {}".format, st.sampled_from(["this", "last", "next"]), units),
+)
+comparisons = st.sampled_from(["<", "<=", ">", ">=", "=", "!="])
+moments = st.one_of(
+    st.builds(
+        "{} {} {} {} {}".format,
+        comparisons,
+        st.integers(0, 9),
+        units,
+        st.sampled_from(["before", "after"]),
+        times,
+    ),
+    st.builds("{} {}".format, st.sampled_from(["before", "after", "on"]), times),
+    st.builds("between {} and {}".format, times, times),
+)
+conditions = st.one_of(
+    st.builds("xEvent[timestamp occurs {}].count()".format, moments),
+    st.builds("xEvent[timestamp occurs {}].sum(v)".format, moments),
+    st.builds("xEvent.max(timestamp) occurs {}".format, moments),
+    st.builds("now occurs {}".format, moments),
+    st.builds("tomorrow occurs {}".format, moments),
+    st.builds("xEvent[timestamp {} today].max(v)".format, comparisons),
+    st.builds("currentMonth() {} {}".format, comparisons, st.integers(1, 12)),
+    st.builds("yesterday.getDayOfMonth() {} {}".format, comparisons, st.integers(1, 31)),
+    st.builds("now {} date(2024, 3, 10)".format, comparisons),
+    st.builds("now {} today".format, comparisons),
+    st.builds("CHAIN(xEvent, timestamp, [A: WHAT(v > 1), B: WHAT(true) WHEN({})])".format, moments),
+    st.builds("forall E from xEvent where E.timestamp occurs {}".format, moments),
+    st.builds("if(xEvent.max(timestamp) occurs {}, currentDayOfMonth() % 5, 7)".format, moments),
+)
+events = st.lists(
+    st.builds(
+        lambda at, v, n: {"timestamp": at, "v": v, "_id": str(n)},
+        offsets,
+        st.none() | st.integers(0, 3),
+        st.integers(0, 5),
+    ),
+    max_size=5,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(conditions, events, offsets, st.lists(st.floats(0, 1), min_size=3, max_size=6))
+def test_values_hold_until_then(
+    rule: str, happened: list[dict[str, Any]], now: int, fractions: list[float]
+) -> None:
+    tree = parse(rule)
+    value, until = evaluate_with_validity(tree, {}, happened, now)
+    limit = calendar.shift(now, *LOOK_AHEAD) or calendar.MAX_MS
+    if until is not None:
+        assert now < until <= limit
+        assert not same(value, evaluate(tree, {}, happened, until))
+    # Changes come in bursts near now, so look there more closely than a uniform choice would.
+    end = limit + 1 if until is None else until
+    reach = [end - now, min(end - now, 500 * DAY), min(end - now, 3 * DAY)]
+    instants = {now + int(part * (span - 1)) for part in fractions for span in reach}
+    midnights = {t - t % DAY + ms for t in instants for ms in (-1, 0, 1)}
+    for instant in {end - 1, now + 1, *instants, *midnights}:
+        if now <= instant < end:
+            assert same(value, evaluate(tree, {}, happened, instant)), (value, instant)
