@@ -95,10 +95,14 @@ class PartitionActor:
         directory = Path(place.path)
         # The log first: its lock keeps a dying predecessor (or another store) out of the rest.
         self._log = LmdbLog(directory, place.config, epoch=epoch, crash_point=self._hook)
-        self._feed = LmdbFeed(directory, place.config, crash_point=self._hook)
-        checkpoints = FileCheckpoints(directory, crash_point=self._hook)
+        try:
+            feed = LmdbFeed(directory, place.config, crash_point=self._hook)
+            checkpoints = FileCheckpoints(directory, crash_point=self._hook)
+        except BaseException:
+            self._log.close()
+            raise
         self._partition = Partition(
-            self._log, self._feed, checkpoints, place.config, index=place.index, epoch=epoch
+            self._log, feed, checkpoints, place.config, index=place.index, epoch=epoch
         )
         self._writer = Writer(
             self._partition, place.config, clock=place.clock, wall=wall_ms, hook=self._hook
@@ -200,9 +204,7 @@ class PartitionActor:
             job = self._partition.checkpoint_job(force=True)  # the next opening replays nothing
             if job is not None:
                 job()
-        self._feed.flush()
-        self._feed.close()
-        self._log.close()
+        self._partition.close()
 
 
 def wall_ms() -> int:

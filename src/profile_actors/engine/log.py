@@ -58,11 +58,22 @@ class Feed(Protocol):
     def first_kept(self) -> int:
         """Positions below it may have been dropped by retention; 0 at first."""
 
+    def end(self) -> int:
+        """At least one past the newest block, at most the log's head then; 0 for a new feed.
+
+        What was appended before the last ``flush`` lies below it, or this feed is another one.
+        Raises CorruptLog.
+        """
+
+    def reset(self) -> None:
+        """Drop every block: a damaged or incomplete feed is made again by replaying the log."""
+
     def flush(self) -> None: ...
 
     def size_bytes(self) -> int: ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Flush and let go of the files; a second call does nothing."""
 
 
 class Checkpoints(Protocol):
@@ -96,6 +107,8 @@ class MemoryLog:
         self.entries.append(b"".join(bytes(part) for part in parts))
 
     def view(self, position: int) -> AbstractContextManager[memoryview]:
+        if not 0 <= position < len(self.entries):
+            raise IndexError(f"expected a position below {len(self.entries)}, got {position}")
         return nullcontext(memoryview(self.entries[position]))
 
     def size_bytes(self) -> int:
@@ -131,6 +144,12 @@ class MemoryFeed:
 
     def first_kept(self) -> int:
         return 0
+
+    def end(self) -> int:
+        return max(self.blocks, default=-1) + 1
+
+    def reset(self) -> None:
+        self.blocks = {}
 
     def flush(self) -> None:
         pass

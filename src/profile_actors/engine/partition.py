@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import msgspec
 import numpy as np
@@ -29,17 +30,24 @@ from profile_actors.engine.columns import UNSET, Array, ranges
 from profile_actors.engine.entry import BatchNote, Block, Entry, decode, encode
 from profile_actors.engine.log import Checkpoints, Feed, Log
 from profile_actors.engine.lookup import Reader
+from profile_actors.engine.rescan import RescanChange, Task, grouped
 from profile_actors.engine.state import EntryDelta, State, empty_state, fold_rows, publish
-from profile_actors.errors import ClockError
+from profile_actors.errors import ClockError, CorruptLog, ProfileActorsError
 from profile_actors.rules.plan import Plan
 
 OVERLAP_ROWS = 2_000
 
 
+class _FeedDamaged(CorruptLog):
+    """Damage in what is derived: the next opening makes the feed anew."""
+
+
 class Partition(Reader):
     """See the module. index: its number in the store; epoch: the owner's fencing number.
 
-    Opening recovers: newest valid checkpoint, then the log's tail. Raises CorruptLog.
+    Log and feed are the partition's from here on: ``close`` closes them, and so does an opening
+    that fails. Opening recovers: newest valid checkpoint, then the log's tail; from the log's start
+    if the feed lacks what the checkpoint covers. Raises CorruptLog.
     """
 
     def __init__(
@@ -56,10 +64,27 @@ class Partition(Reader):
         self._epoch = epoch
         self._rows_since_checkpoint = 0
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="log")
-        state = snapshot.load(checkpoints, config) or empty_state(config.max_profiles)
+        self._fed = 0
+        state = empty_state(config.max_profiles)
         super().__init__(log, feed, config, index, state, threading.RLock())
-        self.checkpointed = state.position
-        self._recover()
+        try:
+            self._recover()
+        except BaseException:
+            with suppress(ProfileActorsError):
+                self.close()
+            raise
+
+    def close(self) -> None:
+        """Flush the feed and let go of log, feed and the disk thread; twice is once.
+
+        Whatever was acknowledged is in the log already. Raises StorageFull from the feed's flush
+        (the log is closed all the same).
+        """
+        self._disk.shutdown()
+        try:
+            self.feed.close()
+        finally:
+            self.log.close()
 
     # -- writing: one thread ----------------------------------------------------------------------
 
@@ -139,6 +164,7 @@ class Partition(Reader):
         text = msgspec.json.encode(catalogue, order="deterministic")
         catalogue = msgspec.json.decode(text, type=Catalogue)
         prepared = backfill.prepare(catalogue)
+        self._drain()
         if moment > state.now and self.next_due() <= moment:
             self.advance(moment)
         self._append(encode("definition", self._epoch, moment, catalogue.version, definition=text))
@@ -152,8 +178,9 @@ class Partition(Reader):
         if not (due or force) or blocked:
             return None
         self._rows_since_checkpoint = 0
+        self._drain()
         self.feed.flush()
-        job = snapshot.job(self.state, self._checkpoints)
+        job = snapshot.job(self.state, self._checkpoints, self._fed)
         self.checkpointed = self.state.position
         return job
 
@@ -175,16 +202,27 @@ class Partition(Reader):
             state.position = position + 1
             state.counters.changes += delta_changes
         layouts = changes.pack_layouts([gauge.layout for gauge in book.gauges])
-        block = changes.Packed(now, position, groups, layouts)
-        self.feed.append(position, changes.encode(block))
+        self._emit(position, changes.Packed(now, position, groups, layouts))
+        every = frozenset(i for i, rule in enumerate(book.rescans) if rule.is_new)
+        if every:
+            count = state.directory.slots
+            self.rescans.add(Task(position, now, count, count, [], every))
+
+    def _emit(self, position: int, block: changes.Packed) -> None:
+        # A replay comes by what retention has dropped; it stays dropped.
+        if position >= self.feed.first_kept():
+            try:
+                self.feed.append(position, changes.encode(block))
+            except CorruptLog as error:
+                raise _FeedDamaged(str(error)) from error
+        self._fed = position + 1
 
     def _settle(self, blocks: list[Block], notes: tuple[BatchNote, ...], delta: EntryDelta) -> None:
         """Publish a folded entry and keep what is derived from it."""
         state = self.state
         position = state.position
         if delta.groups:
-            packed = changes.Packed(delta.fold.now, state.layouts_at, delta.groups)
-            self.feed.append(position, changes.encode(packed))
+            self._emit(position, changes.Packed(delta.fold.now, state.layouts_at, delta.groups))
         with self.lock:
             publish(state, delta)
             base = 0
@@ -197,7 +235,46 @@ class Partition(Reader):
                 base += block.rows
             self._count(blocks, notes, position)
             state.position = position + 1
+        if state.book.rescans:
+            now, slots = delta.fold.now, state.directory.slots
+            first_new = slots - delta.new_profiles
+            self.rescans.add(Task(position, now, slots, first_new, delta.rescans))
         self._rows_since_checkpoint += base
+
+    def work(self, limit: int) -> int:
+        """Do up to ``limit`` rescan evaluations; returns how many entries have rescans left.
+
+        For the writer's thread, between entries. Changes join the feed block of their entry.
+        """
+        if self.rescans.pending:
+            self.rescans.work(self.state.book, self._dossiers, limit, self._finish)
+        return self.rescans.pending
+
+    def _finish(self, task: Task) -> None:
+        """Put a completed task's changes into the feed block of its entry."""
+        groups = grouped(task, self.state)
+        self.state.counters.changes += sum(1 for c in task.done if self._is_membership(c))
+        self.state.counters.changes_by_clock += sum(
+            1 for c in task.done if self._is_membership(c) and c.cause == "clock"
+        )
+        if not groups:
+            return
+        block = self.feed.get(task.position)
+        packed = (
+            changes.Packed(task.now, self.state.layouts_at, [])
+            if block is None
+            else changes.decode(block)
+        )
+        packed.groups.extend(groups)
+        self._emit(task.position, packed)
+
+    def _drain(self) -> None:
+        """Finish all rescans: before rules change, and before a checkpoint."""
+        while self.work(1 << 10):
+            pass
+
+    def _is_membership(self, change: RescanChange) -> bool:
+        return self.state.book.rescans[change.rule].gauge >= 0
 
     def _count(self, blocks: list[Block], notes: tuple[BatchNote, ...], position: int) -> None:
         state = self.state
@@ -239,8 +316,36 @@ class Partition(Reader):
         return datasets, times, ids
 
     def _recover(self) -> None:
-        """Replay the log's tail over the checkpoint."""
-        for position in range(self.state.position, self.log.head()):
+        """State and feed as they were: the newest checkpoint, and the log's tail replayed over it.
+
+        The feed is derived: a damaged one is dropped, and what lacks blocks that the checkpoint
+        covers is made again from the log's start.
+        """
+        head = self.log.head()
+        loaded = snapshot.load(self._checkpoints, self.config, head)
+        try:
+            fed = self.feed.end()
+        except CorruptLog:
+            self.feed.reset()
+            fed = 0
+        if fed > head:
+            raise CorruptLog(
+                f"expected a log of at least {fed} entries, which the change feed covers, got"
+                f" {head}: the log has lost its newest entries; restore it from a replica or backup"
+                " (to go on without them, delete the partition's checkpoints/ and feed/)"
+            )
+        if loaded is not None and loaded.fed <= fed:
+            self.state, self._fed = loaded.state, loaded.fed
+        self.checkpointed = self.state.position
+        try:
+            self._replay_tail(head)
+        except _FeedDamaged:
+            self.feed.reset()
+            self.state, self._fed = empty_state(self.config.max_profiles), 0
+            self._replay_tail(head)
+
+    def _replay_tail(self, head: int) -> None:
+        for position in range(self.state.position, head):
             with self.log.view(position) as view:
                 self._replay(decode(view, f"position {position}"))
 
@@ -248,6 +353,7 @@ class Partition(Reader):
         state, envelope = self.state, entry.envelope
         if envelope.kind == "definition":
             catalogue = msgspec.json.decode(envelope.definition, type=Catalogue)
+            self._drain()
             self._apply(backfill.prepare(catalogue), catalogue, envelope.now)
             return
         first_new_slot = state.directory.slots

@@ -9,6 +9,7 @@ are written once, as files of their own, and only named here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -22,7 +23,7 @@ from profile_actors.engine.locator import Run
 from profile_actors.engine.log import Checkpoints
 from profile_actors.engine.rulebook import compile_plan
 from profile_actors.engine.state import Counters, State, empty_state
-from profile_actors.errors import ProfileActorsError
+from profile_actors.errors import CorruptLog, ProfileActorsError
 from profile_actors.rules.planner import plan
 
 Job = Callable[[], None]
@@ -31,7 +32,7 @@ SEALED_ROWS = 1 << 18
 
 class Meta(msgspec.Struct, array_like=True):
     """What a checkpoint says besides its arrays. runs: names of sealed runs, '' for
-    inline ones; those of events first."""
+    inline ones; those of events first. fed: one past the newest block of the feed."""
 
     now: int
     layouts_at: int
@@ -43,10 +44,20 @@ class Meta(msgspec.Struct, array_like=True):
     namespaces: list[str]
     runs: list[str]
     event_runs: int
+    fed: int = 0
 
 
-def job(state: State, checkpoints: Checkpoints) -> Job:
-    """Copy the state now; the returned job writes the copy."""
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A checkpoint's state, and where the feed ended when it was taken: one past its newest
+    block."""
+
+    state: State
+    fed: int
+
+
+def job(state: State, checkpoints: Checkpoints, fed: int) -> Job:
+    """Copy the state now; the returned job writes the copy. fed: as in ``Loaded``."""
     arrays = {name: np.array(array) for name, array in _arrays(state)}
     sealed: dict[str, dict[str, Array]] = {}
     names = []
@@ -68,7 +79,7 @@ def job(state: State, checkpoints: Checkpoints) -> Job:
             counters.events, counters.records, counters.late, counters.duplicate,
             counters.changes, counters.changes_by_clock,
         ),
-        list(state.directory.namespaces), names, len(state.locator.runs),
+        list(state.directory.namespaces), names, len(state.locator.runs), fed,
     )  # fmt: skip
     encoded, position = msgspec.msgpack.encode(meta), state.position
 
@@ -81,12 +92,21 @@ def job(state: State, checkpoints: Checkpoints) -> Job:
     return write
 
 
-def load(checkpoints: Checkpoints, config: Config) -> State | None:
-    """The state of the newest usable checkpoint, None when there is none."""
+def load(checkpoints: Checkpoints, config: Config, head: int) -> Loaded | None:
+    """The state of the newest usable checkpoint, None when there is none. head: the log's.
+
+    Raises CorruptLog for a checkpoint of entries that the log no longer has.
+    """
     found = checkpoints.load()
     if found is None:
         return None
     position, encoded, arrays = found
+    if position > head:
+        raise CorruptLog(
+            f"expected a log of at least {position} entries, which a checkpoint covers, got {head}:"
+            " the log has lost its newest entries; restore it from a replica or backup (to go on"
+            " without them, delete the partition's checkpoints/ and feed/)"
+        )
     meta = msgspec.msgpack.decode(encoded, type=Meta)
     state = empty_state(config.max_profiles)
     state.catalogue = meta.catalogue
@@ -113,7 +133,7 @@ def load(checkpoints: Checkpoints, config: Config) -> State | None:
     state.locator.runs = tuple(loaded[: meta.event_runs])
     state.record_locator.runs = tuple(loaded[meta.event_runs :])
     _restore(state, arrays, meta.namespaces)
-    return state
+    return Loaded(state, meta.fed)
 
 
 def _plan_name(state: State) -> str:

@@ -9,8 +9,8 @@ Retention drops whole segments, an eighth of ``feed_retention_bytes`` each: dele
 leave their bytes in the file and fragment it.
 
 Limits: ``feed_retention_days`` is not applied here (blocks carry no time that this module reads).
-An OS crash may damage an unsynced environment; a damaged block raises CorruptLog: delete the
-derived files (``layout.reset_derived``) and let the log be replayed.
+An OS crash may damage an unsynced environment. One that does not open is deleted, and the feed is
+new; a damaged block raises CorruptLog when read: ``reset``, and let the log be replayed.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ PREFIX = "segment-"
 class LmdbFeed:
     """A Feed (engine/log.py) in ``<directory>/feed``; directory is the partition's.
 
-    One thread appends, any thread reads. is_new: there was no feed here; whoever has a checkpoint
-    but a new feed must replay the log from its start to have all changes again.
-    Raises CorruptLog, StorageFull.
+    One thread appends, any thread reads. is_new: there was no feed here, or a damaged one that was
+    deleted; whoever has a checkpoint but a new feed must replay the log from its start to have all
+    changes again. Raises StorageFull.
     """
 
     def __init__(
@@ -57,11 +57,15 @@ class LmdbFeed:
         self._crash_point = crash_point
         self._writing = threading.Lock()
         make_directory(self._directory)
-        firsts = sorted(int(path.name[len(PREFIX) :]) for path in self._listing())
-        self.is_new = not firsts
-        self._segments: tuple[Segment, ...] = tuple(
-            Segment.open(self._path(first), first, self._map_bytes, sync=False) for first in firsts
-        )
+        self._segments: tuple[Segment, ...] = ()
+        try:
+            for path in self._listing():
+                first = int(path.name[len(PREFIX) :])
+                opened = Segment.open(path, first, self._map_bytes, sync=False)
+                self._segments = (*self._segments, opened)
+        except CorruptLog:
+            self._clear()
+        self.is_new = not self._segments
         if self.is_new:
             self._begin(0)
 
@@ -86,6 +90,32 @@ class LmdbFeed:
         except (OSError, lmdb.Error) as error:
             raise failed_write(error, str(path)) from error
         self._segments = (*self._segments, segment)
+
+    def _clear(self) -> None:
+        """Delete every segment."""
+        self._segments = ()
+        for path in self._directory.glob(f"{PREFIX}*"):
+            remove_tree(path)
+
+    def end(self) -> int:
+        """One past the newest block, or where an empty last segment begins. Cost: one look-up, and
+        a hash pass over the newest block, which a crash of the machine is likeliest to damage.
+
+        Raises CorruptLog.
+        """
+        if not self._segments:
+            raise FencedOut(f"expected an open feed, got a closed one - at {self._directory}")
+        end = self._segments[-1].end()
+        if end:
+            self.get(end - 1)
+        return end
+
+    def reset(self) -> None:
+        """Delete everything and begin anew. Raises StorageFull."""
+        with self._writing:
+            self._clear()
+            self._begin(0)
+            self.is_new = True
 
     def append(self, position: int, block: bytes) -> None:
         """Store or overwrite one block; not synced. Cost: one copy, one unsynced commit (~50 us).
