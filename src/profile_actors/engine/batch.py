@@ -10,6 +10,8 @@ A sub-batch's table has the payload columns (dotted field paths; Arrow types as 
     @row          int64        the row's offset in its producer's stream, ascending
     @id           string       only for datasets that declare ``id``
     @type         dictionary<int32, string>   event datasets only; may be null
+    @others       list<struct<namespace: string, value: string>>   the row's further identities,
+                  normalised, each once, null without any; no column if no row has more than one
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-HIDDEN = ("@k0", "@k1", "@value", "@namespace", "@timestamp", "@row", "@id", "@type")
+HIDDEN = ("@k0", "@k1", "@value", "@namespace", "@timestamp", "@row", "@id", "@type", "@others")
 
 
 @dataclass(frozen=True, slots=True)

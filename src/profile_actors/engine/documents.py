@@ -27,7 +27,8 @@ RENAMED = {"@timestamp": "timestamp", "@type": "eventType", "@id": "_id"}
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One row: its dataset, timestamp (ms), whether it carried an ``_id``, and flat fields."""
+    """One row: its dataset, timestamp (ms) and flat fields, no hidden columns (@…) but its time,
+    type and id under their document names."""
 
     dataset: str
     timestamp: int
@@ -50,7 +51,8 @@ def read_rows(log: Log, positions: Array, rows: Array) -> list[Row]:
 
 
 def _rows_of(block: Block, local: Array) -> list[Row]:
-    table = block.table.take(pa.array(local))
+    shown = [n for n in block.table.column_names if n in RENAMED or not n.startswith("@")]
+    table = block.table.select(shown).take(pa.array(local))
     for index, field in enumerate(table.schema):
         if pa.types.is_timestamp(field.type):
             milliseconds = table.column(index).cast(pa.timestamp("ms")).cast(pa.int64())

@@ -5,7 +5,9 @@
 
 Parts are raw little-endian arrays or Arrow IPC streams; the envelope lists their offsets from the
 entry's first byte rounded up past the envelope. A rows entry has one *block* per dataset: payload
-columns as they came (with @timestamp, @id, @type), the idents of the rows, and the permutation
+columns as they came (with @timestamp, @id, @type and, where rows have several identities, @others:
+the ground on which identities will be joined; as named pairs, since no ident is given for them
+yet), the idents of the rows, and the permutation
 that sorts them by (ident, timestamp). Entries are self-contained: new identities and whole
 definitions stand in them.
 

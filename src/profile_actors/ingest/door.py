@@ -42,6 +42,7 @@ from profile_actors.ingest.verdicts import (
 Rows = Sequence[Any] | TextBlock | Any
 Cells = dict[str, "pa.Array | list[Any]"]  # as they came, by path
 Typed = dict[str, pa.Array]  # one length, one chunk each
+OTHERS = "@others"  # only there if a row has more than one identity
 _OWN = {"timestamp": "timestamp", "eventType": "event_type_field"}
 
 
@@ -126,6 +127,8 @@ class Door:
             keep = np.ones(n, bool)
             keep[list(refused)] = False
             table = table.filter(pa.array(keep)).combine_chunks()
+            if OTHERS in table.column_names and table[OTHERS].null_count == len(table):
+                table = table.drop_columns([OTHERS])
         rejects = _rejects(source, refused, offsets)
         if block is not None and block.rejects:
             shift = first_offset - block.first_row
@@ -262,7 +265,8 @@ class Door:
             columns[dataset.identity_map] = _json(cells.get(dataset.identity_map), n)
         chosen = self._identities.choose(columns, refused)
         hidden |= {"@k0": pa.array(chosen.k0), "@k1": pa.array(chosen.k1)}
-        return hidden | {"@value": chosen.values, "@namespace": chosen.codes}
+        hidden |= {"@value": chosen.values, "@namespace": chosen.codes}
+        return hidden if chosen.others is None else hidden | {OTHERS: chosen.others}
 
 
 def _source(rows: Rows) -> pa.Table | Sequence[Any]:

@@ -3,6 +3,7 @@
 Theory (DESIGN section 7.3): the dataset's ``primary`` column if it has a value; else for events the
 smallest by (namespace priority, key) among those present, since a login must not travel with a
 shared tablet; for records the first declared. In an identity map those marked primary come first.
+The others are kept beside it: they are evidence that all of them are one subject.
 All of it is a pure function of the row and the definitions. Absent (null) identities are passed
 over; an empty or over-long one refuses the row: the source is wrong about who this is.
 """
@@ -26,24 +27,31 @@ from profile_actors.ingest.verdicts import shown
 _UNNUMBERED = 1 << 31  # the rank of a namespace without a priority: after all numbered ones
 _NOT_PRIMARY = 1 << 32
 Refusals = dict[int, tuple[str, str]]
+OTHERS = pa.list_(pa.struct([("namespace", pa.string()), ("value", pa.string())]))
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """Primary identities of n rows. k0, k1: uint64[n]; values: string; codes: dictionary<int8>.
 
-    Rows without an identity have nulls and zeros, and are among the refused ones.
+    Rows without an identity have nulls and zeros, and are among the refused ones. others: each
+    row's further identities, each once (type OTHERS), null where it has none; None if no row has.
     """
 
     k0: np.ndarray
     k1: np.ndarray
     values: pa.Array
     codes: pa.DictionaryArray
+    others: pa.Array | None
+
+
+_Named = tuple[str, str]  # namespace, normalised value
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """One source of identities for n rows; rank and code per row or for all."""
+    """One source of identities for n rows; rank and code per row or for all. more: of a map, all
+    that each row names."""
 
     k0: np.ndarray
     k1: np.ndarray
@@ -51,6 +59,7 @@ class _Candidate:
     present: np.ndarray
     rank: np.ndarray | int
     code: np.ndarray | int
+    more: Sequence[Sequence[_Named]] = ()
 
 
 class Identities:
@@ -90,7 +99,41 @@ class Identities:
         codes = pa.DictionaryArray.from_arrays(
             pa.array(np.ascontiguousarray(code)), pa.array(self._codes, pa.string())
         )
-        return Chosen(best.k0, best.k1, best.values, codes)
+        others = None
+        if len(candidates) > 1 or self._dataset.identity_map is not None:
+            others = self._others(candidates, best)
+        return Chosen(best.k0, best.k1, best.values, codes, others)
+
+    def _others(self, candidates: Sequence[_Candidate], best: _Candidate) -> pa.Array | None:
+        """What each row names besides its primary identity, in declared order, each once.
+
+        Cost: a few kernels per pair of columns; a Python loop over the rows of an identity map.
+        """
+        columns = [c for c in candidates if not c.more]
+        further = np.zeros((len(best.k0), len(columns)), bool)
+        for i, one in enumerate(columns):
+            known = _same(one, best)
+            for before in columns[:i]:
+                known |= before.present & _same(one, before)
+            further[:, i] = one.present & ~known
+        rows, which = np.nonzero(further)
+        names = [self._codes[int(c.code)] for c in columns]
+        values = [c.values for c in columns]
+        if len(columns) == len(candidates):
+            return _lists(rows, which, names, values, len(best.k0))
+        texts = [v.to_pylist() for v in values]
+        found: list[list[_Named] | None] = []
+        primary = zip(
+            np.broadcast_to(best.code, len(best.k0)), best.values.to_pylist(), strict=True
+        )
+        for row, (code, value) in enumerate(primary):
+            named = [(names[i], texts[i][row]) for i in np.flatnonzero(further[row])]
+            named += candidates[-1].more[row]
+            kept = dict.fromkeys(n for n in named if n != (self._codes[int(code)], value))
+            found.append(list(kept) or None)
+        if not any(found):
+            return None
+        return pa.array([n if n is None else [_pair(*x) for x in n] for n in found], OTHERS)
 
     def _candidate(
         self, position: int, path: str, cells: pa.Array, refused: Refusals
@@ -131,20 +174,23 @@ class Identities:
         present, codes = np.zeros(n, bool), np.zeros(n, np.int8)
         ranks = np.zeros(n, np.int64)
         values: list[str | None] = [None] * n
+        more: list[Sequence[_Named]] = [()] * n
         for row, cell in enumerate(cells.to_pylist()):
             try:
-                best = None if cell is None else self._best_of(msgspec.json.decode(cell))
+                found = [] if cell is None else self._all_of(msgspec.json.decode(cell))
             except (ValueError, msgspec.DecodeError) as error:
                 refused.setdefault(row, (path, str(error)))
                 continue
-            if best is not None:
-                ranks[row], keys[row], values[row], codes[row] = best
+            if found:
+                ranks[row], keys[row], values[row], codes[row] = min(found)
                 present[row] = True
+                more[row] = [(self._codes[code], text) for _, _, text, code in found]
         k0, k1 = np.ascontiguousarray(keys[:, 0]), np.ascontiguousarray(keys[:, 1])
-        return _Candidate(k0, k1, pa.array(values, pa.string()), present, ranks, codes)
+        return _Candidate(k0, k1, pa.array(values, pa.string()), present, ranks, codes, more)
 
-    def _best_of(self, identity_map: Any) -> tuple[int, tuple[int, int], str, int] | None:
-        """(rank, key, value, code) of the smallest identity. Raises ValueError with the reason."""
+    def _all_of(self, identity_map: Any) -> list[tuple[int, tuple[int, int], str, int]]:
+        """(rank, key, value, code) of every identity, the smallest is the map's best. Raises
+        ValueError with the reason."""
         form = 'expected {namespace: [{"id": text, "primary": boolean}]}'
         if not isinstance(identity_map, dict):
             raise ValueError(f"{form}, got {shown(identity_map)}")
@@ -163,7 +209,31 @@ class Identities:
                 rank += 0 if item.get("primary") is True else _NOT_PRIMARY
                 key = key_of(self._namespaces[code], value, self._seed)
                 found.append((rank, key, text, self._codes.index(code)))
-        return min(found, default=None)
+        return found
+
+
+def _pair(namespace: str, value: str) -> dict[str, str]:
+    return {"namespace": namespace, "value": value}
+
+
+def _same(one: _Candidate, other: _Candidate) -> np.ndarray:
+    """Rows in which two candidates name the same identity."""
+    return np.asarray((one.k0 == other.k0) & (one.k1 == other.k1) & (one.code == other.code))
+
+
+def _lists(
+    rows: np.ndarray, which: np.ndarray, names: list[str], values: list[pa.Array], n: int
+) -> pa.Array | None:
+    """OTHERS[n] of (row, column) pairs, ascending by row; None if there are none."""
+    if len(rows) == 0:
+        return None
+    texts = pa.concat_arrays(values).take(pa.array(which * n + rows))
+    codes = pa.array(names, pa.string()).take(pa.array(which))
+    pairs = pa.StructArray.from_arrays([codes, texts], fields=list(OTHERS.value_type))
+    sizes = np.bincount(rows, minlength=n)
+    offsets = np.append(0, np.cumsum(sizes)).astype(np.int32)
+    none = pa.array(sizes == 0)
+    return pa.ListArray.from_arrays(pa.array(offsets), pairs, type=OTHERS, mask=none)
 
 
 def _smallest(candidates: Sequence[_Candidate]) -> _Candidate:
