@@ -62,6 +62,10 @@ def test_events_are_ordered_by_time_then_id_whatever_their_arrival() -> None:
     nameless = [{"timestamp": 1, "v": n} for n in range(6)]
     assert [event["_id"] for event in order_events(events)] == ["b", "c", "a"]
     assert order_events(nameless) == order_events(nameless[::-1])
+    kept = [{"timestamp": 1, "_id": "b"}, {"timestamp": 1, "_id": "a"}]
+    assert [event["_id"] for event in order_events(kept, in_order=True)] == ["b", "a"]
+    head = evaluate_with_validity(parse("xEvent._id.head()"), {}, kept, 5, in_order=True)
+    assert head == ("b", None)
     assert events[0] == {"timestamp": 2, "_id": "a"}  # the caller's documents stay as they are
 
 

@@ -50,14 +50,17 @@ def evaluate(
     computed: Rules | None = None,
     segments: Collection[str] | Rules = (),
     text: str = "",
+    in_order: bool = False,
 ) -> Any:
     """The rule's value at ``now`` (ms) for one profile's documents, as plain values.
 
-    events: in any order, those later than now are not seen. computed: name -> value or tree.
-    segments: the names the profile is in, or name -> bool or tree. text: the rule's source, for the
-    marked line of an error. Raises RuleError.
+    events: those later than now are not seen; they are put in order unless in_order says that they
+    come in a store's order already. computed: name -> value or tree. segments: the names the profile
+    is in, or name -> bool or tree. text: the rule's source, for the marked line of an error. Raises
+    RuleError.
     """
-    return _Run(tree, profile, events, computed, segments, now).guarded(text, steps=0)[0]
+    run = _Run(tree, profile, events, computed, segments, now, in_order=in_order)
+    return run.guarded(text, steps=0)[0]
 
 
 def evaluate_with_validity(
@@ -69,13 +72,14 @@ def evaluate_with_validity(
     segments: Collection[str] | Rules = (),
     text: str = "",
     condition: bool = False,
+    in_order: bool = False,
 ) -> tuple[Any, int | None]:
     """As ``evaluate``, and the first later instant (ms) at which the value differs, or None.
 
     condition: read the value as a segment's membership, so that null is false and an array is
     whether it holds something. Cost: one evaluation per candidate boundary until then.
     """
-    run = _Run(tree, profile, events, computed, segments, now, condition)
+    run = _Run(tree, profile, events, computed, segments, now, condition, in_order)
     return run.guarded(text, steps=MAX_STEPS)
 
 
@@ -87,40 +91,49 @@ def evaluate_with_candidate(
     computed: Rules | None = None,
     segments: Collection[str] | Rules = (),
     condition: bool = False,
+    in_order: bool = False,
 ) -> tuple[Any, int | None]:
     """The value at ``now``, and the first later instant (ms) at which it *could* differ, or None.
 
     One evaluation: for timers, which look again at each candidate. Raises RuleError.
     """
-    run = _Run(tree, profile, events, computed, segments, now, condition)
+    run = _Run(tree, profile, events, computed, segments, now, condition, in_order)
     return run.guarded("", steps=-1)
 
 
-def order_events(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Copies in order-key order, their timestamps instants: by timestamp, then ``_id``, then, for
-    those without one, the hash of the canonical document. Raises Fault."""
-    keyed: list[tuple[tuple[int, int, str], dict[str, Any]]] = []
+def order_events(
+    events: Sequence[Mapping[str, Any]], in_order: bool = False
+) -> list[dict[str, Any]]:
+    """Copies in order-key order, their timestamps instants: by timestamp, then ``_id``, or without
+    one the hash of the canonical document. in_order: equal timestamps stay as they come, since a
+    store's order key knows more (dataset, occurrence) than its documents do. Raises Fault."""
+    keyed: list[tuple[tuple[int, str], dict[str, Any]]] = []
     for event in events:
         made = dict(event)
-        moment = lift(made.get("timestamp"))
-        if isinstance(moment, str):
-            moment = parse_instant(moment)
-        ms = moment.ms if isinstance(moment, Instant) else moment
-        if not isinstance(ms, int) or isinstance(ms, bool) or in_range(ms) is None:
-            raise Fault(
-                "expected every event's timestamp as a datetime, ISO-8601 text or ms since 1970,"
-                f" got {str(made.get('timestamp'))[:60]!r}"
-            )
+        ms = _event_time(made.get("timestamp"))
         made["timestamp"] = Instant(ms)
         name = made.get("_id")
-        key = (ms, 1, _row_hash(made)) if name is None else (ms, 0, str(name))
-        keyed.append((key, made))
+        tie = "" if in_order else _row_hash(made) if name is None else str(name)
+        keyed.append(((ms, tie), made))
     keyed.sort(key=lambda pair: pair[0])
     return [made for _, made in keyed]
 
 
+def _event_time(raw: object) -> int:
+    moment = lift(raw)
+    if isinstance(moment, str):
+        moment = parse_instant(moment)
+    ms = moment.ms if isinstance(moment, Instant) else moment
+    if not isinstance(ms, int) or isinstance(ms, bool) or in_range(ms) is None:
+        raise Fault(
+            "expected every event's timestamp as a datetime, ISO-8601 text or ms since 1970,"
+            f" got {str(raw)[:60]!r}"
+        )
+    return ms
+
+
 def _row_hash(event: dict[str, Any]) -> str:
-    row = msgspec.json.encode(plain(event), order="deterministic")
+    row = msgspec.json.encode(plain(event), order="deterministic", enc_hook=str)
     return xxhash.xxh3_128_hexdigest(row)
 
 
@@ -136,6 +149,7 @@ class _Run:
         segments: Collection[str] | Rules,
         now: int,
         condition: bool = False,
+        in_order: bool = False,
     ) -> None:
         self.tree = tree
         self.profile = dict(profile or {})
@@ -147,6 +161,7 @@ class _Run:
             self.segments = dict.fromkeys(segments, True)
         self.now = now
         self.condition = condition
+        self.in_order = in_order
         self.occasions = Occasions()
 
     def guarded(self, text: str, steps: int) -> tuple[Any, int | None]:
@@ -154,7 +169,7 @@ class _Run:
         if in_range(self.now) is None:
             raise RuleError(f"expected now in the years 1 to 9999 as ms, got {self.now}")
         try:
-            self.events = order_events(self.unordered)
+            self.events = order_events(self.unordered, self.in_order)
             self.times = [event["timestamp"].ms for event in self.events]
             self.order = _evaluation_order(self.tree, self.computed, self.segments)
             return self.search(steps)
