@@ -100,10 +100,18 @@ class CoordinatorActor:
         """The actor's process, for operators."""
         return os.getpid()
 
-    def enlist(self, index: int) -> tuple[int, Catalogue]:
-        """A new epoch for a partition that (re)starts, and the definitions in force."""
+    def enlist(self, index: int) -> tuple[int, str, Catalogue]:
+        """For a partition that (re)starts: a new epoch, the store's clock, the definitions.
+
+        Raises ConfigError for a partition that the store has not.
+        """
         self._check()
-        return self._store.next_epoch(str(index)), self._catalogue
+        if index >= self._settings.partitions:
+            raise ConfigError(
+                f"expected a partition below {self._settings.partitions}, got {index} - at"
+                f" {self._place.path}"
+            )
+        return self._store.next_epoch(str(index)), self._settings.clock, self._catalogue
 
     def catalogue(self) -> Catalogue:
         self._check()

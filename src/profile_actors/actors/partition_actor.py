@@ -46,7 +46,6 @@ class PartitionPlace(msgspec.Struct, frozen=True):
     namespace: str
     path: str
     index: int
-    clock: str
     config: Config
 
 
@@ -91,7 +90,7 @@ class PartitionActor:
         place = self._place
         coordinator = ray.get_actor("coordinator", namespace=place.namespace)
         remote = Remote(coordinator, "coordinator", place.config.call_timeout_s)
-        epoch, catalogue = remote.call("enlist", place.index)
+        epoch, clock, catalogue = remote.call("enlist", place.index)
         directory = Path(place.path)
         # The log first: its lock keeps a dying predecessor (or another store) out of the rest.
         self._log = LmdbLog(directory, place.config, epoch=epoch, crash_point=self._hook)
@@ -105,7 +104,7 @@ class PartitionActor:
             self._log, feed, checkpoints, place.config, index=place.index, epoch=epoch
         )
         self._writer = Writer(
-            self._partition, place.config, clock=place.clock, wall=wall_ms, hook=self._hook
+            self._partition, place.config, clock=clock, wall=wall_ms, hook=self._hook
         )
         self._writer.start()
         self.define(catalogue)

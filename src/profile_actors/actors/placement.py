@@ -21,6 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import ray
 import xxhash
@@ -94,6 +95,15 @@ def join_ray(config: Config) -> tuple[bool, bool]:
     return False, True
 
 
+def _likely_partitions(place: CoordinatorPlace) -> int:
+    """How many the store has, as far as its settings file tells; the catalogue decides."""
+    try:
+        text = StoreLayout(Path(place.path)).settings.read_bytes()
+        return msgspec.json.decode(text, type=StoreSettings).partitions
+    except (OSError, msgspec.MsgspecError):
+        return place.new.partitions
+
+
 class Placement:
     """The actors of one store, created or found."""
 
@@ -114,11 +124,15 @@ class Placement:
             patience = self.config.call_timeout_s * LONG_CALL_FACTOR
             actor = ray.remote(num_cpus=0)(CoordinatorActor)
             self.coordinator = self._create(actor, "coordinator", place)
+            # Processes take a second to start: do not wait for the coordinator to say how many.
+            likely = _likely_partitions(place)
+            started = [self._partition(index, hook) for index in range(likely)]
             self.settings: StoreSettings
             self.assignment: np.ndarray
             self.settings, self.assignment = self.coordinator.call("hello", timeout_s=patience)
             count = self.settings.partitions
-            self.partitions = [self._partition(index, hook) for index in range(count)]
+            started += [self._partition(index, hook) for index in range(len(started), count)]
+            self.partitions = started[:count]
             for partition in self.partitions:
                 partition.call("hello", timeout_s=patience)
         except BaseException:
@@ -130,7 +144,6 @@ class Placement:
             self.namespace,
             str(StoreLayout(self.path).partition(index).directory),
             index,
-            self.settings.clock,
             self.config,
         )
         groups = {
