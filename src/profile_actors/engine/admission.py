@@ -124,8 +124,10 @@ def _take(state: State, batch: SubBatch, out: Admitted, pending: dict[str, _Pend
 
 
 def _receipt(state: State, batch: SubBatch) -> Reply | None:
-    for position, note in reversed(state.receipts.get(batch.producer, ())):
-        if note.through == batch.through and note.dataset == batch.dataset:
+    """The receipt of the same rows' first commit; a repetition of them is not what was lost."""
+    wanted = (batch.dataset, batch.after or 0, batch.through)
+    for position, note in state.receipts.get(batch.producer, ()):
+        if (note.dataset, note.after or 0, note.through) == wanted:
             return Reply("ok", note.accepted, note.duplicate, note.late, position)
     return None
 
