@@ -183,9 +183,30 @@ class RuleMaker:
             f"score {self.comparison()} 2",
             f"{self.number()}.isNull()",
         ]
+        if rng.random() < 0.25:
+            return self.beyond()
         if segments:
             options.append(f'inSegment("{rng.choice(segments)}")')
         return rng.choice(options)
+
+    def beyond(self) -> str:
+        """A rule beyond the incremental subset: it is rescanned."""
+        rng = self.rng
+        unit = rng.choice(("6 hours", "1 day", "2 days"))
+        return rng.choice((
+            f'CHAIN(xEvent, timestamp, [A: WHAT(eventType = "view"),'
+            f' B: WHAT({self.predicate(1)}) WHEN(<= {unit} after A)])',
+            f'CHAIN(xEvent, timestamp, [A: WHAT(eventType = "buy") WHEN(<= {unit} before now)'
+            f" COUNT({rng.choice((1, 2))})])",
+            'exists E from xEvent where E.eventType = "view" and exists F from xEvent where'
+            f' F.eventType = "buy" and F.n = E.n and F.timestamp occurs <= {unit} after E.timestamp',
+            'xEvent[eventType in ["view", "buy"] and n = ^.score].count() > 0',
+            f'xEvent[eventType = "buy" and {self.window()}].topN(n, 1).head().place = "rome"',
+            'xEvent[isNotNull(place)].groupBy(place).map((K, G) => mapEntry(K, G.count()))'
+            ".values().max() >= 2",
+            f'{self.events()}.max(place) = "rome"',
+            f'forall E from xEvent where E.n {self.comparison()} 1 or E.{self.window()}',
+        ))  # fmt: skip
 
     def rules(self, count: int) -> Rules:
         """``count`` segments and a few computed attributes."""
@@ -196,6 +217,8 @@ class RuleMaker:
         if computed and self.rng.random() < 0.5:
             computed["total"] = f"computed.c0 + {self.rng.choice((1, 0.5))}"
             segments["t"] = f"computed.total {self.comparison()} 2"
+        if self.rng.random() < 0.3:
+            computed["places"] = f"{self.events()}.place.distinct()"
         computed["last"] = f"{self.events()}.max(timestamp)"
         return Rules(segments, computed)
 

@@ -115,6 +115,12 @@ class World:
         if not derived:
             assert self.feed.blocks == old, "the feed of a replay differs"
 
+    def work(self) -> None:
+        """Do rescans, sometimes only a slice of them."""
+        limit = self.rng.choice((1, 7, 1 << 20))
+        while self.partition.work(limit) and limit > 7:
+            pass
+
     def check(self, lookups_at: list[int]) -> None:
         """Compare everything with the oracles."""
         state = self.partition.state
@@ -135,7 +141,10 @@ class World:
         trees = check_all(state.catalogue)
         segments = {name: tree for (kind, name), tree in trees.items() if kind == "segment"}
         computed = {name: tree for (kind, name), tree in trees.items() if kind == "computed"}
-        changes, _ = self.partition.changes(since, 1 << 40)
+        while self.partition.work(5):
+            pass
+        changes, reached = self.partition.changes(since, 1 << 40)
+        assert reached == state.position - 1
         seen: dict[tuple[str, str], str] = {}
         for change in changes:
             if change.kind != "membership":
@@ -195,6 +204,7 @@ def run(seed: int, entries: int = 8) -> int:
             lambda: world.reopen(derived=True),
             lambda: world.reopen(derived=False),
         ]  # fmt: skip
+        world.work()
         rng.choices(moves, (6, 3, 2, 4, 2, 1, 1, 1))[0]()
         ahead = rng.choice((0, 1, HOUR, DAY, 3 * DAY, 31 * DAY))
         world.check([world.now, world.now + ahead])

@@ -47,10 +47,25 @@ def run(
         refold(state, log, book, catalogue, now, streams, attributes)
     slots = np.arange(state.directory.slots, dtype=np.uint32)
     read_gauges(book, slots, now)
+    _take_over_rescans(state.book, book, slots)
     groups: list[changes.Group] = []
     total = _membership_changes(state, book, slots, now, groups)
     _computed_changes(state, book, slots, now, groups)
+    for rule in book.rescans:
+        if rule.gauge >= 0:
+            rule.qualified = book.qualified[rule.rule.name]
     return book, groups, total
+
+
+def _take_over_rescans(old: Rulebook, new: Rulebook, slots: Array) -> None:
+    """Keep the state of rescans that are the same; others begin with the old memberships."""
+    known = {(r.rule.kind, r.rule.name): r for r in old.rescans}
+    for rule in new.rescans:
+        before = known.get((rule.rule.kind, rule.rule.name))
+        if rule.gauge >= 0:
+            rule.level[slots] = 1 + member_bits(old, rule.rule.name, slots)
+        if before is not None and before.rule == rule.rule:
+            rule.values, rule.timer, rule.is_new = before.values, before.timer, False
 
 
 def _take_over(old: Rulebook, new: Rulebook) -> tuple[list[Stream], list[Attribute]]:
@@ -159,7 +174,9 @@ def _membership_changes(
         total += len(rows)
         book.qualified[segment][slots[rows]] = now - UNSET + 1
         idents = state.directory.ident_of[slots[rows]]
-        groups.append(changes.segment_group(segment, idents, old[rows], new[rows], DEFINITION))
+        groups.append(
+            changes.segment_group(segment, idents, old[rows], new[rows], None, DEFINITION)
+        )
     return total
 
 

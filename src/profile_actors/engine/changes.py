@@ -94,10 +94,18 @@ def gauge_group(
     )
 
 
-def segment_group(name: str, idents: Array, old: Array, new: Array, cause: int) -> Group:
-    """Changes of one segment by name, at the entry's now. old, new: bool[n]."""
+def segment_group(
+    name: str, idents: Array, old: Array, new: Array, at: Array | None, cause: int
+) -> Group:
+    """Changes of one segment by name. old, new: bool[n]; at None: all at the entry's now."""
     return Group(
-        -1, (name,), idents.astype(np.uint32).tobytes(), old.tobytes(), new.tobytes(), b"", cause
+        -1,
+        (name,),
+        idents.astype(np.uint32).tobytes(),
+        old.tobytes(),
+        new.tobytes(),
+        b"" if at is None else at.astype(np.int64).tobytes(),
+        cause,
     )
 
 

@@ -84,10 +84,9 @@ class Ladder(Gauge):
 class Flag(Gauge):
     """One boolean rule of any shape: false or true."""
 
-    def __init__(self, rule: Rule, capacity: int) -> None:
-        self.rule = rule
+    def __init__(self, segment: str, capacity: int) -> None:
         truth = np.array([[False], [False], [True]])
-        super().__init__(Layout((rule.name,), truth), capacity)
+        super().__init__(Layout((segment,), truth), capacity)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ import base64
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from itertools import islice
 from typing import Any
 
@@ -25,12 +24,13 @@ import numpy as np
 
 from profile_actors.config import Config
 from profile_actors.definitions import Catalogue
-from profile_actors.engine import changes as packed_changes
 from profile_actors.engine import verify
 from profile_actors.engine.aggregates import Track
-from profile_actors.engine.backfill import computed_values, member_bits
+from profile_actors.engine.backfill import member_bits
 from profile_actors.engine.columns import FOREVER, UNSET, Array
+from profile_actors.engine.delivery import Delivery, plain
 from profile_actors.engine.documents import document, in_order, read_rows, union_of
+from profile_actors.engine.dossiers import Dossiers
 from profile_actors.engine.fold import Fold, RawChange
 from profile_actors.engine.gauges import Layout
 from profile_actors.engine.log import Feed, Log
@@ -42,10 +42,12 @@ from profile_actors.engine.profile import (
     PartitionStatus,
     Profile,
 )
+from profile_actors.engine.rescan import Rescans
+from profile_actors.engine.rulebook import Rescanned
 from profile_actors.engine.state import State
 from profile_actors.errors import DefinitionError, Pending
 from profile_actors.rules.calendar import MAX_MS, shift
-from profile_actors.rules.columns import Vector
+from profile_actors.rules.reference import evaluate_with_validity
 from profile_actors.rules.vector import evaluate
 
 
@@ -73,10 +75,16 @@ class Reader:
         self.feed = feed
         self.config = config
         self.index = index
-        self.state = state
         self.lock = lock
         self.checkpointed = 0
-        self._layouts: dict[int, list[Layout]] = {}
+        self._begin(state)
+
+    def _begin(self, state: State) -> None:
+        """Read this state from here on (an opening may replace it)."""
+        self.state = state
+        self.rescans = Rescans()
+        self._dossiers = Dossiers(state, self.log)
+        self._delivery = Delivery(self.feed, self.index, state, self.lock)
 
     @property
     def position(self) -> int:
@@ -157,22 +165,27 @@ class Reader:
         times = np.full(len(slots), instant)
         leaf = fold.moments.at(slots, times)
         values = {
-            rule.name: _plain(evaluate(rule.root, leaf, len(slots), times), rule.root.type)
+            rule.name: plain(evaluate(rule.root, leaf, len(slots), times), rule.root.type)
             for rule in book.plan.rules
             if rule.kind == "computed" and rule.name not in book.pending
         }
         out = {}
         for row, slot in enumerate(slots.tolist()):
             mine = ahead[slot]
+            segments = self._memberships(slot, mine, instant)
+            computed = {name: column[row] for name, column in values.items()}
+            validity = {
+                name: next((at for at in mine.computed.get(name, ()) if at > instant), None)
+                for name in values
+            }
+            for rule in book.rescans:
+                self._rescan(rule, slot, instant, segments, computed, validity)
             out[slot] = Profile(
                 identities=[state.directory.identity(int(state.directory.ident_of[slot]))],
                 attributes={},
-                segments=self._memberships(slot, mine, instant),
-                computed={name: column[row] for name, column in values.items()},
-                computed_valid_until={
-                    name: next((at for at in mine.computed.get(name, ()) if at > instant), None)
-                    for name in values
-                },
+                segments=segments,
+                computed=computed,
+                computed_valid_until=validity,
                 last_modified=int(state.modified[slot]) + UNSET,
                 now=instant,
             )
@@ -182,7 +195,8 @@ class Reader:
         book = self.state.book
         one = np.array([slot], np.uint32)
         out = {}
-        for name in sorted(book.qualified):
+        rescanned = {rule.rule.name for rule in book.rescans if rule.gauge >= 0}
+        for name in sorted(book.qualified.keys() - rescanned):
             inside = bool(member_bits(book, name, one)[0])
             since = int(book.qualified[name][slot])
             last = since + UNSET - 1 if since else None
@@ -197,6 +211,38 @@ class Reader:
             elif last is not None:
                 out[name] = Membership("realized" if inside else "exited", last, until)
         return out
+
+    def _rescan(
+        self,
+        rule: Rescanned,
+        slot: int,
+        instant: int,
+        segments: dict[str, Membership],
+        computed: dict[str, Any],
+        validity: dict[str, int | None],
+    ) -> None:
+        """A rescanned rule at the instant, by the reference evaluator: also when work is queued."""
+        state, name = self.state, rule.rule.name
+        record, events = self._dossiers.of(slot, state.position)
+        at: int | None = None
+        until: int | None = state.now
+        value: Any = None
+        while until is not None and until <= instant:
+            at = until
+            value, until = evaluate_with_validity(
+                rule.rule.tree, record, events, at, state.book.values_of("computed"),
+                state.book.values_of("segment"), condition=rule.gauge >= 0,
+            )  # fmt: skip
+        if rule.gauge < 0:
+            computed[name], validity[name] = value, until
+            return
+        stored = rule.level[slot] == 2
+        since = int(rule.qualified[slot])
+        last = since + UNSET - 1 if since else None
+        if at != state.now or bool(value) != stored:
+            last = at  # moved by the clock since, or by an entry whose rescans are queued
+        if last is not None:
+            segments[name] = Membership("realized" if value else "exited", last, until)
 
     # -- events -----------------------------------------------------------------------------------
 
@@ -248,7 +294,13 @@ class Reader:
             raise DefinitionError(
                 f"expected a segment of this store, got {segment!r}; defined are: {names}"
             )
-        if segment in self.state.book.pending:
+        book = self.state.book
+        if self.rescans.pending and any(r.rule.name == segment for r in book.rescans):
+            raise Pending(
+                f"segment {segment!r} is being evaluated again for {self.rescans.pending} log"
+                " entries; ask again in a moment"
+            )
+        if segment in book.pending:
             raise Pending(
                 f"segment {segment!r} has no answer: its rule failed"
                 f" ({self.state.book.pending[segment]}); edit the rule or report the defect"
@@ -279,69 +331,12 @@ class Reader:
     def changes(self, after: int = -1, limit_bytes: int = 1 << 18) -> tuple[list[Change], int]:
         """Changes of entries after a position, in order, and the position they reach.
 
-        Computed attributes carry their value at delivery. Raises CursorExpired from the feed.
+        Ends before the oldest entry with rescans outstanding. Computed attributes carry their
+        value at delivery. Raises CursorExpired from the feed.
         """
-        head = self.state.position - 1
-        out: list[Change] = []
-        blocks = self.feed.read(after, limit_bytes)
-        for position, block in blocks:
-            if position > head:
-                break
-            packed = packed_changes.decode(block)
-            expanded = packed_changes.expand(packed, self._layouts_of(packed, position))
-            out.extend(self._delivered(position, expanded))
-        complete = not blocks or sum(len(block) for _, block in blocks) <= limit_bytes
-        reached = head if complete else blocks[-1][0]
-        return out, max(after, reached)
-
-    def _layouts_of(self, packed: packed_changes.Packed, position: int) -> list[Layout]:
-        at = packed.layouts_at
-        if at < 0:
-            return []
-        if at not in self._layouts:
-            own = packed if at == position else None
-            if own is None:
-                block = self.feed.get(at)
-                assert block is not None, f"the feed has no layouts at {at}"
-                own = packed_changes.decode(block)
-            self._layouts[at] = packed_changes.unpack_layouts(own.layouts or [])
-        return self._layouts[at]
-
-    def _delivered(self, position: int, expanded: list[packed_changes.Expanded]) -> list[Change]:
-        values: dict[str, dict[int, Any]] = {}
-        rules = {r.name: r for r in self.state.book.plan.rules if r.kind == "computed"}
-        with self.lock:
-            directory = self.state.directory
-            identities = {c.ident: directory.identity(c.ident) for c in expanded}
-            for name in {c.name for c in expanded if c.kind == "computed"} & set(rules):
-                idents = np.array(
-                    sorted({c.ident for c in expanded if c.kind == "computed" and c.name == name})
-                )
-                slots = directory.slot_of[idents].astype(np.uint32)
-                column = computed_values(self.state.book, rules[name], slots, self.state.now)
-                plain = _plain(column, rules[name].root.type)
-                values[name] = dict(zip(idents.tolist(), plain, strict=True))
-        out = []
-        for c in expanded:
-            if c.kind == "computed":
-                old, new = None, values.get(c.name, {}).get(c.ident)
-            else:
-                old = _status(c.old) if c.old or c.had else None
-                new = _status(c.new)
-            out.append(
-                Change(
-                    self.index,
-                    position,
-                    c.at,
-                    c.kind,
-                    c.name,
-                    identities[c.ident],
-                    old,
-                    new,
-                    c.cause,
-                )
-            )
-        return out
+        waiting = self.rescans.first_pending
+        head = (self.state.position if waiting is None else waiting) - 1
+        return self._delivery.changes(after, head, limit_bytes)
 
     # -- verification -----------------------------------------------------------------------------
 
@@ -383,7 +378,7 @@ class Reader:
                 duplicate=counters.duplicate,
                 changes=counters.changes,
                 changes_by_clock=counters.changes_by_clock,
-                lag=0,
+                lag=self.rescans.pending,
                 next_due=None if due == FOREVER else due,
                 log_bytes=self.log.size_bytes(),
                 feed_bytes=self.feed.size_bytes(),
@@ -391,10 +386,6 @@ class Reader:
                 checkpoint=self.checkpointed,
                 degraded=dict(state.book.pending),
             )
-
-
-def _status(is_member: bool) -> str:
-    return "realized" if is_member else "exited"
 
 
 def _first_seconds(keys: Array, order: str, limit: int) -> tuple[Array, bool]:
@@ -423,15 +414,3 @@ def _sort_in(change: RawChange, ahead: dict[int, _Ahead], layouts: list[Layout])
     for i, column in zip(*np.nonzero(old != new), strict=True):
         found = ahead[int(change.slots[i])].segments.setdefault(layout.segments[column], [])
         found.append((int(change.at[i]), bool(new[i, column])))
-
-
-def _plain(vector: Vector, kind: Any) -> list[Any]:
-    """A vector as plain Python values, None where null."""
-    values = vector.values.tolist()
-    if vector.dictionary is not None:
-        values = [vector.dictionary[code] for code in values]
-    elif kind is not None and kind.kind == "decimal":
-        values = [Decimal(value).scaleb(-kind.scale) for value in values]
-    if vector.valid is None:
-        return list(values)
-    return [v if ok else None for v, ok in zip(values, vector.valid.tolist(), strict=True)]

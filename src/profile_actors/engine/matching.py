@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from profile_actors.definitions import FieldType
 from profile_actors.engine.columns import Array
 from profile_actors.engine.entry import Block
 from profile_actors.engine.groups import concat, take
@@ -18,9 +19,11 @@ from profile_actors.engine.lines import Payload
 from profile_actors.engine.rulebook import Rulebook
 from profile_actors.engine.stream import Arrivals, Stream
 from profile_actors.rules.columns import null
-from profile_actors.rules.tree import Node
+from profile_actors.rules.plan import Rescan
+from profile_actors.rules.tree import Element, Field, Node
 from profile_actors.rules.vector import Vector, column, evaluate, path, truth
 
+EVENT_TYPE = Field(Element(0), "eventType", type=FieldType("string"))
 HIDDEN_OF = {"timestamp": "@timestamp", "eventType": "@type", "_id": "@id"}
 
 
@@ -56,6 +59,13 @@ class BlockReader:
                     np.broadcast_to(one.values, (count,)), np.zeros(count, np.bool_), one.dictionary
                 )
         return self.columns[name]
+
+    def of_types(self, types: frozenset[str]) -> Array:
+        """Indexes into ``slots``/``order`` of the rows of these event types."""
+        texts = self.leaf(EVENT_TYPE)
+        wanted = np.array([text in types for text in texts.dictionary or ()], np.bool_)
+        hits = wanted[texts.values]
+        return np.flatnonzero((hits if texts.valid is None else hits & texts.valid)[self.order])
 
     def value(self, node: Node) -> Vector:
         """An expression over the block's events, evaluated once."""
@@ -144,3 +154,17 @@ def stated_by(
                 (slots, block.timestamps, value)
             )
     return out
+
+
+def touched_by(rule: Rescan, readers: list[BlockReader], records: list[Array]) -> Array:
+    """The slots of an entry's rows that a rescanned rule reads. records: slots of record rows."""
+    parts = list(records) if rule.records else []
+    for reader in readers:
+        types = rule.types
+        if types is None or (reader.types and reader.types <= types and not reader.has_null_type):
+            parts.append(reader.slots)
+        elif types & reader.types:
+            parts.append(reader.slots[reader.of_types(types)])
+    if not parts:
+        return np.zeros(0, np.uint32)
+    return np.unique(np.concatenate(parts)).astype(np.uint32)

@@ -335,13 +335,15 @@ class Partition(Reader):
                 " (to go on without them, delete the partition's checkpoints/ and feed/)"
             )
         if loaded is not None and loaded.fed <= fed:
-            self.state, self._fed = loaded.state, loaded.fed
+            self._fed = loaded.fed
+            self._begin(loaded.state)
         self.checkpointed = self.state.position
         try:
             self._replay_tail(head)
         except _FeedDamaged:
             self.feed.reset()
-            self.state, self._fed = empty_state(self.config.max_profiles), 0
+            self._fed = 0
+            self._begin(empty_state(self.config.max_profiles))
             self._replay_tail(head)
 
     def _replay_tail(self, head: int) -> None:

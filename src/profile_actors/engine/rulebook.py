@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from profile_actors.engine.columns import FOREVER, UNSET, Array, reserve
 from profile_actors.engine.gauges import Flag, Gauge, Ladder, Rung, rung_of
 from profile_actors.engine.lines import DelayLine
 from profile_actors.engine.stream import Stream
+from profile_actors.rules.check import check_all
 from profile_actors.rules.columns import Vector
 from profile_actors.rules.plan import (
     Aggregate,
@@ -26,6 +28,7 @@ from profile_actors.rules.plan import (
     AttributeLeaf,
     EventFilter,
     Plan,
+    Rescan,
     Rule,
 )
 from profile_actors.rules.tree import Call, Items, Node, Occurs
@@ -56,6 +59,12 @@ class Timer:
         keep = self.due[slot] == due - UNSET
         return due[keep], slot[keep]
 
+    def set_due(self, slot: int, due: int) -> None:
+        """Look at one slot next at ``due`` (FOREVER: never), whatever stood before."""
+        self.due[slot] = 0 if due >= FOREVER else due - UNSET
+        if due < FOREVER:
+            self.line.push(np.array([due]), np.array([slot], np.uint32), {})
+
     def publish(self, now: int, slots: Array, upcoming: Array) -> None:
         """Drop what was due, set the next instants of these slots (FOREVER: none)."""
         popped = self.line.due_rows(now)
@@ -82,6 +91,21 @@ class Tree:
 
 
 @dataclass(slots=True)
+class Rescanned:
+    """A rescan's state. gauge: index of its Flag (-1: computed). level, qualified: that gauge's
+    columns (segments); values: per slot (computed attributes). timer: the next instants to look.
+    is_new: not yet evaluated for the profiles that there are."""
+
+    rule: Rescan
+    gauge: int
+    level: Array
+    qualified: Array
+    values: dict[int, Any]
+    timer: Timer
+    is_new: bool = True
+
+
+@dataclass(slots=True)
 class Rulebook:
     """One compiled catalogue version.
 
@@ -90,12 +114,14 @@ class Rulebook:
     """
 
     plan: Plan
+    trees_of_rules: dict[tuple[str, str], Node] = field(default_factory=dict)
     streams: list[Stream] = field(default_factory=list)
     place: dict[Aggregate, tuple[int, int]] = field(default_factory=dict)
     attributes: dict[str, Attribute] = field(default_factory=dict)
     gauges: list[Gauge] = field(default_factory=list)
     ladders: dict[Aggregate, int] = field(default_factory=dict)
     trees: list[Tree] = field(default_factory=list)
+    rescans: list[Rescanned] = field(default_factory=list)
     marks: dict[Aggregate, list[str]] = field(default_factory=dict)
     gauge_of: dict[str, tuple[int, int]] = field(default_factory=dict)
     qualified: dict[str, Array] = field(default_factory=dict)
@@ -110,6 +136,10 @@ class Rulebook:
             leaves = leaves_of(rule.root)
             if any(isinstance(leaf, AggregateLeaf) and leaf.aggregate in mine for leaf in leaves):
                 self.pending[rule.name] = reason
+
+    def values_of(self, kind: str) -> dict[str, Node]:
+        """All rules of a kind as trees, for the reference evaluator."""
+        return {name: tree for (of, name), tree in self.trees_of_rules.items() if of == kind}
 
     def current(self, leaf: Node, slots: Array) -> Vector:
         """A leaf's stored values."""
@@ -128,7 +158,7 @@ class Rulebook:
 
 def compile_plan(plan: Plan, catalogue: Catalogue, capacity: int) -> Rulebook:
     """Make a plan runnable, with empty state."""
-    book = Rulebook(plan)
+    book = Rulebook(plan, check_all(catalogue) if plan.rescans else {})
     by_filter: dict[EventFilter, list[Aggregate]] = {}
     for aggregate in plan.aggregates:
         by_filter.setdefault(aggregate.filter, []).append(aggregate)
@@ -149,6 +179,8 @@ def compile_plan(plan: Plan, catalogue: Catalogue, capacity: int) -> Rulebook:
             _add_tree(book, rule, capacity)
         if rule.kind == "segment":
             book.qualified[rule.name] = reserve(capacity, np.int64)
+    for rescan in plan.rescans:
+        _add_rescan(book, rescan, capacity)
     for aggregate, steps in rungs.items():
         for column, rung in enumerate(steps):
             book.gauge_of[rung.segment] = (len(book.gauges), column)
@@ -162,12 +194,25 @@ def _add_tree(book: Rulebook, rule: Rule, capacity: int) -> None:
     if rule.kind == "segment":
         gauge = len(book.gauges)
         book.gauge_of[rule.name] = (gauge, 0)
-        book.gauges.append(Flag(rule, capacity))
+        book.gauges.append(Flag(rule.name, capacity))
     leaves = list(leaves_of(rule.root))
     aggregates = dict.fromkeys(n.aggregate for n in leaves if isinstance(n, AggregateLeaf))
     attributes = dict.fromkeys(n.path for n in leaves if isinstance(n, AttributeLeaf))
     timer = Timer(capacity) if rule.timed else None
     book.trees.append(Tree(rule, tuple(aggregates), tuple(attributes), gauge, timer))
+
+
+def _add_rescan(book: Rulebook, rescan: Rescan, capacity: int) -> None:
+    gauge, level, qualified = -1, np.zeros(0, np.uint8), np.zeros(0, np.int64)
+    if rescan.kind == "segment":
+        gauge = len(book.gauges)
+        flag = Flag(rescan.name, capacity)
+        book.gauge_of[rescan.name] = (gauge, 0)
+        book.gauges.append(flag)
+        qualified = reserve(capacity, np.int64)
+        book.qualified[rescan.name] = qualified
+        level = flag.level
+    book.rescans.append(Rescanned(rescan, gauge, level, qualified, {}, Timer(capacity)))
 
 
 def _stating(catalogue: Catalogue, path: str) -> dict[str, bool]:

@@ -165,6 +165,11 @@ def _arrays(state: State) -> Iterator[tuple[str, Array]]:
         if tree.timer is not None:
             yield f"timer/{i}/due_of", tree.timer.due[:profiles]
             yield from _line_arrays(f"timer/{i}/line", tree.timer.line)
+    for i, rule in enumerate(book.rescans):
+        yield f"rescan/{i}/due_of", rule.timer.due[:profiles]
+        yield from _line_arrays(f"rescan/{i}/line", rule.timer.line)
+        values = msgspec.msgpack.encode(sorted(rule.values.items()))
+        yield f"rescan/{i}/values", np.frombuffer(values, np.uint8)
 
 
 def _line_arrays(prefix: str, line: DelayLine) -> Iterator[tuple[str, Array]]:
@@ -199,6 +204,11 @@ def _restore(state: State, arrays: dict[str, Array], namespaces: list[str]) -> N
         if tree.timer is not None:
             tree.timer.due[:profiles] = arrays[f"timer/{i}/due_of"]
             _restore_line(tree.timer.line, under(f"timer/{i}/line/"))
+    for i, rule in enumerate(book.rescans):
+        rule.timer.due[:profiles] = arrays[f"rescan/{i}/due_of"]
+        _restore_line(rule.timer.line, under(f"rescan/{i}/line/"))
+        rule.values = dict(msgspec.msgpack.decode(arrays[f"rescan/{i}/values"].tobytes()))
+        rule.is_new = False
 
 
 def _restore_line(line: DelayLine, arrays: dict[str, Array]) -> None:

@@ -18,7 +18,7 @@ from profile_actors.engine.directory import Directory
 from profile_actors.engine.entry import BatchNote, Block
 from profile_actors.engine.fold import Delta, Fold, RawChange
 from profile_actors.engine.locator import Locator
-from profile_actors.engine.matching import arrivals_of, read_block, stated_by
+from profile_actors.engine.matching import arrivals_of, read_block, stated_by, touched_by
 from profile_actors.engine.rulebook import Rulebook, compile_plan
 from profile_actors.rules.plan import Plan
 
@@ -92,6 +92,8 @@ class EntryDelta:
     newest: list[tuple[Array, Array]]
     changes: int
     changes_by_clock: int
+    rescans: list[Array]
+    new_profiles: int
 
 
 def fold_rows(state: State, blocks: list[Block], now: int, first_new_slot: int) -> EntryDelta:
@@ -136,8 +138,10 @@ def fold_rows(state: State, blocks: list[Block], now: int, first_new_slot: int) 
         for slots in touched:
             has_rows[slots] = False
     newest = [_newest(block) for block in blocks]
+    record_slots = touched[len(readers) :]
+    rescans = [touched_by(rule.rule, readers, record_slots) for rule in book.rescans]
     all_touched = touched[0] if len(touched) == 1 else np.concatenate([*touched, new_slots])
-    return EntryDelta(delta, groups, all_touched, newest, total, by_clock)
+    return EntryDelta(delta, groups, all_touched, newest, total, by_clock, rescans, len(new_slots))
 
 
 def publish(state: State, delta: EntryDelta) -> None:

@@ -11,15 +11,13 @@ columns.
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from profile_actors.definitions import Catalogue, parse_type
 from profile_actors.engine.backfill import read_gauges, refold
-from profile_actors.engine.documents import document, in_order, read_rows, union_of
+from profile_actors.engine.dossiers import Dossiers
 from profile_actors.engine.log import Log
 from profile_actors.engine.profile import Profile
 from profile_actors.engine.rulebook import compile_plan
@@ -28,7 +26,6 @@ from profile_actors.rules.check import check_all
 from profile_actors.rules.columns import differ
 from profile_actors.rules.reference import evaluate_with_validity
 
-EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 MAX_DIFFERENCES = 100
 
 
@@ -55,7 +52,10 @@ def refold_differences(state: State, log: Log) -> Iterator[str]:
         marks = differ(attribute.current(slots), old.attributes[path].current(slots))
         for slot in np.flatnonzero(marks).tolist():
             yield f"expected another value of {path} from the log - at {_who(state, slot)}"
+    rescanned = {rule.gauge for rule in book.rescans}
     for index, gauge in enumerate(book.gauges):
+        if index in rescanned:
+            continue  # the reference evaluator's own; nothing was folded
         levels, kept_levels = gauge.level[slots], old.gauges[index].level[slots]
         for slot in np.flatnonzero(levels != kept_levels).tolist():
             names = ", ".join(gauge.layout.segments)
@@ -68,9 +68,7 @@ def refold_differences(state: State, log: Log) -> Iterator[str]:
 def reference_differences(state: State, log: Log, slot: int, profile: Profile) -> Iterator[str]:
     """Differences between a look-up and the reference evaluator over the profile's documents."""
     trees = check_all(state.catalogue)
-    ident = int(state.directory.ident_of[slot])
-    events = documents_of(state, log, ident)
-    attributes = record_of(state, log, ident)
+    attributes, events = Dossiers(state, log).of(slot, state.position)
     computed = {name: tree for (kind, name), tree in trees.items() if kind == "computed"}
     segments = {name: tree for (kind, name), tree in trees.items() if kind == "segment"}
     for (kind, name), tree in trees.items():
@@ -92,41 +90,6 @@ def reference_differences(state: State, log: Log, slot: int, profile: Profile) -
                 f"expected {value!r} until {until} from the reference evaluator, got {got!r} until"
                 f" {until_got} for {kind} {name!r} - at {_who(state, slot)}, now {profile.now}"
             )
-
-
-def documents_of(state: State, log: Log, ident: int) -> list[dict[str, Any]]:
-    """All events of an ident as the reference evaluator takes them: times as datetimes."""
-    _, positions, rows = state.locator.rows_of(ident)
-    return [
-        document(_timed(state.catalogue, row.dataset, row.fields))
-        for _, row in in_order(read_rows(log, positions, rows))
-    ]
-
-
-def record_of(state: State, log: Log, ident: int) -> dict[str, Any]:
-    """The union view of an ident's records, times as datetimes."""
-    _, positions, rows = state.record_locator.rows_of(ident)
-    found = read_rows(log, positions, rows)
-    replaces = {d.name: d.mode == "replace" for d in state.catalogue.datasets.values()}
-    timed = [
-        type(row)(row.dataset, row.timestamp, _timed(state.catalogue, row.dataset, row.fields))
-        for row in found
-    ]
-    return union_of(timed, replaces)
-
-
-def _timed(catalogue: Catalogue, dataset: str, fields: dict[str, Any]) -> dict[str, Any]:
-    schema = catalogue.schemas[catalogue.datasets[dataset].schema].fields
-    out = dict(fields)
-    for name, value in fields.items():
-        field = schema.get(name)
-        if field is None or not isinstance(value, int) or isinstance(value, bool):
-            continue
-        kind = parse_type(field if isinstance(field, str) else field.type).kind
-        if kind in ("timestamp", "date"):
-            moment = EPOCH + datetime.timedelta(milliseconds=value)
-            out[name] = moment.date() if kind == "date" else moment
-    return out
 
 
 def _who(state: State, slot: int) -> str:

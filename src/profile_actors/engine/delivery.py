@@ -1,0 +1,118 @@
+"""The change feed as it is delivered: packed blocks expanded, computed attributes with their
+values.
+
+Theory: a block says which (gauge, slot) moved between which levels; the layouts that give the
+levels their names stand in the block of the definition in force. A computed attribute's change is
+a mark: the value is the one at delivery, so a reader that is behind gets the newest, never an
+older one twice.
+"""
+
+from __future__ import annotations
+
+import threading
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from profile_actors.engine import changes as packed_changes
+from profile_actors.engine.backfill import computed_values
+from profile_actors.engine.gauges import Layout
+from profile_actors.engine.log import Feed
+from profile_actors.engine.profile import Change
+from profile_actors.engine.state import State
+from profile_actors.rules.columns import Vector
+
+
+class Delivery:
+    """Expands a partition's feed. Any thread; the lock is held while values are copied."""
+
+    def __init__(self, feed: Feed, index: int, state: State, lock: threading.RLock) -> None:
+        self.feed = feed
+        self.index = index
+        self.state = state
+        self.lock = lock
+        self._layouts: dict[int, list[Layout]] = {}
+
+    def changes(self, after: int, head: int, limit_bytes: int) -> tuple[list[Change], int]:
+        """Changes of the positions after ``after`` up to ``head``, and the position reached."""
+        out: list[Change] = []
+        blocks = self.feed.read(after, limit_bytes)
+        for position, block in blocks:
+            if position > head:
+                break
+            packed = packed_changes.decode(block)
+            expanded = packed_changes.expand(packed, self._layouts_of(packed, position))
+            out.extend(self._delivered(position, expanded))
+        complete = not blocks or sum(len(block) for _, block in blocks) <= limit_bytes
+        reached = head if complete else blocks[-1][0]
+        return out, max(after, reached)
+
+    def _layouts_of(self, packed: packed_changes.Packed, position: int) -> list[Layout]:
+        at = packed.layouts_at
+        if at < 0:
+            return []
+        if at not in self._layouts:
+            own = packed if at == position else None
+            if own is None:
+                block = self.feed.get(at)
+                assert block is not None, f"the feed has no layouts at {at}"
+                own = packed_changes.decode(block)
+            self._layouts[at] = packed_changes.unpack_layouts(own.layouts or [])
+        return self._layouts[at]
+
+    def _delivered(self, position: int, expanded: list[packed_changes.Expanded]) -> list[Change]:
+        values: dict[str, dict[int, Any]] = {}
+        rules = {r.name: r for r in self.state.book.plan.rules if r.kind == "computed"}
+        with self.lock:
+            directory = self.state.directory
+            identities = {c.ident: directory.identity(c.ident) for c in expanded}
+            for rescan in self.state.book.rescans:
+                values[rescan.rule.name] = {
+                    int(directory.ident_of[slot]): value for slot, value in rescan.values.items()
+                }
+            for name in {c.name for c in expanded if c.kind == "computed"} & set(rules):
+                idents = np.array(
+                    sorted({c.ident for c in expanded if c.kind == "computed" and c.name == name})
+                )
+                slots = directory.slot_of[idents].astype(np.uint32)
+                column = computed_values(self.state.book, rules[name], slots, self.state.now)
+                shown = plain(column, rules[name].root.type)
+                values[name] = dict(zip(idents.tolist(), shown, strict=True))
+        out = []
+        for c in expanded:
+            if c.kind == "computed":
+                old, new = None, values.get(c.name, {}).get(c.ident)
+            else:
+                old = _status(c.old) if c.old or c.had else None
+                new = _status(c.new)
+            out.append(
+                Change(
+                    self.index,
+                    position,
+                    c.at,
+                    c.kind,
+                    c.name,
+                    identities[c.ident],
+                    old,
+                    new,
+                    c.cause,
+                )
+            )
+        return out
+
+
+def _status(is_member: bool) -> str:
+    return "realized" if is_member else "exited"
+
+
+def plain(vector: Vector, kind: Any) -> list[Any]:
+    """A vector as plain Python values, None where null."""
+    values = vector.values.tolist()
+    if vector.dictionary is not None:
+        values = [vector.dictionary[code] for code in values]
+    elif kind is not None and kind.kind == "decimal":
+        values = [Decimal(value).scaleb(-kind.scale) for value in values]
+    if vector.valid is None:
+        return list(values)
+    return [v if ok else None for v, ok in zip(values, vector.valid.tolist(), strict=True)]

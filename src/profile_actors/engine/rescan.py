@@ -1,0 +1,179 @@
+"""Rescans: rules that the reference evaluator runs again where something they read changed.
+
+Theory: every entry leaves one *task*: its position, its now, and per rule the profiles with rows
+that the rule reads. Tasks are worked off in log order, in bounded slices, after the entry was
+acknowledged. A task evaluates each of its profiles over the documents *up to its position*, at its
+now; profiles without rows are evaluated at the instants their timers hold, each change at its own.
+So a rescan's changes are the same whenever the work is done, and after a replay; they join the
+feed block of the entry that caused them.
+
+A look-up never waits: it evaluates its own profile at the asked instant. Members and changes wait,
+then say Pending.
+
+Limits: a profile's whole documents are read and evaluated in Python, some milliseconds per thousand
+events; ``explain`` says which rules pay that.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from profile_actors.engine.changes import CAUSES, Group, computed_group, segment_group
+from profile_actors.engine.columns import FOREVER, UNSET, Array
+from profile_actors.engine.dossiers import Dossiers
+from profile_actors.engine.rulebook import Rescanned, Rulebook
+from profile_actors.engine.state import State
+from profile_actors.rules.reference import evaluate_with_candidate
+
+
+@dataclass(slots=True)
+class Task:
+    """One entry's rescans.
+
+    touched: per rule, the slots with rows it reads (ascending). every: rules to be evaluated for
+    all profiles below ``slots`` (a definition's). first_new: slots from here on begin in this
+    entry. done: changes found so far; todo: what is left, None = not begun.
+    """
+
+    position: int
+    now: int
+    slots: int
+    first_new: int
+    touched: list[Array]
+    every: frozenset[int] = frozenset()
+    done: list[RescanChange] = field(default_factory=list)
+    todo: Iterator[None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RescanChange:
+    """A rule's value changed for a slot. cause: 'event', 'clock' or 'definition'."""
+
+    rule: int
+    slot: int
+    at: int
+    old: bool
+    new: bool
+    cause: str
+
+
+class Rescans:
+    """The queue of tasks of one partition and the work on them. For the writer's thread."""
+
+    def __init__(self) -> None:
+        self._tasks: deque[Task] = deque()
+
+    @property
+    def pending(self) -> int:
+        """Entries with rescans outstanding."""
+        return len(self._tasks)
+
+    @property
+    def first_pending(self) -> int | None:
+        """Position of the oldest entry with rescans outstanding."""
+        tasks = self._tasks
+        try:
+            return tasks[0].position
+        except IndexError:  # finished by the writer since
+            return None
+
+    def add(self, task: Task) -> None:
+        """Queue the rescans of one entry; entries come in log order."""
+        self._tasks.append(task)
+
+    def work(
+        self, book: Rulebook, dossiers: Dossiers, limit: int, finish: Callable[[Task], None]
+    ) -> None:
+        """Do up to ``limit`` evaluations; ``finish`` is called with each completed task."""
+        count = 0
+        while self._tasks and count < limit:
+            task = self._tasks[0]
+            if task.todo is None:
+                task.todo = _steps(task, book, dossiers)
+            for _ in task.todo:
+                count += 1
+                if count >= limit:
+                    return
+            finish(task)
+            self._tasks.popleft()
+
+
+def _steps(task: Task, book: Rulebook, dossiers: Dossiers) -> Iterator[None]:
+    """One evaluation per step. State of a rule and slot is written as soon as it is known."""
+    computed, segments = book.values_of("computed"), book.values_of("segment")
+
+    def evaluated(rule: Rescanned, slot: int, at: int) -> tuple[Any, int]:
+        record, events = dossiers.of(slot, task.position)
+        value, candidate = evaluate_with_candidate(
+            rule.rule.tree, record, events, at, computed, segments, rule.gauge >= 0
+        )
+        return value, FOREVER if candidate is None else candidate
+
+    for index, rule in enumerate(book.rescans):
+        mine = task.touched[index] if index < len(task.touched) else np.zeros(0, np.uint32)
+        if index in task.every:
+            mine = np.arange(task.slots, dtype=np.uint32)
+        else:
+            fresh = np.arange(task.first_new, task.slots, dtype=np.uint32)
+            mine = np.union1d(mine, fresh).astype(np.uint32)
+        cause = "definition" if index in task.every else "event"
+        for slot in mine.tolist():
+            value, due = evaluated(rule, slot, task.now)
+            _settle(task, index, rule, slot, task.now, value, cause)
+            rule.timer.set_due(slot, due)
+            yield
+        # The others: instant by instant, until nothing more is due by the task's now.
+        while True:
+            when, slots = rule.timer.due_rows(task.now)
+            rule.timer.line.cut(task.now)
+            if len(slots) == 0:
+                break
+            for at, slot in zip(when.tolist(), slots.tolist(), strict=True):
+                value, due = evaluated(rule, slot, at)
+                _settle(task, index, rule, slot, at, value, "clock")
+                rule.timer.set_due(slot, due)
+                yield
+
+
+def _settle(
+    task: Task, index: int, rule: Rescanned, slot: int, at: int, value: Any, cause: str
+) -> None:
+    """Keep a value and note the change it is."""
+    if rule.gauge < 0:
+        old = rule.values.get(slot)
+        if old != value or type(old) is not type(value):
+            rule.values[slot] = value
+            task.done.append(RescanChange(index, slot, at, True, True, cause))
+        return
+    old_level = int(rule.level[slot])
+    is_member = bool(value)
+    rule.level[slot] = 2 if is_member else 1
+    if is_member != (old_level == 2):
+        rule.qualified[slot] = at - UNSET + 1
+        task.done.append(RescanChange(index, slot, at, not is_member, is_member, cause))
+
+
+def grouped(task: Task, state: State) -> list[Group]:
+    """A completed task's changes as feed groups, one per rule and cause."""
+    sets: dict[tuple[int, str], list[RescanChange]] = {}
+    for change in task.done:
+        sets.setdefault((change.rule, change.cause), []).append(change)
+    out = []
+    for (index, cause), found in sorted(sets.items()):
+        rule = state.book.rescans[index]
+        idents = state.directory.ident_of[np.array([c.slot for c in found])]
+        at = np.array([c.at for c in found], np.int64)
+        if rule.gauge >= 0:
+            old = np.array([c.old for c in found])
+            new = np.array([c.new for c in found])
+            group = segment_group(rule.rule.name, idents, old, new, at, CAUSES.index(cause))
+        else:
+            marks = np.ones((1, len(found)), np.bool_)
+            group = computed_group((rule.rule.name,), idents, marks, at, CAUSES.index(cause))
+        out.append(group)
+    return out
