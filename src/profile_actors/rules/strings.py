@@ -97,7 +97,7 @@ _TESTS: dict[str, tuple[Callable[[str, str], bool], bool]] = {
 TESTS = tuple(_TESTS)
 
 
-def test(function: str, text: str, part: str, case_sensitive: bool = True) -> bool:
+def test(function: str, text: str, part: str, case_sensitive: bool) -> bool:
     """One of TESTS on two strings; insensitive compares the case folds of both."""
     check, negated = _TESTS[function]
     if not case_sensitive:

@@ -54,8 +54,8 @@ def evaluate(
 ) -> Any:
     """The rule's value at ``now`` (ms) for one profile's documents, as plain values.
 
-    events: those later than now are not seen; they are put in order unless in_order says that they
-    come in a store's order already. computed: name -> value or tree. segments: the names the profile
+    events: those later than now are not seen; they are put in order, unless in_order says that
+    they come in a store's order. computed: name -> value or tree. segments: the names the profile
     is in, or name -> bool or tree. text: the rule's source, for the marked line of an error. Raises
     RuleError.
     """
