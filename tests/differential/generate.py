@@ -199,7 +199,8 @@ class RuleMaker:
             f'CHAIN(xEvent, timestamp, [A: WHAT(eventType = "buy") WHEN(<= {unit} before now)'
             f" COUNT({rng.choice((1, 2))})])",
             'exists E from xEvent where E.eventType = "view" and exists F from xEvent where'
-            f' F.eventType = "buy" and F.n = E.n and F.timestamp occurs <= {unit} after E.timestamp',
+            ' F.eventType = "buy" and F.n = E.n and'
+            f' F.timestamp occurs <= {unit} after E.timestamp',
             'xEvent[eventType in ["view", "buy"] and n = ^.score].count() > 0',
             f'xEvent[eventType = "buy" and {self.window()}].topN(n, 1).head().place = "rome"',
             'xEvent[isNotNull(place)].groupBy(place).map((K, G) => mapEntry(K, G.count()))'

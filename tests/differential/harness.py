@@ -19,6 +19,7 @@ import numpy as np
 from profile_actors.config import Config
 from profile_actors.engine import verify
 from profile_actors.engine.batch import SubBatch
+from profile_actors.engine.dossiers import Dossiers
 from profile_actors.engine.log import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.partition import Partition
 from profile_actors.errors import RuleError
@@ -157,8 +158,7 @@ class World:
                 continue
             key0, key1 = _key_of(self.partition, change.identity.value)
             ident = int(state.directory.find(np.array([key0]), np.array([key1]))[0])
-            events = verify.documents_of(state, self.log, ident)
-            record = verify.record_of(state, self.log, ident)
+            record, events = Dossiers(state, self.log).of(ident, state.position)
             for instant, status in ((change.at - 1, change.old), (change.at, change.new)):
                 value = evaluate(segments[change.name], record, events, instant, computed, segments)
                 assert bool(value) == (status == "realized"), (change, instant, value)

@@ -3,7 +3,7 @@
 Theory: many callers, one writer. Callers leave a sub-batch in a bounded queue and wait for its
 reply; the writer takes what is there, lets the partition make one log entry of it (one synced
 commit, however many callers), and wakes them. Between entries it runs control work (definitions,
-clock moves), lets due work happen, and starts checkpoint jobs in a helper thread. Threads may
+clock moves), lets due work happen, does a slice of the rescans, and starts checkpoint jobs in a helper thread. Threads may
 deliver one producer's sub-batches out of order; those that came too early are held back for a short
 while, so that the common race costs no round trip (the partition's cursors decide in any case).
 
@@ -81,6 +81,7 @@ class Writer:
         self._tickets: list[Ticket] = []
         self._work: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._stopping = False
+        self._rescans = 0
         self._checkpoint: Thread | None = None
         self.halted: BaseException | None = None
         self.clock_error: ClockError | None = None
@@ -160,6 +161,7 @@ class Writer:
                 for step, future in work:
                     self._step(step, future)
                 self._tick()
+                self._rescans = self._partition.work(self._config.rescan_slice)
                 self._start_checkpoint()
             except Exception as error:  # a Halt, or a defect that must not write another byte
                 self._halt(error, tickets, work)
@@ -167,6 +169,8 @@ class Writer:
 
     def _pause_s(self) -> float:
         """Seconds until the writer must look again by itself."""
+        if self._rescans:
+            return 0.0
         if self._wall is None:
             return IDLE_S
         due = int(self._partition.next_due()) - self._wall()

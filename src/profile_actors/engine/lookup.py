@@ -231,7 +231,7 @@ class Reader:
             at = until
             value, until = evaluate_with_validity(
                 rule.rule.tree, record, events, at, state.book.values_of("computed"),
-                state.book.values_of("segment"), condition=rule.gauge >= 0,
+                state.book.values_of("segment"), condition=rule.gauge >= 0, in_order=True,
             )  # fmt: skip
         if rule.gauge < 0:
             computed[name], validity[name] = value, until

@@ -110,7 +110,7 @@ def _steps(task: Task, book: Rulebook, dossiers: Dossiers) -> Iterator[None]:
     def evaluated(rule: Rescanned, slot: int, at: int) -> tuple[Any, int]:
         record, events = dossiers.of(slot, task.position)
         value, candidate = evaluate_with_candidate(
-            rule.rule.tree, record, events, at, computed, segments, rule.gauge >= 0
+            rule.rule.tree, record, events, at, computed, segments, rule.gauge >= 0, in_order=True
         )
         return value, FOREVER if candidate is None else candidate
 

@@ -73,7 +73,14 @@ def reference_differences(state: State, log: Log, slot: int, profile: Profile) -
     segments = {name: tree for (kind, name), tree in trees.items() if kind == "segment"}
     for (kind, name), tree in trees.items():
         value, until = evaluate_with_validity(
-            tree, attributes, events, profile.now, computed=computed, segments=segments
+            tree,
+            attributes,
+            events,
+            profile.now,
+            computed=computed,
+            segments=segments,
+            condition=kind == "segment",
+            in_order=True,
         )
         got: Any
         if kind == "segment":
