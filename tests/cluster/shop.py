@@ -26,6 +26,9 @@ def ray_runtime() -> Iterator[None]:
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     import ray
 
+    if ray.is_initialized():  # another folder's conftest brought the same fixture
+        yield
+        return
     ray.init(
         num_cpus=4,
         include_dashboard=False,
