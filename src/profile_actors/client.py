@@ -10,11 +10,14 @@ StoreUnavailable. Whatever was resent meanwhile counts once.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
+
+import msgspec
 
 from profile_actors.actors.calls import call_all
 from profile_actors.actors.files import ingest_files
@@ -41,6 +44,8 @@ from profile_actors.ingest.rejects import QuarantineRecord
 from profile_actors.rules.explain import explain
 
 Instant = int | datetime | date | str
+PagePlace = tuple[int, str, str, int]
+"""Timestamp, tie-breaking text, dataset, occurrence: an event's place among its profile's."""
 LOOK_UPS_PER_CALL = 1_000
 """Profiles asked for in one call: bounds the message and how long the partition is held."""
 
@@ -251,6 +256,8 @@ class Store:
             raise CallerError(f"expected order 'asc' or 'desc', got {order!r} - at events")
         if limit < 1:
             raise CallerError(f"expected a limit of 1 or more, got {limit} - at events")
+        if cursor is not None:
+            _check_page_cursor(cursor)
         partition, key = self._key(namespace, value)
         first = None if start is None else instant_ms(start)
         last = None if end is None else instant_ms(end)
@@ -345,6 +352,17 @@ class Store:
             raise StoreUnavailable(
                 f"expected an open store, got one that was closed - at {self.path}; start it again"
             )
+
+
+def _check_page_cursor(cursor: str) -> None:
+    """Raises CallerError unless it is base64 of the JSON of a place in the order of events."""
+    try:
+        msgspec.json.decode(base64.b64decode(cursor, validate=True), type=PagePlace)
+    except (ValueError, msgspec.MsgspecError):
+        raise CallerError(
+            f"expected the cursor of a page of events, got {cursor!r} - at events; pass page.next"
+            " unchanged"
+        ) from None
 
 
 def instant_ms(when: Instant) -> int:

@@ -193,6 +193,8 @@ def test_event_pages_join_up(tmp_path: Path) -> None:
                     break
             expected = [f"o{n}" for n in range(25)]
             assert seen == (expected if way == "asc" else expected[::-1])
+        with pytest.raises(pf.CallerError, match="unchanged"):
+            store.events("CRMID", "c0001", cursor="zzz")
         page = store.events("CRMID", "c0001", start=START + 5, end=START + 8)
         assert [event["_id"] for event in page.events] == ["o5", "o6", "o7"]
 
