@@ -22,7 +22,8 @@ from profile_actors.rules.tree import Call, Literal
 
 @given(st.lists(st.lists(st.integers(0, 40), max_size=30), max_size=8))
 def test_key_table_numbers_keys_in_order_of_first_appearance(batches: list[list[int]]) -> None:
-    table, model = KeyTable(4), {}
+    table = KeyTable(4)
+    model: dict[int, int] = {}
     for batch in batches:
         k0 = np.array([key % 7 for key in batch], np.uint64)  # many share a half and a home cell
         k1 = np.array(batch, np.uint64)

@@ -3,9 +3,10 @@
 Theory: many callers, one writer. Callers leave a sub-batch in a bounded queue and wait for its
 reply; the writer takes what is there, lets the partition make one log entry of it (one synced
 commit, however many callers), and wakes them. Between entries it runs control work (definitions,
-clock moves), lets due work happen, does a slice of the rescans, and starts checkpoint jobs in a helper thread. Threads may
-deliver one producer's sub-batches out of order; those that came too early are held back for a short
-while, so that the common race costs no round trip (the partition's cursors decide in any case).
+clock moves), lets due work happen, does a slice of the rescans, and starts checkpoint jobs in a
+helper thread. Threads may deliver one producer's sub-batches out of order; those that came too
+early are held back for a short while, so that the common race costs no round trip (the
+partition's cursors decide in any case).
 
 On the event clock every sub-batch is an entry of its own: where entries end decides which net
 changes are in the feed, and a replay shall give the same feed whatever the timing was.
