@@ -22,7 +22,7 @@ import msgspec
 from profile_actors.actors.calls import call_all
 from profile_actors.actors.files import ingest_files
 from profile_actors.actors.link import Link
-from profile_actors.actors.placement import Placement, wanted_place
+from profile_actors.actors.placement import Placement, check_agreed, wanted_place
 from profile_actors.actors.reading import Changes, Members
 from profile_actors.actors.results import (
     Explanation,
@@ -37,7 +37,13 @@ from profile_actors.actors.writer import Hook, no_hook
 from profile_actors.config import Config
 from profile_actors.definitions import Catalogue, Definition
 from profile_actors.engine.profile import EventPage, Profile
-from profile_actors.errors import CallerError, ClockError, DefinitionError, StoreUnavailable
+from profile_actors.errors import (
+    CallerError,
+    ClockError,
+    ConfigError,
+    DefinitionError,
+    StoreUnavailable,
+)
 from profile_actors.ingest.catalogue import parse_definitions
 from profile_actors.ingest.keys import identity_key
 from profile_actors.ingest.rejects import QuarantineRecord
@@ -67,7 +73,13 @@ def start(
     """
     directory = Path(path).resolve()
     place = wanted_place(directory, partitions, clock, config or Config())
-    return Store(Placement(place, hook))
+    placement = Placement(place, hook)
+    try:
+        check_agreed(directory, placement.settings, partitions=partitions, clock=clock)
+    except ConfigError:
+        placement.stop()
+        raise
+    return Store(placement)
 
 
 class Store:

@@ -29,14 +29,9 @@ from profile_actors.storage.quarantine import Quarantine
 
 
 class CoordinatorPlace(msgspec.Struct, frozen=True):
-    """What the coordinator is started with. partitions, clock: what the user asked for, or None.
-
-    new: the settings of a store that does not exist yet.
-    """
+    """What the coordinator is started with. new: the settings if the store does not exist yet."""
 
     path: str
-    partitions: int | None
-    clock: str | None
     new: StoreSettings
     config: Config
 
@@ -60,7 +55,7 @@ class CoordinatorActor:
     def _open(self) -> None:
         place = self._place
         self._store = CatalogueStore(place.path)
-        self._settings = self._agreed(self._store.settings())
+        self._settings = self._store.settings() or self._store.set_settings(place.new)
         assigned = self._store.assignment()
         if assigned is None:
             self._store.put_assignment(1, default_assignment(self._settings.partitions))
@@ -72,20 +67,6 @@ class CoordinatorActor:
         version = self._store.newest_version()
         content = self._store.get(version) if version else None
         self._catalogue = Catalogue() if content is None else decode(content)
-
-    def _agreed(self, stored: StoreSettings | None) -> StoreSettings:
-        """The settings in force. Raises ConfigError if the user asked for others."""
-        place = self._place
-        if stored is None:
-            return self._store.set_settings(place.new)
-        for name, asked in (("partitions", place.partitions), ("clock", place.clock)):
-            kept = getattr(stored, name)
-            if asked is not None and asked != kept:
-                raise ConfigError(
-                    f"expected {name}={kept!r} as the store was made with, got {asked!r} - at"
-                    f" {place.path}; leave {name} out to open it, or start elsewhere"
-                )
-        return stored
 
     def _check(self) -> None:
         if self._refusal is not None:

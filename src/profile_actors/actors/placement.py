@@ -65,7 +65,7 @@ def wanted_place(
         hash_seed=secrets.randbits(63),
         created=wall_ms(),
     )
-    return CoordinatorPlace(str(path), partitions, clock, new, config)
+    return CoordinatorPlace(str(path), new, config)
 
 
 def join_ray(config: Config) -> tuple[bool, bool]:
@@ -93,6 +93,17 @@ def join_ray(config: Config) -> tuple[bool, bool]:
         **quiet,
     )
     return False, True
+
+
+def check_agreed(path: Path, settings: StoreSettings, **asked: object) -> None:
+    """Raises ConfigError if a store is asked to be what it was not made as. None asks nothing."""
+    for name, wanted in asked.items():
+        kept = getattr(settings, name)
+        if wanted is not None and wanted != kept:
+            raise ConfigError(
+                f"expected {name}={kept!r} as the store was made with, got {wanted!r} - at {path};"
+                f" leave {name} out to open it, or start elsewhere"
+            )
 
 
 def _likely_partitions(place: CoordinatorPlace) -> int:
