@@ -1,0 +1,132 @@
+"""An operator that raises takes its own rules down, names itself, and nothing else; for ever."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from profile_actors.engine.extremes import Extreme
+from profile_actors.errors import Pending
+from profile_actors.ingest.keys import key_of
+from tests.model.hub import BASE, DAY, HOUR, SEED, WHO, Hub, Rows
+
+PEOPLE = ("a", "b", "c")
+# What stands on the stream of the smallest n of a day, directly or by way of another rule.
+DOWN = {"least", "day", "both"}
+POISON = 13
+
+
+def hits(number: int, n: int = 1) -> Rows:
+    """An entry's rows."""
+    at = BASE + number * HOUR
+    return [
+        {"who": who, "at": at, "_id": f"{number}", "kind": "buy", "n": n, "x": 0.1, "place": who}
+        for who in PEOPLE
+    ]
+
+
+def filled(hub: Hub, poison_at: int | None, until: int = 40) -> None:
+    """The same history, with a value that the planted operator cannot bear at one entry."""
+    for number in range(until):
+        rows = hits(number, POISON if number == poison_at else number % 5)
+        hub.submit([("hits", "p", rows)], rows[0]["at"])
+
+
+@pytest.fixture
+def planted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The minimum of a window raises when it meets POISON."""
+    sound = Extreme.fold
+
+    def fold(self: Extreme, step: Any) -> Any:
+        met = step.rows is not None and any(
+            (column == POISON).any() for column in step.rows.columns.values()
+        )
+        if self.aggregate.function == "min" and met:
+            raise ZeroDivisionError("planted")
+        return sound(self, step)
+
+    monkeypatch.setattr(Extreme, "fold", fold)
+
+
+def without_down(pure: dict[str, Any]) -> dict[str, Any]:
+    """Pure state of the rules that still stand."""
+    out = {}
+    for who, (inside, computed, attributes, events) in pure.items():
+        out[who] = (
+            {name: until for name, until in inside.items() if name not in DOWN},
+            {name: value for name, value in computed.items() if name not in DOWN},
+            attributes,
+            events,
+        )
+    return out
+
+
+def changes(hub: Hub) -> list[Any]:
+    """The feed without the rules that are down."""
+    found, _ = hub.partitions[0].changes(-1, 1 << 30)
+    return [c for c in found if c.name not in DOWN]
+
+
+@pytest.mark.usefixtures("planted")
+def test_all_else_is_exact_and_what_is_down_says_so() -> None:
+    hub = Hub()
+    filled(hub, poison_at=20)
+    partition = hub.partitions[0]
+    assert partition.position == 41
+    degraded = partition.status().degraded
+    assert set(degraded) == DOWN
+    for reason in degraded.values():
+        assert "position 21" in reason
+        assert "ZeroDivisionError('planted')" in reason
+    for segment in ("day", "both"):
+        for ask in (partition.members, partition.count):
+            with pytest.raises(Pending, match=segment):
+                ask(segment)
+    for name in PEOPLE:
+        (profile,) = partition.profiles([key_of(WHO, name, SEED)])
+        assert profile is not None
+        assert profile.segments["day"].status == "pending"
+        assert "least" not in profile.computed
+        assert profile.computed["most"] == POISON
+        assert profile.segments["buyers"].status == "realized"
+    assert partition.count("buyers") == len(PEOPLE)
+
+
+@pytest.mark.usefixtures("planted")
+def test_a_reopening_comes_to_the_same_and_keeps_no_checkpoint() -> None:
+    hub = Hub()
+    filled(hub, poison_at=20)
+    partition = hub.partitions[0]
+    assert partition.checkpoint_job(force=True) is None
+    before = (hub.pure(PEOPLE), partition.status(), changes(hub))
+    reopened = hub.reopen()
+    assert (hub.pure(PEOPLE), reopened.status(), changes(hub)) == before
+    assert set(reopened.status().degraded) == DOWN
+    # It goes on: rows are accepted, the clock moves, the others answer.
+    rows = hits(41, 2)
+    assert hub.submit([("hits", "p", rows)], rows[0]["at"]) == len(PEOPLE)
+    reopened.advance(BASE + 20 * DAY)
+    assert reopened.count("spenders") == 0
+
+
+def test_a_sound_version_heals_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    sound_fold = Extreme.fold
+    hub, sound = Hub(), Hub()
+    filled(sound, poison_at=20)
+    with monkeypatch.context() as patched:
+
+        def fold(self: Extreme, step: Any) -> Any:
+            if self.aggregate.function == "min" and step.rows is not None and step.now > BASE + DAY:
+                raise ZeroDivisionError("planted")
+            return sound_fold(self, step)
+
+        patched.setattr(Extreme, "fold", fold)
+        filled(hub, poison_at=20)
+        assert set(hub.partitions[0].status().degraded) == DOWN
+        assert without_down(hub.pure(PEOPLE)) == without_down(sound.pure(PEOPLE))
+        assert changes(hub) == changes(sound)
+    partition = hub.reopen()
+    assert partition.status().degraded == {}
+    assert hub.pure(PEOPLE) == sound.pure(PEOPLE)
+    assert partition.verify(len(PEOPLE)) == []
