@@ -14,7 +14,7 @@ from profile_actors.config import Config
 from profile_actors.engine.entry import decode
 from profile_actors.engine.log import Buffer, MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.partition import OVERLAP_ROWS, Partition
-from profile_actors.errors import CorruptLog, StorageFull
+from profile_actors.errors import CorruptLog, CursorExpired, StorageFull
 from profile_actors.ingest.keys import key_of
 from profile_actors.storage.checkpoints import FileCheckpoints
 from profile_actors.storage.feed import LmdbFeed
@@ -243,11 +243,18 @@ def test_what_retention_dropped_stays_dropped_after_a_replay(tmp_path: Path) -> 
     kept = partition.feed.first_kept()
     assert kept > 1
     blocks = partition.feed.read(kept, 1 << 30)
+    # The block with the layouts of all levels is among the dropped ones.
+    changes, _ = partition.changes(-1, 1 << 30)
+    assert {c.name for c in changes} >= {"count", "silent"}
+    with pytest.raises(CursorExpired, match="has been dropped"):
+        partition.changes(kept - 2)
     partition.close()
     partition = opened(tmp_path, config)  # no checkpoint: from the log's start
     assert partition.position == 151
     assert partition.feed.first_kept() == kept
     assert partition.feed.read(kept, 1 << 30) == blocks
+    assert partition.changes(-1, 1 << 30)[0] == changes
+    assert partition.changes(kept - 1, 1 << 30)[0] == changes
     partition.close()
 
 

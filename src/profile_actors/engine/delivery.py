@@ -13,21 +13,30 @@ import threading
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import numpy as np
 
+from profile_actors.definitions import Catalogue
 from profile_actors.engine import changes as packed_changes
 from profile_actors.engine.backfill import computed_values
+from profile_actors.engine.entry import read_envelope
 from profile_actors.engine.gauges import Layout
-from profile_actors.engine.log import Feed
+from profile_actors.engine.log import Feed, Log
 from profile_actors.engine.profile import Change
+from profile_actors.engine.rulebook import compile_plan
 from profile_actors.engine.state import State
+from profile_actors.errors import CursorExpired
 from profile_actors.rules.columns import Vector
+from profile_actors.rules.planner import plan
 
 
 class Delivery:
     """Expands a partition's feed. Any thread; the lock is held while values are copied."""
 
-    def __init__(self, feed: Feed, index: int, state: State, lock: threading.RLock) -> None:
+    def __init__(
+        self, log: Log, feed: Feed, index: int, state: State, lock: threading.RLock
+    ) -> None:
+        self.log = log
         self.feed = feed
         self.index = index
         self.state = state
@@ -35,7 +44,17 @@ class Delivery:
         self._layouts: dict[int, list[Layout]] = {}
 
     def changes(self, after: int, head: int, limit_bytes: int) -> tuple[list[Change], int]:
-        """Changes of the positions after ``after`` up to ``head``, and the position reached."""
+        """Changes of the positions after ``after`` up to ``head``, and the position reached.
+
+        after: -1 for all that is kept. Raises CursorExpired where retention dropped what follows.
+        """
+        kept = self.feed.first_kept()
+        if 0 <= after < kept - 1:
+            raise CursorExpired(
+                f"expected a cursor at position {kept - 1} or later, got {after} - at the change"
+                f" feed of partition {self.index}; what followed it has been dropped: read members"
+                " or profiles anew, then changes from the present"
+            )
         out: list[Change] = []
         blocks = self.feed.read(after, limit_bytes)
         for position, block in blocks:
@@ -53,13 +72,20 @@ class Delivery:
         if at < 0:
             return []
         if at not in self._layouts:
-            own = packed if at == position else None
-            if own is None:
-                block = self.feed.get(at)
-                assert block is not None, f"the feed has no layouts at {at}"
-                own = packed_changes.decode(block)
-            self._layouts[at] = packed_changes.unpack_layouts(own.layouts or [])
+            block = None if at == position else self.feed.get(at)
+            if at != position and block is None:
+                self._layouts[at] = self._planned_layouts(at)
+            else:
+                own = packed if block is None else packed_changes.decode(block)
+                self._layouts[at] = packed_changes.unpack_layouts(own.layouts or [])
         return self._layouts[at]
+
+    def _planned_layouts(self, at: int) -> list[Layout]:
+        """Layouts whose block retention has dropped, from the definition in the log."""
+        with self.log.view(at) as view:
+            text = read_envelope(view, f"position {at}")[0].definition
+        catalogue = msgspec.json.decode(text, type=Catalogue)
+        return [gauge.layout for gauge in compile_plan(plan(catalogue), catalogue, 1).gauges]
 
     def _delivered(self, position: int, expanded: list[packed_changes.Expanded]) -> list[Change]:
         values: dict[str, dict[int, Any]] = {}

@@ -84,7 +84,7 @@ class Reader:
         self.state = state
         self.rescans = Rescans()
         self._dossiers = Dossiers(state, self.log)
-        self._delivery = Delivery(self.feed, self.index, state, self.lock)
+        self._delivery = Delivery(self.log, self.feed, self.index, state, self.lock)
 
     @property
     def position(self) -> int:

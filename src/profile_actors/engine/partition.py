@@ -215,7 +215,7 @@ class Partition(Reader):
                 self.feed.append(position, changes.encode(block))
             except CorruptLog as error:
                 raise _FeedDamaged(str(error)) from error
-        self._fed = position + 1
+        self._fed = max(self._fed, position + 1)
 
     def _settle(self, blocks: list[Block], notes: tuple[BatchNote, ...], delta: EntryDelta) -> None:
         """Publish a folded entry and keep what is derived from it."""
@@ -259,7 +259,10 @@ class Partition(Reader):
         )
         if not groups:
             return
-        block = self.feed.get(task.position)
+        try:
+            block = self.feed.get(task.position)
+        except CorruptLog as error:
+            raise _FeedDamaged(str(error)) from error
         packed = (
             changes.Packed(task.now, self.state.layouts_at, [])
             if block is None
