@@ -41,6 +41,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Rejected rows kept per dataset; the oldest leave first."""
     max_receipts: int = 64
     """Receipts remembered per producer and partition, to answer a resent batch."""
+    max_receipt_producers: int = 4_096
+    """Producers whose receipts are remembered; those that were silent longest are forgotten first.
+    (Cursors are kept for ever: without them a row could count twice.)"""
     checkpoint_rows: int = 2_000_000
     """Rows folded since the last checkpoint that make the partition write the next one."""
     log_segment_bytes: int = 2 << 30

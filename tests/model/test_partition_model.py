@@ -21,7 +21,7 @@ from profile_actors.engine.partition import Partition
 from profile_actors.ingest.keys import key_of
 from tests.model.hub import BASE, HOUR, SEED, WHO, Hub
 
-CONFIG = Config(max_profiles=64, max_ahead_ms=1 << 50, max_receipts=3)
+CONFIG = Config(max_profiles=64, max_ahead_ms=1 << 50, max_receipts=3, max_receipt_producers=2)
 PEOPLE = ("a", "b", "c")
 PRODUCERS = {"p": "hits", "q": "hits", "r": "calls"}
 
@@ -54,6 +54,7 @@ class PartitionMachine(RuleBasedStateMachine):
         self.ids: set[tuple[str, int, str]] = set()
         self.newest: dict[str, int] = {}
         self.duplicates = 0
+        self.heard: list[str] = []  # producers, the one heard last at the end
 
     def open(self) -> None:
         self.partition = Partition(self.log, self.feed, self.checkpoints, CONFIG)
@@ -63,6 +64,7 @@ class PartitionMachine(RuleBasedStateMachine):
     def expected(self, sent: list[tuple[str, int, int, bool]]) -> list[Reply]:
         """The replies to one commit of (producer, first, through, resend)."""
         out = []
+        heard: list[str] = []
         newest, fresh = dict(self.newest), dict(self.newest)
         for producer, first, through, resend in sent:
             mine = self.known[producer]
@@ -91,8 +93,13 @@ class PartitionMachine(RuleBasedStateMachine):
             self.duplicates += duplicate
             mine.cursor = max(cursor, through)
             mine.receipts.append((first, through, accepted, duplicate, late))
+            heard.append(producer)
             out.append(Reply("ok", accepted, duplicate, late))
         self.newest = fresh
+        for producer in heard:
+            self.heard = [p for p in self.heard if p != producer] + [producer]
+            for silent in self.heard[: -CONFIG.max_receipt_producers]:
+                self.known[silent].receipts.clear()
         for mine in self.known.values():
             del mine.receipts[: -CONFIG.max_receipts]
         return out

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from profile_actors.config import Config
+from profile_actors.engine.batch import SubBatch
+from profile_actors.engine.log import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.partition import Partition
 from tests.model.hub import BASE, CONFIG, HOUR, Hub, Rows
 
@@ -99,6 +102,19 @@ def test_rows_in_order_never_read_the_log(history: dict[int, dict[str, Any]]) ->
 
 def test_receipts_are_bounded_per_producer(history: dict[int, dict[str, Any]]) -> None:
     assert history[LATE]["receipts"] <= CONFIG.max_receipts < LATE / len(PRODUCERS)
+
+
+def test_receipts_are_bounded_over_all_producers() -> None:
+    config = Config(max_profiles=16, max_receipt_producers=10)
+    log = MemoryLog()
+    partition = Partition(log, MemoryFeed(), MemoryCheckpoints(), config)
+    for number in range(200):
+        partition.commit([SubBatch("none", f"p{number}", None, 5, 0, BASE)], None)
+    replayed = Partition(log, MemoryFeed(), MemoryCheckpoints(), config)
+    for held_by in (partition, replayed):
+        assert list(held_by.state.receipts) == [f"p{number}" for number in range(190, 200)]
+        # A cursor is what keeps a row from counting twice: none may be forgotten.
+        assert [held_by.cursor(f"p{number}") for number in range(200)] == [5] * 200
 
 
 def test_an_entry_takes_no_longer(history: dict[int, dict[str, Any]]) -> None:

@@ -290,10 +290,11 @@ class Partition(Reader):
             state.counters.late += note.late
             state.counters.duplicate += note.duplicate
             state.cursors[note.producer] = max(state.cursors.get(note.producer, 0), note.through)
-            kept = state.receipts.setdefault(note.producer, [])
-            kept.append((position, note))
-            if len(kept) > self.config.max_receipts:
-                del kept[0]
+            # Taken out and put in again: the dict is in the order in which producers were heard.
+            kept = state.receipts.pop(note.producer, [])
+            state.receipts[note.producer] = [*kept, (position, note)][-self.config.max_receipts :]
+            if len(state.receipts) > self.config.max_receipt_producers:
+                del state.receipts[next(iter(state.receipts))]
 
     def _read_ids(self, positions: Array, rows: Array) -> tuple[list[str], Array, list[str | None]]:
         """(dataset, timestamp, _id) of rows in the log, in the order asked. For duplicates."""
