@@ -110,11 +110,18 @@ class World:
                 if job is not None:
                     job()
         else:
+            self.drain()
             old = self.feed.blocks
             self.feed, self.checkpoints = MemoryFeed(), MemoryCheckpoints()
         self.partition = self.opened()
         if not derived:
+            self.drain()
             assert self.feed.blocks == old, "the feed of a replay differs"
+
+    def drain(self) -> None:
+        """Do all rescans."""
+        while self.partition.work(5):
+            pass
 
     def work(self) -> None:
         """Do rescans, sometimes only a slice of them."""
@@ -142,8 +149,7 @@ class World:
         trees = check_all(state.catalogue)
         segments = {name: tree for (kind, name), tree in trees.items() if kind == "segment"}
         computed = {name: tree for (kind, name), tree in trees.items() if kind == "computed"}
-        while self.partition.work(5):
-            pass
+        self.drain()
         changes, reached = self.partition.changes(since, 1 << 40)
         assert reached == state.position - 1
         seen: dict[tuple[str, str], str] = {}

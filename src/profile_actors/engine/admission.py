@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from profile_actors.engine.batch import Reply, SubBatch
 from profile_actors.engine.columns import Array, order_by
 from profile_actors.engine.entry import BatchNote, Block, NewIdentities, times_of
-from profile_actors.engine.state import State, late_rows
+from profile_actors.engine.state import State
 
 DROPPED = ("@k0", "@k1", "@value", "@namespace", "@row")
 ReadIds = Callable[[Array, Array], tuple[list[str], Array, list[str | None]]]
@@ -154,9 +154,11 @@ def _block(
     timestamps = times_of(table)
     table = table.drop_columns([name for name in DROPPED if name in table.column_names])
     order = _order(idents, timestamps)
-    block = Block(dataset, table, idents, order, timestamps)
+    newest = state.directory.newest_of(idents)
+    late = timestamps < newest
+    block = Block(dataset, table, idents, order, timestamps, late)
     if "@id" in table.column_names and state.behavior(dataset) == "event":
-        repeated = _duplicates(state, block, read_ids)
+        repeated = _duplicates(state, block, timestamps <= newest, read_ids)
         if len(repeated):
             _count(out.notes, note_of_row[repeated], duplicate=True)
             keep = np.ones(block.rows, np.bool_)
@@ -165,10 +167,11 @@ def _block(
             table = table.take(pa.array(kept)).combine_chunks()
             idents, timestamps = idents[kept], timestamps[kept]
             note_of_row = note_of_row[kept]
-            block = Block(dataset, table, idents, _order(idents, timestamps), timestamps)
-    late = np.flatnonzero(late_rows(state, block))
-    if len(late):
-        _count(out.notes, note_of_row[late], duplicate=False)
+            late = late[kept]
+            block = Block(dataset, table, idents, _order(idents, timestamps), timestamps, late)
+    late_at = np.flatnonzero(late)
+    if len(late_at):
+        _count(out.notes, note_of_row[late_at], duplicate=False)
     return block
 
 
@@ -194,15 +197,17 @@ def _order(idents: Array, timestamps: Array) -> Array:
     return np.lexsort((timestamps, idents))
 
 
-def _duplicates(state: State, block: Block, read_ids: ReadIds) -> Array:
-    """Block rows that repeat one of the log or an earlier one of the block. int64[k]."""
+def _duplicates(state: State, block: Block, old: Array, read_ids: ReadIds) -> Array:
+    """Block rows that repeat one of the log or an earlier one of the block. int64[k].
+
+    old: bool[n], rows not newer than their identity's newest.
+    """
     order = block.order
     ident, time = block.idents[order], block.timestamps[order]
     same = np.zeros(len(order), np.bool_)
     same[1:] = (ident[1:] == ident[:-1]) & (time[1:] == time[:-1])
     twins = same.copy()
     twins[:-1] |= same[1:]
-    old = block.timestamps <= state.directory.newest_of(block.idents)
     rows = np.union1d(order[twins], np.flatnonzero(old))
     if len(rows) == 0:
         return rows

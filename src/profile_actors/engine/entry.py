@@ -77,13 +77,15 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
 @dataclass(slots=True)
 class Block:
     """One dataset's rows of an entry. idents: uint32[n]; order: int64[n], sorts by (ident,
-    timestamp); timestamps: int64[n]; table: payload and hidden columns, n rows."""
+    timestamp); timestamps: int64[n]; table: payload and hidden columns, n rows. late: bool[n],
+    rows older than the newest of their identity before this entry, when that is known already."""
 
     dataset: str
     table: pa.Table
     idents: Array
     order: Array
     timestamps: Array
+    late: Array | None = None
 
     @property
     def rows(self) -> int:

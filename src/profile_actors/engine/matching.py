@@ -8,6 +8,7 @@ they came; the rows that match are taken in slot order through the block's permu
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -31,7 +32,8 @@ HIDDEN_OF = {"timestamp": "@timestamp", "eventType": "@type", "_id": "@id"}
 class BlockReader:
     """One block of events, with what was computed over it so far.
 
-    slots: uint32[n] ascending, order: the block row of each. types: the event types that occur.
+    slots: uint32[n] ascending, order: the block row of each; row_slots: the slot of each row.
+    types: the event types that occur. is_in_time: the rows ascend in time.
     """
 
     block: Block
@@ -39,9 +41,12 @@ class BlockReader:
     order: Array
     types: frozenset[str]
     has_null_type: bool
+    row_slots: Array
+    is_in_time: bool
     columns: dict[str, Vector] = field(default_factory=dict)
-    known: dict[Node, Vector] = field(default_factory=dict)
-    rows: dict[Node | None, Array] = field(default_factory=dict)
+    # By identity: the planner makes equal nodes one object, and hashing a tree is not free.
+    known: dict[int, Vector] = field(default_factory=dict)
+    rows: dict[int, Array] = field(default_factory=dict)
 
     def leaf(self, node: Node) -> Vector:
         """The vector of an event field, null where this dataset does not have it."""
@@ -69,24 +74,28 @@ class BlockReader:
 
     def value(self, node: Node) -> Vector:
         """An expression over the block's events, evaluated once."""
-        if node not in self.known:
-            self.known[node] = evaluate(node, self.leaf, self.block.rows, 0)
-        return self.known[node]
+        if id(node) not in self.known:
+            self.known[id(node)] = evaluate(node, self.leaf, self.block.rows, 0)
+        return self.known[id(node)]
 
     def matching(self, predicate: Node | None) -> Array:
         """Indexes into ``slots``/``order`` of the rows for which the predicate is true."""
-        if predicate not in self.rows:
+        if id(predicate) not in self.rows:
             if predicate is None:
-                self.rows[None] = np.arange(len(self.slots))
+                self.rows[id(None)] = np.arange(len(self.slots))
             else:
-                self.rows[predicate] = np.flatnonzero(truth(self.value(predicate))[self.order])
-        return self.rows[predicate]
+                hits = truth(self.value(predicate))[self.order]
+                self.rows[id(predicate)] = np.flatnonzero(hits)
+        return self.rows[id(predicate)]
 
 
 def read_block(block: Block, slot_of: Array) -> BlockReader:
     """Prepare a block for matching: its rows in slot order."""
-    slots = slot_of[block.idents[block.order]].astype(np.uint32)
+    row_slots = slot_of[block.idents].astype(np.uint32)
     order = block.order
+    slots = row_slots[order]
+    times = block.timestamps
+    is_in_time = bool((times[1:] >= times[:-1]).all())
     if len(slots) > 1 and (slots[1:] < slots[:-1]).any():
         again = np.argsort(slots, kind="stable")
         slots, order = slots[again], order[again]
@@ -98,7 +107,7 @@ def read_block(block: Block, slot_of: Array) -> BlockReader:
         used = np.bincount(texts.values, minlength=1) > 0
         names = texts.dictionary or ()
         types = frozenset(names[code] for code in np.flatnonzero(used[: len(names)]).tolist())
-    return BlockReader(block, slots, order, types, has_null)
+    return BlockReader(block, slots, order, types, has_null, row_slots, is_in_time)
 
 
 def arrivals_of(stream: Stream, readers: list[BlockReader]) -> Arrivals | None:
@@ -114,11 +123,9 @@ def arrivals_of(stream: Stream, readers: list[BlockReader]) -> Arrivals | None:
         everything = len(hits) == len(reader.slots)
         slots = reader.slots if everything else reader.slots[hits]
         rows = reader.order if everything else reader.order[hits]
-        columns: Payload = {}
-        for op in stream.operators:
-            if op.name is not None and op.aggregate.value is not None:
-                columns[op.name] = op.payload(_rows_of(reader.value(op.aggregate.value), rows))
-        parts.append(Arrivals(slots, reader.block.timestamps[rows], columns))
+        in_time = partial(_in_time, stream, reader) if reader.is_in_time else None
+        times = reader.block.timestamps[rows]
+        parts.append(Arrivals(slots, times, _payload(stream, reader, rows), in_time))
     if not parts:
         return None
     if len(parts) == 1:
@@ -130,6 +137,27 @@ def arrivals_of(stream: Stream, readers: list[BlockReader]) -> Arrivals | None:
         np.concatenate([part.timestamp for part in parts])[order],
         take(concat([part.columns for part in parts]), order),
     )
+
+
+def _payload(stream: Stream, reader: BlockReader, rows: Array) -> Payload:
+    """What the stream's delay lines keep of these block rows."""
+    return {
+        op.name: op.payload(_rows_of(reader.value(op.aggregate.value), rows))
+        for op in stream.operators
+        if op.name is not None and op.aggregate.value is not None
+    }
+
+
+def _in_time(stream: Stream, reader: BlockReader) -> Arrivals:
+    """The matching rows in the order of the block, which ascends in time."""
+    predicate = stream.filter.predicate
+    block = reader.block
+    if predicate is None:
+        rows = np.arange(block.rows)
+    else:
+        rows = np.flatnonzero(truth(reader.value(predicate)))
+    slots = reader.row_slots[rows]
+    return Arrivals(slots, block.timestamps[rows], _payload(stream, reader, rows))
 
 
 def _rows_of(vector: Vector, rows: Array) -> Vector:

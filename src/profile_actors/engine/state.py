@@ -167,7 +167,9 @@ def _newest(block: Block) -> tuple[Array, Array]:
 
 def late_rows(state: State, block: Block) -> Array:
     """Which rows are older than the newest already folded for their identity. bool[n]."""
-    return np.asarray(block.timestamps < state.directory.newest_of(block.idents))
+    if block.late is None:
+        block.late = np.asarray(block.timestamps < state.directory.newest_of(block.idents))
+    return block.late
 
 
 def _late_only(state: State, blocks: list[Block]) -> Array | None:
