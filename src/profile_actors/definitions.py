@@ -25,6 +25,7 @@ NamespaceKind = Literal[
     "cookie", "device", "cross_device", "email", "phone", "non_people", "partner"
 ]
 Behavior = Literal["event", "record", "lookup"]
+State = Literal["published", "draft", "inactive"]
 SCALARS = ("string", "integer", "double", "decimal", "boolean", "timestamp", "date")
 MAX_NAME_CHARS = 256  # of any name; names travel in every envelope
 RESERVED = ("xEvent", "computed")  # first steps of a path that rules read as something else
@@ -109,19 +110,28 @@ class Dataset(msgspec.Struct, frozen=True, tag="dataset", forbid_unknown_fields=
 
 
 class SegmentDefinition(msgspec.Struct, frozen=True, tag="segment", forbid_unknown_fields=True):
-    """A boolean rule; the profiles for which it is true are the segment's members."""
+    """A boolean rule; the profiles for which it is true are the segment's members.
+
+    state: a draft is checked, but neither evaluated nor served; an inactive one keeps its last
+    memberships and serves none. version: given by the catalogue, 1 at first, one more at each
+    change of rule or description; what is passed to ``apply`` is not looked at.
+    """
 
     name: str
     rule: str
     description: str = ""
+    state: State = "published"
+    version: int = 1
 
 
 class ComputedAttribute(msgspec.Struct, frozen=True, tag="computed", forbid_unknown_fields=True):
-    """A named value computed from each profile by a rule."""
+    """A named value computed from each profile by a rule. state, version: as of a segment."""
 
     name: str
     rule: str
     description: str = ""
+    state: State = "published"
+    version: int = 1
 
 
 Definition = Namespace | Schema | Dataset | SegmentDefinition | ComputedAttribute
@@ -273,6 +283,7 @@ def merge(catalogue: Catalogue, items: Iterable[Definition]) -> Catalogue:
     for raw in items:
         item = _checked(raw)
         name = name_of(item)
+        item = _numbered(getattr(catalogue, ROOMS[type(item)][0]).get(name), item)
         if named.setdefault((type(item), name), item) != item:
             raise DefinitionError(
                 f"expected one definition, got two that differ - at {label_of(item)}; keep one"
@@ -290,6 +301,16 @@ def merge(catalogue: Catalogue, items: Iterable[Definition]) -> Catalogue:
     for dataset in merged.datasets.values():
         _check_dataset(dataset, merged)
     return merged
+
+
+def _numbered(old: Definition | None, item: Definition) -> Definition:
+    """A rule with the version that its content has; anything else as it is."""
+    if not isinstance(item, SegmentDefinition | ComputedAttribute):
+        return item
+    if not isinstance(old, SegmentDefinition | ComputedAttribute):
+        return structs.replace(item, version=1)
+    same = (old.rule, old.description) == (item.rule, item.description)
+    return structs.replace(item, version=old.version if same else old.version + 1)
 
 
 def name_of(item: Definition) -> str:

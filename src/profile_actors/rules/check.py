@@ -22,6 +22,7 @@ from profile_actors.rules import signatures, strings
 from profile_actors.rules.reference import references
 from profile_actors.rules.scalar import COMPARISONS
 from profile_actors.rules.source import Fault, located, nearest
+from profile_actors.rules.states import STATES, WORDS, Key, texts_of, withheld
 from profile_actors.rules.syntax import parse
 from profile_actors.rules.tree import (
     Calendar,
@@ -64,8 +65,6 @@ from profile_actors.rules.types import (
 
 __all__ = ["Scope", "check", "check_all", "union_scope"]
 
-Key = tuple[str, str]
-
 
 def check(tree: Node, scope: Scope, expect: str | None = None, text: str = "") -> Node:
     """The same tree with its types. expect: 'segment' (boolean), 'computed' (no event) or None.
@@ -94,27 +93,25 @@ def check(tree: Node, scope: Scope, expect: str | None = None, text: str = "") -
         raise located(text, fault.at, fault.message) from None
 
 
-def check_all(catalogue: Catalogue) -> dict[Key, Node]:
-    """The typed trees of all rules, ('computed' | 'segment', name) -> tree, each after those it
-    reads. Raises RuleError, naming the definition, and for a cycle all that are on it."""
-    texts: dict[Key, str] = {("computed", n): d.rule for n, d in catalogue.computed.items()}
-    texts.update({("segment", n): d.rule for n, d in catalogue.segments.items()})
+def check_all(catalogue: Catalogue, *, drafts: bool = False) -> dict[Key, Node]:
+    """The typed trees of the published rules, ('computed' | 'segment', name) -> tree, each after
+    those it reads; with ``drafts`` those too. Raises RuleError, naming the definition, and for a
+    cycle all that are on it."""
+    texts, hidden = texts_of(catalogue, drafts=drafts), withheld(catalogue)
     trees: dict[Key, Node] = {}
     for key, text in texts.items():
         with _naming(key):
             trees[key] = parse(text)
-    types: dict[str, Type] = dict.fromkeys(catalogue.computed)
+    types: dict[str, Type] = {name: None for kind, name in texts if kind == "computed"}
+    segments = [name for kind, name in texts if kind == "segment"]
     typed: dict[Key, Node] = {}
     for key in _dependency_order(trees):
-        scope = union_scope(catalogue.schemas.values(), types, catalogue.segments.keys())
+        scope = union_scope(catalogue.schemas.values(), types, segments, hidden)
         with _naming(key):
             typed[key] = check(trees[key], scope, key[0], texts[key])
         if key[0] == "computed":
             types[key[1]] = typed[key].type
     return typed
-
-
-_WORDS = {"computed": "computed attribute", "segment": "segment"}
 
 
 @contextmanager
@@ -123,7 +120,7 @@ def _naming(key: Key) -> Iterator[None]:
     try:
         yield
     except RuleError as error:
-        message = f"in {_WORDS[key[0]]} {key[1]!r}: {error.message}"
+        message = f"in {WORDS[key[0]]} {key[1]!r}: {error.message}"
         raise RuleError(message, error.line, error.column) from None
 
 
@@ -152,7 +149,7 @@ def _dependency_order(trees: Mapping[Key, Node]) -> list[Key]:
 
 def _cycle(path: list[Key], back_to: Key) -> RuleError:
     cycle = [*path[path.index(back_to) :], back_to]
-    shown = " → ".join(f"{_WORDS[kind]} {name!r}" for kind, name in cycle)
+    shown = " → ".join(f"{WORDS[kind]} {name!r}" for kind, name in cycle)
     return RuleError(f"expected rules that do not read themselves, got a cycle: {shown}")
 
 
@@ -215,7 +212,18 @@ class _Checker:
     def _variable(self, node: Variable, names: _Names) -> Node:
         return replace(node, type=names.variables[node.name][0])
 
+    def _published(self, key: Key, node: Node) -> None:
+        state = self.scope.withheld.get(key)
+        if state is not None:
+            way = "publish it first" if state == "draft" else "publish it again first"
+            raise Fault(
+                f"expected a published {WORDS[key[0]]}, got {key[1]!r}, which is {STATES[state]};"
+                f" rules read published ones only: {way}",
+                node.at,
+            )
+
     def _computed(self, node: Computed, names: _Names) -> Node:
+        self._published(("computed", node.name), node)
         known = self.scope.computed
         if node.name not in known and self.scope.is_typed:
             hint = nearest(node.name, known)
@@ -223,6 +231,7 @@ class _Checker:
         return replace(node, type=known.get(node.name))
 
     def _in_segment(self, node: InSegment, names: _Names) -> Node:
+        self._published(("segment", node.name), node)
         known = self.scope.segments
         if known is not None and node.name not in known:
             raise Fault(f"unknown segment {node.name!r}{nearest(node.name, known)}", node.at)

@@ -19,7 +19,8 @@ from profile_actors.rules.boundary import moves, parts
 from profile_actors.rules.check import check_all
 from profile_actors.rules.evaluation import evaluate
 from profile_actors.rules.plan import Aggregate, AggregateLeaf, AttributeLeaf, EventFilter
-from profile_actors.rules.planner import CataloguePlanner, Key, refused, walk
+from profile_actors.rules.planner import CataloguePlanner, refused, walk
+from profile_actors.rules.states import Key
 from profile_actors.rules.streams import EVENT_TYPE, NotIncremental
 from profile_actors.rules.tree import Calendar, Call, Literal, Node, Now
 from profile_actors.rules.unparse import unparse

@@ -35,6 +35,7 @@ from profile_actors.rules.plan import (
 )
 from profile_actors.rules.reads import rescan
 from profile_actors.rules.source import located
+from profile_actors.rules.states import WORDS, Key, texts_of
 from profile_actors.rules.streams import (
     TIMESTAMP,
     NotIncremental,
@@ -69,19 +70,15 @@ FOLDS = ("count", "sum", "average", "min", "max")
 MAX_NODES = 5_000
 """Nodes of one planned rule, references written out; a chain of references can double each time."""
 
-Key = tuple[str, str]
-"""A rule: ('segment' | 'computed', name)."""
 
-
-def plan(catalogue: Catalogue) -> Plan:
-    """Plan every rule of the catalogue.
+def plan(catalogue: Catalogue, *, drafts: bool = False) -> Plan:
+    """Plan every published rule of the catalogue, with ``drafts`` those too.
 
     Order: computed attributes, then segments, each as the catalogue has them; aggregates and
     attributes by first use. Raises RuleError where a rule does not parse or type-check.
     """
-    trees = check_all(catalogue)
-    texts: dict[Key, str] = {("computed", n): d.rule for n, d in catalogue.computed.items()}
-    texts.update({("segment", n): d.rule for n, d in catalogue.segments.items()})
+    trees = check_all(catalogue, drafts=drafts)
+    texts = texts_of(catalogue, drafts=drafts)
     ordered = {key: trees[key] for key in texts}
     return plan_trees(ordered, texts, catalogue.version, may_rescan=True)
 
@@ -109,16 +106,13 @@ def plan_trees(
             if may_rescan:
                 rescans.append(rescan(key, trees, refusal.reason))
                 continue
-            message = f"in {_WORDS[rule[0]]} {rule[1]!r}: {error.message}"
+            message = f"in {WORDS[rule[0]]} {rule[1]!r}: {error.message}"
             raise RuleError(message, error.line, error.column) from None
         except RecursionError:
             raise RuleError(
                 f"expected a rule nested less deeply - at {key[0]} {key[1]!r}; split it"
             ) from None
     return replace(planner.plan(rules, version), rescans=tuple(rescans))
-
-
-_WORDS = {"computed": "computed attribute", "segment": "segment"}
 
 
 def refused(refusal: NotIncremental, text: str) -> RuleError:

@@ -39,12 +39,14 @@ class Scope:
     """What a rule may read. profile, event: object types, None when no schema is known.
 
     computed: name -> type (None: unknown). segments: known names; None: any name is one.
+    withheld: ('segment' | 'computed', name) -> state of the rules that must not be read.
     """
 
     profile: Type = None
     event: Type = None
     computed: Mapping[str, Type] = field(default_factory=dict)
     segments: Collection[str] | None = None
+    withheld: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     @property
     def is_typed(self) -> bool:
@@ -55,6 +57,7 @@ def union_scope(
     schemas: Iterable[Schema],
     computed: Mapping[str, Type] | None = None,
     segments: Collection[str] | None = None,
+    withheld: Mapping[tuple[str, str], str] | None = None,
 ) -> Scope:
     """The scope of rules over these schemas: all event schemas' fields are every event's, and all
     record schemas' fields the profile's. Raises SchemaError for a wrong type text."""
@@ -67,7 +70,7 @@ def union_scope(
         for path, declared in schema.fields.items():
             text = declared.type if isinstance(declared, Field) else declared
             _declare(children, path.split("."), parse_type(text))
-    return Scope(_object(profile), _object(event), dict(computed or {}), segments)
+    return Scope(_object(profile), _object(event), dict(computed or {}), segments, withheld or {})
 
 
 def _declare(children: _Children, names: list[str], type_: FieldType) -> None:
