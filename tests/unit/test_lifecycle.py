@@ -71,7 +71,7 @@ def test_drafts_and_inactive_rules_are_checked_but_not_planned() -> None:
     catalogue = store(SPENT, with_state(RICH, "draft"), SegmentDefinition("x", "true"))
     assert [rule.name for rule in plan(catalogue).rules] == ["spent", "x"]
     for state in ("draft", "inactive"):
-        wrong = SegmentDefinition("wrong", "xEvent.sum(prise) > 1", state=state)  # type: ignore[arg-type]
+        wrong = with_state(SegmentDefinition("wrong", "xEvent.sum(prise) > 1"), state)
         with pytest.raises(RuleError, match="prise"):
             applied(catalogue, wrong)
 
@@ -115,7 +115,7 @@ def test_deleting_refuses_while_something_refers_to_it() -> None:
     two = removed(one, find(one, "spent"))
     three = removed(two, find(two, "orders"))
     four = removed(removed(three, find(three, "order")), find(three, "CRMID"))
-    assert four.segments == four.computed == four.datasets == {}
+    assert (four.segments, four.computed, four.datasets) == ({}, {}, {})
     assert set(four.schemas) == {"visit"}
     assert set(four.namespaces) == {"ECID"}
 

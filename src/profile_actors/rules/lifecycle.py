@@ -65,9 +65,8 @@ def find(catalogue: Catalogue, name: str, kind: str | None = None) -> Definition
     if kind is not None and kind not in words:
         raise DefinitionError(f"expected a kind of {', '.join(words)}, got {kind!r} - at {name!r}")
     rooms = words if kind is None else {kind: words[kind]}
-    found = {
-        w: getattr(catalogue, r)[name] for w, r in rooms.items() if name in getattr(catalogue, r)
-    }
+    held = {word: getattr(catalogue, room) for word, room in rooms.items()}
+    found = {word: names[name] for word, names in held.items() if name in names}
     if len(found) > 1:
         raise DefinitionError(
             f"expected a name of one definition, got {name!r}, which {' and '.join(found)} have;"
