@@ -19,9 +19,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A wall clock that jumps further ahead between two ticks halts time with a ClockError."""
     max_tick_ms: int = 250
     """The writer loop wakes at least this often to let due work happen."""
-    max_batch_rows: int = 100_000
+    max_batch_rows: int = 250_000
     """Rows of one sub-batch; larger submissions are cut at the door."""
-    max_entry_rows: int = 200_000
+    max_entry_rows: int = 500_000
     """Rows of one log entry (group commit stops draining here)."""
     max_entry_batches: int = 256
     """Sub-batches of one log entry."""
@@ -29,7 +29,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Sub-batches waiting in a partition; beyond it the answer is 'retry after'."""
     max_in_flight: int = 8
     """Batches that one client keeps unacknowledged before submit_async blocks."""
-    ingest_block_bytes: int = 6_000_000
+    ingest_block_bytes: int = 10_000_000
     """Bytes of one block that the file reader parses at a time."""
     max_identity_chars: int = 1_024
     """Characters of one identity value."""

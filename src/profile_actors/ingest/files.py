@@ -25,6 +25,7 @@ import xxhash
 from profile_actors.errors import SchemaError
 from profile_actors.ingest.rejects import MAX_RAW_CHARS, Reject, raw_text
 
+FIRST_PIECE = 8
 MAX_ROW_BLOCKS = 8  # blocks in which one row's end must be found
 MAX_COLUMNS = 10_000
 _HASH_BYTES = 1 << 20
@@ -134,8 +135,10 @@ def _header(file: BinaryIO, path: str) -> tuple[list[str], int]:
 
 def _cut(file: BinaryIO, block_bytes: int, path: str) -> Iterator[tuple[memoryview, bool]]:
     """The rest of the file in pieces of whole rows, without a copy; True with one that is a last
-    row whose quote is never closed."""
-    size = block_bytes
+    row whose quote is never closed. The first pieces are smaller and double, so that partitions
+    have work while the next piece is read."""
+    target = max(1, block_bytes // FIRST_PIECE)
+    size = target
     while data := file.read(size):
         end, is_open = _last_line_end(data)
         if len(data) < size:
@@ -148,7 +151,7 @@ def _cut(file: BinaryIO, block_bytes: int, path: str) -> Iterator[tuple[memoryvi
             yield memoryview(data)[:end], False
             # What is left of the piece, less than a row as a rule, is read again.
             file.seek(end - len(data), 1)
-            size = block_bytes
+            size = target = min(block_bytes, 2 * target)
         elif size > MAX_ROW_BLOCKS * block_bytes:
             raise SchemaError(
                 f"expected the end of a row within {size} bytes, got none - at {path}; look for a"
