@@ -13,18 +13,18 @@ import numpy as np
 from profile_actors.definitions import Catalogue
 from profile_actors.engine import changes
 from profile_actors.engine.attributes import Attribute
-from profile_actors.engine.columns import FOREVER, UNSET, Array
+from profile_actors.engine.columns import FOREVER, Array
 from profile_actors.engine.entry import decode
 from profile_actors.engine.gauges import Ladder
 from profile_actors.engine.log import Log
 from profile_actors.engine.matching import arrivals_of, read_block, stated_by
 from profile_actors.engine.rulebook import Rulebook, compile_plan
-from profile_actors.engine.state import DEFINITION, State
+from profile_actors.engine.state import State
 from profile_actors.engine.stream import Stream
-from profile_actors.rules.columns import Vector, differ, null, widen
-from profile_actors.rules.plan import Plan, Rule
+from profile_actors.engine.succession import succeed
+from profile_actors.engine.values import leaf_of
+from profile_actors.rules.plan import Plan
 from profile_actors.rules.planner import plan
-from profile_actors.rules.tree import Node
 from profile_actors.rules.vector import evaluate, next_boundary, truth
 
 
@@ -45,27 +45,9 @@ def run(
     streams, attributes = _take_over(state.book, book)
     if streams or attributes:
         refold(state, log, book, catalogue, now, streams, attributes)
-    slots = np.arange(state.directory.slots, dtype=np.uint32)
-    read_gauges(book, slots, now)
-    _take_over_rescans(state.book, book, slots)
-    groups: list[changes.Group] = []
-    total = _membership_changes(state, book, slots, now, groups)
-    _computed_changes(state, book, slots, now, groups)
-    for rule in book.rescans:
-        if rule.gauge >= 0:
-            rule.qualified = book.qualified[rule.rule.name]
+    read_gauges(book, np.arange(state.directory.slots, dtype=np.uint32), now)
+    groups, total = succeed(state, book, now)
     return book, groups, total
-
-
-def _take_over_rescans(old: Rulebook, new: Rulebook, slots: Array) -> None:
-    """Keep the state of rescans that are the same; others begin with the old memberships."""
-    known = {(r.rule.kind, r.rule.name): r for r in old.rescans}
-    for rule in new.rescans:
-        before = known.get((rule.rule.kind, rule.rule.name))
-        if rule.gauge >= 0:
-            rule.level[slots] = 1 + member_bits(old, rule.rule.name, slots)
-        if before is not None and before.rule == rule.rule:
-            rule.values, rule.timer, rule.is_new = before.values, before.timer, False
 
 
 def _take_over(old: Rulebook, new: Rulebook) -> tuple[list[Stream], list[Attribute]]:
@@ -135,79 +117,9 @@ def read_gauges(book: Rulebook, slots: Array, now: int) -> None:
         gauge.store(slots, gauge.levels(values))
     for tree in book.trees:
         if tree.gauge >= 0:
-            value = evaluate(tree.rule.root, _leaf(book, slots), len(slots), now)
+            value = evaluate(tree.rule.root, leaf_of(book, slots), len(slots), now)
             book.gauges[tree.gauge].store(slots, truth(value).astype(np.uint8) + np.uint8(1))
         if tree.timer is not None:
             at = np.full(len(slots), now)
-            due = next_boundary(tree.rule.root, _leaf(book, slots), at)
+            due = next_boundary(tree.rule.root, leaf_of(book, slots), at)
             tree.timer.publish(min(now, FOREVER - 1), slots, due)
-
-
-def _leaf(book: Rulebook, slots: Array):  # type: ignore[no-untyped-def]
-    def leaf(node: Node) -> Vector:
-        return book.current(node, slots)
-
-    return leaf
-
-
-def member_bits(book: Rulebook, segment: str, slots: Array) -> Array:
-    """Which slots are in a segment, by its gauge. bool[n]; all false for an unknown one."""
-    if segment not in book.gauge_of:
-        return np.zeros(len(slots), np.bool_)
-    index, column = book.gauge_of[segment]
-    gauge = book.gauges[index]
-    return np.asarray(gauge.layout.truth[gauge.level[slots], column])
-
-
-def _membership_changes(
-    state: State, book: Rulebook, slots: Array, now: int, groups: list[changes.Group]
-) -> int:
-    total = 0
-    for segment in book.qualified:
-        if segment in state.book.qualified:
-            book.qualified[segment] = state.book.qualified[segment]
-        old = member_bits(state.book, segment, slots)
-        new = member_bits(book, segment, slots)
-        rows = np.flatnonzero(old != new)
-        if len(rows) == 0:
-            continue
-        total += len(rows)
-        book.qualified[segment][slots[rows]] = now - UNSET + 1
-        idents = state.directory.ident_of[slots[rows]]
-        groups.append(
-            changes.segment_group(segment, idents, old[rows], new[rows], None, DEFINITION)
-        )
-    return total
-
-
-def _computed_changes(
-    state: State, book: Rulebook, slots: Array, now: int, groups: list[changes.Group]
-) -> None:
-    if len(slots) == 0:
-        return
-    before = {rule.name: rule for rule in state.book.plan.rules if rule.kind == "computed"}
-    for rule in book.plan.rules:
-        if rule.kind != "computed":
-            continue
-        was = before.get(rule.name)
-        if was is not None and was.root == rule.root:
-            continue
-        new = computed_values(book, rule, slots, now)
-        kind = rule.root.type.kind if rule.root.type is not None else "integer"
-        old = (
-            widen(null(kind), len(slots))
-            if was is None
-            else computed_values(state.book, was, slots, now)
-        )
-        same_kind = old.values.dtype == new.values.dtype
-        marks = differ(old, new) if same_kind else np.ones(len(slots), np.bool_)
-        rows = np.flatnonzero(marks)
-        if len(rows):
-            idents = state.directory.ident_of[slots[rows]]
-            ones = np.ones((1, len(rows)), np.bool_)
-            groups.append(changes.computed_group((rule.name,), idents, ones, None, DEFINITION))
-
-
-def computed_values(book: Rulebook, rule: Rule, slots: Array, now: int) -> Vector:
-    """A computed attribute's values as of the state."""
-    return evaluate(rule.root, _leaf(book, slots), len(slots), now)

@@ -10,7 +10,6 @@ older one twice.
 from __future__ import annotations
 
 import threading
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -18,15 +17,14 @@ import numpy as np
 
 from profile_actors.definitions import Catalogue
 from profile_actors.engine import changes as packed_changes
-from profile_actors.engine.backfill import computed_values
 from profile_actors.engine.entry import read_envelope
 from profile_actors.engine.gauges import Layout
 from profile_actors.engine.log import Feed, Log
 from profile_actors.engine.profile import Change
-from profile_actors.engine.rulebook import compile_plan
+from profile_actors.engine.rulebook import UNKNOWN, compile_plan
 from profile_actors.engine.state import State
+from profile_actors.engine.values import computed_values, plain
 from profile_actors.errors import CursorExpired
-from profile_actors.rules.columns import Vector
 from profile_actors.rules.planner import plan
 
 
@@ -95,7 +93,9 @@ class Delivery:
             identities = {c.ident: directory.identity(c.ident) for c in expanded}
             for rescan in self.state.book.rescans:
                 values[rescan.rule.name] = {
-                    int(directory.ident_of[slot]): value for slot, value in rescan.values.items()
+                    int(directory.ident_of[slot]): value
+                    for slot, value in rescan.values.items()
+                    if value is not UNKNOWN
                 }
             for name in {c.name for c in expanded if c.kind == "computed"} & set(rules):
                 idents = np.array(
@@ -130,15 +130,3 @@ class Delivery:
 
 def _status(is_member: bool) -> str:
     return "realized" if is_member else "exited"
-
-
-def plain(vector: Vector, kind: Any) -> list[Any]:
-    """A vector as plain Python values, None where null."""
-    values = vector.values.tolist()
-    if vector.dictionary is not None:
-        values = [vector.dictionary[code] for code in values]
-    elif kind is not None and kind.kind == "decimal":
-        values = [Decimal(value).scaleb(-kind.scale) for value in values]
-    if vector.valid is None:
-        return list(values)
-    return [v if ok else None for v, ok in zip(values, vector.valid.tolist(), strict=True)]

@@ -26,9 +26,8 @@ from profile_actors.config import Config
 from profile_actors.definitions import Catalogue
 from profile_actors.engine import verify
 from profile_actors.engine.aggregates import Track
-from profile_actors.engine.backfill import member_bits
 from profile_actors.engine.columns import FOREVER, UNSET, Array
-from profile_actors.engine.delivery import Delivery, plain
+from profile_actors.engine.delivery import Delivery
 from profile_actors.engine.documents import document, in_order, read_rows, union_of
 from profile_actors.engine.dossiers import Dossiers
 from profile_actors.engine.fold import Fold, RawChange
@@ -45,9 +44,11 @@ from profile_actors.engine.profile import (
 from profile_actors.engine.rescan import Rescans
 from profile_actors.engine.rulebook import Rescanned
 from profile_actors.engine.state import State
+from profile_actors.engine.values import member_bits, plain
 from profile_actors.errors import DefinitionError, Pending
 from profile_actors.rules.calendar import MAX_MS, shift
 from profile_actors.rules.reference import evaluate_with_validity
+from profile_actors.rules.states import not_served
 from profile_actors.rules.vector import evaluate
 
 
@@ -194,7 +195,7 @@ class Reader:
     def _memberships(self, slot: int, ahead: _Ahead, instant: int) -> dict[str, Membership]:
         book = self.state.book
         one = np.array([slot], np.uint32)
-        out = {}
+        out, versions = {}, self.state.catalogue.segments
         rescanned = {rule.rule.name for rule in book.rescans if rule.gauge >= 0}
         for name in sorted(book.qualified.keys() - rescanned):
             inside = bool(member_bits(book, name, one)[0])
@@ -206,10 +207,11 @@ class Reader:
                     until = at
                     break
                 inside, last = is_member, at
+            version = versions[name].version
             if name in book.pending:
-                out[name] = Membership("pending", None, None)
+                out[name] = Membership("pending", None, None, version)
             elif last is not None:
-                out[name] = Membership("realized" if inside else "exited", last, until)
+                out[name] = Membership("realized" if inside else "exited", last, until, version)
         return out
 
     def _rescan(
@@ -242,7 +244,8 @@ class Reader:
         if at != state.now or bool(value) != stored:
             last = at  # moved by the clock since, or by an entry whose rescans are queued
         if last is not None:
-            segments[name] = Membership("realized" if value else "exited", last, until)
+            version = state.catalogue.segments[name].version
+            segments[name] = Membership("realized" if value else "exited", last, until, version)
 
     # -- events -----------------------------------------------------------------------------------
 
@@ -289,6 +292,12 @@ class Reader:
     # -- segments, changes ------------------------------------------------------------------------
 
     def _known_segment(self, segment: str) -> None:
+        state = not_served(self.state.catalogue, ("segment", segment))
+        if state is not None:
+            raise DefinitionError(
+                f"expected a published segment, got {segment!r}, which is {state} and has no"
+                ' members; apply it with state="published"'
+            )
         if segment not in self.state.book.gauge_of:
             names = ", ".join(sorted(self.state.book.gauge_of)) or "none"
             raise DefinitionError(

@@ -19,11 +19,13 @@ class Membership(msgspec.Struct, frozen=True):
 
     status: 'realized' | 'exited' | 'pending'. last_qualification_time: the instant of the last
     entry or exit. valid_until: the first later instant at which status differs if no data arrives.
+    version: of the segment's definition that says so.
     """
 
     status: str
     last_qualification_time: int | None
     valid_until: int | None
+    version: int = 1
 
 
 class Profile(msgspec.Struct, frozen=True):

@@ -31,6 +31,7 @@ from profile_actors.rules.plan import (
     Rescan,
     Rule,
 )
+from profile_actors.rules.states import Key, withheld
 from profile_actors.rules.tree import Call, Items, Node, Occurs
 
 
@@ -106,11 +107,24 @@ class Rescanned:
 
 
 @dataclass(slots=True)
+class Frozen:
+    """What an inactive rule last was. inside: per slot, whether it was a member (a segment) or had
+    a value (a computed attribute). qualified: as of a segment in force."""
+
+    inside: Array
+    qualified: Array
+
+
+UNKNOWN: Any = object()
+"""The value that a computed attribute had when it was made inactive: something, not kept what."""
+
+
+@dataclass(slots=True)
 class Rulebook:
     """One compiled catalogue version.
 
-    qualified: per segment, when each slot last entered or left. broken, pending: streams that
-    raised, and the rules that therefore have no answer, with why.
+    qualified: per segment, when each slot last entered or left. frozen: inactive rules. broken,
+    pending: streams that raised, and the rules that therefore have no answer, with why.
     """
 
     plan: Plan
@@ -125,6 +139,7 @@ class Rulebook:
     marks: dict[Aggregate, list[str]] = field(default_factory=dict)
     gauge_of: dict[str, tuple[int, int]] = field(default_factory=dict)
     qualified: dict[str, Array] = field(default_factory=dict)
+    frozen: dict[Key, Frozen] = field(default_factory=dict)
     broken: set[int] = field(default_factory=set)
     pending: dict[str, str] = field(default_factory=dict)
 
@@ -181,6 +196,9 @@ def compile_plan(plan: Plan, catalogue: Catalogue, capacity: int) -> Rulebook:
             book.qualified[rule.name] = reserve(capacity, np.int64)
     for rescan in plan.rescans:
         _add_rescan(book, rescan, capacity)
+    for key, state in withheld(catalogue).items():
+        if state == "inactive":
+            book.frozen[key] = Frozen(reserve(capacity, np.bool_), reserve(capacity, np.int64))
     for aggregate, steps in rungs.items():
         for column, rung in enumerate(steps):
             book.gauge_of[rung.segment] = (len(book.gauges), column)

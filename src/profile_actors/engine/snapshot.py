@@ -161,6 +161,9 @@ def _arrays(state: State) -> Iterator[tuple[str, Array]]:
         yield f"gauge/{i}", gauge.level[:profiles]
     for segment, column in book.qualified.items():
         yield f"qualified/{segment}", column[:profiles]
+    for i, frozen in enumerate(book.frozen.values()):
+        yield f"frozen/{i}/inside", frozen.inside[:profiles]
+        yield f"frozen/{i}/qualified", frozen.qualified[:profiles]
     for i, tree in enumerate(book.trees):
         if tree.timer is not None:
             yield f"timer/{i}/due_of", tree.timer.due[:profiles]
@@ -200,6 +203,9 @@ def _restore(state: State, arrays: dict[str, Array], namespaces: list[str]) -> N
         gauge.level[:profiles] = arrays[f"gauge/{i}"]
     for segment, column in book.qualified.items():
         column[:profiles] = arrays[f"qualified/{segment}"]
+    for i, frozen in enumerate(book.frozen.values()):
+        frozen.inside[:profiles] = arrays[f"frozen/{i}/inside"]
+        frozen.qualified[:profiles] = arrays[f"frozen/{i}/qualified"]
     for i, tree in enumerate(book.trees):
         if tree.timer is not None:
             tree.timer.due[:profiles] = arrays[f"timer/{i}/due_of"]
