@@ -347,3 +347,12 @@ def test_an_inactive_rule_is_deleted_with_its_frozen_members() -> None:
     store.check()
     assert store.inside == {"rich": set()}
     store.replayed().check()
+
+
+def test_a_look_up_before_an_entry_does_not_hide_its_rows_from_the_rescan() -> None:
+    store = Store(rich(RESCANNED))
+    store.buy(("ann", 60.0, 0))
+    assert store.profile("ann").segments == {}
+    store.buy(("ann", 60.0, 1))
+    assert store.members("rich") == {"ann"}
+    store.check()

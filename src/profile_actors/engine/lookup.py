@@ -85,6 +85,7 @@ class Reader:
         self.state = state
         self.rescans = Rescans()
         self._dossiers = Dossiers(state, self.log)
+        self._looked_up = Dossiers(state, self.log)  # the other one is the writer's, without a lock
         self._delivery = Delivery(self.log, self.feed, self.index, state, self.lock)
 
     @property
@@ -225,7 +226,7 @@ class Reader:
     ) -> None:
         """A rescanned rule at the instant, by the reference evaluator: also when work is queued."""
         state, name = self.state, rule.rule.name
-        record, events = self._dossiers.of(slot, state.position)
+        record, events = self._looked_up.of(slot, state.position - 1)
         at: int | None = None
         until: int | None = state.now
         value: Any = None
