@@ -150,7 +150,7 @@ def _block(
         wanted = table.select(["@k0", "@k1", "@namespace", "@value"]).take(pa.array(new_rows))
         plain = _array(wanted.column("@namespace")).cast(pa.string())
         new_tables.append(wanted.set_column(2, "@namespace", plain))
-    idents = idents.astype(np.uint32)
+    idents = idents.astype(np.int64)
     timestamps = times_of(table)
     table = table.drop_columns([name for name in DROPPED if name in table.column_names])
     order = _order(idents, timestamps)

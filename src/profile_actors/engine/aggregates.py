@@ -81,7 +81,7 @@ class Operator(Protocol):
     def restore(self, arrays: dict[str, Array]) -> None: ...
 
 
-NO_SLOTS = np.zeros(0, np.uint32)
+NO_SLOTS = np.zeros(0, np.intp)
 NO_TIMES = np.zeros(0, np.int64)
 NO_FLAGS = np.zeros(0, np.bool_)
 

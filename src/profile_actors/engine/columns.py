@@ -60,15 +60,14 @@ def sizes_of(starts: np.ndarray, total: int) -> np.ndarray:
 def order_by(keys: np.ndarray) -> np.ndarray:
     """Stable sorting permutation of non-negative integers < 2**32. int64[n].
 
-    Sorting (key, row) packed in one uint64 with the vectorised unstable sort took 35 ns a row where
-    ``argsort(kind="stable")`` took 64 (50 k random rows).
+    NumPy's stable sort of 16-bit integers is a radix sort: two passes took 17 ns a row where
+    ``argsort(kind="stable")`` of the whole keys took 60, a packed (key, row) sort 40 (100 k rows).
     """
-    packed = keys.astype(np.uint64)
-    packed <<= np.uint64(32)
-    packed |= np.arange(len(keys), dtype=np.uint64)
-    packed.sort()
-    packed &= np.uint64(0xFFFFFFFF)
-    return np.asarray(packed).astype(np.int64)
+    low = np.argsort(keys.astype(np.uint16), kind="stable")
+    high = (keys >> 16).astype(np.uint16)
+    if not high.any():
+        return low
+    return np.asarray(low[np.argsort(high[low], kind="stable")])
 
 
 def running(deltas: np.ndarray, starts: np.ndarray, base: np.ndarray) -> np.ndarray:

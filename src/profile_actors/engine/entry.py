@@ -76,7 +76,7 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(slots=True)
 class Block:
-    """One dataset's rows of an entry. idents: uint32[n]; order: int64[n], sorts by (ident,
+    """One dataset's rows of an entry. idents: int64[n]; order: int64[n], sorts by (ident,
     timestamp); timestamps: int64[n]; table: payload and hidden columns, n rows. late: bool[n],
     rows older than the newest of their identity before this entry, when that is known already."""
 
@@ -170,7 +170,7 @@ def decode(view: memoryview, where: str) -> Entry:
             Block(
                 note.dataset,
                 table,
-                np.frombuffer(part(note.idents), np.uint32),
+                np.frombuffer(part(note.idents), np.uint32).astype(np.int64),
                 np.frombuffer(part(note.order), np.uint32).astype(np.int64),
                 times_of(table),
             )

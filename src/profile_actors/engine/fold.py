@@ -28,7 +28,8 @@ class RawChange:
     """Level changes of one gauge, or marks of computed attributes, in slots. at None: the step's
     now.
 
-    gauge >= 0: old, new are levels. gauge == -1: marks bool[names, n].
+    gauge >= 0: old, new are levels, flips the memberships that change. gauge == -1: new has marks,
+    bool[names, n].
     """
 
     gauge: int
@@ -38,6 +39,7 @@ class RawChange:
     new: Array
     at: Array | None
     by_clock: bool
+    flips: int = 0
 
 
 @dataclass(slots=True)
@@ -83,7 +85,7 @@ class Fold:
     ) -> None:
         self.book = book
         self.now = now
-        self.new_slots = new_slots.astype(np.uint32)
+        self.new_slots = new_slots.astype(np.intp)
         self.has_rows = has_rows
         self.only = only
         self.delta = Delta(now)
@@ -162,21 +164,25 @@ class Fold:
         self, gauge: Gauge, index: int, slots: Array, old: Array, new: Array, at: Array | None
     ) -> None:
         """Record level changes that change a membership."""
-        seen = gauge.differs[old, new]
+        pairs = gauge.pairs(old, new)
+        seen = gauge.differs(pairs)
         if not seen.all():
             rows = np.flatnonzero(seen)
-            slots, old, new = slots[rows], old[rows], new[rows]
+            slots, old, new, pairs = slots[rows], old[rows], new[rows], pairs[rows]
             at = None if at is None else at[rows]
         if len(slots) == 0:
             return
-        crossed = gauge.crossed(old, new)
+        crossed = gauge.crossed(pairs)
+        count = 0
         for column, segment in enumerate(gauge.layout.segments):
             flips = np.flatnonzero(crossed[:, column])
             if len(flips):
+                count += len(flips)
                 when: Array | int = self.now if at is None else at[flips]
                 target = self.book.qualified[segment]
                 self.delta.qualified.append((target, slots[flips], when - UNSET + 1))
-        self.delta.changes.append(RawChange(index, (), slots, old, new, at, at is not None))
+        by_clock = at is not None
+        self.delta.changes.append(RawChange(index, (), slots, old, new, at, by_clock, count))
 
     # -- trees -------------------------------------------------------------------------------
 

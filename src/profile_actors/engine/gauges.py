@@ -26,6 +26,8 @@ from profile_actors.rules.tree import Call, Literal, Node
 ABSENT, NULL, FIRST = 0, 1, 2
 _MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "!=": "!="}
 _EXACT_INT = 1 << 53
+FEW_BREAKS = 24
+"""Up to here one comparison per break beats a binary search: 0.2 ns each against 7 ns in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +46,22 @@ class Gauge:
         self.layout = layout
         truth = layout.truth
         self.level = reserve(capacity, np.uint8 if len(truth) <= 256 else np.uint16)
-        # flips[a, b]: how many memberships differ between levels a and b.
-        self._crossed = truth[:, None, :] != truth[None, :, :]
-        self.flips = self._crossed.sum(axis=2).astype(np.int32)
-        self.differs = self.flips > 0
+        self._width = len(truth)
+        crossed = truth[:, None, :] != truth[None, :, :]
+        self._crossed = crossed.reshape(len(truth) ** 2, -1)
+        self._differs = self._crossed.any(axis=1)
 
-    def crossed(self, old: Array, new: Array) -> Array:
-        """Which memberships differ between two levels. bool[n, segments]"""
-        return np.asarray(self._crossed[old, new])
+    def pairs(self, old: Array, new: Array) -> Array:
+        """Numbers of (old level, new level) pairs, for ``differs`` and ``crossed``. intp[n]"""
+        return np.asarray(old.astype(np.intp) * self._width + new)
+
+    def differs(self, pairs: Array) -> Array:
+        """Whether some membership differs between the two levels. bool[n]"""
+        return np.asarray(self._differs.take(pairs))
+
+    def crossed(self, pairs: Array) -> Array:
+        """Which memberships differ between the two levels. bool[n, segments]"""
+        return np.asarray(self._crossed.take(pairs, axis=0))
 
     def store(self, slots: Array, levels: Array) -> None:
         self.level[slots] = levels
@@ -75,10 +85,16 @@ class Ladder(Gauge):
 
     def levels(self, values: Vector) -> Array:
         """uint8[n]"""
-        rank = np.searchsorted(self.breaks, values.values, side="right") + FIRST
+        if len(self.breaks) <= FEW_BREAKS:
+            rank = np.full(len(values.values), FIRST, self.level.dtype)
+            for rung in self.breaks.tolist():
+                rank += values.values >= rung
+        else:
+            found = np.searchsorted(self.breaks, values.values, side="right") + FIRST
+            rank = found.astype(self.level.dtype)
         if values.valid is not None:
-            rank = np.where(values.valid, rank, NULL)
-        return rank.astype(self.level.dtype)
+            rank[~values.valid] = NULL
+        return rank
 
 
 class Flag(Gauge):

@@ -20,7 +20,7 @@ ENTERED = -1
 
 @dataclass(frozen=True, slots=True)
 class RowGroups:
-    """slots: uint32[g] ascending; starts: int64[g] into the n contributions; sign: int8[n], None
+    """slots: intp[g] ascending; starts: int64[g] into the n contributions; sign: int8[n], None
     when all are +1; columns: payload[n]."""
 
     slots: Array
@@ -32,7 +32,7 @@ class RowGroups:
 
 @dataclass(frozen=True, slots=True)
 class ClockGroups:
-    """slots, at: uint32[p], int64[p] ascending by (slot, at); starts: int64[p] into the n
+    """slots, at: intp[p], int64[p] ascending by (slot, at); starts: int64[p] into the n
     contributions; first: int64[s], the first pair of each slot; sign: int8[n]; columns: payload[n].
     leave: int64[n]: when a contribution of sign +1 leaves again; of sign -1: ENTERED if it had
     entered in this same step, else 0."""
@@ -48,7 +48,7 @@ class ClockGroups:
 
     @property
     def distinct(self) -> Array:
-        """The slots, each once. uint32[s]."""
+        """The slots, each once. intp[s]."""
         return self.slots[self.first]
 
     @property
@@ -76,7 +76,8 @@ def by_slot(slots: Array, sign: Array | None, columns: Payload, is_sorted: bool)
         slots, columns = slots[order], take(columns, order)
         sign = None if sign is None else sign[order]
     starts = starts_of(slots)
-    return RowGroups(slots[starts], starts, sign, columns, len(slots))
+    # Indexing by intp is two to three times as fast as by uint32, and every operator indexes.
+    return RowGroups(slots[starts].astype(np.intp), starts, sign, columns, len(slots))
 
 
 def by_slot_and_instant(
@@ -89,7 +90,7 @@ def by_slot_and_instant(
     mark[:1] = True
     mark[1:] = (slots[1:] != slots[:-1]) | (at[1:] != at[:-1])
     starts = np.flatnonzero(mark)
-    pairs = slots[starts]
+    pairs = slots[starts].astype(np.intp)
     return ClockGroups(
         pairs, at[starts], starts, starts_of(pairs), sign, leave, take(columns, order), len(slots)
     )

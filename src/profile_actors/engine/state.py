@@ -13,7 +13,7 @@ import numpy as np
 
 from profile_actors.definitions import Catalogue
 from profile_actors.engine import changes
-from profile_actors.engine.columns import UNSET, Array, reserve
+from profile_actors.engine.columns import UNSET, Array, reserve, starts_of
 from profile_actors.engine.directory import Directory
 from profile_actors.engine.entry import BatchNote, Block
 from profile_actors.engine.fold import Delta, Fold, RawChange
@@ -102,8 +102,8 @@ def fold_rows(state: State, blocks: list[Block], now: int, first_new_slot: int) 
     events = [b for b in blocks if state.behavior(b.dataset) == "event"]
     records = [b for b in blocks if state.behavior(b.dataset) == "record"]
     readers = [read_block(block, slot_of) for block in events]
-    touched = [reader.slots for reader in readers]
-    touched += [slot_of[block.idents].astype(np.uint32) for block in records]
+    touched = [reader.slots[starts_of(reader.slots)].astype(np.intp) for reader in readers]
+    touched += [np.unique(slot_of[block.idents]).astype(np.intp) for block in records]
     has_rows = state.has_rows
     for slots in touched:
         has_rows[slots] = True
@@ -207,8 +207,6 @@ def _pack(
         groups.append(
             changes.gauge_group(change.gauge, idents, change.old, change.new, change.at, cause)
         )
-        flips = state.book.gauges[change.gauge].flips[change.old, change.new]
-        count = int(flips.sum())
-        total += count
-        by_clock += count if change.by_clock else 0
+        total += change.flips
+        by_clock += change.flips if change.by_clock else 0
     return groups, total, by_clock
