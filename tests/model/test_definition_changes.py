@@ -356,3 +356,31 @@ def test_a_look_up_before_an_entry_does_not_hide_its_rows_from_the_rescan() -> N
     store.buy(("ann", 60.0, 1))
     assert store.members("rich") == {"ann"}
     store.check()
+
+
+def test_what_is_due_when_rules_change_happens_under_the_old_rules() -> None:
+    recent = "xEvent[timestamp occurs <= 7 days before now].head().price > 1"
+    store = Store(rich(recent), SegmentDefinition("other", RESCANNED))
+    store.buy(("ann", 60.0, 0))
+    wanted = merge(store.catalogue, [rich(RESCANNED)])
+    store.catalogue = wanted
+    store.partition.define(wanted, T0 + 30 * DAY)
+    store.drain()
+    leaves = [(c.new, c.cause, c.at) for c in store.changes() if c.new == "exited"]
+    assert leaves == [("exited", "clock", T0 + 7 * DAY + 1)]
+    store.check()
+    store.replayed().check()
+
+
+def test_time_alone_is_due_for_a_rescan() -> None:
+    store = Store(rich("xEvent[timestamp occurs <= 7 days before now].head().price > 1"))
+    store.buy(("ann", 60.0, 0))
+    due = store.partition.next_due()
+    assert due == T0 + 7 * DAY + 1
+    store.partition.tick(due - 1)
+    assert store.partition.now == T0
+    store.partition.tick(due)
+    store.drain()
+    assert store.members("rich") == set()
+    assert store.partition.next_due() > due
+    store.check()

@@ -147,8 +147,13 @@ class Partition(Reader):
             self.advance(now)
 
     def next_due(self) -> int:
-        """The next instant (ms) at which the clock alone changes something; FOREVER if none."""
-        return self.state.book.next_due()
+        """The next instant (ms) at which the clock alone changes something; FOREVER if none.
+
+        For the writer's thread. Rescans that are under way will say when they are next due.
+        """
+        book = self.state.book
+        rescans = [] if self.rescans.pending else book.rescans
+        return min([book.next_due(), *(rule.timer.line.next_due() for rule in rescans)])
 
     def define(self, catalogue: Catalogue, now: int | None) -> None:
         """Take a catalogue version: logged, then every rule answers from the whole history.
@@ -167,6 +172,7 @@ class Partition(Reader):
         self._drain()
         if moment > state.now and self.next_due() <= moment:
             self.advance(moment)
+            self._drain()  # what the old rules still owe is done by the old rules
         self._append(encode("definition", self._epoch, moment, catalogue.version, definition=text))
         self._apply(prepared, catalogue, moment)
 
