@@ -62,6 +62,7 @@ CATALOGUE = Catalogue(
             "spenders": "xEvent[timestamp occurs <= 2 days before now].sum(x) > 0.3",
             "gold": 'tier = "gold" and score >= 2',
             "silent": "xEvent.max(timestamp) occurs > 36 hours before now",
+            "fresh": "xEvent[timestamp occurs < 1 day before now].count() > 0",
             "both": 'inSegment("buyers") and inSegment("day")',
         }.items()
     },
@@ -133,6 +134,17 @@ class Hub:
         self.partitions[index].close()
         self.partitions[index] = Partition(*self.stores[index], CONFIG, index=index)
         return self.partitions[index]
+
+    def check_members(self, people: Sequence[str]) -> None:
+        """Members by segment are those whose own look-up says so, at the partitions' now."""
+        said: dict[str, set[str]] = {name: set() for name in self.catalogue.segments}
+        for who, found in self.pure(people).items():
+            for name in found[0] if found else ():
+                said[name].add(who)
+        for name, wanted in said.items():
+            got = [i.value for p in self.partitions for i in p.members(name)[0]]
+            assert sorted(got) == sorted(wanted), name
+            assert sum(p.count(name) for p in self.partitions) == len(wanted), name
 
     def pure(self, people: Sequence[str], now: int | None = None) -> dict[str, Any]:
         """Pure state of each person: segments with valid_until, computed values, events."""

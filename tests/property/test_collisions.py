@@ -16,10 +16,10 @@ BIG = 1 << 63
 Keys = list[tuple[int, int]]
 
 
-def one_cell(count: int) -> Keys:
-    """Distinct keys that all begin at one cell of a new table."""
+def one_cell(count: int, spread: int = 0x1234567) -> Keys:
+    """Distinct keys that all begin at one cell of a new table. spread 0: of equal second halves."""
     k0 = np.arange(1, 400_000, dtype=np.uint64)
-    k1 = k0 * np.uint64(0x1234567)
+    k1 = k0 * np.uint64(spread)
     homes = KeyTable()._home(k0, k1)
     cell = np.bincount(homes).argmax()
     rows = np.flatnonzero(homes == cell)[:count]
@@ -32,6 +32,7 @@ COLLIDING = {
     "second half": [(n, BIG + 5) for n in range(40)],
     "swapped halves": [(a, b) for a in range(6) for b in range(6)],
     "zero and ones": [(0, 0), (0, 2**64 - 1), (2**64 - 1, 0), (2**64 - 1, 2**64 - 1)],
+    "second half and home cell": one_cell(40, spread=0),
     "home cell": one_cell(40),
     "home cell, across growth": [*one_cell(40), *((n << 20, n) for n in range(1, 4001))],
 }

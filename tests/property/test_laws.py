@@ -1,4 +1,4 @@
-"""L2, L4, L6: pure state is a function of the rows, the definitions and now.
+"""L2, L3, L4, L6: pure state is a function of the rows, the definitions and now.
 
 However the same rows are cut into sub-batches and entries, whichever datasets share an entry, in
 whatever order they arrive and however many partitions share them: memberships, computed values (to
@@ -55,7 +55,7 @@ parcel = st.one_of(
     ),
     st.builds(_call, who, at, st.sampled_from(("oslo", "rome", "")), doubles),
     st.builds(
-        _record, st.sampled_from(("crm", "web")), who, at,
+        _record, st.sampled_from(("crm", "web")), who, st.sampled_from((BASE, BASE + HOUR)),
         st.none() | st.sampled_from(("gold", "silver")), st.none() | st.integers(0, 3),
     ),
 )  # fmt: skip
@@ -132,6 +132,38 @@ def test_state_is_the_fold_of_the_log_at_every_position(
     assert hub.pure(PEOPLE) == other.pure(PEOPLE)
     assert hub.stores[0][0].entries == other.stores[0][0].entries
     assert hub.stores[0][1].blocks == other.stores[0][1].blocks
+
+
+few = st.sampled_from(PEOPLE[:2])
+on_boundaries = st.builds(
+    _call, few, st.integers(-3, 3).map(lambda n: BASE + n * DAY), st.just("oslo"), doubles
+)
+
+
+@settings(max_examples=30)
+@given(st.lists(on_boundaries, min_size=1, max_size=8))
+def test_members_are_who_their_own_look_up_says(rows: list[Parcel]) -> None:
+    """L3 at the instants where windows end: stored levels against a look-up, after each entry."""
+    hub = Hub()
+    for dataset, row in rows:
+        hub.submit([(dataset, "p", [row])], row["at"])
+        hub.check_members(PEOPLE[:2])
+
+
+records = st.builds(
+    _record, st.sampled_from(("crm", "web")), few, st.sampled_from((BASE, BASE + HOUR)),
+    st.sampled_from(("gold", "silver")), st.integers(0, 3),
+)  # fmt: skip
+
+
+@settings(max_examples=30)
+@given(st.lists(records, min_size=2, max_size=8), st.randoms(use_true_random=False))
+def test_records_of_equal_times_agree_in_any_order(rows: list[Parcel], random: Any) -> None:
+    shuffled = list(rows)
+    random.shuffle(shuffled)
+    one = told(Hub(), rows, list(range(len(rows))), [])
+    assert told(Hub(), rows[::-1], [2], []) == one
+    assert told(Hub(3), shuffled, [], []) == one
 
 
 def test_sums_are_exact_in_any_order_and_after_any_expiry() -> None:

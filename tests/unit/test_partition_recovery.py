@@ -76,6 +76,12 @@ def written(tmp_path: Path) -> tuple[Path, tuple[Any, ...]]:
     return directory, answers
 
 
+def feed_was_reset(partition: Partition) -> bool:
+    """Whether the feed was made anew while opening."""
+    assert isinstance(partition.feed, LmdbFeed)
+    return partition.feed.is_new
+
+
 def replayed(partition: Partition) -> bool:
     """Whether opening began at the log's start."""
     return partition.checkpointed == 0
@@ -251,6 +257,7 @@ def test_what_retention_dropped_stays_dropped_after_a_replay(tmp_path: Path) -> 
     partition.close()
     partition = opened(tmp_path, config)  # no checkpoint: from the log's start
     assert partition.position == 151
+    assert not feed_was_reset(partition)
     assert partition.feed.first_kept() == kept
     assert partition.feed.read(kept, 1 << 30) == blocks
     assert partition.changes(-1, 1 << 30)[0] == changes
