@@ -44,7 +44,7 @@ def run(
     book = compile_plan(new_plan, catalogue, state.capacity)
     streams, attributes = _take_over(state.book, book)
     if streams or attributes:
-        refold(state, log, book, catalogue, now, streams, attributes)
+        refold(state, log, book, catalogue, now, streams, attributes, range(state.position))
     read_gauges(book, np.arange(state.directory.slots, dtype=np.uint32), now)
     groups, total = succeed(state, book, now)
     return book, groups, total
@@ -82,11 +82,12 @@ def refold(
     now: int,
     streams: list[Stream],
     attributes: list[Attribute],
+    positions: range,
 ) -> None:
-    """Fold the whole log into the given (empty) streams and attributes, as of ``now``."""
+    """Fold entries of the log into the given streams and attributes, as of ``now``."""
     slot_of = state.directory.slot_of
     wanted = Rulebook(book.plan, attributes={a.leaf.path: a for a in attributes})
-    for position in range(state.position):
+    for position in positions:
         with log.view(position) as view:
             blocks = decode(view, f"position {position}").blocks
             behavior = {

@@ -19,6 +19,7 @@ __all__ = [
     "FOREVER",
     "UNSET",
     "Array",
+    "Instants",
     "find",
     "order_by",
     "ranges",
@@ -40,6 +41,42 @@ def reserve(capacity: int, dtype: np.dtype | type | str) -> np.ndarray:
     size = max(1, capacity * kind.itemsize)
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
     return np.frombuffer(mmap.mmap(-1, size, flags=flags), dtype=kind, count=capacity)
+
+
+class Instants:
+    """One instant (ms) per slot, or none: 48 bits each, since a column per segment adds up.
+
+    Instants up to the year 8920 are kept as they are; later ones read as that.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._low = reserve(capacity, np.uint32)
+        self._high = reserve(capacity, np.uint16)
+
+    def put(self, slots: Array, at: Array | int) -> None:
+        """Set the slots' instants; of equal slots the last counts."""
+        if isinstance(at, int):
+            code = min(at - UNSET + 1, 2**48 - 1)
+            self._low[slots] = code & 0xFFFFFFFF
+            self._high[slots] = code >> 32
+            return
+        codes = np.minimum(at - UNSET + 1, 2**48 - 1)
+        self._low[slots] = codes & 0xFFFFFFFF
+        self._high[slots] = codes >> 32
+
+    def of(self, slot: int) -> int | None:
+        """The slot's instant, None when it has none."""
+        code = (int(self._high[slot]) << 32) | int(self._low[slot])
+        return code + UNSET - 1 if code else None
+
+    def array(self, slots: int) -> Array:
+        """The codes of the first slots, for a checkpoint. int64[slots]"""
+        return np.asarray((self._high[:slots].astype(np.int64) << 32) | self._low[:slots])
+
+    def restore(self, codes: Array) -> None:
+        """Take the codes of a checkpoint."""
+        self._low[: len(codes)] = codes & 0xFFFFFFFF
+        self._high[: len(codes)] = codes >> 32
 
 
 def starts_of(sorted_keys: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 
 from profile_actors.engine.aggregates import Track
 from profile_actors.engine.attributes import Attribute, AttributeTrack
-from profile_actors.engine.columns import FOREVER, UNSET, Array, starts_of
+from profile_actors.engine.columns import FOREVER, UNSET, Array, Instants, starts_of
 from profile_actors.engine.gauges import Flag, Gauge, Ladder
 from profile_actors.engine.moments import Moments
 from profile_actors.engine.rulebook import Rulebook, Timer, Tree
@@ -50,7 +50,7 @@ class Delta:
     streams: list[tuple[Stream, StreamDelta]] = field(default_factory=list)
     attributes: list[tuple[Attribute, AttributeTrack]] = field(default_factory=list)
     gauges: list[tuple[Gauge, Array, Array]] = field(default_factory=list)
-    qualified: list[tuple[Array, Array, Array | int]] = field(default_factory=list)
+    qualified: list[tuple[Instants, Array, Array | int]] = field(default_factory=list)
     timers: list[tuple[Timer, Array, Array]] = field(default_factory=list)
     changes: list[RawChange] = field(default_factory=list)
 
@@ -63,7 +63,7 @@ class Delta:
         for gauge, slots, levels in self.gauges:
             gauge.store(slots, levels)
         for column, slots, at in self.qualified:
-            column[slots] = at
+            column.put(slots, at)
         for timer, slots, upcoming in self.timers:
             timer.publish(self.now, slots, upcoming)
 
@@ -180,7 +180,7 @@ class Fold:
                 count += len(flips)
                 when: Array | int = self.now if at is None else at[flips]
                 target = self.book.qualified[segment]
-                self.delta.qualified.append((target, slots[flips], when - UNSET + 1))
+                self.delta.qualified.append((target, slots[flips], when))
         by_clock = at is not None
         self.delta.changes.append(RawChange(index, (), slots, old, new, at, by_clock, count))
 

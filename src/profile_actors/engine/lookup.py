@@ -33,6 +33,7 @@ from profile_actors.engine.dossiers import Dossiers
 from profile_actors.engine.fold import Fold, RawChange
 from profile_actors.engine.gauges import Layout
 from profile_actors.engine.log import Feed, Log
+from profile_actors.engine.preview import PartPreview, preview
 from profile_actors.engine.profile import (
     Change,
     EventPage,
@@ -139,7 +140,8 @@ class Reader:
     def _idents(self, keys: Sequence[tuple[int, int]]) -> Array:
         k0 = np.array([key[0] for key in keys], np.uint64)
         k1 = np.array([key[1] for key in keys], np.uint64)
-        return self.state.directory.find(k0, k1)
+        found = self.state.directory.find(k0, k1)
+        return np.where(found < self.state.known, found, -1)
 
     def _record_rows(self, ident: int) -> tuple[Array, Array]:
         return self.state.record_locator.rows_of(ident)[1:]
@@ -200,8 +202,7 @@ class Reader:
         rescanned = {rule.rule.name for rule in book.rescans if rule.gauge >= 0}
         for name in sorted(book.qualified.keys() - rescanned):
             inside = bool(member_bits(book, name, one)[0])
-            since = int(book.qualified[name][slot])
-            last = since + UNSET - 1 if since else None
+            last = book.qualified[name].of(slot)
             until = None
             for at, is_member in ahead.segments.get(name, ()):
                 if at > instant:
@@ -240,8 +241,7 @@ class Reader:
             computed[name], validity[name] = value, until
             return
         stored = rule.level[slot] == 2
-        since = int(rule.qualified[slot])
-        last = since + UNSET - 1 if since else None
+        last = rule.qualified.of(slot)
         if at != state.now or bool(value) != stored:
             last = at  # moved by the clock since, or by an entry whose rescans are queued
         if last is not None:
@@ -347,6 +347,10 @@ class Reader:
         waiting = self.rescans.first_pending
         head = (self.state.position if waiting is None else waiting) - 1
         return self._delivery.changes(after, head, limit_bytes)
+
+    def preview(self, text: str, now: int | None, sample: int) -> PartPreview:
+        """Whom a rule would let in (see ``engine.preview``). Raises RuleError."""
+        return preview(self.state, self.log, self.lock, text, now, sample)
 
     # -- verification -----------------------------------------------------------------------------
 

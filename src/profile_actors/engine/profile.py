@@ -41,6 +41,23 @@ class Profile(msgspec.Struct, frozen=True):
     now: int
 
 
+class Preview(msgspec.Struct, frozen=True):
+    """What a rule would say of everybody, as of ``now`` ms and one log position per partition.
+
+    count: for a boolean rule (kind 'segment') the profiles for which it is true, for any other
+    ('computed') those that have a value. sample: some of them; values: theirs, if 'computed'.
+    profiles: how many were looked at.
+    """
+
+    kind: str
+    count: int
+    sample: list[Identity]
+    values: list[Any]
+    profiles: int
+    positions: list[int]
+    now: int | None
+
+
 class EventPage(msgspec.Struct, frozen=True):
     """events: documents in order-key order. next: cursor of the following page, None on the
     last."""

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from profile_actors.engine.changes import CAUSES, Group, computed_group, segment_group
-from profile_actors.engine.columns import FOREVER, UNSET, Array
+from profile_actors.engine.columns import FOREVER, Array
 from profile_actors.engine.dossiers import Dossiers
 from profile_actors.engine.rulebook import Rescanned, Rulebook
 from profile_actors.engine.state import State
@@ -154,7 +154,7 @@ def _settle(
     is_member = bool(value)
     rule.level[slot] = 2 if is_member else 1
     if is_member != (old_level == 2):
-        rule.qualified[slot] = at - UNSET + 1
+        rule.qualified.put(np.array([slot]), at)
         task.done.append(RescanChange(index, slot, at, not is_member, is_member, cause))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from profile_actors.definitions import Catalogue
 from profile_actors.engine.attributes import Attribute
-from profile_actors.engine.columns import FOREVER, UNSET, Array, reserve
+from profile_actors.engine.columns import FOREVER, UNSET, Array, Instants, reserve
 from profile_actors.engine.gauges import Flag, Gauge, Ladder, Rung, rung_of
 from profile_actors.engine.lines import DelayLine
 from profile_actors.engine.stream import Stream
@@ -100,7 +100,7 @@ class Rescanned:
     rule: Rescan
     gauge: int
     level: Array
-    qualified: Array
+    qualified: Instants
     values: dict[int, Any]
     timer: Timer
     is_new: bool = True
@@ -112,7 +112,7 @@ class Frozen:
     a value (a computed attribute). qualified: as of a segment in force."""
 
     inside: Array
-    qualified: Array
+    qualified: Instants
 
 
 UNKNOWN: Any = object()
@@ -138,7 +138,7 @@ class Rulebook:
     rescans: list[Rescanned] = field(default_factory=list)
     marks: dict[Aggregate, list[str]] = field(default_factory=dict)
     gauge_of: dict[str, tuple[int, int]] = field(default_factory=dict)
-    qualified: dict[str, Array] = field(default_factory=dict)
+    qualified: dict[str, Instants] = field(default_factory=dict)
     frozen: dict[Key, Frozen] = field(default_factory=dict)
     broken: set[int] = field(default_factory=set)
     pending: dict[str, str] = field(default_factory=dict)
@@ -193,12 +193,12 @@ def compile_plan(plan: Plan, catalogue: Catalogue, capacity: int) -> Rulebook:
         else:
             _add_tree(book, rule, capacity)
         if rule.kind == "segment":
-            book.qualified[rule.name] = reserve(capacity, np.int64)
+            book.qualified[rule.name] = Instants(capacity)
     for rescan in plan.rescans:
         _add_rescan(book, rescan, capacity)
     for key, state in withheld(catalogue).items():
         if state == "inactive":
-            book.frozen[key] = Frozen(reserve(capacity, np.bool_), reserve(capacity, np.int64))
+            book.frozen[key] = Frozen(reserve(capacity, np.bool_), Instants(capacity))
     for aggregate, steps in rungs.items():
         for column, rung in enumerate(steps):
             book.gauge_of[rung.segment] = (len(book.gauges), column)
@@ -221,13 +221,13 @@ def _add_tree(book: Rulebook, rule: Rule, capacity: int) -> None:
 
 
 def _add_rescan(book: Rulebook, rescan: Rescan, capacity: int) -> None:
-    gauge, level, qualified = -1, np.zeros(0, np.uint8), np.zeros(0, np.int64)
+    gauge, level, qualified = -1, np.zeros(0, np.uint8), Instants(0)
     if rescan.kind == "segment":
         gauge = len(book.gauges)
         flag = Flag(rescan.name, capacity)
         book.gauge_of[rescan.name] = (gauge, 0)
         book.gauges.append(flag)
-        qualified = reserve(capacity, np.int64)
+        qualified = Instants(capacity)
         book.qualified[rescan.name] = qualified
         level = flag.level
     book.rescans.append(Rescanned(rescan, gauge, level, qualified, {}, Timer(capacity)))

@@ -133,6 +133,7 @@ def load(checkpoints: Checkpoints, config: Config, head: int) -> Loaded | None:
     state.locator.runs = tuple(loaded[: meta.event_runs])
     state.record_locator.runs = tuple(loaded[meta.event_runs :])
     _restore(state, arrays, meta.namespaces)
+    state.known = state.directory.count
     return Loaded(state, meta.fed)
 
 
@@ -160,10 +161,10 @@ def _arrays(state: State) -> Iterator[tuple[str, Array]]:
     for i, gauge in enumerate(book.gauges):
         yield f"gauge/{i}", gauge.level[:profiles]
     for segment, column in book.qualified.items():
-        yield f"qualified/{segment}", column[:profiles]
+        yield f"qualified/{segment}", column.array(profiles)
     for i, frozen in enumerate(book.frozen.values()):
         yield f"frozen/{i}/inside", frozen.inside[:profiles]
-        yield f"frozen/{i}/qualified", frozen.qualified[:profiles]
+        yield f"frozen/{i}/qualified", frozen.qualified.array(profiles)
     for i, tree in enumerate(book.trees):
         if tree.timer is not None:
             yield f"timer/{i}/due_of", tree.timer.due[:profiles]
@@ -202,10 +203,10 @@ def _restore(state: State, arrays: dict[str, Array], namespaces: list[str]) -> N
     for i, gauge in enumerate(book.gauges):
         gauge.level[:profiles] = arrays[f"gauge/{i}"]
     for segment, column in book.qualified.items():
-        column[:profiles] = arrays[f"qualified/{segment}"]
+        column.restore(arrays[f"qualified/{segment}"])
     for i, frozen in enumerate(book.frozen.values()):
         frozen.inside[:profiles] = arrays[f"frozen/{i}/inside"]
-        frozen.qualified[:profiles] = arrays[f"frozen/{i}/qualified"]
+        frozen.qualified.restore(arrays[f"frozen/{i}/qualified"])
     for i, tree in enumerate(book.trees):
         if tree.timer is not None:
             tree.timer.due[:profiles] = arrays[f"timer/{i}/due_of"]

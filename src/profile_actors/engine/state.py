@@ -48,6 +48,7 @@ class State:
     catalogue: Catalogue = field(default_factory=Catalogue)
     now: int = UNSET
     position: int = 0
+    known: int = 0  # idents of published entries; admission gives them before the entry is durable
     layouts_at: int = -1
     locator: Locator = field(default_factory=Locator)
     record_locator: Locator = field(default_factory=Locator)
@@ -64,7 +65,7 @@ class State:
     def size_bytes(self, profiles: int) -> int:
         """Bytes of state in use, roughly: columns up to the last profile, lines, identities."""
         per_profile = 8 + sum(gauge.level.itemsize for gauge in self.book.gauges)
-        per_profile += 8 * len(self.book.qualified)
+        per_profile += 6 * len(self.book.qualified)
         total = self.directory.size_bytes
         for stream in self.book.streams:
             total += stream.enter.size_bytes + stream.leave.size_bytes
@@ -152,6 +153,7 @@ def publish(state: State, delta: EntryDelta) -> None:
     for idents, newest in delta.newest:
         state.directory.note_newest(idents, newest)
     state.now = now
+    state.known = state.directory.count
     state.counters.changes += delta.changes
     state.counters.changes_by_clock += delta.changes_by_clock
 

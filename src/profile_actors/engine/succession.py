@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from profile_actors.engine import changes
-from profile_actors.engine.columns import UNSET, Array
+from profile_actors.engine.columns import Array
 from profile_actors.engine.rulebook import UNKNOWN, Frozen, Rescanned, Rulebook
 from profile_actors.engine.state import DEFINITION, State
 from profile_actors.engine.values import computed_values, member_bits, plain
@@ -51,7 +51,7 @@ def succeed(state: State, book: Rulebook, now: int) -> tuple[list[changes.Group]
             continue
         total += len(rows)
         if segment in book.qualified:
-            book.qualified[segment][slots[rows]] = now - UNSET + 1
+            book.qualified[segment].put(slots[rows], now)
         idents = state.directory.ident_of[slots[rows]]
         groups.append(
             changes.segment_group(segment, idents, was[rows], is_now[rows], None, DEFINITION)

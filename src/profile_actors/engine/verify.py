@@ -33,9 +33,8 @@ def refold_differences(state: State, log: Log) -> Iterator[str]:
     """Differences between the state's columns and a second fold of the log."""
     old = state.book
     book = compile_plan(old.plan, state.catalogue, state.capacity)
-    refold(
-        state, log, book, state.catalogue, state.now, book.streams, list(book.attributes.values())
-    )
+    columns, positions = list(book.attributes.values()), range(state.position)
+    refold(state, log, book, state.catalogue, state.now, book.streams, columns, positions)
     slots = np.arange(state.directory.slots, dtype=np.uint32)
     read_gauges(book, slots, state.now)
     if len(slots) == 0:
