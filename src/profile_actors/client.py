@@ -10,15 +10,20 @@ StoreUnavailable. Whatever was resent meanwhile counts once.
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-import msgspec
-
+from profile_actors.actors.arguments import (
+    Instant,
+    check_page_cursor,
+    identity_pairs,
+    instant_ms,
+    instant_text,
+    text_name,
+    whole_number,
+)
 from profile_actors.actors.calls import call_all
 from profile_actors.actors.files import ingest_files
 from profile_actors.actors.link import Link
@@ -36,7 +41,7 @@ from profile_actors.actors.sender import Rows, Sender
 from profile_actors.actors.writer import Hook, no_hook
 from profile_actors.config import Config
 from profile_actors.definitions import Catalogue, Definition
-from profile_actors.engine.profile import EventPage, Profile
+from profile_actors.engine.profile import EventPage, Identity, Profile
 from profile_actors.errors import (
     CallerError,
     ClockError,
@@ -49,9 +54,6 @@ from profile_actors.ingest.keys import identity_key
 from profile_actors.ingest.rejects import QuarantineRecord
 from profile_actors.rules.explain import explain
 
-Instant = int | datetime | date | str
-PagePlace = tuple[int, str, str, int]
-"""Timestamp, tie-breaking text, dataset, occurrence: an event's place among its profile's."""
 LOOK_UPS_PER_CALL = 1_000
 """Profiles asked for in one call: bounds the message and how long the partition is held."""
 
@@ -72,7 +74,7 @@ def start(
     Cost: 3-4 s to start a local Ray, plus the replay of what no checkpoint covers.
     """
     directory = Path(path).resolve()
-    place = wanted_place(directory, partitions, clock, config or Config())
+    place = wanted_place(directory, partitions, clock, Config() if config is None else config)
     placement = Placement(place, hook)
     try:
         check_agreed(directory, placement.settings, partitions=partitions, clock=clock)
@@ -198,12 +200,12 @@ class Store:
     def cursor(self, producer: str) -> int:
         """The offset of the next row that the store needs of a producer; 0 if it is unknown."""
         self._check_open()
-        return self._sender.cursor(producer)
+        return self._sender.cursor(text_name(producer, "producer", "cursor"))
 
     def ingest(
         self,
         dataset: str,
-        files: str | Path | Sequence[str | Path],
+        files: str | Path | Iterable[str | Path],
         max_bad_percent: float | None = None,
         progress: bool | None = None,
     ) -> IngestReport:
@@ -214,12 +216,14 @@ class Store:
         was accepted stays). progress: show a bar; by default on a terminal.
         """
         self._check_open()
-        patterns = [files] if isinstance(files, str | Path) else list(files)
+        patterns = [files] if isinstance(files, str | Path) else files
         return ingest_files(self._link, self._sender, dataset, patterns, max_bad_percent, progress)
 
     def quarantine(self, dataset: str, limit: int = 100) -> list[QuarantineRecord]:
         """Rejected rows of a dataset, the oldest kept first: source, row, path, reason, raw."""
         self._check_open()
+        limit = whole_number(limit, "limit", "quarantine", 0)
+        self._sender.check_dataset(dataset, "quarantine")
         rows: list[QuarantineRecord] = self._link.coordinator.call("quarantine", dataset, limit)
         return rows
 
@@ -229,16 +233,20 @@ class Store:
         """The profile that has an identity, as of now; None if nobody has."""
         return self.profiles([(namespace, value)])[0]
 
-    def profiles(self, identities: Sequence[tuple[str, str]]) -> list[Profile | None]:
-        """Many profiles at once, in the order asked, None for unknown ones."""
+    def profiles(self, identities: Iterable[tuple[str, str] | Identity]) -> list[Profile | None]:
+        """Many profiles at once, in the order asked, None for unknown ones.
+
+        identities: pairs of namespace and value, or what ``members`` yields.
+        """
         self._check_open()
-        if len(identities) > LOOK_UPS_PER_CALL:
-            return [
-                profile
-                for first in range(0, len(identities), LOOK_UPS_PER_CALL)
-                for profile in self.profiles(identities[first : first + LOOK_UPS_PER_CALL])
-            ]
-        keys = [self._key(namespace, value) for namespace, value in identities]
+        keys = [self._key(*pair) for pair in identity_pairs(identities)]
+        return [
+            profile
+            for first in range(0, len(keys), LOOK_UPS_PER_CALL)
+            for profile in self._profiles(keys[first : first + LOOK_UPS_PER_CALL])
+        ]
+
+    def _profiles(self, keys: Sequence[tuple[int, tuple[int, int]]]) -> list[Profile | None]:
         wanted: dict[int, list[int]] = {}
         for place, (partition, _) in enumerate(keys):
             wanted.setdefault(partition, []).append(place)
@@ -266,11 +274,10 @@ class Store:
         self._check_open()
         if order not in ("asc", "desc"):
             raise CallerError(f"expected order 'asc' or 'desc', got {order!r} - at events")
-        if limit < 1:
-            raise CallerError(f"expected a limit of 1 or more, got {limit} - at events")
+        limit = whole_number(limit, "limit", "events", 1)
         if cursor is not None:
-            _check_page_cursor(cursor)
-        partition, key = self._key(namespace, value)
+            check_page_cursor(cursor)
+        partition, key = self._key(*identity_pairs([(namespace, value)])[0])
         first = None if start is None else instant_ms(start)
         last = None if end is None else instant_ms(end)
         page: EventPage = self._link.read(
@@ -344,6 +351,8 @@ class Store:
     def verify(self, sample: int | None = None) -> list[str]:
         """Re-read every log entry and refold (sample) profiles; the differences, [] when none."""
         self._check_open()
+        if sample is not None:
+            sample = whole_number(sample, "sample", "verify", 0)
         patience = self._link.long_timeout_s
         found = call_all(self._link.partitions, "verify", sample, timeout_s=patience)
         return [f"partition {i}: {line}" for i, lines in enumerate(found) for line in lines]
@@ -364,43 +373,3 @@ class Store:
             raise StoreUnavailable(
                 f"expected an open store, got one that was closed - at {self.path}; start it again"
             )
-
-
-def _check_page_cursor(cursor: str) -> None:
-    """Raises CallerError unless it is base64 of the JSON of a place in the order of events."""
-    try:
-        msgspec.json.decode(base64.b64decode(cursor, validate=True), type=PagePlace)
-    except (ValueError, msgspec.MsgspecError):
-        raise CallerError(
-            f"expected the cursor of a page of events, got {cursor!r} - at events; pass page.next"
-            " unchanged"
-        ) from None
-
-
-def instant_ms(when: Instant) -> int:
-    """ms UTC of ms, a datetime (without a zone: UTC), a date, or ISO text. Raises CallerError."""
-    try:
-        if isinstance(when, str):
-            when = int(when) if when.lstrip("-").isdigit() else datetime.fromisoformat(when)
-        if isinstance(when, bool) or not isinstance(when, int | date):
-            raise ValueError(type(when).__name__)
-    except ValueError as error:
-        raise CallerError(
-            f"expected an instant (ms, a datetime, or ISO text such as 1997-07-01), got {when!r}"
-            f" - {error}"
-        ) from None
-    if isinstance(when, int):
-        return when
-    if not isinstance(when, datetime):
-        when = datetime(when.year, when.month, when.day)
-    zoned = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
-    return round((zoned - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1000)
-
-
-def instant_text(ms: int) -> str:
-    """ISO text of ms UTC, for people; the number itself outside years 1 to 9999."""
-    try:
-        text = datetime.fromtimestamp(ms / 1000, UTC).isoformat(sep=" ", timespec="milliseconds")
-    except (ValueError, OverflowError, OSError):
-        return str(ms)
-    return text.replace("+00:00", "Z").replace(" 00:00:00.000Z", "").replace(".000Z", "Z")

@@ -108,12 +108,20 @@ class Remote:
 def call_all(
     actors: list[Remote], method: str, *args: Any, timeout_s: float | None = None
 ) -> list[Any]:
-    """Call every actor at the same time; answers in their order."""
+    """Call every actor at the same time; answers in their order.
+
+    Raises the first error, after all of them have answered.
+    """
     answers = [actor.begin(method, *args) for actor in actors]
-    out = []
+    out: list[Any] = []
+    errors: list[Exception] = []
     for actor, answer in zip(actors, answers, strict=True):
         try:
             out.append(actor.finish(answer, Patience(timeout_s or actor.timeout_s)))
         except Lost:
             out.append(actor.call(method, *args, timeout_s=timeout_s))
+        except Exception as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
     return out

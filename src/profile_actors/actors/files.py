@@ -11,7 +11,7 @@ import glob
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -43,13 +43,19 @@ def ingest_files(
     link: Link,
     sender: Sender,
     dataset: str,
-    patterns: Sequence[str | Path],
+    patterns: Iterable[str | Path],
     max_bad_percent: float | None,
     progress: bool | None,
 ) -> IngestReport:
     """Load files and wait until everything is durable and folded; see ``Store.ingest``."""
+    sender.check_dataset(dataset, "ingest")
+    if max_bad_percent is not None and not (
+        isinstance(max_bad_percent, int | float) and 0 <= max_bad_percent <= 100
+    ):
+        raise CallerError(
+            f"expected max_bad_percent from 0 to 100, got {max_bad_percent!r} - at ingest"
+        )
     files = matching(patterns)
-    sender.check_dataset(dataset)
     began = time.perf_counter()
     before = dict(sender.stage_s)
     total = sum(file.stat().st_size for file in files)
@@ -71,15 +77,21 @@ def ingest_files(
     return msgspec.structs.replace(report, seconds=time.perf_counter() - began, stage_s=stages)
 
 
-def matching(patterns: Sequence[str | Path]) -> list[Path]:
+def matching(patterns: Iterable[str | Path]) -> list[Path]:
     """The files that paths and glob patterns name, each once, sorted. Raises CallerError."""
     found: set[Path] = set()
+    patterns = list(patterns) if isinstance(patterns, Iterable) else [patterns]
     for pattern in patterns:
+        if not isinstance(pattern, str | Path):
+            raise CallerError(
+                f"expected paths of files or glob patterns, got {pattern!r} - at ingest"
+            )
         text = str(pattern)
         names = [text] if Path(text).is_file() else glob.glob(text, recursive=True)
         files = [Path(name) for name in names if Path(name).is_file()]
         if not files:
-            raise CallerError(f"expected a file, got none that matches {text!r} - at ingest")
+            hint = f"; name its files: '{text}/*.csv'" if Path(text).is_dir() else ""
+            raise CallerError(f"expected a file, got none that matches {text!r} - at ingest{hint}")
         found.update(files)
     odd = sorted(str(file) for file in found if file.suffix.lower() not in SUFFIXES)
     if odd:
@@ -157,7 +169,7 @@ class _FileLoad:
             duplicate=done.duplicate + duplicate,
             late=done.late,
             rejected_count=done.rejected_count,
-            bytes=size,
+            bytes=size or self._file.stat().st_size,  # a header alone is in no block
         )
 
     def _take(self) -> None:

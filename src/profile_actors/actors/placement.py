@@ -55,10 +55,21 @@ def wanted_place(
     """What to open, checked as far as that goes without opening it. Raises ConfigError."""
     if clock not in (None, "wall", "event"):
         raise ConfigError(f"expected clock 'wall' or 'event', got {clock!r} - at start")
-    if partitions is not None and not 1 <= partitions <= BUCKETS:
-        raise ConfigError(f"expected 1 to {BUCKETS} partitions, got {partitions} - at start")
-    if path.exists() and not path.is_dir():
-        raise ConfigError(f"expected a directory, got a file - at {path}; name another")
+    is_number = isinstance(partitions, int) and not isinstance(partitions, bool)
+    if partitions is not None and not (is_number and 1 <= partitions <= BUCKETS):
+        raise ConfigError(f"expected 1 to {BUCKETS} partitions, got {partitions!r} - at start")
+    if not isinstance(config, Config):
+        raise ConfigError(f"expected a pf.Config, got {config!r} - at start")
+    kept = _kept_settings(path)
+    if kept is not None:  # better said before Ray is started than after
+        check_agreed(path, kept, partitions=partitions, clock=clock)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"expected a directory, or a place for one, got {error.strerror} - at {path}; name"
+            " another"
+        ) from None
     new = StoreSettings(
         partitions=partitions or min(os.cpu_count() or 1, DEFAULT_PARTITIONS_MAX),
         clock="event" if clock == "event" else "wall",
@@ -106,13 +117,12 @@ def check_agreed(path: Path, settings: StoreSettings, **asked: object) -> None:
             )
 
 
-def _likely_partitions(place: CoordinatorPlace) -> int:
-    """How many the store has, as far as its settings file tells; the catalogue decides."""
+def _kept_settings(path: Path) -> StoreSettings | None:
+    """What an existing store was made as, if its settings file tells; the catalogue decides."""
     try:
-        text = StoreLayout(Path(place.path)).settings.read_bytes()
-        return msgspec.json.decode(text, type=StoreSettings).partitions
+        return msgspec.json.decode(StoreLayout(path).settings.read_bytes(), type=StoreSettings)
     except (OSError, msgspec.MsgspecError):
-        return place.new.partitions
+        return None
 
 
 class Placement:
@@ -136,7 +146,7 @@ class Placement:
             actor = ray.remote(num_cpus=0)(CoordinatorActor)
             self.coordinator = self._create(actor, "coordinator", place)
             # Processes take a second to start: do not wait for the coordinator to say how many.
-            likely = _likely_partitions(place)
+            likely = (_kept_settings(self.path) or place.new).partitions
             started = [self._partition(index, hook) for index in range(likely)]
             self.settings: StoreSettings
             self.assignment: np.ndarray

@@ -114,7 +114,7 @@ class Changes:
 
     def __next__(self) -> Change:
         if not self._follow and self._ends is None:
-            self._ends = [reached for reached in self._link.read_all("head")]
+            self._ends = list(self._link.read_all("head"))
         while True:
             self._refill()
             if self._heap:
@@ -142,9 +142,10 @@ def _parse(cursor: str, partitions: int) -> list[tuple[int, int]]:
     try:
         places = [tuple(map(int, place.split("."))) for place in cursor.split("-")]
         places = msgspec.convert(places, list[tuple[int, int]])
-    except (ValueError, msgspec.ValidationError):
+    except (AttributeError, ValueError, msgspec.ValidationError):
         places = []
-    if len(places) != partitions or min(min(place) for place in places) < 0:
+    numbers = [number for place in places for number in place]
+    if len(places) != partitions or not 0 <= min(numbers) <= max(numbers) < 2**63:
         raise CallerError(
             f"expected a cursor that this store's changes() gave, got {cursor!r} - at after=;"
             " pass Changes.cursor unchanged, or None for everything that is kept"

@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
+from profile_actors.actors.arguments import text_name, whole_number
 from profile_actors.actors.calls import call_all
 from profile_actors.actors.courier import Courier, Parcel, Stream
 from profile_actors.actors.link import Link
@@ -136,13 +137,13 @@ class Sender:
             self._now = max((clock for clock in clocks if clock is not None), default=None)
         return self._now
 
-    def check_dataset(self, dataset: str) -> None:
-        """Raises DefinitionError if there is no such dataset."""
+    def check_dataset(self, dataset: str, at: str = "submit") -> None:
+        """Raises DefinitionError if there is no such dataset. at: what was called."""
         datasets = self._link.catalogue.datasets
         if dataset not in datasets:
             known = ", ".join(sorted(datasets)) or "none yet"
             raise DefinitionError(
-                f"expected the name of a dataset, got {dataset!r} - at submit; known: {known}"
+                f"expected the name of a dataset, got {dataset!r} - at {at}; known: {known}"
             )
 
     def spent(self, stage: str, began_s: float) -> None:
@@ -161,16 +162,24 @@ class Sender:
     def _stream(self, producer: str | None, offset: int | None) -> tuple[Stream, int]:
         """The stream to continue, and the offset of the submission's first row."""
         if producer is None:
+            if offset is not None:
+                raise CallerError(
+                    f"expected a producer with an offset, got offset={offset!r} alone - at submit;"
+                    " name the producer whose rows you number"
+                )
             if self._anonymous is None or self._anonymous.broken:
                 blank: list[int | None] = [None] * len(self._link.partitions)
                 self._anonymous = Stream(uuid.uuid4().hex, named=False, sent=blank)
             return self._anonymous, self._anonymous.next_offset
+        text_name(producer, "producer", "submit")
         stream = self._named.get(producer)
         if stream is None or stream.broken:
             stream = Stream(producer, named=True, next_offset=self.cursor(producer))
             self._named[producer] = stream
-        first = stream.next_offset if offset is None else offset
-        if first > stream.next_offset or first < 0:
+        first = stream.next_offset
+        if offset is not None:
+            first = whole_number(offset, "offset", "submit", 0)
+        if first > stream.next_offset:
             raise OffsetGap(
                 f"expected offset {stream.next_offset} or an earlier one, got {first} - at producer"
                 f" {producer!r}; resend from store.cursor(producer)",

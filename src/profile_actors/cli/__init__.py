@@ -16,9 +16,10 @@ import msgspec
 import typer
 from rich.console import Console
 
+from profile_actors.actors.arguments import instant_ms
 from profile_actors.cli import demo as demo_job
 from profile_actors.cli import show
-from profile_actors.client import Store, instant_ms, start
+from profile_actors.client import Store, start
 from profile_actors.errors import CallerError, ConfigError, ProfileActorsError
 from profile_actors.rules.evaluate import evaluate
 

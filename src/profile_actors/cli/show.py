@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from profile_actors.actors.arguments import instant_text
 from profile_actors.actors.results import IngestReport, StoreStatus
-from profile_actors.client import instant_text
 from profile_actors.definitions import Catalogue
 from profile_actors.engine.profile import Change, EventPage, Profile
 from profile_actors.ingest.rejects import QuarantineRecord

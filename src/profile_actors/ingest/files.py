@@ -119,7 +119,12 @@ def _header(file: BinaryIO, path: str) -> tuple[list[str], int]:
         text = line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SchemaError(f"expected a header in UTF-8, got {error} - at {path} line 1") from None
-    names = next(csv.reader([text], strict=False), [])
+    try:
+        names = next(csv.reader([text], strict=False), [])
+    except csv.Error as error:  # a lone CR is no line end here
+        raise SchemaError(
+            f"expected a header line that ends in LF or CRLF, got {error} - at {path} line 1"
+        ) from None
     if not names or not text.strip():
         raise SchemaError(f"expected a header line with column names, got none - at {path} line 1")
     twice = sorted({name for name in names if names.count(name) > 1})
