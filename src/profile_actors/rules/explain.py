@@ -11,15 +11,12 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import msgspec
-
-from profile_actors.definitions import Catalogue, ComputedAttribute, SegmentDefinition
-from profile_actors.errors import RuleError
+from profile_actors.definitions import Catalogue
 from profile_actors.rules.boundary import moves, parts
-from profile_actors.rules.check import check_all
 from profile_actors.rules.evaluation import evaluate
 from profile_actors.rules.plan import Aggregate, AggregateLeaf, AttributeLeaf, EventFilter
 from profile_actors.rules.planner import CataloguePlanner, refused, walk
+from profile_actors.rules.single import with_rule
 from profile_actors.rules.states import Key
 from profile_actors.rules.streams import EVENT_TYPE, NotIncremental
 from profile_actors.rules.tree import Calendar, Call, Literal, Node, Now
@@ -37,7 +34,7 @@ def explain(text: str, catalogue: Catalogue) -> Report:
     text, how, and what their operator keeps). Cost: plans the whole catalogue once.
     Raises RuleError where the text does not parse or type-check.
     """
-    trees, key = _with_rule(text, catalogue)
+    trees, key = with_rule(text, catalogue)
     tree = trees.pop(key)
     planner = CataloguePlanner(trees)
     users, roots = _users(planner)
@@ -54,24 +51,6 @@ def explain(text: str, catalogue: Catalogue) -> Report:
     report |= {"timed": moves(root), "constant": _constant(root)}
     report["same_as"] = [_name(key) for key, other in roots.items() if other == root]
     return report | {"plan": reporter.planned(root)}
-
-
-def _with_rule(text: str, catalogue: Catalogue) -> tuple[dict[Key, Node], Key]:
-    """All typed trees with the text as one more rule: a segment's if it can be, else a value's."""
-    segment = SegmentDefinition(_EXPLAINED, text)
-    computed = ComputedAttribute(_EXPLAINED, text)
-    with_segment = {**catalogue.segments, _EXPLAINED: segment}
-    try:
-        trees = check_all(msgspec.structs.replace(catalogue, segments=with_segment))
-        return dict(trees), ("segment", _EXPLAINED)
-    except RuleError:
-        with_computed = {**catalogue.computed, _EXPLAINED: computed}
-        trees = check_all(msgspec.structs.replace(catalogue, computed=with_computed))
-        return dict(trees), ("computed", _EXPLAINED)
-
-
-_EXPLAINED = ""
-"""No definition has an empty name."""
 
 
 def render(report: Report) -> str:
