@@ -317,6 +317,7 @@ def test_nothing_is_answered_or_shown_before_it_is_durable(rows: int, full: bool
     assert log.asked.wait(10)
     thread.join(0.3)
     before = (list(answers), partition.position, partition.cursor("p"), partition.status().events)
+    assert partition.profiles([key]) == [None]
     log.full = full
     log.go.set()
     thread.join(10)
@@ -329,6 +330,7 @@ def test_nothing_is_answered_or_shown_before_it_is_durable(rows: int, full: bool
             0,
         )
         assert partition.events(key).events == []
+        assert partition.profiles([key]) == [None]
         return
     # Answered: durable and folded, what the driver reads next is its own write.
     assert answers[0].accepted == rows
