@@ -60,7 +60,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How long members, changes and export wait for back-fill before Pending."""
     forward_ack_ms: int = 1_000
     """Reserved for identity joins (DESIGN section 10)."""
-    rescan_slice: int = 64
+    max_rescan_evaluations: int = 64
     """Rescan evaluations between two entries: some tens of ms for profiles of a few events."""
     max_rule_chars: int = 20_000
     """Characters of one rule."""

@@ -22,6 +22,7 @@ from profile_actors.engine.batch import SubBatch
 from profile_actors.engine.dossiers import Dossiers
 from profile_actors.engine.log import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.partition import Partition
+from profile_actors.engine.profile import Profile
 from profile_actors.errors import RuleError
 from profile_actors.ingest.door import Door
 from profile_actors.rules.check import check_all
@@ -138,10 +139,21 @@ class World:
             if len(slots) == 0:
                 continue
             profiles = self.partition._profiles(slots, max(instant, state.now))
+            if instant <= state.now and not self.partition.rescans.pending:
+                self.check_members(list(profiles.values()))
             for slot, profile in profiles.items():
                 found += verify.reference_differences(state, self.log, slot, profile)
                 self.checks += len(self.rules.segments) + len(self.rules.computed)
         assert not found, found[:3]
+
+    def check_members(self, profiles: list[Profile]) -> None:
+        """A segment's members are the profiles whose own look-up says so."""
+        for name in self.rules.segments:
+            members, _ = self.partition.members(name)
+            said = [p for p in profiles if name in p.segments]
+            inside = {p.identities[0] for p in said if p.segments[name].status == "realized"}
+            assert set(members) == inside, (name, members, inside)
+            assert self.partition.count(name) == len(inside)
 
     def check_feed(self, since: int) -> None:
         """Every membership change since a position is true at its instant, and they add up."""

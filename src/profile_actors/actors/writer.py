@@ -162,7 +162,7 @@ class Writer:
                 for step, future in work:
                     self._step(step, future)
                 self._tick()
-                self._rescans = self._partition.work(self._config.rescan_slice)
+                self._rescans = self._partition.work(self._config.max_rescan_evaluations)
                 self._start_checkpoint()
             except Exception as error:  # a Halt, or a defect that must not write another byte
                 self._halt(error, tickets, work)
