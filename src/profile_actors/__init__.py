@@ -25,6 +25,7 @@ from profile_actors.engine.profile import (
     Identity,
     Membership,
     PartitionStatus,
+    Preview,
     Profile,
 )
 from profile_actors.errors import (
@@ -46,6 +47,7 @@ from profile_actors.errors import (
     StoreUnavailable,
     Weather,
 )
+from profile_actors.rules.convert import format_rule, rule_from_json, rule_to_json
 from profile_actors.rules.evaluate import evaluate
 
 __all__ = [
@@ -76,6 +78,7 @@ __all__ = [
     "PartitionStatus",
     "Pending",
     "PendingReceipt",
+    "Preview",
     "Profile",
     "ProfileActorsError",
     "Receipt",
@@ -89,5 +92,8 @@ __all__ = [
     "StoreUnavailable",
     "Weather",
     "evaluate",
+    "format_rule",
+    "rule_from_json",
+    "rule_to_json",
     "start",
 ]

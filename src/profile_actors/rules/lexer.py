@@ -69,6 +69,11 @@ _ESCAPES = {'"': '"', "\\": "\\", "n": "\n", "t": "\t"}
 _ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|.)", re.DOTALL)
 
 
+def is_word(name: str) -> bool:
+    """Whether a name can be written without back-ticks (as far as its characters go)."""
+    return _LETTER.fullmatch(name) is not None
+
+
 class Piece(NamedTuple):
     """One token of the first pass. kind: a group of ``_PIECE``; lower: the word in lower case."""
 
@@ -165,6 +170,9 @@ class _Namer:
                 if self._at(index + 1).kind == "_ARROW":
                     yield _token("_LAMBDA", piece)
                 kind = self._name_word(index, piece)
+            elif kind == "QUOTED" and self._at(index + 1).kind == "_ARROW":
+                yield _token("_LAMBDA", piece)
+                kind = "PARAM"
             elif kind == "_COMMA" and self._is_name(index + 1) and self._lower(index + 2) == "from":
                 kind = "_RANGE_COMMA"
             self.types.append(kind)

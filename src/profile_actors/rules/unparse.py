@@ -1,16 +1,24 @@
-"""A tree back to rule text: what ``explain`` shows, and the planner's canonical order.
+"""A tree back to rule text: the canonical text, what ``explain`` shows, the planner's order.
 
 Theory: the text is a pure function of the node's equality (positions and types do not show), so it
-sorts commutative operands the same way in every rule. It reads as PQL; planned leaves read as the
-expression that they stand for.
+sorts commutative operands the same way in every rule. A whole rule's text parses to the tree it was
+made of: the walk carries what the parser knows there, the levels that are open and the names that
+are bound, and writes back-ticks and ``$1.`` exactly where a name would else mean something else.
+Parts of a rule, and planned leaves, read as the expression that they stand for.
+
+Limits: trees that no text parses to (a bare element, a timestamp literal with milliseconds) get a
+text for people; ``convert`` tells them apart by parsing it.
 """
 
 from __future__ import annotations
 
 import datetime
-import json
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
 
+from profile_actors.rules.lexer import RESERVED, is_word
 from profile_actors.rules.plan import Aggregate, AggregateLeaf, AttributeLeaf, EventFilter
 from profile_actors.rules.tree import (
     Calendar,
@@ -70,12 +78,37 @@ _CAMEL = {
     "getmonth": "getMonth",
     "getdayofmonth": "getDayOfMonth",
 }
-_LOOSE, _AND, _NOT, _COMPARISON, _POSTFIX = 0, 2, 3, 4, 8
+_LOOSE, _AND, _NOT, _COMPARISON, _UNARY, _POSTFIX = 0, 2, 3, 4, 7, 8
+_ESCAPED = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t"}
+_CONTROL = re.compile(r'["\\\x00-\x1f\x7f]')
+_PLURALS = {"century": "centuries", "millennium": "millennia"}
+# Words that would be read as keywords where a name stands first in a time.
+_TIME_WORDS = {"before", "after", "on", "between", "this", "last", "next"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """levels: elements between here and the profile. names: bound variables. steps: those of them
+    that stand for the timestamp of a CHAIN step's last event (within WHEN)."""
+
+    levels: int = 0
+    names: frozenset[str] = frozenset()
+    steps: frozenset[str] = frozenset()
+
+    def deeper(self) -> _Scope:
+        return replace(self, levels=self.levels + 1)
+
+    def bind(self, *names: str) -> _Scope:
+        bound = frozenset(names)
+        return replace(self, names=self.names | bound, steps=self.steps - bound)
+
+
+_TOP = _Scope()
 
 
 def unparse(node: Node) -> str:
-    """The rule text of a node, planned or not."""
-    return _text(node, _LOOSE)
+    """The rule text of a node, planned or not. Cost: linear in the tree."""
+    return _text(node, _LOOSE, _TOP)
 
 
 def unparse_filter(events: EventFilter) -> str:
@@ -99,40 +132,44 @@ def unparse_aggregate(aggregate: Aggregate) -> str:
 
 
 def _joined(conditions: Sequence[Node]) -> str:
-    return " and ".join(_text(condition, _NOT) for condition in conditions)
+    return " and ".join(_text(condition, _NOT, _TOP) for condition in conditions)
 
 
-def _text(node: Node, outer: int) -> str:
+def _text(node: Node, outer: int, scope: _Scope) -> str:
     """outer: the tightness that the surroundings ask for; looser text gets parentheses."""
-    tightness, text = _form(node)
+    tightness, text = _form(node, scope)
     return f"({text})" if tightness < outer else text
 
 
-def _form(node: Node) -> tuple[int, str]:
+def _form(node: Node, scope: _Scope) -> tuple[int, str]:
     match node:
         case Literal():
             return _POSTFIX, _literal(node)
         case Call():
-            return _call(node)
-        case Occurs():
-            return _COMPARISON, _occurs(node)
+            return _call(node, scope)
+        case Occurs(subject=subject):
+            left = _text(subject, _COMPARISON + 1, scope)
+            return _COMPARISON, f"{left} occurs {_moment(node, scope)}"
         case Each():
-            return _POSTFIX, _each(node)
+            return _POSTFIX, _each(node, scope)
         case Quantified():
-            return _LOOSE, _quantified(node)
+            return _LOOSE, _quantified(node, scope)
         case Let(name=name, value=value, body=body):
-            return _LOOSE, f"let {name} = ({unparse(value)}) in {unparse(body)}"
+            inner = _text(body, _LOOSE, scope.bind(name))
+            return _LOOSE, f"let {_bare(name)} = ({_text(value, _LOOSE, scope)}) in {inner}"
         case Chain():
-            return _POSTFIX, _chain(node)
+            return _POSTFIX, _chain(node, scope)
         case AggregateLeaf(aggregate=aggregate):
             return _POSTFIX, unparse_aggregate(aggregate)
-    return _POSTFIX, _simple(node)
+        case Field(base=base, name=name):
+            return _POSTFIX, _field(base, name, scope)
+    return _POSTFIX, _simple(node, scope)
 
 
-def _simple(node: Node) -> str:
+def _simple(node: Node, scope: _Scope) -> str:
     match node:
         case Items(items=items):
-            return f"[{', '.join(map(unparse, items))}]"
+            return f"[{_listed(items, scope)}]"
         case Root():
             return "$1"
         case Events():
@@ -140,13 +177,12 @@ def _simple(node: Node) -> str:
         case Element(up=up):
             return "^" * up or "$0"
         case Variable(name=name):
-            return name
-        case Field(base=base, name=name):
-            return _field(base, name)
+            return _bare(name)
         case Computed(name=name):
-            return f"computed.{_name(name)}"
+            bare = scope.levels == 0 and "computed" not in scope.names
+            return f"{'' if bare else '$1.'}computed.{_name(name)}"
         case InSegment(name=name):
-            return f"inSegment({json.dumps(name)})"
+            return f"inSegment({_string(name)})"
         case Now(kind=kind):
             return kind
         case Calendar(unit=unit, shift=shift):
@@ -156,16 +192,41 @@ def _simple(node: Node) -> str:
     raise AssertionError(f"no text for {type(node).__name__}")
 
 
-def _field(base: Node, name: str) -> str:
+def _field(base: Node, name: str, scope: _Scope) -> str:
     if isinstance(base, Element):
-        return "^." * base.up + _name(name)
+        return _bare(name) if base.up == 0 else f"{'^' * base.up}.{_name(name)}"
     if isinstance(base, Root):
-        return _name(name)
-    return f"{_text(base, _POSTFIX)}.{_name(name)}"
+        bare = scope.levels == 0 and name not in scope.names
+        return _bare(name) if bare else f"$1.{_name(name)}"
+    if isinstance(base, Variable) and base.name in scope.steps and name == "timestamp":
+        return _bare(base.name)
+    if (
+        isinstance(base, Field)
+        and isinstance(base.base, Variable)
+        and base.base.name in scope.steps
+    ):
+        return f"{_bare(base.base.name)}.{_name(base.name)}.{_name(name)}"
+    return f"{_text(base, _POSTFIX, scope)}.{_name(name)}"
+
+
+def _bare(name: str) -> str:
+    """A name that stands first, where reserved words are read as such."""
+    lower = name.lower()
+    if lower in RESERVED or lower in _TIME_WORDS:
+        return f"`{name}`"
+    return _name(name)
 
 
 def _name(name: str) -> str:
-    return name if name.isidentifier() else f"`{name}`"
+    """A name after a dot, or one that is no keyword."""
+    return name if is_word(name) and name != "xEvent" else f"`{name}`"
+
+
+def _string(value: str) -> str:
+    def one(match: re.Match[str]) -> str:
+        return _ESCAPED.get(match.group(), f"\\u{ord(match.group()):04x}")
+
+    return f'"{_CONTROL.sub(one, value)}"'
 
 
 def _literal(node: Literal) -> str:
@@ -173,7 +234,10 @@ def _literal(node: Literal) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        return _string(value)
+    if node.kind == "double":
+        plain = format(Decimal(repr(value)), "f")  # the language has no exponents
+        return plain if "." in plain else f"{plain}.0"
     if node.kind not in ("timestamp", "date"):
         return str(value)
     moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(milliseconds=int(value))
@@ -184,70 +248,94 @@ def _literal(node: Literal) -> str:
     return f"date({day}, {moment.hour}, {moment.minute}, {seconds})"
 
 
-def _call(node: Call) -> tuple[int, str]:
+def _listed(nodes: Sequence[Node], scope: _Scope) -> str:
+    return ", ".join(_text(node, _LOOSE, scope) for node in nodes)
+
+
+def _call(node: Call, scope: _Scope) -> tuple[int, str]:
     function, args = node.function, node.args
     if function in ("and", "or") and len(args) > 1:
         level = _AND if function == "and" else _AND - 1
-        return level, f" {function} ".join(_text(arg, level + 1) for arg in args)
+        return level, f" {function} ".join(_text(arg, level + 1, scope) for arg in args)
     if function == "not":
-        return _NOT, f"not {_text(args[0], _NOT)}"
+        return _NOT, f"not {_text(args[0], _NOT, scope)}"
     if function == "neg":
-        return 7, f"-{_text(args[0], 7)}"
+        return _UNARY, f"-{_text(args[0], _UNARY, scope)}"
     if function in _BINARY or function in _WORDS:
         level = _BINARY.get(function, _COMPARISON)
-        left = _text(args[0], level + (level == _COMPARISON))
-        return level, f"{left} {_WORDS.get(function, function)} {_text(args[1], level + 1)}"
+        left = _text(args[0], level + (level == _COMPARISON), scope)
+        return level, f"{left} {_WORDS.get(function, function)} {_text(args[1], level + 1, scope)}"
     name = _CAMEL.get(function, function)
     if not args or function in ("if", "isnull", "isnotnull", "and", "or"):
-        return _POSTFIX, f"{name}({', '.join(map(unparse, args))})"
-    rest = ", ".join(map(unparse, args[1:]))
-    return _POSTFIX, f"{_text(args[0], _POSTFIX)}.{name}({rest})"
+        return _POSTFIX, f"{name}({_listed(args, scope)})"
+    return _POSTFIX, f"{_text(args[0], _POSTFIX, scope)}.{name}({_listed(args[1:], scope)})"
 
 
-def _occurs(node: Occurs) -> str:
-    subject, time = _text(node.subject, _COMPARISON + 1), _text(node.time, _COMPARISON + 1)
+def _moment(node: Occurs, scope: _Scope) -> str:
+    """The right side of ``occurs``, which is also what stands in WHEN(…)."""
+    time = _text(node.time, _COMPARISON + 1, scope)
     if node.form == "distance":
-        unit = f"{node.amount} {node.unit}{'s' * (node.amount != 1)}"
-        return f"{subject} occurs {node.comparison} {unit} {node.direction} {time}"
+        plural = _PLURALS.get(node.unit, f"{node.unit}s")
+        unit = f"{node.amount} {node.unit if node.amount == 1 else plural}"
+        return f"{node.comparison} {unit} {node.direction} {time}"
+    if time[0] in "-[":
+        time = f"({time})"  # `on -x` would subtract from a name
     if node.form == "between":
         assert node.until is not None
-        return f"{subject} occurs between {time} and {_text(node.until, _COMPARISON + 1)}"
-    return f"{subject} occurs {node.form} {time}"
+        return f"between {time} and {_text(node.until, _COMPARISON + 1, scope)}"
+    return f"{node.form} {time}"
 
 
-def _each(node: Each) -> str:
-    source, body = _text(node.source, _POSTFIX), unparse(node.body)
+def _each(node: Each, scope: _Scope) -> str:
+    inner = scope.bind(*node.variables) if node.variables else scope.deeper()
+    source, body = _text(node.source, _POSTFIX, scope), _text(node.body, _LOOSE, inner)
+    names = ", ".join(map(_bare, node.variables))
     if len(node.variables) == 1:
-        body = f"{node.variables[0]} => {body}"
+        body = f"{names} => {body}"
     if node.function == "mapentries":
-        value = unparse(node.extra[0])
-        return f"{source}.map(({', '.join(node.variables)}) => mapEntry({body}, {value}))"
+        return f"{source}.map(({names}) => mapEntry({body}, {_listed(node.extra, inner)}))"
     if node.function == "filter" and not node.variables:
         return f"{source}[{body}]"
-    arguments = ", ".join([body, *map(unparse, node.extra)])
-    return f"{source}.{_CAMEL.get(node.function, node.function)}({arguments})"
+    name = _CAMEL.get(node.function, node.function)
+    return f"{source}.{name}({body}{''.join(', ' + _listed([e], scope) for e in node.extra)})"
 
 
-def _range(item: Range) -> str:
-    condition = "" if item.condition is None else f" where {unparse(item.condition)}"
-    return f"{item.name} from {_text(item.source, _POSTFIX)}{condition}"
+def _ranges(ranges: Sequence[Range], scope: _Scope) -> tuple[str, _Scope]:
+    texts: list[str] = []
+    for place, item in enumerate(ranges, 1):
+        source = _text(item.source, _POSTFIX, scope)
+        scope = scope.bind(item.name)
+        condition = ""
+        if item.condition is not None:
+            # A quantifier at the end of a condition would take the next range for its own.
+            outer = _LOOSE if place == len(ranges) else _LOOSE + 1
+            condition = f" where {_text(item.condition, outer, scope)}"
+        texts.append(f"{_bare(item.name)} from {source}{condition}")
+    return ", ".join(texts), scope
 
 
-def _quantified(node: Quantified) -> str:
-    ranges = ", ".join(map(_range, node.ranges))
-    if node.result is None:
+def _quantified(node: Quantified, scope: _Scope) -> str:
+    ranges, inner = _ranges(node.ranges, scope)
+    if node.result is None or node.kind == "select":
         return f"{node.kind} {ranges}"
-    result = unparse(node.result)
-    if node.kind == "select":
-        return f"select {ranges}" if result == node.ranges[0].name else f"select {result}: {ranges}"
+    result = _text(node.result, _POSTFIX, inner)
+    if result == "xEvent" or result.startswith(("xEvent.", "xEvent[")):
+        result = f"$1.{result}"  # `sum xEvent` is no start of an aggregate
     return f"{node.kind} {result} over {ranges}"
 
 
-def _chain(node: Chain) -> str:
-    steps = [
-        f"{step.name}: WHAT({unparse(step.what)})"
-        + ("" if step.when is None else f" WHEN({unparse(step.when)})")
-        + ("" if step.count == 1 else f" COUNT({step.count})")
-        for step in node.steps
-    ]
-    return f"CHAIN({unparse(node.source)}, timestamp, [{', '.join(steps)}])"
+def _chain(node: Chain, scope: _Scope) -> str:
+    source, within = _text(node.source, _LOOSE, scope), scope.deeper()
+    steps: list[str] = []
+    earlier: frozenset[str] = frozenset()
+    for step in node.steps:
+        text = f"{_bare(step.name)}: WHAT({_text(step.what, _LOOSE, within)})"
+        if isinstance(step.when, Occurs):
+            timed = replace(within, steps=within.steps | earlier)
+            text += f" WHEN({_moment(step.when, timed)})"
+        if step.count != 1:
+            text += f" COUNT({step.count})"
+        steps.append(text)
+        within = within.bind(step.name)
+        earlier |= {step.name}
+    return f"CHAIN({source}, timestamp, [{', '.join(steps)}])"
