@@ -17,6 +17,7 @@ from profile_actors.rules.check import check, check_all, union_scope
 from profile_actors.rules.syntax import parse
 from profile_actors.rules.tree import Range, Step, descendants
 from profile_actors.rules.types import Scope
+from profile_actors.rules.unparse import unparse
 
 ORDER = Schema(
     "order",
@@ -171,10 +172,17 @@ def test_errors_teach(rule: str, words: str, column: int) -> None:
     assert (caught.value.line, caught.value.column) == (1, column), str(caught.value)
 
 
-@pytest.mark.parametrize("rule", ["score", "xEvent[n = 1]", "tags", "computed.spend", '"true"'])
+@pytest.mark.parametrize("rule", ["score", "xEvent.count()", "computed.spend", '"true"', "$1"])
 def test_a_segment_is_boolean(rule: str) -> None:
     with pytest.raises(RuleError, match="segment's rule to be boolean"):
         check(parse(rule), SCOPE, "segment", rule)
+
+
+@pytest.mark.parametrize("rule", ["xEvent[n = 1]", "tags", "select V from xEvent", "[1]"])
+def test_a_segment_may_be_an_array(rule: str) -> None:
+    made = check(parse(rule), SCOPE, "segment", rule)
+    assert made.type == FieldType("boolean")
+    assert unparse(made) == f"and({unparse(parse(rule))})"
 
 
 def test_a_computed_attribute_is_no_event() -> None:
@@ -223,7 +231,7 @@ def test_rules_come_after_those_they_read() -> None:
         ),
         ({"a": "true and"}, {}, "in segment 'a': expected a value"),
         ({}, {"x": "nothing + 1"}, "in computed attribute 'x': unknown field `nothing`"),
-        ({"a": "computed.x"}, {"x": "xEvent.n"}, "to be boolean, got an array of integer"),
+        ({"a": "computed.x"}, {"x": "xEvent.sum(n)"}, "to be boolean, got an integer"),
     ],
 )
 def test_bad_catalogues_are_refused(

@@ -67,21 +67,21 @@ __all__ = ["Scope", "check", "check_all", "union_scope"]
 
 
 def check(tree: Node, scope: Scope, expect: str | None = None, text: str = "") -> Node:
-    """The same tree with its types. expect: 'segment' (boolean), 'computed' (no event) or None.
+    """The same tree with its types. expect: 'segment', 'computed' (no event) or None.
 
+    A segment's rule is boolean, or an array, which becomes the condition that it is not empty.
     text: the rule's source, for the marked line of an error. Cost: linear in the tree. Raises
     RuleError: unknown fields, segments or computed attributes (with the nearest name), operands of
     the wrong type, a result that is not what is expected.
     """
     try:
         made = _Checker(scope).of(tree, _Names())
+        if expect == "segment" and made.type is not None and made.type.kind == "array":
+            # A condition (RULES §1): true when it is not empty.
+            return Call("and", (made,), at=tree.at, type=BOOLEAN)
         if expect == "segment" and scope.is_typed and made.type != BOOLEAN:
-            hint = ""
-            if made.type is not None and made.type.kind == "array":
-                hint = "; add `.count() > 0` to ask whether it holds something"
             raise Fault(
-                f"expected a segment's rule to be boolean, got {described(made.type)}{hint}",
-                tree.at,
+                f"expected a segment's rule to be boolean, got {described(made.type)}", tree.at
             )
         if expect == "computed" and scope.is_typed and made.type == scope.event:
             raise Fault(
