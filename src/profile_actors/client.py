@@ -25,6 +25,7 @@ from profile_actors.actors.arguments import (
     whole_number,
 )
 from profile_actors.actors.calls import call_all
+from profile_actors.actors.editing import delete, preview, tell
 from profile_actors.actors.files import ingest_files
 from profile_actors.actors.link import Link
 from profile_actors.actors.placement import Placement, check_agreed, wanted_place
@@ -41,7 +42,7 @@ from profile_actors.actors.sender import Rows, Sender
 from profile_actors.actors.writer import Hook, no_hook
 from profile_actors.config import Config
 from profile_actors.definitions import Catalogue, Definition
-from profile_actors.engine.profile import EventPage, Identity, Profile
+from profile_actors.engine.profile import EventPage, Identity, Preview, Profile
 from profile_actors.errors import (
     CallerError,
     ClockError,
@@ -141,8 +142,7 @@ class Store:
         """
         self._check_open()
         self._link.catalogue = self._link.coordinator.call("apply", list(definitions))
-        catalogue, patience = self._link.catalogue, self._link.long_timeout_s
-        call_all(self._link.partitions, "define", catalogue, timeout_s=patience)
+        tell(self._link)
         return self._link.catalogue.version
 
     def apply_file(self, path: str | Path) -> int:
@@ -159,6 +159,18 @@ class Store:
         except DefinitionError as error:
             raise DefinitionError(f"{error} - in {file}") from None
         return self.apply(*items)
+
+    def delete(self, name: str, kind: str | None = None) -> int:
+        """Delete a definition, everywhere or nowhere; returns the catalogue's version.
+
+        kind: 'segment', 'computed attribute', 'dataset', 'schema' or 'namespace', where several
+        have the name. A segment's members leave it (cause 'definition'). Raises DefinitionError for
+        an unknown name, while another definition reads or names it (it says which), and for a
+        dataset or namespace of which anything came.
+        """
+        self._check_open()
+        delete(self._link, name, kind)
+        return self._link.catalogue.version
 
     def definitions(self) -> Catalogue:
         """All definitions at their newest version."""
@@ -312,6 +324,15 @@ class Store:
         """
         self._check_open()
         return Explanation(explain(rule, self._link.catalogue))
+
+    def preview(self, rule: str, sample: int = 10) -> Preview:
+        """Whom a rule would let in: the exact count and a sample, from the stored log.
+
+        Nothing is saved, and rows go on coming meanwhile. Of a rule that is not boolean: who has a
+        value, and the sample's values. Cost: as much as one new rule's back-fill. Raises RuleError.
+        """
+        self._check_open()
+        return preview(self._link, rule, whole_number(sample, "sample", "preview", 0))
 
     # Time and health
 

@@ -137,6 +137,30 @@ def test_definitions_and_files_make_a_store(tmp_path: Path) -> None:
     assert run_json("members", "big-spenders", *where)["count"] == 76
 
 
+def test_rules_are_previewed_and_deleted(tmp_path: Path) -> None:
+    store = ("--data", tmp_path / "s")
+    file = tmp_path / "more.json"
+    file.write_text(
+        '{"segments": [{"name": "many", "rule": "xEvent.count() > 1", "state": "draft"}]}'
+    )
+    run("apply", EXAMPLE / "definitions.yaml", *store, "--clock", "event", "--partitions", 1)
+    run("apply", file, *store)
+    lines = EXAMPLE.joinpath("cdnow_sample.csv").read_text().splitlines(keepends=True)
+    part = tmp_path / "part.csv"
+    part.write_text("".join(lines[:301]))
+    assert run_json("ingest", "orders", part, *store)["accepted"] == 300
+    rule = run_json("definitions", *store)["segments"]["many"]["rule"]
+    found = run_json("preview", rule, *store, "--sample", 3)
+    assert found["count"] > 3
+    assert len(found["sample"]) == 3
+    people = run("preview", "xEvent.count()", *store)
+    assert f"{found['profiles']} profiles would have a value" in people
+    before = run_json("definitions", *store)
+    deleted = run_json("delete", "many", *store)
+    assert deleted == {"deleted": "many", "version": before["version"] + 1}
+    assert "many" not in run_json("definitions", *store)["segments"]
+
+
 def test_eval_needs_no_store(tmp_path: Path) -> None:
     events = tmp_path / "events.json"
     events.write_text('[{"timestamp": "1997-01-01", "x": 2}, {"timestamp": "1997-01-02", "x": 3}]')

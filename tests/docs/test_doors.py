@@ -18,12 +18,12 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMAND: Any = typer.main.get_command(app)
 VERBS: dict[str, Any] = COMMAND.commands
 PROMISED_VERBS = (
-    "demo apply ingest profile events members changes explain eval quarantine definitions advance"
-    " status verify bench"
+    "demo apply ingest profile events members changes explain preview eval quarantine definitions"
+    " delete advance status verify bench"
 ).split()
 PROMISED_METHODS = (
     "apply apply_file submit submit_async cursor ingest quarantine profile profiles events members"
-    " changes explain advance_to status verify definitions"
+    " changes explain preview advance_to status verify definitions delete"
 ).split()
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

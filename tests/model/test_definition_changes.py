@@ -384,3 +384,28 @@ def test_time_alone_is_due_for_a_rescan() -> None:
     assert store.members("rich") == set()
     assert store.partition.next_due() > due
     store.check()
+
+
+def test_rows_that_cross_a_deletion_of_their_dataset_are_refused_or_kept_readable() -> None:
+    store = Store(spent())
+    late = Dataset("late", "order", {"who": "CRMID"}, timestamp="at")
+    store.apply(late)
+    store.delete("late")
+    dicts = [{"who": "ann", "price": 1.0, "at": T0}]
+    table = Door(merge(store.catalogue, [late]), "late", 0, CONFIG).prepare(dicts, 0, T0).table
+    sub = SubBatch("late", "q", 0, 1, store.catalogue.version, T0, table)
+    assert store.partition.commit([sub], None)[0].status == "unknown"
+    assert not store.partition.holds("dataset", "late")
+    store.buy(("ann", 2.0, 1))
+    store.apply(late)
+    sub = SubBatch("late", "q", 0, 1, store.catalogue.version, T0, table)
+    assert store.partition.commit([sub], None)[0].accepted == 1
+    assert store.partition.holds("dataset", "late")
+    assert store.partition.holds("namespace", "CRMID")
+    assert not store.partition.holds("namespace", "ECID")
+    store.delete("late")  # as if the rows had come after the store was asked
+    assert "late" in store.partition.catalogue.datasets
+    assert store.profile("ann").computed == {"spent": 3.0}
+    store.apply(rich(RESCANNED), spent(f"{SUM} + 1"))
+    store.check()
+    store.replayed().check()

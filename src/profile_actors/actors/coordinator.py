@@ -18,11 +18,11 @@ import msgspec
 import numpy as np
 
 from profile_actors.config import Config
-from profile_actors.definitions import Catalogue, Definition, decode, encode, merge
-from profile_actors.errors import ConfigError, Halt, ProfileActorsError
+from profile_actors.definitions import Catalogue, Dataset, Definition, decode, encode, merge
+from profile_actors.errors import ConfigError, DefinitionError, Halt, ProfileActorsError
 from profile_actors.ingest.rejects import QuarantineRecord
 from profile_actors.ingest.route import default_assignment
-from profile_actors.rules.planner import plan
+from profile_actors.rules.lifecycle import check_change, find, removed
 from profile_actors.storage.catalogue import CatalogueStore, StoreSettings
 from profile_actors.storage.layout import StoreLayout
 from profile_actors.storage.quarantine import Quarantine
@@ -106,10 +106,34 @@ class CoordinatorActor:
         self._check()
         wanted = merge(self._catalogue, definitions)
         if wanted is not self._catalogue:
-            plan(wanted)
-            self._store.put(wanted.version, encode(wanted))
-            self._catalogue = wanted
+            check_change(self._catalogue, wanted)
+            self._commit(wanted)
         return self._catalogue
+
+    def delete(self, name: str, kind: str | None, version: int) -> Catalogue:
+        """Commit the next version without one definition, which version still had.
+
+        That no rows need it is the caller's to ask before. Raises DefinitionError: nothing was
+        deleted then. Again it changes nothing: a name that is gone since was deleted.
+        """
+        self._check()
+        try:
+            item = find(self._catalogue, name, kind)
+        except DefinitionError:
+            if self._catalogue.version > version:
+                return self._catalogue
+            raise
+        if isinstance(item, Dataset) and self._quarantine.count(name)[0]:
+            raise DefinitionError(
+                f"expected a dataset that no rows came for, got {name!r}, which has rejected rows"
+                " in quarantine - at delete"
+            )
+        self._commit(removed(self._catalogue, item))
+        return self._catalogue
+
+    def _commit(self, wanted: Catalogue) -> None:
+        self._store.put(wanted.version, encode(wanted))
+        self._catalogue = wanted
 
     def reject(self, dataset: str, rows: Sequence[QuarantineRecord]) -> None:
         """Keep rejected rows. Idempotent by (source, row)."""

@@ -21,7 +21,7 @@ from typing import Any
 
 from profile_actors.actors.calls import Lost, Patience, Remote
 from profile_actors.engine.batch import Reply, SubBatch
-from profile_actors.errors import Backpressure, OffsetGap, StoreUnavailable
+from profile_actors.errors import Backpressure, DefinitionError, OffsetGap, StoreUnavailable
 
 
 @dataclass(slots=True)
@@ -145,6 +145,11 @@ class Courier:
                 if reply.status == "ok":
                     return reply
                 patience.reason = reply.status
+                if reply.status == "unknown":
+                    raise DefinitionError(
+                        f"expected a dataset, got {part.batch.dataset!r}, which was deleted - at"
+                        " submit; read store.definitions() again"
+                    )
                 if reply.status == "behind":
                     self._deliver(part.partition)
             try:

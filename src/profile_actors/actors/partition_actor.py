@@ -1,8 +1,9 @@
 """One partition as a Ray actor: opens the files, owns the writer thread, answers reads.
 
-Theory: thin and synchronous. Three concurrency groups keep callers apart: ``submit`` (threads that
-wait in the writer's queue), ``read`` (never behind a fold or a queue), and the default one for
-control. The actor is named, detached and restarts without limit; ``__init__`` is the recovery.
+Theory: thin and synchronous. Four concurrency groups keep callers apart: ``submit`` (threads that
+wait in the writer's queue), ``read`` (never behind a fold or a queue), ``preview`` (one at a time,
+since it reads the whole log), and the default one for control. The actor is named, detached and
+restarts without limit; ``__init__`` is the recovery.
 
 A constructor that raises would make Ray give the actor up for good. So it never does: an actor that
 cannot open its files stands, and answers every call with the reason.
@@ -28,6 +29,7 @@ from profile_actors.config import Config
 from profile_actors.definitions import Catalogue
 from profile_actors.engine.batch import Reply, SubBatch
 from profile_actors.engine.partition import Partition
+from profile_actors.engine.preview import PartPreview
 from profile_actors.engine.profile import PartitionStatus
 from profile_actors.errors import FencedOut, Halt, ProfileActorsError
 from profile_actors.storage.checkpoints import FileCheckpoints
@@ -141,6 +143,25 @@ class PartitionActor:
         if name == "profiles":
             return True, partition.profiles(args[0], self._writer.now())
         return True, getattr(partition, name)(*args)
+
+    @ray.method(concurrency_group="preview")
+    def preview(self, version: int, rule: str, sample: int) -> PartPreview | None:
+        """Whom a rule would let in; None if the definitions here are older than version."""
+        partition = self._opened()
+        if partition.catalogue.version < version:
+            return None
+        return partition.preview(rule, self._writer.now(), sample)
+
+    @ray.method(concurrency_group="preview")
+    def holds(self, kind: str, name: str) -> bool:
+        """Whether rows name a dataset or namespace."""
+        return self._opened().holds(kind, name)
+
+    @ray.method(concurrency_group="read")
+    def owed(self) -> tuple[int, int | None]:
+        """The next position, and the oldest whose rescans are not all done (None: all are)."""
+        partition = self._opened()
+        return partition.position, partition.rescans.first_pending
 
     @ray.method(concurrency_group="read")
     def cursor(self, producer: str) -> int | None:

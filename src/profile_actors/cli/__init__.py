@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from profile_actors.actors.arguments import instant_ms
 from profile_actors.cli import demo as demo_job
@@ -197,6 +198,40 @@ def explain(rule: str, data: Data = DATA, json: Json = False) -> None:
         show.as_json(found.report)
     else:
         console.print(str(found), highlight=False, markup=False)
+
+
+@app.command()
+def preview(
+    rule: str,
+    data: Data = DATA,
+    json: Json = False,
+    sample: Annotated[int, typer.Option(help="Identities to list.")] = 10,
+) -> None:
+    """Count whom a rule would let in, over the stored log; nothing is saved."""
+    with _open(data) as store:
+        found = store.preview(rule, sample)
+    if json:
+        show.as_json(found)
+    else:
+        show.preview(console, found)
+
+
+@app.command()
+def delete(
+    name: str,
+    data: Data = DATA,
+    json: Json = False,
+    kind: Annotated[
+        str | None, typer.Option(help="segment, dataset, …: if several have the name.")
+    ] = None,
+) -> None:
+    """Delete a definition that nothing reads."""
+    with _open(data) as store:
+        version = store.delete(name, kind)
+    if json:
+        show.as_json({"deleted": name, "version": version})
+    else:
+        console.print(f"deleted {escape(name)}: catalogue version {version}", highlight=False)
 
 
 @app.command("eval")

@@ -16,7 +16,7 @@ from rich.text import Text
 from profile_actors.actors.arguments import instant_text
 from profile_actors.actors.results import IngestReport, StoreStatus
 from profile_actors.definitions import Catalogue
-from profile_actors.engine.profile import Change, EventPage, Profile
+from profile_actors.engine.profile import Change, EventPage, Preview, Profile
 from profile_actors.ingest.rejects import QuarantineRecord
 
 MOMENT_COLUMNS = ("timestamp",)
@@ -159,6 +159,25 @@ def change(console: Console, one: Change) -> None:
     )
 
 
+def preview(console: Console, found: Preview) -> None:
+    """How many, as of when, and a table of some."""
+    what = "would be members" if found.kind == "segment" else "would have a value"
+    console.print(
+        f"[bold]{found.count:,}[/] of {found.profiles:,} profiles {what}, as of"
+        f" {moment(found.now)}",
+        highlight=False,
+    )
+    if found.kind == "segment":
+        rows: list[Sequence[Any]] = [(i.namespace, i.value) for i in found.sample]
+        columns: tuple[str, ...] = ("namespace", "value")
+    else:
+        pairs = zip(found.sample, found.values, strict=True)
+        rows = [(i.namespace, i.value, value) for i, value in pairs]
+        columns = ("namespace", "identity", "value")
+    if rows:
+        console.print(table("", columns, rows))
+
+
 def quarantine(console: Console, rows: Sequence[QuarantineRecord], title: str) -> None:
     """Rejected rows with the reason of each."""
     cells = [(r.source, r.row, r.path, r.reason, r.raw) for r in rows]
@@ -185,8 +204,9 @@ def definitions(console: Console, catalogue: Catalogue) -> None:
         ("segments", catalogue.segments.values()),
         ("computed attributes", catalogue.computed.values()),
     ):
-        rows = [(rule.name, rule.rule, rule.description) for rule in rules]
-        console.print(table(title, ("name", "rule", "description"), rows))
+        rows = [(r.name, r.version, r.state, r.rule, r.description) for r in rules]
+        columns = ("name", "version", "state", "rule", "description")
+        console.print(table(title, columns, rows, (1,)))
 
 
 def report(console: Console, done: IngestReport) -> None:

@@ -86,6 +86,8 @@ def _take(state: State, batch: SubBatch, out: Admitted, pending: dict[str, _Pend
     out.note_of.append(-1)
     if batch.catalogue > state.catalogue.version:
         return Reply("behind", expected=state.catalogue.version)
+    if batch.dataset not in state.catalogue.datasets:
+        return Reply("unknown")
     cursor = out.cursors.get(batch.producer, state.cursors.get(batch.producer))
     if batch.resend and cursor is not None and cursor >= batch.through:
         known = _receipt(state, batch)

@@ -47,7 +47,8 @@ class SubBatch:
 @dataclass(frozen=True, slots=True)
 class Reply:
     """A partition's answer. status: 'ok', 'gap' (resend from ``expected``), 'behind' (the partition
-    must first take the catalogue version), 'busy' (queue full, retry)."""
+    must first take the catalogue version), 'busy' (queue full, retry), 'unknown' (the dataset was
+    deleted)."""
 
     status: str
     accepted: int = 0

@@ -32,6 +32,7 @@ from profile_actors.engine.documents import document, in_order, read_rows, union
 from profile_actors.engine.dossiers import Dossiers
 from profile_actors.engine.fold import Fold, RawChange
 from profile_actors.engine.gauges import Layout
+from profile_actors.engine.holdings import holds
 from profile_actors.engine.log import Feed, Log
 from profile_actors.engine.preview import PartPreview, preview
 from profile_actors.engine.profile import (
@@ -347,6 +348,10 @@ class Reader:
         waiting = self.rescans.first_pending
         head = (self.state.position if waiting is None else waiting) - 1
         return self._delivery.changes(after, head, limit_bytes)
+
+    def holds(self, kind: str, name: str) -> bool:
+        """Whether rows name a dataset or namespace (see ``engine.holdings``)."""
+        return holds(self.state, self.log, kind, name)
 
     def preview(self, text: str, now: int | None, sample: int) -> PartPreview:
         """Whom a rule would let in (see ``engine.preview``). Raises RuleError."""

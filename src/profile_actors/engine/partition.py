@@ -28,6 +28,7 @@ from profile_actors.engine.admission import Admitted, admit
 from profile_actors.engine.batch import Reply, SubBatch
 from profile_actors.engine.columns import UNSET, Array, ranges
 from profile_actors.engine.entry import BatchNote, Block, Entry, decode, encode
+from profile_actors.engine.holdings import kept
 from profile_actors.engine.log import Checkpoints, Feed, Log
 from profile_actors.engine.lookup import Reader
 from profile_actors.engine.rescan import RescanChange, Task, grouped
@@ -165,6 +166,7 @@ class Partition(Reader):
         if catalogue.version <= state.catalogue.version:
             return
         moment = state.now if now is None else max(state.now, now)
+        catalogue = kept(state.catalogue, catalogue, self.log, state.position)
         # Planned from what is logged, so that a replay numbers operators and gauges alike.
         text = msgspec.json.encode(catalogue, order="deterministic")
         catalogue = msgspec.json.decode(text, type=Catalogue)

@@ -1,0 +1,91 @@
+"""Deleting definitions, and previewing rules, over all partitions of a store.
+
+Theory: a deletion asks the partitions whether rows need the definition, then commits the next
+version at the coordinator; telling the partitions is done as after ``apply``. Each step may run
+twice: a definition that a later version lacks is deleted already. A preview adds up what every
+partition finds in its own log, each as of one position of its own.
+"""
+
+from __future__ import annotations
+
+import time
+
+from profile_actors.actors.calls import call_all
+from profile_actors.actors.link import Link
+from profile_actors.definitions import Dataset, Namespace, name_of
+from profile_actors.engine.preview import PartPreview
+from profile_actors.engine.profile import Preview
+from profile_actors.errors import DefinitionError, Pending
+from profile_actors.rules.lifecycle import find, removed
+
+OWED_PAUSE_S = 0.02
+"""Between two looks at how far rescans have come."""
+
+
+def delete(link: Link, name: str, kind: str | None) -> None:
+    """Delete one definition everywhere. Raises DefinitionError; nothing was changed then."""
+    catalogue = link.coordinator.call("catalogue")
+    item = find(catalogue, name, kind)
+    removed(catalogue, item)  # refuses what is referred to, before a log is read for nothing
+    if isinstance(item, Dataset | Namespace):
+        word = "dataset" if isinstance(item, Dataset) else "namespace"
+        answers = call_all(
+            link.partitions, "holds", word, name_of(item), timeout_s=link.long_timeout_s
+        )
+        if any(answers):
+            what = "rows" if word == "dataset" else "identities"
+            raise DefinitionError(
+                f"expected a {word} without {what}, got {name!r}, of which the store has some - at"
+                " delete; what came is kept, and needs its definition"
+            )
+    link.catalogue = link.coordinator.call("delete", name, kind, catalogue.version)
+    tell(link)
+
+
+def tell(link: Link) -> None:
+    """Have every partition take the definitions, and wait until rules answer from the history.
+
+    Raises Pending if rules that are evaluated profile by profile take longer than that.
+    """
+    end = time.monotonic() + link.long_timeout_s
+    call_all(link.partitions, "define", link.catalogue, timeout_s=link.long_timeout_s)
+    for partition in link.partitions:
+        head, owed = partition.call("owed")
+        while owed is not None and owed < head:
+            if time.monotonic() > end:
+                raise Pending(
+                    f"expected new rules to be evaluated within {link.long_timeout_s:g} s, got"
+                    f" {partition.name} still at it - at apply; the definitions are applied, and"
+                    " status() tells the lag"
+                )
+            time.sleep(OWED_PAUSE_S)
+            _, owed = partition.call("owed")
+
+
+def preview(link: Link, rule: str, sample: int) -> Preview:
+    """What a rule would say of everybody. Raises RuleError."""
+    arguments = (link.catalogue.version, rule, sample)
+    answers = call_all(link.partitions, "preview", *arguments, timeout_s=link.long_timeout_s)
+    parts: list[PartPreview] = []
+    for partition, answer in enumerate(answers):
+        while answer is None:  # behind the definitions this driver knows
+            link.deliver(partition)
+            remote = link.partitions[partition]
+            answer = remote.call("preview", *arguments, timeout_s=link.long_timeout_s)
+        parts.append(answer)
+    kind = parts[0].kind
+    shown = [
+        (part.sample[i], part.values[i] if kind == "computed" else None)
+        for i in range(max(len(part.sample) for part in parts))
+        for part in parts
+        if i < len(part.sample)
+    ][:sample]
+    return Preview(
+        kind=kind,
+        count=sum(part.count for part in parts),
+        sample=[who for who, _ in shown],
+        values=[value for _, value in shown] if kind == "computed" else [],
+        profiles=sum(part.profiles for part in parts),
+        positions=[part.position for part in parts],
+        now=max((part.now for part in parts if part.now is not None), default=None),
+    )
