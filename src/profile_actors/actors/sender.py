@@ -66,6 +66,7 @@ class Sender:
         source: what the quarantine calls the origin of the rows. Raises OffsetGap, Backpressure,
         DefinitionError for an unknown dataset; other errors come with the result.
         """
+        _check_stream(producer, offset)
         pieces = _cut(rows, self._link.config.max_batch_rows)
         if not pieces:
             self.check_dataset(dataset)
@@ -162,23 +163,15 @@ class Sender:
     def _stream(self, producer: str | None, offset: int | None) -> tuple[Stream, int]:
         """The stream to continue, and the offset of the submission's first row."""
         if producer is None:
-            if offset is not None:
-                raise CallerError(
-                    f"expected a producer with an offset, got offset={offset!r} alone - at submit;"
-                    " name the producer whose rows you number"
-                )
             if self._anonymous is None or self._anonymous.broken:
                 blank: list[int | None] = [None] * len(self._link.partitions)
                 self._anonymous = Stream(uuid.uuid4().hex, named=False, sent=blank)
             return self._anonymous, self._anonymous.next_offset
-        text_name(producer, "producer", "submit")
         stream = self._named.get(producer)
         if stream is None or stream.broken:
             stream = Stream(producer, named=True, next_offset=self.cursor(producer))
             self._named[producer] = stream
-        first = stream.next_offset
-        if offset is not None:
-            first = whole_number(offset, "offset", "submit", 0)
+        first = stream.next_offset if offset is None else int(offset)
         if first > stream.next_offset:
             raise OffsetGap(
                 f"expected offset {stream.next_offset} or an earlier one, got {first} - at producer"
@@ -254,6 +247,19 @@ class Sender:
             )
 
         return finish
+
+
+def _check_stream(producer: str | None, offset: int | None) -> None:
+    """Raises CallerError for what names no stream."""
+    if producer is not None:
+        text_name(producer, "producer", "submit")
+    elif offset is not None:
+        raise CallerError(
+            f"expected a producer with an offset, got offset={offset!r} alone - at submit; name the"
+            " producer whose rows you number"
+        )
+    if offset is not None:
+        whole_number(offset, "offset", "submit", 0)
 
 
 def _cut(rows: Rows, limit: int) -> list[Any]:
