@@ -13,7 +13,7 @@ from profile_actors.engine.entry import decode, encode, read_envelope
 from profile_actors.engine.gauges import FIRST, NULL, Ladder, rung_of
 from profile_actors.engine.keys import KeyTable
 from profile_actors.engine.lines import DelayLine
-from profile_actors.engine.locator import Locator
+from profile_actors.engine.locator import Locator, with_rows
 from profile_actors.errors import CorruptLog
 from profile_actors.rules.columns import Vector
 from profile_actors.rules.plan import Aggregate, AggregateLeaf, EventFilter, Rule
@@ -76,7 +76,7 @@ def test_locator_finds_rows_across_merges_and_time_ranges() -> None:
         idents = np.sort(rng.integers(0, 9, 20)).astype(np.uint32)
         times = rng.integers(0, 100, 20) * 1000
         order = np.lexsort((times, idents))
-        locator.add(position, idents[order], times[order], order)
+        locator.runs = with_rows(locator.runs, position, idents[order], times[order], order)
         model += [(int(idents[r]), int(times[r]), position, int(r)) for r in order]
     assert len(locator.runs) < 20, "runs merge"
     for ident in range(9):

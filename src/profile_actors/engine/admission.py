@@ -11,6 +11,7 @@ at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -50,9 +51,13 @@ class _Pending:
     notes: list[int] = field(default_factory=list)
 
 
-def admit(state: State, batches: Sequence[SubBatch], read_ids: ReadIds) -> Admitted:
-    """Decide every row of the sub-batches. Gives idents (the caller holds the lock); else reads
-    only.
+def admit(
+    state: State,
+    batches: Sequence[SubBatch],
+    read_ids: ReadIds,
+    lock: AbstractContextManager[object],
+) -> Admitted:
+    """Decide every row of the sub-batches. Gives idents, under the lock; else reads only.
 
     Raises StorageFull when the reserved number of profiles is used up.
     """
@@ -64,7 +69,7 @@ def admit(state: State, batches: Sequence[SubBatch], read_ids: ReadIds) -> Admit
     first_ident = state.directory.count
     new_tables: list[pa.Table] = []
     for dataset, rows in pending.items():
-        block = _block(state, dataset, rows, out, new_tables, read_ids)
+        block = _block(state, dataset, rows, out, new_tables, read_ids, lock)
         if block is not None and block.rows:
             out.blocks.append(block)
     if new_tables:
@@ -86,7 +91,7 @@ def _take(state: State, batch: SubBatch, out: Admitted, pending: dict[str, _Pend
     out.note_of.append(-1)
     if batch.catalogue > state.catalogue.version:
         return Reply("behind", expected=state.catalogue.version)
-    if batch.dataset not in state.catalogue.datasets:
+    if batch.table is not None and batch.dataset not in state.catalogue.datasets:
         return Reply("unknown")
     cursor = out.cursors.get(batch.producer, state.cursors.get(batch.producer))
     if batch.resend and cursor is not None and cursor >= batch.through:
@@ -141,13 +146,15 @@ def _block(
     out: Admitted,
     new_tables: list[pa.Table],
     read_ids: ReadIds,
+    lock: AbstractContextManager[object],
 ) -> Block | None:
     table = _joined(rows.tables)
     note_of_row = np.repeat(np.array(rows.notes), [t.num_rows for t in rows.tables])
     k0, k1 = _uint64(table, "@k0"), _uint64(table, "@k1")
     namespaces = _dictionary(table.column("@namespace"))
     values = _array(table.column("@value"))
-    idents, new_rows = state.directory.admit(k0, k1, namespaces, values)
+    with lock:
+        idents, new_rows = state.directory.admit(k0, k1, namespaces, values)
     if len(new_rows):
         wanted = table.select(["@k0", "@k1", "@namespace", "@value"]).take(pa.array(new_rows))
         plain = _array(wanted.column("@namespace")).cast(pa.string())

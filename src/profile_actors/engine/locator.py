@@ -45,24 +45,6 @@ class Locator:
     def __init__(self) -> None:
         self.runs: tuple[Run, ...] = ()
 
-    def add(self, position: int, idents: Array, timestamps: Array, rows: Array) -> None:
-        """Add an entry's rows, sorted by (ident, timestamp). rows: index in the entry."""
-        if len(idents) == 0:
-            return
-        where = np.full(len(idents), position, np.uint32)
-        keys = pack(idents, timestamps)
-        self.runs = (*self.runs, Run(keys, where, rows.astype(np.uint32)))
-        self._compact()
-
-    def _compact(self) -> None:
-        """Merge the newest FAN_IN runs while they are of one order of magnitude."""
-        while len(self.runs) >= FAN_IN:
-            tail = self.runs[-FAN_IN:]
-            sizes = [len(run) for run in tail]
-            if max(sizes) > FAN_IN * max(1, min(sizes)) or sum(sizes) > MAX_RUN_ROWS:
-                return
-            self.runs = (*self.runs[:-FAN_IN], merge(tail))
-
     def rows_of(
         self, ident: int, start: int | None = None, end: int | None = None
     ) -> tuple[Array, Array, Array]:
@@ -105,6 +87,26 @@ class Locator:
             none = np.zeros(0, np.int64)
             return none, none, none
         return np.concatenate(query), np.concatenate(positions), np.concatenate(rows)
+
+
+def with_rows(
+    runs: tuple[Run, ...], position: int, idents: Array, timestamps: Array, rows: Array
+) -> tuple[Run, ...]:
+    """The runs with an entry's rows, sorted by (ident, timestamp). rows: index in the entry.
+
+    The newest FAN_IN runs merge while they are of one order of magnitude.
+    """
+    if len(idents) == 0:
+        return runs
+    where = np.full(len(idents), position, np.uint32)
+    runs = (*runs, Run(pack(idents, timestamps), where, rows.astype(np.uint32)))
+    while len(runs) >= FAN_IN:
+        tail = runs[-FAN_IN:]
+        sizes = [len(run) for run in tail]
+        if max(sizes) > FAN_IN * max(1, min(sizes)) or sum(sizes) > MAX_RUN_ROWS:
+            break
+        runs = (*runs[:-FAN_IN], merge(tail))
+    return runs
 
 
 def merge(runs: tuple[Run, ...]) -> Run:

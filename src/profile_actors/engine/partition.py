@@ -29,6 +29,7 @@ from profile_actors.engine.batch import Reply, SubBatch
 from profile_actors.engine.columns import UNSET, Array, ranges
 from profile_actors.engine.entry import BatchNote, Block, Entry, decode, encode
 from profile_actors.engine.holdings import kept
+from profile_actors.engine.locator import with_rows
 from profile_actors.engine.log import Checkpoints, Feed, Log
 from profile_actors.engine.lookup import Reader
 from profile_actors.engine.rescan import RescanChange, Task, grouped
@@ -97,8 +98,7 @@ class Partition(Reader):
         reopened.
         """
         state = self.state
-        with self.lock:
-            admitted = admit(state, batches, self._read_ids)
+        admitted = admit(state, batches, self._read_ids, self.lock)
         wanted = admitted.clock if now is None else now
         moment = state.now if wanted is None else max(state.now, wanted)
         if admitted.notes or admitted.blocks or moment > state.now:
@@ -231,16 +231,17 @@ class Partition(Reader):
         position = state.position
         if delta.groups:
             self._emit(position, changes.Packed(delta.fold.now, state.layouts_at, delta.groups))
+        runs = {True: state.locator.runs, False: state.record_locator.runs}
+        base = 0
+        for block in blocks:
+            is_event = state.behavior(block.dataset) == "event"
+            idents, times = block.idents[block.order], block.timestamps[block.order]
+            # Merging takes longer than readers should wait: it is done before the lock.
+            runs[is_event] = with_rows(runs[is_event], position, idents, times, base + block.order)
+            base += block.rows
         with self.lock:
             publish(state, delta)
-            base = 0
-            for block in blocks:
-                idents = block.idents[block.order]
-                times = block.timestamps[block.order]
-                is_event = state.behavior(block.dataset) == "event"
-                locator = state.locator if is_event else state.record_locator
-                locator.add(position, idents, times, base + block.order)
-                base += block.rows
+            state.locator.runs, state.record_locator.runs = runs[True], runs[False]
             self._count(blocks, notes, position)
             state.position = position + 1
         if state.book.rescans:
