@@ -1,9 +1,9 @@
 """One partition as a Ray actor: opens the files, owns the writer thread, answers reads.
 
-Theory: thin and synchronous. Four concurrency groups keep callers apart: ``submit`` (threads that
+Theory: thin and synchronous. Five concurrency groups keep callers apart: ``submit`` (threads that
 wait in the writer's queue), ``read`` (never behind a fold or a queue), ``preview`` (one at a time,
-since it reads the whole log), and the default one for control. The actor is named, detached and
-restarts without limit; ``__init__`` is the recovery.
+since it reads the whole log), ``define`` (likewise), and the default one for control. The actor is
+named, detached and restarts without limit; ``__init__`` is the recovery.
 
 A constructor that raises would make Ray give the actor up for good. So it never does: an actor that
 cannot open its files stands, and answers every call with the reason.
@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 import msgspec
@@ -73,6 +73,8 @@ class PartitionActor:
         self._place = place
         self._hook = hook
         self._opening = Lock()
+        self._defining = Lock()
+        self._stopping = False
         self._refusal: ProfileActorsError | None = None
         self._try_to_open()
 
@@ -103,13 +105,18 @@ class PartitionActor:
             self._log.close()
             raise
         self._partition = Partition(
-            self._log, feed, checkpoints, place.config, index=place.index, epoch=epoch
-        )
+            self._log, feed, checkpoints, place.config,
+            index=place.index, epoch=epoch, clock=time.thread_time,
+        )  # fmt: skip
         self._writer = Writer(
             self._partition, place.config, clock=clock, wall=wall_ms, hook=self._hook
         )
         self._writer.start()
-        self.define(catalogue)
+        if self._partition.catalogue.version:
+            # A back-fill that a crash cut short begins again, beside ingest as before.
+            Thread(target=self._take, args=(catalogue,), name="definitions", daemon=True).start()
+        else:
+            self._take(catalogue)
 
     def _opened(self) -> Partition:
         # A predecessor that Ray wrongly thinks dead holds the lock until it is: try again.
@@ -186,17 +193,29 @@ class PartitionActor:
         """The partition's now, once it is open. Raises what kept it from opening."""
         return self._opened().now
 
+    @ray.method(concurrency_group="define")
     def define(self, catalogue: Catalogue) -> int:
-        """Take the definitions if they are newer; returns the version that holds. Idempotent."""
-        partition = self._opened()
+        """Take the definitions if they are newer; returns the version that holds. Idempotent.
 
-        def take() -> int:
-            known = partition.catalogue
-            if catalogue.version and (known is None or known.version < catalogue.version):
-                partition.define(catalogue, self._writer.now())
-            return 0 if partition.catalogue is None else partition.catalogue.version
+        New rules are folded from the log in this thread, while the writer goes on; he only puts
+        them in place.
+        """
+        self._opened()
+        return self._take(catalogue)
 
-        return self._writer.run(take)
+    def _take(self, catalogue: Catalogue) -> int:
+        partition, writer = self._partition, self._writer
+        with self._defining:
+            if partition.catalogue.version >= catalogue.version:
+                return partition.catalogue.version
+            prepared = partition.backfill(catalogue, lambda: not self._stopping)
+            self._hook("partition.before_switch")
+
+            def switch() -> int:
+                partition.define(catalogue, writer.now(), prepared)
+                return partition.catalogue.version
+
+            return writer.run(switch)
 
     def advance(self, now: int) -> int | None:
         """Move the event clock to now (ms) unless it is there already. Idempotent."""
@@ -219,12 +238,14 @@ class PartitionActor:
         if self._refusal is not None:
             return
         self._refusal = Halt("expected a running partition, got a stopped one - start the store")
+        self._stopping = True
         self._writer.stop()
         if self._writer.halted is None:
             job = self._partition.checkpoint_job(force=True)  # the next opening replays nothing
             if job is not None:
                 job()
-        self._partition.close()
+        with self._defining:  # a back-fill beside the writer reads the log
+            self._partition.close()
 
 
 def wall_ms() -> int:

@@ -20,6 +20,7 @@ from profile_actors.engine.fold import Delta, Fold, RawChange
 from profile_actors.engine.locator import Locator
 from profile_actors.engine.matching import arrivals_of, read_block, stated_by, touched_by
 from profile_actors.engine.rulebook import Rulebook, compile_plan
+from profile_actors.engine.stages import Stages
 from profile_actors.rules.plan import Plan
 
 EVENT, LATE, CLOCK, DEFINITION, IDENTITY = range(5)
@@ -97,8 +98,15 @@ class EntryDelta:
     new_profiles: int
 
 
-def fold_rows(state: State, blocks: list[Block], now: int, first_new_slot: int) -> EntryDelta:
+def fold_rows(
+    state: State,
+    blocks: list[Block],
+    now: int,
+    first_new_slot: int,
+    stages: Stages | None = None,
+) -> EntryDelta:
     """Fold an entry's rows and the clock's move to ``now``. Reads state, writes only scratch."""
+    stages = stages or Stages()
     book, slot_of = state.book, state.directory.slot_of
     events = [b for b in blocks if state.behavior(b.dataset) == "event"]
     records = [b for b in blocks if state.behavior(b.dataset) == "record"]
@@ -129,12 +137,14 @@ def fold_rows(state: State, blocks: list[Block], now: int, first_new_slot: int) 
             if track is not None:
                 attributes[name] = track
                 delta.attributes.append((book.attributes[name], track))
+        stages.lap("fold")
         new_slots = np.arange(first_new_slot, state.directory.slots)
         fold = Fold(book, now, tracks, attributes, new_slots, has_rows, started=state.now)
         fold.delta = delta
         fold.qualify()
         late_only = _late_only(state, blocks)
         groups, total, by_clock = _pack(state, delta.changes, late_only)
+        stages.lap("segments")
     finally:
         for slots in touched:
             has_rows[slots] = False
