@@ -141,8 +141,7 @@ class Store:
         rules answer from the whole history. Raises RuleError, SchemaError, DefinitionError.
         """
         self._check_open()
-        self._link.catalogue = self._link.coordinator.call("apply", list(definitions))
-        tell(self._link)
+        tell(self._link, self._link.coordinator.call("apply", list(definitions)))
         return self._link.catalogue.version
 
     def apply_file(self, path: str | Path) -> int:

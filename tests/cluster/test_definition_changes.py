@@ -137,3 +137,36 @@ def test_a_preview_is_exact_while_rows_come_in(tmp_path: Path) -> None:
         finally:
             stop.set()
             thread.join()
+
+
+def test_rows_go_on_coming_while_rules_are_applied(tmp_path: Path) -> None:
+    with pf.start(tmp_path / "s", partitions=2, clock="event") as store:
+        store.apply(*shop())
+        store.submit("orders", orders(500))
+        stop, accepted = threading.Event(), [500]
+
+        def go_on() -> None:
+            while not stop.is_set():
+                first = accepted[0]
+                accepted[0] += store.submit("orders", orders(50, first=first)).accepted
+
+        thread = threading.Thread(target=go_on)
+        thread.start()
+        try:
+            for number in range(8):
+                store.apply(pf.SegmentDefinition(f"more-{number}", f"{SPENT} > {number * 7}"))
+                assert store.members(f"more-{number}").count() <= 50
+        finally:
+            stop.set()
+            thread.join()
+        assert accepted[0] > 500
+        assert store.status().events == accepted[0]
+        assert store.verify() == []
+        followed: dict[str, set[str]] = {}
+        for change in store.changes():
+            if change.kind == "membership":
+                known = followed.setdefault(change.name, set())
+                who = change.identity.value
+                (known.discard if change.new == "exited" else known.add)(who)
+        for name in store.definitions().segments:
+            assert followed.get(name, set()) == {i.value for i in store.members(name)}

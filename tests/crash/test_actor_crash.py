@@ -93,6 +93,26 @@ def test_a_kill_at_a_named_point_goes_unnoticed(tmp_path: Path, point: str) -> N
         assert answers(store) == before
 
 
+@pytest.mark.parametrize(
+    "point", ["partition.before_switch", "log.before_commit", "log.after_commit"]
+)
+def test_a_kill_during_a_back_fill_goes_unnoticed(tmp_path: Path, point: str) -> None:
+    hook = KillOnce(point, 2 if point == "partition.before_switch" else 20, tmp_path / "killed")
+    config = pf.Config(max_entry_rows=200)
+    with pf.start(tmp_path / "s", 1, "event", config, hook=hook) as store:
+        store.apply(*shop())
+        receipts = [store.submit("orders", orders(BATCH, first=n)) for n in range(0, 900, BATCH)]
+        many = pf.SegmentDefinition("many", "xEvent.count() >= 18")
+        store.apply(many)
+        assert (tmp_path / "killed").exists(), f"the point {point} was never reached"
+        assert store.members("many").count() == 50
+        assert sum(receipt.accepted for receipt in receipts) == 900
+        assert store.verify() == []
+        changes = [c for c in store.changes() if c.name == "many"]
+        assert {c.cause for c in changes} == {"definition"}
+        assert len(changes) == 50
+
+
 @contextmanager
 def killer(pids: list[int], seed: int) -> Iterator[list[int]]:
     """Kill one of the processes at a random moment, again and again; yields the kills so far."""

@@ -409,3 +409,64 @@ def test_rows_that_cross_a_deletion_of_their_dataset_are_refused_or_kept_readabl
     store.apply(rich(RESCANNED), spent(f"{SUM} + 1"))
     store.check()
     store.replayed().check()
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 100])
+@pytest.mark.parametrize(
+    "rule",
+    [f"{SUM} > 100", "xEvent[timestamp occurs <= 2 days before now].count() > 1", RESCANNED],
+)
+def test_a_back_fill_beside_ingest_comes_to_the_same(rule: str, steps: int) -> None:
+    store = Store(rich(f"{SUM} > 50"), spent("xEvent.count()"))
+    for day in range(5):
+        store.buy(("ann", 20.0, day), ("bob", 60.0, day - 3))
+    wanted = merge(store.catalogue, [rich(rule), spent(), SegmentDefinition("n", f"{SUM} > 1")])
+    asked = iter(range(10_000))
+    job = store.partition.backfill(wanted, lambda: next(asked) < steps)
+    assert job.folded == min(steps * 8, store.partition.position)
+    assert store.partition.status().backfill is None
+    store.buy(("cid", 200.0, 5), ("ann", 1.0, -9))
+    store.partition.advance(T0 + 7 * DAY)
+    assert store.profile("ann").segments["rich"].version == 1, "the old rules are still in force"
+    store.check()
+    store.catalogue = wanted
+    store.partition.define(wanted, None, job)
+    store.drain()
+    assert store.partition.state.book is job.book, "what was folded is what is used"
+    store.check()
+    store.buy(("bob", 3.0, 8))
+    store.check()
+    store.replayed().check()
+    store.reopened().check()
+
+
+def test_a_back_fill_follows_a_writer_that_goes_on_and_says_how_far_it_is() -> None:
+    store = Store()
+    for day in range(30):
+        store.buy(("ann", 1.0, day))
+    seen: list[tuple[int, int] | None] = []
+
+    def busy() -> bool:
+        seen.append(store.partition.status().backfill)
+        if len(seen) <= 12:
+            store.buy((f"c{len(seen)}", 1.0, 30 + len(seen)))
+        return True
+
+    wanted = merge(store.catalogue, [rich(f"{SUM} > 20"), spent()])
+    job = store.partition.backfill(wanted, busy)
+    assert seen[:3] == [(0, 31), (8, 32), (16, 33)]
+    assert store.partition.position - job.folded <= 8
+    store.catalogue = wanted
+    store.partition.define(wanted, None, job)
+    assert store.members("rich") == {"ann"}
+    store.check()
+
+
+def test_a_back_fill_for_other_definitions_is_not_used() -> None:
+    store = Store()
+    store.buy(("ann", 200.0, 0))
+    job = store.partition.backfill(merge(store.catalogue, [rich()]), lambda: True)
+    store.catalogue = merge(store.catalogue, [rich(f"{SUM} > 500")])
+    store.partition.define(store.catalogue, None, job)
+    assert store.members("rich") == set()
+    store.check()

@@ -12,7 +12,7 @@ import time
 
 from profile_actors.actors.calls import call_all
 from profile_actors.actors.link import Link
-from profile_actors.definitions import Dataset, Namespace, name_of
+from profile_actors.definitions import Catalogue, Dataset, Namespace, name_of
 from profile_actors.engine.preview import PartPreview
 from profile_actors.engine.profile import Preview
 from profile_actors.errors import DefinitionError, Pending
@@ -38,17 +38,19 @@ def delete(link: Link, name: str, kind: str | None) -> None:
                 f"expected a {word} without {what}, got {name!r}, of which the store has some - at"
                 " delete; what came is kept, and needs its definition"
             )
-    link.catalogue = link.coordinator.call("delete", name, kind, catalogue.version)
-    tell(link)
+    tell(link, link.coordinator.call("delete", name, kind, catalogue.version))
 
 
-def tell(link: Link) -> None:
+def tell(link: Link, catalogue: Catalogue) -> None:
     """Have every partition take the definitions, and wait until rules answer from the history.
+
+    Until then this driver writes and reads under the old ones, since nobody waits for those.
 
     Raises Pending if rules that are evaluated profile by profile take longer than that.
     """
     end = time.monotonic() + link.long_timeout_s
-    call_all(link.partitions, "define", link.catalogue, timeout_s=link.long_timeout_s)
+    call_all(link.partitions, "define", catalogue, timeout_s=link.long_timeout_s)
+    link.catalogue = catalogue
     for partition in link.partitions:
         head, owed = partition.call("owed")
         while owed is not None and owed < head:

@@ -174,6 +174,7 @@ class Placement:
             "submit": self.config.max_queue_batches + EXTRA_SUBMIT_THREADS,
             "read": READ_THREADS,
             "preview": 1,
+            "define": 1,
         }
         options: dict[str, Any] = {"num_cpus": 0, "concurrency_groups": groups}
         actor = ray.remote(**options)(PartitionActor)

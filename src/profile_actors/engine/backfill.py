@@ -4,10 +4,16 @@ Theory: the new rulebook takes over the streams and attribute columns that are t
 and folds the others over all entries so far, at one instant: what has left its window by then
 never enters. Then every gauge is read for every profile, and the difference to the old memberships
 is the change that the definition caused. The same functions rebuild everything for ``verify``.
+
+Pure state does not depend on how rows are cut into steps, so the fold may run beside the writer, in
+steps, over entries that are complete, and be behind by a few when the writer puts the new rulebook
+in place: those it folds itself. Nothing of this is logged before the definition entry, so a crash
+leaves the old rules in force and the back-fill begins anew.
 """
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 
 from profile_actors.definitions import Catalogue
@@ -28,26 +34,65 @@ from profile_actors.rules.planner import plan
 from profile_actors.rules.vector import evaluate, next_boundary, truth
 
 
-def prepare(catalogue: Catalogue) -> Plan:
-    """Plan all rules of a version. Raises RuleError."""
-    return plan(catalogue)
+class Backfill:
+    """A catalogue version on its way into force: a scratch rulebook, folded to a moving position.
 
-
-def run(
-    state: State, log: Log, new_plan: Plan, catalogue: Catalogue, now: int
-) -> tuple[Rulebook, list[changes.Group], int]:
-    """The new rulebook, complete as of ``now``, and what changed: (book, groups, memberships).
-
-    Reads state and log; the old rulebook stays as it is. Cost: one pass over the log if any stream
-    or attribute is new, plus one evaluation of every rule over every profile.
+    Made and worked by any one thread, while the writer goes on under the old rules; finished by the
+    writer. Raises RuleError for rules that cannot be planned. folded: entries folded so far.
     """
-    book = compile_plan(new_plan, catalogue, state.capacity)
-    streams, attributes = _take_over(state.book, book)
-    if streams or attributes:
-        refold(state, log, book, catalogue, now, streams, attributes, range(state.position))
-    read_gauges(book, np.arange(state.directory.slots, dtype=np.uint32), now)
-    groups, total = succeed(state, book, now)
-    return book, groups, total
+
+    def __init__(self, state: State, log: Log, catalogue: Catalogue) -> None:
+        self._state = state
+        self._log = log
+        # Planned from what is logged, so that a replay numbers operators and gauges alike.
+        self.text = text_of(catalogue)
+        self.catalogue = msgspec.json.decode(self.text, type=Catalogue)
+        self.book = compile_plan(plan(self.catalogue), self.catalogue, state.capacity)
+        self._streams, self._attributes = _take_over(state.book, self.book)
+        self.now = state.now
+        self.folded = 0
+
+    def work(self, limit: int) -> None:
+        """Fold the next ``limit`` entries, fewer if the partition itself has not come so far."""
+        self._fold(min(self._state.position, self.folded + limit))
+
+    def finish(self, now: int) -> tuple[Rulebook, list[changes.Group], int]:
+        """The new rulebook, complete as of ``now``, and what changed: (book, groups, memberships).
+
+        For the writer; the old rulebook stays as it is. Cost: the entries not yet folded, plus one
+        evaluation of every rule over every profile.
+        """
+        state = self._state
+        self.now = now
+        self._fold(state.position)
+        for stream in self._streams:
+            step = stream.step(None, now, None)
+            if step is not None:
+                stream.publish(step)
+        read_gauges(self.book, np.arange(state.directory.slots, dtype=np.uint32), now)
+        groups, total = succeed(state, self.book, now)
+        return self.book, groups, total
+
+    def is_of(self, text: bytes) -> bool:
+        """Whether it may still be finished: for these definitions, over these old operators."""
+        kept = [s for s in self.book.streams if all(s is not fresh for fresh in self._streams)]
+        old = self._state.book
+        sound = [s for index, s in enumerate(old.streams) if index not in old.broken]
+        return self.text == text and all(any(s is o for o in sound) for s in kept)
+
+    def _fold(self, end: int) -> None:
+        if self._streams or self._attributes:
+            positions = range(self.folded, end)
+            refold(
+                self._state, self._log, self.book.plan, self.now, self._streams, self._attributes,
+                positions,
+            )  # fmt: skip
+        self.folded = end
+
+
+def text_of(catalogue: Catalogue) -> bytes:
+    """A catalogue as a definition entry holds it."""
+    return msgspec.json.encode(catalogue, order="deterministic")
 
 
 def _take_over(old: Rulebook, new: Rulebook) -> tuple[list[Stream], list[Attribute]]:
@@ -77,8 +122,7 @@ def _take_over(old: Rulebook, new: Rulebook) -> tuple[list[Stream], list[Attribu
 def refold(
     state: State,
     log: Log,
-    book: Rulebook,
-    catalogue: Catalogue,
+    plan: Plan,
     now: int,
     streams: list[Stream],
     attributes: list[Attribute],
@@ -86,14 +130,11 @@ def refold(
 ) -> None:
     """Fold entries of the log into the given streams and attributes, as of ``now``."""
     slot_of = state.directory.slot_of
-    wanted = Rulebook(book.plan, attributes={a.leaf.path: a for a in attributes})
+    wanted = Rulebook(plan, attributes={a.leaf.path: a for a in attributes})
     for position in positions:
         with log.view(position) as view:
             blocks = decode(view, f"position {position}").blocks
-            behavior = {
-                b.dataset: catalogue.schemas[catalogue.datasets[b.dataset].schema].behavior
-                for b in blocks
-            }
+            behavior = {b.dataset: state.behavior(b.dataset) for b in blocks}
             readers = [read_block(b, slot_of) for b in blocks if behavior[b.dataset] == "event"]
             for stream in streams if readers else ():
                 step = stream.step(arrivals_of(stream, readers), now, None)

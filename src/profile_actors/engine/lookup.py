@@ -26,6 +26,7 @@ from profile_actors.config import Config
 from profile_actors.definitions import Catalogue
 from profile_actors.engine import verify
 from profile_actors.engine.aggregates import Track
+from profile_actors.engine.backfill import Backfill
 from profile_actors.engine.columns import FOREVER, UNSET, Array
 from profile_actors.engine.delivery import Delivery
 from profile_actors.engine.documents import document, in_order, read_rows, union_of
@@ -80,6 +81,7 @@ class Reader:
         self.index = index
         self.lock = lock
         self.checkpointed = 0
+        self.filling: Backfill | None = None
         self._begin(state)
 
     def _begin(self, state: State) -> None:
@@ -380,9 +382,13 @@ class Reader:
         """The next offset this partition expects of a producer; None if it never sent."""
         return self.state.cursors.get(producer)
 
+    def stage_seconds(self) -> dict[str, float]:
+        """Seconds by stage, for who measures; a reader alone has none."""
+        return {}
+
     def status(self) -> PartitionStatus:
         """The partition's own account of itself."""
-        state, counters = self.state, self.state.counters
+        state, counters, filling = self.state, self.state.counters, self.filling
         with self.lock:
             due = state.book.next_due()
             return PartitionStatus(
@@ -404,6 +410,8 @@ class Reader:
                 state_bytes=state.size_bytes(state.directory.slots),
                 checkpoint=self.checkpointed,
                 degraded=dict(state.book.pending),
+                stage_s=self.stage_seconds(),
+                backfill=None if filling is None else (filling.folded, state.position),
             )
 
 

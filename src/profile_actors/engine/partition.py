@@ -13,7 +13,7 @@ nothing acknowledged: the tail is replayed.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -23,8 +23,9 @@ import pyarrow as pa
 
 from profile_actors.config import Config
 from profile_actors.definitions import Catalogue
-from profile_actors.engine import backfill, changes, snapshot
+from profile_actors.engine import changes, snapshot
 from profile_actors.engine.admission import Admitted, admit
+from profile_actors.engine.backfill import Backfill, text_of
 from profile_actors.engine.batch import Reply, SubBatch
 from profile_actors.engine.columns import UNSET, Array, ranges
 from profile_actors.engine.entry import BatchNote, Block, Entry, decode, encode
@@ -33,11 +34,13 @@ from profile_actors.engine.locator import with_rows
 from profile_actors.engine.log import Checkpoints, Feed, Log
 from profile_actors.engine.lookup import Reader
 from profile_actors.engine.rescan import RescanChange, Task, grouped
+from profile_actors.engine.stages import Stages, no_clock
 from profile_actors.engine.state import EntryDelta, State, empty_state, fold_rows, publish
 from profile_actors.errors import ClockError, CorruptLog, ProfileActorsError
-from profile_actors.rules.plan import Plan
 
 OVERLAP_ROWS = 2_000
+BACKFILL_ENTRIES = 8
+"""Entries of one step of a back-fill beside the writer, and about what it leaves to him."""
 
 
 class _FeedDamaged(CorruptLog):
@@ -61,8 +64,10 @@ class Partition(Reader):
         *,
         index: int = 0,
         epoch: int = 0,
+        clock: Callable[[], float] = no_clock,
     ) -> None:
         self._checkpoints = checkpoints
+        self.stages = Stages(clock)
         self._epoch = epoch
         self._rows_since_checkpoint = 0
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="log")
@@ -98,7 +103,9 @@ class Partition(Reader):
         reopened.
         """
         state = self.state
+        self.stages.start()
         admitted = admit(state, batches, self._read_ids, self.lock)
+        self.stages.lap("resolve")
         wanted = admitted.clock if now is None else now
         moment = state.now if wanted is None else max(state.now, wanted)
         if admitted.notes or admitted.blocks or moment > state.now:
@@ -122,10 +129,12 @@ class Partition(Reader):
         if durable is None:
             self._append(parts)
         try:
-            delta = fold_rows(state, admitted.blocks, now, admitted.first_new_slot)
+            self.stages.lap("log")
+            delta = fold_rows(state, admitted.blocks, now, admitted.first_new_slot, self.stages)
         finally:
             if durable is not None:
                 durable.result()
+        self.stages.lap("log")
         self._settle(admitted.blocks, tuple(admitted.notes), delta)
 
     def advance(self, now: int) -> None:
@@ -156,27 +165,54 @@ class Partition(Reader):
         rescans = [] if self.rescans.pending else book.rescans
         return min([book.next_due(), *(rule.timer.line.next_due() for rule in rescans)])
 
-    def define(self, catalogue: Catalogue, now: int | None) -> None:
+    def backfill(self, catalogue: Catalogue, go_on: Callable[[], bool]) -> Backfill:
+        """Fold a catalogue version's new rules beside the writer, up to about the present.
+
+        For one thread at a time, not the writer's; give the result to ``define``. go_on: asked
+        between steps; stops the work early. Cost: one pass over the log when rules are new. Raises
+        RuleError for rules that cannot be planned.
+        """
+        known = self.state.catalogue
+        job = Backfill(self.state, self.log, kept(known, catalogue, self.log, self.state.position))
+        self.filling = job
+        try:
+            target = rest = self.state.position
+            while go_on():
+                job.work(min(BACKFILL_ENTRIES, target - job.folded))
+                if job.folded < target:
+                    continue
+                # What has come meanwhile is the next round, unless rounds do not get shorter.
+                before, rest = rest, self.state.position - target
+                if rest <= BACKFILL_ENTRIES or rest >= before:
+                    break
+                target = self.state.position
+        finally:
+            self.filling = None
+        return job
+
+    def define(
+        self, catalogue: Catalogue, now: int | None, prepared: Backfill | None = None
+    ) -> None:
         """Take a catalogue version: logged, then every rule answers from the whole history.
 
-        A version at or below the present one does nothing. Cost: one pass over the log when rules
-        are new. Raises RuleError for rules that cannot be planned (nothing is changed then).
+        A version at or below the present one does nothing. prepared: what ``backfill`` gave for it;
+        without, or if what it was made for has changed, the whole log is folded here when rules are
+        new. Raises RuleError for rules that cannot be planned (nothing is changed then).
         """
         state = self.state
         if catalogue.version <= state.catalogue.version:
             return
         moment = state.now if now is None else max(state.now, now)
         catalogue = kept(state.catalogue, catalogue, self.log, state.position)
-        # Planned from what is logged, so that a replay numbers operators and gauges alike.
-        text = msgspec.json.encode(catalogue, order="deterministic")
-        catalogue = msgspec.json.decode(text, type=Catalogue)
-        prepared = backfill.prepare(catalogue)
+        text = text_of(catalogue)
+        if prepared is None or not prepared.is_of(text):
+            prepared = Backfill(state, self.log, catalogue)
         self._drain()
         if moment > state.now and self.next_due() <= moment:
             self.advance(moment)
             self._drain()  # what the old rules still owe is done by the old rules
         self._append(encode("definition", self._epoch, moment, catalogue.version, definition=text))
-        self._apply(prepared, catalogue, moment)
+        self._apply(prepared, moment)
 
     def checkpoint_job(self, force: bool = False) -> snapshot.Job | None:
         """A copy of the state to be saved by a helper thread; None when not due yet."""
@@ -192,19 +228,22 @@ class Partition(Reader):
         self.checkpointed = self.state.position
         return job
 
+    def stage_seconds(self) -> dict[str, float]:
+        return dict(self.stages.seconds)
+
     # -- inside -----------------------------------------------------------------------------------
 
     def _append(self, parts: list[bytes | memoryview]) -> None:
         self.log.append_at(self.state.position, parts, self._epoch)
 
-    def _apply(self, prepared: Plan, catalogue: Catalogue, now: int) -> None:
-        """Back-fill the new rulebook over the log so far and put it in place of the old one."""
+    def _apply(self, prepared: Backfill, now: int) -> None:
+        """Complete the new rulebook and put it in place of the old one."""
         state = self.state
-        book, groups, delta_changes = backfill.run(state, self.log, prepared, catalogue, now)
+        book, groups, delta_changes = prepared.finish(now)
         position = state.position
         with self.lock:
             state.book = book
-            state.catalogue = catalogue
+            state.catalogue = prepared.catalogue
             state.now = now
             state.layouts_at = position
             state.position = position + 1
@@ -231,6 +270,7 @@ class Partition(Reader):
         position = state.position
         if delta.groups:
             self._emit(position, changes.Packed(delta.fold.now, state.layouts_at, delta.groups))
+        self.stages.lap("feed")
         runs = {True: state.locator.runs, False: state.record_locator.runs}
         base = 0
         for block in blocks:
@@ -239,11 +279,13 @@ class Partition(Reader):
             # Merging takes longer than readers should wait: it is done before the lock.
             runs[is_event] = with_rows(runs[is_event], position, idents, times, base + block.order)
             base += block.rows
+        self.stages.lap("locate")
         with self.lock:
             publish(state, delta)
             state.locator.runs, state.record_locator.runs = runs[True], runs[False]
             self._count(blocks, notes, position)
             state.position = position + 1
+        self.stages.lap("publish")
         if state.book.rescans:
             now, slots = delta.fold.now, state.directory.slots
             first_new = slots - delta.new_profiles
@@ -369,7 +411,7 @@ class Partition(Reader):
         if envelope.kind == "definition":
             catalogue = msgspec.json.decode(envelope.definition, type=Catalogue)
             self._drain()
-            self._apply(backfill.prepare(catalogue), catalogue, envelope.now)
+            self._apply(Backfill(state, self.log, catalogue), envelope.now)
             return
         first_new_slot = state.directory.slots
         if entry.identities is not None:

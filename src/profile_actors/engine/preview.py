@@ -69,7 +69,7 @@ def preview(
     else:
         book = compile_plan(plan, catalogue, state.capacity)
         columns = list(book.attributes.values())
-        refold(state, log, book, catalogue, instant, book.streams, columns, range(position))
+        refold(state, log, plan, instant, book.streams, columns, range(position))
         hits, values = _folded(book, plan.rules[0], profiles, instant)
     picked = hits[np.unique(np.linspace(0, len(hits) - 1, min(sample, len(hits))).astype(np.int64))]
     shown = [] if kind == "segment" else [values(slot) for slot in picked.tolist()]

@@ -88,6 +88,8 @@ class PartitionStatus(msgspec.Struct, frozen=True):
     """One partition's own account of itself. now, next_due: ms, None if unset or nothing is due.
 
     lag: log entries not yet folded plus sub-batches queued. degraded: rule or operator -> reason.
+    stage_s: processor seconds of the writer's thread by stage.
+    backfill: of definitions that are being taken, entries folded so far, and of how many.
     """
 
     partition: int
@@ -108,3 +110,5 @@ class PartitionStatus(msgspec.Struct, frozen=True):
     state_bytes: int
     checkpoint: int
     degraded: dict[str, str] = {}
+    stage_s: dict[str, float] = {}
+    backfill: tuple[int, int] | None = None

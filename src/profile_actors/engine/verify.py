@@ -34,7 +34,7 @@ def refold_differences(state: State, log: Log) -> Iterator[str]:
     old = state.book
     book = compile_plan(old.plan, state.catalogue, state.capacity)
     columns, positions = list(book.attributes.values()), range(state.position)
-    refold(state, log, book, state.catalogue, state.now, book.streams, columns, positions)
+    refold(state, log, book.plan, state.now, book.streams, columns, positions)
     slots = np.arange(state.directory.slots, dtype=np.uint32)
     read_gauges(book, slots, state.now)
     if len(slots) == 0:
