@@ -470,3 +470,34 @@ def test_a_back_fill_for_other_definitions_is_not_used() -> None:
     store.partition.define(store.catalogue, None, job)
     assert store.members("rich") == set()
     store.check()
+
+
+def test_rules_that_stay_the_same_keep_their_columns_and_changed_neighbours_do_not() -> None:
+    recent = "xEvent.max(timestamp) occurs > 3 days before now"
+    store = Store(
+        rich(),
+        SegmentDefinition("poor", f"{SUM} < 10"),
+        SegmentDefinition("away", recent),
+        SegmentDefinition("away-poor", f"{recent} and {SUM} < 10"),
+        spent(f"{SUM} + xEvent.count()"),
+    )
+    store.buy(("ann", 200.0, 0), ("bob", 5.0, 1))
+
+    def columns() -> dict[str, object]:
+        book = store.partition.state.book
+        return {name: book.gauges[place].level for name, (place, _) in book.gauge_of.items()}
+
+    before = columns()
+    store.apply(SegmentDefinition("many", "xEvent.count() > 1"))
+    after = columns()
+    assert all(after[name] is before[name] for name in before)
+    store.check()
+    store.apply(rich(f"{SUM} > 4"))
+    assert columns()["poor"] is not before["poor"], "a rung of their ladder moved"
+    assert columns()["away"] is before["away"]
+    store.check()
+    store.partition.advance(T0 + 9 * DAY)
+    store.check()
+    assert store.members("away-poor") == {"bob"}
+    store.replayed().check()
+    store.reopened().check()

@@ -13,6 +13,8 @@ leaves the old rules in force and the back-fill begins anew.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 import numpy as np
 
@@ -60,7 +62,7 @@ class Backfill:
         """The new rulebook, complete as of ``now``, and what changed: (book, groups, memberships).
 
         For the writer; the old rulebook stays as it is. Cost: the entries not yet folded, plus one
-        evaluation of every rule over every profile.
+        evaluation over every profile of each rule that is not the same as before.
         """
         state = self._state
         self.now = now
@@ -69,7 +71,8 @@ class Backfill:
             step = stream.step(None, now, None)
             if step is not None:
                 stream.publish(step)
-        read_gauges(self.book, np.arange(state.directory.slots, dtype=np.uint32), now)
+        kept = _keep_gauges(state.book, self.book)
+        read_gauges(self.book, np.arange(state.directory.slots, dtype=np.uint32), now, kept)
         groups, total = succeed(state, self.book, now)
         return self.book, groups, total
 
@@ -147,17 +150,52 @@ def refold(
                     wanted.attributes[name].publish(track)
 
 
-def read_gauges(book: Rulebook, slots: Array, now: int) -> None:
-    """Levels of every gauge, and the timers of every tree, from the aggregates as they stand."""
+def _keep_gauges(old: Rulebook, new: Rulebook) -> set[int]:
+    """Share the gauges and timers of rules that are the same, over inputs that are the same.
+
+    Returns the ids of those ladders, and of the new rulebook's trees.
+    """
+    shared = {id(stream) for stream in old.streams} & {id(stream) for stream in new.streams}
+    kept: set[int] = set()
+    for aggregate, index in new.ladders.items():
+        before = old.gauges[old.ladders[aggregate]] if aggregate in old.ladders else None
+        gauge = new.gauges[index]
+        stream = new.streams[new.place[aggregate][0]]
+        if isinstance(before, Ladder) and id(stream) in shared and before.is_like(gauge):
+            new.gauges[index] = before
+            kept.add(id(before))
+    trees = {(tree.rule.kind, tree.rule.name): tree for tree in old.trees}
+    for tree in new.trees:
+        was = trees.get((tree.rule.kind, tree.rule.name))
+        if was is None or was.rule != tree.rule or was.rule.name in old.pending:
+            continue
+        same_streams = all(id(new.streams[new.place[a][0]]) in shared for a in tree.aggregates)
+        if same_streams and all(new.attributes[p] is old.attributes[p] for p in tree.attributes):
+            tree.timer = was.timer
+            kept.add(id(tree))
+            if tree.gauge >= 0:
+                new.gauges[tree.gauge] = old.gauges[was.gauge]
+    return kept
+
+
+def read_gauges(book: Rulebook, slots: Array, now: int, kept: Collection[int] = ()) -> None:
+    """Levels of the gauges, and the timers of the trees, from the aggregates as they stand.
+
+    kept: ids of ladders and trees that are right already.
+    """
     if len(slots) == 0:
         return
     for aggregate, index in book.ladders.items():
         gauge = book.gauges[index]
+        if id(gauge) in kept:
+            continue
         assert isinstance(gauge, Ladder)
         stream, place = book.place[aggregate]
         values = book.streams[stream].operators[place].current(slots)
         gauge.store(slots, gauge.levels(values))
     for tree in book.trees:
+        if id(tree) in kept:
+            continue
         if tree.gauge >= 0:
             value = evaluate(tree.rule.root, leaf_of(book, slots), len(slots), now)
             book.gauges[tree.gauge].store(slots, truth(value).astype(np.uint8) + np.uint8(1))

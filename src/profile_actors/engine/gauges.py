@@ -83,6 +83,15 @@ class Ladder(Gauge):
                 truth[FIRST + rank, column] = rung.truth[passed]
         super().__init__(Layout(tuple(r.segment for r in rungs), truth), capacity)
 
+    def is_like(self, other: Gauge) -> bool:
+        """Whether both read any value as the same level, for the same segments."""
+        return (
+            isinstance(other, Ladder)
+            and self.layout.segments == other.layout.segments
+            and np.array_equal(self.breaks, other.breaks)
+            and np.array_equal(self.layout.truth, other.layout.truth)
+        )
+
     def levels(self, values: Vector) -> Array:
         """uint8[n]"""
         if len(self.breaks) <= FEW_BREAKS:

@@ -45,6 +45,8 @@ def succeed(state: State, book: Rulebook, now: int) -> tuple[list[changes.Group]
     groups: list[changes.Group] = []
     total = 0
     for segment in (*book.qualified, *_gone(old, book, "segment", old.qualified)):
+        if _is_shared(old, book, segment):
+            continue
         was, is_now = member_bits(old, segment, slots), member_bits(book, segment, slots)
         rows = np.flatnonzero(was != is_now)
         if len(rows) == 0:
@@ -63,6 +65,14 @@ def succeed(state: State, book: Rulebook, now: int) -> tuple[list[changes.Group]
             ones = np.ones((1, len(rows)), np.bool_)
             groups.append(changes.computed_group((name,), idents, ones, None, DEFINITION))
     return groups, total
+
+
+def _is_shared(old: Rulebook, new: Rulebook, segment: str) -> bool:
+    """Whether both rulebooks read a segment from the same column."""
+    if segment not in old.gauge_of or segment not in new.gauge_of:
+        return False
+    (was, _), (now, _) = old.gauge_of[segment], new.gauge_of[segment]
+    return old.gauges[was] is new.gauges[now]
 
 
 def _frozen(old: Rulebook, key: tuple[str, str], empty: Frozen, slots: Array, now: int) -> Frozen:
