@@ -20,6 +20,7 @@ from threading import BoundedSemaphore, Thread
 from typing import Any
 
 from profile_actors.actors.calls import Lost, Patience, Remote
+from profile_actors.actors.wire import pack
 from profile_actors.engine.batch import Reply, SubBatch
 from profile_actors.errors import Backpressure, DefinitionError, OffsetGap, StoreUnavailable
 
@@ -88,7 +89,7 @@ class Courier:
     ) -> Parcel:
         """Put sub-batches on their way (the place was reserved). finish: replies -> the result."""
         parts = [
-            Part(partition, batch, self._partitions[partition].begin("submit", batch))
+            Part(partition, batch, self._partitions[partition].begin("submit", *pack(batch)))
             for partition, batch in batches
         ]
         return Parcel(stream, parts, finish)
@@ -158,7 +159,7 @@ class Courier:
                 if patience.reason == "gap":
                     raise _gap(part.batch, reply) from None
                 raise
-            part.answer = actor.begin("submit", part.batch)
+            part.answer = actor.begin("submit", *pack(part.batch))
 
 
 def _gap(batch: SubBatch, reply: Reply) -> OffsetGap:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from profile_actors.actors.calls import LONG_CALL_FACTOR, Lost, Patience, Remote
+from profile_actors.actors.wire import loads
 from profile_actors.config import Config
 from profile_actors.definitions import Catalogue
 
@@ -47,11 +48,10 @@ class Link:
     def read(self, partition: int, name: str, *args: Any) -> Any:
         """Ask one partition (see ``PartitionActor.read``)."""
         while True:
-            is_current, answer = self.partitions[partition].call(
-                "read", self.catalogue.version, name, *args
-            )
-            if is_current:
-                return answer
+            version = self.catalogue.version
+            answer = self.partitions[partition].call("read", version, name, *args)
+            if answer is not None:
+                return loads(answer)
             self.deliver(partition)
 
     def read_each(self, questions: dict[int, tuple[Any, ...]], name: str) -> dict[int, Any]:
@@ -65,11 +65,11 @@ class Link:
         for partition, answer in begun.items():
             actor = self.partitions[partition]
             try:
-                is_current, value = actor.finish(answer, Patience(actor.timeout_s))
+                found = actor.finish(answer, Patience(actor.timeout_s))
             except Lost:
-                is_current = False
+                found = None
             out[partition] = (
-                value if is_current else self.read(partition, name, *questions[partition])
+                self.read(partition, name, *questions[partition]) if found is None else loads(found)
             )
         return out
 

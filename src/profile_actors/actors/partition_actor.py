@@ -21,13 +21,15 @@ from threading import Lock, Thread
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 import ray
 
 from profile_actors.actors.calls import Remote
+from profile_actors.actors.wire import dumps, unpack
 from profile_actors.actors.writer import Hook, Writer, no_hook
 from profile_actors.config import Config
 from profile_actors.definitions import Catalogue
-from profile_actors.engine.batch import Reply, SubBatch
+from profile_actors.engine.batch import Reply
 from profile_actors.engine.partition import Partition
 from profile_actors.engine.preview import PartPreview
 from profile_actors.engine.profile import PartitionStatus
@@ -130,26 +132,27 @@ class PartitionActor:
         return self._partition
 
     @ray.method(concurrency_group="submit")
-    def submit(self, batch: SubBatch) -> Reply:
+    def submit(self, header: bytes, rows: pa.Buffer | None = None) -> Reply:
         """Answer when the sub-batch is durable and folded, or why it must come again."""
         partition = self._opened()
+        batch = unpack(header, rows)
         catalogue = partition.catalogue
         if catalogue is None or catalogue.version < batch.catalogue:
             return Reply("behind")
         return self._writer.submit(batch)
 
     @ray.method(concurrency_group="read")
-    def read(self, version: int, name: str, *args: Any) -> tuple[bool, Any]:
-        """Call one of READS; (False, None) if the definitions here are older than version."""
+    def read(self, version: int, name: str, *args: Any) -> bytes | None:
+        """Call one of READS; None if the definitions here are older than version."""
         partition = self._opened()
         if version and (partition.catalogue is None or partition.catalogue.version < version):
-            return False, None
+            return None
         assert name in READS, name
         if name == "head":
-            return True, partition.position
+            return dumps(partition.position)
         if name == "profiles":
-            return True, partition.profiles(args[0], self._writer.now())
-        return True, getattr(partition, name)(*args)
+            return dumps(partition.profiles(args[0], self._writer.now()))
+        return dumps(getattr(partition, name)(*args))
 
     @ray.method(concurrency_group="preview")
     def preview(self, version: int, rule: str, sample: int) -> PartPreview | None:
