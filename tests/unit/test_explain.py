@@ -64,6 +64,12 @@ def test_time_constants_and_impossible_filters_are_pointed_out() -> None:
     assert explain("1 + 2 > 2", CATALOGUE)["constant"] is True
     report = explain('xEvent[eventType = "a" and eventType = "b"]', CATALOGUE)
     assert "no event can match" in render(report)
+    assert report["constant"] is False
+    assert "constant  always false" in render(report)
+    # Also where no operator holds the rule.
+    report = explain("xEvent.head().value > 1 and false or tags or not tags", CATALOGUE)
+    assert (report["incremental"], report["constant"]) == (False, True)
+    assert explain("xEvent.count() > 1", CATALOGUE)["constant"] is None
 
 
 def test_a_refusal_marks_the_smallest_part() -> None:

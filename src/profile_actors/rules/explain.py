@@ -13,6 +13,7 @@ from typing import Any
 
 from profile_actors.definitions import Catalogue
 from profile_actors.rules.boundary import moves, parts
+from profile_actors.rules.certain import certain
 from profile_actors.rules.evaluation import evaluate
 from profile_actors.rules.plan import Aggregate, AggregateLeaf, AttributeLeaf, EventFilter
 from profile_actors.rules.planner import CataloguePlanner, refused, walk
@@ -30,7 +31,7 @@ def explain(text: str, catalogue: Catalogue) -> Report:
 
     Keys: rule, type, incremental, reason (None if incremental), canonical (the planned text, None
     if refused), timed (changes by the clock besides its windows), constant (the value that it
-    always has, if it reads nothing), same_as (rules with the same plan), plan (a tree of parts:
+    always has, if it reads nothing or is a condition with only one outcome), same_as (rules with the same plan), plan (a tree of parts:
     text, how, and what their operator keeps). Cost: plans the whole catalogue once.
     Raises RuleError where the text does not parse or type-check.
     """
@@ -40,15 +41,18 @@ def explain(text: str, catalogue: Catalogue) -> Report:
     users, roots = _users(planner)
     reporter = _Reporter(planner, users)
     report: Report = {"rule": text, "type": None if tree.type is None else tree.type.kind}
+    segments = {name: other for (kind, name), other in trees.items() if kind == "segment"}
+    outcome = certain(tree, segments) if key[0] == "segment" else None
     try:
         root = planner.planned(tree, is_condition=key[0] == "segment")
     except NotIncremental as refusal:
         reason = str(refused(refusal, text if refusal.rule is None else ""))
         report |= {"incremental": False, "reason": reason, "canonical": None, "timed": None}
-        report |= {"constant": None, "same_as": []}
+        report |= {"constant": outcome, "same_as": []}
         return report | {"plan": reporter.part(tree)}
     report |= {"incremental": True, "reason": None, "canonical": unparse(root)}
-    report |= {"timed": moves(root), "constant": _constant(root)}
+    constant = _constant(root)
+    report |= {"timed": moves(root), "constant": outcome if constant is None else constant}
     report["same_as"] = [_name(key) for key, other in roots.items() if other == root]
     return report | {"plan": reporter.planned(root)}
 
