@@ -1,7 +1,7 @@
 # profile-actors: every entry point of a developer. `make setup` needs any Python 3.11 or later.
 #   make demo   the main job on real data            make test   what CI runs
 #   make check  lint, types, tidy, quick suites      make all    everything, slow suites included
-# Options: PYTHON=/path/to/python3  ARGS="extra pytest or bench arguments"  SEED=n (sim)
+# Options: PYTHON=/path/to/python3  ARGS="extra pytest or bench arguments"  SEED=n (sim, differential)  N=n
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -12,7 +12,7 @@ PYTEST := $(PY) -m pytest $(ARGS)
 STAMP := $(VENV)/.setup-stamp
 QUICK := tests --ignore=tests/crash --ignore=tests/cluster
 
-.PHONY: help setup demo test check lint format quick ray sim crash cluster bench all map clean
+.PHONY: help setup demo test check lint format quick ray sim crash cluster differential bench all map clean
 
 help:
 	@sed -n '1,4p' Makefile
@@ -63,6 +63,10 @@ crash: setup
 
 cluster: setup
 	$(PYTEST) tests/cluster
+
+# Random worlds against the reference evaluator: N seeds from SEED (100,000 checks: N=250 or more).
+differential: setup
+	$(PY) -m tests.differential --seed $(or $(SEED),0) --count $(or $(N),300) $(ARGS)
 
 # One JSON line per question; each checks its answer before it states a speed.
 bench: setup

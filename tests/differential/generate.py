@@ -37,9 +37,31 @@ def namespaces() -> dict[str, Namespace]:
 
 SCHEMAS = {
     "hit": Schema(
-        "hit", "event", {"place": "string", "n": "integer", "x": "double", "cost.net": "decimal(2)"}
+        "hit",
+        "event",
+        {
+            "place": "string",
+            "n": "integer",
+            "x": "double",
+            "cost.net": "decimal(2)",
+            # The lists and maps are filled in wide worlds only (``wide``).
+            "items[].sku": "string",
+            "items[].qty": "integer",
+            "marks": "string[]",
+            "m": "map<double>",
+        },
     ),
-    "person": Schema("person", "record", {"tier": "string", "score": "integer", "born": "date"}),
+    "person": Schema(
+        "person",
+        "record",
+        {
+            "tier": "string",
+            "score": "integer",
+            "born": "date",
+            "labels": "string[]",
+            "limits": "map<integer>",
+        },
+    ),
 }
 DATASETS = {
     "hits": Dataset(

@@ -29,16 +29,18 @@ from profile_actors.rules.check import check_all
 from profile_actors.rules.planner import plan
 from profile_actors.rules.reference import evaluate
 from tests.differential.generate import BASE, DAY, HOUR, RuleMaker, Rules, rows
+from tests.differential.wide import WideMaker, widened
 
 CONFIG = Config(max_profiles=64, max_ahead_ms=1 << 50)
 WALL = BASE + 400 * DAY
 
 
 class World:
-    """One partition and what was submitted to it."""
+    """One partition and what was submitted to it. wide: rules from the whole language."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, wide: bool = False) -> None:
         self.rng = random.Random(seed)
+        self.wide = wide
         self.log, self.feed, self.checkpoints = MemoryLog(), MemoryFeed(), MemoryCheckpoints()
         self.partition = self.opened()
         self.offset = 0
@@ -54,7 +56,7 @@ class World:
 
     def define(self) -> None:
         """Apply a random set of rules; those beyond the incremental subset are drawn again."""
-        maker = RuleMaker(self.rng)
+        maker = WideMaker(self.rng) if self.wide else RuleMaker(self.rng)
         for _ in range(50):
             rules = maker.rules(self.rng.randint(2, 6))
             try:
@@ -68,6 +70,7 @@ class World:
 
     def submit(self, dataset: str, batch: list[dict[str, Any]], pieces: int = 1) -> None:
         """Submit rows through the real door, cut into ``pieces`` entries."""
+        batch = widened(self.rng, dataset, batch) if self.wide else batch
         catalogue = self.rules.catalogue(self.version)
         door = Door(catalogue, dataset, 0, CONFIG)
         clock = max([self.now] + [row["at"] for row in batch])
@@ -89,6 +92,7 @@ class World:
 
     def submit_early(self, batch: list[dict[str, Any]]) -> None:
         """Submit rows at a wall clock that some of them are ahead of: they wait for their time."""
+        batch = widened(self.rng, "hits", batch) if self.wide else batch
         door = Door(self.rules.catalogue(self.version), "hits", 0, CONFIG)
         prepared = door.prepare(batch, self.offset, WALL)
         through = self.offset + len(batch)
@@ -192,9 +196,9 @@ def _key_of(partition: Partition, value: str) -> tuple[Any, Any]:
     raise KeyError(value)
 
 
-def run(seed: int, entries: int = 8) -> int:
+def run(seed: int, entries: int = 8, *, wide: bool = False) -> int:
     """One world from one seed; returns how many (rule, profile, instant) checks were made."""
-    world = World(seed)
+    world = World(seed, wide)
     rng = world.rng
     world.define()
     last_define = -1
