@@ -1,4 +1,4 @@
-"""What crosses between driver and partition comes out as it went in, small, large, sliced, empty."""
+"""What crosses between driver and partition comes out as it went in: small, large, sliced."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def test_a_sub_batch_survives(count: int) -> None:
     assert (beside is None) == (count < 10_000)
     again = unpack(header, beside)
     assert again == batch
+    assert again.table is not None
     assert all(column.num_chunks == 1 for column in again.table.columns)
 
 
@@ -41,6 +42,7 @@ def test_a_slice_travels_without_its_parent_and_chunks_become_one() -> None:
     assert beside is None
     assert len(header) < 4096 < SMALL_BYTES
     again = unpack(header, None)
+    assert again.table is not None
     assert again.table.equals(table.combine_chunks())
     assert again.table[0].num_chunks == 1
 

@@ -61,9 +61,12 @@ def demo(
     data: Data = DATA,
     json: Json = False,
     partitions: Annotated[int, typer.Option(help="Partitions of the demo's store.")] = 2,
+    clock: Annotated[
+        str, typer.Option(help="event: as it happened; wall: as all of it looks today.")
+    ] = "event",
 ) -> None:
     """Replay a music shop's purchases of 1997-98 and watch segments change as time passes."""
-    demo_job.run(data, partitions, json, console)
+    demo_job.run(data, partitions, clock, json, console)
 
 
 @app.command()

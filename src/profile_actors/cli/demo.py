@@ -15,16 +15,21 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn
 
+from profile_actors.actors.results import PendingReceipt
 from profile_actors.cli import show
 from profile_actors.client import Store, start
 from profile_actors.errors import ConfigError
 from profile_actors.rules.explain import render
+from profile_actors.storage.layout import StoreLayout
+from profile_actors.storage.lock import DirectoryLock
 
 INSTANTS = ("1997-04-01", "1997-07-01", "1998-01-01", "1998-06-30")
 SEGMENTS = ("big-spenders", "lapsed-90d", "repeat-30d", "week-since")
@@ -63,11 +68,12 @@ def purchases(file: Path) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: str(row["date"]))
 
 
-def run(data: Path, partitions: int, json: bool, console: Console) -> None:
+def run(data: Path, partitions: int, clock: Any, json: bool, console: Console) -> None:
     """Replay the sample into a new store in data, and show what it knows."""
     began = time.monotonic()
     example = example_directory()
     _make_room(data)
+    (data / MARK).touch()
     rows = purchases(example / "cdnow_sample.csv")
     quiet = Console(quiet=True) if json else console
     quiet.print(
@@ -75,13 +81,14 @@ def run(data: Path, partitions: int, json: bool, console: Console) -> None:
         f" replayed through {partitions} partitions on Ray\n"
     )
     with quiet.status("starting Ray and the store …"):
-        store = start(data, partitions, clock="event")
+        store = start(data, partitions, clock)
     with store:
-        (data / MARK).touch()
         store.apply_file(example / "definitions.yaml")
-        with quiet.status("streaming purchases …"):
-            sizes = replay(store, rows)
-        found = _questions(store, sizes)
+        with _bar(quiet) as bar:
+            task = bar.add_task("streaming purchases", total=len(rows), day="")
+            sizes = replay(store, rows, lambda day, n: bar.update(task, advance=n, day=day))
+        with quiet.status("asking the store, and refolding every profile to verify it …"):
+            found = _questions(store, sizes)
         if json:
             show.as_json(found)
             return
@@ -89,18 +96,42 @@ def run(data: Path, partitions: int, json: bool, console: Console) -> None:
     console.print(f"[dim]{time.monotonic() - began:.1f} s in all[/]")
 
 
-def replay(store: Store, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Stream rows (oldest first) day by day; the segment sizes at each of INSTANTS."""
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
+        TextColumn("[bold]{task.fields[day]}"),
+        console=console,
+        transient=True,
+        disable=console.quiet,
+    )
+
+
+def replay(
+    store: Store, rows: Sequence[dict[str, Any]], on_day: Callable[[str, int], None] | None = None
+) -> list[dict[str, Any]]:
+    """Stream rows (oldest first) day by day; the segment sizes at each of INSTANTS.
+
+    On the wall clock it is today already, so there is one instant. on_day: told of each day and how
+    many rows it had.
+    """
     sent = 0
-    sizes = []
+    sizes: list[dict[str, Any]] = []
+    pending: list[PendingReceipt] = []
     days = [list(day) for _, day in itertools.groupby(rows, key=lambda row: str(row["date"]))]
     days.reverse()
-    for instant in INSTANTS:
+    for instant in INSTANTS if store.clock == "event" else ("today",):
         while days and days[-1][0]["date"] <= instant:
             day = days.pop()
-            store.submit_async("orders", day, producer=PRODUCER, offset=sent)
+            pending.append(store.submit_async("orders", day, producer=PRODUCER, offset=sent))
             sent += len(day)
-        store.advance_to(instant)
+            if on_day is not None:
+                on_day(str(day[0]["date"]), len(day))
+        while pending:
+            pending.pop().result()
+        if store.clock == "event":
+            store.advance_to(instant)
         sizes.append(
             {
                 "now": instant,
@@ -112,13 +143,18 @@ def replay(store: Store, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]
 
 
 def _make_room(data: Path) -> None:
+    """An empty directory. Raises ConfigError, or FencedOut if that demo is still running."""
     if (data / MARK).is_file():
+        lock = StoreLayout(data).catalogue / "lock"
+        if lock.is_file():
+            DirectoryLock(lock, wait_s=0.1).release()
         shutil.rmtree(data)
     elif data.exists() and (not data.is_dir() or any(data.iterdir())):
         raise ConfigError(
             f"expected a new directory or an earlier demo's, got one with other things in it - at"
             f" {data}; name another one: profile-actors demo --data DIR"
         )
+    data.mkdir(parents=True, exist_ok=True)
 
 
 def _questions(store: Store, sizes: list[dict[str, Any]]) -> dict[str, Any]:
@@ -169,7 +205,7 @@ def _tell(store: Store, found: dict[str, Any], data: Path, console: Console) -> 
     for line in differences[:20]:
         console.print(f"  {line}", highlight=False, markup=False)
     option = "" if data == Path("data") else f" --data {data}"
-    console.print(f"\nThe store stays in [bold]{data}[/]. Try:", highlight=False)
+    console.print(f"\nThe store stays in [bold]{escape(str(data))}[/]. Try:", highlight=False)
     for verb in (
         f"profile CRMID {CUSTOMER}",
         f"events CRMID {CUSTOMER}",
@@ -178,5 +214,5 @@ def _tell(store: Store, found: dict[str, Any], data: Path, console: Console) -> 
         "advance 1998-09-30",
         "status",
     ):
-        console.print(f"  profile-actors {verb}{option}", highlight=False)
+        console.print(f"  profile-actors {verb}{option}", highlight=False, markup=False)
     console.print()

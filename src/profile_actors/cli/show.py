@@ -42,7 +42,10 @@ def table(
         pad_edge=False,
     )
     for number, column in enumerate(columns):
-        out.add_column(column, justify="right" if number in right else "left")
+        # Texts too long for the terminal go on in the next line; nothing is cut.
+        is_number = number in right
+        justify: Any = "right" if is_number else "left"
+        out.add_column(column, justify=justify, no_wrap=is_number, overflow="fold")
     for row in rows:
         out.add_row(*[cell if isinstance(cell, Text) else Text(plain(cell)) for cell in row])
     return out
@@ -234,16 +237,23 @@ def status(console: Console, now: StoreStatus) -> None:
         part = actor.partition
         state = Text("halted", "red") if actor.halted else Text("writing", "green")
         if part is None:
-            rows.append([index, state, *[None] * 8])
+            rows.append([index, state, *[None] * 6])
             continue
         if part.degraded:
             state = Text("degraded", "yellow")
         rows.append(
-            [index, state, part.position, part.profiles, part.events, part.late, part.lag,
-             part.changes, size_text(part.log_bytes), size_text(part.state_bytes)]
+            [index, state, part.profiles, part.events, part.late, part.lag, part.changes,
+             size_text(part.log_bytes + part.feed_bytes)]
         )  # fmt: skip
-    columns = ["", "state", "entries", "profiles", "events", "late", "lag", "changes", "log"]
-    console.print(table("partitions", [*columns, "memory"], rows, range(2, 10)))
+    # Eight columns: with hundreds of millions of events they still fit into 80 characters.
+    columns = ["", "state", "profiles", "events", "late", "lag", "changes", "disk"]
+    console.print(table("partitions", columns, rows, range(2, 8)))
+    parts = [actor.partition for actor in now.partitions if actor.partition is not None]
+    console.print(
+        f"log entries {sum(p.position for p in parts):,}"
+        f" · memory of state {size_text(sum(p.state_bytes for p in parts))}",
+        highlight=False,
+    )
     rejected = ", ".join(f"{name} {count:,}" for name, count in sorted(now.rejected.items()))
     console.print(f"rejected rows in quarantine: {rejected or 'none'}")
     for index, reason in now.halted.items():
