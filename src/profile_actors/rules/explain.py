@@ -63,7 +63,10 @@ def render(report: Report) -> str:
     if report["incremental"]:
         lines.append("runs      incrementally: every part is kept up to date with each event")
     else:
-        lines.append(f"runs      not yet: {report['reason']}")
+        lines.append(
+            "runs      by rescan: again over the person's whole history, for those whom new data or"
+            f" the clock touches; {report['reason']}"
+        )
     if report["timed"]:
         lines.append("clock     compared with now, so it can also change as time passes")
     if report["constant"] is not None:

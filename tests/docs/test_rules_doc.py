@@ -1,0 +1,71 @@
+"""docs/RULES.md says what is so: every example is evaluated, planned, formatted and converted."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import profile_actors as pf
+from profile_actors.rules.check import check, union_scope
+from profile_actors.rules.planner import plan
+from profile_actors.rules.syntax import parse
+
+TEXT = (Path(__file__).resolve().parents[2] / "docs" / "RULES.md").read_text(encoding="utf-8")
+PROGRAMS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+EXAMPLE = re.compile(r"```pql\n(.*?)\n=> (.*?)\n(?:until (.*?)\n)?runs (.*?)\n```", re.DOTALL)
+EXAMPLES = [match.groups() for match in EXAMPLE.finditer(TEXT)]
+ERRORS = re.findall(r"```text\n(.*?)\n\n(.*?)\n```", TEXT, re.DOTALL)
+
+
+@cache
+def world() -> dict[str, Any]:
+    """What the document's programs define; running them checks their assertions."""
+    names: dict[str, Any] = {}
+    for program in PROGRAMS:
+        exec(program, names)
+    return names
+
+
+def test_every_block_is_an_example() -> None:
+    assert len(EXAMPLES) == TEXT.count("```pql") > 40
+    assert len(PROGRAMS) == TEXT.count("```python") == 4
+    assert len(ERRORS) == TEXT.count("```text") == 5
+    assert sum(program.count("assert ") for program in PROGRAMS) == 4
+    assert world()["value"] == 3
+
+
+@pytest.mark.parametrize(("rule", "value", "until", "runs"), EXAMPLES)
+def test_an_example_gives_what_it_says(rule: str, value: str, until: str, runs: str) -> None:
+    names = world()
+    schemas = [names["shop"], names["person"]]
+    found = pf.evaluate(rule, names["profile"], names["events"], now=names["now"], schema=schemas)
+    expected = None
+    if until is not None:
+        expected = round(datetime.datetime.fromisoformat(until).timestamp() * 1000)
+    assert found == (json.loads(value), expected)
+    assert isinstance(found[0], bool) == (value in ("true", "false"))
+    assert pf.rule_from_json(pf.rule_to_json(rule)) == pf.format_rule(rule)
+
+    segment, computed = {"rule": pf.SegmentDefinition("rule", rule)}, {}
+    if not isinstance(found[0], bool):
+        segment, computed = {}, {"rule": pf.ComputedAttribute("rule", rule)}
+    made = plan(
+        pf.Catalogue(
+            schemas={schema.name: schema for schema in schemas}, segments=segment, computed=computed
+        )
+    )
+    assert runs == ("by rescan" if made.rescans else "incrementally")
+
+
+@pytest.mark.parametrize(("rule", "message"), ERRORS)
+def test_an_error_is_told_as_shown(rule: str, message: str) -> None:
+    scope = union_scope([world()["shop"], world()["person"]])
+    with pytest.raises(pf.RuleError) as error:
+        check(parse(rule), scope, "segment", rule)
+    assert str(error.value) == message
