@@ -19,6 +19,7 @@ import msgspec
 import pyarrow as pa
 
 from profile_actors.engine.batch import SubBatch
+from profile_actors.engine.entry import to_stream
 
 SMALL_BYTES = 65_536
 """Up to this many bytes rows travel inside the header: below what Ray keeps out of its store."""
@@ -30,10 +31,7 @@ def pack(batch: SubBatch) -> tuple[bytes, pa.Buffer | None]:
     head = [getattr(batch, name) for name in _NAMES]
     if batch.table is None:
         return msgspec.msgpack.encode((head, None)), None
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.table.schema) as writer:
-        writer.write_table(batch.table)
-    rows = sink.getvalue()
+    rows = to_stream(batch.table)
     if rows.size > SMALL_BYTES:
         return msgspec.msgpack.encode((head, None)), rows
     return msgspec.msgpack.encode((head, memoryview(rows))), None
