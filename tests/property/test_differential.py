@@ -15,3 +15,8 @@ FOUND = (62, 309)
 @pytest.mark.parametrize("seed", [*range(12), *FOUND])
 def test_a_random_world_agrees_with_the_oracles(seed: int) -> None:
     assert run(seed) > 0
+
+
+@pytest.mark.parametrize("seed", [0, 1, 3, 4, 6])
+def test_a_world_with_rules_from_the_whole_language_agrees(seed: int) -> None:
+    assert run(seed, wide=True) > 0
