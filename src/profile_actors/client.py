@@ -146,18 +146,8 @@ class Store:
 
     def apply_file(self, path: str | Path) -> int:
         """Apply the definitions of a YAML or JSON file."""
-        file = Path(path)
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DefinitionError(
-                f"expected a file of definitions, got {error} - at {file}"
-            ) from None
-        try:
-            items = parse_definitions(text, file.suffix)
-        except DefinitionError as error:
-            raise DefinitionError(f"{error} - in {file}") from None
-        return self.apply(*items)
+        self._check_open()
+        return self.apply(*definitions_of(path))
 
     def delete(self, name: str, kind: str | None = None) -> int:
         """Delete a definition, everywhere or nowhere; returns the catalogue's version.
@@ -393,3 +383,16 @@ class Store:
             raise StoreUnavailable(
                 f"expected an open store, got one that was closed - at {self.path}; start it again"
             )
+
+
+def definitions_of(path: str | Path) -> list[Definition]:
+    """What a YAML or JSON file declares. Raises DefinitionError."""
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DefinitionError(f"expected a file of definitions, got {error} - at {file}") from None
+    try:
+        return list(parse_definitions(text, file.suffix))
+    except DefinitionError as error:
+        raise DefinitionError(f"{error} - in {file}") from None

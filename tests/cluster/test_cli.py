@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 import profile_actors as pf
@@ -78,12 +79,19 @@ def test_the_demo_gives_the_published_table(demo: tuple[Path, Any]) -> None:
     assert all(membership["last_qualification_time"] for membership in segments.values())
 
 
-def test_the_demo_is_a_page_to_read_and_can_be_run_again(demo: tuple[Path, Any]) -> None:
+def test_the_demo_is_a_page_to_read_and_can_be_run_again(
+    demo: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     data, _ = demo
+    monkeypatch.setattr(cli, "console", Console(width=80))
     text = run("demo", "--data", data)
+    assert "…" not in text  # nothing is cut in a narrow terminal
+    assert max(map(len, text.splitlines())) <= 80
     for word in ("1,828", "lifetimeSpend", "repeat-30d", "by the clock", "no differences"):
         assert word in text
     assert f"--data {data}" in text.replace("\n", "")
+    today = run_json("demo", "--data", data.with_name("today"), "--clock", "wall")
+    assert [row["big-spenders"] for row in today["sizes"]] == [76]
 
 
 def test_the_demo_replaces_nothing_but_a_demo(
@@ -123,6 +131,13 @@ def test_the_verbs_explore_the_demo(
         for verb in VERBS_OF_PEOPLE:
             assert run(*verb).strip(), verb
         assert "15423" in run("profile", *subject)
+        assert "no events of CRMID nobody" in run("events", "CRMID", "nobody")
+        assert "no rejected rows of orders" in run("quarantine", "orders")
+        assert run_json("profile", "CRMID", "nobody") is None
+        for verb in (("members", "week-since"), ("changes",), ("quarantine", "orders")):
+            below = CliRunner().invoke(cli.app, [*verb, "--limit", "-1"])
+            assert below.exit_code == 2, verb
+            assert "--limit" in below.output, verb
         assert run_json("advance", "1998-09-30") == {"now": 907_113_600_000}
         assert run_json("members", "repeat-30d")["count"] == 0
 
@@ -175,6 +190,7 @@ def test_errors_are_sentences(
     fails(monkeypatch, "status", "--data", tmp_path / "none")
     fails(monkeypatch, "eval", "xEvent.cuont() >")
     fails(monkeypatch, "apply", tmp_path / "no.yaml", "--data", tmp_path / "store")
+    assert not (tmp_path / "store").exists()  # a file that cannot be read makes no store
     text = capsys.readouterr().err
     assert "Traceback" not in text
     for word in ("ConfigError", "RuleError", "DefinitionError"):

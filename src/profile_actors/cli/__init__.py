@@ -20,7 +20,7 @@ from rich.markup import escape
 from profile_actors.actors.arguments import instant_ms
 from profile_actors.cli import demo as demo_job
 from profile_actors.cli import show
-from profile_actors.client import Store, start
+from profile_actors.client import Store, definitions_of, start
 from profile_actors.errors import CallerError, ConfigError, ProfileActorsError
 from profile_actors.rules.evaluate import evaluate
 
@@ -45,6 +45,8 @@ def main() -> None:
         Console(stderr=True).print(f"[red]{type(error).__name__}[/]", end=": ")
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
 
 
 def _open(data: Path) -> Store:
@@ -79,12 +81,14 @@ def apply(
 ) -> None:
     """Apply the definitions of a YAML or JSON file; makes the store if there is none."""
     asked: Any = clock  # checked by start
+    items = definitions_of(file)  # a file that cannot be read makes no store
     with start(data, partitions, asked) as store:
-        version = store.apply_file(file)
+        version = store.apply(*items)
     if json:
         show.as_json({"version": version})
     else:
-        console.print(f"applied {file}: catalogue version {version}")
+        text = f"applied {file}: catalogue version {version}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -104,6 +108,11 @@ def ingest(
         show.as_json(done)
     else:
         show.report(console, done)
+        if done.rejected_count:
+            console.print(
+                f"the reasons: profile-actors quarantine {dataset} --data {data}",
+                highlight=False, markup=False, soft_wrap=True,
+            )  # fmt: skip
 
 
 @app.command()
@@ -115,7 +124,8 @@ def profile(namespace: str, value: str, data: Data = DATA, json: Json = False) -
     if json:
         show.as_json(found)
     elif found is None:
-        console.print(f"no profile has the identity {namespace} {value}")
+        who = f"{escape(namespace)} {escape(value)}"
+        console.print(f"no profile has the identity {who}", highlight=False)
     else:
         show.profile(console, found, moments)
 
@@ -129,7 +139,7 @@ def events(
     start_at: Annotated[str | None, typer.Option("--start", help="First instant.")] = None,
     end_at: Annotated[str | None, typer.Option("--end", help="Instant after the last.")] = None,
     order: Annotated[str, typer.Option(help="asc or desc.")] = "asc",
-    limit: int = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Events on a page.")] = 20,
     cursor: Annotated[str | None, typer.Option(help="Of the page before.")] = None,
 ) -> None:
     """List a profile's events in time order."""
@@ -138,6 +148,9 @@ def events(
         page = store.events(namespace, value, start_at, end_at, way, limit, cursor)
     if json:
         show.as_json(page)
+        return
+    if not page.events:
+        console.print(f"no events of {escape(namespace)} {escape(value)}", highlight=False)
         return
     show.events(console, page)
     if page.next is not None:
@@ -149,7 +162,9 @@ def members(
     segment: str,
     data: Data = DATA,
     json: Json = False,
-    limit: Annotated[int, typer.Option(help="Identities to list; 0 for the count alone.")] = 20,
+    limit: Annotated[
+        int, typer.Option(min=0, help="Identities to list; 0 for the count alone.")
+    ] = 20,
 ) -> None:
     """Count a segment's members and list some of them."""
     with _open(data) as store:
@@ -173,23 +188,24 @@ def changes(
     json: Json = False,
     after: Annotated[str | None, typer.Option(help="Cursor of an earlier call.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Wait for more.")] = False,
-    limit: Annotated[int | None, typer.Option(help="Stop after so many.")] = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="Stop after so many.")] = None,
 ) -> None:
     """List membership and computed-attribute changes, oldest first."""
     with _open(data) as store:
         feed = store.changes(after, follow)
+        moments = show.moments_of(store.definitions())
         try:
             for one in itertools.islice(feed, limit):
                 if json:
                     show.as_json(one)
                 else:
-                    show.change(console, one)
+                    show.change(console, one, moments)
         except KeyboardInterrupt:
             pass
         if json:
             show.as_json({"cursor": feed.cursor})
         else:
-            console.print(f"cursor: --after {feed.cursor}", highlight=False)
+            console.print(f"cursor: --after {feed.cursor}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -271,12 +287,19 @@ def _documents(path: Path) -> list[dict[str, Any]]:
 
 
 @app.command()
-def quarantine(dataset: str, data: Data = DATA, json: Json = False, limit: int = 20) -> None:
+def quarantine(
+    dataset: str,
+    data: Data = DATA,
+    json: Json = False,
+    limit: Annotated[int, typer.Option(min=0, help="Rows to list.")] = 20,
+) -> None:
     """List rejected rows of a dataset, with the reason of each."""
     with _open(data) as store:
         rows = store.quarantine(dataset, limit)
     if json:
         show.as_json(rows)
+    elif not rows:
+        console.print(f"no rejected rows of {escape(dataset)}", highlight=False)
     else:
         show.quarantine(console, rows, f"rejected rows of {dataset}")
 

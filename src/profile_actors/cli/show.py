@@ -152,12 +152,13 @@ def events(console: Console, page: EventPage, title: str = "events") -> None:
     console.print(table(title, names, cells, right))
 
 
-def change(console: Console, one: Change) -> None:
+def change(console: Console, one: Change, moments: frozenset[str] = frozenset()) -> None:
     """One line of the change feed."""
     old = "" if one.old is None else f"{one.old} → "
+    new = value_text(one.name, one.new, moments)
     console.print(
         f"{moment(one.at)}  {escape(one.identity.namespace)} {escape(one.identity.value)}"
-        f"  [bold]{escape(one.name)}[/]  {old}{escape(plain(one.new))}  ({one.cause})",
+        f"  [bold]{escape(one.name)}[/]  {old}{escape(new)}  ({one.cause})",
         highlight=False,
     )
 

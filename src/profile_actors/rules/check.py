@@ -120,7 +120,8 @@ def _naming(key: Key) -> Iterator[None]:
     try:
         yield
     except RuleError as error:
-        message = f"in {WORDS[key[0]]} {key[1]!r}: {error.message}"
+        # A rule that is only asked about has no name (see ``single``).
+        message = f"in {WORDS[key[0]]} {key[1]!r}: {error.message}" if key[1] else error.message
         raise RuleError(message, error.line, error.column) from None
 
 
