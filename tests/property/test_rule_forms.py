@@ -48,7 +48,7 @@ def node_paths(node: object, path: tuple[object, ...] = ()) -> list[tuple[object
     return [path, *(found for key, part in items for found in node_paths(part, (*path, key)))]
 
 
-BROKEN = (
+BROKEN: tuple[object, ...] = (
     None,
     3,
     "x",

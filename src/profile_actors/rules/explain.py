@@ -31,8 +31,9 @@ def explain(text: str, catalogue: Catalogue) -> Report:
 
     Keys: rule, type, incremental, reason (None if incremental), canonical (the planned text, None
     if refused), timed (changes by the clock besides its windows), constant (the value that it
-    always has, if it reads nothing or is a condition with only one outcome), same_as (rules with the same plan), plan (a tree of parts:
-    text, how, and what their operator keeps). Cost: plans the whole catalogue once.
+    always has, if it reads nothing or is a condition with only one outcome), same_as (rules with
+    the same plan), plan (a tree of parts: text, how, and what their operator keeps).
+    Cost: plans the whole catalogue once.
     Raises RuleError where the text does not parse or type-check.
     """
     trees, key = with_rule(text, catalogue)
