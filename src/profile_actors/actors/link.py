@@ -55,22 +55,31 @@ class Link:
             self.deliver(partition)
 
     def read_each(self, questions: dict[int, tuple[Any, ...]], name: str) -> dict[int, Any]:
-        """Ask several partitions at the same time, each with its own arguments."""
+        """Ask several partitions at the same time, each with its own arguments.
+
+        Raises the first error, after all of them have answered.
+        """
         version = self.catalogue.version
         begun = {
             partition: self.partitions[partition].begin("read", version, name, *args)
             for partition, args in questions.items()
         }
         out: dict[int, Any] = {}
+        errors: list[Exception] = []
         for partition, answer in begun.items():
             actor = self.partitions[partition]
             try:
                 found = actor.finish(answer, Patience(actor.timeout_s))
             except Lost:
                 found = None
+            except Exception as error:
+                errors.append(error)
+                continue
             out[partition] = (
                 self.read(partition, name, *questions[partition]) if found is None else loads(found)
             )
+        if errors:
+            raise errors[0]
         return out
 
     def read_all(self, name: str, *args: Any) -> list[Any]:

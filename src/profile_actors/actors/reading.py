@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import msgspec
 
 from profile_actors.actors.link import Link
 from profile_actors.engine.profile import Change, Identity
-from profile_actors.errors import CallerError
+from profile_actors.errors import CallerError, Pending
+
+T = TypeVar("T")
 
 MEMBERS_PAGE = 10_000
 """Identities per call: about 300 kB, far below what a message may hold."""
@@ -24,6 +27,18 @@ CHANGES_PAGE_BYTES = 256_000
 """Packed bytes of the feed per call; about 7 bytes a change before they are expanded."""
 FOLLOW_PAUSE_S = 0.05
 """Pause of a follower that has reached the present."""
+
+
+def patiently(link: Link, read: Callable[[], T]) -> T:
+    """Read, waiting for rescans up to ``Config.pending_wait_ms``. Raises Pending after that."""
+    deadline_s = time.monotonic() + link.config.pending_wait_ms / 1000
+    while True:
+        try:
+            return read()
+        except Pending:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(FOLLOW_PAUSE_S)
 
 
 class Members:
@@ -35,16 +50,23 @@ class Members:
 
     def count(self) -> int:
         """How many there are; costs one call per partition, whatever their number."""
-        return sum(self._link.read_all("count", self._segment))
+        return patiently(self._link, lambda: int(sum(self._link.read_all("count", self._segment))))
 
     def __iter__(self) -> Iterator[Identity]:
         for partition in range(len(self._link.partitions)):
             after: int | None = -1
             while after is not None:
-                page, after = self._link.read(
-                    partition, "members", self._segment, after, MEMBERS_PAGE
-                )
+                page, after = self._page(partition, after)
                 yield from page
+
+    def _page(self, partition: int, after: int) -> tuple[list[Identity], int | None]:
+        def read() -> tuple[list[Identity], int | None]:
+            page, following = self._link.read(
+                partition, "members", self._segment, after, MEMBERS_PAGE
+            )
+            return page, following
+
+        return patiently(self._link, read)
 
 
 class _Feed:
@@ -57,6 +79,7 @@ class _Feed:
         self.taken = taken
         self._fetched = position
         self._page: list[Change] = []
+        self._waiting_since_s: float | None = None
 
     def peek(self, end: int | None) -> Change | None:
         """The next change, None if there is none (none at a position up to end)."""
@@ -65,7 +88,11 @@ class _Feed:
                 self.partition, "changes", self._fetched, CHANGES_PAGE_BYTES
             )
             if reached <= self._fetched:
-                return None
+                if end is None or self._fetched >= end - 1:
+                    return None
+                self._wait(end)
+                continue
+            self._waiting_since_s = None
             skip = 0
             if self.taken and page and page[0].position == self.position + 1:
                 skip = self.taken
@@ -76,6 +103,19 @@ class _Feed:
                 self.position, self.taken = reached, 0
         change = self._page[-1]
         return None if end is not None and change.position > end else change
+
+    def _wait(self, end: int) -> None:
+        """Entries up to end have rescans outstanding: wait a little. Raises Pending in the end."""
+        now_s = time.monotonic()
+        if self._waiting_since_s is None:
+            self._waiting_since_s = now_s
+        if now_s - self._waiting_since_s > self._link.config.pending_wait_ms / 1000:
+            raise Pending(
+                f"expected the changes up to entry {end - 1} of partition {self.partition}, got"
+                f" rules that are still being evaluated again for entries after {self._fetched};"
+                " ask again in a moment, or raise Config.pending_wait_ms"
+            )
+        time.sleep(FOLLOW_PAUSE_S)
 
     def take(self) -> Change:
         change = self._page.pop()
