@@ -62,8 +62,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Reserved for identity joins (DESIGN section 10)."""
     max_rescan_evaluations: int = 64
     """Rescan evaluations between two entries: some tens of ms for profiles of a few events."""
-    max_rule_chars: int = 20_000
-    """Characters of one rule."""
     object_store_mb: int = 400
     """Ray object store of a store started locally."""
 
