@@ -167,6 +167,7 @@ class WideMaker(RuleMaker):
             'limits.keys().includes("a")',
             f"born occurs {self.moment()}",
             f"born.getMonth() {self.comparison()} currentMonth()",
+            "born.getDayOfMonth() = currentDayOfMonth()",
             f"xEvent[timestamp.getMonth() = currentMonth()].count() {self.comparison()} 2",
             f'xEvent[place = ^.tier or n = ^.score].count() {self.comparison()} 1',
             f"xEvent[timestamp occurs {self.comparison()} {span} before now].count() = 1",

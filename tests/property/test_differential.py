@@ -1,5 +1,4 @@
-"""L2, L3, L5: incremental state, look-ups and feed against the reference evaluator, in random
-worlds."""
+"""L2, L3, L5: state, look-ups and feed against the reference evaluator, in random worlds."""
 
 from __future__ import annotations
 
@@ -17,6 +16,7 @@ def test_a_random_world_agrees_with_the_oracles(seed: int) -> None:
     assert run(seed) > 0
 
 
-@pytest.mark.parametrize("seed", [0, 1, 3, 4, 6])
+# 15: after a restart a rescan's changes joined a block that held them already.
+@pytest.mark.parametrize("seed", [0, 1, 3, 4, 6, 15])
 def test_a_world_with_rules_from_the_whole_language_agrees(seed: int) -> None:
     assert run(seed, wide=True) > 0

@@ -19,6 +19,7 @@ from profile_actors.engine.gauges import Flag, Gauge, Ladder
 from profile_actors.engine.moments import Moments
 from profile_actors.engine.rulebook import Rulebook, Timer, Tree
 from profile_actors.engine.stream import Stream, StreamDelta
+from profile_actors.rules.boundary import unit_starts
 from profile_actors.rules.columns import Vector, differ
 from profile_actors.rules.vector import evaluate, next_boundary, truth
 
@@ -249,6 +250,14 @@ class Fold:
         return np.asarray(slots[first])
 
     def _with_boundaries(self, tree: Tree, slots: Array, at: Array) -> tuple[Array, Array]:
+        if self.only is not None and tree.steps:
+            # A look-ahead passes every midnight up to a century: all at once, not one by one.
+            first = starts_of(slots)
+            more = [unit_starts(tree.steps, int(at[i]), self.now) for i in first]
+            sizes = [len(instants) for instants in more]
+            slots, at = _distinct_pairs(
+                np.concatenate([slots, np.repeat(slots[first], sizes)]), np.concatenate([at, *more])
+            )
         edge_slots, edge_at = slots, at
         while len(edge_slots):
             nxt = next_boundary(tree.rule.root, self.moments.at(edge_slots, edge_at), edge_at)

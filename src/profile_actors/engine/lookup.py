@@ -50,9 +50,12 @@ from profile_actors.engine.state import State
 from profile_actors.engine.values import member_bits, plain
 from profile_actors.errors import DefinitionError, Pending
 from profile_actors.rules.calendar import MAX_MS, shift
+from profile_actors.rules.plan import Rule
 from profile_actors.rules.reference import evaluate_with_validity
 from profile_actors.rules.states import not_served
 from profile_actors.rules.vector import evaluate
+
+NEAR_MS = 400 * 86_400_000
 
 
 @dataclass(slots=True)
@@ -163,9 +166,14 @@ class Reader:
 
     def _profiles(self, slots: Array, instant: int) -> dict[int, Profile]:
         state, book = self.state, self.state.book
-        # valid_until is looked for up to a century ahead (RULES section 6).
+        # valid_until is looked for up to a century ahead (RULES section 6), first a little way.
         until = shift(instant, 1, "century")
-        fold = self._look_ahead(slots, MAX_MS if until is None else until)
+        until = MAX_MS if until is None else until
+        timed = [tree.rule for tree in book.trees if tree.timer is not None]
+        near = min(until, instant + NEAR_MS) if timed else until
+        fold = self._look_ahead(slots, near)
+        if near < until and not _all_change(fold, timed, slots, instant):
+            fold = self._look_ahead(slots, until)
         ahead = {int(slot): _Ahead() for slot in slots}
         for change in fold.delta.changes:
             _sort_in(change, ahead, [gauge.layout for gauge in book.gauges])
@@ -413,6 +421,26 @@ class Reader:
                 stage_s=self.stage_seconds(),
                 backfill=None if filling is None else (filling.folded, state.position),
             )
+
+
+def _all_change(fold: Fold, timed: list[Rule], slots: Array, instant: int) -> bool:
+    """Whether each timed rule changes for each slot after the instant, as far as was looked.
+
+    Then nothing farther ahead is asked for: other rules have all they hold in the delay lines, but
+    those are cut at the same place; so they too must have changed, or have nothing left to come.
+    """
+    later: dict[str, set[int]] = {}
+    layouts = [gauge.layout for gauge in fold.book.gauges]
+    for change in fold.delta.changes:
+        assert change.at is not None
+        names = change.names if change.gauge < 0 else layouts[change.gauge].segments
+        mine = set(change.slots[change.at > instant].tolist())
+        for name in names:
+            later.setdefault(name, set()).update(mine)
+    wanted = set(slots.tolist())
+    if any(stream.upcoming(slots, fold.now) for stream in fold.book.streams):
+        return False
+    return all(later.get(rule.name, set()) >= wanted for rule in timed)
 
 
 def _first_seconds(keys: Array, order: str, limit: int) -> tuple[Array, bool]:

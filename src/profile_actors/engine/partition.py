@@ -319,7 +319,8 @@ class Partition(Reader):
             if block is None
             else changes.decode(block)
         )
-        packed.groups.extend(groups)
+        # After a restart the block may hold them from before: the same groups, then, once.
+        packed.groups[:] = [group for group in packed.groups if group not in groups] + groups
         self._emit(task.position, packed)
 
     def _drain(self) -> None:

@@ -20,6 +20,7 @@ from profile_actors.engine.columns import FOREVER, UNSET, Array, Instants, reser
 from profile_actors.engine.gauges import Flag, Gauge, Ladder, Rung, rung_of
 from profile_actors.engine.lines import DelayLine
 from profile_actors.engine.stream import Stream
+from profile_actors.rules.boundary import unit_steps
 from profile_actors.rules.check import check_all
 from profile_actors.rules.columns import Vector
 from profile_actors.rules.plan import (
@@ -82,13 +83,15 @@ class Timer:
 
 @dataclass(slots=True)
 class Tree:
-    """A rule that is no rung. gauge: index of its Flag, -1 for a computed attribute."""
+    """A rule that is no rung. gauge: index of its Flag, -1 for a computed attribute.
+    steps: the calendar unit ('day', 'month') at whose starts it may change whatever its inputs."""
 
     rule: Rule
     aggregates: tuple[Aggregate, ...]
     attributes: tuple[str, ...]
     gauge: int
     timer: Timer | None
+    steps: str = ""
 
 
 @dataclass(slots=True)
@@ -217,7 +220,8 @@ def _add_tree(book: Rulebook, rule: Rule, capacity: int) -> None:
     aggregates = dict.fromkeys(n.aggregate for n in leaves if isinstance(n, AggregateLeaf))
     attributes = dict.fromkeys(n.path for n in leaves if isinstance(n, AttributeLeaf))
     timer = Timer(capacity) if rule.timed else None
-    book.trees.append(Tree(rule, tuple(aggregates), tuple(attributes), gauge, timer))
+    steps = unit_steps(rule.root) if rule.timed else ""
+    book.trees.append(Tree(rule, tuple(aggregates), tuple(attributes), gauge, timer, steps))
 
 
 def _add_rescan(book: Rulebook, rescan: Rescan, capacity: int) -> None:

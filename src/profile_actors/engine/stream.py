@@ -166,6 +166,11 @@ class Stream:
         clock = self._due(entering, leaving, now, delta, None, [], [], [])
         return self._tracks(None, clock, now)
 
+    def upcoming(self, slots: Array, after: int) -> bool:
+        """Whether the lines hold anything of these sorted slots that is due later."""
+        dues = (self.enter.gather(slots)[0], self.leave.gather(slots)[0])
+        return any(((due > after) & (due < FOREVER)).any() for due in dues)
+
     def publish(self, delta: StreamDelta) -> None:
         """Write a step. The caller holds the partition's lock."""
         for op, track in zip(self.operators, delta.tracks, strict=True):

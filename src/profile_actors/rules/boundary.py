@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from profile_actors.rules.columns import FOREVER, Array
+from profile_actors.rules.columns import DAY_MS, FOREVER, Array
 from profile_actors.rules.evaluation import Evaluation, Leaf
-from profile_actors.rules.instants import unit_next
+from profile_actors.rules.instants import month_number, month_start, unit_next
 from profile_actors.rules.kernels import COMPARISONS
 from profile_actors.rules.tree import Calendar, Call, Items, Node, Now, Occurs
 from profile_actors.rules.windows import Instant, flips, halves, stands_for_day
@@ -154,3 +154,34 @@ class _Boundaries:
 
 def _where(valid: Array | None, instants: Array) -> Array:
     return instants if valid is None else np.where(valid, instants, np.int64(FOREVER))
+
+
+def unit_steps(node: Node) -> str:
+    """The unit ('day', 'month', or '') at whose starts the tree may change whatever its leaves.
+
+    Sub-day units are not told: they step too often to be listed.
+    """
+    found = ""
+    pending = [node]
+    while pending:
+        current = pending.pop()
+        pending.extend(parts(current))
+        if isinstance(current, Call) and current.function in ("currentmonth", "currentyear"):
+            found = found or "month"
+        elif (
+            isinstance(current, Calendar)
+            or (isinstance(current, Now) and current.kind != "now")
+            or (isinstance(current, Call) and current.function == "currentdayofmonth")
+        ):
+            found = "day"
+    return found
+
+
+def unit_starts(unit: str, after: int, until: int) -> Array:
+    """The starts of days or months later than ``after``, up to ``until``. int64 ms, ascending."""
+    bounds = np.array([after, until], np.int64)
+    if unit == "day":
+        low, high = (bounds // DAY_MS).tolist()
+        return np.arange(low + 1, high + 1, dtype=np.int64) * DAY_MS
+    low, high = month_number(bounds).tolist()
+    return month_start(np.arange(low + 1, high + 1, dtype=np.int64))
