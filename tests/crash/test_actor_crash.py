@@ -45,9 +45,12 @@ class KillOnce:
         if point != self.point:
             return
         self.passed += 1
-        if self.passed >= self.nth and not os.path.exists(self.mark):
-            with open(self.mark, "x") as file:
-                os.fsync(file.fileno())
+        if self.passed >= self.nth:
+            try:
+                with open(self.mark, "x") as file:
+                    os.fsync(file.fileno())
+            except FileExistsError:  # another partition was first, maybe at this very moment
+                return
             os.kill(os.getpid(), signal.SIGKILL)
 
 
