@@ -129,3 +129,12 @@ def test_long_histories_step_through_their_boundaries() -> None:
     events = [{"timestamp": n * 1_000, "_id": str(n)} for n in range(400)]
     rule = "xEvent[timestamp occurs <= 7 days before now].count() >= 2"
     assert evaluate(rule, events=events, now=400_000) == (True, 398_000 + 7 * DAY + 1)
+
+
+def test_now_between_now_and_a_fixed_instant_ends_there() -> None:
+    # Found by test_conditions: nothing in it jumps, and the search for a period had no units.
+    noon = 1_709_208_000_000  # 2024-02-29 12:00 UTC
+    rule = "now occurs between now and date(2024, 2, 29, 12, 0, 0)"
+    assert evaluate(rule, now=noon - 5) == (True, noon + 1)
+    assert evaluate(rule, now=noon) == (True, noon + 1)
+    assert evaluate(rule, now=noon + 1) == (False, None)

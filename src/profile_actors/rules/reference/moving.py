@@ -270,6 +270,9 @@ class _Outcome:
         if self.word == "now" and set(steps) == {"now"}:
             # T against T: only leaving the calendar changes it.
             return self._flip(self._undefined, now, limit)
+        if not self._units() and not self.node.unit:
+            # Nothing jumps: now against fixed times and itself, which one crossing each tells.
+            return self._crossing(now, limit)
         # Where nothing follows now itself, all stands still between two jumps.
         is_even = self.word == "now" or "now" in steps
         at, present, repeats = now, self.holds(now), self._period(now)
