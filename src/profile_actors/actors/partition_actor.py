@@ -232,9 +232,12 @@ class PartitionActor:
         return self._writer.run(move)
 
     def verify(self, sample: int | None) -> list[str]:
-        """Re-read every log entry, then refold and compare; the differences, [] when none."""
+        """Re-read every log entry, then refold and compare; the differences, [] when none.
+
+        On the writer's thread, so that nothing is published meanwhile: submissions wait.
+        """
         partition = self._opened()
-        return [*self._log.verify(), *partition.verify(sample)]
+        return self._writer.run(lambda: partition.verify(sample))
 
     def stop(self) -> None:
         """Commit what is queued, flush, close the files. The actor can be killed then."""

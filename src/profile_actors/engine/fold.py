@@ -14,8 +14,8 @@ import numpy as np
 
 from profile_actors.engine.aggregates import Track
 from profile_actors.engine.attributes import Attribute, AttributeTrack
-from profile_actors.engine.columns import FOREVER, UNSET, Array, Instants, starts_of
-from profile_actors.engine.gauges import Flag, Gauge, Ladder
+from profile_actors.engine.columns import UNSET, Array, Instants, starts_of
+from profile_actors.engine.gauges import Gauge, Ladder
 from profile_actors.engine.moments import Moments
 from profile_actors.engine.rulebook import Rulebook, Timer, Tree
 from profile_actors.engine.stream import Stream, StreamDelta
@@ -365,6 +365,3 @@ def _changed_in_runs(before: Vector, values: Vector, first: Array) -> Array:
     out[1:] = differ(part(values, rows - 1), part(values, rows))
     out[first] = differ(before, part(values, first))
     return out
-
-
-__all__ = ["FOREVER", "Delta", "Flag", "Fold", "RawChange"]

@@ -27,7 +27,7 @@ from profile_actors.engine import changes, snapshot
 from profile_actors.engine.admission import Admitted, admit
 from profile_actors.engine.backfill import Backfill, text_of
 from profile_actors.engine.batch import Reply, SubBatch
-from profile_actors.engine.columns import UNSET, Array, ranges
+from profile_actors.engine.columns import Array
 from profile_actors.engine.entry import BatchNote, Block, Entry, decode, encode
 from profile_actors.engine.holdings import kept
 from profile_actors.engine.locator import with_rows
@@ -111,8 +111,7 @@ class Partition(Reader):
         if admitted.notes or admitted.blocks or moment > state.now:
             self._write(admitted, moment)
         return [
-            msgspec_replace(reply, state) if reply.status == "ok" else reply
-            for reply in admitted.replies
+            placed(reply, state) if reply.status == "ok" else reply for reply in admitted.replies
         ]
 
     def _write(self, admitted: Admitted, now: int) -> None:
@@ -427,7 +426,7 @@ class Partition(Reader):
         self._settle(entry.blocks, envelope.batches, delta)
 
 
-def msgspec_replace(reply: Reply, state: State) -> Reply:
+def placed(reply: Reply, state: State) -> Reply:
     """An accepted reply with the entry's position and now."""
     position = reply.position if reply.position >= 0 else state.position - 1
     return Reply(
@@ -439,6 +438,3 @@ def msgspec_replace(reply: Reply, state: State) -> Reply:
         state.now,
         reply.expected,
     )
-
-
-__all__ = ["UNSET", "Partition", "ranges"]

@@ -24,9 +24,11 @@ from profile_actors.engine.rulebook import compile_plan
 from profile_actors.engine.state import State
 from profile_actors.rules.check import check_all
 from profile_actors.rules.columns import differ
-from profile_actors.rules.reference import evaluate_with_validity
+from profile_actors.rules.reference import evaluate_with_candidate, evaluate_with_validity
 
 MAX_DIFFERENCES = 100
+SHORT_HISTORY_EVENTS = 200
+"""Of profiles with more events only the values are compared, not until when they hold."""
 
 
 def refold_differences(state: State, log: Log) -> Iterator[str]:
@@ -70,17 +72,15 @@ def reference_differences(state: State, log: Log, slot: int, profile: Profile) -
     attributes, events = Dossiers(state, log).of(slot, state.position)
     computed = {name: tree for (kind, name), tree in trees.items() if kind == "computed"}
     segments = {name: tree for (kind, name), tree in trees.items() if kind == "segment"}
+    is_short = len(events) <= SHORT_HISTORY_EVENTS
+    ask = evaluate_with_validity if is_short else evaluate_with_candidate
     for (kind, name), tree in trees.items():
-        value, until = evaluate_with_validity(
-            tree,
-            attributes,
-            events,
-            profile.now,
-            computed=computed,
-            segments=segments,
-            condition=kind == "segment",
-            in_order=True,
-        )
+        if name in state.book.pending:
+            continue
+        value, until = ask(
+            tree, attributes, events, profile.now, computed, segments,
+            condition=kind == "segment", in_order=True,
+        )  # fmt: skip
         got: Any
         if kind == "segment":
             membership = profile.segments.get(name)
@@ -90,6 +90,8 @@ def reference_differences(state: State, log: Log, slot: int, profile: Profile) -
             until_got = until if membership is None else membership.valid_until
         else:
             got, until_got = profile.computed[name], profile.computed_valid_until[name]
+        if not is_short:
+            until = until_got  # a candidate only: finding when it differs would take minutes
         # The sum of nothing is a plain 0 to the reference, which does not know the type.
         if value != got or isinstance(value, bool) != isinstance(got, bool) or until != until_got:
             yield (
