@@ -53,7 +53,7 @@ def total(op: DoubleSum) -> float | None:
 
 
 def exact(values: list[float]) -> float | None:
-    """The correctly rounded sum, null beyond doubles (fsum gives up where only a partial one is)."""
+    """The correctly rounded sum, null beyond doubles (fsum gives up where a partial one is)."""
     try:
         return float(sum(map(Fraction, values))) + 0.0
     except OverflowError:
