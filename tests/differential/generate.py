@@ -7,13 +7,14 @@ common rather than rare; values come from small sets for the same reason.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from profile_actors.definitions import (
     Catalogue,
     ComputedAttribute,
     Dataset,
+    Field,
     Namespace,
     Schema,
     SegmentDefinition,
@@ -73,19 +74,44 @@ DATASETS = {
 }
 
 
+def drawn_schemas(rng: random.Random) -> dict[str, Schema]:
+    """The fixed schemas with other types, constraints and further fields; the rows satisfy them."""
+    changes: dict[str, list[str | Field]] = {
+        "n": ["integer", "double", Field("integer", minimum=-5), Field("double", maximum=1e19)],
+        "x": ["double", Field("double", minimum=-1.0)],
+        "place": ["string", Field("string", max_length=9), Field("string", enum=PLACES)],
+        "cost.net": ["decimal(2)", "double", Field("decimal(2)", minimum=1)],
+        "tier": ["string", Field("string", pattern="^[a-z]+$")],
+        "score": ["integer", "double"],
+        "born": ["date", "timestamp"],
+    }
+    out = {}
+    for name, schema in SCHEMAS.items():
+        fields = {
+            p: rng.choice(changes[p]) if p in changes else t for p, t in schema.fields.items()
+        }
+        for i in range(rng.randint(0, 3)):
+            fields[f"more{i}"] = rng.choice(("string", "boolean", "double[]", "map<string>"))
+        items = list(fields.items())
+        rng.shuffle(items)
+        out[name] = Schema(name, schema.behavior, dict(items))
+    return out
+
+
 @dataclass
 class Rules:
     """Rule texts: name -> (kind, text)."""
 
     segments: dict[str, str]
     computed: dict[str, str]
+    schemas: dict[str, Schema] = field(default_factory=lambda: SCHEMAS)
 
     def catalogue(self, version: int) -> Catalogue:
-        """A catalogue of these rules over the fixed schemas and datasets."""
+        """A catalogue of these rules over the world's schemas and datasets."""
         return Catalogue(
             version,
             namespaces(),
-            SCHEMAS,
+            self.schemas,
             DATASETS,
             {name: SegmentDefinition(name, rule) for name, rule in self.segments.items()},
             {name: ComputedAttribute(name, rule) for name, rule in self.computed.items()},

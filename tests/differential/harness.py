@@ -28,11 +28,23 @@ from profile_actors.ingest.door import Door
 from profile_actors.rules.check import check_all
 from profile_actors.rules.planner import plan
 from profile_actors.rules.reference import evaluate
-from tests.differential.generate import BASE, DAY, HOUR, RuleMaker, Rules, rows
+from tests.differential.generate import (
+    BASE,
+    DAY,
+    HOUR,
+    SCHEMAS,
+    RuleMaker,
+    Rules,
+    drawn_schemas,
+    rows,
+)
 from tests.differential.wide import WideMaker, widened
 
 CONFIG = Config(max_profiles=64, max_ahead_ms=1 << 50)
 WALL = BASE + 400 * DAY
+
+
+DRAWN_FROM = 1_000
 
 
 class World:
@@ -46,7 +58,10 @@ class World:
         self.offset = 0
         self.now = BASE
         self.version = 0
-        self.rules = Rules({}, {})
+        # From here on the schema is drawn too; the worlds below keep the one they were found with.
+        drawn = seed >= DRAWN_FROM and not wide
+        self.schemas = drawn_schemas(random.Random(seed)) if drawn else SCHEMAS
+        self.rules = Rules({}, {}, self.schemas)
         self.checks = 0
         self.submitted: list[tuple[str, list[dict[str, Any]]]] = []
 
@@ -59,6 +74,7 @@ class World:
         maker = WideMaker(self.rng) if self.wide else RuleMaker(self.rng)
         for _ in range(50):
             rules = maker.rules(self.rng.randint(2, 6))
+            rules.schemas = self.schemas
             try:
                 plan(rules.catalogue(self.version + 1))
             except RuleError:
