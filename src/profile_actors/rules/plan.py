@@ -28,6 +28,28 @@ class EventFilter:
     types: frozenset[str] | None = None
     predicate: Node | None = None
     window: tuple[Occurs, ...] = ()
+    _hash: int = field(default=0, init=False, repr=False, compare=False)
+
+    def __hash__(self) -> int:
+        # Filters are dictionary keys while entries are folded; walking their trees is not free.
+        if self._hash == 0:
+            made = hash((self.types, self.predicate, self.window)) or 1
+            object.__setattr__(self, "_hash", made)
+        return self._hash
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The events of one filter, kept per profile in order: what arrays over events are made of.
+
+    fields: (dotted path, type) of the scalar fields kept of each event, sorted by path; not the
+    timestamp, which always is. is_ordered: whether the order among events of one timestamp shows in
+    some answer; only then what decides it is kept.
+    """
+
+    filter: EventFilter
+    fields: tuple[tuple[str, FieldType], ...]
+    is_ordered: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +83,46 @@ class AttributeLeaf(Node):
     """Reads one scalar leaf (dotted path) of the profile's union view."""
 
     path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept(Node):
+    """The profile's events that a filter lets through at this instant, in order: an array.
+
+    is_ordered: as in ``History``."""
+
+    filter: EventFilter
+    is_ordered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeptField(Node):
+    """A scalar field (dotted path) of an event of ``Kept(filter)``. event: the Element or Variable
+    that stands for it."""
+
+    event: Node
+    path: str
+    filter: EventFilter
+
+
+@dataclass(frozen=True, slots=True)
+class Stage(Node):
+    """One step of a Sequence. source: an array of events, those that may stand here as far as they
+    alone can tell. condition: what else must hold of one of them (``Element(0)``), given the last
+    events of earlier steps (variables); None: nothing."""
+
+    name: str
+    source: Node
+    condition: Node | None
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence(Node):
+    """CHAIN, planned: true where a choice of events makes all the stages, each later than the last
+    event of the one before."""
+
+    stages: tuple[Stage, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +160,4 @@ class Plan:
     attributes: tuple[AttributeLeaf, ...]
     rules: tuple[Rule, ...]
     rescans: tuple[Rescan, ...] = ()
+    histories: tuple[History, ...] = ()
