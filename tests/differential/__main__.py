@@ -1,7 +1,8 @@
 """``make differential SEED=… N=…``: many random worlds, with progress, totals and failing seeds.
 
-Each seed makes two worlds: one of the incremental subset, one of the whole language. A failing seed
-is run again by ``run(SEED)`` or ``run(SEED, wide=True)`` of the harness.
+Each seed makes a world of each kind: rules of the first engine's incremental subset (narrow), of
+the whole language (wide), over several events of a profile (history). A failing seed is run again
+by ``run(SEED, kind="wide")`` of the harness.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 import traceback
 from types import FrameType
 
-from tests.differential.harness import run
+from tests.differential.harness import KINDS, run
 
 WORLD_S = 120
 """A world takes a second or two; one that takes this long hangs."""
@@ -29,11 +30,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make differential", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="first seed")
     parser.add_argument("--count", type=int, default=300, help="how many seeds")
-    parser.add_argument("--only", choices=("narrow", "wide"), help="one kind of world")
+    parser.add_argument("--only", choices=KINDS, help="one kind of world")
     parser.add_argument("--trace", action="store_true", help="the whole traceback of each failure")
     given = parser.parse_args()
     signal.signal(signal.SIGALRM, _hung)
-    kinds = (given.only,) if given.only else ("narrow", "wide")
+    kinds = (given.only,) if given.only else KINDS
     began = told = time.monotonic()
     checks, worlds, failures = 0, 0, []
     for seed in range(given.seed, given.seed + given.count):
@@ -41,7 +42,7 @@ def main() -> int:
             worlds += 1
             signal.alarm(WORLD_S)
             try:
-                checks += run(seed, wide=kind == "wide")
+                checks += run(seed, kind=kind)
             except Exception as error:
                 words = traceback.format_exc() if given.trace else _short(error)
                 failures.append(f"{kind} {seed}")

@@ -105,6 +105,7 @@ class Rules:
     segments: dict[str, str]
     computed: dict[str, str]
     schemas: dict[str, Schema] = field(default_factory=lambda: SCHEMAS)
+    datasets: dict[str, Dataset] = field(default_factory=lambda: DATASETS)
 
     def catalogue(self, version: int) -> Catalogue:
         """A catalogue of these rules over the world's schemas and datasets."""
@@ -112,7 +113,7 @@ class Rules:
             version,
             namespaces(),
             self.schemas,
-            DATASETS,
+            self.datasets,
             {name: SegmentDefinition(name, rule) for name, rule in self.segments.items()},
             {name: ComputedAttribute(name, rule) for name, rule in self.computed.items()},
         )

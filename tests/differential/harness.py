@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -38,7 +38,12 @@ from tests.differential.generate import (
     drawn_schemas,
     rows,
 )
+from tests.differential.history import HistoryMaker
+from tests.differential.shapes import Stream, shape_of
 from tests.differential.wide import WideMaker, widened
+
+Kind = Literal["narrow", "wide", "history"]
+KINDS: tuple[Kind, ...] = ("narrow", "wide", "history")
 
 CONFIG = Config(max_profiles=64, max_ahead_ms=1 << 50)
 WALL = BASE + 400 * DAY
@@ -48,20 +53,28 @@ DRAWN_FROM = 1_000
 
 
 class World:
-    """One partition and what was submitted to it. wide: rules from the whole language."""
+    """One partition and what was submitted to it.
 
-    def __init__(self, seed: int, wide: bool = False) -> None:
+    kind: 'narrow' (the incremental subset of the first engine), 'wide' (the whole language) or
+    'history' (rules over several events, over a drawn store).
+    """
+
+    def __init__(self, seed: int, kind: Kind = "narrow") -> None:
         self.rng = random.Random(seed)
-        self.wide = wide
+        self.kind = kind
         self.log, self.feed, self.checkpoints = MemoryLog(), MemoryFeed(), MemoryCheckpoints()
         self.partition = self.opened()
         self.offset = 0
         self.now = BASE
         self.version = 0
         # From here on the schema is drawn too; the worlds below keep the one they were found with.
-        drawn = seed >= DRAWN_FROM and not wide
+        drawn = seed >= DRAWN_FROM and kind == "narrow"
         self.schemas = drawn_schemas(random.Random(seed)) if drawn else SCHEMAS
         self.rules = Rules({}, {}, self.schemas)
+        if kind == "history":
+            self.shape = shape_of(seed, seed >= DRAWN_FROM)
+            self.stream = Stream(self.rng, self.shape)
+            self.rules = Rules({}, {}, self.shape.schemas, self.shape.datasets)
         self.checks = 0
         self.submitted: list[tuple[str, list[dict[str, Any]]]] = []
 
@@ -70,8 +83,17 @@ class World:
         return Partition(self.log, self.feed, self.checkpoints, CONFIG)
 
     def define(self) -> None:
-        """Apply a random set of rules; those beyond the incremental subset are drawn again."""
-        maker = WideMaker(self.rng) if self.wide else RuleMaker(self.rng)
+        """Apply a random set of rules."""
+        if self.kind == "history":
+            self.rules = HistoryMaker(self.rng, self.shape).rules(self.rng.randint(4, 7))
+        else:
+            self.rules = self.drawn_rules()
+        self.version += 1
+        self.partition.define(self.rules.catalogue(self.version), None)
+
+    def drawn_rules(self) -> Rules:
+        """Rules of a narrow or wide world that pass; the present ones if none of 50 does."""
+        maker = WideMaker(self.rng) if self.kind == "wide" else RuleMaker(self.rng)
         for _ in range(50):
             rules = maker.rules(self.rng.randint(2, 6))
             rules.schemas = self.schemas
@@ -79,14 +101,18 @@ class World:
                 plan(rules.catalogue(self.version + 1))
             except RuleError:
                 continue
-            self.rules = rules
-            break
-        self.version += 1
-        self.partition.define(self.rules.catalogue(self.version), None)
+            return rules
+        return self.rules
+
+    def rows(self, dataset: str, count: int, low: int, high: int) -> list[dict[str, Any]]:
+        """Rows of a dataset with instants between two."""
+        if self.kind == "history":
+            return self.stream.rows(dataset, count, low, high)
+        return rows(self.rng, dataset, count, low, high)
 
     def submit(self, dataset: str, batch: list[dict[str, Any]], pieces: int = 1) -> None:
         """Submit rows through the real door, cut into ``pieces`` entries."""
-        batch = widened(self.rng, dataset, batch) if self.wide else batch
+        batch = widened(self.rng, dataset, batch) if self.kind == "wide" else batch
         catalogue = self.rules.catalogue(self.version)
         door = Door(catalogue, dataset, 0, CONFIG)
         clock = max([self.now] + [row["at"] for row in batch])
@@ -108,7 +134,7 @@ class World:
 
     def submit_early(self, batch: list[dict[str, Any]]) -> None:
         """Submit rows at a wall clock that some of them are ahead of: they wait for their time."""
-        batch = widened(self.rng, "hits", batch) if self.wide else batch
+        batch = widened(self.rng, "hits", batch) if self.kind == "wide" else batch
         door = Door(self.rules.catalogue(self.version), "hits", 0, CONFIG)
         prepared = door.prepare(batch, self.offset, WALL)
         through = self.offset + len(batch)
@@ -122,6 +148,26 @@ class World:
         """Move the clock."""
         self.partition.advance(now)
         self.now = now
+
+    def later(self) -> int:
+        """An instant to move the clock to; in history worlds often at or beside a boundary."""
+        rng = self.rng
+        after = rng.choice((1, HOUR, DAY - 1, DAY, DAY + 1, 8 * DAY, 45 * DAY))
+        if self.kind == "history" and rng.random() < 0.7:
+            after = max(1, self.boundary())
+        return self.now + after
+
+    def boundary(self) -> int:
+        """How far ahead some answer changes, or a millisecond less or more; 0: none is known."""
+        state = self.partition.state
+        slots = np.arange(state.directory.slots, dtype=np.uint32)
+        profiles = self.partition._profiles(slots, state.now).values() if len(slots) else ()
+        until = {m.valid_until for p in profiles for m in p.segments.values()}
+        until |= {instant for p in profiles for instant in p.computed_valid_until.values()}
+        near = sorted(u for u in until if u is not None and u < self.now + 400 * DAY)
+        if not near:
+            return 0
+        return self.rng.choice(near[:6]) + self.rng.choice((-1, 0, 0, 1)) - self.now
 
     def reopen(self, *, derived: bool) -> None:
         """Reopen; derived False: without feed and checkpoints, which must come back the same."""
@@ -212,39 +258,43 @@ def _key_of(partition: Partition, value: str) -> tuple[Any, Any]:
     raise KeyError(value)
 
 
-def run(seed: int, entries: int = 8, *, wide: bool = False) -> int:
+def run(seed: int, entries: int = 8, kind: Kind = "narrow") -> int:
     """One world from one seed; returns how many (rule, profile, instant) checks were made."""
-    world = World(seed, wide)
+    world = World(seed, kind)
     rng = world.rng
+    weights = (6, 3, 2, 4, 2, 1, 1, 1) if kind != "history" else (6, 2, 2, 5, 2, 1, 1, 1, 4)
     world.define()
     last_define = -1
+
+    def spread(dataset: str, most: int) -> list[dict[str, Any]]:
+        count = rng.randint(1, most)
+        return world.rows(dataset, count, world.now - 3 * DAY, world.now + DAY)
+
     for _ in range(entries):
         since = world.partition.state.position - 1
         moves: list[Callable[[], None]] = [
+            lambda: world.submit("hits", spread("hits", 12), rng.choice((1, 1, 3))),
             lambda: world.submit(
-                "hits", rows(rng, "hits", rng.randint(1, 12), world.now - 3 * DAY, world.now + DAY),
-                rng.choice((1, 1, 3)),
-            ),
-            lambda: world.submit(
-                "calls", rows(rng, "calls", rng.randint(1, 6), world.now - 40 * DAY, world.now)
+                "calls", world.rows("calls", rng.randint(1, 6), world.now - 40 * DAY, world.now)
             ),
             lambda: world.submit(
                 rng.choice(("crm", "web")),
-                rows(rng, "crm", rng.randint(1, 4), world.now - DAY, world.now),
+                world.rows("crm", rng.randint(1, 4), world.now - DAY, world.now),
             ),
-            lambda: world.advance(
-                world.now + rng.choice((1, HOUR, DAY - 1, DAY, DAY + 1, 8 * DAY, 45 * DAY))
-            ),
+            lambda: world.advance(world.later()),
             lambda: world.submit_early(
-                rows(rng, "hits", rng.randint(1, 8), world.now - DAY, world.now + 2 * DAY)
+                world.rows("hits", rng.randint(1, 8), world.now - DAY, world.now + 2 * DAY)
             ),
             world.define,
             lambda: world.reopen(derived=True),
             lambda: world.reopen(derived=False),
+            # History worlds only from here on: their second source of events.
+            lambda: world.submit("taps", spread("taps", 8)),
         ]  # fmt: skip
         world.work()
-        rng.choices(moves, (6, 3, 2, 4, 2, 1, 1, 1))[0]()
+        rng.choices(moves[: len(weights)], weights)[0]()
         ahead = rng.choice((0, 1, HOUR, DAY, 3 * DAY, 31 * DAY))
+        ahead = rng.choice((ahead, world.boundary())) if kind == "history" else ahead
         world.check([world.now, world.now + ahead])
         if world.version != last_define:
             last_define = world.version

@@ -19,4 +19,10 @@ def test_a_random_world_agrees_with_the_oracles(seed: int) -> None:
 # 15: after a restart a rescan's changes joined a block that held them already.
 @pytest.mark.parametrize("seed", [0, 1, 3, 4, 6, 15])
 def test_a_world_with_rules_from_the_whole_language_agrees(seed: int) -> None:
-    assert run(seed, wide=True) > 0
+    assert run(seed, kind="wide") > 0
+
+
+# Below 1,000 over one store, from there on over drawn ones.
+@pytest.mark.parametrize("seed", [*range(3), *range(1000, 1008)])
+def test_a_world_with_rules_over_several_events_agrees(seed: int) -> None:
+    assert run(seed, kind="history") > 0
