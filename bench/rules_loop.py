@@ -1,4 +1,4 @@
-"""The 20 sequence rules as plain Python: the oracle of ``rules.py`` b, and the loop it is up against.
+"""The 20 sequence rules as plain Python: the oracle of ``rules.py`` b, and its peer.
 
 A history is four lists by event type of (when, campaign, price), in time order. Each rule is a
 function of a history and now, written by hand from what the rule means; none of it knows PQL.
