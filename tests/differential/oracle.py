@@ -1,0 +1,124 @@
+"""What the change feed must hold for one entry, by the reference evaluator alone (DESIGN §6, §11).
+
+Theory: a profile with rows in the entry has one net change per rule, at the entry's now; any other
+moves by the clock, each change at its own instant. Both are read off the raw documents: before, at
+the entry before's now; after, at this one's; and between them by ``valid_until``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from profile_actors.engine.dossiers import Dossiers
+from profile_actors.engine.entry import read_envelope
+from profile_actors.engine.log import Log
+from profile_actors.engine.state import State
+from profile_actors.rules.reference import evaluate_with_validity, same
+from profile_actors.rules.tree import Node
+
+Rule = tuple[str, str]
+"""(kind, name)."""
+Key = tuple[str, str, str]
+"""(kind, name, the identity's value)."""
+Differs = Callable[[Any, Any], bool]
+Difference = tuple[int, Any, Any]
+"""(instant, value before, value after)."""
+
+
+def now_of(log: Log, position: int) -> tuple[str, int]:
+    """(kind, now) of a log entry."""
+    with log.view(position) as view:
+        envelope = read_envelope(view, f"position {position}")[0]
+    return envelope.kind, envelope.now
+
+
+def _differs(before: Any, after: Any) -> bool:
+    return not same(before, after)
+
+
+def _is_retyped(before: Any, after: Any) -> bool:
+    return type(before) is not type(after) or not same(before, after)
+
+
+class FeedOracle:
+    """Differences of one entry. trees: (kind, name) -> typed tree of every rule."""
+
+    def __init__(self, state: State, log: Log, trees: dict[Rule, Node]) -> None:
+        self.state = state
+        self.log = log
+        self.trees = trees
+        self.computed = {name: tree for (kind, name), tree in trees.items() if kind == "computed"}
+        self.segments = {name: tree for (kind, name), tree in trees.items() if kind == "segment"}
+        self.dossiers = Dossiers(state, log)
+
+    def differences(self, position: int) -> Iterator[tuple[Key, list[Difference]]]:
+        """(key, its differences in the entry), where there are any.
+
+        position: of an entry of rows or of the clock.
+        """
+        for slot in range(self.state.directory.slots):
+            first, has_rows = self.presence(slot, position)
+            if first > position:
+                continue
+            for rule in self.trees:
+                take = self.net if has_rows else self.by_clock
+                found = list(take(rule, slot, position))
+                if found:
+                    yield (*rule, self.who(slot)), found
+
+    def others(self, key: Key, position: int) -> Iterator[list[Difference]]:
+        """What a rescan may say instead (see the harness)."""
+        slot = [self.who(slot) for slot in range(self.state.directory.slots)].index(key[2])
+        first, has_rows = self.presence(slot, position)
+        rule = (key[0], key[1])
+        if has_rows and first < position:
+            yield list(self.by_clock(rule, slot, position))
+        if first == position:
+            yield list(self.net(rule, slot, position, lambda before, after: True))
+        elif has_rows:
+            yield list(self.net(rule, slot, position, _is_retyped))
+
+    def who(self, slot: int) -> str:
+        """The value of a slot's identity."""
+        return self.state.directory.identity(int(self.state.directory.ident_of[slot])).value
+
+    def presence(self, slot: int, position: int) -> tuple[int, bool]:
+        """(the entry in which the profile began, whether it has rows in this one)."""
+        ident = int(self.state.directory.ident_of[slot])
+        rows = [
+            *self.state.locator.rows_of(ident)[1].tolist(),
+            *self.state.record_locator.rows_of(ident)[1].tolist(),
+        ]
+        return min(rows), position in rows
+
+    def value(self, rule: Rule, slot: int, position: int, at: int) -> tuple[Any, int | None]:
+        """(value, valid_until) of a rule over the documents up to a position."""
+        record, events = self.dossiers.of(slot, position)
+        value, until = evaluate_with_validity(
+            self.trees[rule], record, events, at, self.computed, self.segments,
+            condition=rule[0] == "segment", in_order=True,
+        )  # fmt: skip
+        return (bool(value) if rule[0] == "segment" else value), until
+
+    def net(
+        self, rule: Rule, slot: int, position: int, differs: Differs = _differs
+    ) -> Iterator[Difference]:
+        """The one change of a profile with rows, if there is one."""
+        began, now = now_of(self.log, position - 1)[1], now_of(self.log, position)[1]
+        # Before its first row a profile was in no segment, and computed was what nothing gives.
+        is_new = self.presence(slot, position)[0] == position
+        before = self.value(rule, slot, position - 1, began)[0]
+        before = False if is_new and rule[0] == "segment" else before
+        after = self.value(rule, slot, position, now)[0]
+        if differs(before, after):
+            yield now, before, after
+
+    def by_clock(self, rule: Rule, slot: int, position: int) -> Iterator[Difference]:
+        """Every change of a profile without rows, at its own instant."""
+        began, now = now_of(self.log, position - 1)[1], now_of(self.log, position)[1]
+        value, until = self.value(rule, slot, position, began)
+        while until is not None and until <= now:
+            after, following = self.value(rule, slot, position, until)
+            yield until, value, after
+            value, until = after, following
