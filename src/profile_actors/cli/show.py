@@ -227,7 +227,7 @@ def report(console: Console, done: IngestReport) -> None:
 
 
 def status(console: Console, now: StoreStatus) -> None:
-    """The store in one line, then a row per partition, then whatever is wrong."""
+    """The store in one line, then a row per partition, then back-fills and whatever is wrong."""
     console.print(
         f"[bold]{escape(now.path)}[/]  clock {now.clock}  now {moment(now.now)}"
         f"  catalogue {now.catalogue}",
@@ -259,6 +259,14 @@ def status(console: Console, now: StoreStatus) -> None:
     console.print(f"rejected rows in quarantine: {rejected or 'none'}")
     for index, reason in now.halted.items():
         console.print(f"[red]partition {index}[/] {escape(reason)}", highlight=False)
+    for part in parts:
+        if part.backfill is not None:
+            done, of = part.backfill
+            console.print(
+                f"partition {part.partition} back-fills new rules: {done:,} of {of:,} log entries"
+                f" ({done * 100 // max(of, 1)} %)",
+                highlight=False,
+            )
     for index, actor in enumerate(now.partitions):
         for name, reason in (actor.partition.degraded if actor.partition else {}).items():
             text = escape(f"{name}: {reason}")
