@@ -46,11 +46,12 @@ def read_rows(log: Log, positions: Array, rows: Array) -> list[Row]:
                 local = wanted[(wanted >= base) & (wanted < base + block.rows)] - base
                 base += block.rows
                 if len(local):
-                    out.extend(_rows_of(block, local))
+                    out.extend(rows_of(block, local))
     return out
 
 
-def _rows_of(block: Block, local: Array) -> list[Row]:
+def rows_of(block: Block, local: Array) -> list[Row]:
+    """The given rows of one block. local: int64[n], row numbers in the block."""
     shown = [n for n in block.table.column_names if n in RENAMED or not n.startswith("@")]
     table = block.table.select(shown).take(pa.array(local))
     for index, field in enumerate(table.schema):
@@ -72,16 +73,22 @@ def in_order(rows: Iterable[Row]) -> list[tuple[Key, Row]]:
     keyed: list[tuple[Key, Row]] = []
     seen: dict[tuple[int, str, str], int] = {}
     for row in rows:
-        tie = row.fields.get("_id")
-        if tie is None:
-            canonical = msgspec.json.encode(row.fields, order="deterministic", enc_hook=str)
-            tie = xxhash.xxh3_128_hexdigest(canonical)
+        tie = id_of(row)
         base = (row.timestamp, tie, row.dataset)
         occurrence = seen.get(base, 0)
         seen[base] = occurrence + 1
         keyed.append(((*base, occurrence), row))
     keyed.sort(key=lambda pair: pair[0])
     return keyed
+
+
+def id_of(row: Row) -> str:
+    """The row's ``_id``, else the xxh3 of the canonical row."""
+    tie = row.fields.get("_id")
+    if tie is None:
+        canonical = msgspec.json.encode(row.fields, order="deterministic", enc_hook=str)
+        tie = xxhash.xxh3_128_hexdigest(canonical)
+    return str(tie)
 
 
 def document(fields: dict[str, Any]) -> dict[str, Any]:

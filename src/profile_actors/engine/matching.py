@@ -1,4 +1,4 @@
-"""From an entry's blocks to what each stream and attribute takes in.
+"""From an entry's blocks to what each stream, history and attribute takes in.
 
 Theory: an entry visits only the streams that its event types reach. Predicates and value
 expressions are evaluated once per block, however many aggregates share them, over the columns as
@@ -7,22 +7,26 @@ they came; the rows that match are taken in slot order through the block's permu
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
 from profile_actors.definitions import FieldType
-from profile_actors.engine.columns import Array
+from profile_actors.engine.columns import Array, order_by
 from profile_actors.engine.entry import Block
 from profile_actors.engine.groups import concat, take
+from profile_actors.engine.history import EventHistory, HistoryArrivals
 from profile_actors.engine.lines import Payload
 from profile_actors.engine.rulebook import Rulebook
 from profile_actors.engine.stream import Arrivals, Stream
+from profile_actors.engine.ties import ties_of
 from profile_actors.rules.columns import null
-from profile_actors.rules.plan import Rescan
+from profile_actors.rules.plan import EventFilter, Rescan
 from profile_actors.rules.tree import Element, Field, Node
 from profile_actors.rules.vector import Vector, column, evaluate, path, truth
+from profile_actors.rules.windows import interval
 
 EVENT_TYPE = Field(Element(0), "eventType", type=FieldType("string"))
 HIDDEN_OF = {"timestamp": "@timestamp", "eventType": "@type", "_id": "@id"}
@@ -52,12 +56,15 @@ class BlockReader:
         """The vector of an event field, null where this dataset does not have it."""
         name = path(node)
         assert name is not None, node
+        return self.field(name, node.type.kind if node.type is not None else "integer")
+
+    def field(self, name: str, kind: str) -> Vector:
+        """The vector of a field by its dotted path; of this kind if there is none, all null."""
         if name not in self.columns:
             source = HIDDEN_OF.get(name, name)
             if source in self.block.table.column_names:
                 self.columns[name] = column(self.block.table.column(source))
             else:
-                kind = node.type.kind if node.type is not None else "integer"
                 one = null(kind)
                 count = self.block.rows
                 self.columns[name] = Vector(
@@ -110,19 +117,27 @@ def read_block(block: Block, slot_of: Array) -> BlockReader:
     return BlockReader(block, slots, order, types, has_null, row_slots, is_in_time)
 
 
-def arrivals_of(stream: Stream, readers: list[BlockReader]) -> Arrivals | None:
-    """The rows of all blocks that a stream's filter lets through, in slot order."""
-    wanted = stream.filter.types
-    parts: list[Arrivals] = []
+def _let_through(
+    event_filter: EventFilter, readers: list[BlockReader]
+) -> Iterator[tuple[BlockReader, Array, Array]]:
+    """Per block with matching rows: (reader, their slots ascending, their block rows)."""
+    wanted = event_filter.types
     for reader in readers:
         if wanted is not None and not (wanted & reader.types):
             continue
-        hits = reader.matching(stream.filter.predicate)
+        hits = reader.matching(event_filter.predicate)
         if len(hits) == 0:
             continue
-        everything = len(hits) == len(reader.slots)
-        slots = reader.slots if everything else reader.slots[hits]
-        rows = reader.order if everything else reader.order[hits]
+        if len(hits) == len(reader.slots):
+            yield reader, reader.slots, reader.order
+        else:
+            yield reader, reader.slots[hits], reader.order[hits]
+
+
+def arrivals_of(stream: Stream, readers: list[BlockReader]) -> Arrivals | None:
+    """The rows of all blocks that a stream's filter lets through, in slot order."""
+    parts: list[Arrivals] = []
+    for reader, slots, rows in _let_through(stream.filter, readers):
         in_time = partial(_in_time, stream, reader) if reader.is_in_time else None
         times = reader.block.timestamps[rows]
         parts.append(Arrivals(slots, times, _payload(stream, reader, rows), in_time))
@@ -136,6 +151,58 @@ def arrivals_of(stream: Stream, readers: list[BlockReader]) -> Arrivals | None:
         slots[order],
         np.concatenate([part.timestamp for part in parts])[order],
         take(concat([part.columns for part in parts]), order),
+    )
+
+
+def history_arrivals(history: EventHistory, readers: list[BlockReader]) -> HistoryArrivals | None:
+    """The rows of all blocks that a history's filter lets through, in slot order.
+
+    Cost: a few passes per field kept; with a window some 30 to 200 ns per row and conjunct; what
+    ``ties`` says where the order among equal times shows.
+    """
+    spec = history.spec
+    parts: list[HistoryArrivals] = []
+    for reader, slots, rows in _let_through(spec.filter, readers):
+        times = reader.block.timestamps[rows]
+        enter, leave = interval(spec.filter.window, times) if spec.filter.window else (None, None)
+        columns = {}
+        for name, kind in spec.fields:
+            vector = _rows_of(reader.field(name, kind.kind), rows)
+            if kind.kind == "string":
+                codes = history.texts.codes(vector)
+                vector = Vector(codes, vector.valid, history.texts)
+            columns[name] = vector
+        tie = ties_of(reader.block, rows) if spec.is_ordered else None
+        parts.append(HistoryArrivals(slots, times, enter, leave, columns, tie))
+    return _in_slot_order(parts) if len(parts) > 1 else parts[0] if parts else None
+
+
+def _in_slot_order(parts: list[HistoryArrivals]) -> HistoryArrivals:
+    slots = np.concatenate([part.slot for part in parts])
+    order = order_by(slots)
+
+    def of(arrays: list[Array | None]) -> Array | None:
+        present = [array for array in arrays if array is not None]
+        return np.concatenate(present)[order] if present else None
+
+    columns = {}
+    for name, first in parts[0].columns.items():
+        vectors = [part.columns[name] for part in parts]
+        values = np.concatenate([vector.values for vector in vectors])[order]
+        valid = None
+        if any(vector.valid is not None for vector in vectors):
+            masks = [
+                np.ones(len(v.values), np.bool_) if v.valid is None else v.valid for v in vectors
+            ]
+            valid = np.concatenate(masks)[order]
+        columns[name] = Vector(values, valid, first.dictionary)
+    return HistoryArrivals(
+        slots[order],
+        np.concatenate([part.timestamp for part in parts])[order],
+        of([part.enter for part in parts]),
+        of([part.leave for part in parts]),
+        columns,
+        of([part.tie for part in parts]),
     )
 
 

@@ -4,12 +4,17 @@ Theory: one row per event or per profile. Strings are codes into a small diction
 texts, so a string test costs one call per distinct text and one ``take`` per row. Times and dates
 are int64 ms UTC, decimals int64 unscaled (the scale is the node's type's).
 
+What is kept over many entries shares one growing dictionary, ``Texts``. It is not small, so who
+walks a dictionary first takes ``compact``; equal codes of one ``Texts`` are equal texts.
+
 Inside an evaluation a constant is a vector of shape (); only ``vector.evaluate`` widens it.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import pyarrow as pa
@@ -25,12 +30,149 @@ class Vector(NamedTuple):
     """values: int64, float64, bool or (strings) int32 codes, one per row; anything where not valid.
 
     valid: bool per row, None = no nulls. dictionary: the texts of the codes, never empty when set;
-    it may repeat a text.
+    a tuple may repeat a text, ``Texts`` never does.
     """
 
     values: Array
     valid: Array | None = None
-    dictionary: tuple[str, ...] | None = None
+    dictionary: Sequence[str] | None = None
+
+
+class Texts(Sequence[str]):
+    """Dense codes for texts, given once and never reused: the dictionary of all that is kept.
+
+    Code 0 is the empty text, which also stands where a row is null. One thread may give codes while
+    others read: a code is handed out only when its text is there. Cost: some 150 bytes and the text
+    itself for each text ever seen, whether or not an event that has it is still kept.
+    """
+
+    def __init__(self) -> None:
+        self._codes = {"": 0}
+        self._texts = [""]
+        self._lock = threading.Lock()
+
+    def codes(self, vector: Vector) -> Array:
+        """int32, as many as there are values: the codes of a vector's texts, 0 where null.
+
+        Cost: one pass, and one dict probe per distinct text in use.
+        """
+        dictionary = vector.dictionary
+        if dictionary is self:
+            return vector.values
+        if dictionary is None:  # a column of nothing but nulls has no texts
+            return np.zeros(vector.values.shape, np.int32)
+        values = vector.values
+        used = _used(values if vector.valid is None else values[vector.valid], len(dictionary))
+        wanted = [dictionary[code] for code in used.tolist()]
+        known = self._codes.get
+        found = [known(text, -1) for text in wanted]
+        if -1 in found:
+            with self._lock:
+                found = [self._number(text) for text in wanted]
+        table = np.zeros(len(dictionary), np.int32)
+        table[used] = found
+        codes = np.asarray(table[values])
+        return codes if vector.valid is None else np.where(vector.valid, codes, np.int32(0))
+
+    def _number(self, text: str) -> int:
+        code = self._codes.get(text)
+        if code is None:
+            code = len(self._texts)
+            self._texts.append(text)
+            self._codes[text] = code
+        return code
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        return self._texts[index]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __contains__(self, text: object) -> bool:
+        return text in self._codes
+
+    def count(self, value: Any) -> int:
+        """1 if the text has a code, else 0. Cost: one dict probe."""
+        return int(value in self._codes)
+
+    def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
+        """The code of a text. Cost: one dict probe. Raises ValueError for an unknown one."""
+        code = self._codes.get(value, -1)
+        if not start <= code < (len(self._texts) if stop is None else stop):
+            raise ValueError(f"expected a text with a code in [{start}, {stop}), got {value!r}")
+        return code
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory the texts take. Cost: one pass over them."""
+        return sum(map(len, self._texts)) + 150 * len(self._texts)
+
+    def arrays(self) -> dict[str, Array]:
+        """All texts in the order of their codes, for a checkpoint."""
+        encoded = [text.encode("utf-8", "surrogatepass") for text in list(self._texts)]
+        return {
+            "texts": np.frombuffer(b"".join(encoded), np.uint8),
+            "text_sizes": np.array([len(text) for text in encoded], np.int64),
+        }
+
+    def restore(self, arrays: dict[str, Array]) -> None:
+        """Take the texts of a checkpoint instead of what is here."""
+        blob, ends = arrays["texts"].tobytes(), np.cumsum(arrays["text_sizes"]).tolist()
+        starts = [0, *ends[:-1]]
+        pieces = [blob[start:end] for start, end in zip(starts, ends, strict=True)]
+        texts = [piece.decode("utf-8", "surrogatepass") for piece in pieces]
+        with self._lock:
+            self._texts = texts
+            self._codes = {text: code for code, text in enumerate(texts)}
+
+
+def _used(values: Array, texts: int) -> Array:
+    """The distinct codes among ``values``, ascending. Cost: one pass, or one sort if few."""
+    if values.size < texts // 64:
+        return np.unique(values)
+    seen = np.zeros(texts, np.bool_)
+    seen[values] = True
+    return np.flatnonzero(seen)
+
+
+def compact(vector: Vector) -> Vector:
+    """The same vector over the texts in use, if its dictionary is a ``Texts``; else itself.
+
+    Cost: one pass over the rows and one step per distinct text among them.
+    """
+    texts = vector.dictionary
+    if not isinstance(texts, Texts):
+        return vector
+    used = _used(vector.values, len(texts))
+    if not len(used):
+        return Vector(vector.values, vector.valid, ("",))
+    if vector.values.size < len(texts) // 64:
+        codes = np.searchsorted(used, vector.values).astype(np.int32)
+    else:
+        table = np.empty(len(texts), np.int32)
+        table[used] = np.arange(len(used), dtype=np.int32)
+        codes = table[vector.values]
+    return Vector(np.asarray(codes), vector.valid, tuple(texts[code] for code in used.tolist()))
+
+
+def joined(a: Vector, b: Vector) -> tuple[Array, Array, Sequence[str] | None]:
+    """Values of two vectors as they can stand in one: (of a, of b, their dictionary)."""
+    if a.dictionary is None or b.dictionary is None:
+        return a.values, b.values, None
+    if a.dictionary is b.dictionary:
+        return a.values, b.values, a.dictionary
+    a, b = compact(a), compact(b)
+    assert a.dictionary is not None
+    assert b.dictionary is not None
+    shifted = np.asarray(b.values + np.int32(len(a.dictionary)))
+    return a.values, shifted, (*a.dictionary, *b.dictionary)
 
 
 def truth(vector: Vector) -> Array:
@@ -71,9 +213,15 @@ def both(a: Array | None, b: Array | None) -> Array | None:
     return a if b is None else a & b
 
 
+def same_texts(a: Vector, b: Vector) -> bool:
+    """Whether equal codes mean equal texts, and unequal ones unequal texts."""
+    return a.dictionary is b.dictionary and isinstance(a.dictionary, Texts)
+
+
 def differ(a: Vector, b: Vector) -> Array:
     """Where two vectors of the same rows have different values (two nulls are the same)."""
-    if a.dictionary is not None and b.dictionary is not None:
+    if a.dictionary is not None and b.dictionary is not None and not same_texts(a, b):
+        a, b = compact(a), compact(b)
         known: dict[str, int] = {}
         codes = [
             np.array([known.setdefault(t, len(known)) for t in v.dictionary or ()], np.int64)[

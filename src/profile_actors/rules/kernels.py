@@ -1,7 +1,8 @@
 """Column kernels: comparison, arithmetic, membership, choice, with the language's null rules.
 
 Theory: a comparison with a null is false, so its result has no nulls; arithmetic that overflows,
-divides by zero or leaves the finite doubles is null. Strings compare through their dictionaries.
+divides by zero or leaves the finite doubles is null. Strings compare through their dictionaries
+(a large one, ``Texts``, by code or after ``compact``).
 Decimals come as unscaled integers already brought to one scale; what does not fit int64 after
 scaling is computed with Python integers (object arrays), slowly and exactly.
 """
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from profile_actors.rules.columns import Array, Vector, both
+from profile_actors.rules.columns import Array, Texts, Vector, both, compact, joined, same_texts
 
 INT64_MAX = int(np.iinfo(np.int64).max)
 INT64_MIN = int(np.iinfo(np.int64).min)
@@ -50,11 +51,18 @@ def compare(operator: str, a: Vector, b: Vector) -> Vector:
 def _compare_texts(operator: str, a: Vector, b: Vector) -> Array:
     assert a.dictionary is not None
     assert b.dictionary is not None
+    is_equality = operator in ("=", "!=")
+    if is_equality and same_texts(a, b):
+        return np.asarray(COMPARISONS[operator](a.values, b.values), np.bool_)
+    b = compact(b)
+    assert b.dictionary is not None
+    if len(b.dictionary) == 1 and is_equality:
+        equal = _codes_equal(a, b.dictionary[0])
+        return equal if operator == "=" else ~equal
+    a = compact(a)
+    assert a.dictionary is not None
     if len(b.dictionary) == 1:
         text = b.dictionary[0]
-        if operator in ("=", "!="):
-            equal = _codes_equal(a, text)
-            return equal if operator == "=" else ~equal
         test = COMPARISONS_OF_TEXT[operator]
         return np.array([test(t, text) for t in a.dictionary], np.bool_).take(a.values)
     order = {text: rank for rank, text in enumerate(sorted({*a.dictionary, *b.dictionary}))}
@@ -85,12 +93,16 @@ def _codes_equal(a: Vector, text: str) -> Array:
 def member(a: Vector, texts: Sequence[str]) -> Array:
     """Which rows' texts are among ``texts``; nulls are not looked at."""
     assert a.dictionary is not None
+    if isinstance(a.dictionary, Texts):
+        codes = [a.dictionary.index(text) for text in texts if text in a.dictionary]
+        return np.asarray(np.isin(a.values, np.array(codes, np.int32)))
     wanted = set(texts)
     return np.array([text in wanted for text in a.dictionary], np.bool_).take(a.values)
 
 
 def per_text(a: Vector, test: Callable[[str], bool]) -> Vector:
     """Apply a scalar string test once per distinct text; false where null."""
+    a = compact(a)
     assert a.dictionary is not None
     values = np.array([test(text) for text in a.dictionary], np.bool_).take(a.values)
     return Vector(values if a.valid is None else values & a.valid)
@@ -98,6 +110,7 @@ def per_text(a: Vector, test: Callable[[str], bool]) -> Vector:
 
 def per_pair(a: Vector, b: Vector, test: Callable[[str, str], bool]) -> Vector:
     """Apply a scalar string test once per distinct pair of texts; false where either is null."""
+    a, b = compact(a), compact(b)
     assert a.dictionary is not None
     assert b.dictionary is not None
     pairs = np.asarray(a.values.astype(np.int64) * len(b.dictionary) + b.values)
@@ -211,11 +224,7 @@ def negate(a: Vector) -> Vector:
 
 def choose(condition: Array, a: Vector, b: Vector) -> Vector:
     """a where condition else b, nulls included. Integer and double mix to double."""
-    dictionary: tuple[str, ...] | None = None
-    x, y = a.values, b.values
-    if a.dictionary is not None and b.dictionary is not None:
-        dictionary = a.dictionary + b.dictionary
-        y = y + np.int32(len(a.dictionary))
+    x, y, dictionary = joined(a, b)
     valid: Array | None = None
     if a.valid is not None or b.valid is not None:
         yes = np.True_ if a.valid is None else a.valid

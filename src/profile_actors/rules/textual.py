@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from profile_actors.rules import kernels, strings
-from profile_actors.rules.columns import Vector, both
+from profile_actors.rules.columns import Vector, both, compact
 
 Test = Callable[[str, str], bool]
 
@@ -53,6 +53,7 @@ def scalar_test(function: str, sensitive: bool) -> Test:
 
 def regex_group(text: Vector, pattern: Vector, group: Vector) -> Vector:
     """``text.regexGroup(pattern, n)``: the text of group n of the first match, null if none."""
+    text = compact(text)
     assert text.dictionary is not None
     assert pattern.dictionary is not None
     assert pattern.values.ndim == group.values.ndim == 0, "a pattern and its group are constants"

@@ -1,0 +1,67 @@
+"""What decides the order among a profile's events of one timestamp, as bytes that compare alike.
+
+Theory: events sort by (timestamp, ``_id``, or without one the xxh3 of the canonical row, dataset),
+as ``documents.in_order`` says. A *tie* is the id's UTF-8, a zero byte, and the dataset: bytes
+compare as code points do, and the zero byte ends the shorter id first. Bytes 0 and 1 inside an id
+become 1 1 and 1 2, so that they keep their place and no id contains the zero byte.
+
+Cost: rows with an id some 50 ns each; rows without one about 10 us each, since their document is
+made and hashed one by one. Only histories whose order shows in an answer pay it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from profile_actors.engine.columns import Array
+from profile_actors.engine.documents import id_of, rows_of
+from profile_actors.engine.entry import Block
+
+
+def ties_of(block: Block, rows: Array) -> Array:
+    """bytes[n]: the ties of these rows of a block of events. rows: int[n]."""
+    ids = _ids(block, rows)
+    kind = pa.large_string()
+    dataset, between = pa.scalar(block.dataset, kind), pa.scalar("\0", kind)
+    return fixed_width(pc.binary_join_element_wise(_escaped(ids), dataset, between))
+
+
+def _ids(block: Block, rows: Array) -> pa.Array:
+    if "@id" in block.table.column_names:
+        ids = block.table.column("@id").take(pa.array(rows)).combine_chunks()
+        if pa.types.is_dictionary(ids.type):
+            ids = ids.dictionary_decode()
+        ids = ids.cast(pa.large_string())
+    else:
+        ids = pa.nulls(len(rows), pa.large_string())
+    if ids.null_count:
+        without = ids.is_null()
+        local = rows[without.to_numpy(zero_copy_only=False)].astype(np.int64)
+        made = [id_of(row) for row in rows_of(block, local)]
+        ids = pc.replace_with_mask(ids, without, pa.array(made, pa.large_string()))
+    return ids
+
+
+def _escaped(ids: pa.Array) -> pa.Array:
+    for byte, escape in (("\1", "\1\2"), ("\0", "\1\1")):
+        if pc.any(pc.match_substring(ids, byte)).as_py():
+            ids = pc.replace_substring(ids, byte, escape)
+    return ids
+
+
+def fixed_width(texts: pa.LargeStringArray) -> Array:
+    """bytes[n] of texts without nulls, as wide as the longest; zero bytes at the end go."""
+    if not len(texts):
+        return np.zeros(0, "S1")
+    offsets = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset :][: len(texts) + 1]
+    sizes = np.diff(offsets)
+    width = max(1, int(sizes.max()))
+    data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
+    if int(sizes.min()) == width:
+        return data.view(f"S{width}")
+    out = np.zeros(len(texts) * width, np.uint8)
+    begins = np.arange(len(texts)) * width - (offsets[:-1] - offsets[0])
+    out[np.arange(len(data)) + np.repeat(begins, sizes)] = data
+    return out.view(f"S{width}")
