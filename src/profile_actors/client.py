@@ -25,7 +25,7 @@ from profile_actors.actors.arguments import (
     whole_number,
 )
 from profile_actors.actors.calls import call_all
-from profile_actors.actors.editing import delete, preview, tell
+from profile_actors.actors.editing import delete, in_force, preview, tell
 from profile_actors.actors.files import ingest_files
 from profile_actors.actors.link import Link
 from profile_actors.actors.placement import Placement, check_agreed, wanted_place
@@ -100,6 +100,7 @@ class Store:
             placement.coordinator,
             placement.partitions,
         )
+        self._link.catalogue = in_force(self._link)
         self._sender = Sender(self._link)
 
     def __enter__(self) -> Store:
@@ -162,9 +163,14 @@ class Store:
         return self._link.catalogue.version
 
     def definitions(self) -> Catalogue:
-        """All definitions at their newest version."""
+        """All definitions in force: the newest that every partition has taken.
+
+        While partitions back-fill for newer ones, the older ones are in force.
+        """
         self._check_open()
-        self._link.catalogue = self._link.coordinator.call("catalogue")
+        found = in_force(self._link)
+        if found.version > self._link.catalogue.version:  # not behind this driver's own ``apply``
+            self._link.catalogue = found
         return self._link.catalogue
 
     # Writing
@@ -290,6 +296,8 @@ class Store:
         """The profiles in a segment: iterate for identities, ``.count()`` for their number."""
         self._check_open()
         known = self._link.catalogue.segments
+        if segment not in known:
+            known = self.definitions().segments  # another driver may have applied it since
         if segment not in known:
             raise DefinitionError(
                 f"expected the name of a segment, got {segment!r} - at members; known:"

@@ -94,9 +94,13 @@ class CoordinatorActor:
             )
         return self._store.next_epoch(str(index)), self._settings.clock, self._catalogue
 
-    def catalogue(self) -> Catalogue:
+    def catalogue(self, version: int | None = None) -> Catalogue:
+        """The definitions of a version that was committed; None: the newest."""
         self._check()
-        return self._catalogue
+        if version is None or version >= self._catalogue.version:
+            return self._catalogue
+        content = self._store.get(version) if version else None
+        return Catalogue() if content is None else decode(content)
 
     def apply(self, definitions: Sequence[Definition]) -> Catalogue:
         """Merge, check every rule, commit the next version; the same again changes nothing.

@@ -1,25 +1,56 @@
-"""Deleting definitions, and previewing rules, over all partitions of a store.
+"""Deleting definitions, previewing rules, and which definitions are in force, over all partitions.
 
 Theory: a deletion asks the partitions whether rows need the definition, then commits the next
 version at the coordinator; telling the partitions is done as after ``apply``. Each step may run
-twice: a definition that a later version lacks is deleted already. A preview adds up what every
-partition finds in its own log, each as of one position of its own.
+twice: a definition that a later version lacks is deleted already.
+
+A committed version is in force once every partition has taken it. While one back-fills for it, the
+older one is: a driver that asked for the newer would have to wait for as long.
+
+A preview adds up what every partition finds in its own log, each as of one position of its own.
 """
 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from profile_actors.actors.calls import call_all
 from profile_actors.actors.link import Link
 from profile_actors.definitions import Catalogue, Dataset, Namespace, name_of
 from profile_actors.engine.preview import PartPreview
 from profile_actors.engine.profile import Preview
-from profile_actors.errors import DefinitionError, Pending
+from profile_actors.errors import DefinitionError, Pending, StoreUnavailable
 from profile_actors.rules.lifecycle import find, removed
 
 OWED_PAUSE_S = 0.02
 """Between two looks at how far rescans have come."""
+DELIVERY_PATIENCE_S = 2.0
+"""Taking definitions without new rules takes milliseconds; what takes longer reads a log."""
+
+
+def in_force(link: Link) -> Catalogue:
+    """The newest definitions that every partition has taken, or takes at once.
+
+    Partitions that know nothing of newer ones (their driver died, say) are told, and may still be
+    at it when this returns. Cost: a call to each; DELIVERY_PATIENCE_S at most while one is silent.
+    """
+    newest: Catalogue = link.coordinator.call("catalogue")
+    try:
+        actors = call_all(link.partitions, "status", timeout_s=DELIVERY_PATIENCE_S)
+    except StoreUnavailable:
+        return newest  # nothing can be read from a partition that is away, nor waited for
+    parts = [actor.partition for actor in actors if actor.partition is not None]
+    behind = [part for part in parts if part.catalogue < newest.version]
+    if not behind:
+        return newest
+    if all(part.backfill is None for part in behind):
+        told = [link.partitions[part.partition] for part in behind]
+        with suppress(StoreUnavailable):
+            call_all(told, "define", newest, timeout_s=DELIVERY_PATIENCE_S)
+            return newest
+    taken: Catalogue = link.coordinator.call("catalogue", min(part.catalogue for part in behind))
+    return taken
 
 
 def delete(link: Link, name: str, kind: str | None) -> None:
