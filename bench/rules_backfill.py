@@ -1,16 +1,18 @@
 """(d) How long does the back-fill of one new rule take beside ingest, and what does ingest lose?
 
 A store that holds W1's 20 computed attributes and 100 segments and ``--backfill-events`` of its
-stream (10 M, 1 M profiles) ingests what follows: first alone, then while a new rule is applied. The
-rule shares nothing with the others: few events, a condition of its own, a window. Speeds are those
-of the partitions' own event counters: of the whole ingest when alone; from the call of ``apply``
-until it returns (the rule answers from the whole history) or the file ends when not.
+stream (10 M, 1 M profiles) ingests what follows: first a file alone, then one while new rules are
+applied, one after the other, until the file ends. Each is a back-fill of its own: few events, a
+condition that no other rule has, a window; the time is that of ``apply``, which returns when the
+rule answers from the whole history. So nearly all of the second file is beside a back-fill, and the
+two speeds can be compared without knowing when exactly a row was folded.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -27,11 +29,22 @@ from machine import note, say
 from rules_engine import DAY_MS, Raw, check, read_w1
 from workload import DATASET, Input, make_input, save_definitions
 
-NAME = "lately_dear"
-RULE = (
-    f'xEvent[eventType = "{TYPES[1]}" and price > 150 and timestamp occurs <= 14 days before now]'
-    ".count() >= 1"
-)
+PRICE = 150
+
+
+def name_of(number: int) -> str:
+    """The number-th new rule's segment."""
+    return f"lately_dear_{number}"
+
+
+def rule_of(number: int) -> str:
+    """Its rule: something dear in the cart lately."""
+    return (
+        f'xEvent[eventType = "{TYPES[1]}" and price > {PRICE + number} and timestamp occurs <= 14'
+        " days before now].count() >= 1"
+    )
+
+
 BAR_S, BAR_KEPT = 20.0, 0.7
 
 
@@ -55,10 +68,10 @@ def _lines(source: TextIO, count: int) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Filled:
-    """What happened while the rule was applied. covered_s: seconds of it beside ingest."""
+    """What happened beside an ingest. seconds: of each back-fill that ended before it did."""
 
-    seconds: float
-    covered_s: float
+    seconds: list[float]
+    rules: int
     ingest_per_s: float
 
 
@@ -73,37 +86,38 @@ def alone(store: Any, path: Path, rows: int) -> float:
 
 
 def beside(store: Any, path: Path, rows: int) -> Filled:
-    """Apply the rule while a file is ingested."""
+    """Apply rule after rule while a file is ingested."""
     reports: list[Any] = []
-    finished: list[float] = []
+    ended: list[float] = []
 
     def load() -> None:
         reports.append(store.ingest(DATASET, str(path), progress=False))
-        finished.append(time.perf_counter())
+        ended.append(time.perf_counter())
 
     loader = threading.Thread(target=load)
-    before = store.status().events
+    begun = time.perf_counter()
     loader.start()
-    while store.status().events == before and loader.is_alive():
-        time.sleep(0.01)  # the ingest is under way when the rule comes
-    first, started = store.status().events, time.perf_counter()
-    store.apply(pf.SegmentDefinition(NAME, RULE))
-    ended = time.perf_counter()
-    last = store.status().events
+    spans: list[tuple[float, float]] = []
+    while loader.is_alive():
+        started = time.perf_counter()
+        store.apply(pf.SegmentDefinition(name_of(len(spans)), rule_of(len(spans))))
+        spans.append((started, time.perf_counter()))
     loader.join()
     if not reports or reports[0].accepted != rows:
-        raise SystemExit(f"the ingest beside the back-fill failed: {reports}")
-    covered = min(ended, finished[0]) - started
-    if covered <= 0:
-        raise SystemExit("the file ended before the rule was applied: raise --backfill-more")
-    return Filled(ended - started, covered, (last - first) / covered)
+        raise SystemExit(f"the ingest beside the back-fills failed: {reports}")
+    within = [stop - start for start, stop in spans if stop <= ended[0]]
+    # A rule that outlived the file was not beside ingest all the time: it counts if it is alone.
+    seconds = within or [spans[0][1] - spans[0][0]]
+    return Filled(seconds, len(spans), rows / (ended[0] - begun))
 
 
-def expected_size(path: Path) -> int:
-    """Members of the rule at the end of the file, counted over the raw events."""
+def expected_sizes(path: Path, rules: int) -> dict[str, int]:
+    """Members of the rules at the end of the file, counted over the raw events."""
     raw = Raw(read_w1(path))
-    mask = (raw.kind == 1) & (raw.price > 150) & (raw.when >= raw.now - 14 * DAY_MS)
-    return len(np.unique(raw.user[mask]))
+    lately = (raw.kind == 1) & (raw.when >= raw.now - 14 * DAY_MS)
+    return {
+        name_of(n): len(np.unique(raw.user[lately & (raw.price > PRICE + n)])) for n in range(rules)
+    }
 
 
 def ask(args: argparse.Namespace) -> None:
@@ -123,31 +137,33 @@ def ask(args: argparse.Namespace) -> None:
         loaded = alone(store, paths[0], history)
         note(f"loaded at {loaded:,.0f} events/s")
         calm = alone(store, paths[1], more)
-        note(f"alone {calm:,.0f} events/s; applying a rule beside the next")
+        note(f"alone {calm:,.0f} events/s; applying rules beside the next")
         filled = beside(store, paths[2], more)
-        got = store.members(NAME).count()
+        got = {name_of(n): store.members(name_of(n)).count() for n in range(filled.rules)}
         entries = sum(p.partition.position for p in store.status().partitions if p.partition)
     for path in paths:
         path.unlink()
     shutil.rmtree(folder, ignore_errors=True)
-    check("sizes", {NAME: expected_size(data.path)}, {NAME: got})
+    checked = check("sizes", expected_sizes(data.path, filled.rules), got)
     kept = filled.ingest_per_s / calm
     say(
         "rules_d",
         asked="back-fill of a new rule beside ingest",
         command=args.command,
         events_before=history + more,
+        events_beside=more,
         profiles=args.backfill_profiles,
         seed=args.seed,
         partitions=args.partitions,
         entries=entries,
-        backfill_s=round(filled.seconds, 2),
-        beside_ingest_s=round(filled.covered_s, 2),
+        backfills=len(filled.seconds),
+        backfill_s=round(statistics.median(filled.seconds), 2),
+        backfill_longest_s=round(max(filled.seconds), 2),
         ingest_alone_per_s=round(calm),
         ingest_beside_per_s=round(filled.ingest_per_s),
         ingest_kept=round(kept, 3),
         bar_s=BAR_S,
         bar_kept=BAR_KEPT,
-        ok=filled.seconds <= BAR_S and kept >= BAR_KEPT,
-        checked=f"{got} members by brute force",
+        ok=max(filled.seconds) <= BAR_S and kept >= BAR_KEPT,
+        checked=f"{checked} sizes by brute force",
     )
