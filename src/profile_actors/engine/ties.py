@@ -5,7 +5,7 @@ as ``documents.in_order`` says. A *tie* is the id's UTF-8, a zero byte, and the 
 compare as code points do, and the zero byte ends the shorter id first. Bytes 0 and 1 inside an id
 become 1 1 and 1 2, so that they keep their place and no id contains the zero byte.
 
-Cost: rows with an id some 50 ns each; rows without one about 10 us each, since their document is
+Cost: rows with an id some 60 ns each; rows without one about 10 us each, since their document is
 made and hashed one by one. Only histories whose order shows in an answer pay it.
 """
 
@@ -44,10 +44,13 @@ def _ids(block: Block, rows: Array) -> pa.Array:
     return ids
 
 
-def _escaped(ids: pa.Array) -> pa.Array:
+def _escaped(ids: pa.LargeStringArray) -> pa.Array:
+    offsets = np.frombuffer(ids.buffers()[1], np.int64)[ids.offset :][: len(ids) + 1]
+    text = np.frombuffer(ids.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
+    if len(text) and text.min() > 1:  # as good as always
+        return ids
     for byte, escape in (("\1", "\1\2"), ("\0", "\1\1")):
-        if pc.any(pc.match_substring(ids, byte)).as_py():
-            ids = pc.replace_substring(ids, byte, escape)
+        ids = pc.replace_substring(ids, byte, escape)
     return ids
 
 
@@ -55,13 +58,8 @@ def fixed_width(texts: pa.LargeStringArray) -> Array:
     """bytes[n] of texts without nulls, as wide as the longest; zero bytes at the end go."""
     if not len(texts):
         return np.zeros(0, "S1")
-    offsets = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset :][: len(texts) + 1]
-    sizes = np.diff(offsets)
-    width = max(1, int(sizes.max()))
-    data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
-    if int(sizes.min()) == width:
-        return data.view(f"S{width}")
-    out = np.zeros(len(texts) * width, np.uint8)
-    begins = np.arange(len(texts)) * width - (offsets[:-1] - offsets[0])
-    out[np.arange(len(data)) + np.repeat(begins, sizes)] = data
-    return out.view(f"S{width}")
+    width = max(1, pc.max(pc.binary_length(texts)).as_py())
+    padded = pc.ascii_rpad(texts, width=width, padding="\0")  # "ascii": it counts bytes
+    begin = padded.offset * width
+    data = np.frombuffer(padded.buffers()[2], np.uint8)[begin : begin + len(texts) * width]
+    return data.view(f"S{width}")
