@@ -74,6 +74,7 @@ bench: setup
 	$(PY) bench/latency.py
 	$(PY) bench/lookup.py
 	$(PY) bench/recovery.py
+	$(PY) bench/rules.py
 
 all: lint
 	$(PYTEST) tests

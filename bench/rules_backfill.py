@@ -162,8 +162,7 @@ def ask(args: argparse.Namespace) -> None:
         ingest_alone_per_s=round(calm),
         ingest_beside_per_s=round(filled.ingest_per_s),
         ingest_kept=round(kept, 3),
-        bar_s=BAR_S,
-        bar_kept=BAR_KEPT,
+        bar=[BAR_S, BAR_KEPT],
         ok=max(filled.seconds) <= BAR_S and kept >= BAR_KEPT,
         checked=f"{checked} sizes by brute force",
     )

@@ -251,7 +251,7 @@ def _say(
         entry_after=percentiles(entries),
         changes_by_clock=by_clock,
         rescanned=len(rescanned),
-        bar_ms=250,
+        bar=250,
         ok=longest <= 250,
         checked=f"{checked} sizes by brute force",
     )

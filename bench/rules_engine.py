@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -189,14 +189,17 @@ def read_w1(path: Path) -> pa.Table:
 
 
 def declare(
-    rules: Iterable[tuple[str, str]], *, keep_attributes: bool = False, **fields: str
+    rules: Iterable[tuple[str, str]],
+    fields: Mapping[str, str] | None = None,
+    *,
+    keep_attributes: bool = False,
 ) -> Declared:
     """W1's namespace, schema and dataset with these segments instead of its own.
 
-    keep_attributes: with W1's 20 computed attributes. fields: more of an event's fields.
+    fields: more of an event's fields. keep_attributes: with W1's 20 computed attributes.
     """
     declared = definitions()
-    declared["schemas"][0]["fields"] |= fields
+    declared["schemas"][0]["fields"] |= fields or {}
     declared["segments"] = [{"name": name, "rule": rule} for name, rule in rules]
     if not keep_attributes:
         declared["computed_attributes"] = []

@@ -64,7 +64,7 @@ def ours(path: Path, raw: Raw, args: argparse.Namespace) -> dict[str, Any]:
     shutil.rmtree(folder, ignore_errors=True)
     rules = [(case.name, case.text) for case in CASES]
     declared = args.out / "rules-sequence.json"
-    declared.write_text(json.dumps(declare(rules, campaign="string")))
+    declared.write_text(json.dumps(declare(rules, {"campaign": "string"})))
     with pf.start(str(folder), partitions=args.partitions, clock="event") as store:
         store.apply_file(declared)
         rescanned = [name for name, rule in rules if "by rescan" in str(store.explain(rule))]
