@@ -248,7 +248,8 @@ class World:
             if _are(line, wanted):
                 continue
             is_rescanned = any(r.rule.name == key[1] for r in state.book.rescans)
-            if is_rescanned and any(_are(line, other) for other in oracle.others(key, position)):
+            others = oracle.others(key, position, line) if is_rescanned else ()
+            if any(_are(line, other) for other in others):
                 continue
             raise AssertionError(f"expected {wanted} of {key} at {position}, got {line}")
 

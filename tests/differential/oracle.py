@@ -13,6 +13,7 @@ from typing import Any
 from profile_actors.engine.dossiers import Dossiers
 from profile_actors.engine.entry import read_envelope
 from profile_actors.engine.log import Log
+from profile_actors.engine.profile import Change
 from profile_actors.engine.state import State
 from profile_actors.rules.reference import evaluate_with_validity, same
 from profile_actors.rules.tree import Node
@@ -67,8 +68,8 @@ class FeedOracle:
                 if found:
                     yield (*rule, self.who(slot)), found
 
-    def others(self, key: Key, position: int) -> Iterator[list[Difference]]:
-        """What a rescan may say instead (see the harness)."""
+    def others(self, key: Key, position: int, found: list[Change]) -> Iterator[list[Difference]]:
+        """What a rescan, which said found, may say instead (see the harness)."""
         slot = [self.who(slot) for slot in range(self.state.directory.slots)].index(key[2])
         first, has_rows = self.presence(slot, position)
         rule = (key[0], key[1])
@@ -78,6 +79,13 @@ class FeedOracle:
             yield list(self.net(rule, slot, position, lambda before, after: True))
         elif has_rows:
             yield list(self.net(rule, slot, position, _is_retyped))
+        else:
+            moved = list(self.by_clock(rule, slot, position))
+            for at in {change.at for change in found} - {at for at, _, _ in moved}:
+                before = self.value(rule, slot, position, at - 1)[0]
+                after = self.value(rule, slot, position, at)[0]
+                moved += [(at, before, after)] if _is_retyped(before, after) else []
+            yield sorted(moved, key=lambda difference: difference[0])
 
     def who(self, slot: int) -> str:
         """The value of a slot's identity."""
