@@ -230,7 +230,8 @@ class EventHistory:
     def step(self, arrivals: HistoryArrivals | None, now: int) -> HistoryDelta | None:
         """Take in an entry's events at ``now``; None when none of them will ever count.
 
-        Reads the state and writes only where no block reaches yet. Cost: a few passes over what
+        Reads the state and writes only where no block reaches yet, so one step at a time: the next
+        one writes over what an unpublished one wrote. Cost: a few passes over what
         arrived and over the blocks that must be written again, per lane; a sort only where rows
         come out of order; now and then one pass over everything, when the arena is full or packed.
         """
