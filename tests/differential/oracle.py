@@ -125,6 +125,12 @@ class FeedOracle:
     def by_clock(self, rule: Rule, slot: int, position: int) -> Iterator[Difference]:
         """Every change of a profile without rows, at its own instant."""
         began, now = now_of(self.log, position - 1)[1], now_of(self.log, position)[1]
+        return self.between(rule, slot, position, began, now)
+
+    def between(
+        self, rule: Rule, slot: int, position: int, began: int, now: int
+    ) -> Iterator[Difference]:
+        """Every change of one profile's documents up to a position, later than began up to now."""
         value, until = self.value(rule, slot, position, began)
         while until is not None and until <= now:
             after, following = self.value(rule, slot, position, until)
