@@ -18,10 +18,10 @@ from typing import Protocol
 
 import numpy as np
 
-from profile_actors.engine import sums
 from profile_actors.engine.columns import Array, reserve, running, sizes_of
 from profile_actors.engine.groups import ClockGroups, RowGroups
 from profile_actors.engine.lines import Payload
+from profile_actors.rules import sums
 from profile_actors.rules.columns import Vector, differ
 from profile_actors.rules.plan import Aggregate
 

@@ -24,8 +24,9 @@ from profile_actors.engine.attributes import Attribute
 from profile_actors.engine.columns import FOREVER, Array
 from profile_actors.engine.entry import decode
 from profile_actors.engine.gauges import Ladder
+from profile_actors.engine.history import EventHistory
 from profile_actors.engine.log import Log
-from profile_actors.engine.matching import arrivals_of, read_block, stated_by
+from profile_actors.engine.matching import arrivals_of, history_arrivals, read_block, stated_by
 from profile_actors.engine.rulebook import Rulebook, compile_plan
 from profile_actors.engine.state import State
 from profile_actors.engine.stream import Stream
@@ -49,8 +50,10 @@ class Backfill:
         # Planned from what is logged, so that a replay numbers operators and gauges alike.
         self.text = text_of(catalogue)
         self.catalogue = msgspec.json.decode(self.text, type=Catalogue)
-        self.book = compile_plan(plan(self.catalogue), self.catalogue, state.capacity)
-        self._streams, self._attributes = _take_over(state.book, self.book)
+        self.book = compile_plan(
+            plan(self.catalogue), self.catalogue, state.capacity, state.book.texts
+        )
+        self._streams, self._attributes, self._histories = _take_over(state.book, self.book)
         self.now = state.now
         self.folded = 0
 
@@ -78,17 +81,19 @@ class Backfill:
 
     def is_of(self, text: bytes) -> bool:
         """Whether it may still be finished: for these definitions, over these old operators."""
-        kept = [s for s in self.book.streams if all(s is not fresh for fresh in self._streams)]
         old = self._state.book
-        sound = [s for index, s in enumerate(old.streams) if index not in old.broken]
-        return self.text == text and all(any(s is o for o in sound) for s in kept)
+        fresh = {id(part) for part in (*self._streams, *self._histories)}
+        used = {id(part) for part in (*self.book.streams, *self.book.histories.values())} - fresh
+        sound = {id(s) for index, s in enumerate(old.streams) if index not in old.broken}
+        sound |= {id(h) for events, h in old.histories.items() if events not in old.broken}
+        return self.text == text and used <= sound
 
     def _fold(self, end: int) -> None:
-        if self._streams or self._attributes:
+        if self._streams or self._attributes or self._histories:
             positions = range(self.folded, end)
             refold(
                 self._state, self._log, self.book.plan, self.now, self._streams, self._attributes,
-                positions,
+                self._histories, positions,
             )  # fmt: skip
         self.folded = end
 
@@ -98,7 +103,9 @@ def text_of(catalogue: Catalogue) -> bytes:
     return msgspec.json.encode(catalogue, order="deterministic")
 
 
-def _take_over(old: Rulebook, new: Rulebook) -> tuple[list[Stream], list[Attribute]]:
+def _take_over(
+    old: Rulebook, new: Rulebook
+) -> tuple[list[Stream], list[Attribute], list[EventHistory]]:
     """Keep what is the same; returns what must be folded from the log."""
     known = {(s.filter, tuple(o.aggregate for o in s.operators)): s for s in old.streams}
     fresh = []
@@ -119,7 +126,14 @@ def _take_over(old: Rulebook, new: Rulebook) -> tuple[list[Stream], list[Attribu
             new.attributes[path] = before
         else:
             columns.append(attribute)
-    return fresh, columns
+    histories = []
+    for events, history in new.histories.items():
+        kept = old.histories.get(events)
+        if kept is None or kept.spec != history.spec or events in old.broken:
+            histories.append(history)
+        else:
+            new.histories[events] = kept
+    return fresh, columns, histories
 
 
 def refold(
@@ -129,9 +143,10 @@ def refold(
     now: int,
     streams: list[Stream],
     attributes: list[Attribute],
+    histories: list[EventHistory],
     positions: range,
 ) -> None:
-    """Fold entries of the log into the given streams and attributes, as of ``now``."""
+    """Fold entries of the log into the given streams, attributes and histories, as of ``now``."""
     slot_of = state.directory.slot_of
     wanted = Rulebook(plan, attributes={a.leaf.path: a for a in attributes})
     for position in positions:
@@ -143,6 +158,10 @@ def refold(
                 step = stream.step(arrivals_of(stream, readers), now, None)
                 if step is not None:
                     stream.publish(step)
+            for history in histories if readers else ():
+                kept = history.step(history_arrivals(history, readers), now)
+                if kept is not None:
+                    history.publish(kept)
             records = [b for b in blocks if behavior[b.dataset] == "record"]
             for name, stated in stated_by(wanted, records, slot_of).items():
                 track = wanted.attributes[name].fold(stated)
@@ -170,6 +189,7 @@ def _keep_gauges(old: Rulebook, new: Rulebook) -> set[int]:
         if was is None or was.rule != tree.rule or was.rule.name in old.pending:
             continue
         same_streams = all(id(new.streams[new.place[a][0]]) in shared for a in tree.aggregates)
+        same_streams &= all(new.histories[h] is old.histories.get(h) for h in tree.histories)
         if same_streams and all(new.attributes[p] is old.attributes[p] for p in tree.attributes):
             tree.timer = was.timer
             kept.add(id(tree))

@@ -16,12 +16,17 @@ from profile_actors.engine.aggregates import Track
 from profile_actors.engine.attributes import Attribute, AttributeTrack
 from profile_actors.engine.columns import UNSET, Array, Instants, starts_of
 from profile_actors.engine.gauges import Gauge, Ladder
+from profile_actors.engine.history import EventHistory, HistoryDelta
 from profile_actors.engine.moments import Moments
 from profile_actors.engine.rulebook import Rulebook, Timer, Tree
 from profile_actors.engine.stream import Stream, StreamDelta
 from profile_actors.rules.boundary import unit_starts
 from profile_actors.rules.columns import Vector, differ
+from profile_actors.rules.plan import EventFilter
 from profile_actors.rules.vector import evaluate, next_boundary, truth
+
+LOOK_AHEAD_CELLS = 1 << 22
+"""Kept events times instants that a look-ahead evaluates at once; the rest one by one."""
 
 
 @dataclass(slots=True)
@@ -49,6 +54,7 @@ class Delta:
 
     now: int
     streams: list[tuple[Stream, StreamDelta]] = field(default_factory=list)
+    histories: list[tuple[EventHistory, HistoryDelta]] = field(default_factory=list)
     attributes: list[tuple[Attribute, AttributeTrack]] = field(default_factory=list)
     gauges: list[tuple[Gauge, Array, Array]] = field(default_factory=list)
     qualified: list[tuple[Instants, Array, Array | int]] = field(default_factory=list)
@@ -59,6 +65,8 @@ class Delta:
         """Write the step into the state. The caller holds the partition's lock."""
         for stream, delta in self.streams:
             stream.publish(delta)
+        for history, kept in self.histories:
+            history.publish(kept)
         for attribute, track in self.attributes:
             attribute.publish(track)
         for gauge, slots, levels in self.gauges:
@@ -83,6 +91,7 @@ class Fold:
         has_rows: Array | None,
         only: Array | None = None,
         started: int = UNSET,
+        histories: dict[EventFilter, HistoryDelta] | None = None,
     ) -> None:
         self.book = book
         self.now = now
@@ -96,7 +105,7 @@ class Fold:
             for aggregate, (stream, index) in book.place.items()
             if stream in tracks
         }
-        self.moments = Moments(book, by_aggregate, attributes)
+        self.moments = Moments(book, by_aggregate, attributes, histories or {})
 
     def qualify(self) -> Delta:
         """Memberships and computed attributes of the step."""
@@ -193,11 +202,13 @@ class Fold:
         stated = [
             self.moments.attributes[p] for p in tree.attributes if p in self.moments.attributes
         ]
+        kept = [self.moments.histories[h] for h in tree.histories if h in self.moments.histories]
         due, due_slots = self._timer_rows(tree)
         mine = np.zeros(len(due), np.bool_) if self.has_rows is None else self.has_rows[due_slots]
         row_slots = _union(
             [t.slots for t in tracks]
             + [s.slots for s in stated]
+            + [k.slots for k in kept]
             + [due_slots[mine], self.new_slots]
         )
         pair_slots = np.concatenate([t.clock_slots for t in tracks] + [due_slots[~mine]])
@@ -258,6 +269,8 @@ class Fold:
             slots, at = _distinct_pairs(
                 np.concatenate([slots, np.repeat(slots[first], sizes)]), np.concatenate([at, *more])
             )
+        if self.only is not None and tree.histories:
+            slots, at = self._with_instants(tree, slots, at)
         edge_slots, edge_at = slots, at
         while len(edge_slots):
             nxt = next_boundary(tree.rule.root, self.moments.at(edge_slots, edge_at), edge_at)
@@ -269,6 +282,20 @@ class Fold:
                     np.concatenate([slots, edge_slots]), np.concatenate([at, edge_at])
                 )
         return slots, at
+
+    def _with_instants(self, tree: Tree, slots: Array, at: Array) -> tuple[Array, Array]:
+        """The instants, too, at which the slots' kept events enter and leave, all at once."""
+        first = starts_of(slots)
+        wanted, since = slots[first], at[first]
+        parts = [(slots, at)]
+        for events in tree.histories:
+            rows = self.moments.kept(events, wanted)
+            for when in (rows.enter, rows.leave):
+                if when is not None:
+                    later = np.flatnonzero((when > since[rows.owner]) & (when <= self.now))
+                    later = later[: LOOK_AHEAD_CELLS // max(1, len(rows.owner))]
+                    parts.append((wanted[rows.owner[later]], when[later]))
+        return _distinct_pairs(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
     def _schedule(self, tree: Tree, finals: list[Array]) -> None:
         assert tree.timer is not None

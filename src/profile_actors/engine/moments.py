@@ -8,7 +8,6 @@ look-ahead and an entry are one code path.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +15,12 @@ import numpy as np
 from profile_actors.engine.aggregates import Track
 from profile_actors.engine.attributes import AttributeTrack
 from profile_actors.engine.columns import Array, find
+from profile_actors.engine.history import HistoryDelta, KeptRows
 from profile_actors.engine.rulebook import Rulebook
 from profile_actors.rules.columns import Vector
-from profile_actors.rules.plan import Aggregate, AggregateLeaf, AttributeLeaf
+from profile_actors.rules.plan import Aggregate, AggregateLeaf, AttributeLeaf, EventFilter, Kept
 from profile_actors.rules.tree import Node
+from profile_actors.rules.vector import Leaf
 
 
 @dataclass(slots=True)
@@ -29,16 +30,20 @@ class Moments:
     book: Rulebook
     tracks: dict[Aggregate, Track]
     attributes: dict[str, AttributeTrack]
+    histories: dict[EventFilter, HistoryDelta]
 
-    def before(self, slots: Array) -> Callable[[Node], Vector]:
+    def before(self, slots: Array) -> Leaf:
         """Leaves as they were before the step."""
         return lambda leaf: self.book.current(leaf, slots)
 
-    def at_end(self, slots: Array) -> Callable[[Node], Vector]:
+    def at_end(self, slots: Array) -> Leaf:
         """Leaves at the end of the step, for profiles with rows (or untouched ones)."""
 
-        def leaf(node: Node) -> Vector:
+        def leaf(node: Node) -> Vector | KeptRows:
+            if isinstance(node, Kept):
+                return self.kept(node.filter, slots)
             values = self.book.current(node, slots)
+            assert isinstance(values, Vector)
             if isinstance(node, AggregateLeaf) and node.aggregate in self.tracks:
                 track = self.tracks[node.aggregate]
                 return patched(values, slots, track.slots, track.values)
@@ -49,11 +54,18 @@ class Moments:
 
         return leaf
 
-    def at(self, slots: Array, instants: Array) -> Callable[[Node], Vector]:
+    def kept(self, events: EventFilter, slots: Array) -> KeptRows:
+        """A history's events at the end of the step."""
+        return self.book.histories[events].gather(slots, self.histories.get(events))
+
+    def at(self, slots: Array, instants: Array) -> Leaf:
         """Leaves at (slot, instant) of profiles without rows in the step."""
 
-        def leaf(node: Node) -> Vector:
+        def leaf(node: Node) -> Vector | KeptRows:
+            if isinstance(node, Kept):
+                return self.kept(node.filter, slots)
             values = self.book.current(node, slots)
+            assert isinstance(values, Vector)
             if isinstance(node, AggregateLeaf) and node.aggregate in self.tracks:
                 track = self.tracks[node.aggregate]
                 if len(track.clock_slots):
@@ -76,7 +88,7 @@ def choose(hit: Array, new: Vector, index: Array, base: Vector) -> Vector:
     if new.dictionary is not None and base.dictionary is not None:
         shift = len(base.dictionary)
         values = np.where(hit, new.values[index] + shift, base.values).astype(np.int32)
-        dictionary: tuple[str, ...] | None = base.dictionary + new.dictionary
+        dictionary: tuple[str, ...] | None = (*base.dictionary, *new.dictionary)
     else:
         values = np.where(hit, new.values[index], base.values)
         dictionary = None

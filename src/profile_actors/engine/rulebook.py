@@ -18,22 +18,24 @@ from profile_actors.definitions import Catalogue
 from profile_actors.engine.attributes import Attribute
 from profile_actors.engine.columns import FOREVER, UNSET, Array, Instants, reserve
 from profile_actors.engine.gauges import Flag, Gauge, Ladder, Rung, rung_of
+from profile_actors.engine.history import EventHistory, KeptRows
 from profile_actors.engine.lines import DelayLine
 from profile_actors.engine.stream import Stream
-from profile_actors.rules.boundary import unit_steps
+from profile_actors.rules.boundary import parts, unit_steps
 from profile_actors.rules.check import check_all
-from profile_actors.rules.columns import Vector
+from profile_actors.rules.columns import Texts, Vector
 from profile_actors.rules.plan import (
     Aggregate,
     AggregateLeaf,
     AttributeLeaf,
     EventFilter,
+    Kept,
     Plan,
     Rescan,
     Rule,
 )
 from profile_actors.rules.states import Key, withheld
-from profile_actors.rules.tree import Call, Items, Node, Occurs
+from profile_actors.rules.tree import Node
 
 
 class Timer:
@@ -83,12 +85,14 @@ class Timer:
 
 @dataclass(slots=True)
 class Tree:
-    """A rule that is no rung. gauge: index of its Flag, -1 for a computed attribute.
-    steps: the calendar unit ('day', 'month') at whose starts it may change whatever its inputs."""
+    """A rule that is no rung. histories: the filters whose kept events it reads. gauge: index of
+    its Flag, -1 for a computed attribute. steps: the calendar unit ('day', 'month') at whose starts
+    it may change whatever its inputs."""
 
     rule: Rule
     aggregates: tuple[Aggregate, ...]
     attributes: tuple[str, ...]
+    histories: tuple[EventFilter, ...]
     gauge: int
     timer: Timer | None
     steps: str = ""
@@ -126,12 +130,15 @@ UNKNOWN: Any = object()
 class Rulebook:
     """One compiled catalogue version.
 
-    qualified: per segment, when each slot last entered or left. frozen: inactive rules. broken,
-    pending: streams that raised, and the rules that therefore have no answer, with why.
+    qualified: per segment, when each slot last entered or left. frozen: inactive rules. texts: of
+    all histories. broken, pending: streams (and filters of histories) that raised, and the rules
+    that therefore have no answer, with why.
     """
 
     plan: Plan
     trees_of_rules: dict[tuple[str, str], Node] = field(default_factory=dict)
+    texts: Texts = field(default_factory=Texts)
+    histories: dict[EventFilter, EventHistory] = field(default_factory=dict)
     streams: list[Stream] = field(default_factory=list)
     place: dict[Aggregate, tuple[int, int]] = field(default_factory=dict)
     attributes: dict[str, Attribute] = field(default_factory=dict)
@@ -143,27 +150,34 @@ class Rulebook:
     gauge_of: dict[str, tuple[int, int]] = field(default_factory=dict)
     qualified: dict[str, Instants] = field(default_factory=dict)
     frozen: dict[Key, Frozen] = field(default_factory=dict)
-    broken: set[int] = field(default_factory=set)
+    broken: set[int | EventFilter] = field(default_factory=set)
     pending: dict[str, str] = field(default_factory=dict)
 
-    def degrade(self, stream: int, reason: str) -> None:
-        """A stream's operator raised: it folds no more, and the rules that read it are pending."""
-        self.broken.add(stream)
-        mine = {a for a, (index, _) in self.place.items() if index == stream}
+    def degrade(self, broken: int | EventFilter, reason: str) -> None:
+        """A stream's operator, or a history, raised: it folds no more, and the rules that read it
+        are pending."""
+        self.broken.add(broken)
         for rule in self.plan.rules:
-            leaves = leaves_of(rule.root)
-            if any(isinstance(leaf, AggregateLeaf) and leaf.aggregate in mine for leaf in leaves):
-                self.pending[rule.name] = reason
+            for leaf in leaves_of(rule.root):
+                source = (
+                    self.place[leaf.aggregate][0]
+                    if isinstance(leaf, AggregateLeaf)
+                    else getattr(leaf, "filter", None)
+                )
+                if source == broken:
+                    self.pending[rule.name] = reason
 
     def values_of(self, kind: str) -> dict[str, Node]:
         """All rules of a kind as trees, for the reference evaluator."""
         return {name: tree for (of, name), tree in self.trees_of_rules.items() if of == kind}
 
-    def current(self, leaf: Node, slots: Array) -> Vector:
-        """A leaf's stored values."""
+    def current(self, leaf: Node, slots: Array) -> Vector | KeptRows:
+        """A leaf's stored values, or kept events."""
         if isinstance(leaf, AggregateLeaf):
             stream, index = self.place[leaf.aggregate]
             return self.streams[stream].operators[index].current(slots)
+        if isinstance(leaf, Kept):
+            return self.histories[leaf.filter].gather(slots)
         assert isinstance(leaf, AttributeLeaf), leaf
         return self.attributes[leaf.path].current(slots)
 
@@ -174,9 +188,13 @@ class Rulebook:
         return min(dues, default=FOREVER)
 
 
-def compile_plan(plan: Plan, catalogue: Catalogue, capacity: int) -> Rulebook:
-    """Make a plan runnable, with empty state."""
-    book = Rulebook(plan, check_all(catalogue) if plan.rescans else {})
+def compile_plan(
+    plan: Plan, catalogue: Catalogue, capacity: int, texts: Texts | None = None
+) -> Rulebook:
+    """Make a plan runnable, with empty state. texts: those of the partition's histories so far."""
+    book = Rulebook(plan, check_all(catalogue) if plan.rescans else {}, texts or Texts())
+    for history in plan.histories:
+        book.histories[history.filter] = EventHistory(history, book.texts, capacity)
     by_filter: dict[EventFilter, list[Aggregate]] = {}
     for aggregate in plan.aggregates:
         by_filter.setdefault(aggregate.filter, []).append(aggregate)
@@ -219,9 +237,12 @@ def _add_tree(book: Rulebook, rule: Rule, capacity: int) -> None:
     leaves = list(leaves_of(rule.root))
     aggregates = dict.fromkeys(n.aggregate for n in leaves if isinstance(n, AggregateLeaf))
     attributes = dict.fromkeys(n.path for n in leaves if isinstance(n, AttributeLeaf))
+    histories = dict.fromkeys(n.filter for n in leaves if isinstance(n, Kept))
     timer = Timer(capacity) if rule.timed else None
     steps = unit_steps(rule.root) if rule.timed else ""
-    book.trees.append(Tree(rule, tuple(aggregates), tuple(attributes), gauge, timer, steps))
+    book.trees.append(
+        Tree(rule, tuple(aggregates), tuple(attributes), tuple(histories), gauge, timer, steps)
+    )
 
 
 def _add_rescan(book: Rulebook, rescan: Rescan, capacity: int) -> None:
@@ -248,16 +269,8 @@ def _stating(catalogue: Catalogue, path: str) -> dict[str, bool]:
 
 
 def leaves_of(node: Node) -> Iterator[Node]:
-    """The aggregate and attribute leaves of a planned tree."""
-    if isinstance(node, AggregateLeaf | AttributeLeaf):
+    """The aggregates, attributes and kept events that a planned tree reads."""
+    if isinstance(node, AggregateLeaf | AttributeLeaf | Kept):
         yield node
-    elif isinstance(node, Call):
-        for arg in node.args:
-            yield from leaves_of(arg)
-    elif isinstance(node, Items):
-        for item in node.items:
-            yield from leaves_of(item)
-    elif isinstance(node, Occurs):
-        for child in (node.subject, node.time, node.until):
-            if child is not None:
-                yield from leaves_of(child)
+    for part in parts(node):
+        yield from leaves_of(part)

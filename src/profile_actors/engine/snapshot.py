@@ -155,6 +155,11 @@ def _arrays(state: State) -> Iterator[tuple[str, Array]]:
                 yield f"stream/{i}/{j}/{name}", array
         yield from _line_arrays(f"stream/{i}/enter", stream.enter)
         yield from _line_arrays(f"stream/{i}/leave", stream.leave)
+    for name, array in book.texts.arrays().items():
+        yield f"texts/{name}", array
+    for i, history in enumerate(book.histories.values()):
+        for name, array in history.arrays(profiles).items():
+            yield f"history/{i}/{name}", array
     for path, attribute in book.attributes.items():
         for name, array in attribute.arrays(profiles).items():
             yield f"attribute/{path}/{name}", array
@@ -198,6 +203,9 @@ def _restore(state: State, arrays: dict[str, Array], namespaces: list[str]) -> N
             op.restore(under(f"stream/{i}/{j}/"))
         _restore_line(stream.enter, under(f"stream/{i}/enter/"))
         _restore_line(stream.leave, under(f"stream/{i}/leave/"))
+    book.texts.restore(under("texts/"))
+    for i, history in enumerate(book.histories.values()):
+        history.restore(under(f"history/{i}/"))
     for path, attribute in book.attributes.items():
         attribute.restore(under(f"attribute/{path}/"))
     for i, gauge in enumerate(book.gauges):

@@ -18,7 +18,13 @@ from profile_actors.engine.directory import Directory
 from profile_actors.engine.entry import BatchNote, Block
 from profile_actors.engine.fold import Delta, Fold, RawChange
 from profile_actors.engine.locator import Locator
-from profile_actors.engine.matching import arrivals_of, read_block, stated_by, touched_by
+from profile_actors.engine.matching import (
+    arrivals_of,
+    history_arrivals,
+    read_block,
+    stated_by,
+    touched_by,
+)
 from profile_actors.engine.rulebook import Rulebook, compile_plan
 from profile_actors.engine.stages import Stages
 from profile_actors.rules.plan import Plan
@@ -72,6 +78,7 @@ class State:
             total += stream.enter.size_bytes + stream.leave.size_bytes
             for op in stream.operators:
                 total += sum(a.nbytes for a in op.arrays(profiles).values())
+        total += sum(history.size_bytes for history in self.book.histories.values())
         return total + per_profile * profiles
 
 
@@ -131,6 +138,18 @@ def fold_rows(
             if step is not None:
                 tracks[index] = step.tracks
                 delta.streams.append((stream, step))
+        histories = {}
+        for of, history in book.histories.items():
+            if of in book.broken:
+                continue
+            try:
+                kept = history.step(history_arrivals(history, readers), now)
+            except Exception as error:
+                book.degrade(of, f"position {state.position}: {error!r}")
+                continue
+            if kept is not None:
+                histories[of] = kept
+                delta.histories.append((history, kept))
         attributes = {}
         for name, stated in stated_by(book, records, slot_of).items():
             track = book.attributes[name].fold(stated)
@@ -139,7 +158,7 @@ def fold_rows(
                 delta.attributes.append((book.attributes[name], track))
         stages.lap("fold")
         new_slots = np.arange(first_new_slot, state.directory.slots)
-        fold = Fold(book, now, tracks, attributes, new_slots, has_rows, started=state.now)
+        fold = Fold(book, now, tracks, attributes, new_slots, has_rows, None, state.now, histories)
         fold.delta = delta
         fold.qualify()
         late_only = _late_only(state, blocks)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from decimal import Decimal
-from typing import Any
-
 import numpy as np
 
 from profile_actors.engine.columns import Array
 from profile_actors.engine.rulebook import Rulebook
 from profile_actors.rules.columns import Vector
 from profile_actors.rules.plan import Rule
-from profile_actors.rules.tree import Node
-from profile_actors.rules.vector import evaluate
+from profile_actors.rules.vector import Leaf, evaluate, plain
+
+__all__ = ["computed_values", "leaf_of", "member_bits", "plain"]
 
 
-def leaf_of(book: Rulebook, slots: Array) -> Callable[[Node], Vector]:
+def leaf_of(book: Rulebook, slots: Array) -> Leaf:
     """How evaluation reads the leaves of these slots: as they stand."""
     return lambda node: book.current(node, slots)
 
@@ -37,15 +34,3 @@ def member_bits(book: Rulebook, segment: str, slots: Array) -> Array:
 def computed_values(book: Rulebook, rule: Rule, slots: Array, now: int) -> Vector:
     """A computed attribute's values as of the state."""
     return evaluate(rule.root, leaf_of(book, slots), len(slots), now)
-
-
-def plain(vector: Vector, kind: Any) -> list[Any]:
-    """A vector as plain Python values, None where null."""
-    values = vector.values.tolist()
-    if vector.dictionary is not None:
-        values = [vector.dictionary[code] for code in values]
-    elif kind is not None and kind.kind == "decimal":
-        values = [Decimal(value).scaleb(-kind.scale) for value in values]
-    if vector.valid is None:
-        return list(values)
-    return [v if ok else None for v, ok in zip(values, vector.valid.tolist(), strict=True)]

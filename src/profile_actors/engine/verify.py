@@ -35,8 +35,9 @@ def refold_differences(state: State, log: Log) -> Iterator[str]:
     """Differences between the state's columns and a second fold of the log."""
     old = state.book
     book = compile_plan(old.plan, state.catalogue, state.capacity)
-    columns, positions = list(book.attributes.values()), range(state.position)
-    refold(state, log, book.plan, state.now, book.streams, columns, positions)
+    columns, histories = list(book.attributes.values()), list(book.histories.values())
+    positions = range(state.position)
+    refold(state, log, book.plan, state.now, book.streams, columns, histories, positions)
     slots = np.arange(state.directory.slots, dtype=np.uint32)
     read_gauges(book, slots, state.now)
     if len(slots) == 0:

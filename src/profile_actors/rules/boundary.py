@@ -20,7 +20,8 @@ from profile_actors.rules.columns import DAY_MS, FOREVER, Array
 from profile_actors.rules.evaluation import Evaluation, Leaf
 from profile_actors.rules.instants import month_number, month_start, unit_next
 from profile_actors.rules.kernels import COMPARISONS
-from profile_actors.rules.tree import Calendar, Call, Items, Node, Now, Occurs
+from profile_actors.rules.plan import Kept, KeptField, Sequence
+from profile_actors.rules.tree import Calendar, Call, Each, Items, Let, Node, Now, Occurs
 from profile_actors.rules.windows import Instant, flips, halves, stands_for_day
 
 _PART_UNITS = {
@@ -41,11 +42,12 @@ def next_boundary(node: Node, leaf: Leaf, at: Array) -> Array:
     """
     if not moves(node):
         return np.full(at.shape, FOREVER, np.int64)
-    return np.array(np.broadcast_to(_Boundaries(leaf, at).of(node), at.shape), np.int64)
+    evaluation = Evaluation(leaf, at)
+    return np.array(np.broadcast_to(Boundaries(evaluation, at).of(node), at.shape), np.int64)
 
 
 def parts(node: Node) -> Iterator[Node]:
-    """The direct sub-expressions of a scalar node over leaves."""
+    """The direct sub-expressions of a planned node."""
     if isinstance(node, Call):
         yield from node.args
     elif isinstance(node, Items):
@@ -55,11 +57,28 @@ def parts(node: Node) -> Iterator[Node]:
         yield node.time
         if node.until is not None:
             yield node.until
+    elif isinstance(node, Each):
+        yield node.source
+        yield node.body
+        yield from node.extra
+    elif isinstance(node, Let):
+        yield node.value
+        yield node.body
+    elif isinstance(node, KeptField):
+        yield node.event
+    elif isinstance(node, Sequence):
+        for stage in node.stages:
+            yield stage.source
+            if stage.condition is not None:
+                yield stage.condition
 
 
 def moves(node: Node) -> bool:
-    """Whether the value may depend on now other than through the node's leaves."""
-    if isinstance(node, Now | Calendar):
+    """Whether the value may depend on now other than through the node's leaves.
+
+    Kept events do: one may be later than now, or leave its filter's window.
+    """
+    if isinstance(node, Now | Calendar | Kept):
         return True
     if isinstance(node, Call) and node.function.startswith("current"):
         return True
@@ -84,10 +103,12 @@ def ticks(node: Node) -> bool:
     return any(ticks(child) for child in children)
 
 
-class _Boundaries:
-    def __init__(self, leaf: Leaf, at: Array) -> None:
+class Boundaries:
+    """The boundaries of nodes over one evaluation's rows. at: int64 ms per row."""
+
+    def __init__(self, evaluation: Evaluation, at: Array) -> None:
         self.at = at
-        self.evaluation = Evaluation(leaf, at)
+        self.evaluation = evaluation
 
     def of(self, node: Node) -> Array:
         """The node's first boundary after ``at``; shape () or per row."""

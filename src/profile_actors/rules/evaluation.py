@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,8 @@ from profile_actors.rules.textual import TEXT_TESTS, regex_group, text_test
 from profile_actors.rules.tree import Call, Element, Field, Items, Literal, Node, Now, Occurs
 from profile_actors.rules.windows import halves, holds, instant, known, stands_for_day
 
-Leaf = Callable[[Node], Vector]
+Leaf = Callable[[Node], Any]
+"""What leaves stand for: a Vector, one value per row; for kept events ``lists.KeptRows``."""
 NUMERIC = ("integer", "double", "decimal")
 MANY_ITEMS = 16
 
@@ -131,7 +133,8 @@ class Evaluation:
         if isinstance(node, Call):
             return self._call(node)
         if isinstance(node, AggregateLeaf | AttributeLeaf) or path(node) is not None:
-            return self.leaf(node)
+            found: Vector = self.leaf(node)
+            return found
         if isinstance(node, Occurs):
             return self._occurs(node)
         if isinstance(node, Now):

@@ -13,8 +13,9 @@ from dataclasses import replace
 from profile_actors.rules.boundary import parts
 from profile_actors.rules.instants import EXACT_MS, MONTHS
 from profile_actors.rules.kernels import COMPARISONS
+from profile_actors.rules.plan import KeptField, Sequence
 from profile_actors.rules.textual import TEXT_TESTS
-from profile_actors.rules.tree import Call, Items, Literal, Node, Occurs
+from profile_actors.rules.tree import Call, Each, Items, Let, Literal, Node, Occurs
 from profile_actors.rules.unparse import unparse
 
 _MIRRORED = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
@@ -36,7 +37,7 @@ def truth_of(node: Node) -> Node:
 
 
 def rebuild(node: Node, children: list[Node]) -> Node:
-    """The scalar node with other direct sub-expressions, in ``boundary.parts`` order."""
+    """The planned node with other direct sub-expressions, in ``boundary.parts`` order."""
     if isinstance(node, Call):
         return replace(node, args=tuple(children))
     if isinstance(node, Items):
@@ -44,6 +45,23 @@ def rebuild(node: Node, children: list[Node]) -> Node:
     if isinstance(node, Occurs):
         until = children[2] if node.until is not None else None
         return replace(node, subject=children[0], time=children[1], until=until)
+    if isinstance(node, Each):
+        return replace(node, source=children[0], body=children[1], extra=tuple(children[2:]))
+    if isinstance(node, Let):
+        return replace(node, value=children[0], body=children[1])
+    if isinstance(node, KeptField):
+        return replace(node, event=children[0])
+    if isinstance(node, Sequence):
+        rest = iter(children)
+        stages = [
+            replace(
+                stage,
+                source=next(rest),
+                condition=None if stage.condition is None else next(rest),
+            )
+            for stage in node.stages
+        ]
+        return replace(node, stages=tuple(stages))
     return node
 
 

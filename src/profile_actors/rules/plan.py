@@ -87,18 +87,15 @@ class AttributeLeaf(Node):
 
 @dataclass(frozen=True, slots=True)
 class Kept(Node):
-    """The profile's events that a filter lets through at this instant, in order: an array.
-
-    is_ordered: as in ``History``."""
+    """The profile's events that a filter lets through at this instant, in order: an array."""
 
     filter: EventFilter
-    is_ordered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class KeptField(Node):
-    """A scalar field (dotted path) of an event of ``Kept(filter)``. event: the Element or Variable
-    that stands for it."""
+    """A scalar field (dotted path) of an event of ``Kept(filter)``. event: what stands for it: a
+    Variable, or ``head()`` of a list of events."""
 
     event: Node
     path: str
@@ -108,8 +105,8 @@ class KeptField(Node):
 @dataclass(frozen=True, slots=True)
 class Stage(Node):
     """One step of a Sequence. source: an array of events, those that may stand here as far as they
-    alone can tell. condition: what else must hold of one of them (``Element(0)``), given the last
-    events of earlier steps (variables); None: nothing."""
+    alone can tell. condition: what else must hold of one of them, called ``name``, given the last
+    events of earlier steps under their names; None: nothing."""
 
     name: str
     source: Node

@@ -8,9 +8,9 @@ form and interned, hence equal ones are one object across all rules.
 Null rules are kept by construction: ``average`` is sum / count of non-nulls (0 / 0 is null);
 ``exists`` and an array as a condition are count > 0; ``forall`` is no event without it.
 
-Limits: what ``streams`` refuses, arrays and objects of the profile, and values that change every
-millisecond are refused with a RuleError that marks the sub-expression: parsed, but not evaluated
-incrementally yet. ``RulePlanner`` raises NotIncremental; ``plan`` alone decides what that means.
+What is no fold of single events is planned over kept events (``arrays``). Limits: what that
+refuses too, and values that change every millisecond, raise NotIncremental with the sub-expression;
+``plan`` alone decides what that means: a rescan, or a RuleError.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import replace
 
 from profile_actors.definitions import Catalogue, FieldType
 from profile_actors.errors import RuleError
+from profile_actors.rules.arrays import ArrayPlanner
 from profile_actors.rules.boundary import moves, parts, ticks
 from profile_actors.rules.check import check_all
 from profile_actors.rules.evaluation import kind_of
@@ -29,20 +30,27 @@ from profile_actors.rules.plan import (
     Aggregate,
     AggregateLeaf,
     AttributeLeaf,
+    EventFilter,
+    History,
+    Kept,
+    KeptField,
     Plan,
     Rescan,
     Rule,
+    Sequence,
 )
 from profile_actors.rules.reads import rescan
 from profile_actors.rules.source import located
 from profile_actors.rules.states import WORDS, Key, texts_of
 from profile_actors.rules.streams import (
+    FOLDS,
     TIMESTAMP,
     NotIncremental,
     Stream,
     StreamReader,
     refuse_composite,
     substituted,
+    type_of,
 )
 from profile_actors.rules.tree import (
     Calendar,
@@ -66,7 +74,6 @@ from profile_actors.rules.tree import (
 INTEGER = FieldType("integer")
 DOUBLE = FieldType("double")
 ZERO = Literal(0, "integer", type=INTEGER)
-FOLDS = ("count", "sum", "average", "min", "max")
 MAX_NODES = 5_000
 """Nodes of one planned rule, references written out; a chain of references can double each time."""
 
@@ -134,6 +141,7 @@ class CataloguePlanner:
         self.interned: dict[Node, Node] = {}
         self.by_identity: dict[int, Node] = {}
         self.aggregates: dict[Aggregate, Aggregate] = {}
+        self.filters: dict[EventFilter, EventFilter] = {}
         self.sizes: dict[Key, int] = {}
 
     def rule(self, key: Key) -> Rule:
@@ -170,10 +178,9 @@ class CataloguePlanner:
         is_condition: an array of events means that it is not empty. Raises NotIncremental.
         """
         reader = RulePlanner(self)
-        root = reader.condition(tree) if is_condition else reader.value(tree)
-        root = normal(root)
+        root = normal(reader.condition(tree) if is_condition else reader.any(tree))
         if kind_of(root)[0] == "decimal":
-            root = replace(root, type=_type_of(root))
+            root = replace(root, type=type_of(root))
         root = self.shared(root)
         if ticks(root):
             raise NotIncremental(tree, "a value that changes every millisecond")
@@ -189,18 +196,23 @@ class CataloguePlanner:
             node = rebuild(node, [self.shared(child) for child in children])
         if isinstance(node, AggregateLeaf):
             node = replace(node, aggregate=self._aggregate(node.aggregate))
+        elif isinstance(node, Kept | KeptField):
+            node = replace(node, filter=self._filter(node.filter))
         node = self.interned.setdefault(node, node)
         self.by_identity[id(node)] = node
         return node
 
     def _aggregate(self, aggregate: Aggregate) -> Aggregate:
-        events, value = aggregate.filter, aggregate.value
-        if events.predicate is not None:
-            events = replace(events, predicate=self.shared(events.predicate))
+        events, value = self._filter(aggregate.filter), aggregate.value
         if value is not None:
             value = self.shared(value)
         aggregate = replace(aggregate, filter=events, value=value)
         return self.aggregates.setdefault(aggregate, aggregate)
+
+    def _filter(self, events: EventFilter) -> EventFilter:
+        if events.predicate is not None:
+            events = replace(events, predicate=self.shared(events.predicate))
+        return self.filters.setdefault(events, events)
 
     def plan(self, rules: list[Rule], version: int) -> Plan:
         """The plan over planned rules."""
@@ -212,7 +224,41 @@ class CataloguePlanner:
                     aggregates[node.aggregate] = None
                 elif isinstance(node, AttributeLeaf):
                     attributes[node] = None
-        return Plan(version, tuple(aggregates), tuple(attributes), tuple(rules))
+        histories = _histories(rules)
+        return Plan(
+            version, tuple(aggregates), tuple(attributes), tuple(rules), histories=histories
+        )
+
+
+def _histories(rules: list[Rule]) -> tuple[History, ...]:
+    """What must be kept of which events for the rules' lists."""
+    fields: dict[EventFilter, dict[str, FieldType]] = {}
+    ordered: set[EventFilter] = set()
+    for rule in rules:
+        mine: set[EventFilter] = set()
+        for node in walk(rule.root):
+            if isinstance(node, Kept):
+                fields.setdefault(node.filter, {})
+                mine.add(node.filter)
+            elif isinstance(node, KeptField) and node.path != "timestamp":
+                kept = fields.setdefault(node.filter, {})
+                kept[node.path] = node.type or FieldType("string")
+        kind = "" if rule.root.type is None else rule.root.type.kind
+        if kind in ("array", "map") or any(map(_shows_order, walk(rule.root))):
+            ordered |= mine
+    return tuple(
+        History(events, tuple(sorted(kept.items())), events in ordered)
+        for events, kept in fields.items()
+    )
+
+
+def _shows_order(node: Node) -> bool:
+    """Whether the order among events of one timestamp may show in the node's value."""
+    if isinstance(node, Sequence):
+        return any(stage.count > 1 for stage in node.stages)
+    if isinstance(node, Each):
+        return node.function in ("topn", "bottomn")
+    return isinstance(node, Call) and node.function == "head"
 
 
 def walk(node: Node) -> Iterator[Node]:
@@ -230,6 +276,8 @@ class RulePlanner:
     def __init__(self, catalogue: CataloguePlanner) -> None:
         self.catalogue = catalogue
         self.reader = StreamReader(self.reference)
+        self.arrays = ArrayPlanner(self)
+        self.known: dict[int, tuple[Node, Node | NotIncremental]] = {}
         self.written_out = 0
 
     def reference(self, node: Node) -> Node:
@@ -242,15 +290,47 @@ class RulePlanner:
             raise NotIncremental(node, f"more than {MAX_NODES} parts with its references")
         return truth_of(root) if key[0] == "segment" else root
 
+    def any(self, node: Node) -> Node:
+        """The node as an expression of whatever type. Raises NotIncremental."""
+        kind = "" if node.type is None else node.type.kind
+        if kind == "array":
+            many = self.arrays.array(node)
+            if many.of is not None:
+                raise NotIncremental(node, "a list of whole events as a value")
+            return _typed(many.node, many.item)
+        return self.arrays.map(node).node if kind == "map" else self.value(node)
+
     def condition(self, node: Node) -> Node:
         """The node where a condition is expected: an array is true when it is not empty."""
-        found = self.reader.stream(node)
-        if found is not None:
-            return self._any(found, node)
+        if node.type is None or node.type.kind == "array":
+            try:
+                found = self.reader.stream(node)
+                if found is not None:
+                    return self._any(found, node)
+            except NotIncremental:
+                return self.arrays.condition(node)
+        if node.type is not None and node.type.kind == "array":
+            return self.arrays.condition(node)
         return self.value(node)
 
     def value(self, node: Node) -> Node:
         """The node as a scalar expression over leaves. Raises NotIncremental."""
+        known = self.known.get(id(node))
+        if known is None:
+            try:
+                known = (node, self._value(node))
+            except NotIncremental as first:
+                try:
+                    known = (node, self.arrays.expression(node))
+                except NotIncremental as refusal:
+                    # The better reason: of the smaller part, or else that of the one fold.
+                    known = (node, first if refusal.node is node else refusal)
+            self.known[id(node)] = known
+        if isinstance(known[1], NotIncremental):
+            raise known[1]
+        return known[1]
+
+    def _value(self, node: Node) -> Node:
         match node:
             case Literal() | Now() | Calendar():
                 return node
@@ -339,7 +419,7 @@ class RulePlanner:
                 raise NotIncremental(node, f"{function}() of whole events")
             return self._leaf("count", found, None, INTEGER, node)
         value = _scalar(found.value)
-        kind = _type_of(value)
+        kind = type_of(value)
         if function == "count":
             function = "distinct" if found.distinct else "count"
             return self._leaf(function, found, value, INTEGER, node)
@@ -389,14 +469,9 @@ def _scalar(value: Node) -> Node:
     return value
 
 
-def _type_of(value: Node) -> FieldType:
-    """The value's type; a decimal's scale as evaluation makes it; an untyped tree's are doubles."""
-    kind, scale = kind_of(value)
-    if kind == "decimal" or (value.type is None and kind is not None):
-        return FieldType(kind, scale=scale)
-    if value.type is not None:
-        return value.type
-    return FieldType("timestamp") if value == TIMESTAMP else DOUBLE
+def _typed(node: Node, item: FieldType | None) -> Node:
+    """A list with the exact type of its elements: the scale of decimals follows from the plan."""
+    return node if item is None else replace(node, type=FieldType("array", item=item))
 
 
 def _attribute(node: Field) -> AttributeLeaf:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from profile_actors.definitions import FieldType
 from profile_actors.rules.boundary import parts
-from profile_actors.rules.evaluation import path
+from profile_actors.rules.evaluation import kind_of, path
 from profile_actors.rules.normal import normal, rebuild, truth_of
 from profile_actors.rules.tree import (
     Calendar,
@@ -36,6 +36,7 @@ from profile_actors.rules.tree import (
     Variable,
 )
 
+FOLDS = ("count", "sum", "average", "min", "max")
 EVENT = Element(0)
 TIMESTAMP = Field(EVENT, "timestamp")
 EVENT_TYPE = Field(EVENT, "eventType")
@@ -103,7 +104,7 @@ class StreamReader:
                     return None
                 if found.distinct:
                     raise NotIncremental(node, "a path after distinct()")
-                kind = _child_type(base.type, node.name)
+                kind = child_type(base.type, node.name)
                 if kind is not None and kind.kind in ("array", "map"):
                     raise NotIncremental(node, f"a field of type {kind.kind} of each event")
                 return replace(found, value=replace(node, base=found.item(), type=kind))
@@ -215,6 +216,17 @@ _WHAT: dict[type, str] = {
 }
 
 
+def type_of(value: Node) -> FieldType:
+    """A planned scalar's type; a decimal's scale as evaluation makes it; an untyped tree's values
+    are doubles."""
+    kind, scale = kind_of(value)
+    if kind == "decimal" or (value.type is None and kind is not None):
+        return FieldType(kind, scale=scale)
+    if value.type is not None:
+        return value.type
+    return FieldType("timestamp") if value == TIMESTAMP else FieldType("double")
+
+
 def _applied(body: Node, names: tuple[str, ...], over: Stream) -> Node:
     """The body with its element (by variable, or as Element(0)) replaced by the stream's item."""
     if names:
@@ -235,7 +247,7 @@ def _rebased(node: Node, value: Node) -> Node:
     return rebuild(node, [_rebased(part, value) for part in parts(node)])
 
 
-def _child_type(array: FieldType | None, name: str) -> FieldType | None:
+def child_type(array: FieldType | None, name: str) -> FieldType | None:
     """The type of a field of the objects in an array, as far as it is known."""
     item = array.item if array is not None and array.kind == "array" else None
     return dict(item.fields).get(name) if item is not None and item.kind == "object" else None

@@ -14,12 +14,20 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence as Many
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from profile_actors.rules.lexer import RESERVED, is_word
-from profile_actors.rules.plan import Aggregate, AggregateLeaf, AttributeLeaf, EventFilter
+from profile_actors.rules.plan import (
+    Aggregate,
+    AggregateLeaf,
+    AttributeLeaf,
+    EventFilter,
+    Kept,
+    KeptField,
+    Sequence,
+)
 from profile_actors.rules.tree import (
     Calendar,
     Call,
@@ -131,7 +139,7 @@ def unparse_aggregate(aggregate: Aggregate) -> str:
     return f"{source}.{aggregate.function}({value})"
 
 
-def _joined(conditions: Sequence[Node]) -> str:
+def _joined(conditions: Many[Node]) -> str:
     return " and ".join(_text(condition, _NOT, _TOP) for condition in conditions)
 
 
@@ -161,6 +169,12 @@ def _form(node: Node, scope: _Scope) -> tuple[int, str]:
             return _POSTFIX, _chain(node, scope)
         case AggregateLeaf(aggregate=aggregate):
             return _POSTFIX, unparse_aggregate(aggregate)
+        case Kept(filter=events):
+            return _POSTFIX, unparse_filter(events)
+        case KeptField(event=event, path=path):
+            return _POSTFIX, _kept_field(event, path, scope)
+        case Sequence():
+            return _POSTFIX, _sequence(node, scope)
         case Field(base=base, name=name):
             return _POSTFIX, _field(base, name, scope)
     return _POSTFIX, _simple(node, scope)
@@ -209,6 +223,12 @@ def _field(base: Node, name: str, scope: _Scope) -> str:
     return f"{_text(base, _POSTFIX, scope)}.{_name(name)}"
 
 
+def _kept_field(event: Node, path: str, scope: _Scope) -> str:
+    base, *names = path.split(".")
+    text = _field(event, base, scope)
+    return ".".join([text, *map(_name, names)])
+
+
 def _bare(name: str) -> str:
     """A name that stands first, where reserved words are read as such."""
     lower = name.lower()
@@ -248,7 +268,7 @@ def _literal(node: Literal) -> str:
     return f"date({day}, {moment.hour}, {moment.minute}, {seconds})"
 
 
-def _listed(nodes: Sequence[Node], scope: _Scope) -> str:
+def _listed(nodes: Many[Node], scope: _Scope) -> str:
     return ", ".join(_text(node, _LOOSE, scope) for node in nodes)
 
 
@@ -300,7 +320,7 @@ def _each(node: Each, scope: _Scope) -> str:
     return f"{source}.{name}({body}{''.join(', ' + _listed([e], scope) for e in node.extra)})"
 
 
-def _ranges(ranges: Sequence[Range], scope: _Scope) -> tuple[str, _Scope]:
+def _ranges(ranges: Many[Range], scope: _Scope) -> tuple[str, _Scope]:
     texts: list[str] = []
     for place, item in enumerate(ranges, 1):
         source = _text(item.source, _POSTFIX, scope)
@@ -322,6 +342,19 @@ def _quantified(node: Quantified, scope: _Scope) -> str:
     if result == "xEvent" or result.startswith(("xEvent.", "xEvent[")):
         result = f"$1.{result}"  # `sum xEvent` is no start of an aggregate
     return f"{node.kind} {result} over {ranges}"
+
+
+def _sequence(node: Sequence, scope: _Scope) -> str:
+    steps: list[str] = []
+    within = scope
+    for stage in node.stages:
+        within = within.bind(stage.name)
+        what = "" if stage.condition is None else _text(stage.condition, _LOOSE, within)
+        count = "" if stage.count == 1 else f" COUNT({stage.count})"
+        source = _text(stage.source, _POSTFIX, scope)
+        name = _bare(stage.name)
+        steps.append(f"{name}: {source}{f'.filter({name} => {what})' if what else ''}{count}")
+    return f"CHAIN({', '.join(steps)})"
 
 
 def _chain(node: Chain, scope: _Scope) -> str:

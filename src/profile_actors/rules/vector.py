@@ -6,8 +6,86 @@ engine imports them from here.
 
 from __future__ import annotations
 
-from profile_actors.rules.boundary import next_boundary
-from profile_actors.rules.columns import FOREVER, Vector, column, truth
-from profile_actors.rules.evaluation import Leaf, evaluate, path
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
 
-__all__ = ["FOREVER", "Leaf", "Vector", "column", "evaluate", "next_boundary", "path", "truth"]
+import numpy as np
+
+from profile_actors.definitions import FieldType
+from profile_actors.rules import kernels
+from profile_actors.rules.columns import FOREVER, Array, Vector, column, truth, widen
+from profile_actors.rules.evaluation import Leaf, path
+from profile_actors.rules.frames import Frame
+from profile_actors.rules.horizons import next_boundary
+from profile_actors.rules.lists import Item, Many, bounds_of
+from profile_actors.rules.tree import Node
+
+__all__ = [
+    "FOREVER",
+    "Leaf",
+    "Vector",
+    "column",
+    "evaluate",
+    "next_boundary",
+    "path",
+    "plain",
+    "truth",
+]
+
+
+def evaluate(node: Node, leaf: Leaf, rows: int, now: int | Array) -> Vector:
+    """The planned node's value in every row, as ``evaluation.evaluate``, for arrays too.
+
+    An array's or map's value is an object array of plain lists or dicts; that costs a Python loop
+    over their elements.
+    """
+    frame = Frame(leaf, np.asarray(now, np.int64), rows)
+    kind = "" if node.type is None else node.type.kind
+    if kind == "array":
+        assert node.type is not None
+        return _objects(_lists(frame.many(node), node.type))
+    if kind == "map":
+        assert node.type is not None
+        mapped = frame.map(node)
+        keys, values = plain(mapped.keys, None), plain_items(mapped.values, node.type.item)
+        entries = list(zip(keys, values, strict=True))
+        bounds = bounds_of(mapped.owner, mapped.rows).tolist()
+        return _objects([dict(entries[a:b]) for a, b in pairwise(bounds)])
+    found = frame.value(node)
+    if found.values.dtype == object:
+        found = kernels.fit(found.values, found.valid)
+    return widen(found, rows)
+
+
+def _objects(values: list[Any]) -> Vector:
+    out = np.empty(len(values), object)
+    for place, value in enumerate(values):
+        out[place] = value
+    return Vector(out)
+
+
+def _lists(many: Many, kind: FieldType) -> list[Any]:
+    values = plain_items(many.item, kind.item)
+    return [values[a:b] for a, b in pairwise(bounds_of(many.owner, many.rows).tolist())]
+
+
+def plain_items(item: Item, kind: FieldType | None) -> list[Any]:
+    """Elements as plain values, lists of lists included."""
+    if isinstance(item, Many):
+        assert kind is not None
+        return _lists(item, kind)
+    assert isinstance(item, Vector), "an event is no value"
+    return plain(item, kind)
+
+
+def plain(vector: Vector, kind: FieldType | None) -> list[Any]:
+    """A vector as plain Python values, None where null. kind: its type."""
+    values: list[Any] = vector.values.tolist()
+    if vector.dictionary is not None:
+        values = [vector.dictionary[code] for code in values]
+    elif kind is not None and kind.kind == "decimal":
+        values = [Decimal(value).scaleb(-kind.scale) for value in values]
+    if vector.valid is None:
+        return values
+    return [v if ok else None for v, ok in zip(values, vector.valid.tolist(), strict=True)]
