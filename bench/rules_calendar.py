@@ -120,12 +120,14 @@ def rows_of(rng: np.random.Generator, when: np.ndarray, profiles: int, first: in
 class Seen:
     """Measurements as (instant on the shifted clock, ms it took), and the rows submitted.
 
-    entries: the writer's own, whether made of rows or by the clock alone.
+    entries: the writer's own, whether made of rows or by the clock alone; core_ms: processor time
+    of each, since another process may have had the core.
     """
 
     submits: list[tuple[int, float]] = field(default_factory=list)
     look_ups: list[tuple[int, float]] = field(default_factory=list)
     entries: list[tuple[int, float]] = field(default_factory=list)
+    core_ms: list[float] = field(default_factory=list)
     rows: list[pa.Table] = field(default_factory=list)
 
 
@@ -144,10 +146,16 @@ def roll(engine: Engine, profiles: int, seed: int) -> Seen:
         into.append((at, (time.perf_counter() - started) * 1e3))
         return result
 
+    def entered(call: Callable[..., Any], *given: Any) -> Any:
+        core = time.thread_time()
+        result = timed(seen.entries, call, *given)
+        seen.core_ms.append((time.thread_time() - core) * 1e3)
+        return result
+
     commit, tick = partition.commit, partition.tick
     # The writer makes its entries by these two; an instance's own attribute hides the method.
-    partition.commit = lambda *given: timed(seen.entries, commit, *given)  # type: ignore[method-assign]
-    partition.tick = lambda now: timed(seen.entries, tick, now)  # type: ignore[method-assign]
+    partition.commit = lambda *given: entered(commit, *given)  # type: ignore[method-assign]
+    partition.tick = lambda now: entered(tick, now)  # type: ignore[method-assign]
     writer = Writer(partition, engine.config, clock="wall", wall=wall)
     writer.start()
     done = threading.Event()
@@ -248,6 +256,7 @@ def _say(
         submit_before=percentiles(calm),
         look_up=percentiles([ms for _, ms in seen.look_ups]),
         entry_longest_ms=round(max(entries), 1),
+        entry_longest_core_ms=round(max(seen.core_ms), 1),
         entry_after=percentiles(entries),
         changes_by_clock=by_clock,
         rescanned=len(rescanned),

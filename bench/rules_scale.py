@@ -167,6 +167,7 @@ def run(count: int, raw: Raw, crm: pa.Table, args: argparse.Namespace) -> dict[s
     return {
         "door_us": door / events * 1e6,
         "partition_us": partition / events * 1e6,
+        "core_us": sum(stages.values(), -sum(before.values())) / events * 1e6,
         "stage_us": {
             name: round((s - before.get(name, 0.0)) / events * 1e6, 3) for name, s in stages.items()
         },
@@ -196,6 +197,10 @@ def _checked(
     return {"sizes": counted, "profiles": len(users), "memberships": len(users) * len(rules)}
 
 
+def _whole(cost: dict[str, float]) -> float:
+    return cost["door_us"] + cost["partition_us"]
+
+
 def ask(args: argparse.Namespace) -> None:
     """Run the sizes in turn, ``--repeat`` times; one JSON line with the medians."""
     events, profiles = args.scale_events, args.scale_profiles
@@ -211,7 +216,7 @@ def ask(args: argparse.Namespace) -> None:
     cost = {
         count: {
             part: round(statistics.median(one[part] for one in rounds[count]), 3)
-            for part in ("door_us", "partition_us")
+            for part in ("door_us", "partition_us", "core_us")
         }
         for count in SIZES
     }
@@ -232,7 +237,8 @@ def ask(args: argparse.Namespace) -> None:
             for count in SIZES
         },
         ratio_1000_to_100=round(ratio, 2),
-        ratio_with_door=round(sum(many.values()) / sum(few.values()), 2),
+        ratio_with_door=round(_whole(many) / _whole(few), 2),
+        ratio_of_core_time=round(many["core_us"] / few["core_us"], 2),
         bar=4.0,
         goal=1.5,
         ok=ratio <= 4.0,
