@@ -186,7 +186,7 @@ class ArrayPlanner:
                 made, inner, _ = self._let(node, scope)
                 body = self.event(node.body, inner)
                 return Planned(replace(made, body=body.node), body.of, None)
-        raise NotIncremental(node, "an object as a value")
+        raise NotIncremental(node, f"{_origin(node)} as a value")
 
     def _call(self, node: Call, scope: Scope) -> Node:
         function, args = node.function, node.args
@@ -350,7 +350,7 @@ class ArrayPlanner:
             case Computed():
                 root = self.scalars.reference(node)
                 return Planned(root, None, None if root.type is None else root.type.item)
-        raise NotIncremental(node, "a list that is not made of the profile's events")
+        raise NotIncremental(node, _origin(node))
 
     def _filtered(
         self, source: Planned, conditions: list[Node], variables: tuple[str, ...], scope: Scope
@@ -422,7 +422,7 @@ class ArrayPlanner:
         key = self.value(node.body, inner)
         amount = node.extra[0]
         if not isinstance(amount, Literal) or type_of(key).kind == "boolean":
-            raise NotIncremental(node, "topN or bottomN by this key, or of a computed number")
+            raise NotIncremental(node, "topN or bottomN of a computed number")
         found = replace(
             node, source=source.node, body=key, variables=(inner.last,), type=source.node.type
         )
@@ -435,14 +435,13 @@ class ArrayPlanner:
         while isinstance(base, Field) and _kind(base) in ("array", "object"):
             names.append(base.name)
             base = base.base
-        if isinstance(base, Root):
-            raise NotIncremental(node, f"a field of type {_kind(node)} of the profile")
-        if _kind(base) != "array":
-            raise NotIncremental(node, "a list inside an event or of a computed value")
+        if isinstance(base, Root) or _kind(base) != "array":
+            raise NotIncremental(node, _origin(node))
         source = self.array(base, scope)
         item = None if node.type is None else node.type.item
         if source.of is None or item is None or item.kind in ("array", "map", "object"):
-            raise NotIncremental(node, "a field of type array, map or object of each event")
+            kind_name = "object" if item is None else item.kind
+            raise NotIncremental(node, f"a field of type {kind_name} of each event")
         kind_of_step = base.type
         for name in reversed(names):
             kind_of_step = child_type(kind_of_step, name)
@@ -481,7 +480,7 @@ class ArrayPlanner:
             if function == "keys":
                 return Planned(made, None, item)
             return Planned(made, mapped.of if function == "get" else None, item)
-        raise NotIncremental(node, f"{function}() as a list")
+        raise NotIncremental(node, f"{function}() of lists")
 
     # -- maps --------------------------------------------------------------------------------
 
@@ -505,7 +504,7 @@ class ArrayPlanner:
                 return Planned(variable, of, None)
             case Computed():
                 return Planned(self.scalars.reference(node), None, None)
-        raise NotIncremental(node, "a map that is not made of the profile's events")
+        raise NotIncremental(node, _origin(node))
 
     def _entries(self, node: Each, scope: Scope) -> Planned:
         source = self.map(node.source, scope)
@@ -555,10 +554,12 @@ class ArrayPlanner:
             inner = within.bind(None, found.of)
             rest = [part for part in parts if reads(part) & earlier]
             claims = tuple(self.condition(part, inner) for part in rest)
-            if any(moves(claim) for claim in claims):
-                raise NotIncremental(
-                    node, "a step of CHAIN that reads an earlier one and moves with the clock"
-                )
+            for part, claim_of_part in zip(rest, claims, strict=True):
+                if moves(claim_of_part):
+                    raise NotIncremental(
+                        part,
+                        "a CHAIN condition that reads an earlier step and moves with the clock",
+                    )
             claim = None if not claims else Call("and", claims, at=step.at, type=BOOLEAN)
             stages.append(Stage(inner.last, found.node, claim, step.count, at=step.at))
             within = within.bind(step.name, found.of)
@@ -573,6 +574,21 @@ _REFUSED: dict[type, str] = {Root: "the whole profile as a value"}
 
 def _kind(node: Node) -> str:
     return "" if node.type is None else node.type.kind
+
+
+def _origin(node: Node) -> str:
+    """What a list, map or object is that no kept event gives, in words."""
+    kind = _kind(node) or "list"
+    if isinstance(node, Items):
+        return "a list literal as a list"
+    if isinstance(node, Root):
+        return "the whole profile"
+    if not isinstance(node, Field):
+        return f"a computed value of type {kind}"
+    base: Node = node
+    while isinstance(base, Field):
+        base = base.base
+    return f"a field of type {kind} of {'the profile' if isinstance(base, Root) else 'an event'}"
 
 
 def _path(node: Field) -> tuple[Node, str]:
