@@ -2,7 +2,7 @@
 
 Each seed makes a world of each kind: rules of the first engine's incremental subset (narrow), of
 the whole language (wide), over several events of a profile (history). A failing seed is run again
-by ``run(SEED, kind="wide")`` of the harness.
+by ``worlds.run(SEED, kind="wide")``; with --shrink, its smallest form is printed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import time
 import traceback
 from types import FrameType
 
-from tests.differential.harness import KINDS, run
+from tests.differential.harness import KINDS
+from tests.differential.shrink import shrunk
+from tests.differential.worlds import run
 
 WORLD_S = 120
 """A world takes a second or two; one that takes this long hangs."""
@@ -32,6 +34,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=300, help="how many seeds")
     parser.add_argument("--only", choices=KINDS, help="one kind of world")
     parser.add_argument("--trace", action="store_true", help="the whole traceback of each failure")
+    parser.add_argument("--shrink", action="store_true", help="print each failure's smallest form")
     given = parser.parse_args()
     signal.signal(signal.SIGALRM, _hung)
     kinds = (given.only,) if given.only else KINDS
@@ -47,6 +50,9 @@ def main() -> int:
                 words = traceback.format_exc() if given.trace else _short(error)
                 failures.append(f"{kind} {seed}")
                 print(f"FAILED {kind} world of seed {seed}: {words}", flush=True)
+                if given.shrink:
+                    signal.alarm(0)
+                    print(shrunk(seed, kind), flush=True)
         if time.monotonic() - told > 10:
             told = time.monotonic()
             print(f"seed {seed}: {worlds} worlds, {checks:,} checks, {len(failures)} failed",

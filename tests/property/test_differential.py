@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.differential.harness import run
+from tests.differential.worlds import run
 
 # 62: a contribution left and the rounded sum stayed; a mark and a valid_until said it changed.
 # 309: a lifetime extreme met a row ahead of its clock and forgot what it had.
