@@ -14,11 +14,11 @@ from profile_actors.definitions import (
 )
 from profile_actors.errors import RuleError
 from profile_actors.rules.check import check_all
-from profile_actors.rules.plan import Aggregate, AggregateLeaf, AttributeLeaf, Plan
+from profile_actors.rules.plan import Aggregate, AggregateLeaf, AttributeLeaf, Kept, Plan
 from profile_actors.rules.planner import plan, plan_trees, walk
 from profile_actors.rules.syntax import parse
-from profile_actors.rules.tree import Call, Literal, Occurs
-from profile_actors.rules.unparse import unparse, unparse_aggregate
+from profile_actors.rules.tree import Call, Each, Literal, Occurs
+from profile_actors.rules.unparse import unparse, unparse_aggregate, unparse_filter
 
 
 def planned(**rules: str) -> Plan:
@@ -28,6 +28,38 @@ def planned(**rules: str) -> Plan:
         for name, text in rules.items()
     }
     return plan_trees({key: parse(text) for key, text in texts.items()}, texts)
+
+
+def shapes(*rules: str) -> Catalogue:
+    """Segments over schemas with every kind of field, named s, s1, s2, …"""
+    event = {
+        "n": "integer",
+        "price": "double",
+        "sku": "string",
+        "ok": "boolean",
+        "at": "timestamp",
+        "o.p": "integer",
+        "m": "map<string>",
+        "items[].sku": "string",
+        "items[].qty": "integer",
+    }
+    person = {
+        "home.city": "string",
+        "n2": "integer",
+        "tags": "string[]",
+        "limits": "map<integer>",
+    }
+    names = ["s", *(f"s{place}" for place in range(1, len(rules)))]
+    return Catalogue(
+        schemas={"e": Schema("e", "event", dict(event)), "p": Schema("p", "record", dict(person))},
+        segments={
+            name: SegmentDefinition(name, rule) for name, rule in zip(names, rules, strict=True)
+        },
+    )
+
+
+def typed(*rules: str) -> Plan:
+    return plan(shapes(*rules))
 
 
 def only(rule: str) -> Aggregate:
@@ -171,11 +203,21 @@ def test_a_negated_window_is_the_opposite_one(one: str, other: str) -> None:
         "not timestamp occurs <= 7 days after now",
         "not timestamp occurs = 7 days before now",
         "now occurs >= 1 month after timestamp",
+        "timestamp occurs != 3 days before now",
+        "n = 1 or timestamp occurs before today",
+        "at occurs <= 3 days before now",
     ],
 )
 def test_what_is_not_one_interval_is_no_window(condition: str) -> None:
-    with pytest.raises(RuleError, match="one interval"):
-        planned(s=f"xEvent[{condition}].count() > 1")
+    """Then the events are kept whatever the clock says, and the condition asked of each."""
+    made = typed(f'xEvent[({condition}) and eventType = "buy"].count() > 1')
+    (history,) = made.histories
+    assert unparse_filter(history.filter) == 'xEvent[eventType = "buy"]'
+    assert (history.filter.window, made.aggregates) == ((), ())
+    (rule,) = made.rules
+    assert rule.timed
+    filters = [node for node in walk(rule.root) if isinstance(node, Each)]
+    assert [node.function for node in filters] == ["filter"]
 
 
 def test_average_divides_the_sum_by_the_count_of_non_nulls() -> None:
@@ -230,32 +272,48 @@ def test_equal_sub_expressions_are_one_object() -> None:
 @pytest.mark.parametrize(
     ("rule", "reason", "marked"),
     [
-        ("xEvent[a = ^.age]", "reads the profile", "^.age"),
-        ("xEvent[timestamp occurs != 3 days before now]", "one interval", "timestamp occurs"),
-        ("xEvent[a = 1 or timestamp occurs before today]", "one interval", "a = 1"),
-        ("xEvent[other occurs <= 3 days before now]", "one interval", "other"),
-        ("xEvent.head().a = 1", "head()", "xEvent.head()"),
-        ("xEvent[exists X from xEvent where X.a = 1]", "a quantifier", "exists X"),
-        ("tags.count() > 1", "not made of the profile's events", "tags"),
-        ("xEvent[items[a = 1]]", "a list", "items[a"),
+        ("tags.count() > 1", "type array of the profile", "tags"),
+        ('exists T from tags where T = "a"', "type array of the profile", "tags"),
+        ("xEvent[sku in ^.tags].count() > 1", "type array of the profile", "^.tags"),
+        ('limits.get("a") > 1', "type map of the profile", "limits"),
+        ("isNull(home)", "type object of the profile", "home"),
+        ("$1.isNull()", "the whole profile", "$1"),
+        ("xEvent[items[qty = 1]].count() > 1", "type array of an event", "items"),
+        ("xEvent.items.sku.count() > 1", "type array of each event", "xEvent.items"),
+        ("xEvent.o[p > 1].count() > 1", "type object of each event", "xEvent.o"),
         ("xEvent.distinct().count() > 3", "whole events", "xEvent"),
-        ("now occurs after now", "every millisecond", "now occurs"),
-        ("CHAIN(xEvent, timestamp, [A: WHAT(a = 1)])", "sequence", "CHAIN"),
-        ('xEvent[inSegment("t")]', "another rule", "inSegment"),
+        ('["a", "b"].count() > 1', "a list literal as a list", '["a"'),
+        ("[home.city].subsetOf(xEvent.sku)", "a list of computed values", "[home"),
+        ("if(n2 > 1, xEvent[n = 1], xEvent).count() > 1", "if() of lists", "if("),
+        ("xEvent.topN(n, n2).count() > 1", "a computed number", "xEvent.topN"),
         (
-            "xEvent.sum(if(timestamp occurs before today, 1, 0)) > 1",
-            "moves with the clock",
-            "xEvent",
+            "xEvent.groupBy(n).map((K, G) => mapEntry(K, G.groupBy(sku))).keys().count() > 1",
+            "a map of maps",
+            "G.groupBy",
         ),
-        ("forall A from tags where A = 1", "other than the events", "forall"),
-        ("exists A from xEvent, B from xEvent where B.a = A.a", "more than one range", "exists A"),
+        ("now occurs after now", "every millisecond", "now occurs"),
+        ("xEvent.max(n) > 1 and now = now", "every millisecond", "xEvent.max"),
+        (
+            "CHAIN(xEvent, timestamp, [A: WHAT(n = 1),"
+            " B: WHAT(n = A.n or timestamp occurs before today)])",
+            "a CHAIN condition that reads an earlier step and moves with the clock",
+            "n = A.n",
+        ),
+        (
+            "CHAIN(xEvent, timestamp, [A: WHAT(n = 1), B: WHAT(A.at occurs before today)])",
+            "a CHAIN condition that reads an earlier step and moves with the clock",
+            "A.at",
+        ),
     ],
 )
 def test_what_cannot_run_incrementally_is_refused(rule: str, reason: str, marked: str) -> None:
+    trees = check_all(shapes(rule))
     with pytest.raises(RuleError, match="parsed, but not evaluated incrementally yet") as error:
-        planned(s=rule, t="vip = 1")
+        plan_trees(trees, {("segment", "s"): rule})
     assert reason in str(error.value)
     assert rule[error.value.column - 1 :].startswith(marked)
+    (rescan,) = typed(rule).rescans
+    assert reason in rescan.reason
 
 
 def test_a_refusal_names_the_rule_it_stands_in() -> None:
@@ -263,6 +321,167 @@ def test_a_refusal_names_the_rule_it_stands_in() -> None:
         planned(s="computed.c_bad > 1", c_bad="1 + tags.count()")
     assert "1 + tags.count()" in str(error.value)
     assert error.value.column == 5
+
+
+@pytest.mark.parametrize(
+    ("rule", "root", "kept"),
+    [
+        (  # An aggregate of text is no column; the list of the texts is.
+            'xEvent[n = 1].min(sku) = "x"',
+            'xEvent[n = 1].map(e1 => e1.sku).min() = "x"',
+            {"xEvent[n = 1]": ["sku"]},
+        ),
+        (
+            'xEvent[eventType = "buy"].head().price > 1',
+            'xEvent[eventType = "buy"].head().price > 1',
+            {'xEvent[eventType = "buy"]': ["price"]},
+        ),
+        (
+            'xEvent[eventType = "buy" and timestamp occurs <= 7 days before now]'
+            ".topN(price, 2).sum(n) > 1",
+            'xEvent[eventType = "buy" and timestamp occurs <= 7 days before now]'
+            ".topN(e1 => e1.price, 2).map(e1 => e1.n).sum() > 1",
+            {
+                'xEvent[eventType = "buy" and timestamp occurs <= 7 days before now]': [
+                    "n",
+                    "price",
+                ]
+            },
+        ),
+        (  # What reads the profile stays, what reads the event alone is pushed down.
+            'xEvent[n > ^.n2 and eventType = "buy"].count() > 1',
+            'xEvent[eventType = "buy"].filter(e1 => e1.n > n2).count() > 1',
+            {'xEvent[eventType = "buy"]': ["n"]},
+        ),
+        (
+            'exists V from xEvent where V.eventType = "a" and'
+            ' exists X from xEvent where X.eventType = "b" and X.n = V.n',
+            'xEvent[eventType = "a"].filter(e1 => xEvent[eventType = "b"]'
+            ".filter(e2 => e1.n = e2.n).count() > 0).count() > 0",
+            {'xEvent[eventType = "a"]': ["n"], 'xEvent[eventType = "b"]': ["n"]},
+        ),
+        (
+            "forall E from xEvent where E.n > 0, F from xEvent where F.n = E.n",
+            "not xEvent.filter(e1 => not (e1.n > 0 and not xEvent"
+            ".filter(e2 => not e1.n = e2.n).count() > 0)).count() > 0",
+            {"xEvent": ["n"]},
+        ),
+        (
+            "CHAIN(xEvent[price > 1], timestamp, [A: WHAT(n = 1) WHEN(<= 1 day before now),"
+            " B: WHAT(n = A.n and o.p = 2) COUNT(2)])",
+            "CHAIN(e1: xEvent[n = 1 and price > 1 and timestamp occurs <= 1 day before now],"
+            " e2: xEvent[o.p = 2 and price > 1].filter(e2 => e1.n = e2.n) COUNT(2))",
+            {
+                "xEvent[n = 1 and price > 1 and timestamp occurs <= 1 day before now]": ["n"],
+                "xEvent[o.p = 2 and price > 1]": ["n"],
+            },
+        ),
+        (
+            "xEvent.groupBy(sku).map((K, G) => mapEntry(K, G.sum(n))).values().max() > 3",
+            "xEvent.groupBy(e1 => e1.sku)"
+            ".map((e1, e2) => mapEntry(e1, e2.map(e3 => e3.n).sum())).values().max() > 3",
+            {"xEvent": ["n", "sku"]},
+        ),
+        (
+            "xEvent.sum(if(timestamp occurs before today, 1, 0)) > 1",
+            "xEvent.map(e1 => if(e1.timestamp occurs before today, 1, 0)).sum() > 1",
+            {"xEvent": []},
+        ),
+        (  # Folds stay folds beside what needs the events.
+            "xEvent.count() > 1 and xEvent.head().n = 1",
+            "xEvent.count() > 1 and xEvent.head().n = 1",
+            {"xEvent": ["n"]},
+        ),
+    ],
+)
+def test_what_needs_the_events_keeps_the_ones_that_matter(
+    rule: str, root: str, kept: dict[str, list[str]]
+) -> None:
+    made = typed(rule)
+    assert made.rescans == ()
+    assert unparse(made.rules[0].root) == root
+    assert {
+        unparse_filter(history.filter): [path for path, _ in history.fields]
+        for history in made.histories
+    } == kept
+
+
+def test_kept_events_are_dispatched_by_type_and_window() -> None:
+    rule = 'xEvent[eventType in ["a", "b"] and timestamp occurs <= 7 days before now].head().n = 1'
+    (history,) = typed(rule).histories
+    assert history.filter.types == frozenset({"a", "b"})
+    assert [unparse(w) for w in history.filter.window] == ["timestamp occurs <= 7 days before now"]
+    assert history.fields == (("n", FieldType("integer")),)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("exists E from xEvent where E.n > $1.n2", "exists X from xEvent where X.n > $1.n2"),
+        ("xEvent[n > ^.n2].count() > 0", "exists X from xEvent where $1.n2 < X.n"),
+        ("xEvent[n > ^.n2]", "xEvent.filter(E => E.n > $1.n2).count() > 0"),
+        (
+            "CHAIN(xEvent, timestamp, [A: WHAT(n = 1), B: WHAT(n = A.n)])",
+            "CHAIN(xEvent, timestamp, [First: WHAT(n = 1), Then: WHAT(n = First.n)])",
+        ),
+        (
+            "xEvent.groupBy(sku).map((K, G) => mapEntry(K, G.count())).values().max() > 1",
+            "xEvent.groupBy(E => E.sku).map((A, B) => mapEntry(A, B.count())).values().max() > 1",
+        ),
+        ("xEvent[n = 1][ok].head().n = 1", "xEvent[ok and n = 1].head().n = 1"),
+        (
+            "let S = (xEvent.topN(n, 2)) in S.count() > 1",
+            "xEvent.topN(E => E.n, 2).count() > 1",
+        ),
+    ],
+)
+def test_rules_that_differ_in_names_only_are_one_object(one: str, other: str) -> None:
+    made = typed(one, other)
+    assert made.rescans == ()
+    assert made.rules[0].root is made.rules[1].root
+
+
+def test_rules_share_kept_events_and_the_fields_that_any_of_them_reads() -> None:
+    made = typed(
+        'xEvent[eventType = "buy"].head().price > 1',
+        'xEvent[eventType = "buy"].topN(n, 1).sku.includes("a")',
+        'xEvent[eventType = "buy" and n > 1].max(sku) = "a"',
+    )
+    first, second = made.histories
+    assert unparse_filter(first.filter) == 'xEvent[eventType = "buy"]'
+    assert [path for path, _ in first.fields] == ["n", "price", "sku"]
+    assert [path for path, _ in second.fields] == ["sku"]
+    kept = [node for rule in made.rules[:2] for node in walk(rule.root) if isinstance(node, Kept)]
+    assert len(kept) == 2
+    assert kept[0] is kept[1]
+
+
+@pytest.mark.parametrize(
+    ("rule", "is_ordered"),
+    [
+        ("xEvent.head().n = 1", True),
+        ("xEvent.topN(n, 1).count() > 1", True),
+        ("xEvent.bottomN(n, 1).count() > 1", True),
+        ('xEvent.max(sku) = "a"', False),
+        ("xEvent[n > ^.n2].count() > 1", False),
+        ("CHAIN(xEvent, timestamp, [A: WHAT(n = 1), B: WHAT(n = A.n)])", False),
+        ("CHAIN(xEvent, timestamp, [A: WHAT(n = 1) COUNT(2)])", True),
+        ("xEvent.groupBy(sku).keys().count() > 1", False),
+    ],
+)
+def test_the_order_of_one_timestamp_is_kept_where_it_shows(rule: str, is_ordered: bool) -> None:
+    assert {history.is_ordered for history in typed(rule).histories} == {is_ordered}
+
+
+def test_a_list_as_a_value_shows_its_order() -> None:
+    catalogue = shapes("xEvent.max(sku) = computed.list.head()")
+    lists = {"list": ComputedAttribute("list", "xEvent.map(E => E.sku)")}
+    made = plan(msgspec.structs.replace(catalogue, computed=lists))
+    assert [rule.kind for rule in made.rules] == ["computed", "segment"]
+    (history,) = made.histories
+    assert history.is_ordered
+    assert made.rules[0].root.type == FieldType("array", item=FieldType("string"))
+    assert made.rules[0].root in list(walk(made.rules[1].root))
 
 
 def test_cycles_and_doubling_references_end() -> None:
@@ -352,7 +571,7 @@ def test_types_reach_the_plan() -> None:
 
 
 def test_a_rule_of_a_catalogue_that_no_operator_holds_is_a_rescan() -> None:
-    rule = 'xEvent[eventType = "a"].head().n > 3'
+    rule = 'xEvent[eventType = "a"].distinct().count() > 3'
     catalogue = msgspec.structs.replace(
         shop(), segments={"first": SegmentDefinition("first", rule)}, computed={}
     )
@@ -363,31 +582,6 @@ def test_a_rule_of_a_catalogue_that_no_operator_holds_is_a_rescan() -> None:
     with pytest.raises(RuleError, match="segment 'first'") as error:
         plan_trees(check_all(catalogue), {("segment", "first"): rule})
     assert rule in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("rule", "reason"),
-    [
-        ('m.k = "x"', "type map of the profile"),
-        ('home.tags.includes("x")', "not made of the profile's events"),
-        ("isNull(home)", "type object of the profile"),
-        ('xEvent[m.k = "x"].count() > 1', "type map of an event"),
-        ("xEvent[isNull(o)].count() > 1", "type object of an event"),
-        ("xEvent.o.count() > 1", "type object of each event"),
-        ("xEvent.items.sku.distinct().count() > 1", "type array of each event"),
-        ('xEvent[items[sku = "x"]].count() > 1', "a list inside"),
-        ('xEvent.min(sku) = "x"', "min() of type string"),
-    ],
-)
-def test_what_no_column_holds_is_rescanned(rule: str, reason: str) -> None:
-    fields = {"m": "map<string>", "o.p": "integer", "items[].sku": "string", "sku": "string"}
-    home = {"home.tags": "string[]", "home.city": "string", "m": "map<string>"}
-    catalogue = Catalogue(
-        schemas={"e": Schema("e", "event", dict(fields)), "p": Schema("p", "record", dict(home))},
-        segments={"s": SegmentDefinition("s", rule)},
-    )
-    (rescan,) = plan(catalogue).rescans
-    assert reason in rescan.reason
 
 
 @pytest.mark.parametrize("rule", ["a.b = 1", "$1.a.b = 1", "(P) => P.a.b = 1"])

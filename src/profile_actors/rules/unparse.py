@@ -122,6 +122,8 @@ def unparse(node: Node) -> str:
 def unparse_filter(events: EventFilter) -> str:
     """``xEvent`` with the conditions that select and time the events."""
     conditions = [] if events.predicate is None else [events.predicate]
+    if isinstance(events.predicate, Call) and events.predicate.function == "and":
+        conditions = list(events.predicate.args)
     conditions.extend(events.window)
     if not conditions:
         return "xEvent"
