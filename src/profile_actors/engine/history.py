@@ -30,7 +30,6 @@ from profile_actors.engine.columns import (
     FOREVER,
     UNSET,
     Array,
-    find,
     ranges,
     reserve,
     sizes_of,
@@ -136,21 +135,32 @@ class HistoryDelta:
 class KeptRows:
     """The kept events of some slots, as they were when they were gathered; lanes read when asked.
 
-    starts, sizes: the rows of each owner, int64[k]. Rows of one owner stand in order.
+    starts, sizes: the rows of each owner, int64[k]. Rows of one owner stand in order. max_enter: no
+    kept event enters later.
     """
 
     def __init__(
-        self, history: EventHistory, lanes: dict[str, Array], start: Array, sizes: Array
+        self,
+        history: EventHistory,
+        lanes: dict[str, Array],
+        start: Array,
+        sizes: Array,
+        max_enter: int,
     ) -> None:
+        self.max_enter = max_enter
+        self._start = start
         self._texts = history.texts
         self._spec = history.spec
         self._lanes = lanes
-        self._cells = ranges(start, sizes)
         self._columns: dict[str, Vector] = {}
         self.sizes = sizes
 
     def __len__(self) -> int:
         return len(self._cells)
+
+    @cached_property
+    def _cells(self) -> Array:
+        return ranges(self._start, self.sizes)
 
     @cached_property
     def starts(self) -> Array:
@@ -200,10 +210,14 @@ class KeptRows:
 class EventHistory:
     """One filter's kept events. The partition's lock covers ``publish``, and ``gather`` by readers.
 
-    texts: shared by the histories of a partition. capacity: slots of the partition.
+    texts: shared by the histories of a partition. capacity: slots of the partition. places: scratch
+    of the thread that makes deltas, uint32 per slot; histories may share it.
     """
 
-    def __init__(self, spec: History, texts: Texts, capacity: int) -> None:
+    def __init__(
+        self, spec: History, texts: Texts, capacity: int, places: Array | None = None
+    ) -> None:
+        self._places = reserve(capacity, np.uint32) if places is None else places
         self.spec = spec
         self.texts = texts
         self.now = UNSET
@@ -269,14 +283,19 @@ class EventHistory:
         """
         space = self._space if delta is None else delta.space
         if delta is not None and slots is delta.slots:
-            return KeptRows(self, space.lanes, delta.start, delta.size)
+            return KeptRows(self, space.lanes, delta.start, delta.size, delta.max_enter)
         slots = slots.astype(np.intp, copy=False)
         start, size = space.blocks.start[slots], space.blocks.size[slots].astype(np.int64)
-        if delta is not None:
-            index, hit = find(delta.slots, slots)
-            start = np.where(hit, delta.start[index], start)
-            size = np.where(hit, delta.size[index], size)
-        return KeptRows(self, space.lanes, start, size)
+        if delta is None:
+            return KeptRows(self, space.lanes, start, size, self.max_enter)
+        # A search would cost ten times as much: the slots' places are written down instead. What
+        # others wrote there before does no harm, since a place is only believed if it has the slot.
+        self._places[delta.slots] = np.arange(len(delta.slots), dtype=np.uint32)
+        index = np.minimum(self._places[slots], len(delta.slots) - 1)
+        hit = delta.slots[index] == slots
+        start = np.where(hit, delta.start[index], start)
+        size = np.where(hit, delta.size[index], size)
+        return KeptRows(self, space.lanes, start, size, delta.max_enter)
 
     def arrays(self, profiles: int) -> dict[str, Array]:
         """Every row of the first slots, packed, for a checkpoint; texts by code."""

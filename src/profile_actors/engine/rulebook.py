@@ -74,10 +74,10 @@ class Timer:
         popped = self.line.due_rows(now)
         self.line.cut(now)
         self.due[popped[1][self.due[popped[1]] <= now - UNSET]] = 0
+        timed = np.flatnonzero(upcoming < FOREVER)
+        slots, upcoming = slots[timed], upcoming[timed]
         pending = self.due[slots]
-        sooner = (upcoming < np.iinfo(np.int64).max) & (
-            (pending == 0) | (upcoming - UNSET < pending)
-        )
+        sooner = (pending == 0) | (upcoming - UNSET < pending)
         slots, upcoming = slots[sooner], upcoming[sooner]
         self.due[slots] = upcoming - UNSET
         self.line.push(upcoming, slots.astype(np.uint32), {})
@@ -193,8 +193,9 @@ def compile_plan(
 ) -> Rulebook:
     """Make a plan runnable, with empty state. texts: those of the partition's histories so far."""
     book = Rulebook(plan, check_all(catalogue) if plan.rescans else {}, texts or Texts())
+    places = reserve(capacity, np.uint32)
     for history in plan.histories:
-        book.histories[history.filter] = EventHistory(history, book.texts, capacity)
+        book.histories[history.filter] = EventHistory(history, book.texts, capacity, places)
     by_filter: dict[EventFilter, list[Aggregate]] = {}
     for aggregate in plan.aggregates:
         by_filter.setdefault(aggregate.filter, []).append(aggregate)

@@ -12,13 +12,14 @@ This is the scalar evaluator with lists, not another one: scalar nodes are ``Eva
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import cast
 
 import numpy as np
 
 from profile_actors.rules import kernels, lists
 from profile_actors.rules.boundary import moves, parts
-from profile_actors.rules.columns import Array, Vector, both, truth, widen
+from profile_actors.rules.columns import FOREVER, Array, Vector, both, truth, widen
 from profile_actors.rules.evaluation import Evaluation, Leaf
 from profile_actors.rules.joins import Found, Join
 from profile_actors.rules.lists import Events, Item, KeptRows, Many, Mapped, full, take
@@ -67,6 +68,12 @@ class Frame(Evaluation):
         self._maps: dict[int, tuple[Node, Mapped]] = {}
         self._found: dict[int, tuple[Node, Found]] = {}
         self._paths: dict[int, Array | None] = {}
+        self._kept_rows: dict[int, KeptRows] = {}
+
+    @cached_property
+    def earliest(self) -> int:
+        """The earliest now of the rows."""
+        return int(self.now.min()) if self.now.size else FOREVER
 
     # -- frames ------------------------------------------------------------------------------
 
@@ -290,11 +297,20 @@ class Frame(Evaluation):
         return item
 
     def kept_rows(self, node: Kept) -> KeptRows:
-        """All kept events of the rows' profiles, also those that do not count now."""
-        return cast(KeptRows, self.leaf(node))
+        """All kept events of the profiles, of the outermost frame's rows; also those that do not
+        count now."""
+        if self.parent is not None:
+            return self.parent.kept_rows(node)
+        known = self._kept_rows.get(id(node))
+        if known is None:
+            known = self._kept_rows[id(node)] = cast(KeptRows, self.leaf(node))
+        return known
 
     def _kept(self, node: Kept) -> Many:
         rows = self.kept_rows(node)
+        if rows.leave is None and rows.max_enter <= self.earliest:
+            index = np.arange(len(rows.owner))
+            return Many(rows.owner, Events(rows, index), self.rows, in_time=True)
         now = self.now if self.now.ndim == 0 else self.now[rows.owner]
         counts = rows.enter <= now
         if rows.leave is not None:

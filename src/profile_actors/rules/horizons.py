@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from profile_actors.rules.boundary import Boundaries, moves
+from profile_actors.rules.boundary import Boundaries, moves, parts
 from profile_actors.rules.columns import FOREVER, Array
 from profile_actors.rules.evaluation import Leaf
 from profile_actors.rules.frames import Frame, conjuncts
 from profile_actors.rules.lists import take
 from profile_actors.rules.plan import Kept
-from profile_actors.rules.tree import Each, Let, Node
+from profile_actors.rules.tree import Calendar, Call, Each, Let, Node, Now
 
 
 def next_boundary(node: Node, leaf: Leaf, at: Array) -> Array:
@@ -27,8 +27,15 @@ def next_boundary(node: Node, leaf: Leaf, at: Array) -> Array:
     """
     if not moves(node):
         return np.full(at.shape, FOREVER, np.int64)
-    frame = Frame(leaf, np.asarray(at, np.int64), len(at))
-    return np.array(np.broadcast_to(FrameBoundaries(frame).of(node), at.shape), np.int64)
+    return boundary_of(node, Frame(leaf, np.asarray(at, np.int64), len(at)))
+
+
+def boundary_of(node: Node, frame: Frame) -> Array:
+    """``next_boundary`` at the frame's now, using what was evaluated in it already."""
+    found = np.asarray(FOREVER)
+    if moves(node):
+        found = FrameBoundaries(frame).of(node)
+    return np.array(np.broadcast_to(found, (frame.rows,)), np.int64)
 
 
 class FrameBoundaries(Boundaries):
@@ -39,13 +46,24 @@ class FrameBoundaries(Boundaries):
         self.frame = frame
 
     def of(self, node: Node) -> Array:
-        if not moves(node):
+        if not moves(node) or self._is_still(node):
             return np.asarray(FOREVER)
         home = self.frame.home(node)
         if home is self.frame:
             return super().of(node)
         found, path = FrameBoundaries(home).of(node), self.frame.path_to(home)
         return found if path is None or found.ndim == 0 else found[path]
+
+    def _is_still(self, node: Node) -> bool:
+        """Whether all that moves in the node is kept events, and none of them ever will."""
+        if isinstance(node, Kept):
+            rows = self.frame.kept_rows(node)
+            return not node.filter.window and rows.max_enter <= self.frame.earliest
+        if isinstance(node, Now | Calendar):
+            return False
+        if isinstance(node, Call) and node.function.startswith("current"):
+            return False
+        return all(self._is_still(part) for part in parts(node))
 
     def _candidates(self, node: Node) -> Iterator[Array]:
         frame = self.frame

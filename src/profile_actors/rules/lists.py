@@ -22,8 +22,11 @@ class KeptRows(Protocol):
     """The kept events of some slots, as the engine gives them. All of one slot in order.
 
     owner: intp[n] ascending, which of the asked slots. time, enter, leave: int64[n] ms; an event
-    counts while enter <= now < leave (None: it never leaves).
+    counts while enter <= now < leave (None: it never leaves). max_enter: no event enters later.
     """
+
+    @property
+    def max_enter(self) -> int: ...
 
     @property
     def owner(self) -> Array: ...
@@ -113,7 +116,9 @@ def picked(many: Many, index: Array) -> Many:
 
 def bounds_of(owner: Array, rows: int) -> Array:
     """Where each row's elements begin, and at last where they end. int64[rows + 1]"""
-    return np.searchsorted(owner, np.arange(rows + 1))
+    out = np.zeros(rows + 1, np.int64)
+    np.cumsum(np.bincount(owner, minlength=rows), out=out[1:])
+    return out
 
 
 def ranges(low: Array, size: Array) -> Array:

@@ -87,18 +87,35 @@ def _earliest(
     rows: Array, last: Array, names: dict[str, Events]
 ) -> tuple[Array, Array, dict[str, Events]]:
     """Of the choices that later stages cannot tell apart but by time, the earliest."""
-    order = np.lexsort((last, *(events.place for events in names.values()), rows))
-    mark = np.zeros(len(order), np.bool_)
-    mark[:1] = True
-    for column in (rows, *(events.place for events in names.values())):
-        ordered = column[order]
-        mark[1:] |= ordered[1:] != ordered[:-1]
-    kept = np.sort(order[mark])
+    columns = (rows, *(events.place for events in names.values()))
+    if _ascends(columns):
+        kept = np.arange(len(rows))
+    else:
+        order = np.lexsort((last, *columns[1:], rows))
+        mark = np.zeros(len(order), np.bool_)
+        mark[:1] = True
+        for column in columns:
+            ordered = column[order]
+            mark[1:] |= ordered[1:] != ordered[:-1]
+        kept = np.sort(order[mark])
     return (
         rows[kept],
         last[kept],
         {name: Events(events.rows, events.place[kept]) for name, events in names.items()},
     )
+
+
+def _ascends(columns: tuple[Array, ...]) -> bool:
+    """Whether the tuples ascend strictly, so that none occurs twice."""
+    first = columns[0]
+    tied = first[1:] == first[:-1]
+    for column in columns[1:]:
+        if not tied.any():
+            break
+        if (tied & (column[1:] < column[:-1])).any():
+            return False
+        tied = tied & (column[1:] == column[:-1])
+    return not tied.any()
 
 
 def _parts(node: Node) -> list[Node]:

@@ -17,20 +17,23 @@ from profile_actors.rules import kernels
 from profile_actors.rules.columns import FOREVER, Array, Vector, column, truth, widen
 from profile_actors.rules.evaluation import Leaf, path
 from profile_actors.rules.frames import Frame
-from profile_actors.rules.horizons import next_boundary
+from profile_actors.rules.horizons import boundary_of, next_boundary
 from profile_actors.rules.lists import Item, Many, bounds_of
 from profile_actors.rules.tree import Node
 
 __all__ = [
     "FOREVER",
+    "Frame",
     "Leaf",
     "Vector",
+    "boundary_of",
     "column",
     "evaluate",
     "next_boundary",
     "path",
     "plain",
     "truth",
+    "value_in",
 ]
 
 
@@ -40,7 +43,11 @@ def evaluate(node: Node, leaf: Leaf, rows: int, now: int | Array) -> Vector:
     An array's or map's value is an object array of plain lists or dicts; that costs a Python loop
     over their elements.
     """
-    frame = Frame(leaf, np.asarray(now, np.int64), rows)
+    return value_in(Frame(leaf, np.asarray(now, np.int64), rows), node)
+
+
+def value_in(frame: Frame, node: Node) -> Vector:
+    """``evaluate`` in an outermost frame that is made already, and may be asked for more."""
     kind = "" if node.type is None else node.type.kind
     if kind == "array":
         assert node.type is not None
@@ -55,7 +62,7 @@ def evaluate(node: Node, leaf: Leaf, rows: int, now: int | Array) -> Vector:
     found = frame.value(node)
     if found.values.dtype == object:
         found = kernels.fit(found.values, found.valid)
-    return widen(found, rows)
+    return widen(found, frame.rows)
 
 
 def _objects(values: list[Any]) -> Vector:
