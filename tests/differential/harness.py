@@ -23,12 +23,15 @@ from typing import Any, Literal
 import numpy as np
 
 from profile_actors.config import Config
-from profile_actors.engine import verify
+from profile_actors.definitions import Catalogue
+from profile_actors.engine import history, lines, verify
+from profile_actors.engine.backfill import Backfill
 from profile_actors.engine.batch import SubBatch
 from profile_actors.engine.log import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.partition import Partition
 from profile_actors.engine.profile import Change, Profile
 from profile_actors.ingest.door import Door
+from profile_actors.rules import joins
 from profile_actors.rules.check import check_all
 from tests.differential.generate import BASE, DAY, SCHEMAS, Rules, drawn_schemas
 from tests.differential.oracle import Difference, FeedOracle, Key, now_of
@@ -41,9 +44,18 @@ Step = tuple[Any, ...]
 """A method of World and its arguments, plain data."""
 
 CONFIG = Config(max_profiles=64, max_ahead_ms=1 << 50)
+MIN_ROWS, PAIRS, MERGE_ROWS = history.MIN_ROWS, joins.PAIRS, lines.MERGE_ROWS
 WALL = BASE + 400 * DAY
 DRAWN_FROM = 1_000
 """From this seed on the schema is drawn too; worlds below keep the one they were found with."""
+
+
+def make_tight(is_tight: bool) -> None:
+    """Arenas, pieces and merges of a few rows, so that small worlds go through what large stores
+    do; or of their own sizes."""
+    history.MIN_ROWS = 2 if is_tight else MIN_ROWS
+    joins.PAIRS = 3 if is_tight else PAIRS
+    lines.MERGE_ROWS = 4 if is_tight else MERGE_ROWS
 
 
 def empty_rules(seed: int, kind: Kind) -> Rules:
@@ -72,6 +84,8 @@ class World:
         self.rules = empty_rules(seed, kind)
         self.checks = 0
         self.marked = 0
+        self.prepared: Backfill | None = None
+        make_tight(seed % 2 == 1)
         self.journal: list[Step] = []
 
     def do(self, name: str, *args: Any) -> None:
@@ -83,11 +97,24 @@ class World:
         """The partition, from its log and newest checkpoint."""
         return Partition(self.log, self.feed, self.checkpoints, CONFIG)
 
+    def prepare(self, segments: dict[str, str], computed: dict[str, str], steps: int) -> None:
+        """Begin a back-fill for these rules, beside the writer, and stop after some steps."""
+        asked = iter(range(1 << 20))
+        catalogue = self.catalogue_of(segments, computed)
+        self.prepared = self.partition.backfill(catalogue, lambda: next(asked) < steps)
+
     def define(self, segments: dict[str, str], computed: dict[str, str]) -> None:
-        """Apply these rules and no others."""
+        """Apply these rules and no others, by the back-fill begun for them if one was."""
+        catalogue = self.catalogue_of(segments, computed)
         self.rules = replace(self.rules, segments=segments, computed=computed)
         self.version += 1
-        self.partition.define(self.rules.catalogue(self.version), None)
+        self.partition.define(catalogue, None, self.prepared)
+        self.prepared = None
+
+    def catalogue_of(self, segments: dict[str, str], computed: dict[str, str]) -> Catalogue:
+        """The next version, of these rules."""
+        rules = replace(self.rules, segments=segments, computed=computed)
+        return rules.catalogue(self.version + 1)
 
     def submit(self, dataset: str, batch: list[dict[str, Any]], pieces: int = 1) -> None:
         """Submit rows through the real door, cut into ``pieces`` entries."""

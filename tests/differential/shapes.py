@@ -206,6 +206,8 @@ class Stream:
             moment = at + rng.choice((-1, 1, 0)) * GAPS[rng.choice(shape.gaps)]
             text = datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="milliseconds")
             return text[:10] if shape.types[role] == "date" else text
+        if role == "number" and rng.random() < 0.04:
+            return rng.choice((1 << 62, -(1 << 63), (1 << 63) - 1, (1 << 53) + 1))
         return rng.choice(shape.values(role))
 
 

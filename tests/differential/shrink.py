@@ -88,7 +88,7 @@ def _smaller(steps: list[Step]) -> Iterator[list[Step]]:
 
 def _smaller_step(step: Step) -> Iterator[Step]:
     name = step[0]
-    if name == "define":
+    if name in ("define", "prepare"):
         for place in (1, 2):
             for gone in step[place]:
                 rest = {key: text for key, text in step[place].items() if key != gone}

@@ -25,7 +25,7 @@ Rows = list[dict[str, Any]]
 WEIGHTS = {
     "narrow": (6, 3, 2, 4, 2, 1, 1, 1),
     "wide": (6, 3, 2, 4, 2, 1, 1, 1),
-    "history": (6, 2, 2, 5, 2, 1, 1, 1, 4),
+    "history": (6, 2, 2, 5, 2, 2, 1, 1, 4),
 }
 
 
@@ -46,6 +46,10 @@ class Draws:
             rules = HistoryMaker(self.rng, self.shape).rules(self.rng.randint(4, 7))
         else:
             rules = self.rules()
+        if self.kind == "history" and self.world.version and self.rng.random() < 0.5:
+            # New rules are folded beside the writer; rows come before he takes them.
+            self.world.do("prepare", rules.segments, rules.computed, self.rng.choice((0, 1, 9)))
+            self.submit("hits", self.rows("hits", 6, 3 * DAY, HOUR))
         self.world.do("define", rules.segments, rules.computed)
 
     def rules(self) -> Rules:
