@@ -18,7 +18,10 @@ from profile_actors.rules.syntax import parse
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "RULES.md").read_text(encoding="utf-8")
 PROGRAMS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-EXAMPLE = re.compile(r"```pql\n(.*?)\n=> (.*?)\n(?:until (.*?)\n)?runs (.*?)\n```", re.DOTALL)
+EXAMPLE = re.compile(
+    r"```pql\n(.*?)\n((?:where \w+ = [^\n]*\n)*)=> (.*?)\n(?:until (.*?)\n)?runs (.*?)\n```",
+    re.DOTALL,
+)
 EXAMPLES = [match.groups() for match in EXAMPLE.finditer(TEXT)]
 ERRORS = re.findall(r"```text\n(.*?)\n\n(.*?)\n```", TEXT, re.DOTALL)
 
@@ -40,11 +43,25 @@ def test_every_block_is_an_example() -> None:
     assert world()["value"] == 3
 
 
-@pytest.mark.parametrize(("rule", "value", "until", "runs"), EXAMPLES)
-def test_an_example_gives_what_it_says(rule: str, value: str, until: str, runs: str) -> None:
+@pytest.mark.parametrize(("rule", "where", "value", "until", "runs"), EXAMPLES)
+def test_an_example_gives_what_it_says(
+    rule: str, where: str, value: str, until: str, runs: str
+) -> None:
     names = world()
     schemas = [names["shop"], names["person"]]
-    found = pf.evaluate(rule, names["profile"], names["events"], now=names["now"], schema=schemas)
+    definitions = dict(re.findall(r"where (\w+) = (.*)\n", where))
+    given = {
+        name: pf.evaluate(text, names["profile"], names["events"], now=names["now"], schema=schemas)
+        for name, text in definitions.items()
+    }
+    found = pf.evaluate(
+        rule,
+        names["profile"],
+        names["events"],
+        now=names["now"],
+        schema=schemas,
+        computed={name: known for name, (known, _) in given.items()},
+    )
     expected = None
     if until is not None:
         expected = round(datetime.datetime.fromisoformat(until).timestamp() * 1000)
@@ -55,12 +72,17 @@ def test_an_example_gives_what_it_says(rule: str, value: str, until: str, runs: 
     segment, computed = {"rule": pf.SegmentDefinition("rule", rule)}, {}
     if not isinstance(found[0], bool):
         segment, computed = {}, {"rule": pf.ComputedAttribute("rule", rule)}
+    computed |= {name: pf.ComputedAttribute(name, text) for name, text in definitions.items()}
     made = plan(
         pf.Catalogue(
             schemas={schema.name: schema for schema in schemas}, segments=segment, computed=computed
         )
     )
     assert runs == ("by rescan" if made.rescans else "incrementally")
+
+
+def test_examples_of_definitions_are_read() -> None:
+    assert sum(where.count("where ") for _, where, *_ in EXAMPLES) == TEXT.count("\nwhere ") == 4
 
 
 @pytest.mark.parametrize(("rule", "message"), ERRORS)

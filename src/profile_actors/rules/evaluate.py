@@ -85,4 +85,8 @@ def type_of(value: object) -> FieldType | None:
         items = {type_of(item) for item in value if item is not None}
         if len(items) == 1:
             return FieldType("array", item=items.pop())
+    if isinstance(value, Mapping):
+        items = {type_of(item) for item in value.values() if item is not None}
+        if len(items) == 1 and None not in items:
+            return FieldType("map", item=items.pop())
     return None
