@@ -155,11 +155,12 @@ def _arrays(state: State) -> Iterator[tuple[str, Array]]:
                 yield f"stream/{i}/{j}/{name}", array
         yield from _line_arrays(f"stream/{i}/enter", stream.enter)
         yield from _line_arrays(f"stream/{i}/leave", stream.leave)
-    for name, array in book.texts.arrays().items():
-        yield f"texts/{name}", array
     for i, history in enumerate(book.histories.values()):
         for name, array in history.arrays(profiles).items():
             yield f"history/{i}/{name}", array
+    # After the rows that name them by code: a back-fill beside this may be giving new ones.
+    for name, array in book.texts.arrays().items():
+        yield f"texts/{name}", array
     for path, attribute in book.attributes.items():
         for name, array in attribute.arrays(profiles).items():
             yield f"attribute/{path}/{name}", array

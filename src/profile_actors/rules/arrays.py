@@ -13,19 +13,29 @@ CHAIN that move with the clock and read earlier steps, list literals as lists.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from profile_actors.definitions import FieldType
+from profile_actors.rules.bindings import (
+    TOP,
+    Planned,
+    Scope,
+    call_of,
+    kind_word,
+    origin,
+    path_of,
+    some,
+)
 from profile_actors.rules.boundary import moves
 from profile_actors.rules.filters import BOOLEAN, event_filter
+from profile_actors.rules.forms import TRUE, elements_in, excluded, folded, includes, of_one_event
 from profile_actors.rules.normal import truth_of
-from profile_actors.rules.plan import EventFilter, Kept, KeptField, Sequence, Stage
-from profile_actors.rules.reading import reads
+from profile_actors.rules.plan import Kept, KeptField, Sequence, Stage
+from profile_actors.rules.reading import conjuncts, reads
 from profile_actors.rules.streams import (
     FOLDS,
     NotIncremental,
-    Stream,
     StreamReader,
     child_type,
     refuse_composite,
@@ -49,10 +59,6 @@ from profile_actors.rules.tree import (
     Variable,
 )
 
-INTEGER = FieldType("integer")
-DOUBLE = FieldType("double")
-ZERO = Literal(0, "integer", type=INTEGER)
-
 
 class Scalars(Protocol):
     """The planner of what stands alone (``planner.RulePlanner``)."""
@@ -62,56 +68,6 @@ class Scalars(Protocol):
     def value(self, node: Node) -> Node: ...
 
     def reference(self, node: Node) -> Node: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A planned list (or event, or map of lists). of: the filter of the events in it, None: they
-    are none. item: the type of a list's elements. conditions: those of all that is kept, while
-    nothing else was asked of the elements."""
-
-    node: Node
-    of: EventFilter | None
-    item: FieldType | None
-    conditions: tuple[Node, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """What names (levels: None) around an expression are, innermost last: (name in the rule, name
-    in the plan, of as in Planned).
-
-    In the plan every binding has a name of its own, by its depth: so an expression means the same
-    wherever it is evaluated, and rules that differ in names only are equal.
-    """
-
-    entries: tuple[tuple[str | None, str, EventFilter | None], ...] = ()
-
-    def bind(self, name: str | None, of: EventFilter | None) -> Scope:
-        return Scope((*self.entries, (name, f"e{len(self.entries) + 1}", of)))
-
-    def inside(self, variables: tuple[str, ...], of: EventFilter | None) -> Scope:
-        return self.bind(variables[0] if variables else None, of)
-
-    @property
-    def last(self) -> str:
-        """The plan's name of the innermost binding."""
-        return self.entries[-1][1]
-
-    def bound(self, node: Variable | Element) -> tuple[Variable, EventFilter | None]:
-        """The plan's variable for a name or level, and the events it stands for."""
-        up = node.up if isinstance(node, Element) else 0
-        for name, renamed, of in reversed(self.entries):
-            if isinstance(node, Variable) and name == node.name:
-                return Variable(renamed, at=node.at, type=node.type), of
-            if isinstance(node, Element) and name is None:
-                if up == 0:
-                    return Variable(renamed, at=node.at, type=node.type), of
-                up -= 1
-        raise NotIncremental(node, "the profile as a value")
-
-
-TOP = Scope()
 
 
 class ArrayPlanner:
@@ -130,7 +86,7 @@ class ArrayPlanner:
         """A scalar expression that is not one of single folds. Raises NotIncremental."""
         match node:
             case Variable() | Element():
-                if _kind(node) in ("array", "map", "object", ""):
+                if kind_word(node) in ("array", "map", "object", ""):
                     raise NotIncremental(node, "a list or event as a value")
                 return scope.bound(node)[0]
             case Field():
@@ -139,7 +95,7 @@ class ArrayPlanner:
                 return self._call(node, scope)
             case Each(function=function) if function in FOLDS:
                 mapped = replace(node, function="map")
-                return self._fold(function, self._mapped(mapped, scope), node)
+                return folded(function, self._mapped(mapped, scope), node)
             case Quantified():
                 return self._quantified(node, scope)
             case Chain():
@@ -151,21 +107,21 @@ class ArrayPlanner:
                 subject, time = self.value(node.subject, scope), self.value(node.time, scope)
                 return replace(node, subject=subject, time=time, until=until)
             case Let():
-                made, inner, _ = self._let(node, scope)
+                made, inner = self._let(node, scope)
                 return replace(made, body=self.value(node.body, inner))
         raise NotIncremental(node, _REFUSED.get(type(node), "this kind of value"))
 
     def condition(self, node: Node, scope: Scope = TOP) -> Node:
         """A boolean that is never null; a list is true when it is not empty."""
-        if _kind(node) == "array":
-            return self._some(self.array(node, scope), node)
+        if kind_word(node) == "array":
+            return some(self.array(node, scope).node, node)
         return truth_of(self.value(node, scope))
 
     def _field(self, node: Field, scope: Scope) -> Node:
-        base, path = _path(node)
-        if _kind(base) == "map" and "." not in path:
+        base, path = path_of(node)
+        if kind_word(base) == "map" and "." not in path:
             return self._get(node, base, Literal(path, "string", type=FieldType("string")), scope)
-        if isinstance(base, Root) or _kind(base) != "object":
+        if isinstance(base, Root) or kind_word(base) != "object":
             raise NotIncremental(node, "a field of something other than an event")
         event = self.event(base, scope)
         if event.of is None:
@@ -183,15 +139,15 @@ class ArrayPlanner:
                 many = self.array(source, scope)
                 return Planned(replace(node, args=(many.node,)), many.of, None)
             case Let():
-                made, inner, _ = self._let(node, scope)
+                made, inner = self._let(node, scope)
                 body = self.event(node.body, inner)
                 return Planned(replace(made, body=body.node), body.of, None)
-        raise NotIncremental(node, f"{_origin(node)} as a value")
+        raise NotIncremental(node, f"{origin(node)} as a value")
 
     def _call(self, node: Call, scope: Scope) -> Node:
         function, args = node.function, node.args
         if function in FOLDS:
-            return self._fold(function, self.array(args[0], scope), node)
+            return folded(function, self.array(args[0], scope), node)
         if function in ("and", "or", "not"):
             return replace(node, args=tuple(self.condition(arg, scope) for arg in args))
         if function == "if":
@@ -206,18 +162,18 @@ class ArrayPlanner:
             return replace(node, args=(many.node,))
         if function == "get":
             return self._get(node, args[0], args[1], scope)
-        if function in ("isnull", "isnotnull") and _kind(args[0]) == "object":
+        if function in ("isnull", "isnotnull") and kind_word(args[0]) == "object":
             event = self.event(args[0], scope)
             if isinstance(event.node, Call):
-                some = _compare(">", _call("count", event.node.args[0], INTEGER, node), node)
-                return some if function == "isnotnull" else _call("not", some, BOOLEAN, node)
-        if any(_kind(arg) in ("array", "map", "object") for arg in args):
+                any_ = some(event.node.args[0], node)
+                return any_ if function == "isnotnull" else call_of("not", any_, BOOLEAN, node)
+        if any(kind_word(arg) in ("array", "map", "object") for arg in args):
             raise NotIncremental(node, f"{function}() of a list, map or object")
         return replace(node, args=tuple(self.value(arg, scope) for arg in args))
 
     def _get(self, node: Node, base: Node, key: Node, scope: Scope) -> Node:
         mapped = self.map(base, scope)
-        if _kind(node) in ("array", "map", "object", ""):
+        if kind_word(node) in ("array", "map", "object", ""):
             raise NotIncremental(node, "a list of a map as a value")
         args = (mapped.node, self.value(key, scope))
         return Call("get", args, at=node.at, type=node.type)
@@ -225,61 +181,29 @@ class ArrayPlanner:
     def _quantified(self, node: Quantified, scope: Scope) -> Node:
         first, *rest = node.ranges
         if node.kind not in ("exists", "forall"):
-            return self._fold(node.kind, self._selected(node, scope), node)
+            return folded(node.kind, self._selected(node, scope), node)
         source = self.array(first.source, scope)
         variables = (first.name,)
         claims = [] if first.condition is None else [first.condition]
         if rest:
             claims.append(replace(node, ranges=tuple(rest), type=BOOLEAN))
         if node.kind == "exists":
-            return self._some(self._filtered(source, claims, variables, scope), node)
+            return some(self._filtered(source, claims, variables, scope).node, node)
         broken: list[Node] = [
             Call("not", (Call("and", tuple(claims), type=BOOLEAN),), at=node.at, type=BOOLEAN)
         ]
         if not claims:
             return Literal(True, "boolean", at=node.at, type=BOOLEAN)
-        some = self._some(self._filtered(source, broken, variables, scope), node)
-        return Call("not", (some,), at=node.at, type=BOOLEAN)
+        counter = some(self._filtered(source, broken, variables, scope).node, node)
+        return Call("not", (counter,), at=node.at, type=BOOLEAN)
 
     # -- functions of lists ------------------------------------------------------------------
 
-    def _some(self, many: Planned, node: Node) -> Node:
-        return _compare(">", _call("count", many.node, INTEGER, node), node)
-
-    def _fold(self, function: str, many: Planned, node: Node) -> Node:
-        if function == "count":
-            return _call("count", many.node, INTEGER, node)
-        item = many.item
-        if many.of is not None or item is None:
-            raise NotIncremental(node, f"{function}() of whole events")
-        if function in ("min", "max"):
-            if item.kind not in (*_NUMBERS, "string", "timestamp", "date"):
-                raise NotIncremental(node, f"{function}() of type {item.kind}")
-            return _call(function, many.node, item, node)
-        if item.kind not in _NUMBERS:
-            raise NotIncremental(node, f"{function}() of type {item.kind}")
-        total = _call("sum", many.node, item, node)
-        if function == "sum":
-            return total
-        count = _call("count", many.node, INTEGER, node)
-        return Call("/", (total, count), at=node.at, type=DOUBLE)
-
     def _membership(self, node: Call, scope: Scope) -> Node:
         item, source = node.args if node.function != "includes" else reversed(node.args)
-        value = self.value(item, scope)
-        some = self._includes(self._scalars(source, scope), value, node, scope)
-        if node.function != "notin":
-            return some
-        known = Call("isnotnull", (value,), at=node.at, type=BOOLEAN)
-        without = _call("not", some, BOOLEAN, node)
-        return Call("and", (known, without), at=node.at, type=BOOLEAN)
-
-    def _includes(self, many: Planned, value: Node, node: Node, scope: Scope) -> Node:
-        """Whether an element equals the planned value."""
-        inner = scope.bind(None, None)
-        equal = Call("=", (Variable(inner.last, type=many.item), value), type=BOOLEAN)
-        found = Each("filter", many.node, equal, (inner.last,), type=many.node.type)
-        return _compare(">", _call("count", found, INTEGER, node), node)
+        value, many = self.value(item, scope), self._scalars(source, scope)
+        found = includes(many, value, node, scope)
+        return excluded(found, value, node) if node.function == "notin" else found
 
     def _compared_sets(self, node: Call, scope: Scope) -> Node:
         a, b = node.args if node.function != "supersetof" else reversed(node.args)
@@ -290,25 +214,18 @@ class ArrayPlanner:
             others = self._scalars(b, scope)
             if not all(isinstance(item, Literal) for item in a.items):
                 raise NotIncremental(a, "a list of computed values")
-            claims = tuple(self._includes(others, item, node, scope) for item in a.items)
-            return Call("and", claims or (_TRUE,), at=node.at, type=BOOLEAN)
-        found = self._elements_in(a, b, inside, node, scope)
-        some = _compare(">", _call("count", found.node, INTEGER, node), node)
-        return some if inside else _call("not", some, BOOLEAN, node)
+            claims = tuple(includes(others, item, node, scope) for item in a.items)
+            return Call("and", claims or (TRUE,), at=node.at, type=BOOLEAN)
+        found = some(self._elements_in(a, b, inside, node, scope).node, node)
+        return found if inside else call_of("not", found, BOOLEAN, node)
 
     def _elements_in(self, a: Node, b: Node, inside: bool, node: Node, scope: Scope) -> Planned:
         """The elements of a that are (or are not) in b."""
         many = self._scalars(a, scope)
-        inner = scope.bind(None, None)
-        item = Variable(inner.last, type=many.item)
         if isinstance(b, Items):
             items = tuple(self.value(part, scope) for part in b.items)
-            hit: Node = Call("in", (item, replace(b, items=items)), at=node.at, type=BOOLEAN)
-        else:
-            hit = self._includes(self._scalars(b, scope), item, node, inner)
-        condition = hit if inside else _call("not", hit, BOOLEAN, node)
-        found = Each("filter", many.node, condition, (inner.last,), at=node.at, type=many.node.type)
-        return Planned(found, None, many.item)
+            return elements_in(many, replace(b, items=items), inside, node, scope)
+        return elements_in(many, self._scalars(b, scope), inside, node, scope)
 
     def _scalars(self, node: Node, scope: Scope) -> Planned:
         """A list of scalars."""
@@ -344,13 +261,13 @@ class ArrayPlanner:
                 variable, of = scope.bound(node)
                 return Planned(variable, of, None if of is not None else item)
             case Let():
-                made, inner, _ = self._let(node, scope)
+                made, inner = self._let(node, scope)
                 body = self.array(node.body, inner)
                 return Planned(replace(made, body=body.node), body.of, body.item)
             case Computed():
                 root = self.scalars.reference(node)
                 return Planned(root, None, None if root.type is None else root.type.item)
-        raise NotIncremental(node, _origin(node))
+        raise NotIncremental(node, origin(node))
 
     def _filtered(
         self, source: Planned, conditions: list[Node], variables: tuple[str, ...], scope: Scope
@@ -359,8 +276,9 @@ class ArrayPlanner:
         comes, is."""
         rest: list[Node] = []
         pushed = source.conditions
-        for part in (p for condition in conditions for p in _conjuncts(condition)):
-            alone = None if pushed is None else self._alone(part, variables, pushed)
+        for part in (p for condition in conditions for p in conjuncts(condition)):
+            reader = self.scalars.reader
+            alone = None if pushed is None else of_one_event(reader, part, variables, pushed)
             if alone is None or pushed is None:
                 rest.append(part)
             else:
@@ -377,19 +295,6 @@ class ArrayPlanner:
         found = Each("filter", node, body, (inner.last,), at=node.at, type=node.type)
         return Planned(found, of, source.item)
 
-    def _alone(
-        self, part: Node, variables: tuple[str, ...], others: tuple[Node, ...]
-    ) -> Node | None:
-        """The condition as one on ``Element(0)``, if it reads one event and at most a window."""
-        if reads(part) - {variables[0] if variables else 0}:
-            return None
-        try:
-            condition = self.scalars.reader.condition(part, variables, Stream())
-            event_filter((*others, condition))
-        except NotIncremental:
-            return None
-        return condition
-
     def _mapped(self, node: Each, scope: Scope) -> Planned:
         return self._taken(self.array(node.source, scope), node.body, node.variables, node, scope)
 
@@ -398,7 +303,7 @@ class ArrayPlanner:
     ) -> Planned:
         """map: an expression of each element."""
         inner = scope.inside(variables, source.of)
-        kind = _kind(body)
+        kind = kind_word(body)
         if kind == "object":
             made = self.event(body, inner)
         elif kind == "array":
@@ -432,11 +337,11 @@ class ArrayPlanner:
         """A path through a list of events: the values of that field."""
         names = [node.name]
         base: Node = node.base
-        while isinstance(base, Field) and _kind(base) in ("array", "object"):
+        while isinstance(base, Field) and kind_word(base) in ("array", "object"):
             names.append(base.name)
             base = base.base
-        if isinstance(base, Root) or _kind(base) != "array":
-            raise NotIncremental(node, _origin(node))
+        if isinstance(base, Root) or kind_word(base) != "array":
+            raise NotIncremental(node, origin(node))
         source = self.array(base, scope)
         item = None if node.type is None else node.type.item
         if source.of is None or item is None or item.kind in ("array", "map", "object"):
@@ -496,7 +401,7 @@ class ArrayPlanner:
             case Each(function="mapentries"):
                 return self._entries(node, scope)
             case Let():
-                bound, inner, _ = self._let(node, scope)
+                bound, inner = self._let(node, scope)
                 body = self.map(node.body, inner)
                 return Planned(replace(bound, body=body.node), body.of, None)
             case Variable():
@@ -504,7 +409,7 @@ class ArrayPlanner:
                 return Planned(variable, of, None)
             case Computed():
                 return Planned(self.scalars.reference(node), None, None)
-        raise NotIncremental(node, _origin(node))
+        raise NotIncremental(node, origin(node))
 
     def _entries(self, node: Each, scope: Scope) -> Planned:
         source = self.map(node.source, scope)
@@ -512,7 +417,7 @@ class ArrayPlanner:
         first = scope.bind(key_name, None)
         inner = first.bind(value_name, source.of)
         key, of = self.value(node.body, inner), None
-        kind = _kind(node.extra[0])
+        kind = kind_word(node.extra[0])
         if kind == "array":
             many = self.array(node.extra[0], inner)
             value, of = many.node, many.of
@@ -526,9 +431,9 @@ class ArrayPlanner:
 
     # -- bindings, sequences -----------------------------------------------------------------
 
-    def _let(self, node: Let, scope: Scope) -> tuple[Let, Scope, Planned]:
+    def _let(self, node: Let, scope: Scope) -> tuple[Let, Scope]:
         """The let with its value planned and its name renamed, and the scope of its body."""
-        kind = _kind(node.value)
+        kind = kind_word(node.value)
         if kind == "array":
             found = self.array(node.value, scope)
         elif kind == "map":
@@ -538,7 +443,7 @@ class ArrayPlanner:
         else:
             found = Planned(self.value(node.value, scope), None, None)
         inner = scope.bind(node.name, found.of)
-        return replace(node, name=inner.last, value=found.node), inner, found
+        return replace(node, name=inner.last, value=found.node), inner
 
     def _sequence(self, node: Chain, scope: Scope) -> Node:
         base = self.array(node.source, scope)
@@ -547,7 +452,7 @@ class ArrayPlanner:
         stages: list[Stage] = []
         within, earlier = scope, set[str]()
         for step in node.steps:
-            parts = [p for c in (step.what, step.when) if c is not None for p in _conjuncts(c)]
+            parts = [p for c in (step.what, step.when) if c is not None for p in conjuncts(c)]
             own = [part for part in parts if not reads(part) & earlier]
             found = self._filtered(base, own, (), scope)
             # The step's own event is a level to its conditions, and a name to later ones.
@@ -567,49 +472,4 @@ class ArrayPlanner:
         return Sequence(tuple(stages), at=node.at, type=BOOLEAN)
 
 
-_NUMBERS = ("integer", "double", "decimal")
-_TRUE = Literal(True, "boolean", type=BOOLEAN)
 _REFUSED: dict[type, str] = {Root: "the whole profile as a value"}
-
-
-def _kind(node: Node) -> str:
-    return "" if node.type is None else node.type.kind
-
-
-def _origin(node: Node) -> str:
-    """What a list, map or object is that no kept event gives, in words."""
-    kind = _kind(node) or "list"
-    if isinstance(node, Items):
-        return "a list literal as a list"
-    if isinstance(node, Root):
-        return "the whole profile"
-    if not isinstance(node, Field):
-        return f"a computed value of type {kind}"
-    base: Node = node
-    while isinstance(base, Field):
-        base = base.base
-    return f"a field of type {kind} of {'the profile' if isinstance(base, Root) else 'an event'}"
-
-
-def _path(node: Field) -> tuple[Node, str]:
-    """What a chain of fields begins at, and its dotted path."""
-    names = [node.name]
-    base = node.base
-    while isinstance(base, Field) and _kind(base) == "object":
-        names.append(base.name)
-        base = base.base
-    return base, ".".join(reversed(names))
-
-
-def _conjuncts(node: Node) -> list[Node]:
-    if isinstance(node, Call) and node.function == "and":
-        return [part for arg in node.args for part in _conjuncts(arg)]
-    return [node]
-
-
-def _call(function: str, arg: Node, kind: FieldType, at: Node) -> Call:
-    return Call(function, (arg,), at=at.at, type=kind)
-
-
-def _compare(operator: str, count: Node, at: Node) -> Call:
-    return Call(operator, (count, ZERO), at=at.at, type=BOOLEAN)

@@ -18,25 +18,18 @@ from typing import cast
 import numpy as np
 
 from profile_actors.rules import kernels, lists
-from profile_actors.rules.boundary import moves, parts
-from profile_actors.rules.columns import FOREVER, Array, Vector, both, truth, widen
+from profile_actors.rules.boundary import moves
+from profile_actors.rules.columns import FOREVER, Array, Vector, both, truth
 from profile_actors.rules.evaluation import Evaluation, Leaf
 from profile_actors.rules.joins import Found, Join
 from profile_actors.rules.lists import Events, Item, KeptRows, Many, Mapped, full, take
 from profile_actors.rules.plan import Kept, KeptField, Sequence
-from profile_actors.rules.reading import reads
+from profile_actors.rules.reading import conjuncts, reads
 from profile_actors.rules.sequences import found_sequences
 from profile_actors.rules.tree import Call, Each, Let, Literal, Node, Variable
 
 TIMESTAMP = "timestamp"
 _OF_LISTS = ("count", "sum", "min", "max")
-
-
-def conjuncts(node: Node) -> list[Node]:
-    """The operands of nested conjunctions."""
-    if isinstance(node, Call) and node.function == "and":
-        return [part for arg in node.args for part in conjuncts(arg)]
-    return [node]
 
 
 class Frame(Evaluation):
@@ -451,6 +444,3 @@ def _vector_or_none(vector: Vector, index: Array) -> Vector:
         return Vector(none, np.zeros(len(index), np.bool_), vector.dictionary)
     found = lists.take_vector(vector, index)
     return Vector(found.values, both(found.valid, ~absent), found.dictionary)
-
-
-__all__ = ["Frame", "conjuncts", "parts", "widen"]

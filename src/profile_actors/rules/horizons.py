@@ -14,9 +14,10 @@ import numpy as np
 from profile_actors.rules.boundary import Boundaries, moves, parts
 from profile_actors.rules.columns import FOREVER, Array
 from profile_actors.rules.evaluation import Leaf
-from profile_actors.rules.frames import Frame, conjuncts
+from profile_actors.rules.frames import Frame
 from profile_actors.rules.lists import take
 from profile_actors.rules.plan import Kept
+from profile_actors.rules.reading import conjuncts
 from profile_actors.rules.tree import Calendar, Call, Each, Let, Node, Now
 
 

@@ -13,25 +13,47 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 
 from profile_actors.rules import lists
 from profile_actors.rules.columns import FOREVER, Array, Vector
 from profile_actors.rules.evaluation import kind_of
-from profile_actors.rules.lists import Events, Many, full, paired, take
+from profile_actors.rules.lists import Events, Item, Many, full, paired, take
 from profile_actors.rules.plan import KeptField
 from profile_actors.rules.reading import reads
 from profile_actors.rules.tree import Call, Node, Occurs
 from profile_actors.rules.windows import halves, stands_for_day
 
-if TYPE_CHECKING:
-    from profile_actors.rules.frames import Frame
-
 PAIRS = 1 << 21
 """Pairs that are looked at in one piece."""
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "="}
+
+
+class Rows(Protocol):
+    """What a join, or a sequence, asks of a frame (``frames.Frame``, which asks for joins)."""
+
+    rows: int
+    now: Array
+
+    def within(self, up: Array | None, rows: int, names: dict[str, Any]) -> Rows: ...
+
+    def inside(self, many: Many, name: str, scope: Any = None) -> Rows: ...
+
+    def of_elements(self, up: Array, item: Item, name: str) -> Rows: ...
+
+    def reaches(self, node: Node) -> bool: ...
+
+    def path_to(self, home: Any) -> Array | None: ...
+
+    def value(self, node: Node) -> Vector: ...
+
+    def many(self, node: Node) -> Many: ...
+
+    def fixed(self, node: Node) -> tuple[Array, Array | None]: ...
+
+    def all_of(self, conditions: list[Node]) -> Array: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +82,7 @@ class Join:
     name: what conditions call the element.
     """
 
-    def __init__(self, frame: Frame, home: Frame, source: Many, name: str) -> None:
+    def __init__(self, frame: Rows, home: Rows, source: Many, name: str) -> None:
         self.frame = frame
         self.home = home
         self.source = source
@@ -77,7 +99,7 @@ class Join:
         left, right = self._tried(order, low, sizes, rest)
         return Found(self.source, order, low, None, left, right)
 
-    def _elements(self, kept: Array) -> Frame:
+    def _elements(self, kept: Array) -> Rows:
         """The frame, at home, of the given elements."""
         many = self.source if len(kept) == len(self.source.owner) else self._picked(kept)
         return self.home.inside(many, self.name, self.frame)
@@ -162,7 +184,7 @@ class Join:
         assert isinstance(item, Events), item
         return np.asarray(item.rows.time[item.place[elements]])
 
-    def _equality(self, part: Node, inner: Frame) -> tuple[Vector, Vector] | None:
+    def _equality(self, part: Node, inner: Rows) -> tuple[Vector, Vector] | None:
         """(of the rows, of the elements) where the condition is one value equal to the other."""
         if not (isinstance(part, Call) and part.function == "="):
             return None

@@ -1,9 +1,10 @@
-"""What an expression reads of the scopes around it: levels and names."""
+"""What an expression reads of the scopes around it, and what a condition claims."""
 
 from __future__ import annotations
 
 from profile_actors.rules.plan import Sequence
 from profile_actors.rules.tree import (
+    Call,
     Chain,
     Each,
     Element,
@@ -33,6 +34,13 @@ def reads(node: Node) -> Reads:
         found = (node, _reads(node))
         _known[id(node)] = found
     return found[1]
+
+
+def conjuncts(node: Node) -> list[Node]:
+    """The operands of nested conjunctions, as they stand."""
+    if isinstance(node, Call) and node.function == "and":
+        return [part for arg in node.args for part in conjuncts(arg)]
+    return [node]
 
 
 def _reads(node: Node) -> Reads:

@@ -13,23 +13,17 @@ every candidate from the n-th on may be the last.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from profile_actors.rules import lists
 from profile_actors.rules.columns import FOREVER, Array
-from profile_actors.rules.joins import Join
+from profile_actors.rules.joins import Join, Rows
 from profile_actors.rules.lists import Events, Item, Mapped
 from profile_actors.rules.plan import Sequence, Stage
-from profile_actors.rules.reading import reads
-from profile_actors.rules.tree import Call, Node
-
-if TYPE_CHECKING:
-    from profile_actors.rules.frames import Frame
+from profile_actors.rules.reading import conjuncts, reads
 
 
-def found_sequences(frame: Frame, node: Sequence) -> Array:
+def found_sequences(frame: Rows, node: Sequence) -> Array:
     """Whether each row's events form the sequence. bool[rows]"""
     ahead: list[frozenset[int | str]] = []
     later: frozenset[int | str] = frozenset()
@@ -50,7 +44,7 @@ def found_sequences(frame: Frame, node: Sequence) -> Array:
 
 
 def _next(
-    frame: Frame,
+    frame: Rows,
     stage: Stage,
     needed: frozenset[int | str],
     rows: Array,
@@ -61,7 +55,7 @@ def _next(
     bound: dict[str, Item | Mapped] = dict(names)
     state = frame.within(rows, len(rows), bound)
     source = frame.many(stage.source)
-    conditions = [] if stage.condition is None else _parts(stage.condition)
+    conditions = [] if stage.condition is None else conjuncts(stage.condition)
     found = Join(state, frame, source, stage.name).found(conditions, after=last + 1)
     item = source.item
     assert isinstance(item, Events), item
@@ -116,9 +110,3 @@ def _ascends(columns: tuple[Array, ...]) -> bool:
             return False
         tied = tied & (column[1:] == column[:-1])
     return not tied.any()
-
-
-def _parts(node: Node) -> list[Node]:
-    if isinstance(node, Call) and node.function == "and":
-        return [part for arg in node.args for part in _parts(arg)]
-    return [node]
