@@ -10,7 +10,7 @@ import pytest
 from profile_actors.definitions import SegmentDefinition
 from profile_actors.engine.log import MemoryLog
 from profile_actors.errors import RuleError
-from tests.model.test_definition_changes import DAY, RESCANNED, SUM, T0, Store, rich, spent
+from tests.model.test_definition_changes import DAY, KEPT, RESCANNED, SUM, T0, Store, rich, spent
 
 RULES = (
     f"{SUM} > 50",
@@ -18,6 +18,7 @@ RULES = (
     "xEvent[timestamp occurs <= 2 days before now].count() > 0",
     "xEvent.max(timestamp) occurs > 3 days before now",
     'computed.spent < 100 and not inSegment("rich")',
+    KEPT,
     RESCANNED,
     "xEvent.head().price > 30",
     "1 = 2",
@@ -88,7 +89,7 @@ class Busy(MemoryLog):
         return super().view(position)
 
 
-@pytest.mark.parametrize("rule", [f"{SUM} > 50", RESCANNED])
+@pytest.mark.parametrize("rule", [f"{SUM} > 50", KEPT, RESCANNED])
 def test_entries_that_come_during_a_preview_are_not_in_it(rule: str) -> None:
     store = grown()
     quiet = store.partition.preview(rule, None, 1000)
