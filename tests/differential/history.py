@@ -170,13 +170,13 @@ class HistoryMaker:
     def step(self, names: list[str], place: int) -> str:
         """One step of a CHAIN; names: all steps'."""
         rng, s = self.rng, self.shape
-        what, earlier = self.predicate(), names[:place]
-        if rng.random() < 0.6:
-            what = self.kind()
-        if earlier and rng.random() < 0.45:
+        earlier = names[:place]
+        what = self.kind() if rng.random() < 0.7 else self.predicate()
+        if earlier and rng.random() < 0.7:
             one = rng.choice(earlier)
             what += " and " + rng.choice((
                 f"{s['key']} = {one}.{s['key']}", f"{s['key']} = {one}.{s['key']}",
+                f"{s['key']} = {one}.{s['key']}", f"{s['key']} != {one}.{s['key']}",
                 f"{s['word']} != {one}.{s['word']}", f"{s['number']} > {one}.{s['number']}",
                 f"{s['amount']} >= {one}.{s['amount']}",
                 f"timestamp occurs >= {self.gap()} after {one}.timestamp",
@@ -196,7 +196,7 @@ class HistoryMaker:
     def chain(self) -> str:
         """A sequence of one to three steps."""
         rng = self.rng
-        names = ["A", "B", "C"][: rng.choice((1, 2, 2, 2, 3))]
+        names = ["A", "B", "C"][: rng.choice((1, 2, 2, 2, 3, 3))]
         steps = ", ".join(self.step(names, place) for place in range(len(names)))
         source = "xEvent" if rng.random() < 0.75 else self.events()
         return f"{rng.choice(('', '', '', 'not '))}CHAIN({source}, timestamp, [{steps}])"
@@ -378,7 +378,7 @@ class HistoryMaker:
             return f"{other} {rng.choice(('and', 'or'))} ({self.rule(segments, 0)})"
         kinds = (self.chain, self.join, self.picked, self.grouped, self.distinct,
                  self.against_profile, self.bound, self.from_computed, self.plain)  # fmt: skip
-        return rng.choices(kinds, (6, 6, 3, 3, 2, 3, 2, 3, 1))[0]()
+        return rng.choices(kinds, (10, 8, 3, 3, 2, 3, 2, 3, 1))[0]()
 
     def plain(self) -> str:
         """What was incremental before: beside the others, over the same events."""
