@@ -369,8 +369,8 @@ def test_a_refusal_names_the_rule_it_stands_in() -> None:
         (
             "CHAIN(xEvent[price > 1], timestamp, [A: WHAT(n = 1) WHEN(<= 1 day before now),"
             " B: WHAT(n = A.n and o.p = 2) COUNT(2)])",
-            "CHAIN(e1: xEvent[n = 1 and price > 1 and timestamp occurs <= 1 day before now],"
-            " e2: xEvent[o.p = 2 and price > 1].filter(e2 => e1.n = e2.n) COUNT(2))",
+            "CHAIN(xEvent, timestamp, [e1: WHAT(n = 1 and price > 1 and timestamp occurs <= 1 day"
+            " before now), e2: WHAT(o.p = 2 and price > 1 and e1.n = n) COUNT(2)])",
             {
                 "xEvent[n = 1 and price > 1 and timestamp occurs <= 1 day before now]": ["n"],
                 "xEvent[o.p = 2 and price > 1]": ["n"],

@@ -2,26 +2,76 @@
 
 Theory: the answer is made by the planner itself: the rule is planned as if it stood in the
 catalogue, and where that is refused every sub-expression is tried alone, so that the report names
-the smallest parts that do not run incrementally. ``explain`` gives plain data, ``render`` text.
+the smallest parts that do not run incrementally. What stands for one element of a list is told by
+the list's own part, not apart from it. ``explain`` gives plain data, ``explain_text`` text.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from profile_actors.definitions import Catalogue
 from profile_actors.rules.boundary import moves, parts
 from profile_actors.rules.certain import certain
 from profile_actors.rules.evaluation import evaluate
-from profile_actors.rules.plan import Aggregate, AggregateLeaf, AttributeLeaf, EventFilter
+from profile_actors.rules.explain_costs import (
+    Cost,
+    Ways,
+    choices_of_stage,
+    cost_of,
+    cost_of_stage,
+    reads_clock,
+    ways_of_filter,
+    ways_of_stage,
+    worst,
+)
+from profile_actors.rules.explain_text import (
+    EVALUATED,
+    PER_ELEMENT,
+    WHEN_DUE,
+    how_aggregate,
+    how_kept,
+    how_list,
+    how_sequence,
+    render,
+)
+from profile_actors.rules.plan import (
+    Aggregate,
+    AggregateLeaf,
+    AttributeLeaf,
+    EventFilter,
+    History,
+    Kept,
+    KeptField,
+    Rescan,
+    Rule,
+    Sequence,
+)
 from profile_actors.rules.planner import CataloguePlanner, refused, walk
+from profile_actors.rules.reading import reads
+from profile_actors.rules.reads import rescan
 from profile_actors.rules.single import with_rule
 from profile_actors.rules.states import Key
 from profile_actors.rules.streams import EVENT_TYPE, NotIncremental
-from profile_actors.rules.tree import Calendar, Call, Literal, Node, Now
-from profile_actors.rules.unparse import unparse
+from profile_actors.rules.tree import (
+    Calendar,
+    Call,
+    Chain,
+    Each,
+    Events,
+    Field,
+    Items,
+    Let,
+    Literal,
+    Node,
+    Now,
+    Quantified,
+    Root,
+    Variable,
+    children,
+)
+from profile_actors.rules.unparse import unparse, unparse_stage
 
 Report = dict[str, Any]
 
@@ -29,152 +79,241 @@ Report = dict[str, Any]
 def explain(text: str, catalogue: Catalogue) -> Report:
     """The plan of a rule over the catalogue's schemas and rules, as JSON-able data.
 
-    Keys: rule, type, incremental, reason (None if incremental), canonical (the planned text, None
-    if refused), timed (changes by the clock besides its windows), constant (the value that it
+    Keys: rule, type, incremental, runs (folded, over kept events, by rescan), cost (of the worst
+    part, see ``explain_costs.Cost``), reason (None if incremental), canonical (the planned text,
+    None if refused), timed (changes by the clock besides its windows), constant (the value that it
     always has, if it reads nothing or is a condition with only one outcome), same_as (rules with
-    the same plan), plan (a tree of parts: text, how, and what their operator keeps).
+    the same plan), plan (a tree of parts: text, how, cost, what their operator keeps, how a join
+    finds its pairs, shared_with: the rules that read the same operator or the same kept events,
+    which exist once, and also_in: those in which the same larger expression stands).
     Cost: plans the whole catalogue once.
     Raises RuleError where the text does not parse or type-check.
     """
     trees, key = with_rule(text, catalogue)
-    tree = trees.pop(key)
-    planner = CataloguePlanner(trees)
-    users, roots = _users(planner)
-    reporter = _Reporter(planner, users)
+    tree = trees[key]
+    triggers = rescan(key, trees, "")
+    del trees[key]
+    reporter = _Reporter(CataloguePlanner(trees))
     report: Report = {"rule": text, "type": None if tree.type is None else tree.type.kind}
     segments = {name: other for (kind, name), other in trees.items() if kind == "segment"}
     outcome = certain(tree, segments) if key[0] == "segment" else None
     try:
-        root = planner.planned(tree, is_condition=key[0] == "segment")
+        root = reporter.planner.planned(tree, is_condition=key[0] == "segment")
     except NotIncremental as refusal:
         reason = str(refused(refusal, text if refusal.rule is None else ""))
         report |= {"incremental": False, "reason": reason, "canonical": None, "timed": None}
+        report |= {"runs": "by rescan", "cost": Cost.RESCAN.words}
+        report["rescanned_for"] = _triggers(triggers)
         report |= {"constant": outcome, "same_as": []}
         return report | {"plan": reporter.part(tree)}
     report |= {"incremental": True, "reason": None, "canonical": unparse(root)}
+    kept = any(isinstance(node, Kept) for node in walk(root))
+    report["runs"] = "over kept events" if kept else "folded"
     constant = _constant(root)
-    report |= {"timed": moves(root), "constant": outcome if constant is None else constant}
-    report["same_as"] = [_name(key) for key, other in roots.items() if other == root]
-    return report | {"plan": reporter.planned(root)}
+    constant = outcome if constant is None else constant
+    report["cost"] = (worst(root) if constant is None else Cost.CONSTANT).words
+    report |= {"timed": reads_clock(root), "constant": constant}
+    report["same_as"] = [_name(key) for key, other in reporter.roots.items() if other == root]
+    return report | {"plan": reporter.whole(root)}
 
 
-def render(report: Report) -> str:
-    """The report of ``explain`` as indented text for a terminal."""
-    lines = [f"rule      {report['rule']}"]
-    if report["incremental"]:
-        lines.append("runs      incrementally: every part is kept up to date with each event")
-    else:
-        lines.append(
-            "runs      by rescan: again over the person's whole history, for those whom new data or"
-            f" the clock touches; {report['reason']}"
-        )
-    if report["timed"]:
-        lines.append("clock     compared with now, so it can also change as time passes")
-    if report["constant"] is not None:
-        lines.append(f"constant  always {json.dumps(report['constant'])}")
-    if report["same_as"]:
-        lines.append(f"same as   {', '.join(report['same_as'])}")
-    return "\n".join([*lines, "plan", *_lines(report["plan"], "  ")])
-
-
-def _lines(part: Report, pad: str) -> Iterator[str]:
-    text = part["text"]
-    yield f"{pad}{text if len(text) <= _SHOWN else text[: _SHOWN - 1] + '…'}"
-    children = part.get("parts", [])
-    bar = f"{pad}│ " if children else f"{pad}  "
-    yield f"{bar}· {part['how']}"
-    for key, words in _DETAILS.items():
-        value = part.get(key)
-        if value is not None:
-            yield f"{bar}· {words} {', '.join(value) if isinstance(value, list) else value}"
-    for place, child in enumerate(children, 1):
-        inner = list(_lines(child, ""))
-        last = place == len(children)
-        yield f"{pad}{'└─' if last else '├─'} {inner[0]}"
-        yield from (f"{pad}{'  ' if last else '│ '} {line}" for line in inner[1:])
-
-
-_SHOWN = 96
-"""Characters of a sub-expression on one line."""
-_DETAILS = {
-    "reason": "because of",
-    "event_types": "events of type",
-    "predicate": "events with",
-    "value": "value",
-    "window": "counted while",
-    "shared_with": "shared with",
-}
+def _triggers(rule: Rescan) -> str:
+    """Which new data make a profile's value be looked at again."""
+    events = "profiles with new events"
+    if rule.types is not None:
+        named = ", ".join(sorted(rule.types))
+        events = f"profiles with new events of type {named}" if named else ""
+    words = [events, "profiles whose records changed" if rule.records else ""]
+    return " and ".join(word for word in words if word) or "no new data"
 
 
 class _Reporter:
-    """Describes planned nodes, and tries the parts of refused ones."""
+    """Describes planned nodes, and tries the parts of refused ones.
 
-    def __init__(self, planner: CataloguePlanner, users: Mapping[Node, list[Key]]) -> None:
+    users: per node (by identity: the planner makes equal ones one) the rules that it stands in.
+    """
+
+    def __init__(self, planner: CataloguePlanner) -> None:
         self.planner = planner
-        self.users = users
+        self.roots = _roots(planner)
+        self.users: dict[int, list[Key]] = {}
+        for key, root in self.roots.items():
+            for node in {id(node): node for node in walk(root)}.values():
+                self.users.setdefault(id(node), []).append(key)
+        self.histories: dict[EventFilter, History] = {}
 
     def part(self, tree: Node) -> Report:
         """An unplanned sub-expression: its plan, or why it has none and what its parts are."""
         try:
-            return self.planned(self.planner.planned(tree))
+            return self.whole(_list_of(tree, self.planner.planned(tree))) | {"text": unparse(tree)}
         except NotIncremental as refusal:
             report: Report = {"text": unparse(tree), "how": "not incremental"}
-            children = [self.part(child) for child in parts(tree) if not isinstance(child, Literal)]
-            if all(child.get("how") != report["how"] for child in children):
+            report["cost"] = Cost.RESCAN.words
+            found = [self.part(child) for child in _closed(tree)]
+            if all(child.get("how") != report["how"] for child in found):
                 report["reason"] = refusal.reason  # else a part below says it
-            return report | ({"parts": children} if children else {})
+                if refusal.node is not tree and refusal.rule is None:
+                    report["refused"] = unparse(refusal.node)
+            return report | ({"parts": found} if found else {})
 
-    def planned(self, node: Node) -> Report:
-        """A planned expression and its parts."""
+    def whole(self, root: Node) -> Report:
+        """A planned expression that stands alone, and its parts."""
+        rules = [Rule(*key, other, False) for key, other in self.roots.items()]
+        made = self.planner.plan([*rules, Rule("segment", "", root, False)], 0)
+        self.histories = {history.filter: history for history in made.histories}
+        return self.planned(root)
+
+    def planned(self, node: Node, is_inside: bool = False) -> Report:
+        """A planned expression and its parts. is_inside: of one whose other places were told."""
         report: Report = {"text": unparse(node)}
+        is_constant = isinstance(node, Literal) or not _reads_anything(node)
+        report["how"] = self._how(node, is_constant)
+        report["cost"] = (Cost.CONSTANT if is_constant else cost_of(node)).words
         if isinstance(node, AggregateLeaf):
-            report["how"] = _aggregate_words(node.aggregate)
-            report |= _filter(node.aggregate)
-        elif isinstance(node, AttributeLeaf):
-            report["how"] = "profile attribute, kept as a column"
-        elif isinstance(node, Literal):
-            report["how"] = "constant"
-        elif isinstance(node, Now | Calendar):
-            report["how"] = "clock"
-        elif not any(isinstance(part, AggregateLeaf | AttributeLeaf) for part in walk(node)):
-            report["how"] = "reads only the clock" if moves(node) else "constant"
-        else:
-            report["how"] = "evaluated where a part changed" + ", and when due" * moves(node)
-        others = [_name(key) for key in self.users.get(node, ())]
-        if isinstance(node, AggregateLeaf | AttributeLeaf) and others:
-            report["shared_with"] = others
-        children = [child for child in parts(node) if not isinstance(child, Literal | Now)]
-        if children:
-            report["parts"] = [self.planned(child) for child in children]
+            report |= _filter(node.aggregate.filter) | _value(node.aggregate)
+        elif isinstance(node, Kept):
+            report |= _filter(node.filter) | self._columns(node)
+        elif isinstance(node, Each) and node.function == "filter":
+            report |= _conditions(node)
+        others = [_name(key) for key in self.users.get(id(node), ())]
+        if isinstance(node, AggregateLeaf | AttributeLeaf | Kept):
+            report |= {"shared_with": others} if others else {}
+        elif others and not is_inside and not is_constant and not reads(node):
+            report["also_in"] = others
+        inside = is_inside or "also_in" in report
+        if isinstance(node, Sequence):
+            report["parts"] = [
+                self._stage(node, place, inside) for place in range(len(node.stages))
+            ]
+        elif found := list(_inner(node)):
+            report["parts"] = [self.planned(child, inside) for child in found]
         return report
 
+    def _how(self, node: Node, is_constant: bool) -> str:
+        if isinstance(node, AggregateLeaf):
+            return how_aggregate(node.aggregate)
+        if isinstance(node, AttributeLeaf):
+            return "profile attribute, kept as a column"
+        if isinstance(node, Kept):
+            return how_kept(node.filter)
+        if isinstance(node, Now | Calendar):
+            return "clock"
+        if is_constant:
+            return "constant"
+        if isinstance(node, Sequence):
+            return how_sequence(node)
+        if isinstance(node, Each | Call) and (words := how_list(node)) is not None:
+            return words
+        if isinstance(node, KeptField):
+            return "a field of that event"
+        if isinstance(node, Let):
+            return "a value under a name, computed once"
+        if reads(node):
+            return PER_ELEMENT
+        if not any(isinstance(part, AggregateLeaf | AttributeLeaf | Kept) for part in walk(node)):
+            return "reads only the clock"
+        return EVALUATED + WHEN_DUE * moves(node)
 
-def _aggregate_words(aggregate: Aggregate) -> str:
-    words = {
-        "count": "a count per profile",
-        "sum": "an exact sum per profile",
-        "min": "the least value per profile",
-        "max": "the greatest value per profile",
-        "distinct": "the distinct values per profile, each with its count",
-    }[aggregate.function]
-    if aggregate.filter.types == frozenset():
-        return f"{words}; no event can match: always empty"
-    window = aggregate.filter.window
-    return f"{words}; events enter and leave by the clock (delay line)" if window else words
+    def _columns(self, node: Kept) -> Report:
+        """What is kept of each event, for all rules that read it."""
+        history = self.histories[node.filter]
+        columns = ["timestamp", *(path for path, _ in history.fields)]
+        columns += ["when it leaves"] * bool(node.filter.window)
+        columns += ["its order among equal timestamps"] * history.is_ordered
+        return {"columns": columns}
+
+    def _stage(self, node: Sequence, place: int, is_inside: bool) -> Report:
+        stage = node.stages[place]
+        report: Report = {"text": unparse_stage(stage)}
+        report["how"] = "any event" if place == 0 else "an event later than the step before"
+        if stage.count > 1:
+            report["how"] += f", the last of {stage.count}"
+        report["cost"] = cost_of_stage(node.stages, place).words
+        report |= _ways(ways_of_stage(stage))
+        choices = choices_of_stage(node.stages, place)
+        report["choices"] = (
+            f"one per profile and event of {', '.join(choices)}" if choices else "one per profile"
+        )
+        return report | {"parts": [self.planned(stage.source, is_inside)]}
 
 
-def _filter(aggregate: Aggregate) -> Report:
-    events = aggregate.filter
+def _conditions(node: Each) -> Report:
+    ways = ways_of_filter(node)
+    return {} if ways is None else _ways(ways)
+
+
+def _ways(ways: Ways) -> Report:
+    told = {
+        "joined_by": [*ways.equal, *ways.between],
+        "asked_before": ways.alone,
+        "tried": ways.tried,
+        "tried_when_due": ways.moving,
+    }
+    return {key: [unparse(claim) for claim in claims] for key, claims in told.items() if claims}
+
+
+def _inner(node: Node) -> Iterator[Node]:
+    """The parts that say more than the node's own text."""
+    for child in parts(node):
+        if isinstance(child, Literal | Now | Variable):
+            continue
+        if isinstance(node, KeptField) or (isinstance(child, KeptField) and reads(child)):
+            yield from _inner(child)  # the event of a field is told by the list it is of
+        elif reads(child) and not _holds_list(child):
+            yield from (part for part in _leaves(child))
+        else:
+            yield child
+
+
+def _holds_list(node: Node) -> bool:
+    return any(isinstance(part, Each | Kept | Sequence | AggregateLeaf) for part in walk(node))
+
+
+def _leaves(node: Node) -> Iterator[Node]:
+    """What an expression of one element reads besides the element."""
+    return (part for part in walk(node) if isinstance(part, AttributeLeaf))
+
+
+def _closed(tree: Node) -> list[Node]:
+    """The parts of an unplanned expression that mean something alone."""
+    if isinstance(tree, Field):
+        return []
+    simple = (Literal, Root, Events, Variable, Items, Now)
+    below: Iterable[Node] = children(tree)
+    if isinstance(tree, Quantified):
+        below = (item.source for item in tree.ranges)
+    elif isinstance(tree, Chain):
+        below = (tree.source,)
+    return [child for child in below if not isinstance(child, simple) and not reads(child)]
+
+
+def _list_of(tree: Node, root: Node) -> Node:
+    """A list stands for "it is not empty" when planned as a condition: the list itself."""
+    if tree.type is None or tree.type.kind != "array" or not isinstance(root, Call):
+        return root
+    count = root.args[0] if root.args else root
+    return count.args[0] if isinstance(count, Call) and count.function == "count" else count
+
+
+def _reads_anything(node: Node) -> bool:
+    """Whether the value depends on the profile, the events, an element, or the clock."""
+    leaf = (AggregateLeaf, AttributeLeaf)
+    return bool(moves(node) or reads(node) or any(isinstance(part, leaf) for part in walk(node)))
+
+
+def _filter(events: EventFilter) -> Report:
     report: Report = {}
     if events.types:
         report["event_types"] = sorted(events.types)
     if events.predicate is not None and not _is_only_types(events):
         report["predicate"] = unparse(events.predicate)
-    if aggregate.value is not None:
-        report["value"] = unparse(aggregate.value)
     if events.window:
         report["window"] = [unparse(conjunct) for conjunct in events.window]
     return report
+
+
+def _value(aggregate: Aggregate) -> Report:
+    return {} if aggregate.value is None else {"value": unparse(aggregate.value)}
 
 
 def _is_only_types(events: EventFilter) -> bool:
@@ -188,19 +327,15 @@ def _is_only_types(events: EventFilter) -> bool:
     )
 
 
-def _users(planner: CataloguePlanner) -> tuple[dict[Node, list[Key]], dict[Key, Node]]:
-    """Which rules of the catalogue read each leaf, and every rule's planned root."""
-    users: dict[Node, list[Key]] = {}
+def _roots(planner: CataloguePlanner) -> dict[Key, Node]:
+    """The planned root of every rule of the catalogue that has one."""
     roots: dict[Key, Node] = {}
     for key in planner.trees:
         try:
             roots[key] = planner.root(key)
         except NotIncremental:
             continue  # the report is about another rule
-        for node in {n: None for n in walk(roots[key])}:
-            if isinstance(node, AggregateLeaf | AttributeLeaf):
-                users.setdefault(node, []).append(key)
-    return users, roots
+    return roots
 
 
 def _constant(root: Node) -> Any:

@@ -27,6 +27,7 @@ from profile_actors.rules.plan import (
     Kept,
     KeptField,
     Sequence,
+    Stage,
 )
 from profile_actors.rules.tree import (
     Calendar,
@@ -97,11 +98,13 @@ _TIME_WORDS = {"before", "after", "on", "between", "this", "last", "next"}
 @dataclass(frozen=True, slots=True)
 class _Scope:
     """levels: elements between here and the profile. names: bound variables. steps: those of them
-    that stand for the timestamp of a CHAIN step's last event (within WHEN)."""
+    that stand for the timestamp of a CHAIN step's last event (within WHEN). own: the variable of a
+    planned step's own event, whose fields stand bare."""
 
     levels: int = 0
     names: frozenset[str] = frozenset()
     steps: frozenset[str] = frozenset()
+    own: str | None = None
 
     def deeper(self) -> _Scope:
         return replace(self, levels=self.levels + 1)
@@ -121,13 +124,26 @@ def unparse(node: Node) -> str:
 
 def unparse_filter(events: EventFilter) -> str:
     """``xEvent`` with the conditions that select and time the events."""
-    conditions = [] if events.predicate is None else [events.predicate]
-    if isinstance(events.predicate, Call) and events.predicate.function == "and":
-        conditions = list(events.predicate.args)
-    conditions.extend(events.window)
+    conditions = _claims(events)
     if not conditions:
         return "xEvent"
     return f"xEvent[{unparse(conditions[0]) if len(conditions) == 1 else _joined(conditions)}]"
+
+
+def unparse_stage(stage: Stage) -> str:
+    """A planned step of a sequence, as it would stand in a CHAIN."""
+    texts: list[str] = []
+    source = stage.source
+    while isinstance(source, Each) and source.function == "filter":
+        own = replace(_TOP, own=source.variables[0])
+        texts.insert(0, _text(source.body, _AND, own))
+        source = source.source
+    if isinstance(source, Kept):
+        texts[:0] = [_text(claim, _NOT, _TOP) for claim in _claims(source.filter)]
+    if stage.condition is not None:
+        texts.append(_text(stage.condition, _AND, replace(_TOP, own=stage.name)))
+    count = "" if stage.count == 1 else f" COUNT({stage.count})"
+    return f"{_bare(stage.name)}: WHAT({' and '.join(texts) or 'true'}){count}"
 
 
 def unparse_aggregate(aggregate: Aggregate) -> str:
@@ -139,6 +155,14 @@ def unparse_aggregate(aggregate: Aggregate) -> str:
     if aggregate.function == "count" and value:
         return f"{source}.map({value}).count()"
     return f"{source}.{aggregate.function}({value})"
+
+
+def _claims(events: EventFilter) -> list[Node]:
+    """What a filter asks of an event: the predicate's conjuncts, then the windows."""
+    predicate = events.predicate
+    if isinstance(predicate, Call) and predicate.function == "and":
+        return [*predicate.args, *events.window]
+    return [*([] if predicate is None else [predicate]), *events.window]
 
 
 def _joined(conditions: Many[Node]) -> str:
@@ -176,7 +200,7 @@ def _form(node: Node, scope: _Scope) -> tuple[int, str]:
         case KeptField(event=event, path=path):
             return _POSTFIX, _kept_field(event, path, scope)
         case Sequence():
-            return _POSTFIX, _sequence(node, scope)
+            return _POSTFIX, _sequence(node)
         case Field(base=base, name=name):
             return _POSTFIX, _field(base, name, scope)
     return _POSTFIX, _simple(node, scope)
@@ -227,7 +251,8 @@ def _field(base: Node, name: str, scope: _Scope) -> str:
 
 def _kept_field(event: Node, path: str, scope: _Scope) -> str:
     base, *names = path.split(".")
-    text = _field(event, base, scope)
+    is_own = isinstance(event, Variable) and event.name == scope.own
+    text = _bare(base) if is_own else _field(event, base, scope)
     return ".".join([text, *map(_name, names)])
 
 
@@ -346,17 +371,8 @@ def _quantified(node: Quantified, scope: _Scope) -> str:
     return f"{node.kind} {result} over {ranges}"
 
 
-def _sequence(node: Sequence, scope: _Scope) -> str:
-    steps: list[str] = []
-    within = scope
-    for stage in node.stages:
-        within = within.bind(stage.name)
-        what = "" if stage.condition is None else _text(stage.condition, _LOOSE, within)
-        count = "" if stage.count == 1 else f" COUNT({stage.count})"
-        source = _text(stage.source, _POSTFIX, scope)
-        name = _bare(stage.name)
-        steps.append(f"{name}: {source}{f'.filter({name} => {what})' if what else ''}{count}")
-    return f"CHAIN({', '.join(steps)})"
+def _sequence(node: Sequence) -> str:
+    return f"CHAIN(xEvent, timestamp, [{', '.join(map(unparse_stage, node.stages))}])"
 
 
 def _chain(node: Chain, scope: _Scope) -> str:
