@@ -69,11 +69,12 @@ class Backfill:
         """
         state = self._state
         self.now = now
-        self._fold(state.position)
+        # The clock first: a step with rows expects that nothing of their profiles is due as well.
         for stream in self._streams:
             step = stream.step(None, now, None)
             if step is not None:
                 stream.publish(step)
+        self._fold(state.position)
         kept = _keep_gauges(state.book, self.book)
         read_gauges(self.book, np.arange(state.directory.slots, dtype=np.uint32), now, kept)
         groups, total = succeed(state, self.book, now)

@@ -14,7 +14,8 @@ import numpy as np
 
 from profile_actors.engine.aggregates import Track
 from profile_actors.engine.attributes import Attribute, AttributeTrack
-from profile_actors.engine.columns import UNSET, Array, Instants, starts_of
+from profile_actors.engine.columns import FOREVER, UNSET, Array, Instants, starts_of
+from profile_actors.engine.departures import Departures
 from profile_actors.engine.gauges import Gauge, Ladder
 from profile_actors.engine.history import EventHistory, HistoryDelta
 from profile_actors.engine.moments import Moments
@@ -23,6 +24,7 @@ from profile_actors.engine.stream import Stream, StreamDelta
 from profile_actors.rules.boundary import unit_starts
 from profile_actors.rules.columns import Vector, differ
 from profile_actors.rules.plan import EventFilter
+from profile_actors.rules.trends import FALLS, RISES
 from profile_actors.rules.vector import (
     Frame,
     boundary_of,
@@ -31,9 +33,6 @@ from profile_actors.rules.vector import (
     truth,
     value_in,
 )
-
-LOOK_AHEAD_CELLS = 1 << 22
-"""Kept events times instants that a look-ahead evaluates at once; the rest one by one."""
 
 
 @dataclass(slots=True)
@@ -85,8 +84,10 @@ class Delta:
 
 
 class Fold:
-    """One step over a rulebook. new_slots: int64[k], profiles that begin in this step,
-    ascending."""
+    """One step over a rulebook. new_slots: int64[k], profiles that begin in this step, ascending.
+
+    only: a look-ahead's slots; enough: it asks for no more than their first changes after this.
+    """
 
     def __init__(
         self,
@@ -99,6 +100,7 @@ class Fold:
         only: Array | None = None,
         started: int = UNSET,
         histories: dict[EventFilter, HistoryDelta] | None = None,
+        enough: int = FOREVER,
     ) -> None:
         self.book = book
         self.now = now
@@ -107,6 +109,7 @@ class Fold:
         self.only = only
         self.delta = Delta(now)
         self.started = started
+        self.enough = enough
         by_aggregate = {
             aggregate: tracks[stream][index]
             for aggregate, (stream, index) in book.place.items()
@@ -167,6 +170,8 @@ class Fold:
         self, gauge: Gauge, index: int, slots: Array, at: Array, levels: Array
     ) -> None:
         """Levels at virtual rows, ascending by (slot, at)."""
+        if len(slots) == 0:
+            return
         first = starts_of(slots)
         old = np.empty_like(levels)
         old[1:] = levels[:-1]
@@ -240,7 +245,10 @@ class Fold:
         frame = Frame(self.moments.at_end(slots), np.asarray(self.now), len(slots))
         after = value_in(frame, root)
         if tree.timer is not None:
-            self.delta.timers.append((tree.timer, slots, boundary_of(root, frame)))
+            upcoming = boundary_of(root, frame)
+            if tree.trend == FALLS and self._all_entered(tree):
+                upcoming[~truth(after)] = FOREVER  # what is false stays so until something comes
+            self.delta.timers.append((tree.timer, slots, upcoming))
         if tree.gauge >= 0:
             gauge = self.book.gauges[tree.gauge]
             self._row_change(gauge, tree.gauge, slots, _flag_levels(after))
@@ -248,31 +256,44 @@ class Fold:
         before = evaluate(root, self.moments.before(slots), len(slots), self.started)
         self._mark_rows((tree.rule.name,), slots, differ(before, after)[None, :])
 
+    def _all_entered(self, tree: Tree) -> bool:
+        """Whether no kept event that the rule reads enters later than now."""
+        return all(self.moments.max_enter(events) <= self.now for events in tree.histories)
+
     def _grow_pairs(self, tree: Tree, slots: Array, at: Array) -> None:
         """Evaluate at virtual rows, adding the instants at which the rule's own clock moves it."""
+        mine = slots[starts_of(slots)]
         if tree.timer is not None:
-            slots, at = self._with_boundaries(tree, slots, at)
-        values = evaluate(tree.rule.root, self.moments.at(slots, at), len(slots), at)
-        first = starts_of(slots)
-        if tree.timer is not None:
-            mine = slots[first]
             end = np.full(len(mine), self.now)
             upcoming = next_boundary(tree.rule.root, self.moments.at(mine, end), end)
             self.delta.timers.append((tree.timer, mine, upcoming))
-        if tree.gauge >= 0:
-            gauge = self.book.gauges[tree.gauge]
-            self._clock_change(gauge, tree.gauge, slots, at, _flag_levels(values))
-            return
-        before = evaluate(
-            tree.rule.root, self.moments.before(slots[first]), len(first), self.started
-        )
-        changed = _changed_in_runs(before, values, first)
-        rows = np.flatnonzero(changed)
-        if len(rows):
-            marks = np.ones((1, len(rows)), np.bool_)
-            self.delta.changes.append(
-                RawChange(-1, (tree.rule.name,), slots[rows], marks, marks, at[rows], True)
+        departures = Departures(tree, self.moments, self.started, self.now, self.enough)
+        if not tree.is_kept_alone:
+            if tree.timer is not None:
+                slots, at = self._with_boundaries(tree, slots, at)
+        else:
+            more_slots, more_at, enters = departures.instants(mine)
+            slots, at = _distinct_pairs(
+                np.concatenate([slots, more_slots]), np.concatenate([at, more_at])
             )
+        if tree.gauge < 0:
+            index, changed = departures.changed(slots, at)
+            self._mark_pairs(tree, slots[index[changed]], at[index[changed]])
+            return
+        gauge = self.book.gauges[tree.gauge]
+        if tree.is_kept_alone and tree.trend in (FALLS, RISES):
+            one_way = ~enters[np.searchsorted(mine, slots)]
+            turns = departures.bisected(slots[one_way], at[one_way], gauge.level)
+            self._clock_change(gauge, tree.gauge, *turns)
+            slots, at = slots[~one_way], at[~one_way]
+        index, levels = departures.levels(slots, at, gauge.level)
+        self._clock_change(gauge, tree.gauge, slots[index], at[index], levels)
+
+    def _mark_pairs(self, tree: Tree, slots: Array, at: Array) -> None:
+        if len(slots):
+            marks = np.ones((1, len(slots)), np.bool_)
+            names = (tree.rule.name,)
+            self.delta.changes.append(RawChange(-1, names, slots, marks, marks, at, True))
 
     def _with_boundaries(self, tree: Tree, slots: Array, at: Array) -> tuple[Array, Array]:
         if self.only is not None and tree.steps:
@@ -283,8 +304,6 @@ class Fold:
             slots, at = _distinct_pairs(
                 np.concatenate([slots, np.repeat(slots[first], sizes)]), np.concatenate([at, *more])
             )
-        if self.only is not None and tree.histories:
-            slots, at = self._with_instants(tree, slots, at)
         edge_slots, edge_at = slots, at
         while len(edge_slots):
             nxt = next_boundary(tree.rule.root, self.moments.at(edge_slots, edge_at), edge_at)
@@ -296,20 +315,6 @@ class Fold:
                     np.concatenate([slots, edge_slots]), np.concatenate([at, edge_at])
                 )
         return slots, at
-
-    def _with_instants(self, tree: Tree, slots: Array, at: Array) -> tuple[Array, Array]:
-        """The instants, too, at which the slots' kept events enter and leave, all at once."""
-        first = starts_of(slots)
-        wanted, since = slots[first], at[first]
-        parts = [(slots, at)]
-        for events in tree.histories:
-            rows = self.moments.kept(events, wanted)
-            for when in (rows.enter, rows.leave):
-                if when is not None:
-                    later = np.flatnonzero((when > since[rows.owner]) & (when <= self.now))
-                    later = later[: LOOK_AHEAD_CELLS // max(1, len(rows.owner))]
-                    parts.append((wanted[rows.owner[later]], when[later]))
-        return _distinct_pairs(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
     # -- computed attributes -----------------------------------------------------------------
 
@@ -381,18 +386,3 @@ def _following(slots: Array, at: Array, of: Array, when: Array, end: int) -> Arr
     inside = np.minimum(index, len(slots) - 1)
     same = (index < len(slots)) & (slots[inside] == of)
     return np.where(same, at[inside], end)
-
-
-def _changed_in_runs(before: Vector, values: Vector, first: Array) -> Array:
-    """Where a virtual row's value differs from the one before it in its slot's run."""
-    total = len(values.values)
-    out = np.zeros(total, np.bool_)
-    rows = np.arange(1, total)
-
-    def part(vector: Vector, index: Array) -> Vector:
-        valid = None if vector.valid is None else vector.valid[index]
-        return Vector(vector.values[index], valid, vector.dictionary)
-
-    out[1:] = differ(part(values, rows - 1), part(values, rows))
-    out[first] = differ(before, part(values, first))
-    return out

@@ -152,15 +152,21 @@ class Reader:
     def _record_rows(self, ident: int) -> tuple[Array, Array]:
         return self.state.record_locator.rows_of(ident)[1:]
 
-    def _look_ahead(self, slots: Array, until: int) -> Fold:
-        """The step of these slots alone from the partition's now to ``until``; not published."""
+    def _look_ahead(self, slots: Array, until: int, instant: int) -> Fold:
+        """The step of these slots alone from the partition's now to ``until``; not published.
+
+        Beyond each rule's first change after the asked instant it need not be complete.
+        """
         book = self.state.book
         tracks: dict[int, list[Track]] = {
             index: stream.look_ahead(slots, until)
             for index, stream in enumerate(book.streams)
             if index not in book.broken
         }
-        fold = Fold(book, until, tracks, {}, np.zeros(0, np.int64), None, slots, self.state.now)
+        fold = Fold(
+            book, until, tracks, {}, np.zeros(0, np.int64), None, slots, self.state.now,
+            enough=instant,
+        )  # fmt: skip
         fold.qualify()
         return fold
 
@@ -171,9 +177,9 @@ class Reader:
         until = MAX_MS if until is None else until
         timed = [tree.rule for tree in book.trees if tree.timer is not None]
         near = min(until, instant + NEAR_MS) if timed else until
-        fold = self._look_ahead(slots, near)
+        fold = self._look_ahead(slots, near, instant)
         if near < until and not _all_change(fold, timed, slots, instant):
-            fold = self._look_ahead(slots, until)
+            fold = self._look_ahead(slots, until, instant)
         ahead = {int(slot): _Ahead() for slot in slots}
         for change in fold.delta.changes:
             _sort_in(change, ahead, [gauge.layout for gauge in book.gauges])

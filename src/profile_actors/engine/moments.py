@@ -58,6 +58,11 @@ class Moments:
         """A history's events at the end of the step."""
         return self.book.histories[events].gather(slots, self.histories.get(events))
 
+    def max_enter(self, events: EventFilter) -> int:
+        """No event of the history enters later, the step's own included."""
+        delta = self.histories.get(events)
+        return self.book.histories[events].max_enter if delta is None else delta.max_enter
+
     def at(self, slots: Array, instants: Array) -> Leaf:
         """Leaves at (slot, instant) of profiles without rows in the step."""
 

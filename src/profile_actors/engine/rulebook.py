@@ -36,6 +36,7 @@ from profile_actors.rules.plan import (
 )
 from profile_actors.rules.states import Key, withheld
 from profile_actors.rules.tree import Node
+from profile_actors.rules.trends import is_kept_alone, trend
 
 
 class Timer:
@@ -87,7 +88,8 @@ class Timer:
 class Tree:
     """A rule that is no rung. histories: the filters whose kept events it reads. gauge: index of
     its Flag, -1 for a computed attribute. steps: the calendar unit ('day', 'month') at whose starts
-    it may change whatever its inputs."""
+    it may change whatever its inputs. is_kept_alone: whether kept events are all that moves it;
+    trend: which way it then can turn (``rules.trends``)."""
 
     rule: Rule
     aggregates: tuple[Aggregate, ...]
@@ -96,6 +98,8 @@ class Tree:
     gauge: int
     timer: Timer | None
     steps: str = ""
+    is_kept_alone: bool = False
+    trend: str | None = None
 
 
 @dataclass(slots=True)
@@ -241,9 +245,11 @@ def _add_tree(book: Rulebook, rule: Rule, capacity: int) -> None:
     histories = dict.fromkeys(n.filter for n in leaves if isinstance(n, Kept))
     timer = Timer(capacity) if rule.timed else None
     steps = unit_steps(rule.root) if rule.timed else ""
-    book.trees.append(
-        Tree(rule, tuple(aggregates), tuple(attributes), tuple(histories), gauge, timer, steps)
-    )
+    tree = Tree(rule, tuple(aggregates), tuple(attributes), tuple(histories), gauge, timer, steps)
+    if histories:
+        tree.is_kept_alone = is_kept_alone(rule.root)
+        tree.trend = trend(rule.root)
+    book.trees.append(tree)
 
 
 def _add_rescan(book: Rulebook, rescan: Rescan, capacity: int) -> None:
