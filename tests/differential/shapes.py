@@ -207,7 +207,7 @@ class Stream:
             text = datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="milliseconds")
             return text[:10] if shape.types[role] == "date" else text
         if role == "number" and rng.random() < 0.04:
-            return rng.choice((1 << 62, -(1 << 63), (1 << 63) - 1, (1 << 53) + 1))
+            return rng.choice((1 << 62, 1 - (1 << 63), (1 << 63) - 2, (1 << 53) + 1))
         return rng.choice(shape.values(role))
 
 

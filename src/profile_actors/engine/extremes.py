@@ -3,6 +3,9 @@
 Theory: nothing is kept beside the extreme itself. When a leaving contribution equals it, what the
 delay line still holds for the slot is read once more (the line has every live contribution of a
 window); that costs the profile's own contributions, and only when its extreme leaves.
+
+Limits: of integers the least int64 stands for "none" in a max, the greatest in a min: a profile all
+of whose values are that number reads as null.
 """
 
 from __future__ import annotations
