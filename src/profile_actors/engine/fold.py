@@ -19,8 +19,9 @@ from profile_actors.engine.departures import Departures
 from profile_actors.engine.gauges import Gauge, Ladder
 from profile_actors.engine.history import EventHistory, HistoryDelta
 from profile_actors.engine.moments import Moments
-from profile_actors.engine.rulebook import Rulebook, Timer, Tree
+from profile_actors.engine.rulebook import Rulebook, Tree
 from profile_actors.engine.stream import Stream, StreamDelta
+from profile_actors.engine.timers import Timer
 from profile_actors.rules.boundary import unit_starts
 from profile_actors.rules.columns import Vector, differ
 from profile_actors.rules.plan import EventFilter
