@@ -35,6 +35,8 @@ KEYS: dict[str, tuple[Any, ...]] = {
     "double": (1.0, 2.0, 2.5),
 }
 AMOUNTS = (0.1, 0.2, 0.3, -0.1, 1e15, 0.7, 3.0)
+EXTREMES = (1 << 62, 1 - (1 << 63), (1 << 63) - 2, (1 << 53) + 1)
+"""Not the outermost int64, which min and max take for "none" (a named case of the tests)."""
 EVENT_ROLES = ("key", "other", "number", "amount", "word", "flag", "moment")
 RECORD_ROLES = ("tier", "limit", "home", "since", "labels", "limits")
 
