@@ -387,6 +387,11 @@ def test_a_refusal_names_the_rule_it_stands_in() -> None:
             "xEvent.map(e1 => if(e1.timestamp occurs before today, 1, 0)).sum() > 1",
             {"xEvent": []},
         ),
+        (
+            'xEvent[sku in ["a", "b"] or n = ^.n2].count() > 1',
+            'xEvent.filter(e1 => e1.n = n2 or e1.sku in ["a", "b"]).count() > 1',
+            {"xEvent": ["n", "sku"]},
+        ),
         (  # Folds stay folds beside what needs the events.
             "xEvent.count() > 1 and xEvent.head().n = 1",
             "xEvent.count() > 1 and xEvent.head().n = 1",

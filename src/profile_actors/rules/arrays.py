@@ -153,7 +153,11 @@ class ArrayPlanner:
         if function == "if":
             rest = (self.value(arg, scope) for arg in args[1:])
             return replace(node, args=(self.condition(args[0], scope), *rest))
-        if function in ("in", "notin", "includes") and not isinstance(args[1], Items):
+        if function == "includes" and isinstance(args[0], Items):
+            return self._call(replace(node, function="in", args=(args[1], args[0])), scope)
+        if function in ("in", "notin") and isinstance(args[1], Items):
+            return replace(node, args=tuple(self.value(arg, scope) for arg in args))
+        if function in ("in", "notin", "includes"):
             return self._membership(node, scope)
         if function in ("intersects", "subsetof", "supersetof"):
             return self._compared_sets(node, scope)
