@@ -13,6 +13,7 @@ import pytest
 
 import profile_actors as pf
 from profile_actors.rules.check import check, union_scope
+from profile_actors.rules.explain import explain, render
 from profile_actors.rules.planner import plan
 from profile_actors.rules.syntax import parse
 
@@ -23,6 +24,7 @@ EXAMPLE = re.compile(
     re.DOTALL,
 )
 EXAMPLES = [match.groups() for match in EXAMPLE.finditer(TEXT)]
+PLANS = re.findall(r"```plan\n(.*?)\n\n(.*?)\n```", TEXT, re.DOTALL)
 ERRORS = re.findall(r"```text\n(.*?)\n\n(.*?)\n```", TEXT, re.DOTALL)
 
 
@@ -39,6 +41,7 @@ def test_every_block_is_an_example() -> None:
     assert len(EXAMPLES) == TEXT.count("```pql") > 40
     assert len(PROGRAMS) == TEXT.count("```python") == 4
     assert len(ERRORS) == TEXT.count("```text") == 5
+    assert len(PLANS) == TEXT.count("```plan") == 1
     assert sum(program.count("assert ") for program in PROGRAMS) == 4
     assert world()["value"] == 3
 
@@ -83,6 +86,13 @@ def test_an_example_gives_what_it_says(
 
 def test_examples_of_definitions_are_read() -> None:
     assert sum(where.count("where ") for _, where, *_ in EXAMPLES) == TEXT.count("\nwhere ") == 4
+
+
+@pytest.mark.parametrize(("rule", "plan"), PLANS)
+def test_a_plan_is_explained_as_shown(rule: str, plan: str) -> None:
+    schemas = {schema.name: schema for schema in (world()["shop"], world()["person"])}
+    text = render(explain(rule, pf.Catalogue(schemas=schemas)))
+    assert text == f"rule      {rule}\n{plan}"
 
 
 @pytest.mark.parametrize(("rule", "message"), ERRORS)

@@ -216,7 +216,7 @@ def explain(rule: str, data: Data = DATA, json: Json = False) -> None:
     if json:
         show.as_json(found.report)
     else:
-        console.print(str(found), highlight=False, markup=False)
+        console.print(str(found), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

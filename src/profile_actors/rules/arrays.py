@@ -29,7 +29,7 @@ from profile_actors.rules.bindings import (
 )
 from profile_actors.rules.boundary import moves
 from profile_actors.rules.filters import BOOLEAN, event_filter
-from profile_actors.rules.forms import TRUE, elements_in, excluded, folded, includes, of_one_event
+from profile_actors.rules.forms import TRUE, elements_in, folded, includes, member, of_one_event
 from profile_actors.rules.normal import truth_of
 from profile_actors.rules.plan import Kept, KeptField, Sequence, Stage
 from profile_actors.rules.reading import conjuncts, reads
@@ -153,10 +153,6 @@ class ArrayPlanner:
         if function == "if":
             rest = (self.value(arg, scope) for arg in args[1:])
             return replace(node, args=(self.condition(args[0], scope), *rest))
-        if function == "includes" and isinstance(args[0], Items):
-            return self._call(replace(node, function="in", args=(args[1], args[0])), scope)
-        if function in ("in", "notin") and isinstance(args[1], Items):
-            return replace(node, args=tuple(self.value(arg, scope) for arg in args))
         if function in ("in", "notin", "includes"):
             return self._membership(node, scope)
         if function in ("intersects", "subsetof", "supersetof"):
@@ -205,9 +201,9 @@ class ArrayPlanner:
 
     def _membership(self, node: Call, scope: Scope) -> Node:
         item, source = node.args if node.function != "includes" else reversed(node.args)
-        value, many = self.value(item, scope), self._scalars(source, scope)
-        found = includes(many, value, node, scope)
-        return excluded(found, value, node) if node.function == "notin" else found
+        is_literal = isinstance(source, Items)
+        many = self.value(source, scope) if is_literal else self._scalars(source, scope)
+        return member(many, self.value(item, scope), node, scope)
 
     def _compared_sets(self, node: Call, scope: Scope) -> Node:
         a, b = node.args if node.function != "supersetof" else reversed(node.args)

@@ -22,6 +22,15 @@ def includes(many: Planned, value: Node, at: Node, scope: Scope) -> Node:
     return some(found, at)
 
 
+def member(many: Planned | Node, value: Node, node: Call, scope: Scope) -> Node:
+    """``in``, ``notIn`` or ``includes``. many: a planned list, or the planned literal of one."""
+    if isinstance(many, Node):
+        function = "in" if node.function == "includes" else node.function
+        return Call(function, (value, many), at=node.at, type=BOOLEAN)
+    found = includes(many, value, node, scope)
+    return excluded(found, value, node) if node.function == "notin" else found
+
+
 def excluded(found: Node, value: Node, at: Node) -> Node:
     """``value notIn …`` given ``value in …``: false for a null, too."""
     known = Call("isnotnull", (value,), at=at.at, type=BOOLEAN)
