@@ -225,9 +225,8 @@ class _Reporter:
     def _stage(self, node: Sequence, place: int, is_inside: bool) -> Report:
         stage = node.stages[place]
         report: Report = {"text": unparse_stage(stage)}
-        report["how"] = "any event" if place == 0 else "an event later than the step before"
-        if stage.count > 1:
-            report["how"] += f", the last of {stage.count}"
+        amount = "an event" if stage.count == 1 else f"the last of {stage.count} events"
+        report["how"] = f"{amount} later than the step before" if place else amount
         report["cost"] = cost_of_stage(node.stages, place).words
         report |= _ways(ways_of_stage(stage))
         choices = choices_of_stage(node.stages, place)

@@ -108,9 +108,8 @@ def _lines(part: Report, pad: str, numbers: Iterator[int]) -> Iterator[str]:
     if part["cost"] not in _SLIGHT:
         yield f"{bar}· costs {part['cost']}"
     for key, words in _DETAILS.items():
-        if key in part:
-            separator = " and " if key in _CLAIMS else ", "
-            yield f"{bar}· {words} {separator.join(_listed(part[key]))}"
+        for value in _values(part, key):
+            yield f"{bar}· {words} {value}"
     for place, (child, mark) in enumerate(zip(shown, marks, strict=True), 1):
         inner = list(_lines(child, "", numbers))
         last = place == len(shown)
@@ -139,11 +138,21 @@ def _shortened(text: str, below: list[str], numbers: Iterator[int]) -> tuple[str
         if len(part) > _SHORT and part in text:
             marks[place] = f"‹{next(numbers)}›"
             text = text.replace(part, marks[place])
-    return (text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"), marks
+    return _cut(text), marks
 
 
-def _listed(value: str | list[str]) -> list[str]:
-    return value if isinstance(value, list) else [value]
+def _values(part: Report, key: str) -> list[str]:
+    """What to print of a detail, a line each: conditions one by one, cut short if they are long."""
+    value = part.get(key, [])
+    if not isinstance(value, list):
+        return [_cut(value)]
+    if key in _CLAIMS:
+        return [_cut(claim) for claim in value]
+    return [", ".join(value)] if value else []
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
 _SHOWN = 96
