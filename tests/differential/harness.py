@@ -185,6 +185,7 @@ class World:
     def check_state(self, lookups_at: list[int]) -> None:
         """Columns, members, and look-ups at these instants."""
         state = self.partition.state
+        assert not state.book.pending, state.book.pending  # a rule that failed answers nothing
         found = list(verify.refold_differences(state, self.log))
         for instant in lookups_at:
             slots = np.arange(state.directory.slots, dtype=np.uint32)

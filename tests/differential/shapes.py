@@ -28,6 +28,8 @@ GAPS = {
     "2 days": 2 * DAY,
     "1 week": 7 * DAY,
 }
+IDS = ("e0", "e1", "e10", "e2", "e2 ", "é", "\uff5e", "\U0001d537", "e\x00", "e")
+"""Their order is that of code points: not of UTF-16, nor of what is padded."""
 WORDS = ("oslo", "rome", "Rome", "", "żar")
 KEYS: dict[str, tuple[Any, ...]] = {
     "string": ("a", "b", "c"),
@@ -183,7 +185,7 @@ class Stream:
                 if path in fields and rng.random() < (0.9 if role in ("key", "home") else 0.75):
                     _put(row, path, self.value(role, row["at"], path, dataset))
             if dataset in ("hits", "taps"):
-                row["_id"] = f"e{rng.randint(0, 7)}"
+                row["_id"] = rng.choice(IDS)
                 row["kind"] = rng.choice(KINDS)
             if is_event and dataset != "taps" and rng.random() < 0.3:
                 row["items"] = [
