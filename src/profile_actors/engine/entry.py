@@ -31,7 +31,7 @@ from profile_actors.errors import CorruptLog
 MAGIC = b"PAE1"
 FORMAT = 1
 ALIGN = 64
-KINDS = ("rows", "clock", "definition")
+KINDS = ("rows", "clock", "slice", "definition")
 
 
 class BatchNote(msgspec.Struct, frozen=True, array_like=True):
@@ -58,7 +58,8 @@ class BlockNote(msgspec.Struct, frozen=True, array_like=True):
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True):
     """All that an entry says besides its rows. now: ms. identities: (first ident, part) or None.
-    parts: (offset, size) pairs. definition: the catalogue's canonical JSON, for its kind only."""
+    parts: (offset, size) pairs. definition: the catalogue's canonical JSON, for its kind only.
+    slots: of kind 'slice': those from the first up to the second, of so many (``drains``)."""
 
     format: int
     kind: str
@@ -72,6 +73,7 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     definition: bytes = b""
     received: tuple[Any, ...] = ()
     sent: tuple[Any, ...] = ()
+    slots: tuple[int, int, int] | None = None
 
 
 @dataclass(slots=True)
@@ -118,6 +120,7 @@ def encode(
     identities: NewIdentities | None = None,
     blocks: list[Block] | None = None,
     definition: bytes = b"",
+    slots: tuple[int, int, int] | None = None,
 ) -> list[Buffer]:
     """The parts whose concatenation is the entry. Row data is not copied here."""
     bodies: list[Buffer] = []
@@ -141,7 +144,7 @@ def encode(
     envelope = msgspec.msgpack.encode(
         Envelope(
             FORMAT, kind, epoch, now, catalogue, batches, identity_note, tuple(notes),
-            tuple(spans), definition,
+            tuple(spans), definition, slots=slots,
         )
     )  # fmt: skip
     head = MAGIC + len(envelope).to_bytes(4, "little") + envelope

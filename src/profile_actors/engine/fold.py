@@ -57,9 +57,11 @@ class RawChange:
 
 @dataclass(slots=True)
 class Delta:
-    """Everything one step changes, beside the state."""
+    """Everything one step changes, beside the state. cuts: False if it is of some slots alone, or
+    the clock stands (``drains``): what is due stays in its lines then."""
 
     now: int
+    cuts: bool = True
     streams: list[tuple[Stream, StreamDelta]] = field(default_factory=list)
     histories: list[tuple[EventHistory, HistoryDelta]] = field(default_factory=list)
     attributes: list[tuple[Attribute, AttributeTrack]] = field(default_factory=list)
@@ -81,13 +83,14 @@ class Delta:
         for column, slots, at in self.qualified:
             column.put(slots, at)
         for timer, slots, upcoming in self.timers:
-            timer.publish(self.now, slots, upcoming)
+            timer.publish(self.now, slots, upcoming, self.cuts)
 
 
 class Fold:
     """One step over a rulebook. new_slots: int64[k], profiles that begin in this step, ascending.
 
     only: a look-ahead's slots; enough: it asks for no more than their first changes after this.
+    span: they are those of this range. is_held: the clock stands, nothing due is looked at.
     """
 
     def __init__(
@@ -102,6 +105,8 @@ class Fold:
         started: int = UNSET,
         histories: dict[EventFilter, HistoryDelta] | None = None,
         enough: int = FOREVER,
+        span: tuple[int, int] | None = None,
+        is_held: bool = False,
     ) -> None:
         self.book = book
         self.now = now
@@ -111,6 +116,8 @@ class Fold:
         self.delta = Delta(now)
         self.started = started
         self.enough = enough
+        self.span = span
+        self.is_held = is_held
         by_aggregate = {
             aggregate: tracks[stream][index]
             for aggregate, (stream, index) in book.place.items()
@@ -234,8 +241,10 @@ class Fold:
             self.delta.timers.append((tree.timer, due_slots[:0], due[:0]))
 
     def _timer_rows(self, tree: Tree) -> tuple[Array, Array]:
-        if tree.timer is None:
+        if tree.timer is None or self.is_held:
             return np.zeros(0, np.int64), np.zeros(0, np.uint32)
+        if self.span is not None:
+            return tree.timer.between(*self.span, self.now)
         if self.only is not None:
             return tree.timer.of(self.only, self.now)
         return tree.timer.due_rows(self.now)

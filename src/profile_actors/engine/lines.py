@@ -21,7 +21,7 @@ MERGE_ROWS = 16_384
 class Chunk:
     """Rows sorted by due; ``begin`` is how many were cut off already. Arrays are never changed."""
 
-    __slots__ = ("_by_slot", "_sorted_slots", "begin", "columns", "due", "slot")
+    __slots__ = ("_by_slot", "_due_part", "_sorted_slots", "begin", "columns", "due", "slot")
 
     def __init__(self, due: np.ndarray, slot: np.ndarray, columns: Payload, begin: int = 0) -> None:
         self.due = due
@@ -30,6 +30,7 @@ class Chunk:
         self.begin = begin
         self._by_slot: np.ndarray | None = None
         self._sorted_slots: np.ndarray | None = None
+        self._due_part: tuple[int, int, np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.due) - self.begin
@@ -39,6 +40,27 @@ class Chunk:
         if not len(self) or self.due[self.begin] > now:
             return self.begin
         return self.begin + int(np.searchsorted(self.due[self.begin :], now, side="right"))
+
+    def order_due(self, now: int) -> int:
+        """Have the rows due by now in slot order; how many had to be sorted for it."""
+        end = self.end_of(now)
+        part = self._due_part
+        if end == self.begin or (part is not None and part[:2] == (self.begin, end)):
+            return 0
+        slots = self.slot[self.begin : end]
+        order = order_by(slots)
+        self._due_part = (self.begin, end, order + self.begin, slots[order])
+        return end - self.begin
+
+    def due_between(self, low: int, high: int, now: int) -> np.ndarray:
+        """Indexes of the rows due by now of the slots from low up to high, in due order."""
+        if self.end_of(now) == self.begin:
+            return np.zeros(0, np.int64)
+        self.order_due(now)
+        assert self._due_part is not None
+        _, _, order, slots = self._due_part
+        first, last = np.searchsorted(slots, (low, high))
+        return np.sort(order[first:last])
 
     def rows_of(self, slots: np.ndarray) -> np.ndarray:
         """Indexes of the rows (not cut off) of the given sorted unique slots."""
@@ -123,6 +145,20 @@ class DelayLine:
                 columns = {name: chunk.columns[name][rows] for name in self.names}
                 taken.append(Chunk(chunk.due[rows], chunk.slot[rows], columns))
         return self._joined(taken)
+
+    def due_between(self, low: int, high: int, now: int) -> tuple[np.ndarray, np.ndarray, Payload]:
+        """The rows due by now of the slots from low up to high, in due order, left in place."""
+        taken = []
+        for chunk in self.chunks:
+            rows = chunk.due_between(low, high, now)
+            if len(rows):
+                columns = {name: chunk.columns[name][rows] for name in self.names}
+                taken.append(Chunk(chunk.due[rows], chunk.slot[rows], columns))
+        return self._joined(taken)
+
+    def due_count(self, now: int) -> int:
+        """How many rows are due by now."""
+        return sum(chunk.end_of(now) - chunk.begin for chunk in self.chunks)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, Payload]:
         """All rows in due order, for a checkpoint."""

@@ -85,6 +85,7 @@ class Reader:
         self.lock = lock
         self.checkpointed = 0
         self.filling: Backfill | None = None
+        self.behind = UNSET  # the instant that the clock was to reach, while it takes several steps
         self._begin(state)
 
     def _begin(self, state: State) -> None:
@@ -152,34 +153,46 @@ class Reader:
     def _record_rows(self, ident: int) -> tuple[Array, Array]:
         return self.state.record_locator.rows_of(ident)[1:]
 
-    def _look_ahead(self, slots: Array, until: int, instant: int) -> Fold:
-        """The step of these slots alone from the partition's now to ``until``; not published.
+    def _look_ahead(self, slots: Array, started: int, until: int, instant: int) -> Fold:
+        """The step of these slots alone from ``started``, where their state stands, to ``until``;
+        not published.
 
         Beyond each rule's first change after the asked instant it need not be complete.
         """
         book = self.state.book
         tracks: dict[int, list[Track]] = {
-            index: stream.look_ahead(slots, until)
+            index: stream.look_ahead(slots, until, started)
             for index, stream in enumerate(book.streams)
             if index not in book.broken
         }
         fold = Fold(
-            book, until, tracks, {}, np.zeros(0, np.int64), None, slots, self.state.now,
-            enough=instant,
+            book, until, tracks, {}, np.zeros(0, np.int64), None, slots, started, enough=instant,
         )  # fmt: skip
         fold.qualify()
         return fold
 
     def _profiles(self, slots: Array, instant: int) -> dict[int, Profile]:
+        drain = self.state.drain
+        if drain is None:
+            return self._profiles_since(slots, self.state.now, instant)
+        owed = drain.owed(slots)
+        out: dict[int, Profile] = {}
+        for part, started in ((slots[owed], drain.at - 1), (slots[~owed], drain.at)):
+            if len(part):
+                out |= self._profiles_since(part, started, instant)
+        return out
+
+    def _profiles_since(self, slots: Array, started: int, instant: int) -> dict[int, Profile]:
+        """Profiles whose state stands at ``started`` as of ``instant``."""
         state, book = self.state, self.state.book
         # valid_until is looked for up to a century ahead (RULES section 6), first a little way.
         until = shift(instant, 1, "century")
         until = MAX_MS if until is None else until
         timed = [tree.rule for tree in book.trees if tree.timer is not None]
         near = min(until, instant + NEAR_MS) if timed else until
-        fold = self._look_ahead(slots, near, instant)
+        fold = self._look_ahead(slots, started, near, instant)
         if near < until and not _all_change(fold, timed, slots, instant):
-            fold = self._look_ahead(slots, until, instant)
+            fold = self._look_ahead(slots, started, until, instant)
         ahead = {int(slot): _Ahead() for slot in slots}
         for change in fold.delta.changes:
             _sort_in(change, ahead, [gauge.layout for gauge in book.gauges])
@@ -322,6 +335,11 @@ class Reader:
                 f"expected a segment of this store, got {segment!r}; defined are: {names}"
             )
         book = self.state.book
+        if self.state.drain is not None or book.next_due() <= self.behind:
+            raise Pending(
+                f"the clock's work of {self.state.now} ms and later is being done step by step; ask"
+                " again in a moment (profiles are exact meanwhile)"
+            )
         if self.rescans.pending and any(r.rule.name == segment for r in book.rescans):
             raise Pending(
                 f"segment {segment!r} is being evaluated again for {self.rescans.pending} log"

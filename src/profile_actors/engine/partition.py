@@ -27,16 +27,16 @@ from profile_actors.engine import changes, snapshot
 from profile_actors.engine.admission import Admitted, admit
 from profile_actors.engine.backfill import Backfill, text_of
 from profile_actors.engine.batch import Reply, SubBatch
+from profile_actors.engine.clockwork import Clockwork
 from profile_actors.engine.columns import Array
 from profile_actors.engine.entry import BatchNote, Block, Entry, decode, encode
 from profile_actors.engine.holdings import kept
 from profile_actors.engine.locator import with_rows
 from profile_actors.engine.log import Checkpoints, Feed, Log
-from profile_actors.engine.lookup import Reader
 from profile_actors.engine.rescan import RescanChange, Task, grouped
 from profile_actors.engine.stages import Stages, no_clock
 from profile_actors.engine.state import EntryDelta, State, empty_state, fold_rows, publish
-from profile_actors.errors import ClockError, CorruptLog, ProfileActorsError
+from profile_actors.errors import CorruptLog, ProfileActorsError
 
 OVERLAP_ROWS = 2_000
 BACKFILL_ENTRIES = 8
@@ -47,7 +47,7 @@ class _FeedDamaged(CorruptLog):
     """Damage in what is derived: the next opening makes the feed anew."""
 
 
-class Partition(Reader):
+class Partition(Clockwork):
     """See the module. index: its number in the store; epoch: the owner's fencing number.
 
     Log and feed are the partition's from here on: ``close`` closes them, and so does an opening
@@ -108,6 +108,7 @@ class Partition(Reader):
         self.stages.lap("resolve")
         wanted = admitted.clock if now is None else now
         moment = state.now if wanted is None else max(state.now, wanted)
+        moment = self.moment_of_rows(moment, is_wall=now is not None)
         if admitted.notes or admitted.blocks or moment > state.now:
             self._write(admitted, moment)
         return [
@@ -129,40 +130,14 @@ class Partition(Reader):
             self._append(parts)
         try:
             self.stages.lap("log")
+            early = self.take_early(admitted.blocks)
             delta = fold_rows(state, admitted.blocks, now, admitted.first_new_slot, self.stages)
+            delta.add(early)
         finally:
             if durable is not None:
                 durable.result()
         self.stages.lap("log")
         self._settle(admitted.blocks, tuple(admitted.notes), delta)
-
-    def advance(self, now: int) -> None:
-        """Move the clock to ``now`` ms and let what is due happen. The present instant does
-        nothing.
-
-        Raises ClockError for an earlier one.
-        """
-        if now < self.state.now:
-            raise ClockError(
-                f"expected an instant at or after now = {self.state.now} ms, got {now} ms; a clock"
-                " does not go back"
-            )
-        if now > self.state.now:
-            self._write(Admitted([], [], [], [], None, self.state.directory.slots, None, {}), now)
-
-    def tick(self, now: int) -> None:
-        """Wall clock: if something is due by ``now``, let it happen; nothing due writes nothing."""
-        if now > self.state.now and self.next_due() <= now:
-            self.advance(now)
-
-    def next_due(self) -> int:
-        """The next instant (ms) at which the clock alone changes something; FOREVER if none.
-
-        For the writer's thread. Rescans that are under way will say when they are next due.
-        """
-        book = self.state.book
-        rescans = [] if self.rescans.pending else book.rescans
-        return min([book.next_due(), *(rule.timer.line.next_due() for rule in rescans)])
 
     def backfill(self, catalogue: Catalogue, go_on: Callable[[], bool]) -> Backfill:
         """Fold a catalogue version's new rules beside the writer, up to about the present.
@@ -217,7 +192,9 @@ class Partition(Reader):
         """A copy of the state to be saved by a helper thread; None when not due yet."""
         due = self._rows_since_checkpoint >= self.config.checkpoint_rows
         # While degraded nothing is saved: a replay comes to the same, and an upgrade heals it.
-        blocked = self.state.book.pending or self.state.position == self.checkpointed
+        # In the midst of slices a look at the columns would need to know whose part is done.
+        state = self.state
+        blocked = state.book.pending or state.position == self.checkpointed or state.drain
         if not (due or force) or blocked:
             return None
         self._rows_since_checkpoint = 0
@@ -281,6 +258,7 @@ class Partition(Reader):
         self.stages.lap("locate")
         with self.lock:
             publish(state, delta)
+            self.note_slice(delta)
             state.locator.runs, state.record_locator.runs = runs[True], runs[False]
             self._count(blocks, notes, position)
             state.position = position + 1
@@ -292,13 +270,16 @@ class Partition(Reader):
         self._rows_since_checkpoint += base
 
     def work(self, limit: int) -> int:
-        """Do up to ``limit`` rescan evaluations; returns how many entries have rescans left.
+        """Do a slice of the clock's work and up to ``limit`` rescan evaluations; returns how many
+        entries have some left.
 
         For the writer's thread, between entries. Changes join the feed block of their entry.
         """
+        if self.state.drain is not None:
+            self.next_slice()
         if self.rescans.pending:
             self.rescans.work(self.state.book, self._dossiers, limit, self._finish)
-        return self.rescans.pending
+        return self.rescans.pending + (self.state.drain is not None)
 
     def _finish(self, task: Task) -> None:
         """Put a completed task's changes into the feed block of its entry."""
@@ -323,7 +304,7 @@ class Partition(Reader):
         self._emit(task.position, packed)
 
     def _drain(self) -> None:
-        """Finish all rescans: before rules change, and before a checkpoint."""
+        """Finish all slices and rescans: before rules change, and before a checkpoint."""
         while self.work(1 << 10):
             pass
 
@@ -413,6 +394,9 @@ class Partition(Reader):
             self._drain()
             self._apply(Backfill(state, self.log, catalogue), envelope.now)
             return
+        if envelope.slots is not None:
+            self.apply_slice(*envelope.slots, envelope.now)
+            return
         first_new_slot = state.directory.slots
         if entry.identities is not None:
             table = entry.identities.table
@@ -422,7 +406,9 @@ class Partition(Reader):
                 table.column("@namespace").to_pylist(),
                 table.column("@value").combine_chunks(),
             )
+        early = self.take_early(entry.blocks)
         delta = fold_rows(state, entry.blocks, envelope.now, first_new_slot)
+        delta.add(early)
         self._settle(entry.blocks, envelope.batches, delta)
 
 

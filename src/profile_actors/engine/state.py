@@ -15,6 +15,7 @@ from profile_actors.definitions import Catalogue
 from profile_actors.engine import changes
 from profile_actors.engine.columns import UNSET, Array, reserve, starts_of
 from profile_actors.engine.directory import Directory
+from profile_actors.engine.drains import Drain
 from profile_actors.engine.entry import BatchNote, Block
 from profile_actors.engine.fold import Delta, Fold, RawChange
 from profile_actors.engine.locator import Locator
@@ -47,7 +48,8 @@ class Counters:
 @dataclass(slots=True)
 class State:
     """See the module. now: ms, UNSET before the first entry. cursors: producer -> next offset.
-    receipts: producer -> last notes, newest last, with the position that holds each."""
+    receipts: producer -> last notes, newest last, with the position that holds each. drain: work of
+    the instant ``now`` that is let happen in slices."""
 
     capacity: int
     directory: Directory
@@ -64,6 +66,7 @@ class State:
     counters: Counters = field(default_factory=Counters)
     modified: Array = field(default_factory=lambda: np.zeros(0, np.int64))
     has_rows: Array = field(default_factory=lambda: np.zeros(0, np.bool_))
+    drain: Drain | None = None
 
     def behavior(self, dataset: str) -> str:
         """'event', 'record' or 'lookup'."""
@@ -93,7 +96,9 @@ def empty_state(capacity: int) -> State:
 
 @dataclass(slots=True)
 class EntryDelta:
-    """What one entry changes beside the identities: the fold's delta and the bookkeeping."""
+    """What one entry changes beside the identities: the fold's delta and the bookkeeping.
+
+    slice_end: of a slice, the slot up to which the drain is done with it."""
 
     fold: Delta
     groups: list[changes.Group]
@@ -103,6 +108,14 @@ class EntryDelta:
     changes_by_clock: int
     rescans: list[Array]
     new_profiles: int
+    slice_end: int | None = None
+
+    def add(self, early: EntryDelta | None) -> None:
+        """Count another delta's changes, published already, as made by this entry."""
+        if early is not None:
+            self.groups[:0] = early.groups
+            self.changes += early.changes
+            self.changes_by_clock += early.changes_by_clock
 
 
 def fold_rows(
@@ -125,12 +138,13 @@ def fold_rows(
         has_rows[slots] = True
     try:
         tracks = {}
-        delta = Delta(now)
+        is_held = state.drain is not None
+        delta = Delta(now, cuts=not is_held)
         for index, stream in enumerate(book.streams):
             if index in book.broken:
                 continue
             try:
-                step = stream.step(arrivals_of(stream, readers), now, has_rows)
+                step = stream.step(arrivals_of(stream, readers), now, has_rows, is_held)
             except Exception as error:
                 # An operator's defect must not stop the log, nor come back at every replay.
                 book.degrade(index, f"position {state.position}: {error!r}")
@@ -143,7 +157,9 @@ def fold_rows(
             if of in book.broken:
                 continue
             try:
-                kept = history.step(history_arrivals(history, readers), now)
+                # Slots that are owed their part are still before the instant of the drain.
+                arrivals = history_arrivals(history, readers)
+                kept = history.step(arrivals, now - 1 if is_held else now)
             except Exception as error:
                 book.degrade(of, f"position {state.position}: {error!r}")
                 continue
@@ -172,6 +188,31 @@ def fold_rows(
     rescans = [touched_by(rule.rule, readers, record_slots) for rule in book.rescans]
     all_touched = touched[0] if len(touched) == 1 else np.concatenate([*touched, new_slots])
     return EntryDelta(delta, groups, all_touched, newest, total, by_clock, rescans, len(new_slots))
+
+
+def fold_slice(state: State, slots: Array, span: tuple[int, int] | None, at: int) -> EntryDelta:
+    """Let happen what is due by ``at`` for these ascending slots alone (``drains``). span: they are
+    those of this range. Reads state, writes only scratch."""
+    book = state.book
+    delta = Delta(at, cuts=False)
+    tracks = {}
+    for index, stream in enumerate(book.streams):
+        if index in book.broken:
+            continue
+        try:
+            step = stream.slice(slots, span, at)
+        except Exception as error:
+            book.degrade(index, f"position {state.position}: {error!r}")
+            continue
+        if step is not None:
+            tracks[index] = step.tracks
+            delta.streams.append((stream, step))
+    nobody = np.zeros(0, np.intp)
+    fold = Fold(book, at, tracks, {}, nobody, None, slots, at - 1, span=span)
+    fold.delta = delta
+    fold.qualify()
+    groups, total, by_clock = _pack(state, delta.changes, None)
+    return EntryDelta(delta, groups, nobody, [], total, by_clock, [], 0)
 
 
 def publish(state: State, delta: EntryDelta) -> None:

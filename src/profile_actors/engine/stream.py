@@ -25,7 +25,7 @@ from profile_actors.engine.aggregates import (
     Operator,
     Track,
 )
-from profile_actors.engine.columns import FOREVER, Array
+from profile_actors.engine.columns import FOREVER, UNSET, Array
 from profile_actors.engine.distinct import Distinct
 from profile_actors.engine.extremes import Extreme
 from profile_actors.engine.groups import (
@@ -64,12 +64,14 @@ class _Push:
 
 @dataclass(slots=True)
 class StreamDelta:
-    """What one step did, beside the state. tracks: by aggregate, in the stream's order."""
+    """What one step did, beside the state. tracks: by aggregate, in the stream's order. cuts:
+    whether all that was due by now is done."""
 
     now: int
     tracks: list[Track]
     enter: list[_Push]
     leave: list[_Push]
+    cuts: bool = True
 
 
 @dataclass(slots=True)
@@ -84,6 +86,29 @@ class _Step:
         due, slot, columns = self.line.gather(slots)
         kept = due > self.now
         return slot[kept], take(columns, np.flatnonzero(kept))
+
+
+_Rows = tuple[Array, Array, Payload]
+
+
+def _within(rows: _Rows, after: int, now: int) -> _Rows:
+    """The rows, in due order, that are due later than ``after`` and by ``now``."""
+    due, slot, columns = rows
+    low, high = np.searchsorted(due, (after, now), side="right")
+    part = np.arange(low, high)
+    return due[part], slot[part], take(columns, part)
+
+
+def _of_slots(rows: _Rows, slots: Array, span: tuple[int, int]) -> _Rows:
+    """The rows of a range of slots without those of slots that were left out."""
+    low, high = span
+    if len(slots) == high - low:
+        return rows
+    inside = np.zeros(high - low, np.bool_)
+    inside[slots - low] = True
+    due, slot, columns = rows
+    part = np.flatnonzero(inside[slot - low])
+    return due[part], slot[part], take(columns, part)
 
 
 def operator(aggregate: Aggregate, name: str | None, capacity: int) -> Operator:
@@ -125,14 +150,18 @@ class Stream:
         return min(self.enter.next_due(), self.leave.next_due())
 
     def step(
-        self, arrivals: Arrivals | None, now: int, has_rows: Array | None
+        self,
+        arrivals: Arrivals | None,
+        now: int,
+        has_rows: Array | None,
+        is_held: bool = False,
     ) -> StreamDelta | None:
         """Move to ``now`` with the entry's rows. has_rows: bool per slot, who has rows in the
-        entry.
+        entry. is_held: the clock stands at ``now`` while its work is sliced: rows alone.
 
         None when nothing happens. Cost: sorts of what arrived and what is due, nothing else.
         """
-        delta = StreamDelta(now, [], [], [])
+        delta = StreamDelta(now, [], [], [], cuts=not is_held)
         row_slots: list[Array] = []
         row_columns: list[Payload] = []
         arrived_slots = None
@@ -143,10 +172,12 @@ class Stream:
                 row_slots.append(arrived_slots)
                 row_columns.append(inside.columns)
         row_signs = [np.ones(len(s), np.int8) for s in row_slots]
-        clock = self._due(
-            self.enter.due_rows(now), self.leave.due_rows(now), now, delta, has_rows,
-            row_slots, row_columns, row_signs,
-        )  # fmt: skip
+        clock = None
+        if not is_held:
+            clock = self._due(
+                self.enter.due_rows(now), self.leave.due_rows(now), now, delta, has_rows,
+                row_slots, row_columns, row_signs,
+            )  # fmt: skip
         arrived = len(row_slots) == 1 and row_slots[0] is arrived_slots
         rows = self._row_groups(row_slots, row_columns, row_signs, arrived)
         if rows is None and clock is None and not delta.enter and not delta.leave:
@@ -154,17 +185,32 @@ class Stream:
         delta.tracks = self._tracks(rows, clock, now)
         return delta
 
-    def look_ahead(self, slots: Array, now: int) -> list[Track]:
-        """The tracks of a move to ``now`` for these sorted slots alone, not to be published."""
-        delta = StreamDelta(now, [], [], [])
-        due, slot, columns = self.enter.gather(slots)
-        upto = int(np.searchsorted(due, now, side="right"))
-        entering = due[:upto], slot[:upto], take(columns, np.arange(upto))
-        due, slot, columns = self.leave.gather(slots)
-        upto = int(np.searchsorted(due, now, side="right"))
-        leaving = due[:upto], slot[:upto], take(columns, np.arange(upto))
+    def look_ahead(self, slots: Array, now: int, after: int) -> list[Track]:
+        """The tracks of a move from ``after`` to ``now`` for these sorted slots alone, not to be
+        published."""
+        entering, leaving = (
+            _within(line.gather(slots), after, now) for line in (self.enter, self.leave)
+        )
+        return self._moved(entering, leaving, now).tracks
+
+    def slice(self, slots: Array, span: tuple[int, int] | None, now: int) -> StreamDelta | None:
+        """The move to ``now`` of these sorted slots alone, to be published; None if nothing is due.
+
+        span: they are those of a range (low, high), but for some.
+        """
+        parts = []
+        for line in (self.enter, self.leave):
+            if span is None:
+                parts.append(_within(line.gather(slots), UNSET - 1, now))
+            else:
+                parts.append(_of_slots(line.due_between(*span, now), slots, span))
+        return self._moved(parts[0], parts[1], now) if any(len(p[0]) for p in parts) else None
+
+    def _moved(self, entering: _Rows, leaving: _Rows, now: int) -> StreamDelta:
+        delta = StreamDelta(now, [], [], [], cuts=False)
         clock = self._due(entering, leaving, now, delta, None, [], [], [])
-        return self._tracks(None, clock, now)
+        delta.tracks = self._tracks(None, clock, now)
+        return delta
 
     def upcoming(self, slots: Array, after: int) -> bool:
         """Whether the lines hold anything of these sorted slots that is due later."""
@@ -176,8 +222,9 @@ class Stream:
         for op, track in zip(self.operators, delta.tracks, strict=True):
             for slots, lanes in track.stores:
                 op.store(slots, lanes)
-        self.enter.cut(delta.now)
-        self.leave.cut(delta.now)
+        if delta.cuts:
+            self.enter.cut(delta.now)
+            self.leave.cut(delta.now)
         for push in delta.enter:
             self.enter.push(push.due, push.slot, push.columns)
         for push in delta.leave:

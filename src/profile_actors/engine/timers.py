@@ -29,6 +29,10 @@ class Timer:
         upto = int(np.searchsorted(due, now, side="right"))
         return self._valid(due[:upto], slot[:upto])
 
+    def between(self, low: int, high: int, now: int) -> tuple[Array, Array]:
+        """(due, slot) of the valid entries of the slots from low up to high, up to now."""
+        return self._valid(*self.line.due_between(low, high, now)[:2])
+
     def _valid(self, due: Array, slot: Array) -> tuple[Array, Array]:
         keep = self.due[slot] == due - UNSET
         return due[keep], slot[keep]
@@ -39,11 +43,18 @@ class Timer:
         if due < FOREVER:
             self.line.push(np.array([due]), np.array([slot], np.uint32), {})
 
-    def publish(self, now: int, slots: Array, upcoming: Array) -> None:
-        """Drop what was due, set the next instants of these slots (FOREVER: none)."""
-        popped = self.line.due_rows(now)
-        self.line.cut(now)
-        self.due[popped[1][self.due[popped[1]] <= now - UNSET]] = 0
+    def publish(self, now: int, slots: Array, upcoming: Array, cuts: bool = True) -> None:
+        """Drop what was due, set the next instants of these slots (FOREVER: none).
+
+        cuts: False in a step that is of these slots alone: what is due to others stays.
+        """
+        if cuts:
+            popped = self.line.due_rows(now)
+            self.line.cut(now)
+            self.due[popped[1][self.due[popped[1]] <= now - UNSET]] = 0
+        else:
+            mine = self.due[slots]
+            self.due[slots[(mine > 0) & (mine <= now - UNSET)]] = 0
         timed = np.flatnonzero(upcoming < FOREVER)
         slots, upcoming = slots[timed], upcoming[timed]
         pending = self.due[slots]

@@ -292,7 +292,8 @@ def distinct(many: Many) -> Many:
 def best(many: Many, keys: Vector, count: int, highest: bool) -> Many:
     """topN or bottomN: the elements of the ``count`` highest or lowest keys; ties keep order."""
     places = ranks(keys)
-    order = np.lexsort((-places if highest else places, many.owner))
+    # The complement turns the order about without overflow: -x of the least integer is itself.
+    order = np.lexsort((~places if highest else places, many.owner))
     owner = many.owner[order]
     starts = starts_of(owner)
     rank = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
