@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.differential.generate import BASE
+from tests.differential.generate import BASE, HOUR
 from tests.differential.shrink import replay
 from tests.differential.worlds import run
 
@@ -37,3 +37,40 @@ def test_the_least_integer_is_the_lowest_for_top_n() -> None:
     rule = 'xEvent[eventType = "view"].topN(n, 2).x.sum() > 5'
     steps = [("define", {"s0": rule}, {}), ("submit", "hits", [least, *others], 1)]
     assert replay(0, "history", [*steps, ("check", [BASE])]) > 0
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a variable in a plan has lost the scale of its decimal (#3)"
+)
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "1 in xEvent.cost.net",
+        "xEvent.cost.net.intersects([1, 7])",
+        "xEvent.cost.net.subsetOf([1])",
+        "xEvent.groupBy(n).map((K, G) => mapEntry(K, G.sum(cost.net))).values().includes(1)",
+    ],
+)
+def test_lists_of_decimals_hold_whole_numbers(rule: str) -> None:
+    row = {"who": "p1", "at": BASE, "_id": "e1", "kind": "view", "n": 1}
+    row["cost"] = {"net": 1}
+    steps = [("define", {"s0": rule}, {}), ("submit", "hits", [row], 1), ("check", [BASE])]
+    assert replay(0, "narrow", steps) > 0
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a step in which all that is due cancels out is dropped (#3)"
+)
+def test_what_came_and_went_beside_other_rows_is_not_told_by_the_next_entry() -> None:
+    ahead = {"who": "p1", "at": BASE + 2 * HOUR, "_id": "e1", "kind": "view"}
+    rule = "xEvent[timestamp occurs <= 1 hour before now].count()"
+    steps = [
+        ("define", {"s0": f"{rule} > 0"}, {"c0": rule}),
+        ("submit_early", [ahead], 0),
+        # By now the event has come and gone; the profile's own row is no event of the stream.
+        ("submit", "crm", [{"who": "p1", "at": BASE + 5 * HOUR}], 1),
+        ("work", 1 << 20),
+        ("advance", BASE + 6 * HOUR),
+        ("check", [BASE + 6 * HOUR]),
+    ]
+    assert replay(0, "narrow", steps) > 0
