@@ -39,9 +39,6 @@ def test_the_least_integer_is_the_lowest_for_top_n() -> None:
     assert replay(0, "history", [*steps, ("check", [BASE])]) > 0
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a variable in a plan has lost the scale of its decimal (#3)"
-)
 @pytest.mark.parametrize(
     "rule",
     [
@@ -58,9 +55,6 @@ def test_lists_of_decimals_hold_whole_numbers(rule: str) -> None:
     assert replay(0, "narrow", steps) > 0
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a step in which all that is due cancels out is dropped (#3)"
-)
 def test_what_came_and_went_beside_other_rows_is_not_told_by_the_next_entry() -> None:
     ahead = {"who": "p1", "at": BASE + 2 * HOUR, "_id": "e1", "kind": "view"}
     rule = "xEvent[timestamp occurs <= 1 hour before now].count()"

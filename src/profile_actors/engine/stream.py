@@ -172,15 +172,17 @@ class Stream:
                 row_slots.append(arrived_slots)
                 row_columns.append(inside.columns)
         row_signs = [np.ones(len(s), np.int8) for s in row_slots]
-        clock = None
+        clock, was_due = None, False
         if not is_held:
+            entering, leaving = self.enter.due_rows(now), self.leave.due_rows(now)
+            was_due = len(entering[0]) + len(leaving[0]) > 0
             clock = self._due(
-                self.enter.due_rows(now), self.leave.due_rows(now), now, delta, has_rows,
-                row_slots, row_columns, row_signs,
-            )  # fmt: skip
+                entering, leaving, now, delta, has_rows, row_slots, row_columns, row_signs
+            )
         arrived = len(row_slots) == 1 and row_slots[0] is arrived_slots
         rows = self._row_groups(row_slots, row_columns, row_signs, arrived)
-        if rows is None and clock is None and not delta.enter and not delta.leave:
+        # What was due is cut off the lines also where all of it cancels out.
+        if rows is None and clock is None and not (delta.enter or delta.leave or was_due):
             return None
         delta.tracks = self._tracks(rows, clock, now)
         return delta

@@ -138,7 +138,7 @@ class CataloguePlanner:
         self.trees = trees
         self.roots: dict[Key, Node] = {}
         self.open: set[Key] = set()
-        self.interned: dict[Node, Node] = {}
+        self.interned: dict[tuple[object, ...], Node] = {}
         self.by_identity: dict[int, Node] = {}
         self.aggregates: dict[Aggregate, Aggregate] = {}
         self.filters: dict[EventFilter, EventFilter] = {}
@@ -198,7 +198,11 @@ class CataloguePlanner:
             node = replace(node, aggregate=self._aggregate(node.aggregate))
         elif isinstance(node, Kept | KeptField):
             node = replace(node, filter=self._filter(node.filter))
-        node = self.interned.setdefault(node, node)
+        # Types are no part of equality, but a variable has none but its own: one name may stand
+        # for values of several types in several places, and what reads it differs with it.
+        own = node.type if isinstance(node, Variable) else None
+        key = (node, own, *(id(part) for part in parts(node)))
+        node = self.interned.setdefault(key, node)
         self.by_identity[id(node)] = node
         return node
 
