@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from profile_actors.definitions import FieldType
 from profile_actors.engine.columns import FOREVER, order_by, ranges, running, starts_of
 from profile_actors.engine.entry import decode, encode, read_envelope
-from profile_actors.engine.gauges import FIRST, NULL, Ladder, rung_of
+from profile_actors.engine.gauges import FIRST, NULL, Ladder, Rung
 from profile_actors.engine.keys import KeyTable
 from profile_actors.engine.lines import DelayLine
 from profile_actors.engine.locator import Locator, with_rows
+from profile_actors.engine.measures import Cut, Measure, condition_of
 from profile_actors.errors import CorruptLog
 from profile_actors.rules.columns import Vector
-from profile_actors.rules.plan import Aggregate, AggregateLeaf, EventFilter, Rule
+from profile_actors.rules.plan import Aggregate, AggregateLeaf, EventFilter
 from profile_actors.rules.tree import Call, Literal
 
 
@@ -99,10 +100,10 @@ def ladder(kind: str, *rules: tuple[str, int | float]) -> Ladder:
     for i, (operator, constant) in enumerate(rules):
         literal = Literal(constant, "integer" if isinstance(constant, int) else "double")
         root = Call(operator, (AggregateLeaf(aggregate), literal))
-        found = rung_of(Rule("segment", f"s{i}", root, False))
-        assert found is not None
-        rungs.append(found[1])
-    return Ladder(aggregate, rungs, 8)
+        found = condition_of(root)
+        assert isinstance(found, Cut)
+        rungs.append(Rung(f"s{i}", found))
+    return Ladder(Measure(AggregateLeaf(aggregate)), rungs, 8)
 
 
 OPERATORS = {

@@ -20,6 +20,7 @@ import numpy as np
 
 from profile_actors.definitions import Catalogue
 from profile_actors.engine import changes
+from profile_actors.engine.ages import aged
 from profile_actors.engine.attributes import Attribute
 from profile_actors.engine.columns import FOREVER, Array
 from profile_actors.engine.entry import decode
@@ -177,13 +178,16 @@ def _keep_gauges(old: Rulebook, new: Rulebook) -> set[int]:
     """
     shared = {id(stream) for stream in old.streams} & {id(stream) for stream in new.streams}
     kept: set[int] = set()
-    for aggregate, index in new.ladders.items():
-        before = old.gauges[old.ladders[aggregate]] if aggregate in old.ladders else None
+    for measure, index in new.ladders.items():
+        before = old.gauges[old.ladders[measure]] if measure in old.ladders else None
         gauge = new.gauges[index]
-        stream = new.streams[new.place[aggregate][0]]
-        if isinstance(before, Ladder) and id(stream) in shared and before.is_like(gauge):
-            new.gauges[index] = before
-            kept.add(id(before))
+        if not isinstance(before, Ladder) or not isinstance(gauge, Ladder):
+            continue
+        same_inputs = all(id(new.streams[new.place[a][0]]) in shared for a in gauge.aggregates)
+        same_inputs &= all(new.attributes[p] is old.attributes[p] for p in gauge.attributes)
+        if same_inputs and before.is_like(gauge) and not old.pending.keys() & set(before.readers):
+            gauge.level, gauge.timer = before.level, before.timer
+            kept.add(id(gauge))
     trees = {(tree.rule.kind, tree.rule.name): tree for tree in old.trees}
     for tree in new.trees:
         was = trees.get((tree.rule.kind, tree.rule.name))
@@ -206,14 +210,18 @@ def read_gauges(book: Rulebook, slots: Array, now: int, kept: Collection[int] = 
     """
     if len(slots) == 0:
         return
-    for aggregate, index in book.ladders.items():
+    for index in book.ladders.values():
         gauge = book.gauges[index]
         if id(gauge) in kept:
             continue
         assert isinstance(gauge, Ladder)
-        stream, place = book.place[aggregate]
-        values = book.streams[stream].operators[place].current(slots)
-        gauge.store(slots, gauge.levels(values))
+        values = evaluate(gauge.measure.node, leaf_of(book, slots), len(slots), now)
+        if gauge.timer is None:
+            gauge.store(slots, gauge.levels(values))
+        else:
+            levels, due = aged(gauge, values, now)
+            gauge.store(slots, levels)
+            gauge.timer.publish(min(now, FOREVER - 1), slots, due)
     for tree in book.trees:
         if id(tree) in kept:
             continue

@@ -50,9 +50,8 @@ def lines_of(book: Rulebook) -> Iterator[DelayLine]:
     for stream in book.streams:
         yield stream.enter
         yield stream.leave
-    for tree in book.trees:
-        if tree.timer is not None:
-            yield tree.timer.line
+    for timer in book.timers():
+        yield timer.line
 
 
 def due_count(book: Rulebook, now: int) -> int:

@@ -1,30 +1,36 @@
 """The fold: one step of the whole partition, from rows and clock to a delta beside the state.
 
 Theory: ``Fold`` moves every stream, attribute, gauge and tree of a rulebook from one instant to a
-later one. It reads state and writes none; ``Delta.publish`` does, under the partition's lock.
+later one: ladders first, then the rules that are formulas over their levels, then other trees. It
+reads state and writes none; ``Delta.publish`` does, under the partition's lock.
 Entries, clock ticks, back-fill and look-ahead are all this one step: they differ in who has rows
 and in what is due.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from profile_actors.engine.ages import aged, climbed
 from profile_actors.engine.aggregates import Track
 from profile_actors.engine.attributes import Attribute, AttributeTrack
 from profile_actors.engine.columns import FOREVER, UNSET, Array, Instants, starts_of
 from profile_actors.engine.departures import Departures
 from profile_actors.engine.gauges import Gauge, Ladder
 from profile_actors.engine.history import EventHistory, HistoryDelta
+from profile_actors.engine.levels import Moved, PairLevels, RowLevels
 from profile_actors.engine.moments import Moments
+from profile_actors.engine.pairs import distinct_pairs, following, union_of
 from profile_actors.engine.rulebook import Rulebook, Tree
 from profile_actors.engine.stream import Stream, StreamDelta
 from profile_actors.engine.timers import Timer
 from profile_actors.rules.boundary import unit_starts
 from profile_actors.rules.columns import Vector, differ
-from profile_actors.rules.plan import EventFilter
+from profile_actors.rules.plan import Aggregate, AggregateLeaf, EventFilter
 from profile_actors.rules.trends import FALLS, RISES
 from profile_actors.rules.vector import (
     Frame,
@@ -124,30 +130,57 @@ class Fold:
             if stream in tracks
         }
         self.moments = Moments(book, by_aggregate, attributes, histories or {})
+        self.moved = Moved()
 
     def qualify(self) -> Delta:
         """Memberships and computed attributes of the step."""
-        for aggregate, index in self.book.ladders.items():
-            gauge = self.book.gauges[index]
+        book = self.book
+        for index in book.ladders.values():
+            gauge = book.gauges[index]
             assert isinstance(gauge, Ladder)
-            if self.book.place[aggregate][0] in self.book.broken:
+            if book.broken and any(book.place[a][0] in book.broken for a in gauge.aggregates):
                 continue
-            track = self.moments.tracks.get(aggregate)
-            if track is not None or len(self.new_slots):
-                self._climb(gauge, index, track)
-        for tree in self.book.trees:
-            if tree.rule.name in self.book.pending:
-                continue
-            try:
-                self._grow(tree)
-            except Exception as error:
-                self.book.pending[tree.rule.name] = f"at {self.now} ms: {error!r}"
+            with self._pending_if_it_fails(*gauge.readers):
+                self._climb(gauge, index)
+        self._turn()
+        for tree in book.trees:
+            if tree.formula is None and tree.rule.name not in book.pending:
+                with self._pending_if_it_fails(tree.rule.name):
+                    self._grow(tree)
         self._mark()
         return self.delta
 
+    @contextmanager
+    def _pending_if_it_fails(self, *rules: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            for name in rules:
+                self.book.pending[name] = f"at {self.now} ms: {error!r}"
+
     # -- ladders -----------------------------------------------------------------------------
 
-    def _climb(self, gauge: Ladder, index: int, track: Track | None) -> None:
+    def _climb(self, gauge: Ladder, index: int) -> None:
+        """Move a ladder's levels, and note where they moved."""
+        node = gauge.measure.node
+        if gauge.timer is not None:
+            self._age(gauge, gauge.timer, index)
+        elif isinstance(node, AggregateLeaf):
+            track = self.moments.tracks.get(node.aggregate)
+            if track is not None or len(self.new_slots):
+                self._climb_aggregate(gauge, index, node.aggregate, track)
+        else:
+            slots, pairs = self.moments.touched(gauge.aggregates, gauge.attributes, self.new_slots)
+            if len(slots):
+                values = evaluate(node, self.moments.at_end(slots), len(slots), self.now)
+                self._row_change(gauge, index, slots, gauge.levels(values))
+            if len(pairs[0]):
+                values = evaluate(node, self.moments.at(*pairs), len(pairs[0]), pairs[1])
+                self._clock_change(gauge, index, *pairs, gauge.levels(values))
+
+    def _climb_aggregate(
+        self, gauge: Ladder, index: int, aggregate: Aggregate, track: Track | None
+    ) -> None:
         fresh = self.new_slots
         if track is not None:
             self._row_change(gauge, index, track.slots, gauge.levels(track.values))
@@ -160,19 +193,45 @@ class Fold:
                 rest[seen - fresh[0]] = False
                 fresh = fresh[rest]
         if len(fresh):
-            stream, place = self.book.place[gauge.aggregate]
+            stream, place = self.book.place[aggregate]
             initial = self.book.streams[stream].operators[place].current(fresh)
             self._row_change(gauge, index, fresh, gauge.levels(initial))
+
+    def _age(self, gauge: Ladder, timer: Timer, index: int) -> None:
+        """Ages of profiles with rows, at the step's end; of the others, by the clock."""
+        node = gauge.measure.node
+        due, due_slots = self._timer_rows(timer)
+        mine = np.zeros(len(due), np.bool_) if self.has_rows is None else self.has_rows[due_slots]
+        slots, (clock_slots, clock_at) = self.moments.touched(
+            gauge.aggregates, gauge.attributes, self.new_slots
+        )
+        slots = union_of([slots, due_slots[mine]])
+        if len(slots):
+            times = self.moments.at_end(slots)(node)
+            assert isinstance(times, Vector)
+            levels, upcoming = aged(gauge, times, self.now)
+            self._row_change(gauge, index, slots, levels)
+            self.delta.timers.append((timer, slots, upcoming))
+        slots = union_of([clock_slots, due_slots[~mine]])
+        if len(slots):
+            stored = self.book.current(node, slots)
+            moved = self.moments.at(clock_slots, clock_at)(node)
+            assert isinstance(stored, Vector)
+            assert isinstance(moved, Vector)
+            found, upcoming = climbed(
+                gauge, slots, stored, (clock_slots, clock_at, moved), self.now
+            )
+            self._clock_change(gauge, index, *found)
+            self.delta.timers.append((timer, slots, upcoming))
 
     def _row_change(self, gauge: Gauge, index: int, slots: Array, levels: Array) -> None:
         """Levels of profiles with rows, at the step's now."""
         old = gauge.level[slots]
         moved = np.flatnonzero(old != levels)
-        if len(moved) == 0:
-            return
-        slots, old, levels = slots[moved], old[moved], levels[moved]
-        self.delta.gauges.append((gauge, slots, levels))
-        self._note(gauge, index, slots, old, levels, None)
+        if len(moved):
+            slots, levels = slots[moved], levels[moved]
+            self.delta.gauges.append((gauge, slots, levels))
+            self._note(gauge, index, slots, old[moved], levels, None)
 
     def _clock_change(
         self, gauge: Gauge, index: int, slots: Array, at: Array, levels: Array
@@ -193,61 +252,79 @@ class Fold:
     def _note(
         self, gauge: Gauge, index: int, slots: Array, old: Array, new: Array, at: Array | None
     ) -> None:
-        """Record level changes that change a membership."""
-        pairs = gauge.pairs(old, new)
-        seen = gauge.differs(pairs)
-        if not seen.all():
-            rows = np.flatnonzero(seen)
-            slots, old, new, pairs = slots[rows], old[rows], new[rows], pairs[rows]
-            at = None if at is None else at[rows]
-        if len(slots) == 0:
-            return
-        crossed = gauge.crossed(pairs)
+        """Record level changes, as far as they move a rule or change a membership."""
+        if isinstance(gauge, Ladder) and gauge.is_read:
+            self.moved.note(index, slots, new, at)
+        shows = np.zeros(len(slots), np.bool_)
         count = 0
-        for column, segment in enumerate(gauge.layout.segments):
-            flips = np.flatnonzero(crossed[:, column])
-            if len(flips):
-                count += len(flips)
-                when: Array | int = self.now if at is None else at[flips]
-                target = self.book.qualified[segment]
-                self.delta.qualified.append((target, slots[flips], when))
+        for column, flips in gauge.flips(old, new):
+            count += len(flips)
+            shows[flips] = True
+            when: Array | int = self.now if at is None else at[flips]
+            target = self.book.qualified[gauge.layout.segments[column]]
+            self.delta.qualified.append((target, slots[flips], when))
+        if count == 0:
+            return
+        if not shows.all():
+            rows = np.flatnonzero(shows)
+            slots, old, new = slots[rows], old[rows], new[rows]
+            at = None if at is None else at[rows]
         by_clock = at is not None
         self.delta.changes.append(RawChange(index, (), slots, old, new, at, by_clock, count))
+
+    # -- rules over levels -------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        """Turn the rules whose ladders moved."""
+        trees = [
+            (tree, tree.formula)
+            for tree in self.book.trees
+            if tree.formula is not None and tree.rule.name not in self.book.pending
+        ]
+        gauges = self.book.gauges
+        if trees and (self.moved.rows or len(self.new_slots)):
+            rows = RowLevels(gauges, self.moved, self.new_slots)
+            for tree, formula in trees:
+                slots, truths = rows.turned(formula, tree.ladders)
+                if len(slots):
+                    self._row_change(gauges[tree.gauge], tree.gauge, slots, _flags(truths))
+        if trees and self.moved.pairs:
+            pairs = PairLevels(gauges, self.moved)
+            for tree, formula in trees:
+                slots, at, truths = pairs.turned(formula, tree.ladders)
+                self._clock_change(gauges[tree.gauge], tree.gauge, slots, at, _flags(truths))
 
     # -- trees -------------------------------------------------------------------------------
 
     def _grow(self, tree: Tree) -> None:
         """Evaluate a rule of any shape where its inputs or its time changed."""
-        tracks = [self.moments.tracks[a] for a in tree.aggregates if a in self.moments.tracks]
-        stated = [
-            self.moments.attributes[p] for p in tree.attributes if p in self.moments.attributes
-        ]
-        kept = [self.moments.histories[h] for h in tree.histories if h in self.moments.histories]
-        due, due_slots = self._timer_rows(tree)
+        due, due_slots = self._timer_rows(tree.timer)
         mine = np.zeros(len(due), np.bool_) if self.has_rows is None else self.has_rows[due_slots]
-        row_slots = _union(
-            [t.slots for t in tracks]
-            + [s.slots for s in stated]
-            + [k.slots for k in kept]
-            + [due_slots[mine], self.new_slots]
+        row_slots, (pair_slots, pair_at) = self.moments.touched(
+            tree.aggregates, tree.attributes, self.new_slots, tree.histories
         )
-        pair_slots = np.concatenate([t.clock_slots for t in tracks] + [due_slots[~mine]])
-        pair_at = np.concatenate([t.clock_at for t in tracks] + [due[~mine]])
+        if mine.any():
+            row_slots = union_of([row_slots, due_slots[mine]])
+        if not mine.all():
+            pair_slots, pair_at = distinct_pairs(
+                np.concatenate([pair_slots, due_slots[~mine]]),
+                np.concatenate([pair_at, due[~mine]]),
+            )
         if len(row_slots):
             self._grow_rows(tree, row_slots)
         if len(pair_slots):
-            self._grow_pairs(tree, *_distinct_pairs(pair_slots, pair_at))
+            self._grow_pairs(tree, pair_slots, pair_at)
         elif tree.timer is not None and len(due) and not len(row_slots):
             self.delta.timers.append((tree.timer, due_slots[:0], due[:0]))
 
-    def _timer_rows(self, tree: Tree) -> tuple[Array, Array]:
-        if tree.timer is None or self.is_held:
+    def _timer_rows(self, timer: Timer | None) -> tuple[Array, Array]:
+        if timer is None or self.is_held:
             return np.zeros(0, np.int64), np.zeros(0, np.uint32)
         if self.span is not None:
-            return tree.timer.between(*self.span, self.now)
+            return timer.between(*self.span, self.now)
         if self.only is not None:
-            return tree.timer.of(self.only, self.now)
-        return tree.timer.due_rows(self.now)
+            return timer.of(self.only, self.now)
+        return timer.due_rows(self.now)
 
     def _grow_rows(self, tree: Tree, slots: Array) -> None:
         """Evaluate for profiles with rows, at the step's end."""
@@ -261,7 +338,7 @@ class Fold:
             self.delta.timers.append((tree.timer, slots, upcoming))
         if tree.gauge >= 0:
             gauge = self.book.gauges[tree.gauge]
-            self._row_change(gauge, tree.gauge, slots, _flag_levels(after))
+            self._row_change(gauge, tree.gauge, slots, _flags(truth(after)))
             return
         before = evaluate(root, self.moments.before(slots), len(slots), self.started)
         self._mark_rows((tree.rule.name,), slots, differ(before, after)[None, :])
@@ -283,7 +360,7 @@ class Fold:
                 slots, at = self._with_boundaries(tree, slots, at)
         else:
             more_slots, more_at, enters = departures.instants(mine)
-            slots, at = _distinct_pairs(
+            slots, at = distinct_pairs(
                 np.concatenate([slots, more_slots]), np.concatenate([at, more_at])
             )
         if tree.gauge < 0:
@@ -311,17 +388,17 @@ class Fold:
             first = starts_of(slots)
             more = [unit_starts(tree.steps, int(at[i]), self.now) for i in first]
             sizes = [len(instants) for instants in more]
-            slots, at = _distinct_pairs(
+            slots, at = distinct_pairs(
                 np.concatenate([slots, np.repeat(slots[first], sizes)]), np.concatenate([at, *more])
             )
         edge_slots, edge_at = slots, at
         while len(edge_slots):
             nxt = next_boundary(tree.rule.root, self.moments.at(edge_slots, edge_at), edge_at)
-            limit = _following(slots, at, edge_slots, edge_at, self.now + 1)
+            limit = following(slots, at, edge_slots, edge_at, self.now + 1)
             add = np.flatnonzero(nxt < limit)
             edge_slots, edge_at = edge_slots[add], nxt[add]
             if len(add):
-                slots, at = _distinct_pairs(
+                slots, at = distinct_pairs(
                     np.concatenate([slots, edge_slots]), np.concatenate([at, edge_at])
                 )
         return slots, at
@@ -359,40 +436,5 @@ class Fold:
             self.delta.changes.append(RawChange(-1, names, slots[some], marks, marks, None, False))
 
 
-def _flag_levels(values: Vector) -> Array:
-    return truth(values).astype(np.uint8) + np.uint8(1)
-
-
-def _union(parts: list[Array]) -> Array:
-    """The slots of all parts, ascending, each once."""
-    parts = [part for part in parts if len(part)]
-    if not parts:
-        return np.zeros(0, np.uint32)
-    if len(parts) == 1 and bool((parts[0][1:] > parts[0][:-1]).all()):
-        return parts[0]
-    # A mark per slot takes a fifth of the time of a sort or a hash of them.
-    mark = np.zeros(max(int(part.max()) for part in parts) + 1, np.bool_)
-    for part in parts:
-        mark[part] = True
-    return np.flatnonzero(mark)
-
-
-def _distinct_pairs(slots: Array, at: Array) -> tuple[Array, Array]:
-    """Distinct (slot, instant) pairs, ascending."""
-    order = np.lexsort((at, slots))
-    slots, at = slots[order], at[order]
-    keep = np.ones(len(slots), np.bool_)
-    keep[1:] = (slots[1:] != slots[:-1]) | (at[1:] != at[:-1])
-    return slots[keep], at[keep]
-
-
-def _following(slots: Array, at: Array, of: Array, when: Array, end: int) -> Array:
-    """The next instant of the same slot among ascending pairs, or ``end``."""
-    times = np.unique(np.concatenate([at, when]))
-    width = np.int64(len(times))
-    keys = slots.astype(np.int64) * width + np.searchsorted(times, at)
-    wanted = of.astype(np.int64) * width + np.searchsorted(times, when)
-    index = np.searchsorted(keys, wanted, side="right")
-    inside = np.minimum(index, len(slots) - 1)
-    same = (index < len(slots)) & (slots[inside] == of)
-    return np.where(same, at[inside], end)
+def _flags(truths: Array) -> Array:
+    return truths.astype(np.uint8) + np.uint8(1)

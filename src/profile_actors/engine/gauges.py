@@ -1,31 +1,31 @@
 """Gauges: the state from which memberships are read, one small level per profile.
 
-Theory: segments that compare one aggregate with constants form a *ladder*: the sorted constants
-cut the line into levels, one ``searchsorted`` gives a profile's level, and a pair (old level, new
-level) names exactly the memberships that changed. Any other boolean rule is a gauge with two
+Theory: comparisons of one measure with constants form a *ladder*: the sorted constants cut the
+line into levels, one ``searchsorted`` gives a profile's level, and a pair (old level, new level)
+names exactly the memberships that changed. Rules that are one such comparison are the ladder's
+segments; those of larger rules are *hidden* breaks, whose crossings say when such a rule must be
+looked at, and whose levels answer it (``levels``). Any other boolean rule is a gauge with two
 levels. So membership, counting, the change feed and back-fill have one representation: (gauge,
 slot, level).
 
-Levels: 0 = the profile does not exist yet (no memberships), 1 = the aggregate is null (a
-comparison with null is false) or the rule is false, 2… = the rungs, or true.
+Levels: 0 = the profile does not exist yet (no memberships), 1 = the measure is null (a comparison
+with null is false) or the rule is false, 2… = the rungs, or true.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from profile_actors.engine.columns import Array, reserve
-from profile_actors.rules.columns import Vector
-from profile_actors.rules.plan import Aggregate, AggregateLeaf, Rule
-from profile_actors.rules.tree import Call, Literal, Node
+from profile_actors.engine.measures import Cut, Measure, inputs_of
+from profile_actors.engine.timers import Timer
+from profile_actors.rules.columns import Vector, compact
 
 ABSENT, NULL, FIRST = 0, 1, 2
-_MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "!=": "!="}
-_EXACT_INT = 1 << 53
 FEW_BREAKS = 24
 """Up to here one comparison per break beats a binary search: 0.2 ns each against 7 ns in all."""
 
@@ -39,6 +39,33 @@ class Layout:
     truth: Array
 
 
+class Reading:
+    """Which levels mean true. truth: bool[levels].
+
+    Nearly always they are one range, and two passes over bytes find them: 0.1 ns a level.
+    """
+
+    __slots__ = ("_high", "_low", "_size", "truth")
+
+    def __init__(self, truth: Array) -> None:
+        self.truth = truth
+        self._size = len(truth)
+        edges = np.flatnonzero(np.diff(truth, prepend=False, append=False)).tolist()
+        self._low, self._high = edges if len(edges) == 2 else (-1, len(edges))
+
+    def of(self, levels: Array) -> Array:
+        """bool[n]"""
+        if self._low < 0:
+            if self._high == 0:
+                return np.zeros(len(levels), np.bool_)
+            return np.asarray(self.truth.take(levels))
+        kind = levels.dtype.type
+        if self._high == self._size:
+            return np.asarray(levels >= kind(self._low))
+        # Below the range the difference of unsigned numbers is large.
+        return np.asarray(levels - kind(self._low) < kind(self._high - self._low))
+
+
 class Gauge:
     """One level column. Not thread-safe; the partition's lock covers ``store``."""
 
@@ -46,55 +73,84 @@ class Gauge:
         self.layout = layout
         truth = layout.truth
         self.level = reserve(capacity, np.uint8 if len(truth) <= 256 else np.uint16)
-        self._width = len(truth)
-        crossed = truth[:, None, :] != truth[None, :, :]
-        self._crossed = crossed.reshape(len(truth) ** 2, -1)
-        self._differs = self._crossed.any(axis=1)
+        self._readings = [Reading(truth[:, column]) for column in range(truth.shape[1])]
 
-    def pairs(self, old: Array, new: Array) -> Array:
-        """Numbers of (old level, new level) pairs, for ``differs`` and ``crossed``. intp[n]"""
-        return np.asarray(old.astype(np.intp) * self._width + new)
+    def flips(self, old: Array, new: Array) -> Iterator[tuple[int, Array]]:
+        """(column of a segment, indexes of the changes that flip it), of unequal levels.
 
-    def differs(self, pairs: Array) -> Array:
-        """Whether some membership differs between the two levels. bool[n]"""
-        return np.asarray(self._differs.take(pairs))
-
-    def crossed(self, pairs: Array) -> Array:
-        """Which memberships differ between the two levels. bool[n, segments]"""
-        return np.asarray(self._crossed.take(pairs, axis=0))
+        Cost: a few passes over bytes per segment.
+        """
+        for column, reading in enumerate(self._readings):
+            rows = np.flatnonzero(reading.of(old) != reading.of(new))
+            if len(rows):
+                yield column, rows
 
     def store(self, slots: Array, levels: Array) -> None:
         self.level[slots] = levels
 
 
-class Ladder(Gauge):
-    """Segments over one numeric aggregate. breaks: ascending; level = FIRST + how many are <=
-    value."""
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A segment that is one comparison."""
 
-    def __init__(self, aggregate: Aggregate, rungs: Sequence[Rung], capacity: int) -> None:
-        self.aggregate = aggregate
-        is_double = aggregate.result.kind == "double"
-        breaks = sorted({b for rung in rungs for b in rung.breaks})
-        self.breaks = np.array(breaks, np.float64 if is_double else np.int64)
-        truth = np.zeros((FIRST + len(breaks) + 1, len(rungs)), np.bool_)
-        for column, rung in enumerate(rungs):
-            for rank in range(len(breaks) + 1):
-                passed = sum(1 for b in rung.breaks if rank and b <= breaks[rank - 1])
-                truth[FIRST + rank, column] = rung.truth[passed]
+    segment: str
+    cut: Cut
+
+
+class Ladder(Gauge):
+    """Comparisons of one measure. hidden: cuts of larger rules. readers: names of all rules that
+    read it. timer: of an age, when each slot reaches its next break. aggregates, attributes (their
+    paths): what the measure reads."""
+
+    def __init__(
+        self,
+        measure: Measure,
+        rungs: Sequence[Rung],
+        capacity: int,
+        hidden: Iterable[Cut] = (),
+        readers: Iterable[str] = (),
+    ) -> None:
+        self.measure = measure
+        self.aggregates, self.attributes = inputs_of(measure.node)
+        hidden = list(hidden)
+        self.is_read = bool(hidden)
+        self.readers = tuple(dict.fromkeys([*readers, *(rung.segment for rung in rungs)]))
+        cuts = [rung.cut for rung in rungs]
+        self.points = sorted({b for cut in (*cuts, *hidden) for b in cut.breaks})
+        kind = measure.kind
+        self.breaks = np.zeros(0, np.int64)
+        if kind != "string":
+            self.breaks = np.array(self.points, np.float64 if kind == "double" else np.int64)
+        self.timer = Timer(capacity) if measure.is_age else None
+        columns = [self.truth_of(cut) for cut in cuts]
+        size = FIRST + len(self.points) + 1
+        truth = np.array(columns, np.bool_).reshape(len(columns), size).T
         super().__init__(Layout(tuple(r.segment for r in rungs), truth), capacity)
+
+    def truth_of(self, cut: Cut) -> Array:
+        """What a cut of this measure says at each level. bool[levels]"""
+        truth = np.zeros(FIRST + len(self.points) + 1, np.bool_)
+        truth[NULL] = cut.null
+        edges = [FIRST + 1 + bisect_left(self.points, b) for b in cut.breaks]
+        for low, value in zip([FIRST, *edges], cut.truth, strict=True):
+            truth[low:] = value
+        return truth
 
     def is_like(self, other: Gauge) -> bool:
         """Whether both read any value as the same level, for the same segments."""
         return (
             isinstance(other, Ladder)
             and self.layout.segments == other.layout.segments
-            and np.array_equal(self.breaks, other.breaks)
+            and self.measure == other.measure
+            and self.points == other.points
             and np.array_equal(self.layout.truth, other.layout.truth)
         )
 
     def levels(self, values: Vector) -> Array:
-        """uint8[n]"""
-        if len(self.breaks) <= FEW_BREAKS:
+        """Levels of values; of ages in ms, for an age. uint8[n] (or uint16)"""
+        if values.dictionary is not None:
+            rank = self._ranks(values)
+        elif len(self.breaks) <= FEW_BREAKS:
             rank = np.full(len(values.values), FIRST, self.level.dtype)
             for rung in self.breaks.tolist():
                 rank += values.values >= rung
@@ -105,6 +161,11 @@ class Ladder(Gauge):
             rank[~values.valid] = NULL
         return rank
 
+    def _ranks(self, texts: Vector) -> Array:
+        texts = compact(texts)
+        table = [FIRST + bisect_right(self.points, text) for text in texts.dictionary or ()]
+        return np.array(table, self.level.dtype).take(texts.values)
+
 
 class Flag(Gauge):
     """One boolean rule of any shape: false or true."""
@@ -112,71 +173,3 @@ class Flag(Gauge):
     def __init__(self, segment: str, capacity: int) -> None:
         truth = np.array([[False], [False], [True]])
         super().__init__(Layout((segment,), truth), capacity)
-
-
-@dataclass(frozen=True, slots=True)
-class Rung:
-    """A comparison of an aggregate with a constant: breaks ascending, truth[i] = the value when
-    ``i`` breaks are at or below the aggregate."""
-
-    segment: str
-    breaks: tuple[int | float, ...]
-    truth: tuple[bool, ...]
-
-
-def rung_of(rule: Rule) -> tuple[Aggregate, Rung] | None:
-    """The rule as one comparison of one numeric aggregate with a constant, or None."""
-    root = rule.root
-    if not (isinstance(root, Call) and root.function in _MIRROR and len(root.args) == 2):
-        return None
-    left, right = root.args
-    operator = root.function
-    if isinstance(left, Literal):
-        left, right, operator = right, left, _MIRROR[operator]
-    if not (isinstance(left, AggregateLeaf) and isinstance(right, Literal)):
-        return None
-    constant = _constant(left.aggregate, right)
-    if constant is None:
-        return None
-    is_double = left.aggregate.result.kind == "double"
-    at, above = _steps(constant, is_double)
-    shapes: dict[str, tuple[tuple[int | float, ...], tuple[bool, ...]]] = {
-        ">=": ((at,), (False, True)),
-        ">": ((above,), (False, True)),
-        "<": ((at,), (True, False)),
-        "<=": ((above,), (True, False)),
-        "=": ((at, above), (False, True, False)),
-        "!=": ((at, above), (True, False, True)),
-    }
-    if at == above and operator in ("=", "!="):  # a constant that no value equals
-        shapes |= {"=": ((), (False,)), "!=": ((), (True,))}
-    breaks, truth = shapes[operator]
-    return left.aggregate, Rung(rule.name, breaks, truth)
-
-
-def _constant(aggregate: Aggregate, literal: Node) -> int | float | None:
-    assert isinstance(literal, Literal)
-    value = literal.value
-    kind = aggregate.result.kind
-    if kind in ("timestamp", "date"):
-        return value if literal.kind in ("timestamp", "date") and isinstance(value, int) else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or kind == "decimal":
-        return None
-    if literal.kind not in ("integer", "double"):
-        return None
-    if kind == "double":
-        return float(value) if abs(value) <= _EXACT_INT or literal.kind == "double" else None
-    if literal.kind == "integer":
-        return value
-    # An integer compares with a double as a double: the same as integers while both are exact.
-    return value if math.isfinite(value) and abs(value) < _EXACT_INT else None
-
-
-def _steps(constant: int | float, is_double: bool) -> tuple[int | float, int | float]:
-    """(smallest value >= constant, smallest value > constant) among the aggregate's values."""
-    if is_double:
-        return constant, math.nextafter(constant, math.inf)
-    if isinstance(constant, float):
-        return math.ceil(constant), math.floor(constant) + 1
-    limit = int(np.iinfo(np.int64).max)
-    return min(constant, limit), min(constant + 1, limit)

@@ -8,7 +8,8 @@ look-ahead and an entry are one code path.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -16,11 +17,16 @@ from profile_actors.engine.aggregates import Track
 from profile_actors.engine.attributes import AttributeTrack
 from profile_actors.engine.columns import Array, find
 from profile_actors.engine.history import HistoryDelta, KeptRows
+from profile_actors.engine.pairs import distinct_pairs, union_of, upto
 from profile_actors.engine.rulebook import Rulebook
 from profile_actors.rules.columns import Vector
 from profile_actors.rules.plan import Aggregate, AggregateLeaf, AttributeLeaf, EventFilter, Kept
 from profile_actors.rules.tree import Node
 from profile_actors.rules.vector import Leaf
+
+Pairs = tuple[Array, Array]
+FEW_KNOWN = 32
+"""So many unions and gathered leaves are kept at a time: rules that read the same come in turn."""
 
 
 @dataclass(slots=True)
@@ -31,6 +37,42 @@ class Moments:
     tracks: dict[Aggregate, Track]
     attributes: dict[str, AttributeTrack]
     histories: dict[EventFilter, HistoryDelta]
+    _unions: dict[object, tuple[Array, Pairs]] = field(default_factory=dict)
+    _leaves: dict[tuple[int, Node], tuple[Array, Vector]] = field(default_factory=dict)
+
+    def touched(
+        self,
+        aggregates: tuple[Aggregate, ...],
+        attributes: tuple[str, ...],
+        more: Array,
+        histories: tuple[EventFilter, ...] = (),
+    ) -> tuple[Array, Pairs]:
+        """(slots with rows that may have moved some of these, the (slot, instant) pairs of others).
+
+        more: further slots with rows, the same array in every call of a step. Both ascending. Equal
+        answers are the same arrays, as long as they are remembered.
+        """
+        tracks = [self.tracks[a] for a in aggregates if a in self.tracks]
+        parts = [track.slots for track in tracks if len(track.slots)]
+        parts += [self.attributes[p].slots for p in attributes if p in self.attributes]
+        parts += [self.histories[h].slots for h in histories if h in self.histories]
+        clocks = [track for track in tracks if len(track.clock_slots)]
+        # Aggregates of one stream share their arrays.
+        key = (
+            frozenset(id(part) for part in (*parts, more)),
+            frozenset((id(track.clock_slots), id(track.clock_at)) for track in clocks),
+        )
+        known = self._unions.get(key)
+        if known is None:
+            pairs = _none_of_pairs()
+            if clocks:
+                pairs = distinct_pairs(
+                    np.concatenate([track.clock_slots for track in clocks]),
+                    np.concatenate([track.clock_at for track in clocks]),
+                )
+            known = union_of([*parts, more]), pairs
+            _remember(self._unions, key, known)
+        return known
 
     def before(self, slots: Array) -> Leaf:
         """Leaves as they were before the step."""
@@ -42,6 +84,14 @@ class Moments:
         def leaf(node: Node) -> Vector | KeptRows:
             if isinstance(node, Kept):
                 return self.kept(node.filter, slots)
+            key = (id(slots), node)  # the slots stay alive beside what was gathered for them
+            known = self._leaves.get(key)
+            if known is None:
+                known = slots, ended(node)
+                _remember(self._leaves, key, known)
+            return known[1]
+
+        def ended(node: Node) -> Vector:
             values = self.book.current(node, slots)
             assert isinstance(values, Vector)
             if isinstance(node, AggregateLeaf) and node.aggregate in self.tracks:
@@ -106,10 +156,16 @@ def choose(hit: Array, new: Vector, index: Array, base: Vector) -> Vector:
 
 def _as_of(base: Vector, slots: Array, instants: Array, track: Track) -> Vector:
     """The track's last virtual row of each slot at or before its instant, else the stored value."""
-    times = np.unique(np.concatenate([track.clock_at, instants]))
-    width = np.int64(len(times))
-    keys = track.clock_slots.astype(np.int64) * width + np.searchsorted(times, track.clock_at)
-    wanted = slots.astype(np.int64) * width + np.searchsorted(times, instants)
-    index = np.searchsorted(keys, wanted, side="right") - 1
+    index = upto(track.clock_slots, track.clock_at, slots, instants) - 1
     hit = (index >= 0) & (track.clock_slots[index] == slots)
     return choose(hit, track.clock_values, np.maximum(index, 0), base)
+
+
+def _none_of_pairs() -> Pairs:
+    return np.zeros(0, np.intp), np.zeros(0, np.int64)
+
+
+def _remember(known: dict[Any, Any], key: object, value: object) -> None:
+    while len(known) >= FEW_KNOWN:
+        del known[next(iter(known))]
+    known[key] = value

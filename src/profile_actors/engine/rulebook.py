@@ -1,9 +1,10 @@
 """A plan made runnable: streams, attribute columns, gauges and timers, and who reads what.
 
 Theory: compiled once per catalogue version and partition. Aggregates of one filter become one
-stream; segments that compare one aggregate with constants become rungs of a ladder; every other
-rule is a *tree* evaluated over the slots whose inputs changed, and, when it reads the clock
-itself, at the instants that its timer holds.
+stream; segments that compare one measure with a constant become rungs of a ladder; rules that are
+several such comparisons are formulas over the levels of ladders; every other rule is a *tree*
+evaluated over the slots whose inputs changed, and, when it reads the clock itself, at the instants
+that its timer holds.
 """
 
 from __future__ import annotations
@@ -17,11 +18,21 @@ import numpy as np
 from profile_actors.definitions import Catalogue
 from profile_actors.engine.attributes import Attribute
 from profile_actors.engine.columns import FOREVER, Array, Instants, reserve
-from profile_actors.engine.gauges import Flag, Gauge, Ladder, Rung, rung_of
+from profile_actors.engine.gauges import Flag, Gauge, Ladder, Rung
 from profile_actors.engine.history import EventHistory, KeptRows
+from profile_actors.engine.levels import Formula, formula_of
+from profile_actors.engine.measures import (
+    Condition,
+    Cut,
+    Measure,
+    condition_of,
+    cuts_of,
+    inputs_of,
+    leaves_of,
+)
 from profile_actors.engine.stream import Stream
 from profile_actors.engine.timers import Timer
-from profile_actors.rules.boundary import parts, unit_steps
+from profile_actors.rules.boundary import unit_steps
 from profile_actors.rules.check import check_all
 from profile_actors.rules.columns import Texts, Vector
 from profile_actors.rules.plan import (
@@ -44,7 +55,8 @@ class Tree:
     """A rule that is no rung. histories: the filters whose kept events it reads. gauge: index of
     its Flag, -1 for a computed attribute. steps: the calendar unit ('day', 'month') at whose starts
     it may change whatever its inputs. is_kept_alone: whether kept events are all that moves it;
-    trend: which way it then can turn (``rules.trends``)."""
+    trend: which way it then can turn (``rules.trends``). formula: the rule over the levels of
+    ``ladders`` (by number), if it is one; then they alone move it."""
 
     rule: Rule
     aggregates: tuple[Aggregate, ...]
@@ -55,6 +67,8 @@ class Tree:
     steps: str = ""
     is_kept_alone: bool = False
     trend: str | None = None
+    formula: Formula | None = None
+    ladders: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -102,7 +116,7 @@ class Rulebook:
     place: dict[Aggregate, tuple[int, int]] = field(default_factory=dict)
     attributes: dict[str, Attribute] = field(default_factory=dict)
     gauges: list[Gauge] = field(default_factory=list)
-    ladders: dict[Aggregate, int] = field(default_factory=dict)
+    ladders: dict[Measure, int] = field(default_factory=dict)
     trees: list[Tree] = field(default_factory=list)
     rescans: list[Rescanned] = field(default_factory=list)
     marks: dict[Aggregate, list[str]] = field(default_factory=dict)
@@ -140,10 +154,20 @@ class Rulebook:
         assert isinstance(leaf, AttributeLeaf), leaf
         return self.attributes[leaf.path].current(slots)
 
+    def timers(self) -> Iterator[Timer]:
+        """The timers of trees and of ages; not those of rescans."""
+        for tree in self.trees:
+            if tree.timer is not None:
+                yield tree.timer
+        for index in self.ladders.values():
+            gauge = self.gauges[index]
+            if isinstance(gauge, Ladder) and gauge.timer is not None:
+                yield gauge.timer
+
     def next_due(self) -> int:
         """The next instant at which the clock alone may change anything."""
         dues = [stream.next_due() for stream in self.streams]
-        dues += [tree.timer.line.next_due() for tree in self.trees if tree.timer is not None]
+        dues += [timer.line.next_due() for timer in self.timers()]
         return min(dues, default=FOREVER)
 
 
@@ -164,15 +188,19 @@ def compile_plan(
         book.streams.append(Stream(event_filter, aggregates, capacity))
     for leaf in plan.attributes:
         book.attributes[leaf.path] = Attribute(leaf, _stating(catalogue, leaf.path), capacity)
-    rungs: dict[Aggregate, list[Rung]] = {}
+    rungs: dict[Measure, list[Rung]] = {}
+    conditions: dict[str, Condition] = {}
     for rule in plan.rules:
-        found = rung_of(rule) if rule.kind == "segment" else None
-        if found is not None:
-            rungs.setdefault(found[0], []).append(found[1])
+        found = condition_of(rule.root) if rule.kind == "segment" else None
+        if isinstance(found, Cut) and not found.null:
+            rungs.setdefault(found.measure, []).append(Rung(rule.name, found))
         elif rule.kind == "computed" and isinstance(rule.root, AggregateLeaf):
             book.marks.setdefault(rule.root.aggregate, []).append(rule.name)
         else:
-            _add_tree(book, rule, capacity)
+            is_formula = found is not None and any(True for _ in cuts_of(found))
+            if found is not None and is_formula:
+                conditions[rule.name] = found
+            _add_tree(book, rule, capacity, rule.timed and not is_formula)
         if rule.kind == "segment":
             book.qualified[rule.name] = Instants(capacity)
     for rescan in plan.rescans:
@@ -180,27 +208,49 @@ def compile_plan(
     for key, state in withheld(catalogue).items():
         if state == "inactive":
             book.frozen[key] = Frozen(reserve(capacity, np.bool_), Instants(capacity))
-    for aggregate, steps in rungs.items():
-        for column, rung in enumerate(steps):
-            book.gauge_of[rung.segment] = (len(book.gauges), column)
-        book.ladders[aggregate] = len(book.gauges)
-        book.gauges.append(Ladder(aggregate, steps, capacity))
+    _add_ladders(book, rungs, conditions, capacity)
     return book
 
 
-def _add_tree(book: Rulebook, rule: Rule, capacity: int) -> None:
+def _add_ladders(
+    book: Rulebook,
+    rungs: dict[Measure, list[Rung]],
+    conditions: dict[str, Condition],
+    capacity: int,
+) -> None:
+    """The ladders of segments and of larger conditions (by the segment's name), and the formulas
+    that those are over them."""
+    hidden: dict[Measure, dict[Cut, None]] = {measure: {} for measure in rungs}
+    readers: dict[Measure, list[str]] = {}
+    for name, condition in conditions.items():
+        for cut in cuts_of(condition):
+            hidden.setdefault(cut.measure, {})[cut] = None
+            readers.setdefault(cut.measure, []).append(name)
+    for measure, cuts in hidden.items():
+        steps = rungs.get(measure, [])
+        for column, rung in enumerate(steps):
+            book.gauge_of[rung.segment] = (len(book.gauges), column)
+        book.ladders[measure] = len(book.gauges)
+        book.gauges.append(Ladder(measure, steps, capacity, cuts, readers.get(measure, ())))
+    for tree in book.trees:
+        if tree.gauge >= 0 and tree.rule.name in conditions:
+            condition = conditions[tree.rule.name]
+            tree.formula = formula_of(condition, book.ladders, book.gauges)
+            numbers = (book.ladders[cut.measure] for cut in cuts_of(condition))
+            tree.ladders = tuple(dict.fromkeys(numbers))
+
+
+def _add_tree(book: Rulebook, rule: Rule, capacity: int, is_timed: bool) -> None:
     gauge = -1
     if rule.kind == "segment":
         gauge = len(book.gauges)
         book.gauge_of[rule.name] = (gauge, 0)
         book.gauges.append(Flag(rule.name, capacity))
-    leaves = list(leaves_of(rule.root))
-    aggregates = dict.fromkeys(n.aggregate for n in leaves if isinstance(n, AggregateLeaf))
-    attributes = dict.fromkeys(n.path for n in leaves if isinstance(n, AttributeLeaf))
-    histories = dict.fromkeys(n.filter for n in leaves if isinstance(n, Kept))
-    timer = Timer(capacity) if rule.timed else None
-    steps = unit_steps(rule.root) if rule.timed else ""
-    tree = Tree(rule, tuple(aggregates), tuple(attributes), tuple(histories), gauge, timer, steps)
+    aggregates, attributes = inputs_of(rule.root)
+    histories = dict.fromkeys(n.filter for n in leaves_of(rule.root) if isinstance(n, Kept))
+    timer = Timer(capacity) if is_timed else None
+    steps = unit_steps(rule.root) if is_timed else ""
+    tree = Tree(rule, aggregates, attributes, tuple(histories), gauge, timer, steps)
     if histories:
         tree.is_kept_alone = is_kept_alone(rule.root)
         tree.trend = trend(rule.root)
@@ -228,11 +278,3 @@ def _stating(catalogue: Catalogue, path: str) -> dict[str, bool]:
         if (schema := catalogue.schemas[dataset.schema]).behavior == "record"
         and path in schema.fields
     }
-
-
-def leaves_of(node: Node) -> Iterator[Node]:
-    """The aggregates, attributes and kept events that a planned tree reads."""
-    if isinstance(node, AggregateLeaf | AttributeLeaf | Kept):
-        yield node
-    for part in parts(node):
-        yield from leaves_of(part)

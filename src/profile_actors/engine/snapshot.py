@@ -18,6 +18,7 @@ from profile_actors.config import Config
 from profile_actors.definitions import Catalogue
 from profile_actors.engine.columns import Array
 from profile_actors.engine.entry import BatchNote
+from profile_actors.engine.gauges import Ladder
 from profile_actors.engine.lines import DelayLine
 from profile_actors.engine.locator import Run
 from profile_actors.engine.log import Checkpoints
@@ -140,7 +141,10 @@ def load(checkpoints: Checkpoints, config: Config, head: int) -> Loaded | None:
 def _plan_name(state: State) -> str:
     import xxhash
 
-    return xxhash.xxh3_128_hexdigest(repr(state.book.plan).encode())
+    # What a level means follows from a ladder's breaks, and they from how rules are compiled.
+    book = state.book
+    breaks = [(g.layout.segments, getattr(g, "points", None)) for g in book.gauges]
+    return xxhash.xxh3_128_hexdigest(repr((book.plan, breaks)).encode("utf-8", "surrogatepass"))
 
 
 def _arrays(state: State) -> Iterator[tuple[str, Array]]:
@@ -166,6 +170,9 @@ def _arrays(state: State) -> Iterator[tuple[str, Array]]:
             yield f"attribute/{path}/{name}", array
     for i, gauge in enumerate(book.gauges):
         yield f"gauge/{i}", gauge.level[:profiles]
+        if isinstance(gauge, Ladder) and gauge.timer is not None:
+            yield f"gauge_timer/{i}/due_of", gauge.timer.due[:profiles]
+            yield from _line_arrays(f"gauge_timer/{i}/line", gauge.timer.line)
     for segment, column in book.qualified.items():
         yield f"qualified/{segment}", column.array(profiles)
     for i, frozen in enumerate(book.frozen.values()):
@@ -211,6 +218,9 @@ def _restore(state: State, arrays: dict[str, Array], namespaces: list[str]) -> N
         attribute.restore(under(f"attribute/{path}/"))
     for i, gauge in enumerate(book.gauges):
         gauge.level[:profiles] = arrays[f"gauge/{i}"]
+        if isinstance(gauge, Ladder) and gauge.timer is not None:
+            gauge.timer.due[:profiles] = arrays[f"gauge_timer/{i}/due_of"]
+            _restore_line(gauge.timer.line, under(f"gauge_timer/{i}/line/"))
     for segment, column in book.qualified.items():
         column.restore(arrays[f"qualified/{segment}"])
     for i, frozen in enumerate(book.frozen.values()):

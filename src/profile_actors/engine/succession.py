@@ -72,7 +72,7 @@ def _is_shared(old: Rulebook, new: Rulebook, segment: str) -> bool:
     if segment not in old.gauge_of or segment not in new.gauge_of:
         return False
     (was, _), (now, _) = old.gauge_of[segment], new.gauge_of[segment]
-    return old.gauges[was] is new.gauges[now]
+    return old.gauges[was].level is new.gauges[now].level
 
 
 def _frozen(old: Rulebook, key: tuple[str, str], empty: Frozen, slots: Array, now: int) -> Frozen:
