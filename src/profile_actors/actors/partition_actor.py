@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
@@ -42,6 +43,10 @@ READS = frozenset({"profiles", "events", "members", "count", "changes", "head"})
 """What ``read`` may ask of a partition."""
 SWITCH_INTERVAL_S = 0.0005
 """Readers share the interpreter with the fold: hand it over ten times sooner than Python's 5 ms."""
+
+PAUSES = 3.0
+"""Length of a back-fill's pause beside ingest, in lengths of the step before."""
+MAX_PAUSE_S = 1.0
 
 
 class PartitionPlace(msgspec.Struct, frozen=True):
@@ -211,7 +216,7 @@ class PartitionActor:
         with self._defining:
             if partition.catalogue.version >= catalogue.version:
                 return partition.catalogue.version
-            prepared = partition.backfill(catalogue, lambda: not self._stopping)
+            prepared = partition.backfill(catalogue, self._pace())
             self._hook("partition.before_switch")
 
             def switch() -> int:
@@ -219,6 +224,24 @@ class PartitionActor:
                 return partition.catalogue.version
 
             return writer.run(switch)
+
+    def _pace(self) -> Callable[[], bool]:
+        """Asked between steps of a back-fill: whether to go on; sleeps first while rows come in.
+
+        The fold and the back-fill share cores and the interpreter: while entries are written, a
+        step is followed by PAUSES times its own length, so ingest keeps most of its speed.
+        """
+        last, position = time.monotonic(), self._partition.position
+
+        def go_on() -> bool:
+            nonlocal last, position
+            is_busy = self._writer.queued() > 0 or self._partition.position != position
+            if is_busy and not self._stopping:
+                time.sleep(min(MAX_PAUSE_S, PAUSES * (time.monotonic() - last)))
+            last, position = time.monotonic(), self._partition.position
+            return not self._stopping
+
+        return go_on
 
     def advance(self, now: int) -> int | None:
         """Move the event clock to now (ms) unless it is there already. Idempotent."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from profile_actors.definitions import Catalogue, FieldType
@@ -93,6 +94,10 @@ def check(tree: Node, scope: Scope, expect: str | None = None, text: str = "") -
         raise located(text, fault.at, fault.message) from None
 
 
+# A catalogue's rules are parsed again with each of its versions, in every partition.
+_parsed = lru_cache(maxsize=4096)(parse)
+
+
 def check_all(catalogue: Catalogue, *, drafts: bool = False) -> dict[Key, Node]:
     """The typed trees of the published rules, ('computed' | 'segment', name) -> tree, each after
     those it reads; with ``drafts`` those too. Raises RuleError, naming the definition, and for a
@@ -101,7 +106,7 @@ def check_all(catalogue: Catalogue, *, drafts: bool = False) -> dict[Key, Node]:
     trees: dict[Key, Node] = {}
     for key, text in texts.items():
         with _naming(key):
-            trees[key] = parse(text)
+            trees[key] = _parsed(text)
     types: dict[str, Type] = {name: None for kind, name in texts if kind == "computed"}
     segments = [name for kind, name in texts if kind == "segment"]
     typed: dict[Key, Node] = {}
