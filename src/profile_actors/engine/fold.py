@@ -255,20 +255,24 @@ class Fold:
         """Record level changes, as far as they move a rule or change a membership."""
         if isinstance(gauge, Ladder) and gauge.is_read:
             self.moved.note(index, slots, new, at)
-        shows = np.zeros(len(slots), np.bool_)
-        count = 0
-        for column, flips in gauge.flips(old, new):
-            count += len(flips)
-            shows[flips] = True
-            when: Array | int = self.now if at is None else at[flips]
-            target = self.book.qualified[gauge.layout.segments[column]]
-            self.delta.qualified.append((target, slots[flips], when))
-        if count == 0:
+        flips = list(gauge.flips(old, new))
+        if not flips:
             return
-        if not shows.all():
+        for column, rows in flips:
+            is_all = len(rows) == len(slots)
+            when: Array | int = self.now if at is None else at if is_all else at[rows]
+            target = self.book.qualified[gauge.layout.segments[column]]
+            self.delta.qualified.append((target, slots if is_all else slots[rows], when))
+        rows = flips[0][1]
+        if len(flips) > 1 and len(rows) < len(slots):
+            shows = np.zeros(len(slots), np.bool_)
+            for _, some in flips:
+                shows[some] = True
             rows = np.flatnonzero(shows)
+        if len(rows) < len(slots):
             slots, old, new = slots[rows], old[rows], new[rows]
             at = None if at is None else at[rows]
+        count = sum(len(some) for _, some in flips)
         by_clock = at is not None
         self.delta.changes.append(RawChange(index, (), slots, old, new, at, by_clock, count))
 

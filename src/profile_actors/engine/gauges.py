@@ -54,10 +54,10 @@ class Reading:
         self._low, self._high = edges if len(edges) == 2 else (-1, len(edges))
 
     def of(self, levels: Array) -> Array:
-        """bool[n]"""
+        """Whether each level is one of them. bool, of the shape of the levels"""
         if self._low < 0:
             if self._high == 0:
-                return np.zeros(len(levels), np.bool_)
+                return np.zeros(levels.shape, np.bool_)
             return np.asarray(self.truth.take(levels))
         kind = levels.dtype.type
         if self._high == self._size:

@@ -22,8 +22,9 @@ from profile_actors.engine.gauges import Gauge, Ladder, Reading
 from profile_actors.engine.measures import Condition, Cut, Junction, Measure
 from profile_actors.engine.pairs import pair_order, union_of
 
-FEW = 4
-"""A rule whose ladders moved in less than one place of so many looks at those places alone."""
+FEW = 64
+"""A rule whose ladders moved in less than one place of so many looks at those places alone: to sort
+a place costs as much as to pass over some fifty."""
 
 LevelsOf = Callable[[int], Array]
 
@@ -63,21 +64,20 @@ def _placed(
     return Formula(condition.function, parts)
 
 
-def holds(formula: Test | Formula, levels: LevelsOf, rows: int) -> Array:
-    """What the formula says in each row. levels: of a ladder by number, uint8[rows]. bool[rows]"""
+def holds(formula: Test | Formula, levels: LevelsOf, shape: tuple[int, ...]) -> Array:
+    """What the formula says in each place. levels: of a ladder by number, uint8[shape]."""
     if isinstance(formula, Test):
         return formula.reading.of(levels(formula.ladder))
     if not formula.parts:
-        return np.full(rows, formula.function == "and")
-    result = holds(formula.parts[0], levels, rows)
+        return np.full(shape, formula.function == "and")
+    result = holds(formula.parts[0], levels, shape)
     if formula.function == "not":
-        return ~result
+        return np.logical_not(result, out=result)
     for part in formula.parts[1:]:
-        more = holds(part, levels, rows)
         if formula.function == "and":
-            result &= more
+            result &= holds(part, levels, shape)
         else:
-            result |= more
+            result |= holds(part, levels, shape)
     return result
 
 
@@ -116,7 +116,7 @@ class RowLevels:
             )
             for ladder, changes in moved.rows.items()
         }
-        self._known: dict[int, tuple[Array, Array]] = {}
+        self._known: dict[int, Array] = {}
 
     def turned(self, formula: Formula, ladders: Sequence[int]) -> tuple[Array, Array]:
         """(slots, what the formula says) of the profiles where it turned or that begin."""
@@ -129,7 +129,8 @@ class RowLevels:
             rows = np.sort(np.concatenate([*moved, new]))
             rows = rows[starts_of(rows)]
         count = len(self.slots) if rows is None else len(rows)
-        before, after = (holds(formula, self._side(side, rows), count) for side in (0, 1))
+        levels = self._both if rows is None else lambda ladder: self._both(ladder)[:, rows]
+        before, after = holds(formula, levels, (2, count))
         turns = before != after
         if rows is None:
             turns[self._begun :] = True
@@ -138,20 +139,15 @@ class RowLevels:
         turns |= rows >= self._begun
         return self.slots[rows[turns]], after[turns]
 
-    def _side(self, side: int, rows: Array | None) -> LevelsOf:
-        if rows is None:
-            return lambda ladder: self._both(ladder)[side]
-        return lambda ladder: self._both(ladder)[side][rows]
-
-    def _both(self, ladder: int) -> tuple[Array, Array]:
+    def _both(self, ladder: int) -> Array:
+        """A ladder's levels before and after. uint8[2, slots]"""
         known = self._known.get(ladder)
         if known is None:
-            before = after = self._gauges[ladder].level[self.slots]
+            stored = self._gauges[ladder].level[self.slots]
+            known = self._known[ladder] = np.stack([stored, stored])
             if ladder in self._moved:
-                after = before.copy()
                 where, levels = self._moved[ladder]
-                after[where] = levels
-            known = self._known[ladder] = (before, after)
+                known[1, where] = levels
         return known
 
 
@@ -176,41 +172,37 @@ class PairLevels:
         for ladder, (_, when, levels) in moved.pairs.items():
             self._moved[ladder] = place[begin : begin + len(when)], levels
             begin += len(when)
-        self._known: dict[int, tuple[Array, Array]] = {}
+        self._known: dict[int, Array] = {}
 
     def turned(self, formula: Formula, ladders: Sequence[int]) -> tuple[Array, Array, Array]:
         """(slots, instants, what the formula says) where it turned, ascending."""
         if not any(ladder in self._moved for ladder in ladders):
             return self.slots[:0], self.at[:0], np.zeros(0, np.bool_)
-        count = len(self.slots)
-        before = holds(formula, lambda ladder: self._both(ladder)[0], count)
-        after = holds(formula, lambda ladder: self._both(ladder)[1], count)
+        before, after = holds(formula, self._both, (2, len(self.slots)))
         found = np.flatnonzero(before != after)
         return self.slots[found], self.at[found], after[found]
 
-    def _both(self, ladder: int) -> tuple[Array, Array]:
+    def _both(self, ladder: int) -> Array:
+        """A ladder's levels before and after: one holds until the next of its slot. uint8[2, n]"""
         known = self._known.get(ladder)
         if known is None:
-            known = self._known[ladder] = self._filled(ladder)
+            stored = self._gauges[ladder].level[self.slots[self._starts]]
+            known = self._known[ladder] = np.empty((2, len(self.slots)), stored.dtype)
+            self._fill(known[0], known[1], ladder, stored)
         return known
 
-    def _filled(self, ladder: int) -> tuple[Array, Array]:
-        """A level holds until the next one of its slot."""
-        stored = self._gauges[ladder].level[self.slots[self._starts]]
+    def _fill(self, before: Array, after: Array, ladder: int, stored: Array) -> None:
         total = len(self.slots)
         if ladder not in self._moved:
-            after = np.repeat(stored, sizes_of(self._starts, total))
-            return after, after
+            before[:] = after[:] = np.repeat(stored, sizes_of(self._starts, total))
+            return
         where, levels = self._moved[ladder]
-        values = np.empty(total, stored.dtype)
-        values[self._starts] = stored
-        values[where] = levels
+        before[self._starts] = stored
+        before[where] = levels
         is_set = np.zeros(total, np.bool_)
         is_set[self._starts] = True
         is_set[where] = True
         points = np.flatnonzero(is_set)
-        after = np.repeat(values[points], sizes_of(points, total))
-        before = np.empty_like(after)
+        after[:] = np.repeat(before[points], sizes_of(points, total))
         before[1:] = after[:-1]
         before[self._starts] = stored
-        return before, after
