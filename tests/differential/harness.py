@@ -8,10 +8,9 @@ entry each profile's look-up must equal the reference evaluator's answer over it
 the differences that the reference evaluator sees (``oracle``). Look-ups are also asked at instants
 ahead of the partition's clock.
 
-Limits: rescanned rules keep three habits that operators do not have, and the harness takes either.
+Limits: rescanned rules keep two habits that operators do not have, and the harness takes either.
 Of a profile that begins in the entry, a computed attribute is marked even if it is what it would be
-of nothing; so is one that goes from 0 to 0.0; and a profile with rows that the rule does not read
-moves by the clock, not at the entry's now.
+of nothing; so is one that goes from 0 to 0.0.
 """
 
 from __future__ import annotations

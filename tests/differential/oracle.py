@@ -73,8 +73,6 @@ class FeedOracle:
         slot = [self.who(slot) for slot in range(self.state.directory.slots)].index(key[2])
         first, has_rows = self.presence(slot, position)
         rule = (key[0], key[1])
-        if has_rows and first < position:
-            yield list(self.by_clock(rule, slot, position))
         if first == position:
             yield list(self.net(rule, slot, position, lambda before, after: True))
         elif has_rows:

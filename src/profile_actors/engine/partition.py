@@ -229,7 +229,7 @@ class Partition(Clockwork):
         every = frozenset(i for i, rule in enumerate(book.rescans) if rule.is_new)
         if every:
             count = state.directory.slots
-            self.rescans.add(Task(position, now, count, count, [], every))
+            self.rescans.add(Task(position, now, count, count, [], every=every))
 
     def _emit(self, position: int, block: changes.Packed) -> None:
         # A replay comes by what retention has dropped; it stays dropped.
@@ -266,7 +266,7 @@ class Partition(Clockwork):
         if state.book.rescans:
             now, slots = delta.fold.now, state.directory.slots
             first_new = slots - delta.new_profiles
-            self.rescans.add(Task(position, now, slots, first_new, delta.rescans))
+            self.rescans.add(Task(position, now, slots, first_new, delta.rescans, delta.touched))
         self._rows_since_checkpoint += base
 
     def work(self, limit: int) -> int:

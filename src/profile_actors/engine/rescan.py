@@ -35,9 +35,9 @@ from profile_actors.rules.reference import evaluate_with_candidate
 class Task:
     """One entry's rescans.
 
-    touched: per rule, the slots with rows it reads (ascending). every: rules to be evaluated for
-    all profiles below ``slots`` (a definition's). first_new: slots from here on begin in this
-    entry. done: changes found so far; todo: what is left, None = not begun.
+    touched: per rule, the slots with rows it reads (ascending). rows: all slots with rows. every:
+    rules to be evaluated for all profiles below ``slots`` (a definition's). first_new: slots from
+    here on begin in this entry. done: changes found so far; todo: what is left, None = not begun.
     """
 
     position: int
@@ -45,6 +45,7 @@ class Task:
     slots: int
     first_new: int
     touched: list[Array]
+    rows: Array = field(default_factory=lambda: np.zeros(0, np.intp))
     every: frozenset[int] = frozenset()
     done: list[RescanChange] = field(default_factory=list)
     todo: Iterator[None] | None = None
@@ -120,7 +121,10 @@ def _steps(task: Task, book: Rulebook, dossiers: Dossiers) -> Iterator[None]:
             mine = np.arange(task.slots, dtype=np.uint32)
         else:
             fresh = np.arange(task.first_new, task.slots, dtype=np.uint32)
-            mine = np.union1d(mine, fresh).astype(np.uint32)
+            # Who has rows takes due work with them, at the entry's now (DESIGN section 6).
+            waiting = rule.timer.due_rows(task.now)[1]
+            parts = (mine, fresh, waiting[np.isin(waiting, task.rows)])
+            mine = np.unique(np.concatenate(parts)).astype(np.uint32)
         cause = "definition" if index in task.every else "event"
         for slot in mine.tolist():
             value, due = evaluated(rule, slot, task.now)
