@@ -1,9 +1,10 @@
-"""What ``status`` prints of a store that is back-filling, as text and as JSON."""
+"""What ``status`` prints of work that is under way, as text and as JSON."""
 
 from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -11,7 +12,9 @@ from profile_actors.actors.partition_actor import ActorStatus
 from profile_actors.actors.results import StoreStatus, store_status
 from profile_actors.cli import show
 from profile_actors.definitions import SegmentDefinition, merge
-from tests.model.hub import BASE, CATALOGUE, Hub
+from profile_actors.engine import drains
+from profile_actors.errors import Pending
+from tests.model.hub import BASE, CATALOGUE, DAY, Hub
 
 
 def accounts() -> list[StoreStatus]:
@@ -52,3 +55,30 @@ def test_a_back_fill_says_how_far_it_is(capsysbinary: pytest.CaptureFixture[byte
         show.as_json(status)
         document = json.loads(capsysbinary.readouterr().out)
         assert document["partitions"][0]["partition"]["backfill"] == wanted
+
+
+def test_clock_work_in_steps_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drains, "FEWEST_SLOTS", 1)
+    today = SegmentDefinition("today", "xEvent[timestamp occurs this day].count() > 0")
+    hub = Hub(catalogue=merge(CATALOGUE, [today]))
+    (partition,) = hub.partitions
+    partition.config = msgspec.structs.replace(partition.config, max_due_rows=2)
+    people = [{"who": name, "at": BASE, "_id": f"e{name}"} for name in ("ann", "bob", "cid")]
+    hub.submit([("hits", "p", people)], BASE)
+
+    def now() -> str:
+        actor = ActorStatus(partition.status(), "", 0, "", 1)
+        return printed(store_status("/shop", "wall", 1, {}, [actor]))
+
+    assert "step by step" not in now()
+    seen = []
+    for _ in range(50):
+        partition.tick(BASE + DAY)
+        seen.append(now())
+        if "one instant" in seen[-1]:
+            with pytest.raises(Pending, match="step by step"):
+                partition.members("today")
+        partition.work(1)
+    assert any("does the clock's work of one instant: 2 of 3 profiles" in text for text in seen)
+    assert "partition 0" not in seen[-1]
+    assert partition.members("today") == ([], None)

@@ -267,6 +267,19 @@ def status(console: Console, now: StoreStatus) -> None:
                 f" ({done * 100 // max(of, 1)} %)",
                 highlight=False,
             )
+        if part.slices is not None:
+            done, of = part.slices
+            console.print(
+                f"partition {part.partition} does the clock's work of one instant:"
+                f" {done:,} of {of:,} profiles",
+                highlight=False,
+            )
+        elif part.clock_goal is not None:
+            console.print(
+                f"partition {part.partition} works off what is due up to"
+                f" {instant_text(part.clock_goal)}, step by step",
+                highlight=False,
+            )
     for index, actor in enumerate(now.partitions):
         for name, reason in (actor.partition.degraded if actor.partition else {}).items():
             text = escape(f"{name}: {reason}")

@@ -444,6 +444,8 @@ class Reader:
                 degraded=dict(state.book.pending),
                 stage_s=self.stage_seconds(),
                 backfill=None if filling is None else (filling.folded, state.position),
+                clock_goal=self.behind if due <= self.behind else None,
+                slices=None if state.drain is None else (state.drain.next, state.drain.total),
             )
 
 
