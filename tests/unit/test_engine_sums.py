@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profile_actors.definitions import FieldType
-from profile_actors.rules import sums
 from profile_actors.engine.aggregates import DoubleSum
 from profile_actors.engine.groups import by_slot
+from profile_actors.rules import sums
 from profile_actors.rules.columns import Vector
 from profile_actors.rules.plan import Aggregate, EventFilter
 from profile_actors.rules.tree import Element, Field

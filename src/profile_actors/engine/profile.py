@@ -90,8 +90,8 @@ class PartitionStatus(msgspec.Struct, frozen=True):
     lag: log entries not yet folded plus sub-batches queued. degraded: rule or operator -> reason.
     stage_s: processor seconds of the writer's thread by stage.
     backfill: of definitions that are being taken, entries folded so far, and of how many.
-    clock_goal: the instant (ms) that the clock is on its way to in several steps, else None. slices:
-    of the work of one instant, the profiles that are done, and of how many.
+    clock_goal: the instant (ms) that the clock is on its way to in several steps, else None.
+    slices: of the work of one instant, the profiles that are done, and of how many.
     """
 
     partition: int
