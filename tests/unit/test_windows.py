@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from itertools import product
 
 import numpy as np
@@ -9,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profile_actors.rules import calendar
-from profile_actors.rules.columns import FOREVER
+from profile_actors.rules import calendar, windows
+from profile_actors.rules.columns import DAY_MS, FOREVER
 from profile_actors.rules.instants import shift, unit_next, unit_start
 from profile_actors.rules.tree import Calendar, Element, Field, Literal, Node, Now, Occurs
 from profile_actors.rules.windows import interval
 
 TIMESTAMP = Field(Element(0), "timestamp")
+UNITS_OF_DAYS = ("day", "week", "month", "quarter", "year", "decade", "century", "millennium")
 HOT = [
     calendar.from_civil(*day)
     for day in (
@@ -188,3 +190,28 @@ def test_a_window_that_is_never_left() -> None:
     enter, leave = interval((old,), np.array([0]))
     assert int(enter[0]) == 7 * calendar.DAY_MS
     assert int(leave[0]) == FOREVER
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_interval_by_day_is_the_interval(seed: int) -> None:
+    rng = random.Random(seed)
+
+    def time() -> Node:
+        word = Now(rng.choice(("today", "yesterday", "tomorrow")))
+        return rng.choice((word, Calendar(rng.choice(UNITS_OF_DAYS), rng.choice((-1, 0, 1)))))
+
+    by_day = 0
+    for _ in range(100):
+        form = rng.choice(("on", "before", "after", "between"))
+        until = time() if form == "between" else None
+        window = (Occurs(TIMESTAMP, form, time(), until),)
+        by_day += windows.is_by_day(window)
+        edges = (windows.FIRST_MS, windows.LAST_MS, 0, DAY_MS)
+        times = [rng.choice(edges) + rng.choice((-1, 0, 1)) for _ in range(6)]
+        times += [rng.randrange(-2 * 10**12, 4 * 10**12) for _ in range(6)]
+        at = np.array(times, np.int64)
+        for found, wanted in zip(
+            windows.interval(window, at), windows._interval(window, at), strict=True
+        ):
+            assert found.tolist() == wanted.tolist(), window
+    assert by_day > 50

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from profile_actors.rules.columns import FOREVER, Array
+from profile_actors.rules.columns import DAY_MS, FOREVER, Array
 from profile_actors.rules.instants import (
     FIRST_MS,
     LAST_MS,
@@ -224,9 +224,51 @@ def interval(window: tuple[Occurs, ...], ts: Array) -> tuple[Array, Array]:
     window: conjuncts on the event's timestamp, each against now, day words, calendar intervals or
     constants. ts: int64 ms, any shape. Returns int64 (enter, leave) of that shape: enter >= ts,
     leave is FOREVER if it never stops; empty where leave <= enter. Cost: a few NumPy passes per
-    conjunct, about 30 ns per event for exact units and 200 ns for month-like ones.
-    Raises AssertionError for a conjunct that is not an interval of now.
+    conjunct, about 30 ns per event for exact units; of calendar windows one look-up per day of the
+    events. Raises AssertionError for a conjunct that is not an interval of now.
     """
+    if is_by_day(window) and ts.ndim == 1:
+        return _interval_by_day(window, ts)
+    return _interval(window, ts)
+
+
+@lru_cache(maxsize=4096)
+def is_by_day(window: tuple[Occurs, ...]) -> bool:
+    """Whether the interval of an event is that of its UTC day, but for its own timestamp."""
+    return bool(window) and all(_is_by_day(occurs) for occurs in window)
+
+
+def _is_by_day(occurs: Occurs) -> bool:
+    # Not where an upper bound is a midnight: of its day only the first millisecond is inside.
+    closing = occurs.until if occurs.form == "between" else occurs.time
+    if occurs.form in ("after", "between") and not isinstance(closing, Calendar):
+        return False
+    times = [occurs.time] if occurs.until is None else [occurs.time, occurs.until]
+    return occurs.form in ("on", "before", "after", "between") and all(
+        (isinstance(time, Now) and time.kind != "now")
+        or (isinstance(time, Calendar) and time.unit in _OF_DAYS)
+        for time in times
+    )
+
+
+_OF_DAYS = ("day", "week", "month", "quarter", "year", "decade", "century", "millennium")
+
+
+def _interval_by_day(window: tuple[Occurs, ...], ts: Array) -> tuple[Array, Array]:
+    days, place = np.unique(ts // DAY_MS, return_inverse=True)
+    found = np.array([_interval_of_day(window, day) for day in days.tolist()], np.int64)
+    bounds = found.reshape(len(days), 2)[place]
+    return np.maximum(ts, bounds[:, 0]), np.ascontiguousarray(bounds[:, 1])
+
+
+@lru_cache(maxsize=1 << 16)
+def _interval_of_day(window: tuple[Occurs, ...], day: int) -> tuple[int, int]:
+    """(enter, leave) of the first millisecond of a day."""
+    enter, leave = _interval(window, np.array([day * DAY_MS], np.int64))
+    return int(enter[0]), int(leave[0])
+
+
+def _interval(window: tuple[Occurs, ...], ts: Array) -> tuple[Array, Array]:
     enter = ts
     leave = np.full(ts.shape, FOREVER, np.int64)
     for occurs in window:
