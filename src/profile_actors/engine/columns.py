@@ -43,6 +43,10 @@ def reserve(capacity: int, dtype: np.dtype | type | str) -> np.ndarray:
     return np.frombuffer(mmap.mmap(-1, size, flags=flags), dtype=kind, count=capacity)
 
 
+TABLE_CELLS = 16
+"""A table of this many cells per look-up is cheaper than searching."""
+
+
 class Instants:
     """One instant (ms) per slot, or none: 48 bits each, since a column per segment adds up.
 
@@ -119,9 +123,19 @@ def running(deltas: np.ndarray, starts: np.ndarray, base: np.ndarray) -> np.ndar
 
 
 def find(sorted_keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where ``wanted`` stand in unique ``sorted_keys``: (index, hit), index valid where hit."""
+    """Where ``wanted`` stand in unique ``sorted_keys``: (index, hit), index valid where hit.
+
+    Cost: a table look-up each where the keys, slots, stand close together; else a binary search.
+    """
     if len(sorted_keys) == 0:
         return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), np.bool_)
+    most = max(int(sorted_keys[-1]), int(wanted.max(initial=0)))
+    if most < TABLE_CELLS * len(wanted):
+        place = np.zeros(most + 1, np.int32)
+        place[sorted_keys] = np.arange(1, len(sorted_keys) + 1, dtype=np.int32)
+        index = place[wanted]
+        hit = index > 0
+        return np.maximum(index, 1) - 1, hit
     index = np.searchsorted(sorted_keys, wanted)
     np.minimum(index, len(sorted_keys) - 1, out=index)
     return index, sorted_keys[index] == wanted

@@ -20,7 +20,7 @@ from profile_actors.engine.aggregates import Track
 from profile_actors.engine.attributes import Attribute, AttributeTrack
 from profile_actors.engine.columns import FOREVER, UNSET, Array, Instants, starts_of
 from profile_actors.engine.departures import Departures
-from profile_actors.engine.gauges import Gauge, Ladder
+from profile_actors.engine.gauges import NULL, Gauge, Ladder
 from profile_actors.engine.history import EventHistory, HistoryDelta
 from profile_actors.engine.levels import Moved, PairLevels, RowLevels
 from profile_actors.engine.moments import Moments
@@ -243,11 +243,11 @@ class Fold:
         old = np.empty_like(levels)
         old[1:] = levels[:-1]
         old[first] = gauge.level[slots[first]]
-        last = np.append(first[1:], len(slots)) - 1
-        self.delta.gauges.append((gauge, slots[last], levels[last]))
         moved = np.flatnonzero(old != levels)
         if len(moved):
-            self._note(gauge, index, slots[moved], old[moved], levels[moved], at[moved])
+            slots, at, levels = slots[moved], at[moved], levels[moved]
+            self.delta.gauges.append((gauge, slots, levels))
+            self._note(gauge, index, slots, old[moved], levels, at)
 
     def _note(
         self, gauge: Gauge, index: int, slots: Array, old: Array, new: Array, at: Array | None
@@ -290,13 +290,29 @@ class Fold:
             rows = RowLevels(gauges, self.moved, self.new_slots)
             for tree, formula in trees:
                 slots, truths = rows.turned(formula, tree.ladders)
-                if len(slots):
+                if not len(slots):
+                    continue
+                if slots[-1] < rows.first_new:
+                    self._flip(tree.gauge, slots, truths, None)
+                else:
                     self._row_change(gauges[tree.gauge], tree.gauge, slots, _flags(truths))
         if trees and self.moved.pairs:
             pairs = PairLevels(gauges, self.moved)
             for tree, formula in trees:
                 slots, at, truths = pairs.turned(formula, tree.ladders)
-                self._clock_change(gauges[tree.gauge], tree.gauge, slots, at, _flags(truths))
+                if len(slots):
+                    self._flip(tree.gauge, slots, truths, at)
+
+    def _flip(self, index: int, slots: Array, truths: Array, at: Array | None) -> None:
+        """Flags that all turn, to these truths; ascending by (slot, at)."""
+        gauge, levels = self.book.gauges[index], _flags(truths)
+        (segment,) = gauge.layout.segments
+        when: Array | int = self.now if at is None else at
+        delta, old = self.delta, np.uint8(2 * NULL + 1) - levels
+        delta.gauges.append((gauge, slots, levels))
+        delta.qualified.append((self.book.qualified[segment], slots, when))
+        by_clock = at is not None
+        delta.changes.append(RawChange(index, (), slots, old, levels, at, by_clock, len(slots)))
 
     # -- trees -------------------------------------------------------------------------------
 
@@ -441,4 +457,4 @@ class Fold:
 
 
 def _flags(truths: Array) -> Array:
-    return truths.astype(np.uint8) + np.uint8(1)
+    return truths.view(np.uint8) + np.uint8(NULL)

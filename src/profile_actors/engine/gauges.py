@@ -80,12 +80,17 @@ class Gauge:
 
         Cost: a few passes over bytes per segment.
         """
+        if not self._readings:
+            return
+        both = np.stack([old, new])
         for column, reading in enumerate(self._readings):
-            rows = np.flatnonzero(reading.of(old) != reading.of(new))
+            before, after = reading.of(both)
+            rows = np.flatnonzero(before != after)
             if len(rows):
                 yield column, rows
 
     def store(self, slots: Array, levels: Array) -> None:
+        """Set levels; of equal slots the last counts."""
         self.level[slots] = levels
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from profile_actors.engine.columns import Array, sizes_of, starts_of
+from profile_actors.engine.columns import FOREVER, Array, sizes_of, starts_of
 from profile_actors.engine.gauges import Gauge, Ladder, Reading
 from profile_actors.engine.measures import Condition, Cut, Junction, Measure
 from profile_actors.engine.pairs import pair_order, union_of
@@ -104,9 +104,10 @@ class RowLevels:
     def __init__(self, gauges: list[Gauge], moved: Moved, new_slots: Array) -> None:
         self._gauges = gauges
         parts = [slots for changes in moved.rows.values() for slots, _ in changes]
-        self.slots = union_of([*parts, new_slots]).astype(np.intp)
+        self.slots = union_of([*parts, new_slots]).astype(np.intp, copy=False)
         count = len(self.slots)
         self._begun = count - len(new_slots)
+        self.first_new = int(new_slots[0]) if len(new_slots) else FOREVER
         place = np.empty(int(self.slots[-1]) + 1 if count else 0, np.int32)
         place[self.slots] = np.arange(count, dtype=np.int32)
         self._moved = {

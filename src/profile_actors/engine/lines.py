@@ -104,7 +104,7 @@ class DelayLine:
         if len(due) == 0:
             return
         if len(due) > 1 and (due[1:] < due[:-1]).any():
-            order = np.argsort(due, kind="stable")
+            order = _order_of(due)
             due, slot = due[order], slot[order]
             columns = {name: columns[name][order] for name in self.names}
         else:
@@ -186,3 +186,11 @@ class DelayLine:
             name: np.concatenate([c.columns[name] for c in chunks])[order] for name in self.names
         }
         return due[order], slot[order], columns
+
+
+def _order_of(due: np.ndarray) -> np.ndarray:
+    """The stable sorting permutation of instants: by radix where they span less than 49 days."""
+    least = int(due.min())
+    if int(due.max()) - least < 1 << 32:
+        return order_by(due - least)
+    return np.argsort(due, kind="stable")

@@ -33,6 +33,17 @@ HIDDEN_OF = {"timestamp": "@timestamp", "eventType": "@type", "_id": "@id"}
 
 
 @dataclass(slots=True)
+class Selection:
+    """The rows of a block that one predicate lets through. slots, rows, times: theirs, rows being
+    those of the block; payloads: what operators keep of them, by kind of operator and value."""
+
+    slots: Array
+    rows: Array
+    times: Array
+    payloads: dict[tuple[type, int], Array] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class BlockReader:
     """One block of events, with what was computed over it so far.
 
@@ -50,7 +61,7 @@ class BlockReader:
     columns: dict[str, Vector] = field(default_factory=dict)
     # By identity: the planner makes equal nodes one object, and hashing a tree is not free.
     known: dict[int, Vector] = field(default_factory=dict)
-    rows: dict[int, Array] = field(default_factory=dict)
+    selections: dict[tuple[int, bool], Selection] = field(default_factory=dict)
 
     def leaf(self, node: Node) -> Vector:
         """The vector of an event field, null where this dataset does not have it."""
@@ -85,15 +96,36 @@ class BlockReader:
             self.known[id(node)] = evaluate(node, self.leaf, self.block.rows, 0)
         return self.known[id(node)]
 
-    def matching(self, predicate: Node | None) -> Array:
-        """Indexes into ``slots``/``order`` of the rows for which the predicate is true."""
-        if id(predicate) not in self.rows:
-            if predicate is None:
-                self.rows[id(None)] = np.arange(len(self.slots))
-            else:
-                hits = truth(self.value(predicate))[self.order]
-                self.rows[id(predicate)] = np.flatnonzero(hits)
-        return self.rows[id(predicate)]
+    def selected(self, predicate: Node | None, in_time: bool = False) -> Selection:
+        """The rows for which the predicate is true, in slot order; or in the block's, that of time.
+
+        Streams of one predicate differ in their windows only, so it is made once.
+        """
+        key = (id(predicate), in_time)
+        found = self.selections.get(key)
+        if found is None:
+            slots, rows = self.slots, self.order
+            if in_time:
+                slots, rows = self.row_slots, np.arange(self.block.rows)
+            if predicate is not None:
+                hits = np.flatnonzero(truth(self.value(predicate))[rows])
+                if len(hits) < len(rows):
+                    slots, rows = slots[hits], rows[hits]
+            found = self.selections[key] = Selection(slots, rows, self.block.timestamps[rows])
+        return found
+
+    def payload(self, stream: Stream, selection: Selection) -> Payload:
+        """What the stream's delay lines keep of these rows."""
+        out: Payload = {}
+        for op in stream.operators:
+            value = op.aggregate.value
+            if op.name is None or value is None:
+                continue
+            key = (type(op), id(value))
+            if key not in selection.payloads:
+                selection.payloads[key] = op.payload(_rows_of(self.value(value), selection.rows))
+            out[op.name] = selection.payloads[key]
+        return out
 
 
 def read_block(block: Block, slot_of: Array) -> BlockReader:
@@ -119,28 +151,24 @@ def read_block(block: Block, slot_of: Array) -> BlockReader:
 
 def _let_through(
     event_filter: EventFilter, readers: list[BlockReader]
-) -> Iterator[tuple[BlockReader, Array, Array]]:
-    """Per block with matching rows: (reader, their slots ascending, their block rows)."""
+) -> Iterator[tuple[BlockReader, Selection]]:
+    """Per block with matching rows: (reader, the rows in slot order)."""
     wanted = event_filter.types
     for reader in readers:
         if wanted is not None and not (wanted & reader.types):
             continue
-        hits = reader.matching(event_filter.predicate)
-        if len(hits) == 0:
-            continue
-        if len(hits) == len(reader.slots):
-            yield reader, reader.slots, reader.order
-        else:
-            yield reader, reader.slots[hits], reader.order[hits]
+        found = reader.selected(event_filter.predicate)
+        if len(found.rows):
+            yield reader, found
 
 
 def arrivals_of(stream: Stream, readers: list[BlockReader]) -> Arrivals | None:
     """The rows of all blocks that a stream's filter lets through, in slot order."""
     parts: list[Arrivals] = []
-    for reader, slots, rows in _let_through(stream.filter, readers):
+    for reader, found in _let_through(stream.filter, readers):
         in_time = partial(_in_time, stream, reader) if reader.is_in_time else None
-        times = reader.block.timestamps[rows]
-        parts.append(Arrivals(slots, times, _payload(stream, reader, rows), in_time))
+        payload = reader.payload(stream, found)
+        parts.append(Arrivals(found.slots, found.times, payload, in_time))
     if not parts:
         return None
     if len(parts) == 1:
@@ -162,8 +190,8 @@ def history_arrivals(history: EventHistory, readers: list[BlockReader]) -> Histo
     """
     spec = history.spec
     parts: list[HistoryArrivals] = []
-    for reader, slots, rows in _let_through(spec.filter, readers):
-        times = reader.block.timestamps[rows]
+    for reader, found in _let_through(spec.filter, readers):
+        slots, rows, times = found.slots, found.rows, found.times
         enter, leave = interval(spec.filter.window, times) if spec.filter.window else (None, None)
         columns = {}
         for name, kind in spec.fields:
@@ -206,25 +234,10 @@ def _in_slot_order(parts: list[HistoryArrivals]) -> HistoryArrivals:
     )
 
 
-def _payload(stream: Stream, reader: BlockReader, rows: Array) -> Payload:
-    """What the stream's delay lines keep of these block rows."""
-    return {
-        op.name: op.payload(_rows_of(reader.value(op.aggregate.value), rows))
-        for op in stream.operators
-        if op.name is not None and op.aggregate.value is not None
-    }
-
-
 def _in_time(stream: Stream, reader: BlockReader) -> Arrivals:
     """The matching rows in the order of the block, which ascends in time."""
-    predicate = stream.filter.predicate
-    block = reader.block
-    if predicate is None:
-        rows = np.arange(block.rows)
-    else:
-        rows = np.flatnonzero(truth(reader.value(predicate)))
-    slots = reader.row_slots[rows]
-    return Arrivals(slots, block.timestamps[rows], _payload(stream, reader, rows))
+    found = reader.selected(stream.filter.predicate, in_time=True)
+    return Arrivals(found.slots, found.times, reader.payload(stream, found))
 
 
 def _rows_of(vector: Vector, rows: Array) -> Vector:
