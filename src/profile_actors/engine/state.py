@@ -174,7 +174,10 @@ def fold_rows(
                 delta.attributes.append((book.attributes[name], track))
         stages.lap("fold")
         new_slots = np.arange(first_new_slot, state.directory.slots)
-        fold = Fold(book, now, tracks, attributes, new_slots, has_rows, None, state.now, histories)
+        fold = Fold(
+            book, now, tracks, attributes, new_slots, has_rows, None, state.now, histories,
+            is_held=is_held,
+        )  # fmt: skip
         fold.delta = delta
         fold.qualify()
         late_only = _late_only(state, blocks)
