@@ -15,12 +15,15 @@ import numpy as np
 
 from profile_actors.errors import RuleError
 from profile_actors.rules.planner import plan
+from tests.differential.crowded import CrowdedMaker
 from tests.differential.generate import DAY, HOUR, RuleMaker, Rules, rows
 from tests.differential.harness import DRAWN_FROM, Kind, World
 from tests.differential.history import HistoryMaker
 from tests.differential.shapes import Stream, shape_of
 from tests.differential.wide import WideMaker, widened
 
+CROWDED_FROM = 1_000_000
+"""From this seed on narrow worlds have many rules over few aggregates."""
 Rows = list[dict[str, Any]]
 WEIGHTS = {
     "narrow": (6, 3, 2, 4, 2, 1, 1, 1),
@@ -33,6 +36,7 @@ class Draws:
     """What is done to a world, drawn from one seed."""
 
     def __init__(self, seed: int, kind: Kind) -> None:
+        self.seed = seed
         self.rng = random.Random(seed)
         self.kind = kind
         self.world = World(seed, kind)
@@ -54,9 +58,13 @@ class Draws:
 
     def rules(self) -> Rules:
         """Rules of a narrow or wide world that pass; the present ones if none of 50 does."""
+        is_crowded = self.kind == "narrow" and self.seed >= CROWDED_FROM
         maker = WideMaker(self.rng) if self.kind == "wide" else RuleMaker(self.rng)
         for _ in range(50):
-            rules = maker.rules(self.rng.randint(2, 6))
+            if is_crowded:
+                rules = CrowdedMaker(self.rng).rules(self.rng.choice((8, 16, 30)))
+            else:
+                rules = maker.rules(self.rng.randint(2, 6))
             rules.schemas = self.world.rules.schemas
             try:
                 plan(rules.catalogue(self.world.version + 1))

@@ -6,7 +6,7 @@ import pytest
 
 from tests.differential.generate import BASE, HOUR
 from tests.differential.shrink import replay
-from tests.differential.worlds import run
+from tests.differential.worlds import CROWDED_FROM, run
 
 # 62: a contribution left and the rounded sum stayed; a mark and a valid_until said it changed.
 # 309: a lifetime extreme met a row ahead of its clock and forgot what it had.
@@ -15,6 +15,11 @@ FOUND = (62, 309)
 
 @pytest.mark.parametrize("seed", [*range(12), *FOUND, *range(1000, 1006)])
 def test_a_random_world_agrees_with_the_oracles(seed: int) -> None:
+    assert run(seed) > 0
+
+
+@pytest.mark.parametrize("seed", range(CROWDED_FROM, CROWDED_FROM + 4))
+def test_a_world_of_many_rules_over_few_aggregates_agrees(seed: int) -> None:
     assert run(seed) > 0
 
 

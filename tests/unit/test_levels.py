@@ -213,8 +213,8 @@ def test_rules_turn_at_the_instants_at_which_levels_move(
     for number in range(2):
         mine = sorted((slot, at, level) for (n, slot, at), level in known.items() if n == number)
         if mine:
-            slots, at, levels = map(np.array, zip(*mine, strict=True))
-            moved.note(number, slots, levels.astype(np.uint8), at)
+            slots, when, levels = map(np.array, zip(*mine, strict=True))
+            moved.note(number, slots, levels.astype(np.uint8), when)
     if not moved.pairs:
         return
     pairs = PairLevels(gauges, moved)
