@@ -82,7 +82,7 @@ class Writer:
         self._tickets: list[Ticket] = []
         self._work: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._stopping = False
-        self._rescans = 0
+        self._rescans = 1  # until the first look: an opening may have found work left over
         self._checkpoint: Thread | None = None
         self.halted: BaseException | None = None
         self.clock_error: ClockError | None = None

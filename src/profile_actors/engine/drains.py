@@ -14,13 +14,11 @@ Look-ups are exact meanwhile: they begin where the slot's own state stands. Memb
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from profile_actors.engine.columns import FOREVER, Array
-from profile_actors.engine.lines import DelayLine
 from profile_actors.engine.rulebook import Rulebook
 
 FEWEST_SLOTS = 1_024
@@ -45,18 +43,9 @@ class Drain:
         return np.asarray(inside & ~self.early[np.minimum(slots, self.total - 1)])
 
 
-def lines_of(book: Rulebook) -> Iterator[DelayLine]:
-    """All lines in which the clock finds work of operators."""
-    for stream in book.streams:
-        yield stream.enter
-        yield stream.leave
-    for timer in book.timers():
-        yield timer.line
-
-
 def due_count(book: Rulebook, now: int) -> int:
     """How many rows are due by ``now``. Cost: one search per chunk."""
-    return sum(line.due_count(now) for line in lines_of(book))
+    return sum(line.due_count(now) for line in book.lines())
 
 
 def reach(book: Rulebook, now: int, limit: int) -> tuple[int, int]:
@@ -81,7 +70,7 @@ def reach(book: Rulebook, now: int, limit: int) -> tuple[int, int]:
 def prepare(book: Rulebook, at: int, limit: int) -> bool:
     """Put due rows in slot order, about ``limit`` of them; whether all are."""
     left = limit
-    for line in lines_of(book):
+    for line in book.lines():
         for chunk in line.chunks:
             if left <= 0:
                 return False
@@ -97,5 +86,5 @@ def slots_per_slice(total: int, rows: int, limit: int) -> int:
 def forget(book: Rulebook, at: int) -> None:
     """Drop what was due by ``at`` from all lines: every slot has had it. Caller holds the lock."""
     assert at < FOREVER
-    for line in lines_of(book):
+    for line in book.lines():
         line.cut(at)

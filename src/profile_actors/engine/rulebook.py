@@ -21,6 +21,7 @@ from profile_actors.engine.columns import FOREVER, Array, Instants, reserve
 from profile_actors.engine.gauges import Flag, Gauge, Ladder, Rung
 from profile_actors.engine.history import EventHistory, KeptRows
 from profile_actors.engine.levels import Formula, formula_of
+from profile_actors.engine.lines import DelayLine
 from profile_actors.engine.measures import (
     Condition,
     Cut,
@@ -155,20 +156,29 @@ class Rulebook:
         return self.attributes[leaf.path].current(slots)
 
     def timers(self) -> Iterator[Timer]:
-        """The timers of trees and of ages; not those of rescans."""
+        """The timers of trees and of ages; not those of rescans, nor of rules that failed."""
         for tree in self.trees:
-            if tree.timer is not None:
+            if tree.timer is not None and tree.rule.name not in self.pending:
                 yield tree.timer
         for index in self.ladders.values():
             gauge = self.gauges[index]
-            if isinstance(gauge, Ladder) and gauge.timer is not None:
+            assert isinstance(gauge, Ladder)
+            if gauge.timer is not None and not self.pending.keys() >= set(gauge.readers):
                 yield gauge.timer
+
+    def lines(self) -> Iterator[DelayLine]:
+        """All lines in which the clock finds work of operators. What failed has none: nobody takes
+        it off the lines any more."""
+        for index, stream in enumerate(self.streams):
+            if index not in self.broken:
+                yield stream.enter
+                yield stream.leave
+        for timer in self.timers():
+            yield timer.line
 
     def next_due(self) -> int:
         """The next instant at which the clock alone may change anything."""
-        dues = [stream.next_due() for stream in self.streams]
-        dues += [timer.line.next_due() for timer in self.timers()]
-        return min(dues, default=FOREVER)
+        return min((line.next_due() for line in self.lines()), default=FOREVER)
 
 
 def compile_plan(
