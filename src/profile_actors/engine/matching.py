@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 
 from profile_actors.definitions import FieldType
+from profile_actors.engine.aggregates import Additive
 from profile_actors.engine.columns import Array, order_by
 from profile_actors.engine.entry import Block
 from profile_actors.engine.groups import concat, take
@@ -35,12 +36,12 @@ HIDDEN_OF = {"timestamp": "@timestamp", "eventType": "@type", "_id": "@id"}
 @dataclass(slots=True)
 class Selection:
     """The rows of a block that one predicate lets through. slots, rows, times: theirs, rows being
-    those of the block; payloads: what operators keep of them, by kind of operator and value."""
+    those of the block; payloads: what operators keep of them, by operator and value."""
 
     slots: Array
     rows: Array
     times: Array
-    payloads: dict[tuple[type, int], Array] = field(default_factory=dict)
+    payloads: dict[tuple[int, int], Array] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -121,7 +122,8 @@ class BlockReader:
             value = op.aggregate.value
             if op.name is None or value is None:
                 continue
-            key = (type(op), id(value))
+            # What the others keep depends on more: on which end an extreme is, on known values.
+            key = (id(type(op) if isinstance(op, Additive) else op), id(value))
             if key not in selection.payloads:
                 selection.payloads[key] = op.payload(_rows_of(self.value(value), selection.rows))
             out[op.name] = selection.payloads[key]
