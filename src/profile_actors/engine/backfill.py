@@ -28,11 +28,12 @@ from profile_actors.engine.gauges import Ladder
 from profile_actors.engine.history import EventHistory
 from profile_actors.engine.log import Log
 from profile_actors.engine.matching import arrivals_of, history_arrivals, read_block, stated_by
-from profile_actors.engine.rulebook import Rulebook, compile_plan
+from profile_actors.engine.rulebook import Rulebook, Tree, compile_plan
 from profile_actors.engine.state import State
 from profile_actors.engine.stream import Stream
 from profile_actors.engine.succession import succeed
 from profile_actors.engine.values import leaf_of
+from profile_actors.errors import RuleError
 from profile_actors.rules.plan import Plan
 from profile_actors.rules.planner import plan
 from profile_actors.rules.vector import evaluate, next_boundary, truth
@@ -223,12 +224,18 @@ def read_gauges(book: Rulebook, slots: Array, now: int, kept: Collection[int] = 
             gauge.store(slots, levels)
             gauge.timer.publish(min(now, FOREVER - 1), slots, due)
     for tree in book.trees:
-        if id(tree) in kept:
-            continue
-        if tree.gauge >= 0:
-            value = evaluate(tree.rule.root, leaf_of(book, slots), len(slots), now)
-            book.gauges[tree.gauge].store(slots, truth(value).astype(np.uint8) + np.uint8(1))
-        if tree.timer is not None:
-            at = np.full(len(slots), now)
-            due = next_boundary(tree.rule.root, leaf_of(book, slots), at)
-            tree.timer.publish(min(now, FOREVER - 1), slots, due)
+        if id(tree) not in kept and tree.rule.name not in book.pending:
+            try:
+                _read_tree(book, tree, slots, now)
+            except RuleError as error:  # of the rule over these very events (``rules.joins``)
+                book.pending[tree.rule.name] = f"at {now} ms: {error.message}"
+
+
+def _read_tree(book: Rulebook, tree: Tree, slots: Array, now: int) -> None:
+    if tree.gauge >= 0:
+        value = evaluate(tree.rule.root, leaf_of(book, slots), len(slots), now)
+        book.gauges[tree.gauge].store(slots, truth(value).astype(np.uint8) + np.uint8(1))
+    if tree.timer is not None:
+        at = np.full(len(slots), now)
+        due = next_boundary(tree.rule.root, leaf_of(book, slots), at)
+        tree.timer.publish(min(now, FOREVER - 1), slots, due)

@@ -87,7 +87,12 @@ class Delivery:
 
     def _delivered(self, position: int, expanded: list[packed_changes.Expanded]) -> list[Change]:
         values: dict[str, dict[int, Any]] = {}
-        rules = {r.name: r for r in self.state.book.plan.rules if r.kind == "computed"}
+        book = self.state.book
+        rules = {
+            rule.name: rule
+            for rule in book.plan.rules
+            if rule.kind == "computed" and rule.name not in book.pending
+        }
         with self.lock:
             directory = self.state.directory
             identities = {c.ident: directory.identity(c.ident) for c in expanded}

@@ -20,6 +20,7 @@ from profile_actors.engine.columns import Array
 from profile_actors.engine.rulebook import UNKNOWN, Frozen, Rescanned, Rulebook
 from profile_actors.engine.state import DEFINITION, State
 from profile_actors.engine.values import computed_values, member_bits, plain
+from profile_actors.errors import RuleError
 from profile_actors.rules.columns import Vector, differ, widen
 from profile_actors.rules.plan import Rule
 
@@ -132,8 +133,13 @@ def _computed_marks(
         if rule.kind != "computed":
             continue
         was = before.get(rule.name)
-        if was is None or was.root != rule.root:
-            yield rule.name, _differing(old, was, new, rule, slots, now)
+        if was is None or was.root != rule.root or rule.name in old.pending:
+            try:
+                marks = _differing(old, was, new, rule, slots, now)
+            except RuleError as error:  # of the rule over these very events (``rules.joins``)
+                new.pending[rule.name] = f"at {now} ms: {error.message}"
+                continue
+            yield rule.name, marks
     for name in _gone(old, new, "computed", _computed_names(old)):
         yield name, np.array([value is not None for value in _values(old, name, slots, now)])
 
@@ -142,7 +148,8 @@ def _differing(
     old: Rulebook, was: Rule | None, new: Rulebook, rule: Rule, slots: Array, now: int
 ) -> Array:
     values = computed_values(new, rule, slots, now)
-    if rule.name not in _computed_names(old) and ("computed", rule.name) not in old.frozen:
+    had_none = rule.name in old.pending or rule.name not in _computed_names(old)
+    if had_none and ("computed", rule.name) not in old.frozen:
         valid = widen(values, len(slots)).valid
         return np.ones(len(slots), np.bool_) if valid is None else valid
     if was is not None:
@@ -154,7 +161,10 @@ def _differing(
 
 
 def _values(book: Rulebook, name: str, slots: Array, now: int) -> list[Any]:
-    """A computed attribute's plain values; UNKNOWN where an inactive one had some."""
+    """A computed attribute's plain values; UNKNOWN where an inactive one had some. None of one
+    that failed."""
+    if name in book.pending:
+        return [None] * len(slots)
     for rule in book.plan.rules:
         if rule.kind == "computed" and rule.name == name:
             return plain(computed_values(book, rule, slots, now), rule.root.type)

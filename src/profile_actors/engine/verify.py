@@ -54,10 +54,11 @@ def refold_differences(state: State, log: Log) -> Iterator[str]:
         marks = differ(attribute.current(slots), old.attributes[path].current(slots))
         for slot in np.flatnonzero(marks).tolist():
             yield f"expected another value of {path} from the log - at {_who(state, slot)}"
-    rescanned = {rule.gauge for rule in book.rescans}
+    unknown = {rule.gauge for rule in book.rescans}
+    unknown |= {tree.gauge for tree in old.trees if tree.rule.name in old.pending}
     for index, gauge in enumerate(book.gauges):
-        if index in rescanned:
-            continue  # the reference evaluator's own; nothing was folded
+        if index in unknown:
+            continue  # the reference evaluator's own, nothing was folded; or without an answer
         levels, kept_levels = gauge.level[slots], old.gauges[index].level[slots]
         for slot in np.flatnonzero(levels != kept_levels).tolist():
             names = ", ".join(gauge.layout.segments)

@@ -120,6 +120,13 @@ class Frame(Evaluation):
         names = [read for read in reads(node) if isinstance(read, str)]
         return all(any(self.target(name) is frame for frame in chain) for name in names)
 
+    def profile(self) -> Array | None:
+        """The outermost frame's row that each row belongs to; None: the same rows."""
+        frame = self
+        while frame.parent is not None:
+            frame = frame.parent
+        return self.path_to(frame)
+
     def path_to(self, home: Frame) -> Array | None:
         """The row of an outer frame that each row belongs to; None: the same rows."""
         if home is self:

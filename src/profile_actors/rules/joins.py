@@ -6,6 +6,9 @@ values, time) as one integer; the rows' candidates are then one range of that or
 two binary searches. Conditions on the element alone are applied before, all others after, to the
 pairs that are left, in pieces of bounded size. Source: the sort-merge band join of databases.
 
+Limits: one profile's pairs are bounded, since a few thousand events of one campaign make millions:
+a rule that has more of them has no answer, and says so.
+
 Conditions given here do not move with the clock.
 """
 
@@ -17,6 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from profile_actors.errors import RuleError
 from profile_actors.rules import lists
 from profile_actors.rules.columns import FOREVER, Array, Vector
 from profile_actors.rules.evaluation import kind_of
@@ -28,6 +32,8 @@ from profile_actors.rules.windows import halves, stands_for_day
 
 PAIRS = 1 << 21
 """Pairs that are looked at in one piece."""
+MOST_PAIRS = 1 << 22
+"""Pairs of one profile at one instant: some 0.3 s of one core, or 200 MB."""
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "="}
 
 
@@ -47,6 +53,8 @@ class Rows(Protocol):
 
     def path_to(self, home: Any) -> Array | None: ...
 
+    def profile(self) -> Array | None: ...
+
     def value(self, node: Node) -> Vector: ...
 
     def many(self, node: Node) -> Many: ...
@@ -60,6 +68,7 @@ class Rows(Protocol):
 class Found:
     """What a join found. sizes: how many elements each row has, None: count the pairs."""
 
+    frame: Rows
     source: Many
     order: Array
     low: Array
@@ -68,9 +77,13 @@ class Found:
     right: Array | None = None
 
     def pairs(self) -> tuple[Array, Array]:
-        """(row, element) of every pair, ascending by row, then in the order of the source."""
+        """(row, element) of every pair, ascending by row, then in the order of the source.
+
+        Raises RuleError when one profile has more than MOST_PAIRS.
+        """
         if self.left is None or self.right is None:
             assert self.sizes is not None
+            refuse_too_many(self.frame, self.sizes)
             left = np.repeat(np.arange(len(self.sizes)), self.sizes)
             return left, self.order[lists.ranges(self.low, self.sizes)]
         return self.left, self.right
@@ -90,14 +103,14 @@ class Join:
 
     def found(self, conditions: list[Node], after: Array | None = None) -> Found:
         """The pairs that meet all conditions. after: int64 ms per row, only later elements count;
-        the elements are events in order then."""
+        the elements are events in order then. Raises RuleError for too many pairs of a profile."""
         kept, rest = self._of_elements(conditions)
         order, low, sizes, rest = self._spans(kept, rest, after)
         order = kept[order]
         if not rest:
-            return Found(self.source, order, low, sizes)
+            return Found(self.frame, self.source, order, low, sizes)
         left, right = self._tried(order, low, sizes, rest)
-        return Found(self.source, order, low, None, left, right)
+        return Found(self.frame, self.source, order, low, None, left, right)
 
     def _elements(self, kept: Array) -> Rows:
         """The frame, at home, of the given elements."""
@@ -239,6 +252,7 @@ class Join:
         self, order: Array, low: Array, sizes: Array, rest: list[Node]
     ) -> tuple[Array, Array]:
         """The candidates that meet the remaining conditions, asked pair by pair."""
+        refuse_too_many(self.frame, sizes)
         lefts, rights = [np.zeros(0, np.intp)], [np.zeros(0, np.intp)]
         begin, ends = 0, np.cumsum(sizes)
         while begin < len(sizes):
@@ -255,6 +269,19 @@ class Join:
             lefts.append(left[hits])
             rights.append(right[hits])
         return np.concatenate(lefts), np.concatenate(rights)
+
+
+def refuse_too_many(frame: Rows, sizes: Array) -> None:
+    """Raise RuleError if one profile would have more than MOST_PAIRS. sizes: pairs per row."""
+    if int(sizes.sum()) <= MOST_PAIRS:
+        return
+    profile = frame.profile()
+    most = int(sizes.max() if profile is None else np.bincount(profile, sizes).max())
+    if most > MOST_PAIRS:
+        raise RuleError(
+            f"expected at most {MOST_PAIRS} pairs of events to compare for one profile, got {most};"
+            " narrow the filters, compare fields with `=`, or bound the time between the events"
+        )
 
 
 _LIMITS: dict[str, Callable[[Array], tuple[Array, Array]]] = {
