@@ -73,3 +73,15 @@ def test_what_came_and_went_beside_other_rows_is_not_told_by_the_next_entry() ->
         ("check", [BASE + 6 * HOUR]),
     ]
     assert replay(0, "narrow", steps) > 0
+
+
+def test_a_minimum_and_a_maximum_of_one_value_each_pass_over_what_is_missing() -> None:
+    rows = [{"who": "p1", "at": BASE + n, "_id": f"e{n}", "kind": "view"} for n in range(3)]
+    rows[0]["n"] = 2
+    computed = {"c0": "xEvent.min(n)", "c1": "xEvent.max(n)", "c2": "xEvent.n.distinct().count()"}
+    steps = [
+        ("define", {"s0": "computed.c0 > 0", "s1": "computed.c1 > 5"}, computed),
+        ("submit", "hits", rows, 1),
+        ("check", [BASE + 3]),
+    ]
+    assert replay(0, "narrow", steps) > 0

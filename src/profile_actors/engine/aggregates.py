@@ -13,7 +13,9 @@ back-fill run this same code.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -31,16 +33,16 @@ Lanes = list[Array]
 @dataclass(slots=True)
 class Track:
     """An aggregate's values in one step. slots, values: profiles with rows, one each. clock_*: the
-    virtual rows of the others. changed, clock_changed: where the value differs from the one before.
-    stores: (slots, lanes) to publish."""
+    virtual rows of the others. changed, clock_changed: where the value differs from the one before;
+    asked before the step is published, for marks only. stores: (slots, lanes) to publish."""
 
     slots: Array
     values: Vector
     clock_slots: Array
     clock_at: Array
     clock_values: Vector
-    changed: Array
-    clock_changed: Array
+    changed: Callable[[], Array]
+    clock_changed: Callable[[], Array]
     stores: list[tuple[Array, Lanes]] = field(default_factory=list)
 
 
@@ -83,7 +85,11 @@ class Operator(Protocol):
 
 NO_SLOTS = np.zeros(0, np.intp)
 NO_TIMES = np.zeros(0, np.int64)
-NO_FLAGS = np.zeros(0, np.bool_)
+
+
+def no_flags() -> Array:
+    """Nothing changed."""
+    return np.zeros(0, np.bool_)
 
 
 def previous(values: Array, base: Array, clock: ClockGroups) -> Array:
@@ -135,23 +141,29 @@ class Additive:
     def fold(self, step: Step) -> Track:
         stores: list[tuple[Array, Lanes]] = []
         nothing = self.read(self.base(NO_SLOTS, len(self.lanes)))
-        track = Track(NO_SLOTS, nothing, NO_SLOTS, NO_TIMES, nothing, NO_FLAGS, NO_FLAGS, stores)
+        track = Track(NO_SLOTS, nothing, NO_SLOTS, NO_TIMES, nothing, no_flags, no_flags, stores)
         if step.rows is not None:
             before, lanes = self._row_lanes(step.rows)
             track.slots = step.rows.slots
             track.values = self.read(lanes)
-            track.changed = differ(self.read(before), track.values)
+            track.changed = partial(self._differs, before, track.values)
             stores.append((track.slots, lanes))
         if step.clock is not None:
             clock = step.clock
             base, lanes = self._clock_lanes(clock)
             track.clock_slots, track.clock_at = clock.slots, clock.at
             track.clock_values = self.read(lanes)
-            pairs = zip(lanes, base, strict=True)
-            before = [previous(lane, start, clock) for lane, start in pairs]
-            track.clock_changed = differ(self.read(before), track.clock_values)
+            track.clock_changed = partial(self._moves, clock, base, lanes)
             stores.append((clock.distinct, [lane[clock.last] for lane in lanes]))
         return track
+
+    def _differs(self, before: Lanes, values: Vector) -> Array:
+        return differ(self.read(before), values)
+
+    def _moves(self, clock: ClockGroups, base: Lanes, lanes: Lanes) -> Array:
+        pairs = zip(lanes, base, strict=True)
+        before = [previous(lane, start, clock) for lane, start in pairs]
+        return self._differs(before, self.read(lanes))
 
     def _row_lanes(self, rows: RowGroups) -> tuple[Lanes, Lanes]:
         deltas = self.deltas(rows.columns, rows.size)

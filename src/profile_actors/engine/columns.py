@@ -64,9 +64,9 @@ class Instants:
             self._low[slots] = code & 0xFFFFFFFF
             self._high[slots] = code >> 32
             return
-        codes = np.minimum(at - UNSET + 1, 2**48 - 1)
-        self._low[slots] = codes & 0xFFFFFFFF
-        self._high[slots] = codes >> 32
+        codes = np.ascontiguousarray(np.minimum(at, 2**48 - 2 + UNSET) + (1 - UNSET), "<i8")
+        self._low[slots] = codes.view("<u4")[0::2]
+        self._high[slots] = codes.view("<u2")[2::4]
 
     def of(self, slot: int) -> int | None:
         """The slot's instant, None when it has none."""

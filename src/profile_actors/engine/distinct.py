@@ -8,15 +8,17 @@ per live or past pair.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from profile_actors.engine.aggregates import (
-    NO_FLAGS,
     NO_SLOTS,
     NO_TIMES,
     Lanes,
     Step,
     Track,
+    no_flags,
     previous,
 )
 from profile_actors.engine.columns import Array, reserve, running, sizes_of, starts_of
@@ -85,22 +87,27 @@ class Distinct:
     def fold(self, step: Step) -> Track:
         stores: list[tuple[Array, Lanes]] = []
         nothing = Vector(np.zeros(0, np.int64))
-        track = Track(NO_SLOTS, nothing, NO_SLOTS, NO_TIMES, nothing, NO_FLAGS, NO_FLAGS, stores)
+        track = Track(NO_SLOTS, nothing, NO_SLOTS, NO_TIMES, nothing, no_flags, no_flags, stores)
         if step.rows is not None:
             track.slots = step.rows.slots
             counts, pairs = self._row_counts(step.rows)
             track.values = Vector(counts)
-            track.changed = counts != self.count[track.slots]
+            track.changed = partial(self._differs, track.slots, counts)
             stores.append((track.slots, [counts, *pairs]))
         if step.clock is not None:
             clock = step.clock
             track.clock_slots, track.clock_at = clock.slots, clock.at
             counts, pairs = self._clock_counts(clock)
             track.clock_values = Vector(counts)
-            before = previous(counts, self.count[clock.distinct], clock)
-            track.clock_changed = counts != before
+            track.clock_changed = partial(self._moves, clock, counts)
             stores.append((clock.distinct, [counts[clock.last], *pairs]))
         return track
+
+    def _differs(self, slots: Array, counts: Array) -> Array:
+        return np.asarray(counts != self.count[slots])
+
+    def _moves(self, clock: ClockGroups, counts: Array) -> Array:
+        return np.asarray(counts != previous(counts, self.count[clock.distinct], clock))
 
     def _row_counts(self, rows: RowGroups) -> tuple[Array, Lanes]:
         assert self.name is not None

@@ -10,15 +10,17 @@ of whose values are that number reads as null.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from profile_actors.engine.aggregates import (
-    NO_FLAGS,
     NO_SLOTS,
     NO_TIMES,
     Lanes,
     Step,
     Track,
+    no_flags,
     previous,
 )
 from profile_actors.engine.columns import FOREVER, Array, find, ranges, reserve, sizes_of, starts_of
@@ -68,21 +70,27 @@ class Extreme:
     def fold(self, step: Step) -> Track:
         stores: list[tuple[Array, Lanes]] = []
         nothing = Vector(np.zeros(0, self.dtype))
-        track = Track(NO_SLOTS, nothing, NO_SLOTS, NO_TIMES, nothing, NO_FLAGS, NO_FLAGS, stores)
+        track = Track(NO_SLOTS, nothing, NO_SLOTS, NO_TIMES, nothing, no_flags, no_flags, stores)
         if step.rows is not None:
             track.slots = step.rows.slots
             values = self._row_values(step, step.rows)
             track.values = self._vector(values)
-            track.changed = values != self._base(track.slots)
+            track.changed = partial(self._differs, track.slots, values)
             stores.append((track.slots, [values]))
         if step.clock is not None:
             clock = step.clock
             track.clock_slots, track.clock_at = clock.slots, clock.at
             values = self._clock_values(step, clock)
             track.clock_values = self._vector(values)
-            track.clock_changed = values != previous(values, self._base(clock.distinct), clock)
+            track.clock_changed = partial(self._moves, clock, values)
             stores.append((clock.distinct, [values[clock.last]]))
         return track
+
+    def _differs(self, slots: Array, values: Array) -> Array:
+        return np.asarray(values != self._base(slots))
+
+    def _moves(self, clock: ClockGroups, values: Array) -> Array:
+        return np.asarray(values != previous(values, self._base(clock.distinct), clock))
 
     def _row_values(self, step: Step, rows: RowGroups) -> Array:
         assert self.name is not None

@@ -9,7 +9,7 @@ and in what is due.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -243,11 +243,12 @@ class Fold:
         old = np.empty_like(levels)
         old[1:] = levels[:-1]
         old[first] = gauge.level[slots[first]]
-        moved = np.flatnonzero(old != levels)
-        if len(moved):
-            slots, at, levels = slots[moved], at[moved], levels[moved]
+        moves = old != levels
+        if not moves.all():  # an age that climbs always moves
+            slots, at, old, levels = slots[moves], at[moves], old[moves], levels[moves]
+        if len(slots):
             self.delta.gauges.append((gauge, slots, levels))
-            self._note(gauge, index, slots, old[moved], levels, at)
+            self._note(gauge, index, slots, old, levels, at)
 
     def _note(
         self, gauge: Gauge, index: int, slots: Array, old: Array, new: Array, at: Array | None
@@ -436,9 +437,9 @@ class Fold:
                 )
         for entries in by_stream.values():
             every = tuple(name for group, _ in entries for name in group)
-            rows = [t.changed for group, t in entries for _ in group]
+            rows = _per_name([(names, t.changed) for names, t in entries])
             self._mark_rows(every, entries[0][1].slots, np.array(rows))
-            clock = np.array([t.clock_changed for group, t in entries for _ in group])
+            clock = np.array(_per_name([(names, t.clock_changed) for names, t in entries]))
             track = entries[0][1]
             some = np.flatnonzero(clock.any(axis=0)) if clock.size else ()
             if len(some):
@@ -458,3 +459,8 @@ class Fold:
 
 def _flags(truths: Array) -> Array:
     return truths.view(np.uint8) + np.uint8(NULL)
+
+
+def _per_name(groups: list[tuple[tuple[str, ...], Callable[[], Array]]]) -> list[Array]:
+    """Marks of each group's aggregate, for each of its names."""
+    return [marks for names, of in groups for marks in [of()] * len(names)]

@@ -40,18 +40,19 @@ class Layout:
 
 
 class Reading:
-    """Which levels mean true. truth: bool[levels].
+    """Which levels mean true. truth: bool[levels]. edge: the level from which on they all do, or 0.
 
     Nearly always they are one range, and two passes over bytes find them: 0.1 ns a level.
     """
 
-    __slots__ = ("_high", "_low", "_size", "truth")
+    __slots__ = ("_high", "_low", "_size", "edge", "truth")
 
     def __init__(self, truth: Array) -> None:
         self.truth = truth
         self._size = len(truth)
         edges = np.flatnonzero(np.diff(truth, prepend=False, append=False)).tolist()
         self._low, self._high = edges if len(edges) == 2 else (-1, len(edges))
+        self.edge = self._low if self._high == self._size else 0
 
     def of(self, levels: Array) -> Array:
         """Whether each level is one of them. bool, of the shape of the levels"""
@@ -82,10 +83,14 @@ class Gauge:
         """
         if not self._readings:
             return
-        both = np.stack([old, new])
+        low, kind = np.minimum(old, new), self.level.dtype.type
+        span = np.maximum(old, new) - low
         for column, reading in enumerate(self._readings):
-            before, after = reading.of(both)
-            rows = np.flatnonzero(before != after)
+            if reading.edge > 0:
+                # low < edge <= high: below low the difference of unsigned numbers is large.
+                rows = np.flatnonzero(kind(reading.edge - 1) - low < span)
+            else:
+                rows = np.flatnonzero(reading.of(old) != reading.of(new))
             if len(rows):
                 yield column, rows
 
