@@ -10,18 +10,32 @@ Law: due_rows(a), cut(a), due_rows(b) yield the same rows as due_rows(b), for a 
 
 from __future__ import annotations
 
+from itertools import count
+
 import numpy as np
 
 from profile_actors.engine.columns import FOREVER, order_by, ranges
 
 Payload = dict[str, np.ndarray]
 MERGE_ROWS = 16_384
+FEW_SLOTS = 16
+"""Look-ups of up to so many profiles search a chunk that is not in slot order yet."""
 
 
 class Chunk:
     """Rows sorted by due; ``begin`` is how many were cut off already. Arrays are never changed."""
 
-    __slots__ = ("_by_slot", "_due_part", "_sorted_slots", "begin", "columns", "due", "slot")
+    __slots__ = (
+        "_by_slot",
+        "_due_part",
+        "_patience",
+        "_sorted_slots",
+        "begin",
+        "columns",
+        "due",
+        "slot",
+    )
+    _made = count()
 
     def __init__(self, due: np.ndarray, slot: np.ndarray, columns: Payload, begin: int = 0) -> None:
         self.due = due
@@ -31,6 +45,9 @@ class Chunk:
         self._by_slot: np.ndarray | None = None
         self._sorted_slots: np.ndarray | None = None
         self._due_part: tuple[int, int, np.ndarray, np.ndarray] | None = None
+        # A search through the rows costs a hundredth of putting them in order, which some look-up
+        # would wait for; chunks lose patience one after the other, not all in the same look-up.
+        self._patience = 32 + 37 * next(self._made) % 97
 
     def __len__(self) -> int:
         return len(self.due) - self.begin
@@ -64,6 +81,11 @@ class Chunk:
 
     def rows_of(self, slots: np.ndarray) -> np.ndarray:
         """Indexes of the rows (not cut off) of the given sorted unique slots."""
+        if self._by_slot is None and len(slots) <= FEW_SLOTS and self._patience > 0:
+            self._patience -= len(slots)
+            part = self.slot[self.begin :]
+            found = [np.flatnonzero(part == slot) for slot in slots]
+            return np.concatenate([np.zeros(0, np.int64), *found]) + self.begin
         if self._by_slot is None or self._sorted_slots is None:
             by_slot = order_by(self.slot)
             self._sorted_slots = self.slot[by_slot]
