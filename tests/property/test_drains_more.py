@@ -6,6 +6,7 @@ Twelve people of one event each, so that all is due at the same instants, two of
 from __future__ import annotations
 
 import time
+from collections import Counter
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from profile_actors.actors.writer import Writer
 from profile_actors.config import Config
 from profile_actors.definitions import ComputedAttribute, SegmentDefinition, merge
-from profile_actors.engine import drains, verify
+from profile_actors.engine import drains, history, verify
 from profile_actors.engine.batch import SubBatch
 from profile_actors.engine.extremes import Extreme
 from profile_actors.engine.log import MemoryCheckpoints, MemoryFeed, MemoryLog
@@ -38,6 +39,10 @@ SEGMENTS = {
     "never": "xEvent[timestamp occurs <= 2 days before now].count() >"
     ' xEvent[eventType = "call"].count() and xEvent.max(timestamp) occurs > 2 days before now',
 }
+COMPUTED = {
+    "sum": "xEvent[timestamp occurs <= 2 days before now].sum(x)",
+    "top": "xEvent[timestamp occurs <= 2 days before now].topN(x, 1).sum(x)",
+}
 
 
 class Bench:
@@ -50,7 +55,7 @@ class Bench:
         self.catalogue = msgspec.structs.replace(
             CATALOGUE,
             segments={name: SegmentDefinition(name, rule) for name, rule in SEGMENTS.items()},
-            computed={"all": ComputedAttribute("all", "xEvent.sum(x)")},
+            computed={name: ComputedAttribute(name, rule) for name, rule in COMPUTED.items()},
         )
         self.partition.define(self.catalogue, BASE)
         self.sent = 0
@@ -108,13 +113,17 @@ class Bench:
                 out.setdefault((change.name, change.identity.value), []).append(change)
         return out
 
-    def check(self) -> None:
-        """State, look-ups and feed are right."""
+    def check_look_ups(self) -> None:
+        """Everybody's answers are the reference evaluator's."""
         state = self.partition.state
-        assert list(verify.refold_differences(state, self.stores[0])) == []
         slots = np.arange(state.directory.slots, dtype=np.uint32)
         for slot, profile in self.partition._profiles(slots, state.now).items():
             assert list(verify.reference_differences(state, self.stores[0], slot, profile)) == []
+
+    def check(self) -> None:
+        """State, look-ups and feed are right."""
+        assert list(verify.refold_differences(self.partition.state, self.stores[0])) == []
+        self.check_look_ups()
         for key, line in self.lines().items():
             stands = [(c.old or "exited", c.new) for c in line]
             assert stands[0][0] == "exited", (key, line)
@@ -127,6 +136,7 @@ class Bench:
 @pytest.fixture(autouse=True)
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drains, "FEWEST_SLOTS", 2)
+    monkeypatch.setattr(history, "MIN_ROWS", 2)
 
 
 @pytest.mark.parametrize("past", [BASE, BASE + DAY, BASE + 2 * DAY])
@@ -136,6 +146,9 @@ def test_rows_in_the_midst_leave_to_others_what_they_are_owed(past: int) -> None
     before = {key: list(line) for key, line in bench.lines().items()}
     for who in (PEOPLE[-1], PEOPLE[0], PEOPLE[-1], "new one"):
         bench.put([who], BASE + HOUR, FAR)  # late, of one who is owed, done, early, or unknown
+        bench.check_look_ups()
+    for _ in range(12):  # so many that the kept events are packed, without what has gone
+        bench.put([PEOPLE[0]], BASE + HOUR, FAR)
     mine = {PEOPLE[-1], PEOPLE[0], "new one"}
     moved = {who for (name, who), line in bench.lines().items() if line != before.get((name, who))}
     assert moved <= mine, f"others moved by an entry without rows of theirs: {moved - mine}"
@@ -143,6 +156,14 @@ def test_rows_in_the_midst_leave_to_others_what_they_are_owed(past: int) -> None
     bench.finish()
     bench.check()
     assert not any(name == "never" for name, _ in bench.lines())
+    for name in COMPUTED:
+        marks = Counter(
+            change.identity.value
+            for change in bench.partition.changes(-1, 1 << 30)[0]
+            if change.name == name and change.cause == "clock" and change.at >= BASE + 2 * DAY
+        )
+        assert marks.keys() >= set(PEOPLE), f"{name} goes to null, and is told"
+        assert {marks[who] for who in PEOPLE[1:-1]} == {1}
     told = bench.lines()
     bench.reopened()
     bench.check()
