@@ -147,7 +147,7 @@ def test_rows_in_the_midst_leave_to_others_what_they_are_owed(past: int) -> None
     for who in (PEOPLE[-1], PEOPLE[0], PEOPLE[-1], "new one"):
         bench.put([who], BASE + HOUR, FAR)  # late, of one who is owed, done, early, or unknown
         bench.check_look_ups()
-    for _ in range(12):  # so many that the kept events are packed, without what has gone
+    for _ in range(30):  # so many that the kept events are packed, without what has gone
         bench.put([PEOPLE[0]], BASE + HOUR, FAR)
     mine = {PEOPLE[-1], PEOPLE[0], "new one"}
     moved = {who for (name, who), line in bench.lines().items() if line != before.get((name, who))}
