@@ -41,6 +41,9 @@ from profile_actors.rules.vector import (
     value_in,
 )
 
+FRAMES = 4
+"""Frames that are kept for the next rule: each holds what was evaluated in it."""
+
 
 @dataclass(slots=True)
 class RawChange:
@@ -131,6 +134,7 @@ class Fold:
         }
         self.moments = Moments(book, by_aggregate, attributes, histories or {})
         self.moved = Moved()
+        self._frames: dict[int, tuple[Array, Frame]] = {}
 
     def qualify(self) -> Delta:
         """Memberships and computed attributes of the step."""
@@ -350,7 +354,7 @@ class Fold:
     def _grow_rows(self, tree: Tree, slots: Array) -> None:
         """Evaluate for profiles with rows, at the step's end."""
         root = tree.rule.root
-        frame = Frame(self.moments.at_end(slots), np.asarray(self.now), len(slots))
+        frame = self._frame_at_end(slots)
         after = value_in(frame, root)
         if tree.timer is not None:
             upcoming = boundary_of(root, frame)
@@ -363,6 +367,17 @@ class Fold:
             return
         before = evaluate(root, self.moments.before(slots), len(slots), self.started)
         self._mark_rows((tree.rule.name,), slots, differ(before, after)[None, :])
+
+    def _frame_at_end(self, slots: Array) -> Frame:
+        """The frame of these slots at the step's end. Rules with the same inputs share it, and with
+        it what they have in common: equal expressions are one node, evaluated once in a frame."""
+        known = self._frames.get(id(slots))
+        if known is None or known[0] is not slots:
+            made = Frame(self.moments.at_end(slots), np.asarray(self.now), len(slots))
+            if len(self._frames) >= FRAMES:
+                self._frames.pop(next(iter(self._frames)))
+            known = self._frames[id(slots)] = (slots, made)
+        return known[1]
 
     def _all_entered(self, tree: Tree) -> bool:
         """Whether no kept event that the rule reads enters later than now."""
