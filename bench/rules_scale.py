@@ -4,7 +4,8 @@ The first 100 are W1's own. Every ten further ones are: two thresholds on a life
 maximum; a threshold on a count and one on a sum in a sliding window (1, 3, 14 or 30 days); the time
 since the last event of a type; a conjunction of two aggregates, and one of three with a negation
 and a window; a condition on the profile's attributes alone, and one together with an aggregate; an
-average or a ratio of sums. Half of them are rungs of some ladder, half are trees of their own.
+average or a ratio of sums. Half of them compare one aggregate with a constant, half are more
+than that.
 
 Costs are microseconds per event of the whole partition (admission, synced log entry, fold, feed)
 and of the door before it; the records of the attributes are loaded before.
