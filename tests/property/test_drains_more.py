@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -168,6 +169,33 @@ def test_rows_in_the_midst_leave_to_others_what_they_are_owed(past: int) -> None
     bench.reopened()
     bench.check()
     assert bench.lines() == told
+
+
+class LockAfter:
+    """The partition's lock, got only after the writer has done something once more."""
+
+    def __init__(self, lock: Any, first: Callable[[], None]) -> None:
+        self.lock = lock
+        self.first: list[Callable[[], None]] = [first]
+
+    def __enter__(self) -> None:
+        if self.first:
+            self.first.pop()()
+        self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+
+@pytest.mark.parametrize("ask", ["members", "count"])
+def test_members_never_mix_two_instants(ask: str) -> None:
+    """The writer comes to its first slice just before a reader gets the lock."""
+    bench = Bench()
+    lock: Any = LockAfter(bench.partition.lock, bench.to_slices)
+    bench.partition.lock = lock
+    with pytest.raises(Pending, match="step by step"):
+        getattr(bench.partition, ask)("two")
+    assert not lock.first
 
 
 def test_a_verification_in_the_midst_finds_nothing() -> None:

@@ -358,8 +358,8 @@ class Reader:
 
         Raises DefinitionError for an unknown segment.
         """
-        self._known_segment(segment)
         with self.lock:
+            self._known_segment(segment)
             slots = np.arange(after + 1, self.state.directory.slots, dtype=np.int64)
             hits = slots[member_bits(self.state.book, segment, slots)]
             directory = self.state.directory
@@ -368,8 +368,8 @@ class Reader:
 
     def count(self, segment: str) -> int:
         """How many members a segment has. Cost: one pass over its level column."""
-        self._known_segment(segment)
         with self.lock:
+            self._known_segment(segment)
             slots = np.arange(self.state.directory.slots)
             return int(np.count_nonzero(member_bits(self.state.book, segment, slots)))
 
