@@ -33,7 +33,6 @@ from profile_actors.engine.state import State
 from profile_actors.engine.stream import Stream
 from profile_actors.engine.succession import succeed
 from profile_actors.engine.values import leaf_of
-from profile_actors.errors import RuleError
 from profile_actors.rules.plan import Plan
 from profile_actors.rules.planner import plan
 from profile_actors.rules.vector import evaluate, next_boundary, truth
@@ -227,8 +226,8 @@ def read_gauges(book: Rulebook, slots: Array, now: int, kept: Collection[int] = 
         if id(tree) not in kept and tree.rule.name not in book.pending:
             try:
                 _read_tree(book, tree, slots, now)
-            except RuleError as error:  # of the rule over these very events (``rules.joins``)
-                book.pending[tree.rule.name] = f"at {now} ms: {error.message}"
+            except Exception as error:  # the entry is logged: it must not come back at every replay
+                book.pending[tree.rule.name] = f"at {now} ms: {error!r}"
 
 
 def _read_tree(book: Rulebook, tree: Tree, slots: Array, now: int) -> None:

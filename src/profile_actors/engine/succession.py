@@ -20,7 +20,6 @@ from profile_actors.engine.columns import Array
 from profile_actors.engine.rulebook import UNKNOWN, Frozen, Rescanned, Rulebook
 from profile_actors.engine.state import DEFINITION, State
 from profile_actors.engine.values import computed_values, member_bits, plain
-from profile_actors.errors import RuleError
 from profile_actors.rules.columns import Vector, differ, widen
 from profile_actors.rules.plan import Rule
 
@@ -136,8 +135,8 @@ def _computed_marks(
         if was is None or was.root != rule.root or rule.name in old.pending:
             try:
                 marks = _differing(old, was, new, rule, slots, now)
-            except RuleError as error:  # of the rule over these very events (``rules.joins``)
-                new.pending[rule.name] = f"at {now} ms: {error.message}"
+            except Exception as error:  # the entry is logged: it must not come back at every replay
+                new.pending[rule.name] = f"at {now} ms: {error!r}"
                 continue
             yield rule.name, marks
     for name in _gone(old, new, "computed", _computed_names(old)):
