@@ -13,7 +13,6 @@ from typing import Any
 from profile_actors.engine.dossiers import Dossiers
 from profile_actors.engine.entry import read_envelope
 from profile_actors.engine.log import Log
-from profile_actors.engine.profile import Change
 from profile_actors.engine.state import State
 from profile_actors.rules.reference import evaluate_with_validity, same
 from profile_actors.rules.tree import Node
@@ -36,10 +35,6 @@ def now_of(log: Log, position: int) -> tuple[str, int]:
 
 def _differs(before: Any, after: Any) -> bool:
     return not same(before, after)
-
-
-def _is_retyped(before: Any, after: Any) -> bool:
-    return type(before) is not type(after) or not same(before, after)
 
 
 class FeedOracle:
@@ -67,23 +62,6 @@ class FeedOracle:
                 found = list(take(rule, slot, position))
                 if found:
                     yield (*rule, self.who(slot)), found
-
-    def others(self, key: Key, position: int, found: list[Change]) -> Iterator[list[Difference]]:
-        """What a rescan, which said found, may say instead (see the harness)."""
-        slot = [self.who(slot) for slot in range(self.state.directory.slots)].index(key[2])
-        first, has_rows = self.presence(slot, position)
-        rule = (key[0], key[1])
-        if first == position:
-            yield list(self.net(rule, slot, position, lambda before, after: True))
-        elif has_rows:
-            yield list(self.net(rule, slot, position, _is_retyped))
-        else:
-            moved = list(self.by_clock(rule, slot, position))
-            for at in {change.at for change in found} - {at for at, _, _ in moved}:
-                before = self.value(rule, slot, position, at - 1)[0]
-                after = self.value(rule, slot, position, at)[0]
-                moved += [(at, before, after)] if _is_retyped(before, after) else []
-            yield sorted(moved, key=lambda difference: difference[0])
 
     def who(self, slot: int) -> str:
         """The value of a slot's identity."""

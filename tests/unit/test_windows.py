@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from profile_actors.rules import calendar, windows
 from profile_actors.rules.columns import DAY_MS, FOREVER
-from profile_actors.rules.instants import shift, unit_next, unit_start
+from profile_actors.rules.instants import FIRST_MS, LAST_MS, shift, unit_next, unit_start
 from profile_actors.rules.tree import Calendar, Element, Field, Literal, Node, Now, Occurs
 from profile_actors.rules.windows import interval
 
@@ -206,7 +206,7 @@ def test_an_interval_by_day_is_the_interval(seed: int) -> None:
         until = time() if form == "between" else None
         window = (Occurs(TIMESTAMP, form, time(), until),)
         by_day += windows.is_by_day(window)
-        edges = (windows.FIRST_MS, windows.LAST_MS, 0, DAY_MS)
+        edges = (FIRST_MS, LAST_MS, 0, DAY_MS)
         times = [rng.choice(edges) + rng.choice((-1, 0, 1)) for _ in range(6)]
         times += [rng.randrange(-2 * 10**12, 4 * 10**12) for _ in range(6)]
         at = np.array(times, np.int64)

@@ -229,7 +229,7 @@ class Partition(Clockwork):
         every = frozenset(i for i, rule in enumerate(book.rescans) if rule.is_new)
         if every:
             count = state.directory.slots
-            self.rescans.add(Task(position, now, count, count, [], every=every))
+            self.rescans.add(Task(position, now, now, count, count, [], every=every))
 
     def _emit(self, position: int, block: changes.Packed) -> None:
         # A replay comes by what retention has dropped; it stays dropped.
@@ -243,7 +243,7 @@ class Partition(Clockwork):
     def _settle(self, blocks: list[Block], notes: tuple[BatchNote, ...], delta: EntryDelta) -> None:
         """Publish a folded entry and keep what is derived from it."""
         state = self.state
-        position = state.position
+        position, started = state.position, state.now
         if delta.groups:
             self._emit(position, changes.Packed(delta.fold.now, state.layouts_at, delta.groups))
         self.stages.lap("feed")
@@ -266,7 +266,8 @@ class Partition(Clockwork):
         if state.book.rescans:
             now, slots = delta.fold.now, state.directory.slots
             first_new = slots - delta.new_profiles
-            self.rescans.add(Task(position, now, slots, first_new, delta.rescans, delta.touched))
+            task = Task(position, started, now, slots, first_new, delta.rescans, delta.touched)
+            self.rescans.add(task)
         self._rows_since_checkpoint += base
 
     def work(self, limit: int) -> int:

@@ -29,18 +29,21 @@ from profile_actors.engine.dossiers import Dossiers
 from profile_actors.engine.rulebook import Rescanned, Rulebook
 from profile_actors.engine.state import State
 from profile_actors.rules.reference import evaluate_with_candidate
+from profile_actors.rules.tree import Node
 
 
 @dataclass(slots=True)
 class Task:
     """One entry's rescans.
 
-    touched: per rule, the slots with rows it reads (ascending). rows: all slots with rows. every:
-    rules to be evaluated for all profiles below ``slots`` (a definition's). first_new: slots from
-    here on begin in this entry. done: changes found so far; todo: what is left, None = not begun.
+    started: the instant before the entry's. touched: per rule, the slots with rows it reads
+    (ascending). rows: all slots with rows. every: rules to be evaluated for all profiles below
+    ``slots`` (a definition's). first_new: slots from here on begin in this entry. done: changes
+    found so far; todo: what is left, None = not begun.
     """
 
     position: int
+    started: int
     now: int
     slots: int
     first_new: int
@@ -125,6 +128,7 @@ def _steps(task: Task, book: Rulebook, dossiers: Dossiers) -> Iterator[None]:
             waiting = rule.timer.due_rows(task.now)[1]
             parts = (mine, fresh, waiting[np.isin(waiting, task.rows)])
             mine = np.unique(np.concatenate(parts)).astype(np.uint32)
+            _begin(task, rule, computed, segments)
         cause = "definition" if index in task.every else "event"
         for slot in mine.tolist():
             value, due = evaluated(rule, slot, task.now)
@@ -144,13 +148,27 @@ def _steps(task: Task, book: Rulebook, dossiers: Dossiers) -> Iterator[None]:
                 yield
 
 
+def _begin(
+    task: Task, rule: Rescanned, computed: dict[str, Node], segments: dict[str, Node]
+) -> None:
+    """Give the profiles that begin in the entry the value that a computed attribute has of nothing:
+    what differs from that is a change."""
+    if rule.gauge >= 0 or task.first_new >= task.slots:
+        return
+    nothing, _ = evaluate_with_candidate(
+        rule.rule.tree, {}, [], task.started, computed, segments, False, in_order=True
+    )
+    for slot in range(task.first_new, task.slots):
+        rule.values.setdefault(slot, nothing)
+
+
 def _settle(
     task: Task, index: int, rule: Rescanned, slot: int, at: int, value: Any, cause: str
 ) -> None:
     """Keep a value and note the change it is."""
     if rule.gauge < 0:
         old = rule.values.get(slot)
-        if old != value or type(old) is not type(value):
+        if old != value or isinstance(old, bool) is not isinstance(value, bool):
             rule.values[slot] = value
             task.done.append(RescanChange(index, slot, at, True, True, cause))
         return
