@@ -8,7 +8,8 @@ average or a ratio of sums. Half of them compare one aggregate with a constant, 
 than that.
 
 Costs are microseconds per event of the whole partition (admission, synced log entry, fold, feed)
-and of the door before it; the records of the attributes are loaded before.
+and of the door before it; the records of the attributes are loaded before. What is held against the
+bar is the event's whole cost, door and partition; the partition's alone is told beside it.
 """
 
 from __future__ import annotations
@@ -222,7 +223,7 @@ def ask(args: argparse.Namespace) -> None:
         for count in SIZES
     }
     few, many = cost[100], cost[1_000]
-    ratio = many["partition_us"] / few["partition_us"]
+    ratio = _whole(many) / _whole(few)
     say(
         "rules_a",
         asked="cost of an event with 10, 100, 1,000 segments",
@@ -238,7 +239,7 @@ def ask(args: argparse.Namespace) -> None:
             for count in SIZES
         },
         ratio_1000_to_100=round(ratio, 2),
-        ratio_with_door=round(_whole(many) / _whole(few), 2),
+        ratio_of_partition=round(many["partition_us"] / few["partition_us"], 2),
         ratio_of_core_time=round(many["core_us"] / few["core_us"], 2),
         bar=4.0,
         goal=1.5,
