@@ -13,7 +13,7 @@ leaves the old rules in force and the back-fill begins anew.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import msgspec
 import numpy as np
@@ -27,7 +27,13 @@ from profile_actors.engine.entry import decode
 from profile_actors.engine.gauges import Ladder
 from profile_actors.engine.history import EventHistory
 from profile_actors.engine.log import Log
-from profile_actors.engine.matching import arrivals_of, history_arrivals, read_block, stated_by
+from profile_actors.engine.matching import (
+    BlockReader,
+    arrivals_of,
+    history_arrivals,
+    read_block,
+    stated_by,
+)
 from profile_actors.engine.rulebook import Rulebook, Tree, compile_plan
 from profile_actors.engine.state import State
 from profile_actors.engine.stream import Stream
@@ -55,6 +61,7 @@ class Backfill:
             plan(self.catalogue), self.catalogue, state.capacity, state.book.texts
         )
         self._streams, self._attributes, self._histories = _take_over(state.book, self.book)
+        self._fresh = {id(part) for part in (*self._streams, *self._histories)}
         self.now = state.now
         self.folded = 0
 
@@ -71,8 +78,12 @@ class Backfill:
         state = self._state
         self.now = now
         # The clock first: a step with rows expects that nothing of their profiles is due as well.
-        for stream in self._streams:
-            step = stream.step(None, now, None)
+        for stream in list(self._streams):
+            try:
+                step = stream.step(None, now, None)
+            except Exception as error:
+                self._degrade(stream, error)
+                continue
             if step is not None:
                 stream.publish(step)
         self._fold(state.position)
@@ -84,8 +95,8 @@ class Backfill:
     def is_of(self, text: bytes) -> bool:
         """Whether it may still be finished: for these definitions, over these old operators."""
         old = self._state.book
-        fresh = {id(part) for part in (*self._streams, *self._histories)}
-        used = {id(part) for part in (*self.book.streams, *self.book.histories.values())} - fresh
+        used = {id(part) for part in (*self.book.streams, *self.book.histories.values())}
+        used -= self._fresh
         sound = {id(s) for index, s in enumerate(old.streams) if index not in old.broken}
         sound |= {id(h) for events, h in old.histories.items() if events not in old.broken}
         return self.text == text and used <= sound
@@ -95,9 +106,19 @@ class Backfill:
             positions = range(self.folded, end)
             refold(
                 self._state, self._log, self.book.plan, self.now, self._streams, self._attributes,
-                self._histories, positions,
+                self._histories, positions, self._degrade,
             )  # fmt: skip
         self.folded = end
+
+    def _degrade(self, failed: Stream | EventHistory, error: Exception) -> None:
+        """Fold it no more: an operator's defect takes the rules that read it down, and no other."""
+        reason = f"at the back-fill of catalogue version {self.catalogue.version}: {error!r}"
+        if isinstance(failed, Stream):
+            self._streams.remove(failed)
+            self.book.degrade(self.book.streams.index(failed), reason)
+        else:
+            self._histories.remove(failed)
+            self.book.degrade(failed.spec.filter, reason)
 
 
 def text_of(catalogue: Catalogue) -> bytes:
@@ -147,8 +168,12 @@ def refold(
     attributes: list[Attribute],
     histories: list[EventHistory],
     positions: range,
+    failed: Callable[[Stream | EventHistory, Exception], None] | None = None,
 ) -> None:
-    """Fold entries of the log into the given streams, attributes and histories, as of ``now``."""
+    """Fold entries of the log into the given streams, attributes and histories, as of ``now``.
+
+    failed: told which of them raised, to take it out of its list; without, they raise.
+    """
     slot_of = state.directory.slot_of
     wanted = Rulebook(plan, attributes={a.leaf.path: a for a in attributes})
     for position in positions:
@@ -156,19 +181,30 @@ def refold(
             blocks = decode(view, f"position {position}").blocks
             behavior = {b.dataset: state.behavior(b.dataset) for b in blocks}
             readers = [read_block(b, slot_of) for b in blocks if behavior[b.dataset] == "event"]
-            for stream in streams if readers else ():
-                step = stream.step(arrivals_of(stream, readers), now, None)
-                if step is not None:
-                    stream.publish(step)
-            for history in histories if readers else ():
-                kept = history.step(history_arrivals(history, readers), now)
-                if kept is not None:
-                    history.publish(kept)
+            parts: list[Stream | EventHistory] = [*streams, *histories] if readers else []
+            for part in parts:
+                try:
+                    _fold_part(part, readers, now)
+                except Exception as error:
+                    if failed is None:
+                        raise
+                    failed(part, error)
             records = [b for b in blocks if behavior[b.dataset] == "record"]
             for name, stated in stated_by(wanted, records, slot_of).items():
                 track = wanted.attributes[name].fold(stated)
                 if track is not None:
                     wanted.attributes[name].publish(track)
+
+
+def _fold_part(part: Stream | EventHistory, readers: list[BlockReader], now: int) -> None:
+    if isinstance(part, Stream):
+        step = part.step(arrivals_of(part, readers), now, None)
+        if step is not None:
+            part.publish(step)
+    else:
+        kept = part.step(history_arrivals(part, readers), now)
+        if kept is not None:
+            part.publish(kept)
 
 
 def _keep_gauges(old: Rulebook, new: Rulebook) -> set[int]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from profile_actors.engine.backfill import read_gauges, refold
 from profile_actors.engine.dossiers import Dossiers
+from profile_actors.engine.gauges import Ladder
 from profile_actors.engine.log import Log
 from profile_actors.engine.profile import Profile
 from profile_actors.engine.rulebook import compile_plan
@@ -35,14 +36,18 @@ def refold_differences(state: State, log: Log) -> Iterator[str]:
     """Differences between the state's columns and a second fold of the log."""
     old = state.book
     book = compile_plan(old.plan, state.catalogue, state.capacity)
-    columns, histories = list(book.attributes.values()), list(book.histories.values())
-    positions = range(state.position)
-    refold(state, log, book.plan, state.now, book.streams, columns, histories, positions)
+    # What failed is not asked again: its rules have no answer.
+    streams = [stream for i, stream in enumerate(book.streams) if i not in old.broken]
+    histories = [h for events, h in book.histories.items() if events not in old.broken]
+    columns, positions = list(book.attributes.values()), range(state.position)
+    refold(state, log, book.plan, state.now, streams, columns, histories, positions)
     slots = np.arange(state.directory.slots, dtype=np.uint32)
     read_gauges(book, slots, state.now)
     if len(slots) == 0:
         return
     for aggregate, (stream, place) in book.place.items():
+        if stream in old.broken:
+            continue
         fresh = book.streams[stream].operators[place].current(slots)
         kept = old.streams[stream].operators[place].current(slots)
         for slot in np.flatnonzero(differ(fresh, kept)).tolist():
@@ -56,6 +61,11 @@ def refold_differences(state: State, log: Log) -> Iterator[str]:
             yield f"expected another value of {path} from the log - at {_who(state, slot)}"
     unknown = {rule.gauge for rule in book.rescans}
     unknown |= {tree.gauge for tree in old.trees if tree.rule.name in old.pending}
+    for index in old.ladders.values():
+        ladder = old.gauges[index]
+        assert isinstance(ladder, Ladder)
+        if any(old.place[aggregate][0] in old.broken for aggregate in ladder.aggregates):
+            unknown.add(index)
     for index, gauge in enumerate(book.gauges):
         if index in unknown:
             continue  # the reference evaluator's own, nothing was folded; or without an answer
