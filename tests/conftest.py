@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from profile_actors.engine import history, lines
+from profile_actors.rules import joins
 
 # No deadline: two cores shared with Ray make single examples slow without being wrong.
 _QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -16,3 +21,11 @@ settings.register_profile(
     "deep", deadline=None, max_examples=2_000, suppress_health_check=_QUIET, print_blob=True
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "dev"))
+
+
+@pytest.fixture(autouse=True)
+def own_sizes() -> Iterator[None]:
+    """Differential worlds make arenas, pieces and merges tiny: each test begins with their own."""
+    known = history.MIN_ROWS, joins.PAIRS, lines.MERGE_ROWS
+    yield
+    history.MIN_ROWS, joins.PAIRS, lines.MERGE_ROWS = known
