@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from profile_actors.definitions import Catalogue, ComputedAttribute, SegmentDefinition
+from profile_actors.engine import departures
 from profile_actors.errors import Pending, RuleError
 from profile_actors.ingest.keys import key_of
 from profile_actors.rules import joins
@@ -100,3 +101,26 @@ def test_a_definition_over_too_many_pairs_is_taken_and_pending() -> None:
     check(hub, set())
     hub.reopen()
     check(hub, set())
+
+
+def test_a_look_ahead_over_too_much_has_no_answer_and_harms_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    best = f"{VIEWS[:-1]} and timestamp occurs <= 2 days before now].topN(n, 2).n.sum()"
+    rules = {"few": f"{best} = 2", "all": "xEvent.count() > 1"}
+    hub = Hub(catalogue=catalogue(1, rules, {"b": best}))
+    (partition,) = hub.partitions
+    hub.submit([("hits", "p", [*visits("many", 60, 0), *visits("few", 2, 0)])], BASE + 200)
+    for module, name, value in ((departures, "AHEAD_CELLS", 999), (departures, "FIRST_CELLS", 64)):
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(departures, "AHEAD_CELLS_EACH", 0)
+    many, few = (partition.profiles([key_of(WHO, who, SEED)])[0] for who in ("many", "few"))
+    assert many is not None
+    assert few is not None
+    assert many.segments["few"].status == "pending"
+    assert few.segments["few"].status == "realized"
+    assert few.segments["few"].valid_until == BASE + 2 * 86_400_000 + 1
+    assert many.segments["all"].status == few.segments["all"].status == "realized"
+    assert partition.status().degraded == {}
+    assert partition.count("few") == 2
+    assert partition.count("all") == 2

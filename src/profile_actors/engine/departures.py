@@ -8,7 +8,8 @@ the first change that it was asked for.
 
 Cost: evaluating a profile with n kept events costs O(n), so a rule without a trend costs O(n · k)
 for k departures in one step. Steps of the running clock have few; a store reopened after a long
-time, and look-ups of a profile with tens of thousands of events in a window, have many.
+time, and look-ups of a profile with thousands of events in a window, have many. Look-aheads are
+bounded, and then give no answer for that rule; a step of the clock is not.
 """
 
 from __future__ import annotations
@@ -18,12 +19,16 @@ import numpy as np
 from profile_actors.engine.columns import FOREVER, Array, sizes_of, starts_of
 from profile_actors.engine.moments import Moments
 from profile_actors.engine.rulebook import Tree
+from profile_actors.errors import RuleError
 from profile_actors.rules.columns import Vector, differ
 from profile_actors.rules.trends import FALLS
 from profile_actors.rules.vector import evaluate, truth
 
 FIRST_CELLS, MOST_CELLS = 1 << 16, 1 << 21
 """Kept events times instants that are evaluated at once: at first, and at most."""
+AHEAD_CELLS, AHEAD_CELLS_EACH = 1 << 24, 1 << 14
+"""Cells of one rule in one look-ahead, and so many more per profile: some seconds of one core, for
+which the writer waits. Beyond, the rule has no answer for the profiles asked."""
 
 
 class Departures:
@@ -89,11 +94,13 @@ class Departures:
         found, levels = [np.zeros(0, np.intp)], [np.zeros(0, np.uint8)]
         done = np.zeros(0 if len(slots) == 0 else int(slots[-1]) + 1, np.bool_)
         last = level[slots]  # only read at each slot's first pair of a piece
-        for begin, end in self._pieces(slots):
+        budget = self._budget(slots)
+        for begin, end, cells in self._pieces(slots):
             index = np.arange(begin, end)
             index = index[~done[slots[index]]]
             if len(index) == 0:
                 continue
+            budget = self._spent(budget, cells)
             here = self._truth(slots[index], at[index]).astype(np.uint8) + np.uint8(1)
             before = np.empty_like(here)
             before[1:] = here[:-1]
@@ -112,13 +119,15 @@ class Departures:
         found, marks = [np.zeros(0, np.intp)], [np.zeros(0, np.bool_)]
         done = np.zeros(0 if len(slots) == 0 else int(slots[-1]) + 1, np.bool_)
         root = self.tree.rule.root
-        for begin, end in self._pieces(slots):
+        budget = self._budget(slots)
+        for begin, end, cells in self._pieces(slots):
             # The pair before is evaluated again where a slot's pairs go on.
             goes_on = begin > 0 and slots[begin] == slots[begin - 1]
             index = np.arange(begin - int(goes_on), end)
             index = index[~done[slots[index]]]
             if len(index) == 0:
                 continue
+            budget = self._spent(budget, cells)
             leaf = self.moments.at(slots[index], at[index])
             values = evaluate(root, leaf, len(index), at[index])
             first = starts_of(slots[index])
@@ -132,20 +141,35 @@ class Departures:
             marks.append(here)
         return np.concatenate(found), np.concatenate(marks)
 
-    def _pieces(self, slots: Array) -> list[tuple[int, int]]:
-        """Ranges of the pairs that are evaluated at once."""
+    def _budget(self, slots: Array) -> int:
+        """How many cells may be evaluated."""
+        if self.enough >= FOREVER:
+            return FOREVER  # a step must be made whatever it costs
+        return AHEAD_CELLS + AHEAD_CELLS_EACH * len(starts_of(slots))
+
+    def _spent(self, budget: int, cells: int) -> int:
+        if cells > budget:
+            raise RuleError(
+                f"expected at most {AHEAD_CELLS} kept events times instants to look ahead over, got"
+                f" more - at rule {self.tree.rule.name!r}; narrow its filters or its window"
+            )
+        return budget - cells
+
+    def _pieces(self, slots: Array) -> list[tuple[int, int, int]]:
+        """Ranges of the pairs that are evaluated at once, and how many cells each has."""
         first = starts_of(slots)
         mine = slots[first]
         sizes = np.ones(len(mine), np.int64)
         for events in self.tree.histories:
             sizes += self.moments.kept(events, mine).sizes
         ends = np.cumsum(np.repeat(sizes, sizes_of(first, len(slots))))
-        out, begin = [], 0
+        out: list[tuple[int, int, int]] = []
+        begin = 0
         cells = FIRST_CELLS if self.enough < FOREVER else MOST_CELLS
         while begin < len(slots):
             done = int(ends[begin - 1]) if begin else 0
             end = max(begin + 1, int(np.searchsorted(ends, done + cells, side="right")))
-            out.append((begin, end))
+            out.append((begin, end, int(ends[end - 1]) - done))
             begin, cells = end, min(4 * cells, MOST_CELLS)
         return out
 

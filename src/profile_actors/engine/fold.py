@@ -133,6 +133,8 @@ class Fold:
             if stream in tracks
         }
         self.moments = Moments(book, by_aggregate, attributes, histories or {})
+        # What fails in a look-ahead has no answer there; in a step, none from then on.
+        self.pending: dict[str, str] = book.pending if enough >= FOREVER else {}
         self.moved = Moved()
         self._frames: dict[int, tuple[Array, Frame]] = {}
 
@@ -160,7 +162,7 @@ class Fold:
             yield
         except Exception as error:
             for name in rules:
-                self.book.pending[name] = f"at {self.now} ms: {error!r}"
+                self.pending[name] = f"at {self.now} ms: {error!r}"
 
     # -- ladders -----------------------------------------------------------------------------
 

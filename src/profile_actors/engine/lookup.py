@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -48,7 +49,7 @@ from profile_actors.engine.rescan import Rescans
 from profile_actors.engine.rulebook import Rescanned
 from profile_actors.engine.state import State
 from profile_actors.engine.values import member_bits, plain
-from profile_actors.errors import DefinitionError, Pending
+from profile_actors.errors import DefinitionError, Pending, RuleError
 from profile_actors.rules.calendar import MAX_MS, shift
 from profile_actors.rules.plan import Rule
 from profile_actors.rules.reference import evaluate_with_validity
@@ -198,22 +199,24 @@ class Reader:
             _sort_in(change, ahead, [gauge.layout for gauge in book.gauges])
         times = np.full(len(slots), instant)
         leaf = fold.moments.at(slots, times)
-        values = {
-            rule.name: plain(evaluate(rule.root, leaf, len(slots), times), rule.root.type)
-            for rule in book.plan.rules
-            if rule.kind == "computed" and rule.name not in book.pending
-        }
+        failed = {*book.pending, *fold.pending}
+        values: dict[str, list[Any]] = {}
+        for rule in book.plan.rules:
+            if rule.kind == "computed" and rule.name not in failed:
+                with suppress(RuleError):  # too much to compare for these profiles: no answer
+                    found = evaluate(rule.root, leaf, len(slots), times)
+                    values[rule.name] = plain(found, rule.root.type)
         out = {}
         for row, slot in enumerate(slots.tolist()):
             mine = ahead[slot]
-            segments = self._memberships(slot, mine, instant)
+            segments = self._memberships(slot, mine, instant, failed)
             computed = {name: column[row] for name, column in values.items()}
             validity = {
                 name: next((at for at in mine.computed.get(name, ()) if at > instant), None)
                 for name in values
             }
-            for rule in book.rescans:
-                self._rescan(rule, slot, instant, segments, computed, validity)
+            for again in book.rescans:
+                self._rescan(again, slot, instant, segments, computed, validity)
             out[slot] = Profile(
                 identities=[state.directory.identity(int(state.directory.ident_of[slot]))],
                 attributes={},
@@ -225,7 +228,9 @@ class Reader:
             )
         return out
 
-    def _memberships(self, slot: int, ahead: _Ahead, instant: int) -> dict[str, Membership]:
+    def _memberships(
+        self, slot: int, ahead: _Ahead, instant: int, failed: set[str]
+    ) -> dict[str, Membership]:
         book = self.state.book
         one = np.array([slot], np.uint32)
         out, versions = {}, self.state.catalogue.segments
@@ -240,7 +245,7 @@ class Reader:
                     break
                 inside, last = is_member, at
             version = versions[name].version
-            if name in book.pending:
+            if name in failed:
                 out[name] = Membership("pending", None, None, version)
             elif last is not None:
                 out[name] = Membership("realized" if inside else "exited", last, until, version)
