@@ -19,8 +19,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A wall clock that jumps further ahead between two ticks halts time with a ClockError."""
     max_tick_ms: int = 250
     """The writer loop wakes at least this often to let due work happen."""
-    max_due_rows: int = 100_000
-    """Due contributions that one step of the clock lets happen (some 100 ms); more take several."""
+    max_due_rows: int = 50_000
+    """Due contributions that one step of the clock lets happen (some 60 ms); more take several."""
     max_batch_rows: int = 250_000
     """Rows of one sub-batch; larger submissions are cut at the door."""
     max_entry_rows: int = 500_000

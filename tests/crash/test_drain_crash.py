@@ -96,7 +96,11 @@ def check(store: pf.Store, gone: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("point", "nth", "derived"), [("log.before_commit", 4, True), ("log.after_commit", 7, False)]
+    ("point", "nth", "derived"),
+    [
+        ("log.before_commit", 4, True),
+        pytest.param("log.after_commit", 7, False, marks=pytest.mark.slow),
+    ],
 )
 def test_slices_go_on_after_a_kill(tmp_path: Path, point: str, nth: int, derived: bool) -> None:
     config = pf.Config(max_due_rows=40, max_tick_ms=20)
