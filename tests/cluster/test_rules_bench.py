@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).parents[2] / "bench" / "rules.py"
     [
         "a",
         pytest.param("b", marks=[pytest.mark.ray, pytest.mark.slow]),
-        "c",
+        pytest.param("c", marks=pytest.mark.slow),
         pytest.param("d", marks=[pytest.mark.ray, pytest.mark.slow]),
         "e",
     ],

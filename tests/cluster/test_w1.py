@@ -19,7 +19,9 @@ from workload import DATASET, make_input, save_definitions, segments
 pytestmark = pytest.mark.ray
 
 
-@pytest.mark.parametrize(("seed", "zipf"), [(7, False), (11, True)])
+@pytest.mark.parametrize(
+    ("seed", "zipf"), [(7, False), pytest.param(11, True, marks=pytest.mark.slow)]
+)
 def test_w1_small(tmp_path: Path, seed: int, zipf: bool) -> None:
     args = argparse.Namespace(events=20_000, profiles=1_000, zipf=zipf)
     data = make_input(tmp_path, args, seed)

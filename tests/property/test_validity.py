@@ -70,7 +70,7 @@ events = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(conditions, events, offsets, st.lists(st.floats(0, 1), min_size=3, max_size=6))
 def test_values_hold_until_then(
     rule: str, happened: list[dict[str, Any]], now: int, fractions: list[float]
