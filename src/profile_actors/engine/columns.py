@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from profile_actors.rules.columns import FOREVER
+from profile_actors.rules.lists import ranges, starts_of
 
 __all__ = [
     "FOREVER",
@@ -83,16 +84,6 @@ class Instants:
         self._high[: len(codes)] = codes >> 32
 
 
-def starts_of(sorted_keys: np.ndarray) -> np.ndarray:
-    """First index of each run of equal keys. int64[groups]; cost O(n)."""
-    if len(sorted_keys) == 0:
-        return np.zeros(0, np.int64)
-    mark = np.empty(len(sorted_keys), np.bool_)
-    mark[0] = True
-    np.not_equal(sorted_keys[1:], sorted_keys[:-1], out=mark[1:])
-    return np.flatnonzero(mark)
-
-
 def sizes_of(starts: np.ndarray, total: int) -> np.ndarray:
     """Lengths of the runs that begin at ``starts`` among ``total`` cells. int64[groups]."""
     return np.diff(starts, append=total)
@@ -139,12 +130,3 @@ def find(sorted_keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.nd
     index = np.searchsorted(sorted_keys, wanted)
     np.minimum(index, len(sorted_keys) - 1, out=index)
     return index, sorted_keys[index] == wanted
-
-
-def ranges(lows: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Concatenated ``arange(low, low + size)`` of every pair. int64[sum(sizes)]."""
-    total = int(sizes.sum())
-    if total == 0:
-        return np.zeros(0, np.int64)
-    ends = np.cumsum(sizes)
-    return np.asarray(np.arange(total) + np.repeat(lows - (ends - sizes), sizes))

@@ -121,18 +121,23 @@ def bounds_of(owner: Array, rows: int) -> Array:
     return out
 
 
-def ranges(low: Array, size: Array) -> Array:
-    """Concatenated ``arange(low, low + size)`` of every pair. int64[sum(size)]"""
-    total = int(size.sum())
-    ends = np.cumsum(size)
-    return np.asarray(np.arange(total) + np.repeat(low - (ends - size), size))
-
-
-def starts_of(keys: Array) -> Array:
-    """First index of each run of equal keys."""
-    if len(keys) == 0:
+def ranges(lows: Array, sizes: Array) -> Array:
+    """Concatenated ``arange(low, low + size)`` of every pair. int64[sum(sizes)]."""
+    total = int(sizes.sum())
+    if total == 0:
         return np.zeros(0, np.int64)
-    return np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
+    ends = np.cumsum(sizes)
+    return np.asarray(np.arange(total) + np.repeat(lows - (ends - sizes), sizes))
+
+
+def starts_of(sorted_keys: Array) -> Array:
+    """First index of each run of equal keys. int64[groups]; cost O(n)."""
+    if len(sorted_keys) == 0:
+        return np.zeros(0, np.int64)
+    mark = np.empty(len(sorted_keys), np.bool_)
+    mark[0] = True
+    np.not_equal(sorted_keys[1:], sorted_keys[:-1], out=mark[1:])
+    return np.flatnonzero(mark)
 
 
 # Codes: integers that stand for values.
