@@ -1,0 +1,65 @@
+"""What a user declares, what it must be, and how the catalogue of it changes."""
+
+from profile_actors.definitions.catalogue_changes import decode, encode, merge
+from profile_actors.definitions.declared import (
+    ROOMS,
+    Behavior,
+    Catalogue,
+    ComputedAttribute,
+    Dataset,
+    Definition,
+    Field,
+    Namespace,
+    NamespaceKind,
+    Schema,
+    SegmentDefinition,
+    State,
+    label_of,
+    name_of,
+)
+from profile_actors.definitions.definition_checks import RESERVED
+from profile_actors.definitions.field_types import (
+    MAX_NAME_CHARS,
+    SCALARS,
+    FieldType,
+    innermost,
+    parse_type,
+)
+from profile_actors.definitions.schema_paths import (
+    columns_of,
+    fields_of,
+    flattened,
+    tree_of,
+    union_tree,
+)
+
+__all__ = [
+    "MAX_NAME_CHARS",
+    "RESERVED",
+    "ROOMS",
+    "SCALARS",
+    "Behavior",
+    "Catalogue",
+    "ComputedAttribute",
+    "Dataset",
+    "Definition",
+    "Field",
+    "FieldType",
+    "Namespace",
+    "NamespaceKind",
+    "Schema",
+    "SegmentDefinition",
+    "State",
+    "columns_of",
+    "decode",
+    "encode",
+    "fields_of",
+    "flattened",
+    "innermost",
+    "label_of",
+    "merge",
+    "name_of",
+    "parse_type",
+    "tree_of",
+    "union_tree",
+]

@@ -1,0 +1,156 @@
+"""How a catalogue changes: additive, idempotent, all or nothing; stored rows stay valid.
+
+Theory: ``merge`` is the only way. What rows in the log were written under keeps its meaning, so a
+dataset's schema, id and mode, and a namespace's kind and normalisation, never change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from msgspec import structs
+
+from profile_actors.definitions.declared import (
+    ROOMS,
+    Catalogue,
+    ComputedAttribute,
+    Dataset,
+    Definition,
+    Field,
+    Namespace,
+    Schema,
+    SegmentDefinition,
+    label_of,
+    name_of,
+)
+from profile_actors.definitions.definition_checks import check_dataset, checked
+from profile_actors.definitions.field_types import parse_type
+from profile_actors.definitions.schema_paths import fields_of, union_tree
+from profile_actors.errors import DefinitionError, SchemaError
+
+
+def encode(catalogue: Catalogue) -> bytes:
+    """A catalogue as JSON bytes. Order is kept: that of a dataset's identities counts."""
+    return msgspec.json.encode(catalogue)
+
+
+def decode(data: bytes) -> Catalogue:
+    """The inverse of ``encode``. Raises DefinitionError."""
+    try:
+        return msgspec.json.decode(data, type=Catalogue)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DefinitionError(f"expected a catalogue as JSON, got: {error}") from None
+
+
+def merge(catalogue: Catalogue, items: Iterable[Definition]) -> Catalogue:
+    """The catalogue with the items added or changed; what is not named stays. All or nothing.
+
+    Returns the same object when nothing differs, else one with version + 1. Rules are not looked
+    into here. Raises DefinitionError or SchemaError, naming the item and the part of it.
+    """
+    rooms = {kind: dict(getattr(catalogue, room)) for kind, (room, _) in ROOMS.items()}
+    named: dict[tuple[type, str], Definition] = {}
+    for raw in items:
+        item = checked(raw)
+        name = name_of(item)
+        item = _numbered(getattr(catalogue, ROOMS[type(item)][0]).get(name), item)
+        if named.setdefault((type(item), name), item) != item:
+            raise DefinitionError(
+                f"expected one definition, got two that differ - at {label_of(item)}; keep one"
+            )
+        old = rooms[type(item)].get(name)
+        if old is None or not _same(old, item):
+            rooms[type(item)][name] = item if old is None else _successor(old, item)
+    merged = Catalogue(
+        catalogue.version + 1, **{room: rooms[kind] for kind, (room, _) in ROOMS.items()}
+    )
+    if encode(structs.replace(merged, version=catalogue.version)) == encode(catalogue):
+        return catalogue
+    for behavior in ("event", "record"):
+        union_tree(merged, behavior)
+    for dataset in merged.datasets.values():
+        check_dataset(dataset, merged)
+    return merged
+
+
+def _numbered(old: Definition | None, item: Definition) -> Definition:
+    """A rule with the version that its content has; anything else as it is."""
+    if not isinstance(item, SegmentDefinition | ComputedAttribute):
+        return item
+    if not isinstance(old, SegmentDefinition | ComputedAttribute):
+        return structs.replace(item, version=1)
+    same = (old.rule, old.description) == (item.rule, item.description)
+    return structs.replace(item, version=old.version if same else old.version + 1)
+
+
+def _same(old: Definition, new: Definition) -> bool:
+    """Equal content; the order of a dataset's identities is content, that of fields is not."""
+    if isinstance(old, Dataset) and isinstance(new, Dataset):
+        return old == new and list(old.identities) == list(new.identities)
+    return old == new
+
+
+def _successor(old: Definition, new: Definition) -> Definition:
+    """The new version of an item, if rows stored under the old one stay readable."""
+    fixed: tuple[str, ...] = ()
+    if isinstance(new, Namespace):
+        fixed = ("kind", "normalize")
+    elif isinstance(new, Dataset):
+        fixed = ("schema", "id", "mode")
+    elif isinstance(new, Schema) and isinstance(old, Schema):
+        return _compatible_schema(old, new)
+    for name in fixed:
+        was, got = getattr(old, name), getattr(new, name)
+        if was != got:
+            raise DefinitionError(
+                f"expected {name} to stay {was!r} since stored rows depend on it, got {got!r} - at"
+                f" {label_of(new)}; define another one under a new name"
+            )
+    return new
+
+
+def _compatible_schema(old: Schema, new: Schema) -> Schema:
+    """The new schema with the old field order first. Raises SchemaError if it is narrower."""
+    before, after = fields_of(old), fields_of(new)
+    problem = ""
+    if old.behavior != new.behavior:
+        problem = f"expected behavior {old.behavior!r} to stay, got {new.behavior!r}"
+    for path, field in before.items():
+        if path not in after:
+            problem = problem or f"expected field {path!r} to stay, got none"
+        elif parse_type(field.type) != parse_type(after[path].type):
+            problem = problem or (
+                f"expected field {path!r} to stay {field.type!r}, got {after[path].type!r}"
+            )
+        else:
+            narrowed = _narrowed(field, after[path])
+            if narrowed:
+                problem = problem or f"expected {narrowed} of field {path!r} to widen only"
+    for path, field in after.items():
+        if path not in before and field.required:
+            problem = problem or f"expected new field {path!r} to be optional, got a required one"
+    if problem:
+        raise SchemaError(
+            f"{problem} - at schema {new.name!r}; stored rows must stay valid: add optional fields,"
+            f" widen constraints, or declare a new schema"
+        )
+    order = [*before, *(path for path in after if path not in before)]
+    return structs.replace(new, fields={path: new.fields[path] for path in order})
+
+
+def _narrowed(old: Field, new: Field) -> str | None:
+    """The name of a constraint that refuses values the old one took, or None."""
+    if new.required and not old.required:
+        return "required"
+    if new.enum is not None and (old.enum is None or not set(old.enum) <= set(new.enum)):
+        return "enum"
+    if new.minimum is not None and (old.minimum is None or new.minimum > old.minimum):
+        return "minimum"
+    if new.maximum is not None and (old.maximum is None or new.maximum < old.maximum):
+        return "maximum"
+    if new.pattern is not None and new.pattern != old.pattern:
+        return "pattern"
+    if new.max_length is not None and (old.max_length is None or new.max_length < old.max_length):
+        return "max_length"
+    return None

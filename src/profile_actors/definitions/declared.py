@@ -1,0 +1,127 @@
+"""What a user declares: namespaces, schemas, datasets, rules, as msgspec structs.
+
+Theory: these structs are the catalogue's format. They are plain data; whoever reads them decides.
+
+Rules for editors: a stored catalogue was written by an older version. A new field gets the default
+that means what its absence meant.
+
+Limits: rules are text here; whoever compiles them checks them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+NamespaceKind = Literal[
+    "cookie", "device", "cross_device", "email", "phone", "non_people", "partner"
+]
+Behavior = Literal["event", "record", "lookup"]
+State = Literal["published", "draft", "inactive"]
+
+
+class Namespace(msgspec.Struct, frozen=True, tag="namespace", forbid_unknown_fields=True):
+    """The kind of an identity. Priority 1 is the highest; None comes after all numbered ones."""
+
+    code: str
+    kind: NamespaceKind
+    unique: bool = False
+    priority: int | None = None
+    normalize: Literal["lower", "digits"] | None = None
+
+
+class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A schema field with constraints. pattern: RE2, found anywhere in the text."""
+
+    type: str
+    required: bool = False
+    enum: tuple[str | int | float, ...] | None = None
+    minimum: int | float | None = None
+    maximum: int | float | None = None
+    pattern: str | None = None
+    max_length: int | None = None
+    labels: tuple[str, ...] = ()
+
+
+class Schema(msgspec.Struct, frozen=True, tag="schema", forbid_unknown_fields=True):
+    """A typed shape. fields: dotted path (``a.b``, ``items[].sku``) to type text or Field."""
+
+    name: str
+    behavior: Behavior
+    fields: dict[str, str | Field]
+
+
+class Dataset(msgspec.Struct, frozen=True, tag="dataset", forbid_unknown_fields=True):
+    """A named source of rows of one schema, and which of its columns mean what."""
+
+    name: str
+    schema: str
+    identities: dict[str, str] = {}
+    identity_map: str | None = None
+    primary: str | None = None
+    timestamp: str | None = None
+    id: str | None = None
+    event_type: str | None = None
+    event_type_field: str | None = None
+    mode: Literal["upsert", "replace"] = "upsert"
+
+
+class SegmentDefinition(msgspec.Struct, frozen=True, tag="segment", forbid_unknown_fields=True):
+    """A boolean rule; the profiles for which it is true are the segment's members.
+
+    state: a draft is checked, but neither evaluated nor served; an inactive one keeps its last
+    memberships and serves none. version: given by the catalogue, 1 at first, one more at each
+    change of rule or description; what is passed to ``apply`` is not looked at.
+    """
+
+    name: str
+    rule: str
+    description: str = ""
+    state: State = "published"
+    version: int = 1
+
+
+class ComputedAttribute(msgspec.Struct, frozen=True, tag="computed", forbid_unknown_fields=True):
+    """A named value computed from each profile by a rule. state, version: as of a segment."""
+
+    name: str
+    rule: str
+    description: str = ""
+    state: State = "published"
+    version: int = 1
+
+
+Definition = Namespace | Schema | Dataset | SegmentDefinition | ComputedAttribute
+
+
+class Catalogue(msgspec.Struct, frozen=True):
+    """All definitions of a store at one version. Names are unique within each kind;
+    segments and computed attributes share nothing but the DAG of references."""
+
+    version: int = 0
+    namespaces: dict[str, Namespace] = {}
+    schemas: dict[str, Schema] = {}
+    datasets: dict[str, Dataset] = {}
+    segments: dict[str, SegmentDefinition] = {}
+    computed: dict[str, ComputedAttribute] = {}
+
+
+# Where the catalogue keeps each kind, and how errors call it.
+ROOMS: dict[type, tuple[str, str]] = {
+    Namespace: ("namespaces", "namespace"),
+    Schema: ("schemas", "schema"),
+    Dataset: ("datasets", "dataset"),
+    SegmentDefinition: ("segments", "segment"),
+    ComputedAttribute: ("computed", "computed attribute"),
+}
+
+
+def name_of(item: Definition) -> str:
+    """What the item is called within its kind."""
+    return item.code if isinstance(item, Namespace) else item.name
+
+
+def label_of(item: Definition) -> str:
+    """How errors call the item: its kind and name."""
+    return f"{ROOMS[type(item)][1]} {name_of(item)!r}"

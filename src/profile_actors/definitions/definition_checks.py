@@ -1,0 +1,183 @@
+"""What one definition must be, by itself and beside those it names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import msgspec
+import re2
+from msgspec import structs
+
+from profile_actors.definitions.declared import (
+    ROOMS,
+    Catalogue,
+    Dataset,
+    Definition,
+    Field,
+    Schema,
+    label_of,
+    name_of,
+)
+from profile_actors.definitions.field_types import (
+    MAX_NAME_CHARS,
+    FieldType,
+    innermost,
+    parse_type,
+)
+from profile_actors.definitions.schema_paths import columns_of, fields_of, tree_of
+from profile_actors.errors import DefinitionError, SchemaError
+
+RESERVED = ("xEvent", "computed")  # first steps of a path that rules read as something else
+
+
+def checked(raw: Definition) -> Definition:
+    """The item with every value's type checked, in canonical form."""
+    if type(raw) not in ROOMS:
+        raise DefinitionError(
+            f"expected Namespace, Schema, Dataset, SegmentDefinition or ComputedAttribute, got"
+            f" {type(raw).__name__}"
+        )
+    try:
+        item: Definition = msgspec.convert(msgspec.to_builtins(raw), type(raw))
+    except (msgspec.ValidationError, TypeError, ValueError) as error:
+        raise DefinitionError(f"{error} - at {ROOMS[type(raw)][1]} {name_of(raw)!r}") from None
+    names = [name_of(item)]
+    if isinstance(item, Dataset):
+        names += [*item.identities, *item.identities.values(), *_roles(item).values()]
+        names += [] if item.event_type is None else [item.event_type]
+    for name in names:
+        if not 0 < len(name) <= MAX_NAME_CHARS or any(ord(c) < 32 for c in name):
+            raise DefinitionError(
+                f"expected a name of 1 to {MAX_NAME_CHARS} characters without control characters,"
+                f" got {name[:MAX_NAME_CHARS]!r} - at {label_of(item)}"
+            )
+    return _checked_schema(item) if isinstance(item, Schema) else item
+
+
+def _checked_schema(schema: Schema) -> Schema:
+    tree_of(schema)
+    fields: dict[str, str | Field] = {}
+    for path, field in fields_of(schema).items():
+        where = f"schema {schema.name!r}, field {path!r}"
+        if path.split(".")[0] in RESERVED:
+            raise SchemaError(
+                f"expected a name that rules do not reserve, got {path!r} - at {where}"
+            )
+        problem = _constraint_problem(field, innermost(parse_type(field.type)))
+        if problem:
+            raise SchemaError(f"{problem} - at {where}")
+        plain = Field(field.type.strip())
+        fields[path] = plain.type if field == plain else field
+    reserved = {"timestamp": "timestamp", "eventType": "string"}
+    for path, kind in reserved.items():
+        if schema.behavior == "event" and path in fields:
+            got = fields_of(schema)[path].type
+            if got != kind:
+                raise SchemaError(
+                    f"expected type {kind} of an event's {path}, got {got} - at schema"
+                    f" {schema.name!r}"
+                )
+    return structs.replace(schema, fields=fields)
+
+
+def _constraint_problem(field: Field, kind: FieldType) -> str | None:
+    """What is wrong with a field's constraints, or None."""
+    bounds = [b for b in (field.minimum, field.maximum) if b is not None]
+    if bounds and kind.kind not in ("integer", "double", "decimal"):
+        return f"expected minimum and maximum on numbers only, got a {kind.kind}"
+    if (field.pattern is not None or field.max_length is not None) and kind.kind != "string":
+        return f"expected pattern and max_length on strings only, got a {kind.kind}"
+    if field.enum is not None and kind.kind not in ("string", "integer", "double"):
+        return f"expected an enum on strings, integers and doubles only, got a {kind.kind}"
+    if field.enum is not None and not field.enum:
+        return "expected at least one value in enum, got none"
+    words = field.enum or ()
+    if kind.kind == "string" and any(not isinstance(word, str) for word in words):
+        return f"expected strings in enum, got {words!r}"
+    numbers = [*bounds, *words] if kind.kind != "string" else bounds
+    for number in numbers:
+        if isinstance(number, str) or (kind.kind == "integer" and not isinstance(number, int)):
+            return f"expected {kind.kind} values in constraints, got {number!r}"
+        if not math.isfinite(number) or (
+            isinstance(number, int) and not -(2**63) <= number < 2**63
+        ):
+            return f"expected finite numbers within int64 in constraints, got {number!r}"
+    if len(bounds) == 2 and bounds[0] > bounds[1]:
+        return f"expected minimum <= maximum, got {bounds[0]!r} > {bounds[1]!r}"
+    if field.max_length is not None and field.max_length < 1:
+        return f"expected a max_length of at least 1, got {field.max_length}"
+    if field.pattern is not None:
+        try:
+            re2.compile(field.pattern)
+        except re2.error as error:
+            return f"expected an RE2 pattern, got {field.pattern!r}: {error}"
+    return None
+
+
+def _roles(dataset: Dataset) -> dict[str, str]:
+    """The mapped columns besides identities: role to column name."""
+    names = ("identity_map", "timestamp", "id", "event_type_field")
+    return {name: getattr(dataset, name) for name in names if getattr(dataset, name) is not None}
+
+
+def check_dataset(dataset: Dataset, catalogue: Catalogue) -> None:
+    """References and roles of one dataset. Raises DefinitionError."""
+    problem = _dataset_problem(dataset, catalogue)
+    if problem:
+        raise DefinitionError(f"{problem} - at {label_of(dataset)}")
+
+
+def _dataset_problem(dataset: Dataset, catalogue: Catalogue) -> str | None:
+    schema = catalogue.schemas.get(dataset.schema)
+    if schema is None:
+        return f"expected a defined schema, got {dataset.schema!r}{_known(catalogue.schemas)}"
+    for code in dataset.identities.values():
+        if code not in catalogue.namespaces:
+            return f"expected a defined namespace, got {code!r}{_known(catalogue.namespaces)}"
+    if not dataset.identities and dataset.identity_map is None:
+        return "expected at least one identity field or an identity_map, got none"
+    if dataset.primary is not None and dataset.primary not in dataset.identities:
+        return f"expected primary to be one of its identity fields, got {dataset.primary!r}"
+    is_event = schema.behavior == "event"
+    if is_event and dataset.timestamp is None:
+        return "expected a timestamp column, since its schema is of events, got none"
+    if dataset.event_type is not None and dataset.event_type_field is not None:
+        return "expected event_type or event_type_field, got both"
+    if not is_event and (dataset.event_type is not None or dataset.event_type_field is not None):
+        return f"expected no event type, since its schema is a {schema.behavior}, got one"
+    if is_event and dataset.mode != "upsert":
+        return f"expected mode 'upsert' of an event dataset, got {dataset.mode!r}"
+    return _role_problem(dataset, schema, is_event)
+
+
+def _role_problem(dataset: Dataset, schema: Schema, is_event: bool) -> str | None:
+    """Mapped columns that are schema fields must have a type that fits; reserved names must map."""
+    columns = columns_of(schema)
+    tree_names = {path.split(".")[0].removesuffix("[]") for path in schema.fields}
+    fits = {
+        "timestamp": ("timestamp", "date", "integer"),
+        "id": ("string", "integer"),
+        "event_type_field": ("string",),
+        "identity_map": (),
+    }
+    mapped = [*_roles(dataset).items(), *(("identities", path) for path in dataset.identities)]
+    for role, path in mapped:
+        kinds = fits.get(role, ("string", "integer"))
+        got = columns[path].kind if path in columns else None
+        if got is None and path in tree_names:
+            got = "object"
+        if got is not None and got not in kinds:
+            allowed = " or ".join(kinds) or "no field of the schema"
+            return f"expected {allowed} as {role}, got field {path!r} of type {got}"
+    for path, role in (("timestamp", "timestamp"), ("eventType", "event_type_field")):
+        if is_event and path in columns and getattr(dataset, role) != path:
+            return (
+                f"expected {role}={path!r}, since the schema declares {path!r} and rules read it as"
+                f" the event's own, got {getattr(dataset, role)!r}"
+            )
+    return None
+
+
+def _known(names: Iterable[str]) -> str:
+    return f"; defined are {', '.join(sorted(names)) or 'none'}"
