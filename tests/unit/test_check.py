@@ -33,6 +33,7 @@ ORDER = Schema(
         "counts": "map<integer>",
         "clash": "string",
         "mixed": "integer",
+        "order-id": "string",
     },
 )
 OTHER = Schema("other", "event", {"clash": "boolean", "mixed": "double", "only": "timestamp"})
@@ -129,6 +130,13 @@ def test_keys_of_a_map_are_known() -> None:
         ("prson.gender", "did you mean `person.gender`?", 1),
         ("xEvnt", "did you mean `xEvent`?", 1),
         ("unseen", "unknown field `unseen` of the profile", 1),
+        ("xEvent[order-id = \"x\"]", "written in back-ticks: `order-id`", 8),
+        ("xEvent[only-id = \"x\"]", "written in back-ticks: `order-id`", 13),
+        ("score = null", "no null to compare with: write isNull(x) or isNotNull(x)", 9),
+        ("score in [1, None]", "write isNull(x) or isNotNull(x)", 14),
+        ("xEvent.count > 3", "a function is called with parentheses: count()", 1),
+        ("tags.topn", "called with parentheses: topN()", 1),
+        ("tags.count > 1", "a string has no fields; got `tags.count`; a function is called", 1),
         ("xEvent[score > 1]", "the profile's is `$1.score`", 8),
         ("xEvent[computed.spend > 1]", "^.computed.name", 8),
         ("person.gender.first", "a string has no fields", 1),

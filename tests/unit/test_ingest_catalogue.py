@@ -102,3 +102,43 @@ def test_both_shapes_declare_the_same() -> None:
 def test_errors_name_the_place(text: str, name: str, words: str) -> None:
     with pytest.raises(DefinitionError, match=words):
         parse_definitions(text, name)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "schemas:\n  - {name: p, behavior: record,"
+            " fields: {at: date, country: {type: string, enum: [SE, NO]}}}",
+            "fields.country.enum[1] (line 2); YAML reads NO as true or false: quote it, 'NO'",
+        ),
+        (
+            "schemas: {p: {behavior: record, fields: {d: {type: date, enum: [2020-01-01]}}}}",
+            "YAML reads 2020-01-01 as a date: quote it, '2020-01-01'",
+        ),
+        ("segments:\n  no: {rule: 'true'}", "at $.segments.no (line 2); YAML reads no"),
+        ("segments: {7: {rule: 'true'}}", "YAML reads 7 as a number: quote it, '7'"),
+        (
+            "schemas: {p: {behavior: record, fields: {yes: string}}}",
+            "at $.schemas.p.fields.yes (line 1); YAML reads yes as true or false: quote it, 'yes'",
+        ),
+        ("segments: {a: {rule: true}}", "a rule is a text: write it in single quotes"),
+        ("segments: {a: {rule: [1]}}", "a rule is a text: write it in single quotes"),
+        (
+            "segments:\n  - name: a\n    rule: CHAIN(xEvent, timestamp, [A: WHAT(n = 1)])",
+            "a rule is a text: write it in single quotes, rule: '…', or below rule: |",
+        ),
+        ("segments: {a: {rule: xEvent[n = 1].count() > 2}}", "write it in single quotes"),
+        ('segments:\n  a:\n    rule: "a" in [s]', "write it in single quotes"),
+    ],
+)
+def test_what_yaml_made_of_plain_words_is_said(text: str, words: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        parse_definitions(text, ".yaml")
+    assert words in str(caught.value)
+
+
+def test_a_broken_line_that_is_no_rule_is_not_called_one() -> None:
+    with pytest.raises(DefinitionError) as caught:
+        parse_definitions("segments:\n  a:\n    rule: 'n > 1'\n    description: a: b", ".yaml")
+    assert "single quotes" not in str(caught.value)

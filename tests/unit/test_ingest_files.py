@@ -137,6 +137,8 @@ def test_a_block_can_be_cut(tmp_path: Path) -> None:
         (b"a,b,a\n", "each column named once, got 'a' twice"),
         (b"a,,b\n", "each column named once, got '' twice or empty"),
         (b"\xff,b\n", "expected a header in UTF-8"),
+        (b"who;at\na;2024-03-01\n", "it looks as if semicolons separated them"),
+        (b"who\tat\na\t2024-03-01\n", "it looks as if tabs separated them"),
         (b'a,b\n1,"' + b"x\n" * 2000, "a quote that is not closed"),
     ],
 )

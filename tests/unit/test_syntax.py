@@ -114,6 +114,8 @@ def test_positions_are_first_characters() -> None:
         ("a and", 1, 6, "expected a value, got the end"),
         ("a =\n  = b", 2, 3, "expected a value, got `=`"),
         ("a == b", 1, 4, "single `=`"),
+        ("a <> b", 1, 4, "write `!=`"),
+        ("a is null", 1, 3, "write isNull(x) or isNotNull(x)"),
         ("a b", 1, 3, "expected an operator"),
         ("a && b", 1, 3, "write `and`"),
         ("'a'", 1, 1, "double quotes"),

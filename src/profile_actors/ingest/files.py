@@ -135,7 +135,19 @@ def _header(file: BinaryIO, path: str) -> tuple[list[str], int]:
             f"expected each column named once, got {twice[0] if twice else ''!r} twice or empty"
             f" - at {path} line 1; rename the column"
         )
+    _check_separator(names, path)
     return names, len(line)
+
+
+def _check_separator(names: list[str], path: str) -> None:
+    """Refuse a file of one column whose name holds what other programs write between cells: its
+    rows could only all be rejected, each for a reason that says nothing."""
+    for separator, word in (("\t", "tabs"), (";", "semicolons"), ("|", "bars")):
+        if len(names) == 1 and separator in names[0]:
+            raise SchemaError(
+                f"expected columns separated by commas, got one column {names[0][:80]!r} - at"
+                f" {path} line 1; it looks as if {word} separated them: write the file with commas"
+            )
 
 
 def _cut(file: BinaryIO, block_bytes: int, path: str) -> Iterator[tuple[memoryview, bool]]:

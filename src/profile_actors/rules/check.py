@@ -22,7 +22,8 @@ from profile_actors.errors import RuleError
 from profile_actors.rules import signatures, strings
 from profile_actors.rules.reference import references
 from profile_actors.rules.scalar import COMPARISONS
-from profile_actors.rules.source import Fault, located, nearest
+from profile_actors.rules.scopes import EACH, METHODS, spelling
+from profile_actors.rules.source import Fault, located, nearest, way_out
 from profile_actors.rules.states import STATES, WORDS, Key, texts_of, withheld
 from profile_actors.rules.syntax import parse
 from profile_actors.rules.tree import (
@@ -174,6 +175,9 @@ class _Names:
         return replace(self, variables={**self.variables, name: (type_, scale)})
 
 
+_CALLED = tuple(spelling(name) for name in (*METHODS, *EACH))
+
+
 class _Checker:
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
@@ -297,14 +301,17 @@ class _Checker:
         name = names[position]
         whole = ".".join(names)
         at = path[position].at
+        way = way_out(name, known, _CALLED)
         if owner.kind != "object":
-            return Fault(f"{described(owner)} has no fields; got `{whole}`", at)
+            return Fault(f"{described(owner)} has no fields; got `{whole}`{way}", at)
         if name == "computed" and isinstance(base, Element):
             return Fault("computed attributes belong to the profile: write `^.computed.name`", at)
         if name == "computed":
             return Fault("expected computed.NAME", at)
         close = nearest(name, [*known, "xEvent"] if isinstance(base, Root) else known)
-        if close:
+        if way:
+            close = way
+        elif close:
             names[position] = close.split("'")[1]
             close = f"; did you mean `{'.'.join(names)}`?"
         place = "an event" if owner == self.scope.event else "an object"

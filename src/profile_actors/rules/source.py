@@ -1,4 +1,4 @@
-"""Rule errors that show where: line, column, the marked source line, and the nearest name.
+"""Rule errors that show where, and the way out: the marked source line, the nearest name, the form.
 
 Theory: every stage knows an offset into the rule text; one function turns it into what a person
 reads. Long lines are cut around the mark, so that a message stays a few lines whatever the rule.
@@ -7,10 +7,13 @@ reads. Long lines are cut around the mark, so that a message stays a few lines w
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 
 from profile_actors.errors import RuleError
 
+_NULL_WORDS = {"null", "none", "nil", "undefined"}
+_PLAIN_NAME = re.compile(r"[^\W\d]\w*\Z")
 _SHOWN = 96  # characters of a source line that fit a terminal beside the indent
 
 
@@ -50,3 +53,20 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return f"; did you mean {lowered[name.lower()]!r}?"
     found = difflib.get_close_matches(name[:80], names[:2000], n=1, cutoff=0.6)
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def way_out(name: str, known: Collection[str], functions: Collection[str]) -> str:
+    """What to write instead of a name that is no field, as ``"; …"``, or nothing.
+
+    known: the fields there are. functions: the methods, as people spell them. A word of other
+    languages for null, a function without its parentheses, and a piece of a field that takes
+    back-ticks are no misspellings: the nearest name would lead astray.
+    """
+    if name.lower() in _NULL_WORDS:
+        return "; there is no null to compare with: write isNull(x) or isNotNull(x)"
+    odd = [field for field in known if not _PLAIN_NAME.match(field) and field != name]
+    for field in sorted(odd):
+        if name in re.split(r"\W+", field):
+            return f"; a field of such a name is written in back-ticks: `{field}`"
+    called = {function.lower(): function for function in functions}.get(name.lower())
+    return f"; a function is called with parentheses: {called}()" if called else ""

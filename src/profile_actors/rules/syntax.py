@@ -144,6 +144,10 @@ def _unexpected(text: str, error: UnexpectedToken) -> RuleError:
         hint = "; this word is reserved, a field of that name is written in back-ticks"
     elif token.type == "EQUAL" and text[max(at - 1, 0)] == "=":
         hint = "; equality is a single `=`"
+    elif token == ">" and text[max(at - 1, 0)] == "<":
+        hint = "; write `!=` for not equal"
+    elif str(token).lower() == "is":
+        hint = "; write isNull(x) or isNotNull(x)"
     return located(text, at, f"expected {_either(names)}, got {got}{hint}")
 
 
