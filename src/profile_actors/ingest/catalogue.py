@@ -20,8 +20,7 @@ import yaml
 from profile_actors.definitions import ROOMS, ComputedAttribute, Definition, Namespace
 from profile_actors.errors import DefinitionError
 
-
-Path = tuple[Any, ...]
+FilePath = tuple[Any, ...]
 """Keys and places from the top of a file down."""
 
 
@@ -100,7 +99,7 @@ def _room(body: Any, kind: type, room: str) -> list[Definition]:
     return items
 
 
-def _item(data: Any, kind: Any, path: Path) -> Definition:
+def _item(data: Any, kind: Any, path: FilePath) -> Definition:
     try:
         item: Definition = msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
@@ -111,7 +110,7 @@ def _item(data: Any, kind: Any, path: Path) -> Definition:
 class _Misfit(Exception):
     """A definition does not fit its struct. path: of the definition in the file."""
 
-    def __init__(self, message: str, path: Path) -> None:
+    def __init__(self, message: str, path: FilePath) -> None:
         super().__init__(message, path)
         self.message, _, inside = message.partition(" - at `")
         # Of a key: "- at `key` in `$.fields`".
@@ -159,7 +158,9 @@ _READS = {
 _QUOTE_RULE = "a rule is a text: write it in single quotes, rule: '…', or below rule: |"
 
 
-def _wrong_node(text: str, path: Path, tag: str, is_key: bool) -> tuple[yaml.Node | None, Path]:
+def _wrong_node(
+    text: str, path: FilePath, tag: str, is_key: bool
+) -> tuple[yaml.Node | None, FilePath]:
     """The node at path that has the tag (its own key, if is_key), and the path without gaps."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)  # JSON is YAML, too
@@ -177,7 +178,9 @@ def _wrong_node(text: str, path: Path, tag: str, is_key: bool) -> tuple[yaml.Nod
     return reached[0] if len(reached) == 1 else (None, path)
 
 
-def _reached(node: yaml.Node, path: Path, trail: Path = ()) -> Iterator[tuple[yaml.Node, Path]]:
+def _reached(
+    node: yaml.Node, path: FilePath, trail: FilePath = ()
+) -> Iterator[tuple[yaml.Node, FilePath]]:
     """Every node that the path may mean: ANY stands for each key of a mapping."""
     if not path:
         yield node, trail
