@@ -35,7 +35,7 @@ def test_without_an_id_the_order_is_the_same_whatever_the_arrival() -> None:
 def test_a_null_clears_a_field_of_a_replace_dataset_only() -> None:
     hub = Hub()
     for dataset in ("crm", "web"):
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"who": dataset, "at": BASE, "tier": "gold"},
             {"who": dataset, "at": BASE + 1, "tier": None, "score": 3},
         ]
