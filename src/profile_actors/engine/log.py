@@ -132,7 +132,7 @@ class MemoryFeed:
 
     def read(self, after: int, limit_bytes: int) -> list[tuple[int, bytes]]:
         out, size = [], 0
-        for position in sorted(p for p in self.blocks if p > after):
+        for position in sorted(p for p in list(self.blocks) if p > after):
             out.append((position, self.blocks[position]))
             size += len(self.blocks[position])
             if size > limit_bytes:

@@ -384,8 +384,9 @@ class Reader:
         Ends before the oldest entry with rescans outstanding. Computed attributes carry their
         value at delivery. Raises CursorExpired from the feed.
         """
-        waiting = self.rescans.first_pending
-        head = (self.state.position if waiting is None else waiting) - 1
+        with self.lock:
+            waiting = self.rescans.first_pending
+            head = (self.state.position if waiting is None else waiting) - 1
         return self._delivery.changes(after, head, limit_bytes)
 
     def holds(self, kind: str, name: str) -> bool:

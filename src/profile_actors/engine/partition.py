@@ -216,20 +216,19 @@ class Partition(Clockwork):
         """Complete the new rulebook and put it in place of the old one."""
         state = self.state
         book, groups, delta_changes = prepared.finish(now)
-        position = state.position
+        position, count = state.position, state.directory.slots
+        layouts = changes.pack_layouts([gauge.layout for gauge in book.gauges])
+        self._emit(position, changes.Packed(now, position, groups, layouts))
+        every = frozenset(i for i, rule in enumerate(book.rescans) if rule.is_new)
         with self.lock:
             state.book = book
             state.catalogue = prepared.catalogue
             state.now = now
             state.layouts_at = position
-            state.position = position + 1
             state.counters.changes += delta_changes
-        layouts = changes.pack_layouts([gauge.layout for gauge in book.gauges])
-        self._emit(position, changes.Packed(now, position, groups, layouts))
-        every = frozenset(i for i, rule in enumerate(book.rescans) if rule.is_new)
-        if every:
-            count = state.directory.slots
-            self.rescans.add(Task(position, now, now, count, count, [], every=every))
+            if every:
+                self.rescans.add(Task(position, now, now, count, count, [], every=every))
+            state.position = position + 1
 
     def _emit(self, position: int, block: changes.Packed) -> None:
         # A replay comes by what retention has dropped; it stays dropped.
@@ -256,18 +255,19 @@ class Partition(Clockwork):
             runs[is_event] = with_rows(runs[is_event], position, idents, times, base + block.order)
             base += block.rows
         self.stages.lap("locate")
+        now, slots = delta.fold.now, state.directory.slots
+        first_new = slots - delta.new_profiles
+        task = Task(position, started, now, slots, first_new, delta.rescans, delta.touched)
         with self.lock:
             publish(state, delta)
             self.note_slice(delta)
             state.locator.runs, state.record_locator.runs = runs[True], runs[False]
             self._count(blocks, notes, position)
+            if state.book.rescans:
+                # Together with the position: it tells readers that the entry is not complete yet.
+                self.rescans.add(task)
             state.position = position + 1
         self.stages.lap("publish")
-        if state.book.rescans:
-            now, slots = delta.fold.now, state.directory.slots
-            first_new = slots - delta.new_profiles
-            task = Task(position, started, now, slots, first_new, delta.rescans, delta.touched)
-            self.rescans.add(task)
         self._rows_since_checkpoint += base
 
     def work(self, limit: int) -> int:
