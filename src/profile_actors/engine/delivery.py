@@ -17,6 +17,7 @@ import numpy as np
 
 from profile_actors.definitions import Catalogue
 from profile_actors.engine import changes as packed_changes
+from profile_actors.engine.changes import Expanded
 from profile_actors.engine.entry import read_envelope
 from profile_actors.engine.gauges import Layout
 from profile_actors.engine.log import Feed, Log
@@ -29,7 +30,8 @@ from profile_actors.rules.planner import plan
 
 
 class Delivery:
-    """Expands a partition's feed. Any thread; the lock is held while values are copied."""
+    """Expands a partition's feed. Any thread; the lock is held while the values of what changed are
+    read, whatever the number of profiles."""
 
     def __init__(
         self, log: Log, feed: Feed, index: int, state: State, lock: threading.RLock
@@ -46,24 +48,23 @@ class Delivery:
 
         after: -1 for all that is kept. Raises CursorExpired where retention dropped what follows.
         """
-        kept = self.feed.first_kept()
+        read = self.feed.read(after, limit_bytes)
+        kept = self.feed.first_kept()  # after reading: retention may drop what was to be read
         if 0 <= after < kept - 1:
             raise CursorExpired(
                 f"expected a cursor at position {kept - 1} or later, got {after} - at the change"
                 f" feed of partition {self.index}; what followed it has been dropped: read members"
                 " or profiles anew, then changes from the present"
             )
-        out: list[Change] = []
-        blocks = self.feed.read(after, limit_bytes)
+        blocks = [(position, block) for position, block in read if position <= head]
+        # The read stopped for its limit, and before head: more may follow its last block.
+        is_cut = len(blocks) == len(read) and sum(len(block) for _, block in read) > limit_bytes
+        found: list[tuple[int, Expanded]] = []
         for position, block in blocks:
-            if position > head:
-                break
             packed = packed_changes.decode(block)
             expanded = packed_changes.expand(packed, self._layouts_of(packed, position))
-            out.extend(self._delivered(position, expanded))
-        complete = not blocks or sum(len(block) for _, block in blocks) <= limit_bytes
-        reached = head if complete else blocks[-1][0]
-        return out, max(after, reached)
+            found.extend((position, change) for change in expanded)
+        return self._delivered(found), max(after, blocks[-1][0] if is_cut else head)
 
     def _layouts_of(self, packed: packed_changes.Packed, position: int) -> list[Layout]:
         at = packed.layouts_at
@@ -85,35 +86,21 @@ class Delivery:
         catalogue = msgspec.json.decode(text, type=Catalogue)
         return [gauge.layout for gauge in compile_plan(plan(catalogue), catalogue, 1).gauges]
 
-    def _delivered(self, position: int, expanded: list[packed_changes.Expanded]) -> list[Change]:
-        values: dict[str, dict[int, Any]] = {}
-        book = self.state.book
-        rules = {
-            rule.name: rule
-            for rule in book.plan.rules
-            if rule.kind == "computed" and rule.name not in book.pending
-        }
+    def _delivered(self, found: list[tuple[int, Expanded]]) -> list[Change]:
+        """Changes as readers get them. The lock is held for the values of what changed, once."""
+        idents: dict[str, set[int]] = {}
+        for _, change in found:
+            if change.kind == "computed":
+                idents.setdefault(change.name, set()).add(change.ident)
         with self.lock:
-            directory = self.state.directory
-            identities = {c.ident: directory.identity(c.ident) for c in expanded}
-            for rescan in self.state.book.rescans:
-                values[rescan.rule.name] = {
-                    int(directory.ident_of[slot]): value
-                    for slot, value in rescan.values.items()
-                    if value is not UNKNOWN
-                }
-            for name in {c.name for c in expanded if c.kind == "computed"} & set(rules):
-                idents = np.array(
-                    sorted({c.ident for c in expanded if c.kind == "computed" and c.name == name})
-                )
-                slots = directory.slot_of[idents].astype(np.uint32)
-                column = computed_values(self.state.book, rules[name], slots, self.state.now)
-                shown = plain(column, rules[name].root.type)
-                values[name] = dict(zip(idents.tolist(), shown, strict=True))
+            values = {name: self._values(name, sorted(mine)) for name, mine in idents.items()}
+        # Idents of complete entries are never described again, so this needs no lock.
+        known = {c.ident for _, c in found}
+        identities = {ident: self.state.directory.identity(ident) for ident in known}
         out = []
-        for c in expanded:
+        for position, c in found:
             if c.kind == "computed":
-                old, new = None, values.get(c.name, {}).get(c.ident)
+                old, new = None, values[c.name].get(c.ident)
             else:
                 old = _status(c.old) if c.old or c.had else None
                 new = _status(c.new)
@@ -131,6 +118,21 @@ class Delivery:
                 )
             )
         return out
+
+    def _values(self, name: str, idents: list[int]) -> dict[int, Any]:
+        """A computed attribute's values now, by ident; empty if it has no answer (any more)."""
+        book = self.state.book
+        slots = self.state.directory.slot_of[idents].astype(np.uint32)
+        for rescan in book.rescans:
+            if rescan.gauge < 0 and rescan.rule.name == name:
+                stored = [rescan.values.get(slot) for slot in slots.tolist()]
+                shown = [None if value is UNKNOWN else value for value in stored]
+                return dict(zip(idents, shown, strict=True))
+        for rule in book.plan.rules:
+            if rule.kind == "computed" and rule.name == name and name not in book.pending:
+                column = computed_values(book, rule, slots, self.state.now)
+                return dict(zip(idents, plain(column, rule.root.type), strict=True))
+        return {}
 
 
 def _status(is_member: bool) -> str:
