@@ -181,8 +181,9 @@ class Store:
         """Store rows; returns when they are durable and folded.
 
         rows: dicts, a pa.Table or a pa.RecordBatch. producer, offset: a stream of your own whose
-        rows you number; rows below ``cursor(producer)`` count as duplicates. Without an offset the
-        stream goes on at its cursor. Raises DefinitionError, OffsetGap, StoreUnavailable, Halt.
+        rows you number; rows below ``cursor(producer)`` count as duplicates. Without an offset they
+        are appended at its cursor, wherever it stands by then: several drivers may append under one
+        name. Raises DefinitionError, OffsetGap, StoreUnavailable, Halt.
         """
         self._check_open()
         return self._sender.submit(dataset, rows, producer, offset, later=False).result()

@@ -1,13 +1,14 @@
 """L5, L8, exactly once: a partition against a list of rows, through repeats, gaps and reopenings.
 
 Theory: the model is what a slow reader of the contract would write: per producer one cursor and its
-receipts, per dataset the accepted rows, and a set of (identity, timestamp, ``_id``).
+receipts, per dataset the accepted rows, and a set of (identity, timestamp, ``_id``). Two of the
+producers are anonymous senders, whose rows may be appended to one of the others' streams.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hypothesis import settings
@@ -23,12 +24,25 @@ from tests.model.hub import BASE, HOUR, SEED, WHO, Hub
 
 CONFIG = Config(max_profiles=64, max_ahead_ms=1 << 50, max_receipts=3, max_receipt_producers=2)
 PEOPLE = ("a", "b", "c")
-PRODUCERS = {"p": "hits", "q": "hits", "r": "calls"}
+NAMED = {"p": "hits", "q": "hits", "r": "calls"}
+PRODUCERS = NAMED | {"~a": "hits", "~b": "calls"}
 
 row = st.builds(
     lambda who, hours, name, n: {"who": who, "at": BASE + hours * HOUR, "_id": name, "n": n},
     st.sampled_from(PEOPLE), st.integers(0, 2), st.sampled_from("xy"), st.integers(0, 1),
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A sub-batch. to, least: the named producer that is credited, once it has reached least."""
+
+    producer: str
+    first: int
+    through: int
+    resend: bool = False
+    to: str | None = None
+    least: int = 0
 
 
 @dataclass
@@ -61,15 +75,16 @@ class PartitionMachine(RuleBasedStateMachine):
 
     # -- the model ------------------------------------------------------------------------------
 
-    def expected(self, sent: list[tuple[str, int, int, bool]]) -> list[Reply]:
-        """The replies to one commit of (producer, first, through, resend)."""
+    def expected(self, sent: list[Sent]) -> list[Reply]:
+        """The replies to one commit."""
         out = []
         heard: list[str] = []
         newest, fresh = dict(self.newest), dict(self.newest)
-        for producer, first, through, resend in sent:
+        for one in sent:
+            producer, first, through = one.producer, one.first, one.through
             mine = self.known[producer]
             cursor = mine.cursor or 0
-            if resend and cursor >= through:
+            if one.resend and cursor >= through:
                 # Receipts of this very entry are not yet kept.
                 found = [r for r in self.kept[producer] if r[:2] == (first, through)]
                 if found:
@@ -78,6 +93,12 @@ class PartitionMachine(RuleBasedStateMachine):
             if first > cursor:
                 out.append(Reply("gap", expected=cursor))
                 continue
+            if one.to is not None and through > cursor:
+                named = self.known[one.to]
+                if (named.cursor or 0) < one.least:
+                    out.append(Reply("early", expected=named.cursor or 0))
+                    continue
+                named.cursor = (named.cursor or 0) + through - first
             accepted = late = 0
             for row in mine.stream[max(first, cursor) : through]:
                 dataset, who, at = PRODUCERS[producer], row["who"], row["at"]
@@ -104,30 +125,32 @@ class PartitionMachine(RuleBasedStateMachine):
             del mine.receipts[: -CONFIG.max_receipts]
         return out
 
-    def commit(self, sent: list[tuple[str, int, int, bool]]) -> None:
+    def commit(self, sent: list[Sent]) -> None:
         """One entry of sub-batches; every answer must be the model's."""
         batches = []
-        for producer, first, through, resend in sent:
+        for one in sent:
+            producer, first, through = one.producer, one.first, one.through
             stream = self.known[producer].stream
             rows = [dict(row) for row in stream[first:through]]
             if PRODUCERS[producer] == "calls":
                 rows = [{k: v for k, v in row.items() if k != "_id"} for row in rows]
-            batches.append(
-                self.hub.sub_batch(
-                    PRODUCERS[producer], producer, first, rows, resend=resend, clock=BASE
-                )
+            batch = self.hub.sub_batch(
+                PRODUCERS[producer], producer, first, rows, resend=one.resend, clock=BASE
             )
+            if one.to is not None:
+                batch = replace(batch, credit=(one.to, through - first, one.least))
+            batches.append(batch)
         self.kept = {name: list(known.receipts) for name, known in self.known.items()}
         wanted = self.expected(sent)
-        for reply, model, (_, first, through, _) in zip(
+        for reply, model, one in zip(
             self.partition.commit(batches, None), wanted, sent, strict=True
         ):
-            if model.status == "gap":
-                assert (reply.status, reply.expected) == ("gap", model.expected)
+            if model.status in ("gap", "early"):
+                assert (reply.status, reply.expected) == (model.status, model.expected)
                 continue
             got = (reply.status, reply.accepted, reply.duplicate, reply.late)
             assert got == ("ok", model.accepted, model.duplicate, model.late), (got, model)
-            assert reply.accepted + reply.duplicate == through - first
+            assert reply.accepted + reply.duplicate == one.through - one.first
 
     # -- what producers do ----------------------------------------------------------------------
 
@@ -144,25 +167,44 @@ class PartitionMachine(RuleBasedStateMachine):
         sent = []
         ends = {name: known.cursor or 0 for name, known in self.known.items()}
         for _ in range(count):
-            producer = data.draw(st.sampled_from(list(PRODUCERS)))
+            producer = data.draw(st.sampled_from(list(NAMED)))
             first = max(0, ends[producer] + data.draw(st.sampled_from((0, 0, 0, 1, 2, -1, -3))))
             through = first + data.draw(st.integers(1, 5))
             self.grown(producer, through, data)
-            sent.append((producer, first, through, data.draw(st.booleans())))
+            sent.append(Sent(producer, first, through, data.draw(st.booleans())))
             if data.draw(st.booleans()):
                 ends[producer] = max(ends[producer], through)
+        self.commit(sent)
+
+    @rule(data=st.data(), count=st.integers(1, 3))
+    def append(self, data: st.DataObject, count: int) -> None:
+        """Two connections append to named producers in turns, sometimes again, sometimes too
+        soon."""
+        sent = []
+        ends = {name: known.cursor or 0 for name, known in self.known.items()}
+        for _ in range(count):
+            sender = data.draw(st.sampled_from(("~a", "~b")))
+            to = data.draw(st.sampled_from(list(NAMED)))
+            first = ends[sender]
+            through = ends[sender] = first + data.draw(st.integers(1, 4))
+            self.grown(sender, through, data)
+            least = ends[to] + data.draw(st.sampled_from((0, 0, 0, -2, 1)))
+            one = Sent(sender, first, through, to=to, least=least)
+            sent.append(one)
+            if data.draw(st.booleans()):
+                sent.append(replace(one, resend=True))
         self.commit(sent)
 
     @rule(data=st.data())
     def swap(self, data: st.DataObject) -> None:
         """Two sub-batches of one producer arrive in the wrong order, then both again."""
-        producer = data.draw(st.sampled_from(list(PRODUCERS)))
+        producer = data.draw(st.sampled_from(list(NAMED)))
         begin = self.known[producer].cursor or 0
         self.grown(producer, begin + 4, data)
-        first, second = (producer, begin, begin + 2, False), (producer, begin + 2, begin + 4, False)
+        first, second = Sent(producer, begin, begin + 2), Sent(producer, begin + 2, begin + 4)
         self.commit([second, first])
-        self.commit([(*second[:3], True)])
-        self.commit([(*first[:3], True)])
+        self.commit([replace(second, resend=True)])
+        self.commit([replace(first, resend=True)])
 
     @rule(data=st.data())
     def resend(self, data: st.DataObject) -> None:
@@ -171,7 +213,7 @@ class PartitionMachine(RuleBasedStateMachine):
         receipts = self.known[producer].receipts
         if receipts:
             first, through, *_ = data.draw(st.sampled_from(receipts))
-            self.commit([(producer, first, through, True)])
+            self.commit([Sent(producer, first, through, resend=True)])
 
     @rule(how=st.sampled_from(("checkpoint", "tail", "nothing", "no feed", "no checkpoint")))
     def reopen(self, how: str) -> None:

@@ -4,8 +4,12 @@ Theory: a *stream* numbers the rows of one producer. Each partition gets its sha
 a chain of sub-batches, ``after`` of each being ``through`` of the one before it; so a partition
 recognises what it has (a resend) and refuses what comes too early (a gap). That makes retrying a
 local matter: every sub-batch is resent until it is answered, oldest first, and the chains put
-themselves in order. Only a sub-batch that stays unanswered until the deadline breaks its stream: an
-anonymous stream is then left for a new one, a named producer reads its cursor from the store again.
+themselves in order. Only a sub-batch that is refused, or unanswered until the deadline, breaks its
+stream: an anonymous stream is then left for a new one, a named producer reads its cursor from the
+store again. What had been sent after it does not wait for what will never come: a gap is judged as
+soon as nothing older of the stream is on its way. Anonymous rows, whose numbers nobody else knows,
+are linked to what the partition has; a named producer's are refused with the offset it must resend
+from.
 
 Limits: a client keeps at most ``Config.max_in_flight`` submissions unacknowledged.
 """
@@ -13,6 +17,7 @@ Limits: a client keeps at most ``Config.max_in_flight`` submissions unacknowledg
 from __future__ import annotations
 
 import queue
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -22,18 +27,31 @@ from typing import Any
 from profile_actors.actors.calls import Lost, Patience, Remote
 from profile_actors.actors.wire import pack
 from profile_actors.engine.batch import Reply, SubBatch
-from profile_actors.errors import Backpressure, DefinitionError, OffsetGap, StoreUnavailable
+from profile_actors.errors import Backpressure, DefinitionError, OffsetGap
 
 
 @dataclass(slots=True)
 class Stream:
-    """One producer's rows as this client sends them. sent: per partition, the chain's end."""
+    """One producer's rows as this client sends them. sent: per partition, the chain's end.
+
+    least: of a named one, the offset after the last rows that were numbered by their caller.
+    waiting: its parcels on their way, oldest first.
+    """
 
     producer: str
     named: bool
     next_offset: int = 0
     sent: list[int | None] = field(default_factory=list)
     broken: bool = False
+    least: int = 0
+    waiting: deque[Parcel] = field(default_factory=deque)
+
+    def is_oldest(self, parcel: Parcel) -> bool:
+        """Whether nothing sent before it is on its way."""
+        try:
+            return self.waiting[0] is parcel
+        except IndexError:
+            return True
 
 
 @dataclass(slots=True)
@@ -45,11 +63,12 @@ class Part:
     answer: Any
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Parcel:
-    """What one submission put on its way, and who waits for it."""
+    """What one submission put on its way, and who waits for it. streams: the one its rows are
+    numbered in, and the named one that they are appended to, if any."""
 
-    stream: Stream
+    streams: tuple[Stream, ...]
     parts: list[Part]
     finish: Callable[[list[Reply]], Any]
     result: Future[Any] = field(default_factory=Future)
@@ -83,7 +102,7 @@ class Courier:
 
     def send(
         self,
-        stream: Stream,
+        streams: tuple[Stream, ...],
         batches: Sequence[tuple[int, SubBatch]],
         finish: Callable[[list[Reply]], Any],
     ) -> Parcel:
@@ -92,7 +111,10 @@ class Courier:
             Part(partition, batch, self._partitions[partition].begin("submit", *pack(batch)))
             for partition, batch in batches
         ]
-        return Parcel(stream, parts, finish)
+        parcel = Parcel(streams, parts, finish)
+        for stream in streams:
+            stream.waiting.append(parcel)
+        return parcel
 
     def settle_later(self, parcel: Parcel) -> None:
         """Let the courier's own thread wait for the answers."""
@@ -104,15 +126,18 @@ class Courier:
     def settle(self, parcel: Parcel) -> None:
         """Wait until every part is answered 'ok', resending as needed; then set the result."""
         try:
-            replies = [self._answer(part) for part in parcel.parts]
+            replies = [self._answer(parcel, part) for part in parcel.parts]
             parcel.result.set_result(parcel.finish(replies))
         except BaseException as error:
             # An unanswered row may or may not be stored: its stream cannot be continued blindly.
-            parcel.stream.broken = True
+            for stream in parcel.streams:
+                stream.broken = True
             parcel.result.set_exception(error)
             if not isinstance(error, Exception):
                 raise
         finally:
+            for stream in parcel.streams:
+                stream.waiting.remove(parcel)
             parcel.parts = []  # the rows are let go even if the caller keeps the future
             self._room.release()
 
@@ -134,7 +159,7 @@ class Courier:
         while (parcel := self._outbox.get()) is not None:
             self.settle(parcel)
 
-    def _answer(self, part: Part) -> Reply:
+    def _answer(self, parcel: Parcel, part: Part) -> Reply:
         actor = self._partitions[part.partition]
         patience = Patience(actor.timeout_s)
         while True:
@@ -153,19 +178,25 @@ class Courier:
                     )
                 if reply.status == "behind":
                     self._deliver(part.partition)
-            try:
-                patience.wait_or_raise(actor.name)
-            except StoreUnavailable:
-                if patience.reason == "gap":
-                    raise _gap(part.batch, reply) from None
-                raise
+                if reply.status in ("gap", "early"):
+                    self._judge(parcel, part, reply)
+            patience.wait_or_raise(actor.name)
             part.answer = actor.begin("submit", *pack(part.batch))
 
+    def _judge(self, parcel: Parcel, part: Part, reply: Reply) -> None:
+        """Something before this sub-batch is missing: wait for it, go on without, or refuse."""
+        stream = parcel.streams[-1] if reply.status == "early" else parcel.streams[0]
+        if not stream.is_oldest(parcel):
+            return
+        if stream.named:
+            raise _gap(part.batch, stream, reply)
+        part.batch = replace(part.batch, after=reply.expected)
 
-def _gap(batch: SubBatch, reply: Reply) -> OffsetGap:
+
+def _gap(batch: SubBatch, stream: Stream, reply: Reply) -> OffsetGap:
     return OffsetGap(
-        f"expected rows of producer {batch.producer!r} from offset {reply.expected} on, got a batch"
-        f" after offset {batch.after} - at dataset {batch.dataset!r}; rows before it never arrived:"
-        " resend from store.cursor(producer)",
+        f"expected rows of producer {stream.producer!r} from offset {reply.expected} on, got a"
+        f" batch after them - at dataset {batch.dataset!r}; rows before it never arrived: resend"
+        " from store.cursor(producer)",
         reply.expected,
     )

@@ -5,9 +5,9 @@ the door, its rejected rows go to the quarantine *before* anything is sent (once
 a row, nobody would offer it again), and the accepted ones travel as one table per partition.
 
 Who gets a sub-batch: on the wall clock, an anonymous stream reaches only partitions that own rows.
-A named producer's range goes to every partition, with rows or without, so that the smallest of
-their cursors is what the store has of the producer. On the event clock every submission goes to
-every partition with the largest accepted timestamp of the *whole* submission.
+A named producer's range, and rows appended to one, go to every partition, with rows or without, so
+that the smallest of their cursors is what the store has of the producer. On the event clock every
+submission goes to every partition with the largest accepted timestamp of the *whole* submission.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from threading import Lock
 from typing import Any, TypeAlias
 
 import pyarrow as pa
+from msgspec import structs
 
 from profile_actors.actors.arguments import text_name, whole_number
 from profile_actors.actors.calls import call_all
@@ -26,7 +27,7 @@ from profile_actors.actors.courier import Courier, Parcel, Stream
 from profile_actors.actors.link import Link
 from profile_actors.actors.partition_actor import wall_ms
 from profile_actors.actors.results import PendingReceipt, Receipt
-from profile_actors.engine.batch import Reply, SubBatch
+from profile_actors.engine.batch import ANONYMOUS, Reply, SubBatch
 from profile_actors.errors import CallerError, DefinitionError, OffsetGap
 from profile_actors.ingest.door import Door, Prepared
 from profile_actors.ingest.files import TextBlock
@@ -71,13 +72,12 @@ class Sender:
         if not pieces:
             self.check_dataset(dataset)
             return PendingReceipt([], 0)
-        parcels = []
+        limit = self._link.config.max_receipt_rejects
         with self._lock:
             door = self._door(dataset)
-            stream, first = self._stream(producer, offset)
+            streams, first = self._streams(producer, offset)
             stamp = None if door.dataset.timestamp is not None else self._stamp()
             self._courier.reserve(block)
-            reserved = True
             try:
                 prepared, at = [], first
                 for piece in pieces:
@@ -85,25 +85,46 @@ class Sender:
                     prepared.append((at, door.prepare(piece, at, wall_ms(), stamp)))
                     self.spent("validate", began)
                     at += len(piece)
-                clock = max((p.clock for _, p in prepared if p.clock is not None), default=None)
-                for _, piece_prepared in prepared:
-                    self._quarantine(dataset, source or stream.producer, piece_prepared)
-                for at, piece_prepared in prepared:
-                    if not reserved:
-                        self._courier.reserve()
-                    reserved = True
-                    parcel = self._send(dataset, stream, at, piece_prepared, clock, first)
-                    reserved = False
-                    parcels.append(parcel)
-                    if later or len(pieces) > 1:
-                        self._courier.settle_later(parcel)
+                self._quarantine(dataset, source, streams, first, [p for _, p in prepared])
             except BaseException:
-                if reserved:
-                    self._courier.release()
+                self._courier.release()
                 raise
+            parcels = self._send_all(dataset, streams, prepared, first, later=later)
         if not later and len(parcels) == 1:
             self._courier.settle(parcels[0])
-        return PendingReceipt([p.result for p in parcels], self._link.config.max_receipt_rejects)
+        return PendingReceipt([p.result for p in parcels], limit)
+
+    def _send_all(
+        self,
+        dataset: str,
+        streams: tuple[Stream, ...],
+        prepared: list[tuple[int, Prepared]],
+        first: int,
+        *,
+        later: bool,
+    ) -> list[Parcel]:
+        """Send the pieces of one submission, for which one place is reserved."""
+        clock = max((p.clock for _, p in prepared if p.clock is not None), default=None)
+        parcels: list[Parcel] = []
+        is_reserved = True
+        try:
+            for at, piece in prepared:
+                if not is_reserved:
+                    self._courier.reserve()
+                is_reserved = True
+                parcel = self._send(dataset, streams, at, piece, clock, first)
+                is_reserved = False
+                parcels.append(parcel)
+                if later or len(prepared) > 1:
+                    self._courier.settle_later(parcel)
+        except BaseException:
+            # Offsets are taken for which nothing may have been sent: nobody goes on from them.
+            for stream in streams:
+                stream.broken = True
+            if is_reserved:
+                self._courier.release()
+            raise
+        return parcels
 
     def cursor(self, producer: str) -> int:
         """The offset of the next row that the store needs of a producer; 0 if it is unknown."""
@@ -160,40 +181,74 @@ class Sender:
             self._doors[key] = Door(catalogue, dataset, self._link.seed, self._link.config)
         return self._doors[key]
 
-    def _stream(self, producer: str | None, offset: int | None) -> tuple[Stream, int]:
-        """The stream to continue, and the offset of the submission's first row."""
-        if producer is None:
-            if self._anonymous is None or self._anonymous.broken:
-                blank: list[int | None] = [None] * len(self._link.partitions)
-                self._anonymous = Stream(uuid.uuid4().hex, named=False, sent=blank)
-            return self._anonymous, self._anonymous.next_offset
-        stream = self._named.get(producer)
-        if stream is None or stream.broken:
-            stream = Stream(producer, named=True, next_offset=self.cursor(producer))
-            self._named[producer] = stream
-        first = stream.next_offset if offset is None else int(offset)
-        if first > stream.next_offset:
-            raise OffsetGap(
-                f"expected offset {stream.next_offset} or an earlier one, got {first} - at producer"
-                f" {producer!r}; resend from store.cursor(producer)",
-                stream.next_offset,
-            )
-        return stream, first
+    def _streams(self, producer: str | None, offset: int | None) -> tuple[tuple[Stream, ...], int]:
+        """The stream that numbers the rows, the named one they are appended to if any, and the
+        offset of the submission's first row in the former.
 
-    def _quarantine(self, dataset: str, source: str, prepared: Prepared) -> None:
-        if prepared.rejects:
-            self._link.coordinator.call("reject", dataset, quarantined(source, prepared.rejects))
+        Rows without an offset are numbered in a stream of this connection alone, so whatever others
+        send under the producer's name, and however often these are resent, each counts once.
+        """
+        if producer is None:
+            own = self._own()
+            return (own,), own.next_offset
+        named = self._named.get(producer)
+        if named is None or named.broken:
+            named = Stream(producer, named=True, next_offset=self.cursor(producer))
+            self._named[producer] = named
+        if offset is None:
+            own = self._own()
+            return (own, named), own.next_offset
+        offset = int(offset)
+        if offset > named.next_offset:
+            named.next_offset = max(named.next_offset, self.cursor(producer))
+        if offset > named.next_offset:
+            raise OffsetGap(
+                f"expected offset {named.next_offset} or an earlier one, got {offset} - at producer"
+                f" {producer!r}; resend from store.cursor(producer)",
+                named.next_offset,
+            )
+        return (named,), offset
+
+    def _own(self) -> Stream:
+        """The stream of this connection that numbers rows without an offset."""
+        if self._anonymous is None or self._anonymous.broken:
+            blank: list[int | None] = [None] * len(self._link.partitions)
+            self._anonymous = Stream(ANONYMOUS + uuid.uuid4().hex, named=False, sent=blank)
+        return self._anonymous
+
+    def _quarantine(
+        self,
+        dataset: str,
+        source: str | None,
+        streams: tuple[Stream, ...],
+        first: int,
+        prepared: list[Prepared],
+    ) -> None:
+        """Keep the rejected rows, numbered in the stream that their caller named."""
+        rejects = [reject for piece in prepared for reject in piece.rejects]
+        if not rejects:
+            return
+        named = streams[-1]
+        if len(streams) > 1:
+            # Others may have appended meanwhile.
+            named.next_offset = max(named.next_offset, self.cursor(named.producer))
+            shift = named.next_offset - first
+            rejects = [structs.replace(reject, row=reject.row + shift) for reject in rejects]
+        records = quarantined(source or named.producer, rejects)
+        self._link.coordinator.call("reject", dataset, records)
 
     def _send(
         self,
         dataset: str,
-        stream: Stream,
+        streams: tuple[Stream, ...],
         at: int,
         prepared: Prepared,
         clock: int | None,
         first: int,
     ) -> Parcel:
         """Split one piece, link its parts into the partitions' chains, send them."""
+        stream, target = streams[0], streams[-1]
+        credit = (target.producer, prepared.rows, target.least) if len(streams) > 1 else None
         through = at + prepared.rows
         count = len(self._link.partitions)
         tables: list[pa.Table | None] = [None] * count
@@ -206,7 +261,7 @@ class Sender:
             self.reached(clock)
         batches = []
         for partition, table in enumerate(tables):
-            if table is None and clock is None and not stream.named:
+            if table is None and clock is None and not target.named:
                 continue
             # Offset 0 begins a stream: no partition can lack anything before it.
             after = (at or None) if stream.named else stream.sent[partition]
@@ -221,14 +276,19 @@ class Sender:
                         self._link.catalogue.version,
                         clock,
                         table,
+                        credit=credit,
                     ),
                 )
             )
             if not stream.named:
                 stream.sent[partition] = through
         stream.next_offset = max(stream.next_offset, through)
+        if credit is not None:
+            target.next_offset += prepared.rows
+        elif stream.named:
+            stream.least = max(stream.least, through)
         began = time.perf_counter()
-        parcel = self._courier.send(stream, batches, self._finisher(prepared, first))
+        parcel = self._courier.send(streams, batches, self._finisher(prepared, first))
         self.spent("send", began)
         return parcel
 
@@ -252,7 +312,11 @@ class Sender:
 def _check_stream(producer: str | None, offset: int | None) -> None:
     """Raises CallerError for what names no stream."""
     if producer is not None:
-        text_name(producer, "producer", "submit")
+        if text_name(producer, "producer", "submit").startswith(ANONYMOUS):
+            raise CallerError(
+                f"expected a producer's name that does not begin with {ANONYMOUS!r}, got"
+                f" {producer!r} - at submit; those are the store's own, choose another"
+            )
     elif offset is not None:
         raise CallerError(
             f"expected a producer with an offset, got offset={offset!r} alone - at submit; name the"

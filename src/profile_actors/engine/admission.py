@@ -2,7 +2,10 @@
 permutation.
 
 Theory (DESIGN section 7): a partition keeps one cursor per producer, the offset after the last row
-it has taken; rows below it came before. Independently, an event with the (dataset, identity,
+it has taken; rows below it came before. Rows that are appended to a producer's stream come as those
+of a stream of their own (its cursor makes them count once) and carry a *credit*: the producer's
+cursor goes on by them from wherever it stands, so that several senders of one name cannot take
+each other's offsets (decision 0015). Independently, an event with the (dataset, identity,
 timestamp, ``_id``) of one in the log or earlier in the entry is a duplicate for ever. A row newer
 than its identity's newest cannot be one, so only older or equal rows are looked up, all of a batch
 at once.
@@ -17,6 +20,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import structs
 
 from profile_actors.engine.batch import Reply, SubBatch
 from profile_actors.engine.columns import Array, order_by
@@ -104,6 +108,14 @@ def _take(state: State, batch: SubBatch, out: Admitted, pending: dict[str, _Pend
         cursor = 0
     elif batch.after is not None and batch.after > cursor:
         return Reply("gap", expected=cursor)
+    credit = None
+    if batch.credit is not None and batch.through > cursor:
+        name, rows, least = batch.credit
+        reached = out.cursors.get(name, state.cursors.get(name, 0))
+        if reached < least:
+            return Reply("early", expected=reached)
+        credit = (name, rows)
+        out.cursors[name] = reached + rows
     if batch.clock is not None and (out.clock is None or batch.clock > out.clock):
         out.clock = batch.clock
     if batch.table is None and batch.through <= cursor:
@@ -116,13 +128,13 @@ def _take(state: State, batch: SubBatch, out: Admitted, pending: dict[str, _Pend
             kept = int(np.searchsorted(offsets, cursor))
             duplicate, table = kept, table.slice(kept)
         if table.num_rows:
-            rows = pending.setdefault(batch.dataset, _Pending())
-            rows.tables.append(table)
-            rows.notes.append(note)
+            queued = pending.setdefault(batch.dataset, _Pending())
+            queued.tables.append(table)
+            queued.notes.append(note)
     out.notes.append(
         BatchNote(
             batch.dataset, batch.producer, batch.after, batch.through,
-            0 if table is None else table.num_rows, duplicate, 0,
+            0 if table is None else table.num_rows, duplicate, 0, credit,
         )
     )  # fmt: skip
     out.note_of[-1] = note
@@ -194,9 +206,7 @@ def _count(notes: list[BatchNote], rows: Array, *, duplicate: bool) -> None:
             accepted, repeated, late = old.accepted - count, old.duplicate + count, old.late
         else:
             accepted, repeated, late = old.accepted, old.duplicate, old.late + count
-        notes[note] = BatchNote(
-            old.dataset, old.producer, old.after, old.through, accepted, repeated, late
-        )
+        notes[note] = structs.replace(old, accepted=accepted, duplicate=repeated, late=late)
 
 
 def _order(idents: Array, timestamps: Array) -> Array:

@@ -20,7 +20,13 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+ANONYMOUS = "~"
+"""What names of anonymous streams begin with: a connection's own, which nobody can continue."""
 HIDDEN = ("@k0", "@k1", "@value", "@namespace", "@timestamp", "@row", "@id", "@type", "@others")
+
+
+Credit = tuple[str, int, int]
+"""(producer, rows, least): its cursor goes on by so many rows, once it has reached ``least``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +48,15 @@ class SubBatch:
     clock: int | None = None
     table: pa.Table | None = None
     resend: bool = False
+    credit: Credit | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A partition's answer. status: 'ok', 'gap' (resend from ``expected``), 'behind' (the partition
-    must first take the catalogue version), 'busy' (queue full, retry), 'unknown' (the dataset was
-    deleted)."""
+    """A partition's answer. status: 'ok', 'gap' (resend from ``expected``), 'early' (the producer
+    that is credited stands at ``expected``, below what its sender sent before), 'behind' (the
+    partition must first take the catalogue version), 'busy' (queue full, retry), 'unknown' (the
+    dataset was deleted)."""
 
     status: str
     accepted: int = 0

@@ -29,13 +29,18 @@ from profile_actors.engine.log import Buffer
 from profile_actors.errors import CorruptLog
 
 MAGIC = b"PAE1"
-FORMAT = 1
+FORMAT = 2
+"""Newest format that is read. An entry says the oldest that understands it: 1, or 2 where notes say
+what format 1 would leave out."""
 ALIGN = 64
 KINDS = ("rows", "clock", "slice", "definition")
 
 
 class BatchNote(msgspec.Struct, frozen=True, array_like=True):
-    """One sub-batch of the entry: the producer's rows [after, through) and what became of them."""
+    """One sub-batch of the entry: the producer's rows [after, through) and what became of them.
+
+    credit: (producer, rows), a named stream that goes on by them besides.
+    """
 
     dataset: str
     producer: str
@@ -44,6 +49,12 @@ class BatchNote(msgspec.Struct, frozen=True, array_like=True):
     accepted: int
     duplicate: int
     late: int
+    credit: tuple[str, int] | None = None
+
+    @property
+    def format(self) -> int:
+        """The oldest format that says this."""
+        return 1 if self.credit is None else 2
 
 
 class BlockNote(msgspec.Struct, frozen=True, array_like=True):
@@ -141,10 +152,11 @@ def encode(
     for body in bodies:
         spans.append((offset, len(body)))
         offset += _padded(len(body))
+    form = max((note.format for note in batches), default=1)
     envelope = msgspec.msgpack.encode(
         Envelope(
-            FORMAT, kind, epoch, now, catalogue, batches, identity_note, tuple(notes),
-            tuple(spans), definition, slots=slots,
+            form, kind, epoch, now, catalogue, batches, identity_note, tuple(notes), tuple(spans),
+            definition, slots=slots,
         )
     )  # fmt: skip
     head = MAGIC + len(envelope).to_bytes(4, "little") + envelope

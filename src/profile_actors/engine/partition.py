@@ -323,6 +323,9 @@ class Partition(Clockwork):
             state.counters.late += note.late
             state.counters.duplicate += note.duplicate
             state.cursors[note.producer] = max(state.cursors.get(note.producer, 0), note.through)
+            if note.credit is not None:
+                name, rows = note.credit
+                state.cursors[name] = state.cursors.get(name, 0) + rows
             # Taken out and put in again: the dict is in the order in which producers were heard.
             kept = state.receipts.pop(note.producer, [])
             state.receipts[note.producer] = [*kept, (position, note)][-self.config.max_receipts :]
