@@ -35,9 +35,43 @@ class Row(msgspec.Struct, frozen=True):
     fields: dict[str, Any]
 
 
-def read_rows(log: Log, positions: Array, rows: Array) -> list[Row]:
-    """The given rows (entry position, row in the entry), in no particular order."""
-    out: list[Row] = []
+class Taken(msgspec.Struct, frozen=True):
+    """Rows taken out of one block: the columns that documents show, times as integer ms."""
+
+    dataset: str
+    table: pa.Table
+
+    def rows(self) -> list[Row]:
+        """The rows as documents."""
+        out = []
+        for record in self.table.to_pylist(maps_as_pydicts="lossy"):
+            fields = {RENAMED.get(k, k): v for k, v in record.items() if v is not None}
+            out.append(Row(self.dataset, fields["timestamp"], fields))
+        return out
+
+    def only(self, rows: list[int]) -> Taken:
+        """Some of the rows, by their numbers here."""
+        return Taken(self.dataset, self.table.take(pa.array(rows, pa.int64())))
+
+    def keys(self) -> list[tuple[int, str, str]]:
+        """Per row the order key, but for the number among equal ones (as ``in_order`` says).
+
+        Cost: rows with an ``_id`` less than a microsecond each, others what their document costs.
+        """
+        times = self.table.column("@timestamp").to_pylist()
+        ids: list[str | None] = [None] * len(times)
+        if "@id" in self.table.column_names:
+            ids = self.table.column("@id").to_pylist()
+        without = [row for row, id_ in enumerate(ids) if id_ is None]
+        if without:
+            for row, one in zip(without, self.only(without).rows(), strict=True):
+                ids[row] = id_of(one)
+        return [(time, str(id_), self.dataset) for time, id_ in zip(times, ids, strict=True)]
+
+
+def read(log: Log, positions: Array, rows: Array) -> list[Taken]:
+    """The given rows (entry position, row in the entry), by entry and block."""
+    out: list[Taken] = []
     for position in np.unique(positions).tolist():
         wanted = np.sort(rows[positions == position]).astype(np.int64)
         with log.view(position) as view:
@@ -46,12 +80,21 @@ def read_rows(log: Log, positions: Array, rows: Array) -> list[Row]:
                 local = wanted[(wanted >= base) & (wanted < base + block.rows)] - base
                 base += block.rows
                 if len(local):
-                    out.extend(rows_of(block, local))
+                    out.append(_taken(block, local))
     return out
+
+
+def read_rows(log: Log, positions: Array, rows: Array) -> list[Row]:
+    """The given rows (entry position, row in the entry), in no particular order."""
+    return [row for taken in read(log, positions, rows) for row in taken.rows()]
 
 
 def rows_of(block: Block, local: Array) -> list[Row]:
     """The given rows of one block. local: int64[n], row numbers in the block."""
+    return _taken(block, local).rows()
+
+
+def _taken(block: Block, local: Array) -> Taken:
     shown = [n for n in block.table.column_names if n in RENAMED or not n.startswith("@")]
     table = block.table.select(shown).take(pa.array(local))
     for index, field in enumerate(table.schema):
@@ -61,11 +104,7 @@ def rows_of(block: Block, local: Array) -> list[Row]:
         elif pa.types.is_date32(field.type):
             days = table.column(index).cast(pa.int32()).cast(pa.int64())
             table = table.set_column(index, field.name, pa.compute.multiply(days, DAY_MS))
-    out = []
-    for record in table.to_pylist(maps_as_pydicts="lossy"):
-        fields = {RENAMED.get(k, k): v for k, v in record.items() if v is not None}
-        out.append(Row(block.dataset, fields["timestamp"], fields))
-    return out
+    return Taken(block.dataset, table)
 
 
 def in_order(rows: Iterable[Row]) -> list[tuple[Key, Row]]:

@@ -12,7 +12,6 @@ ahead.
 
 from __future__ import annotations
 
-import base64
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -30,12 +29,13 @@ from profile_actors.engine.aggregates import Track
 from profile_actors.engine.backfill import Backfill
 from profile_actors.engine.columns import FOREVER, UNSET, Array
 from profile_actors.engine.delivery import Delivery
-from profile_actors.engine.documents import document, in_order, read_rows, union_of
+from profile_actors.engine.documents import read_rows, union_of
 from profile_actors.engine.dossiers import Dossiers
 from profile_actors.engine.fold import Fold, RawChange
 from profile_actors.engine.gauges import Layout
 from profile_actors.engine.holdings import holds
 from profile_actors.engine.log import Feed, Log
+from profile_actors.engine.pages import event_page
 from profile_actors.engine.preview import PartPreview, preview
 from profile_actors.engine.profile import (
     Change,
@@ -294,36 +294,16 @@ class Reader:
         limit: int = 1000,
         cursor: str | None = None,
     ) -> EventPage:
-        """A page of one profile's events, start <= timestamp < end, by order key.
+        """A page of one profile's events, start <= timestamp < end, by order key (``pages``).
 
-        Unknown profiles have an empty page. Cost: the rows of the page, and one search per run.
+        Unknown profiles have an empty page.
         """
-        after = None if cursor is None else tuple(msgspec.json.decode(base64.b64decode(cursor)))
-        if after is not None and order == "asc":
-            start = after[0] if start is None else max(start, after[0])
-        elif after is not None:
-            end = after[0] + 1 if end is None else min(end, after[0] + 1)
         with self.lock:
             ident = int(self._idents([key])[0])
-            if ident < 0:
-                return EventPage([], None)
-            keys, positions, rows = self.state.locator.rows_of(ident, start, end)
-        picked, more = _first_seconds(keys, order, limit + (0 if after is None else limit))
-        page = in_order(read_rows(self.log, positions[picked], rows[picked]))
-        if order == "desc":
-            page.reverse()
-        page = [
-            (place, row)
-            for place, row in page
-            if (start is None or row.timestamp >= start)
-            and (end is None or row.timestamp < end)
-            and (after is None or (place > after if order == "asc" else place < after))
-        ]
-        following = None
-        if len(page) > limit or (more and page):
-            page = page[:limit]
-            following = base64.b64encode(msgspec.json.encode(page[-1][0])).decode()
-        return EventPage([document(row.fields) for _, row in page], following)
+            runs = self.state.locator.runs
+        if ident < 0:
+            return EventPage([], None)
+        return event_page(self.log, runs, ident, start, end, order, limit, cursor)
 
     # -- segments, changes ------------------------------------------------------------------------
 
@@ -473,18 +453,6 @@ def _all_change(fold: Fold, timed: list[Rule], slots: Array, instant: int) -> bo
     if any(stream.upcoming(slots, fold.now) for stream in fold.book.streams):
         return False
     return all(later.get(rule.name, set()) >= wanted for rule in timed)
-
-
-def _first_seconds(keys: Array, order: str, limit: int) -> tuple[Array, bool]:
-    """Indexes of the first rows, whole seconds, at least limit + 1; and whether more are."""
-    count = len(keys)
-    if count <= limit + 1:
-        return np.arange(count), False
-    if order == "asc":
-        end = int(np.searchsorted(keys, keys[limit], side="right"))
-        return np.arange(end), end < count
-    begin = int(np.searchsorted(keys, keys[count - 1 - limit], side="left"))
-    return np.arange(begin, count), begin > 0
 
 
 def _sort_in(change: RawChange, ahead: dict[int, _Ahead], layouts: list[Layout]) -> None:
