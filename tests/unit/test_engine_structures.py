@@ -1,4 +1,4 @@
-"""Key tables, delay lines, the locator, gauges: each against a plain Python model."""
+"""Key tables, delay lines, gauges: each against a plain Python model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from profile_actors.engine.entry import decode, encode, read_envelope
 from profile_actors.engine.gauges import FIRST, NULL, Ladder, Rung
 from profile_actors.engine.keys import KeyTable
 from profile_actors.engine.lines import DelayLine
-from profile_actors.engine.locator import Locator, with_rows
 from profile_actors.engine.measures import Cut, Measure, condition_of
 from profile_actors.errors import CorruptLog
 from profile_actors.rules.columns import Vector
@@ -129,30 +128,6 @@ def test_delay_line_gives_each_row_once_when_due(
         for wanted in range(6):
             _, _, mine = line.gather(np.array([wanted], np.uint32))
             assert sorted(mine["v"].tolist()) == sorted(v for _, s, v in model if s == wanted)
-
-
-def test_locator_finds_rows_across_merges_and_time_ranges() -> None:
-    locator, model = Locator(), []
-    rng = np.random.default_rng(5)
-    for position in range(40):
-        idents = np.sort(rng.integers(0, 9, 20)).astype(np.uint32)
-        times = rng.integers(0, 100, 20) * 1000
-        order = np.lexsort((times, idents))
-        locator.runs = with_rows(locator.runs, position, idents[order], times[order], order)
-        model += [(int(idents[r]), int(times[r]), position, int(r)) for r in order]
-    assert len(locator.runs) < 20, "runs merge"
-    for ident in range(9):
-        _, positions, rows = locator.rows_of(ident)
-        got = sorted(zip(positions.tolist(), rows.tolist(), strict=True))
-        assert got == sorted((p, r) for i, _, p, r in model if i == ident)
-        _, positions, rows = locator.rows_of(ident, 20_000, 50_000)
-        got_range = set(zip(positions.tolist(), rows.tolist(), strict=True))
-        assert {(p, r) for i, t, p, r in model if i == ident and 20_000 <= t < 50_000} <= got_range
-    query, positions, rows = locator.matches(np.array([4]), np.array([7000]))
-    assert sorted(zip(positions.tolist(), rows.tolist(), strict=True)) == sorted(
-        (p, r) for i, t, p, r in model if i == 4 and t == 7000
-    )
-    assert set(query.tolist()) <= {0}
 
 
 def ladder(kind: str, *rules: tuple[str, int | float]) -> Ladder:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from profile_actors.config import Config
+from profile_actors.engine import snapshot
 from profile_actors.engine.entry import decode
 from profile_actors.engine.log import Buffer, MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.partition import OVERLAP_ROWS, Partition
@@ -353,3 +354,45 @@ def test_the_log_asks_the_disk_for_every_commit(tmp_path: Path) -> None:
     flags = log._segments[-1]._env.flags()
     assert (flags["sync"], flags["metasync"]) == (True, True)
     log.close()
+
+
+def test_saved_runs_are_read_from_their_files_while_the_process_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their memory is given back; every checkpoint that is kept can be opened with its runs."""
+    monkeypatch.setattr(snapshot, "SEALED_ROWS", 20)
+    directory = tmp_path / "0"
+    partition = opened(directory)
+    partition.define(CATALOGUE, None)
+
+    def checkpoint() -> None:
+        job = partition.checkpoint_job(force=True)
+        assert job is not None
+        job()
+
+    for number in range(60):
+        submit(partition, number)
+        if number % 4 == 3:
+            checkpoint()
+    submit(partition, 60)
+    runs = partition.state.locator.runs
+    saved = [run for run in runs if run.name]
+    assert {len(run) >= 20 for run in saved} == {True}
+    assert sum(map(len, saved)) > 200
+    for run in saved:
+        assert (directory / "runs" / f"{run.name}.arrow").exists()
+        assert not run.keys.flags.writeable, "mapped, not owned"
+    answers = told(partition)
+    newest, older = sorted((directory / "checkpoints").iterdir(), reverse=True)
+    partition.close()
+    for damaged in (newest, older):
+        partition = opened(directory)
+        assert not replayed(partition)
+        assert told(partition) == answers
+        assert [len(run) for run in partition.state.locator.runs] != []
+        partition.close()
+        damaged.write_bytes(b"")
+    partition = opened(directory)
+    assert replayed(partition)
+    assert told(partition) == answers
+    partition.close()

@@ -1,26 +1,37 @@
-"""Where each ident's rows stand in the log: sorted runs, merged in powers.
+"""Where each ident's rows stand in the log: sorted runs, few of them whatever sizes they come in.
 
 Theory: an LSM of immutable runs. A run's key packs (ident, second of the timestamp) into one
 uint64, so that one ``searchsorted`` finds an ident's rows, a time range of them, or the candidates
-for a duplicate. Every entry makes a run out of its own permutation; runs of similar size merge, so
-that reading one profile costs by the levels, not by the number of entries ever written. 16 bytes
-per row; large runs live in mapped files, not in memory.
+for a duplicate. Every entry makes a run out of its own permutation. Were each run at least as long
+as all newer ones together, there would be no more than log2(rows) + 1; so where there are more,
+some run is shorter than the newer ones together, and it and they become one. Whoever is merged
+doubles the length of its run, except once, when it is new: a row moves log2(rows) + 2 times at
+most, and seldom, since nothing is merged before the runs are nearly as many as they may be. A large
+merge goes in slices, a few with each entry, beside the runs that it will replace.
+
+Laws, whatever the sizes: runs <= log2(rows) + 4; rows moved <= rows · (log2(rows) + 2); with one
+entry a bounded number of rows, and of its own size.
+
+16 bytes per row; large runs live in mapped files, not in memory, from the first checkpoint on.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from profile_actors.engine.columns import Array, ranges
 
-FAN_IN = 8
-MAX_RUN_ROWS = 1 << 20  # a larger merge would hold up the writer for longer than a tick
+SPARE_RUNS = 4  # runs beyond log2(rows) that there may be
+LAZY_RUNS = 2  # fewer than log2(rows) by so many are left alone
+AT_ONCE_ROWS = 1 << 17  # some 6 ms
+SLICES = 128  # a larger merge is done after so many entries
 _SECONDS_BIAS = 2**31  # seconds since 1970 shifted to unsigned; clipped to 1901–2106
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Run:
     """keys: uint64[n] ascending; position, row: uint32[n]. name: file of a sealed run, or ''."""
 
@@ -40,10 +51,110 @@ def pack(idents: Array, timestamps: Array) -> Array:
 
 
 class Locator:
-    """The runs. Readers use ``runs`` (a tuple replaced whole) without a lock."""
+    """The runs, oldest first. Readers use ``runs`` (a tuple replaced whole) without a lock; the one
+    writer prepares the next tuple beside it. moved: rows merged so far."""
 
     def __init__(self) -> None:
         self.runs: tuple[Run, ...] = ()
+        self.moved = 0
+        self._next: list[Run] = []
+        self._merges: list[_Merge] = []  # of disjoint stretches of ``_next``, oldest first
+        self._saved: list[tuple[Run, Run]] = []
+
+    def __len__(self) -> int:
+        return sum(map(len, self._next))
+
+    def restore(self, runs: tuple[Run, ...]) -> None:
+        """Take the runs of a checkpoint instead of what is here."""
+        self.runs, self._next, self._merges = runs, list(runs), []
+
+    def add(self, position: int, idents: Array, timestamps: Array, rows: Array) -> None:
+        """Prepare an entry's rows, sorted by (ident, timestamp). rows: their index in the entry.
+
+        Shown by ``publish``. Cost: see the module's laws.
+        """
+        self._take_saved()
+        if len(idents) == 0:
+            return
+        where = np.full(len(idents), position, np.uint32)
+        self._next.append(Run(pack(idents, timestamps), where, rows.astype(np.uint32)))
+        limit = max(AT_ONCE_ROWS, 4 * len(idents))
+        for merge in list(self._merges):
+            self._work(merge, max(limit, merge.rows // SLICES))
+        self._settle(limit)
+
+    def publish(self) -> None:
+        """Show readers what was prepared. The caller holds the partition's lock."""
+        self.runs = tuple(self._next)
+
+    def saved(self, run: Run, mapped: Run) -> None:
+        """A run of ``runs`` is a file now: let the next entry put that in its place. Any thread."""
+        self._saved.append((run, mapped))
+
+    def _take_saved(self) -> None:
+        while self._saved:
+            run, mapped = self._saved.pop()
+            for runs in (self._next, *(merge.runs for merge in self._merges)):
+                runs[:] = [mapped if one is run else one for one in runs]
+            self.runs = tuple(mapped if one is run else one for one in self.runs)
+
+    def _settle(self, limit: int) -> None:
+        """Merge until there are few runs, or none is worth it. limit: rows to be moved at once."""
+        most = len(self).bit_length() - 1
+        while len(self._next) > most - LAZY_RUNS:
+            stretch = self._worthwhile()
+            if stretch is None:
+                break
+            merge = _Merge(self._next[stretch])
+            self._merges.append(merge)
+            if merge.rows <= limit:
+                self._work(merge, merge.rows)
+        while len(self._next) > most + SPARE_RUNS:
+            self._force(limit)
+
+    def _worthwhile(self) -> slice | None:
+        """The newest runs that no merge has yet, back to where each is as long as all newer ones;
+        from at least one that is not."""
+        for start, stop in self._free():
+            newer, first = 0, stop
+            for i in reversed(range(start, stop)):
+                size = len(self._next[i])
+                if size >= newer and first < stop:
+                    break
+                if size < newer:
+                    first = i
+                newer += size
+            if first < stop:
+                return slice(first, stop)
+        return None
+
+    def _free(self) -> Iterator[tuple[int, int]]:
+        """Stretches of runs that are in no merge, the newest first."""
+        busy = {id(run) for merge in self._merges for run in merge.runs}
+        stop = len(self._next)
+        for i in reversed(range(len(self._next))):
+            if id(self._next[i]) in busy:
+                if i + 1 < stop:
+                    yield i + 1, stop
+                stop = i
+        if stop:
+            yield 0, stop
+
+    def _force(self, limit: int) -> None:
+        """There are too many while large merges go on: two small runs less, or one merge less."""
+        start, stop = next(self._free(), (0, 0))
+        pair = self._next[stop - 2 : stop]
+        if stop - start >= 2 and sum(map(len, pair)) <= limit:
+            self._merges.append(_Merge(pair))
+        merge = self._merges[-1]
+        self._work(merge, merge.rows)
+
+    def _work(self, merge: _Merge, rows: int) -> None:
+        self.moved += merge.work(rows)
+        if merge.is_done:
+            start = next(i for i, run in enumerate(self._next) if run is merge.runs[0])
+            self._next[start : start + len(merge.runs)] = [merge.run]
+            self._merges.remove(merge)
 
     def rows_of(
         self, ident: int, start: int | None = None, end: int | None = None
@@ -53,15 +164,14 @@ class Locator:
         A superset of start <= t < end by less than a second at either side.
         """
         one = np.array([ident])
-        low, high = np.uint64(ident << 32), np.uint64((ident << 32) + 2**32 - 1)
+        bounds = np.array([ident << 32, (ident + 1) << 32], np.uint64)
         if start is not None:
-            low = pack(one, np.array([start]))[0]
+            bounds[0] = pack(one, np.array([start]))[0]
         if end is not None:
-            high = pack(one, np.array([end]))[0]
+            bounds[1] = pack(one, np.array([end]))[0] + np.uint64(1)
         parts = []
         for run in self.runs:
-            i = int(np.searchsorted(run.keys, low, side="left"))
-            j = int(np.searchsorted(run.keys, high, side="right"))
+            i, j = np.searchsorted(run.keys, bounds).tolist()
             if j > i:
                 parts.append((run.keys[i:j], run.position[i:j], run.row[i:j]))
         if not parts:
@@ -89,30 +199,60 @@ class Locator:
         return np.concatenate(query), np.concatenate(positions), np.concatenate(rows)
 
 
-def with_rows(
-    runs: tuple[Run, ...], position: int, idents: Array, timestamps: Array, rows: Array
-) -> tuple[Run, ...]:
-    """The runs with an entry's rows, sorted by (ident, timestamp). rows: index in the entry.
+class _Merge:
+    """A merge of neighbouring runs in slices; rows of equal keys stay in log order."""
 
-    The newest FAN_IN runs merge while they are of one order of magnitude.
-    """
-    if len(idents) == 0:
-        return runs
-    where = np.full(len(idents), position, np.uint32)
-    runs = (*runs, Run(pack(idents, timestamps), where, rows.astype(np.uint32)))
-    while len(runs) >= FAN_IN:
-        tail = runs[-FAN_IN:]
-        sizes = [len(run) for run in tail]
-        if max(sizes) > FAN_IN * max(1, min(sizes)) or sum(sizes) > MAX_RUN_ROWS:
-            break
-        runs = (*runs[:-FAN_IN], merge(tail))
-    return runs
+    def __init__(self, runs: list[Run]) -> None:
+        self.runs = runs
+        self.rows = sum(map(len, runs))
+        self.run = Run(
+            np.empty(self.rows, np.uint64),
+            np.empty(self.rows, np.uint32),
+            np.empty(self.rows, np.uint32),
+        )
+        self._taken = [0] * len(runs)
 
+    @property
+    def is_done(self) -> bool:
+        return sum(self._taken) == self.rows
 
-def merge(runs: tuple[Run, ...]) -> Run:
-    """One run of many; rows of equal keys stay in log order. Cost: a merge of sorted runs."""
-    keys = np.concatenate([run.keys for run in runs])
-    order = np.argsort(keys, kind="stable")
-    position = np.concatenate([run.position for run in runs])[order]
-    row = np.concatenate([run.row for run in runs])[order]
-    return Run(keys[order], position, row)
+    def work(self, rows: int) -> int:
+        """Merge the next ``rows`` or all that is left; returns how many. Cost: some 50 ns a row."""
+        done, before = sum(self._taken), sum(self._taken)
+        end = min(self.rows, done + rows)
+        while done < end:
+            parts = [
+                (run.keys[i:j], run.position[i:j], run.row[i:j])
+                for run, i, j in zip(self.runs, self._taken, self._cut(end - done), strict=True)
+            ]
+            self._taken = [i + len(p[0]) for i, p in zip(self._taken, parts, strict=True)]
+            keys, position, row = (np.concatenate(column) for column in zip(*parts, strict=True))
+            order = np.argsort(keys, kind="stable")
+            piece = slice(done, done + len(keys))
+            self.run.keys[piece] = keys[order]
+            self.run.position[piece] = position[order]
+            self.run.row[piece] = row[order]
+            done = piece.stop
+        return done - before
+
+    def _cut(self, rows: int) -> list[int]:
+        """Where to cut each run for a next piece of 1 to ``rows`` rows."""
+        most = max(1, rows // len(self.runs))
+        stops = [min(i + most, len(run)) for i, run in zip(self._taken, self.runs, strict=True)]
+        within = [run.keys[j] for j, run in zip(stops, self.runs, strict=True) if j < len(run)]
+        if not within:
+            return stops
+        least = min(within)
+        cuts = [
+            i + int(np.searchsorted(run.keys[i:j], least))
+            for i, j, run in zip(self._taken, stops, self.runs, strict=True)
+        ]
+        if cuts == self._taken:  # more rows of one key than a piece holds: the oldest first
+            first = next(
+                n
+                for n, run in enumerate(self.runs)
+                if cuts[n] < len(run) and run.keys[cuts[n]] == least
+            )
+            keys = self.runs[first].keys[cuts[first] : cuts[first] + rows]
+            cuts[first] += int(np.searchsorted(keys, least, side="right"))
+        return cuts

@@ -31,7 +31,6 @@ from profile_actors.engine.clockwork import Clockwork
 from profile_actors.engine.columns import Array
 from profile_actors.engine.entry import BatchNote, Block, Entry, decode, encode
 from profile_actors.engine.holdings import kept
-from profile_actors.engine.locator import with_rows
 from profile_actors.engine.log import Checkpoints, Feed, Log
 from profile_actors.engine.rescan import RescanChange, Task, grouped
 from profile_actors.engine.stages import Stages, no_clock
@@ -246,13 +245,13 @@ class Partition(Clockwork):
         if delta.groups:
             self._emit(position, changes.Packed(delta.fold.now, state.layouts_at, delta.groups))
         self.stages.lap("feed")
-        runs = {True: state.locator.runs, False: state.record_locator.runs}
         base = 0
         for block in blocks:
             is_event = state.behavior(block.dataset) == "event"
+            locator = state.locator if is_event else state.record_locator
             idents, times = block.idents[block.order], block.timestamps[block.order]
             # Merging takes longer than readers should wait: it is done before the lock.
-            runs[is_event] = with_rows(runs[is_event], position, idents, times, base + block.order)
+            locator.add(position, idents, times, base + block.order)
             base += block.rows
         self.stages.lap("locate")
         now, slots = delta.fold.now, state.directory.slots
@@ -261,7 +260,8 @@ class Partition(Clockwork):
         with self.lock:
             publish(state, delta)
             self.note_slice(delta)
-            state.locator.runs, state.record_locator.runs = runs[True], runs[False]
+            state.locator.publish()
+            state.record_locator.publish()
             self._count(blocks, notes, position)
             if state.book.rescans:
                 # Together with the position: it tells readers that the entry is not complete yet.

@@ -3,7 +3,8 @@
 Theory: copies are taken by the writer between two entries (a memory copy of the columns in use); a
 helper thread writes them. A checkpoint names the plan it was folded under; one of another plan
 (after an upgrade of the planner) is not used, and the log is replayed instead. Large locator runs
-are written once, as files of their own, and only named here.
+are written once, as files of their own, and only named here; from then on the state, too, has them
+mapped from there and their memory is given back.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from profile_actors.engine.columns import Array
 from profile_actors.engine.entry import BatchNote
 from profile_actors.engine.gauges import Ladder
 from profile_actors.engine.lines import DelayLine
-from profile_actors.engine.locator import Run
+from profile_actors.engine.locator import Locator, Run
 from profile_actors.engine.log import Checkpoints
 from profile_actors.engine.rulebook import compile_plan
 from profile_actors.engine.state import Counters, State, empty_state
@@ -60,14 +61,17 @@ class Loaded:
 def job(state: State, checkpoints: Checkpoints, fed: int) -> Job:
     """Copy the state now; the returned job writes the copy. fed: as in ``Loaded``."""
     arrays = {name: np.array(array) for name, array in _arrays(state)}
-    sealed: dict[str, dict[str, Array]] = {}
+    unsaved: list[tuple[Locator, Run, str]] = []
     names = []
+    of_events = len(state.locator.runs)
     for i, run in enumerate((*state.locator.runs, *state.record_locator.runs)):
-        if len(run) >= SEALED_ROWS:
-            kind = "event" if i < len(state.locator.runs) else "record"
-            name = run.name or f"{kind}-{run.position.min()}-{run.position.max()}-{len(run)}"
+        if run.name:
+            names.append(run.name)
+        elif len(run) >= SEALED_ROWS:
+            kind = "event" if i < of_events else "record"
+            name = f"{kind}-{run.position.min()}-{run.position.max()}-{len(run)}"
             names.append(name)
-            sealed[name] = {"keys": run.keys, "position": run.position, "row": run.row}
+            unsaved.append((state.locator if i < of_events else state.record_locator, run, name))
         else:
             names.append("")
             for part in ("keys", "position", "row"):
@@ -80,15 +84,18 @@ def job(state: State, checkpoints: Checkpoints, fed: int) -> Job:
             counters.events, counters.records, counters.late, counters.duplicate,
             counters.changes, counters.changes_by_clock,
         ),
-        list(state.directory.namespaces), names, len(state.locator.runs), fed,
+        list(state.directory.namespaces), names, of_events, fed,
     )  # fmt: skip
     encoded, position = msgspec.msgpack.encode(meta), state.position
+    # The checkpoint before this one stays, and so do the runs that it names.
+    kept, state.sealed = state.sealed.union(names), frozenset(names)
 
     def write() -> None:
-        for name, run in sealed.items():
-            checkpoints.save_run(name, run)
+        for locator, run, name in unsaved:
+            checkpoints.save_run(name, {"keys": run.keys, "position": run.position, "row": run.row})
+            locator.saved(run, Run(**checkpoints.load_run(name), name=name))
         checkpoints.save(position, encoded, arrays)
-        checkpoints.drop_runs(set(sealed))
+        checkpoints.drop_runs(set(kept - {""}))
 
     return write
 
@@ -131,8 +138,9 @@ def load(checkpoints: Checkpoints, config: Config, head: int) -> Loaded | None:
         Run(run["keys"], run["position"], run["row"], name)
         for run, name in zip(runs, meta.runs, strict=True)
     ]
-    state.locator.runs = tuple(loaded[: meta.event_runs])
-    state.record_locator.runs = tuple(loaded[meta.event_runs :])
+    state.locator.restore(tuple(loaded[: meta.event_runs]))
+    state.record_locator.restore(tuple(loaded[meta.event_runs :]))
+    state.sealed = frozenset(meta.runs)
     _restore(state, arrays, meta.namespaces)
     state.known = state.directory.count
     return Loaded(state, meta.fed)

@@ -48,8 +48,9 @@ class Counters:
 @dataclass(slots=True)
 class State:
     """See the module. now: ms, UNSET before the first entry. cursors: producer -> next offset.
-    receipts: producer -> last notes, newest last, with the position that holds each. drain: work of
-    the instant ``now`` that is let happen in slices."""
+    receipts: producer -> last notes, newest last, with the position that holds each. sealed: names
+    of runs of the newest checkpoint. drain: work of the instant ``now`` that is let happen in
+    slices."""
 
     capacity: int
     directory: Directory
@@ -61,6 +62,7 @@ class State:
     layouts_at: int = -1
     locator: Locator = field(default_factory=Locator)
     record_locator: Locator = field(default_factory=Locator)
+    sealed: frozenset[str] = frozenset()
     cursors: dict[str, int] = field(default_factory=dict)
     receipts: dict[str, list[tuple[int, BatchNote]]] = field(default_factory=dict)
     counters: Counters = field(default_factory=Counters)
