@@ -46,7 +46,6 @@ from profile_actors.engine.profile import EventPage, Identity, Preview, Profile
 from profile_actors.errors import (
     CallerError,
     ClockError,
-    ConfigError,
     DefinitionError,
     StoreUnavailable,
 )
@@ -67,22 +66,30 @@ def start(
     *,
     hook: Hook = no_hook,
 ) -> Store:
-    """Open a store (or make one) in a directory, on a local Ray or the cluster of RAY_ADDRESS.
+    """Open a store (or make one) in a directory.
+
+    Its actors live on the Ray that the program has initialised; else on the cluster of RAY_ADDRESS;
+    else on a Ray of the store's own, beside any other on the machine. Leaving the ``with`` block
+    flushes and stops the store, and the Ray that was started for it. A store on a cluster stays up,
+    as does one that somebody else started; a Ray that the program initialised is left alone.
 
     partitions, clock: of a new store (default: one per core, 'wall'); an existing one keeps its
     own, and asking for another is a ConfigError. hook: for crash tests; called at named points in
-    the partitions. Leaving the ``with`` block flushes and stops a local store, a cluster's stays.
-    Cost: 3-4 s to start a local Ray, plus the replay of what no checkpoint covers.
+    the partitions. Cost: 3-4 s to start a local Ray, plus the replay of what no checkpoint covers.
+
+    Raises FencedOut within 2 s if another process runs the store elsewhere (it says which, since
+    when), ConfigError if this one has it open, StoreUnavailable if RAY_ADDRESS does not answer
+    within ``Config.call_timeout_s``. A start that fails leaves nothing running.
     """
     directory = Path(path).resolve()
     place = wanted_place(directory, partitions, clock, Config() if config is None else config)
     placement = Placement(place, hook)
     try:
         check_agreed(directory, placement.settings, partitions=partitions, clock=clock)
-    except ConfigError:
-        placement.stop()
+        return Store(placement)
+    except BaseException:
+        placement.abandon()
         raise
-    return Store(placement)
 
 
 class Store:
@@ -116,7 +123,7 @@ class Store:
 
     def close(self) -> None:
         """Wait for what is on its way, then flush and stop a local store. Idempotent."""
-        if self._closed:
+        if self._closed or not self._placement.is_here:
             return
         self._closed = True
         try:
@@ -388,6 +395,11 @@ class Store:
         return identity_key(definition, value, self._link.seed, self._link.assignment)
 
     def _check_open(self) -> None:
+        if not self._placement.is_here:
+            raise StoreUnavailable(
+                f"expected the process that started the store, got a fork of it - at {self.path};"
+                " start Python anew (subprocess, or multiprocessing's 'spawn')"
+            )
         if self._closed:
             raise StoreUnavailable(
                 f"expected an open store, got one that was closed - at {self.path}; start it again"

@@ -19,21 +19,35 @@ import numpy as np
 
 from profile_actors.config import Config
 from profile_actors.definitions import Catalogue, Dataset, Definition, decode, encode, merge
-from profile_actors.errors import ConfigError, DefinitionError, Halt, ProfileActorsError
+from profile_actors.errors import (
+    ConfigError,
+    DefinitionError,
+    FencedOut,
+    Halt,
+    ProfileActorsError,
+)
 from profile_actors.ingest.rejects import QuarantineRecord
 from profile_actors.ingest.route import default_assignment
 from profile_actors.rules.lifecycle import check_change, find, removed
 from profile_actors.storage.catalogue import CatalogueStore, StoreSettings
 from profile_actors.storage.layout import StoreLayout
+from profile_actors.storage.lock import DirectoryLock
 from profile_actors.storage.quarantine import Quarantine
+
+KEEPER_WAIT_S = 0.5
+"""For whoever keeps a store and is just ending; who comes second shall be told at once."""
 
 
 class CoordinatorPlace(msgspec.Struct, frozen=True):
-    """What the coordinator is started with. new: the settings if the store does not exist yet."""
+    """What the coordinator is started with. new: the settings if the store does not exist yet.
+
+    is_keeper: it holds the store's lock itself, since it outlives the driver that started it.
+    """
 
     path: str
     new: StoreSettings
     config: Config
+    is_keeper: bool = False
 
 
 class CoordinatorActor:
@@ -42,18 +56,25 @@ class CoordinatorActor:
     def __init__(self, place: CoordinatorPlace) -> None:
         self._place = place
         self._refusal: ProfileActorsError | None = None
+        self._keeper: DirectoryLock | None = None
+        self._try_to_open()
+
+    def _try_to_open(self) -> None:
         try:
             self._open()
+            self._refusal = None
         except ProfileActorsError as error:
             self._refusal = error
         except Exception as error:
             self._refusal = Halt(
                 f"expected the coordinator to open, got {type(error).__name__}: {error} - at"
-                f" {place.path}; this is a defect: report it"
+                f" {self._place.path}; this is a defect: report it"
             )
 
     def _open(self) -> None:
         place = self._place
+        if place.is_keeper and self._keeper is None:
+            self._keeper = DirectoryLock(StoreLayout(Path(place.path)).keeper, KEEPER_WAIT_S)
         self._store = CatalogueStore(place.path)
         self._settings = self._store.settings() or self._store.set_settings(place.new)
         assigned = self._store.assignment()
@@ -69,6 +90,9 @@ class CoordinatorActor:
         self._catalogue = Catalogue() if content is None else decode(content)
 
     def _check(self) -> None:
+        # A predecessor that Ray wrongly thinks dead holds the lock until it is: try again.
+        if isinstance(self._refusal, FencedOut):
+            self._try_to_open()
         if self._refusal is not None:
             raise self._refusal
 
@@ -161,3 +185,5 @@ class CoordinatorActor:
         self._refusal = Halt("expected a running coordinator, got a stopped one - start the store")
         self._quarantine.close()
         self._store.close()
+        if self._keeper is not None:
+            self._keeper.release()

@@ -1,9 +1,14 @@
-"""Where a store's actors live: a local Ray of its own, or the cluster of RAY_ADDRESS.
+"""Where a store's actors live, who keeps them running, and who ends them.
 
 Theory: a store is a data directory; what may never change about it (the number of partitions, the
 clock, the seed of identity keys) is in its catalogue, which the coordinator opens first. Its actors
 are named inside a Ray namespace made from the directory's path, so several stores share a cluster
 and a restarted driver finds them.
+
+One keeper at a time: whoever starts a store holds ``keeper.lock`` in its directory, from before Ray
+is started until the store is stopped. That is the starting process where the store ends with it,
+and the coordinator on a cluster, where the store stays up. Who finds the store running on the same
+Ray just uses it.
 
 Security: whoever reaches a Ray port can run code. A local Ray gets a random token that lives in
 this process and its children only, and no dashboard; a cluster's own settings are left alone.
@@ -17,7 +22,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +31,18 @@ import numpy as np
 import ray
 import xxhash
 
+from profile_actors.actors.arguments import instant_text
 from profile_actors.actors.calls import LONG_CALL_FACTOR, Remote
-from profile_actors.actors.coordinator import CoordinatorActor, CoordinatorPlace
+from profile_actors.actors.coordinator import KEEPER_WAIT_S, CoordinatorActor, CoordinatorPlace
 from profile_actors.actors.partition_actor import PartitionActor, PartitionPlace, wall_ms
+from profile_actors.actors.runtime import RUNTIME
 from profile_actors.actors.writer import Hook, no_hook
 from profile_actors.config import Config
 from profile_actors.errors import ConfigError, ProfileActorsError
 from profile_actors.ingest.keys import BUCKETS
 from profile_actors.storage.catalogue import StoreSettings
 from profile_actors.storage.layout import StoreLayout
+from profile_actors.storage.lock import DirectoryLock
 
 DEFAULT_PARTITIONS_MAX = 8
 """Partitions of a new store unless told otherwise: one per core, up to this."""
@@ -45,10 +53,10 @@ EXTRA_SUBMIT_THREADS = 8
 READ_THREADS = 4
 STOP_TIMEOUT_S = 30.0
 """For what is queued to be committed, and a checkpoint under way to be finished."""
-LONGEST_TEMP_DIR = 40
-"""Ray puts sockets below its temp directory, and a socket's path may have 107 bytes."""
-_OPEN: set[str] = set()
-"""Directories of the stores that this process has open."""
+COORDINATOR = "coordinator"
+_OPEN: dict[Path, int] = {}
+"""Directories of the stores that this process has open, and since when (ms)."""
+_CLAIMING = threading.Lock()
 
 
 def wanted_place(
@@ -82,33 +90,6 @@ def wanted_place(
     return CoordinatorPlace(str(path), new, config)
 
 
-def join_ray(config: Config) -> tuple[bool, bool]:
-    """Be connected to Ray. Returns (is a cluster that outlives us, was started here)."""
-    address = os.environ.get("RAY_ADDRESS")
-    if ray.is_initialized():
-        return bool(address), False
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address:
-        ray.init(address=address, **quiet)
-        return True, False
-    if "RAY_AUTH_MODE" not in os.environ:
-        # Ray then turns token mode on by itself; without this it would write one into the home.
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
-    # Ray's workers run at nice 15 by default: any other program would come before the partitions.
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    if len(tempfile.gettempdir()) > LONGEST_TEMP_DIR:
-        quiet["_temp_dir"] = "/tmp/profile-actors-ray"
-    ray.init(
-        num_cpus=max(2, os.cpu_count() or 1),
-        include_dashboard=False,
-        object_store_memory=config.object_store_mb << 20,
-        **quiet,
-    )
-    return False, True
-
-
 def check_agreed(path: Path, settings: StoreSettings, **asked: object) -> None:
     """Raises ConfigError if a store is asked to be what it was not made as. None asks nothing."""
     for name, wanted in asked.items():
@@ -129,39 +110,81 @@ def _kept_settings(path: Path) -> StoreSettings | None:
 
 
 class Placement:
-    """The actors of one store, created or found."""
+    """The actors of one store, created or found, and this process's part in keeping them."""
 
     def __init__(self, place: CoordinatorPlace, hook: Hook = no_hook) -> None:
-        """hook: see ``PartitionActor``. Raises ConfigError, and what a partition could not open."""
+        """hook: see ``PartitionActor``.
+
+        Raises ConfigError, FencedOut where another process runs the store, StoreUnavailable, and
+        what a partition could not open. What was begun is undone then, on a cluster too.
+        """
         self.path = Path(place.path)
         self.config = place.config
-        if place.path in _OPEN:
-            raise ConfigError(
-                f"expected a store that this process has not open, got one that it has - at"
-                f" {place.path}; use the Store that start() returned, or close it first"
-            )
-        self.is_cluster, self.owns_ray = join_ray(self.config)
-        _OPEN.add(place.path)
         self.namespace = f"profile-actors-{xxhash.xxh3_64_hexdigest(place.path.encode())}"
+        self.is_cluster = False
+        self._pid = os.getpid()
+        self._keeper: DirectoryLock | None = None
+        self._is_joined = False
+        self._is_starter = False
         self._actors: list[Remote] = []
+        self.settings: StoreSettings
+        self.assignment: np.ndarray
+        self.partitions: list[Remote]
+        _claim(self.path)
         try:
-            patience = self.config.call_timeout_s * LONG_CALL_FACTOR
-            actor = ray.remote(num_cpus=0)(CoordinatorActor)
-            self.coordinator = self._create(actor, "coordinator", place)
-            # Processes take a second to start: do not wait for the coordinator to say how many.
-            likely = (_kept_settings(self.path) or place.new).partitions
-            started = [self._partition(index, hook) for index in range(likely)]
-            self.settings: StoreSettings
-            self.assignment: np.ndarray
-            self.settings, self.assignment = self.coordinator.call("hello", timeout_s=patience)
-            count = self.settings.partitions
-            started += [self._partition(index, hook) for index in range(len(started), count)]
-            self.partitions = started[:count]
-            for partition in self.partitions:
-                partition.call("hello", timeout_s=patience)
+            self._open(place, hook)
         except BaseException:
-            self.stop()
+            self.abandon()
             raise
+
+    def _open(self, place: CoordinatorPlace, hook: Hook) -> None:
+        if RUNTIME.must_start():  # takes seconds: be refused before
+            self._keeper = self._lock()
+        self.is_cluster = RUNTIME.join(self.config)
+        self._is_joined = True
+        patience = self.config.call_timeout_s * LONG_CALL_FACTOR
+        self.coordinator = self._found_coordinator() or self._new_coordinator(place)
+        # Processes take a second to start: do not wait for the coordinator to say how many.
+        likely = (_kept_settings(self.path) or place.new).partitions
+        started = [self._partition(index, hook) for index in range(likely)]
+        self.settings, self.assignment = self.coordinator.call("hello", timeout_s=patience)
+        count = self.settings.partitions
+        started += [self._partition(index, hook) for index in range(len(started), count)]
+        self.partitions = started[:count]
+        for partition in self.partitions:
+            partition.call("hello", timeout_s=patience)
+
+    def _lock(self) -> DirectoryLock:
+        try:
+            return DirectoryLock(StoreLayout(self.path).keeper, KEEPER_WAIT_S)
+        except OSError as error:
+            raise ConfigError(
+                f"expected a directory to write in, got {error.strerror} - at {self.path}; make it"
+                " yours, or name another"
+            ) from None
+
+    def _found_coordinator(self) -> Remote | None:
+        """That of a store which runs on this Ray already."""
+        try:
+            handle = ray.get_actor(COORDINATOR, namespace=self.namespace)
+        except ValueError:
+            return None
+        return self._remote(handle, COORDINATOR)
+
+    def _new_coordinator(self, place: CoordinatorPlace) -> Remote:
+        """Start the store. Raises FencedOut if it runs elsewhere."""
+        if self._keeper is None:
+            self._keeper = self._lock()
+        if self.is_cluster:  # the store outlives this process: the coordinator keeps it
+            self._keeper.release()
+            place = msgspec.structs.replace(place, is_keeper=True)
+        actor = ray.remote(num_cpus=0)(CoordinatorActor)
+        try:
+            remote = self._create(actor, COORDINATOR, False, place)
+        except ValueError:  # somebody else has, a moment ago
+            return self._remote(ray.get_actor(COORDINATOR, self.namespace), COORDINATOR)
+        self._is_starter = True
+        return remote
 
     def _partition(self, index: int, hook: Hook) -> Remote:
         place = PartitionPlace(
@@ -178,34 +201,82 @@ class Placement:
         }
         options: dict[str, Any] = {"num_cpus": 0, "concurrency_groups": groups}
         actor = ray.remote(**options)(PartitionActor)
-        return self._create(actor, f"partition-{index}", place, hook)
+        return self._create(actor, f"partition-{index}", True, place, hook)
 
-    def _create(self, actor: Any, name: str, *args: Any) -> Remote:
+    def _create(self, actor: Any, name: str, may_exist: bool, *args: Any) -> Remote:
         handle = actor.options(
             name=name,
             namespace=self.namespace,
             lifetime="detached",
-            get_if_exists=True,
+            get_if_exists=may_exist,
             max_restarts=-1,
             max_task_retries=0,
         ).remote(*args)
+        return self._remote(handle, name)
+
+    def _remote(self, handle: Any, name: str) -> Remote:
         remote = Remote(handle, name, self.config.call_timeout_s)
         self._actors.append(remote)
         return remote
 
-    def stop(self) -> None:
-        """Flush and end a local store's actors, and the Ray that was started for it.
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the process that started, and no fork of it."""
+        return os.getpid() == self._pid
 
-        On a cluster nothing happens: the store stays up.
+    def stop(self) -> None:
+        """Let go of the store. One that this process started on a Ray of its own ends, flushed.
+
+        Any other stays up: on a cluster, or started by somebody else. Ray is left alone unless it
+        was started for stores, and this is the last of them. In a forked child nothing happens.
         """
-        _OPEN.discard(str(self.path))
+        self._end(must_stop=self._is_starter and not self.is_cluster)
+
+    def abandon(self) -> None:
+        """Undo a start that failed: what it started ends, on a cluster too."""
+        self._end(must_stop=self._is_starter)
+
+    def _end(self, must_stop: bool) -> None:
+        if not self.is_here:
+            return
         try:
-            if not self.is_cluster:
-                for actor in reversed(self._actors):
-                    with contextlib.suppress(ProfileActorsError):  # a dead one has nothing to flush
-                        actor.call("stop", timeout_s=STOP_TIMEOUT_S)
-                for actor in self._actors:
-                    ray.kill(actor.handle, no_restart=True)
+            if must_stop and ray.is_initialized():
+                self._stop_actors()
         finally:
-            if self.owns_ray:
-                ray.shutdown()
+            try:
+                if self._is_joined:
+                    self._is_joined = False
+                    RUNTIME.leave()
+            finally:
+                if self._keeper is not None:
+                    self._keeper.release()
+                _unclaim(self.path)
+
+    def _stop_actors(self) -> None:
+        try:
+            for actor in reversed(self._actors):
+                with contextlib.suppress(ProfileActorsError):  # a dead one has nothing to flush
+                    actor.call("stop", timeout_s=STOP_TIMEOUT_S)
+        finally:
+            for actor in self._actors:
+                ray.kill(actor.handle, no_restart=True)
+
+
+def _claim(path: Path) -> None:
+    """Raises ConfigError if this process has the store open, or another thread opens it."""
+    with _CLAIMING:
+        if path in _OPEN:
+            raise ConfigError(
+                f"expected a store that this process has not open, got one that process"
+                f" {os.getpid()} has open since {instant_text(_OPEN[path])} - at {path}; use the"
+                " Store that start() returned, or close it first"
+            )
+        _OPEN[path] = wall_ms()
+
+
+def _unclaim(path: Path) -> None:
+    with _CLAIMING:
+        _OPEN.pop(path, None)
+
+
+os.register_at_fork(after_in_child=_OPEN.clear)  # the child has none of its parent's stores open

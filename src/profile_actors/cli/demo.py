@@ -145,10 +145,11 @@ def replay(
 def _make_room(data: Path) -> None:
     """An empty directory. Raises ConfigError, or FencedOut if that demo is still running."""
     if (data / MARK).is_file():
-        lock = StoreLayout(data).catalogue / "lock"
-        if lock.is_file():
-            DirectoryLock(lock, wait_s=0.1).release()
-        shutil.rmtree(data)
+        keeper = DirectoryLock(StoreLayout(data).keeper, wait_s=0.1)
+        try:
+            shutil.rmtree(data)
+        finally:
+            keeper.release()
     elif data.exists() and (not data.is_dir() or any(data.iterdir())):
         raise ConfigError(
             f"expected a new directory or an earlier demo's, got one with other things in it - at"

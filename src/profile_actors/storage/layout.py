@@ -3,6 +3,7 @@
 ::
 
     <data>/store.json               the store's settings, for people; the catalogue is the truth
+    <data>/keeper.lock              held by who keeps the store running (``actors/placement.py``)
     <data>/catalogue/               LMDB: definitions, settings, assignment, epochs
     <data>/quarantine/              LMDB: rejected rows <data>/partitions/<i>/lock      who owns
     the partition <data>/partitions/<i>/log/      manifest.json and segment-<first position>/: the
@@ -59,6 +60,10 @@ class StoreLayout:
     @property
     def settings(self) -> Path:
         return self.data / "store.json"
+
+    @property
+    def keeper(self) -> Path:
+        return self.data / "keeper.lock"
 
     @property
     def catalogue(self) -> Path:
