@@ -28,7 +28,7 @@ from profile_actors.engine.columns import FOREVER, Array
 from profile_actors.engine.dossiers import Dossiers
 from profile_actors.engine.rulebook import Rescanned, Rulebook
 from profile_actors.engine.state import State
-from profile_actors.rules.reference import evaluate_with_candidate
+from profile_actors.rules.reference import evaluate_with_candidate, same
 from profile_actors.rules.tree import Node
 
 
@@ -168,9 +168,10 @@ def _settle(
     """Keep a value and note the change it is."""
     if rule.gauge < 0:
         old = rule.values.get(slot)
-        if old != value or isinstance(old, bool) is not isinstance(value, bool):
-            rule.values[slot] = value
-            task.done.append(RescanChange(index, slot, at, True, True, cause))
+        if old is not None or value is not None:
+            rule.values[slot] = value  # also an equal one: 1.50 may stand for 1.5 now
+            if not same(old, value):
+                task.done.append(RescanChange(index, slot, at, True, True, cause))
         return
     old_level = int(rule.level[slot])
     is_member = bool(value)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -25,6 +26,7 @@ from profile_actors.engine.locator import Locator, Run
 from profile_actors.engine.log import Checkpoints
 from profile_actors.engine.rulebook import compile_plan
 from profile_actors.engine.state import Counters, State, empty_state
+from profile_actors.engine.values import decode_values, encode_values
 from profile_actors.errors import CorruptLog, ProfileActorsError
 from profile_actors.rules.planner import plan
 
@@ -120,7 +122,7 @@ def load(checkpoints: Checkpoints, config: Config, head: int) -> Loaded | None:
     state.catalogue = meta.catalogue
     if meta.catalogue.version:
         state.book = compile_plan(plan(meta.catalogue), meta.catalogue, config.max_profiles)
-    if _plan_name(state) != meta.plan:
+    if _plan_name(state) != meta.plan or not _has_types(state, arrays):
         return None
     try:
         runs = [
@@ -153,6 +155,30 @@ def _plan_name(state: State) -> str:
     book = state.book
     breaks = [(g.layout.segments, getattr(g, "points", None)) for g in book.gauges]
     return xxhash.xxh3_128_hexdigest(repr((book.plan, breaks)).encode("utf-8", "surrogatepass"))
+
+
+def _has_types(state: State, arrays: dict[str, Array]) -> bool:
+    """Whether the values of rescans are of the types they had.
+
+    Checkpoints used to hold decimals as texts. One in which a text may have been a decimal is not
+    used, and the log is replayed, once.
+    """
+    return all(
+        f"rescan/{i}/typed" in arrays
+        or (rule.rule.tree.type is not None and rule.rule.tree.type.kind == "string")
+        or not any(map(_has_text, _untyped_values(i, arrays).values()))
+        for i, rule in enumerate(state.book.rescans)
+    )
+
+
+def _untyped_values(index: int, arrays: dict[str, Array]) -> dict[int, Any]:
+    return dict(msgspec.msgpack.decode(arrays[f"rescan/{index}/values"].tobytes()))
+
+
+def _has_text(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_text(part) for pair in value.items() for part in pair)
+    return isinstance(value, str) or (isinstance(value, list) and any(map(_has_text, value)))
 
 
 def _arrays(state: State) -> Iterator[tuple[str, Array]]:
@@ -193,8 +219,7 @@ def _arrays(state: State) -> Iterator[tuple[str, Array]]:
     for i, rule in enumerate(book.rescans):
         yield f"rescan/{i}/due_of", rule.timer.due[:profiles]
         yield from _line_arrays(f"rescan/{i}/line", rule.timer.line)
-        values = msgspec.msgpack.encode(sorted(rule.values.items()))
-        yield f"rescan/{i}/values", np.frombuffer(values, np.uint8)
+        yield f"rescan/{i}/typed", np.frombuffer(encode_values(rule.values), np.uint8)
 
 
 def _line_arrays(prefix: str, line: DelayLine) -> Iterator[tuple[str, Array]]:
@@ -241,7 +266,10 @@ def _restore(state: State, arrays: dict[str, Array], namespaces: list[str]) -> N
     for i, rule in enumerate(book.rescans):
         rule.timer.due[:profiles] = arrays[f"rescan/{i}/due_of"]
         _restore_line(rule.timer.line, under(f"rescan/{i}/line/"))
-        rule.values = dict(msgspec.msgpack.decode(arrays[f"rescan/{i}/values"].tobytes()))
+        if f"rescan/{i}/typed" in arrays:
+            rule.values = decode_values(arrays[f"rescan/{i}/typed"].tobytes())
+        else:
+            rule.values = _untyped_values(i, arrays)
         rule.is_new = False
 
 

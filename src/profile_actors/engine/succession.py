@@ -22,6 +22,7 @@ from profile_actors.engine.state import DEFINITION, State
 from profile_actors.engine.values import computed_values, member_bits, plain
 from profile_actors.rules.columns import Vector, differ, widen
 from profile_actors.rules.plan import Rule
+from profile_actors.rules.reference import same
 
 
 def succeed(state: State, book: Rulebook, now: int) -> tuple[list[changes.Group], int]:
@@ -156,7 +157,7 @@ def _differing(
         if known.values.dtype == values.values.dtype:
             return np.asarray(differ(known, values))
     pairs = zip(_values(old, rule.name, slots, now), plain(values, rule.root.type), strict=True)
-    return np.array([a != b or isinstance(a, bool) != isinstance(b, bool) for a, b in pairs])
+    return np.array([not same(a, b) for a, b in pairs])
 
 
 def _values(book: Rulebook, name: str, slots: Array, now: int) -> list[Any]:

@@ -33,6 +33,7 @@ __all__ = [
     "evaluate_with_candidate",
     "evaluate_with_validity",
     "order_events",
+    "same",
 ]
 
 LOOK_AHEAD = (1, "century")
