@@ -154,7 +154,9 @@ def _membership(node: Call) -> Call:
     if not isinstance(items, Items):
         return node
     distinct = {unparse(item): item for item in items.items}
-    if len(distinct) == 1:
+    # Nulls fall out of a list: ``x notIn [y]`` is true where y is null, but ``x != y`` is not.
+    is_one = len(distinct) == 1
+    if is_one and (node.function == "in" or isinstance(items.items[0], Literal)):
         operator = "=" if node.function == "in" else "!="
         return replace(node, function=operator, args=(value, *distinct.values()))
     ordered = tuple(distinct[text] for text in sorted(distinct))
