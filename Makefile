@@ -12,7 +12,8 @@ PYTEST := $(PY) -m pytest $(ARGS)
 STAMP := $(VENV)/.setup-stamp
 QUICK := tests --ignore=tests/crash --ignore=tests/cluster
 
-.PHONY: help setup demo test check lint format quick ray sim crash cluster differential bench all map clean
+.PHONY: help setup demo test check lint format quick ray sim crash cluster differential enumeration
+.PHONY: bench all map clean
 
 help:
 	@sed -n '1,4p' Makefile
@@ -67,6 +68,10 @@ cluster: setup
 # Random worlds against the reference evaluator: N seeds from SEED (100,000 checks: N=250 or more).
 differential: setup
 	$(PY) -m tests.differential --seed $(or $(SEED),0) --count $(or $(N),300) $(ARGS)
+
+# Every function x kind of operand x position of a rule, some 5,000 rules; the quick suite has 300.
+enumeration: setup
+	$(PYTEST) tests/enumeration
 
 # One JSON line per question; each checks its answer before it states a speed.
 bench: setup

@@ -38,6 +38,7 @@ from profile_actors.rules.streams import (
     NotIncremental,
     StreamReader,
     child_type,
+    is_composite,
     refuse_composite,
     type_of,
 )
@@ -100,8 +101,6 @@ class ArrayPlanner:
                 return self._quantified(node, scope)
             case Chain():
                 return self._sequence(node, scope)
-            case Items(items=items):
-                return replace(node, items=tuple(self.value(item, scope) for item in items))
             case Occurs():
                 until = None if node.until is None else self.value(node.until, scope)
                 subject, time = self.value(node.subject, scope), self.value(node.time, scope)
@@ -167,7 +166,7 @@ class ArrayPlanner:
             if isinstance(event.node, Call):
                 any_ = some(event.node.args[0], node)
                 return any_ if function == "isnotnull" else call_of("not", any_, BOOLEAN, node)
-        if any(kind_word(arg) in ("array", "map", "object") for arg in args):
+        if any(map(is_composite, args)):
             raise NotIncremental(node, f"{function}() of a list, map or object")
         return replace(node, args=tuple(self.value(arg, scope) for arg in args))
 
@@ -201,9 +200,16 @@ class ArrayPlanner:
 
     def _membership(self, node: Call, scope: Scope) -> Node:
         item, source = node.args if node.function != "includes" else reversed(node.args)
-        is_literal = isinstance(source, Items)
-        many = self.value(source, scope) if is_literal else self._scalars(source, scope)
+        many: Node | Planned
+        if isinstance(source, Items):
+            many = self._literal(source, scope)
+        else:
+            many = self._scalars(source, scope)
         return member(many, self.value(item, scope), node, scope)
+
+    def _literal(self, node: Items, scope: Scope) -> Items:
+        """A list literal of scalars, for a kernel that takes one."""
+        return replace(node, items=tuple(self.value(item, scope) for item in node.items))
 
     def _compared_sets(self, node: Call, scope: Scope) -> Node:
         a, b = node.args if node.function != "supersetof" else reversed(node.args)
@@ -223,8 +229,7 @@ class ArrayPlanner:
         """The elements of a that are (or are not) in b."""
         many = self._scalars(a, scope)
         if isinstance(b, Items):
-            items = tuple(self.value(part, scope) for part in b.items)
-            return elements_in(many, replace(b, items=items), inside, node, scope)
+            return elements_in(many, self._literal(b, scope), inside, node, scope)
         return elements_in(many, self._scalars(b, scope), inside, node, scope)
 
     def _scalars(self, node: Node, scope: Scope) -> Planned:

@@ -21,6 +21,7 @@ from dataclasses import replace
 from profile_actors.definitions import Catalogue, FieldType
 from profile_actors.errors import RuleError
 from profile_actors.rules.arrays import ArrayPlanner
+from profile_actors.rules.bindings import origin
 from profile_actors.rules.boundary import moves, parts, ticks
 from profile_actors.rules.check import check_all
 from profile_actors.rules.evaluation import kind_of
@@ -40,6 +41,7 @@ from profile_actors.rules.plan import (
     Sequence,
 )
 from profile_actors.rules.reads import rescan
+from profile_actors.rules.shapes import fits
 from profile_actors.rules.source import located
 from profile_actors.rules.states import WORDS, Key, texts_of
 from profile_actors.rules.streams import (
@@ -48,6 +50,7 @@ from profile_actors.rules.streams import (
     NotIncremental,
     Stream,
     StreamReader,
+    is_composite,
     refuse_composite,
     substituted,
     type_of,
@@ -184,6 +187,7 @@ class CataloguePlanner:
         root = self.shared(root)
         if ticks(root):
             raise NotIncremental(tree, "a value that changes every millisecond")
+        fits(root)
         return root
 
     def shared(self, node: Node) -> Node:
@@ -319,6 +323,8 @@ class RulePlanner:
 
     def value(self, node: Node) -> Node:
         """The node as a scalar expression over leaves. Raises NotIncremental."""
+        if is_composite(node):
+            raise NotIncremental(node, f"{origin(node)} as a value")
         known = self.known.get(id(node))
         if known is None:
             try:
@@ -348,8 +354,6 @@ class RulePlanner:
                 return self._each(node)
             case Call():
                 return self._call(node)
-            case Items(items=items):
-                return replace(node, items=tuple(map(self.value, items)))
             case Occurs():
                 until = None if node.until is None else self.value(node.until)
                 subject, time = self.value(node.subject), self.value(node.time)
@@ -372,8 +376,11 @@ class RulePlanner:
             return replace(node, args=tuple(map(self.condition, args)))
         if function == "if":
             return replace(node, args=(self.condition(args[0]), *map(self.value, args[1:])))
-        if function in _OF_ARRAYS:
-            raise NotIncremental(node, f"{function}() of a list or map")
+        if function in ("in", "notin") and isinstance(args[1], Items):
+            items = replace(args[1], items=tuple(map(self.value, args[1].items)))
+            return replace(node, args=(self.value(args[0]), items))
+        if any(map(is_composite, args)):
+            raise NotIncremental(node, f"{function}() of a list, map or object")
         return replace(node, args=tuple(map(self.value, args)))
 
     def _each(self, node: Each) -> Node:
@@ -452,12 +459,6 @@ class RulePlanner:
         return AggregateLeaf(aggregate, at=node.at, type=result)
 
 
-_OF_ARRAYS = {"intersects", "intersection", "subsetof", "supersetof", "distinct", "head"} | {
-    "get",
-    "keys",
-    "values",
-    "includes",
-}
 _REFUSED: dict[type, str] = {
     Root: "the whole profile as a value",
     Variable: "a variable of an outer scope",

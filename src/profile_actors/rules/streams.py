@@ -164,12 +164,8 @@ class StreamReader:
                 return node
             case Field():
                 return self._field(node)
-            case Call(function=function, args=args):
-                if function in ("count", "sum", "average", "min", "max", "includes", "distinct"):
-                    raise NotIncremental(node, "an array inside an event")
-                return replace(node, args=tuple(map(self._scalar, args)))
-            case Items(items=items):
-                return replace(node, items=tuple(map(self._scalar, items)))
+            case Call():
+                return self._call(node)
             case Occurs():
                 until = None if node.until is None else self._scalar(node.until)
                 subject, time = self._scalar(node.subject), self._scalar(node.time)
@@ -185,6 +181,15 @@ class StreamReader:
                 raise NotIncremental(node, "a whole event as a value")
         raise NotIncremental(node, f"{_WHAT.get(type(node), 'this')} inside a condition on events")
 
+    def _call(self, node: Call) -> Node:
+        *args, last = node.args or (node,)
+        if node.function in ("in", "notin") and isinstance(last, Items):
+            items = replace(last, items=tuple(map(self._scalar, last.items)))
+            return replace(node, args=(self._scalar(args[0]), items))
+        if any(map(is_composite, node.args)):
+            raise NotIncremental(node, f"{node.function}() of a list, map or object of each event")
+        return replace(node, args=tuple(map(self._scalar, node.args)))
+
     def _field(self, node: Field) -> Node:
         if path(node) is None:
             base: Node = node
@@ -195,6 +200,11 @@ class StreamReader:
             raise NotIncremental(node, "a field of something other than the event")
         refuse_composite(node, "of an event")
         return node
+
+
+def is_composite(node: Node) -> bool:
+    """Whether the node is a list, map or object, as far as its type is known."""
+    return node.type is not None and node.type.kind in ("array", "map", "object")
 
 
 def refuse_composite(node: Field, where: str) -> None:
@@ -212,6 +222,7 @@ _WHAT: dict[type, str] = {
     Each: "a list",
     Quantified: "a quantifier or query",
     Root: "the profile",
+    Items: "a list literal",
     Variable: "a variable of an outer scope",
 }
 
