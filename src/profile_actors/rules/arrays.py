@@ -200,15 +200,12 @@ class ArrayPlanner:
 
     def _membership(self, node: Call, scope: Scope) -> Node:
         item, source = node.args if node.function != "includes" else reversed(node.args)
-        many: Node | Planned
-        if isinstance(source, Items):
-            many = self._literal(source, scope)
-        else:
-            many = self._scalars(source, scope)
-        return member(many, self.value(item, scope), node, scope)
+        return member(self._among(source, scope), self.value(item, scope), node, scope)
 
-    def _literal(self, node: Items, scope: Scope) -> Items:
-        """A list literal of scalars, for a kernel that takes one."""
+    def _among(self, node: Node, scope: Scope) -> Planned | Items:
+        """A list of scalars to look in, or the literal of one."""
+        if not isinstance(node, Items):
+            return self._scalars(node, scope)
         return replace(node, items=tuple(self.value(item, scope) for item in node.items))
 
     def _compared_sets(self, node: Call, scope: Scope) -> Node:
@@ -227,10 +224,7 @@ class ArrayPlanner:
 
     def _elements_in(self, a: Node, b: Node, inside: bool, node: Node, scope: Scope) -> Planned:
         """The elements of a that are (or are not) in b."""
-        many = self._scalars(a, scope)
-        if isinstance(b, Items):
-            return elements_in(many, self._literal(b, scope), inside, node, scope)
-        return elements_in(many, self._scalars(b, scope), inside, node, scope)
+        return elements_in(self._scalars(a, scope), self._among(b, scope), inside, node, scope)
 
     def _scalars(self, node: Node, scope: Scope) -> Planned:
         """A list of scalars."""
