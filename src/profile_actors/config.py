@@ -46,6 +46,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_receipt_producers: int = 4_096
     """Producers whose receipts are remembered; those that were silent longest are forgotten first.
     (Cursors are kept for ever: without them a row could count twice.)"""
+    tell_position_ms: int = 60_000
+    """How often a partition tells the catalogue how long its log is: what is lost beyond it is
+    missed at the next opening."""
     checkpoint_rows: int = 2_000_000
     """Rows folded since the last checkpoint that make the partition write the next one."""
     log_segment_bytes: int = 2 << 30

@@ -14,6 +14,7 @@
     │   ├── CursorExpired      the change feed no longer holds what the cursor asks for
     │   └── Pending            a rule has back-fill outstanding
     └── Halt                   ours or the disk's: the partition stops writing, its log stays
+        ├── LostLog            a log that was there is not, or another one is in its place
         ├── CorruptLog         a stored byte is not what was written; names file, position
         ├── StorageFull        the disk or the reserved map is full
         └── FencedOut          another incarnation owns this partition
@@ -105,6 +106,13 @@ class Pending(Weather):
 
 class Halt(ProfileActorsError):
     """Ours or the disk's fault: the partition stops writing, its log stays."""
+
+
+class LostLog(Halt):
+    """A log or catalogue that was there is not, is shorter, or another is in its place.
+
+    The message names the log and where it was last seen. Nothing is begun in its place.
+    """
 
 
 class CorruptLog(Halt):

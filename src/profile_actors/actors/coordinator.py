@@ -11,6 +11,8 @@ Like a partition's, its constructor never raises: it stands and answers with the
 from __future__ import annotations
 
 import os
+import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from profile_actors.errors import (
     DefinitionError,
     FencedOut,
     Halt,
+    LostLog,
     ProfileActorsError,
 )
 from profile_actors.ingest.rejects import QuarantineRecord
@@ -32,6 +35,7 @@ from profile_actors.rules.lifecycle import check_change, find, removed
 from profile_actors.storage.catalogue import CatalogueStore, StoreSettings
 from profile_actors.storage.layout import StoreLayout
 from profile_actors.storage.lock import DirectoryLock
+from profile_actors.storage.log_id import LogClaim
 from profile_actors.storage.quarantine import Quarantine
 
 KEEPER_WAIT_S = 0.5
@@ -48,6 +52,15 @@ class CoordinatorPlace(msgspec.Struct, frozen=True):
     new: StoreSettings
     config: Config
     is_keeper: bool = False
+
+
+class Enlistment(msgspec.Struct, frozen=True):
+    """What a partition opens with. claim: what is known of its log."""
+
+    epoch: int
+    clock: str
+    catalogue: Catalogue
+    claim: LogClaim
 
 
 class CoordinatorActor:
@@ -76,7 +89,9 @@ class CoordinatorActor:
         if place.is_keeper and self._keeper is None:
             self._keeper = DirectoryLock(StoreLayout(Path(place.path)).keeper, KEEPER_WAIT_S)
         self._store = CatalogueStore(place.path)
-        self._settings = self._store.settings() or self._store.set_settings(place.new)
+        if self._store.settings() is None:
+            self._store.set_settings(msgspec.structs.replace(place.new, id=uuid.uuid4().hex))
+        self._settings = self._store.identify(uuid.uuid4().hex)
         assigned = self._store.assignment()
         if assigned is None:
             self._store.put_assignment(1, default_assignment(self._settings.partitions))
@@ -90,8 +105,9 @@ class CoordinatorActor:
         self._catalogue = Catalogue() if content is None else decode(content)
 
     def _check(self) -> None:
-        # A predecessor that Ray wrongly thinks dead holds the lock until it is: try again.
-        if isinstance(self._refusal, FencedOut):
+        # A predecessor that Ray wrongly thinks dead holds the lock until it is, and files that were
+        # missing may be back: try again.
+        if isinstance(self._refusal, FencedOut | LostLog):
             self._try_to_open()
         if self._refusal is not None:
             raise self._refusal
@@ -105,8 +121,9 @@ class CoordinatorActor:
         """The actor's process, for operators."""
         return os.getpid()
 
-    def enlist(self, index: int) -> tuple[int, str, Catalogue]:
-        """For a partition that (re)starts: a new epoch, the store's clock, the definitions.
+    def enlist(self, index: int) -> Enlistment:
+        """For a partition that (re)starts: a new epoch, the store's clock, the definitions, and
+        what is known of its log.
 
         Raises ConfigError for a partition that the store has not.
         """
@@ -116,7 +133,14 @@ class CoordinatorActor:
                 f"expected a partition below {self._settings.partitions}, got {index} - at"
                 f" {self._place.path}"
             )
-        return self._store.next_epoch(str(index)), self._settings.clock, self._catalogue
+        claim = self._store.claim(index, uuid.uuid4().hex)
+        epoch = self._store.next_epoch(str(index))
+        return Enlistment(epoch, self._settings.clock, self._catalogue, claim)
+
+    def tell(self, index: int, log_id: str, entries: int, directory: str) -> None:
+        """A partition's log is there, and durably has so many entries. Raises LostLog."""
+        self._check()
+        self._store.tell(index, log_id, entries, time.time_ns() // 1_000_000, directory)
 
     def catalogue(self, version: int | None = None) -> Catalogue:
         """The definitions of a version that was committed; None: the newest."""

@@ -17,8 +17,9 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ import pyarrow as pa
 import ray
 
 from profile_actors.actors.calls import Remote
+from profile_actors.actors.coordinator import Enlistment
 from profile_actors.actors.wire import dumps, unpack
 from profile_actors.actors.writer import Hook, Writer, no_hook
 from profile_actors.config import Config
@@ -34,7 +36,13 @@ from profile_actors.engine.batch import Reply
 from profile_actors.engine.partition import Partition
 from profile_actors.engine.preview import PartPreview
 from profile_actors.engine.profile import PartitionStatus
-from profile_actors.errors import FencedOut, Halt, ProfileActorsError
+from profile_actors.errors import (
+    FencedOut,
+    Halt,
+    LostLog,
+    ProfileActorsError,
+    StoreUnavailable,
+)
 from profile_actors.storage.checkpoints import FileCheckpoints
 from profile_actors.storage.feed import LmdbFeed
 from profile_actors.storage.log import LmdbLog
@@ -43,6 +51,12 @@ READS = frozenset({"profiles", "events", "members", "count", "changes", "head"})
 """What ``read`` may ask of a partition."""
 SWITCH_INTERVAL_S = 0.0005
 """Readers share the interpreter with the fold: hand it over ten times sooner than Python's 5 ms."""
+
+TELL_LOOK_S = 1.0
+"""How often is looked whether there is a checkpoint, or so much time has passed, to tell of."""
+
+LAST_TELL_S = 5.0
+"""How long a partition that stops tries to tell where its log ends."""
 
 PAUSES = 3.0
 """Length of a back-fill's pause beside ingest, in lengths of the step before."""
@@ -82,6 +96,7 @@ class PartitionActor:
         self._opening = Lock()
         self._defining = Lock()
         self._stopping = False
+        self._stopped = Event()
         self._refusal: ProfileActorsError | None = None
         self._try_to_open()
 
@@ -101,11 +116,18 @@ class PartitionActor:
         place = self._place
         coordinator = ray.get_actor("coordinator", namespace=place.namespace)
         remote = Remote(coordinator, "coordinator", place.config.call_timeout_s)
-        epoch, clock, catalogue = remote.call("enlist", place.index)
+        self._coordinator = remote
+        known: Enlistment = remote.call("enlist", place.index)
+        epoch, clock, catalogue = known.epoch, known.clock, known.catalogue
         directory = Path(place.path)
         # The log first: its lock keeps a dying predecessor (or another store) out of the rest.
-        self._log = LmdbLog(directory, place.config, epoch=epoch, crash_point=self._hook)
+        self._log = LmdbLog(
+            directory, place.config, epoch=epoch, claim=known.claim, crash_point=self._hook
+        )
         try:
+            self._hook("log.begun")
+            # Nothing is appended before the catalogue knows that there is a log to be missed.
+            remote.call("tell", place.index, self._log.id, self._log.head(), place.path)
             feed = LmdbFeed(directory, place.config, crash_point=self._hook)
             checkpoints = FileCheckpoints(directory, crash_point=self._hook)
         except BaseException:
@@ -119,15 +141,34 @@ class PartitionActor:
             self._partition, place.config, clock=clock, wall=wall_ms, hook=self._hook
         )
         self._writer.start()
+        Thread(target=self._tell, name="positions", daemon=True).start()
         if self._partition.catalogue.version:
             # A back-fill that a crash cut short begins again, beside ingest as before.
             Thread(target=self._take, args=(catalogue,), name="definitions", daemon=True).start()
         else:
             self._take(catalogue)
 
+    def _tell(self) -> None:
+        """Tell the coordinator now and then, and after checkpoints, how long the log is."""
+        place, told = self._place, self._log.head()
+        saved = self._partition.checkpointed
+        pause_s = place.config.tell_position_ms / 1000
+        due = time.monotonic() + pause_s
+        while not self._stopped.wait(min(TELL_LOOK_S, pause_s)):
+            head, checkpoint = self._log.head(), self._partition.checkpointed
+            if head == told or (checkpoint == saved and time.monotonic() < due):
+                continue
+            with suppress(ProfileActorsError):  # the next look tells it
+                self._coordinator.call("tell", place.index, self._log.id, head, place.path)
+                told, saved = head, checkpoint
+            due = time.monotonic() + pause_s
+
     def _opened(self) -> Partition:
-        # A predecessor that Ray wrongly thinks dead holds the lock until it is: try again.
-        if isinstance(self._refusal, FencedOut) and self._opening.acquire(blocking=False):
+        # A predecessor that Ray wrongly thinks dead holds the lock until it is, files that were
+        # missing may be back, and so may the coordinator: try again.
+        if isinstance(
+            self._refusal, FencedOut | LostLog | StoreUnavailable
+        ) and self._opening.acquire(blocking=False):
             try:
                 self._try_to_open()
             finally:
@@ -268,11 +309,17 @@ class PartitionActor:
             return
         self._refusal = Halt("expected a running partition, got a stopped one - start the store")
         self._stopping = True
+        self._stopped.set()
         self._writer.stop()
         if self._writer.halted is None:
             job = self._partition.checkpoint_job(force=True)  # the next opening replays nothing
             if job is not None:
                 job()
+        with suppress(ProfileActorsError):  # of use, and not needed, for the next opening
+            self._coordinator.call(
+                "tell", self._place.index, self._log.id, self._log.head(), self._place.path,
+                timeout_s=LAST_TELL_S,
+            )  # fmt: skip
         with self._defining:  # a back-fill beside the writer reads the log
             self._partition.close()
 

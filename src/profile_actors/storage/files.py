@@ -6,8 +6,8 @@ next opening deletes. LMDB does not sync the directories it makes files in: whoe
 environment does.
 
 Crash points: storage calls ``crash_point(name)`` where a test may kill the process. The names, in
-the order of one append with rotation and one checkpoint, are CRASH_POINTS; in production the hook
-does nothing.
+the order of a log's beginning, one append with rotation and one checkpoint, are CRASH_POINTS; in
+production the hook does nothing.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from profile_actors.errors import CorruptLog, Halt, StorageFull
 CrashPoint = Callable[[str], None]
 
 CRASH_POINTS = (
+    "log.named",
     "log.rotate.segment_made",
     "log.rotate.manifest_aside",
     "log.rotate.manifest_renamed",

@@ -5,10 +5,11 @@
     <data>/store.json               the store's settings, for people; the catalogue is the truth
     <data>/keeper.lock              held by who keeps the store running (``actors/placement.py``)
     <data>/catalogue/               LMDB: definitions, settings, assignment, epochs
-    <data>/quarantine/              LMDB: rejected rows <data>/partitions/<i>/lock      who owns
-    the partition <data>/partitions/<i>/log/      manifest.json and segment-<first position>/: the
-    ground state <data>/partitions/<i>/feed/     derived, like checkpoints/ and runs/: may be
-    deleted at any time
+    <data>/quarantine/              LMDB: rejected rows
+    <data>/partitions/<i>/lock      who owns the partition
+    <data>/partitions/<i>/log.json  whose log this is: store, partition, log id
+    <data>/partitions/<i>/log/      manifest.json and segment-<first position>/: the ground state
+    <data>/partitions/<i>/feed/     derived, like checkpoints/ and runs/: may be deleted at any time
                                     when no process has the partition open
 """
 
@@ -33,6 +34,10 @@ class PartitionLayout:
     @property
     def log(self) -> Path:
         return self.directory / "log"
+
+    @property
+    def log_id(self) -> Path:
+        return self.directory / "log.json"
 
     @property
     def manifest(self) -> Path:
@@ -73,8 +78,12 @@ class StoreLayout:
     def quarantine(self) -> Path:
         return self.data / "quarantine"
 
+    @property
+    def partitions(self) -> Path:
+        return self.data / "partitions"
+
     def partition(self, number: int) -> PartitionLayout:
-        return PartitionLayout(self.data / "partitions" / str(number))
+        return PartitionLayout(self.partitions / str(number))
 
 
 def reset_derived(directory: Path) -> None:

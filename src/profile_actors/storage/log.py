@@ -29,6 +29,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import lmdb
+import msgspec
 
 from profile_actors.config import Config
 from profile_actors.engine.log import Buffer
@@ -45,6 +46,7 @@ from profile_actors.storage.files import (
 from profile_actors.storage.framing import frame
 from profile_actors.storage.layout import PartitionLayout
 from profile_actors.storage.lock import DirectoryLock
+from profile_actors.storage.log_id import LogClaim, check_place, save_log_id
 from profile_actors.storage.manifest import Manifest, SegmentEntry, load_manifest, save_manifest
 from profile_actors.storage.segment import Segment
 
@@ -62,9 +64,10 @@ def segment_name(first: int) -> str:
 class LmdbLog:
     """A Log (engine/log.py) in ``<directory>/log``.
 
-    directory: the partition's. epoch: given by the catalogue, higher for each new owner.
-    lock_wait_s: how long to wait for a dying predecessor. crash_point: see files.py.
-    Raises FencedOut, CorruptLog, StorageFull.
+    directory: the partition's. epoch: given by the catalogue, higher for each new owner. claim:
+    what the catalogue knows of the log (``log_id.py``); without one an empty place becomes a log
+    without an id, for tests and measurements. lock_wait_s: how long to wait for a dying
+    predecessor. crash_point: see files.py. Raises FencedOut, LostLog, CorruptLog, StorageFull.
     """
 
     def __init__(
@@ -73,16 +76,22 @@ class LmdbLog:
         config: Config,
         *,
         epoch: int,
+        claim: LogClaim | None = None,
         lock_wait_s: float = 5.0,
         crash_point: CrashPoint = no_crash,
     ) -> None:
         self._paths = PartitionLayout(Path(directory))
         self._config = config
+        self._claim = claim
+        self.id = "" if claim is None else claim.id.log
+        self._since = 0
         self.epoch = epoch
         self._crash_point = crash_point
         self._writing = threading.Lock()
         self._halted: Halt | None = None
         self._closed = False
+        if claim is not None:
+            check_place(self._paths, claim)
         make_directory(self._paths.log)
         self._lock = DirectoryLock(self._paths.lock, lock_wait_s)
         self._segments: tuple[Segment, ...] = ()
@@ -97,6 +106,7 @@ class LmdbLog:
             raise
 
     def _open(self) -> Manifest:
+        self._take_id()
         manifest = load_manifest(self._paths.manifest)
         remove_asides(self._paths.log)
         named = {entry.name for entry in manifest.segments} if manifest else set()
@@ -107,12 +117,46 @@ class LmdbLog:
             manifest = self._begin()
         else:
             for entry in manifest.segments:
+                if self._claim is not None and not (self._paths.log / entry.name / DATA).is_file():
+                    got = f"a log without {entry.name}/{DATA}"
+                    raise self._claim.lost(got, self._paths.directory)
                 self._segments = (*self._segments, self._open_segment(entry))
-        last = self._segments[-1]
-        self._write("recording the epoch", lambda: last.claim(self.epoch))
-        self._head = last.end()
+        self._head = self._segments[-1].end()
         self._check_whole(manifest)
+        self._check_id()
+        last = self._segments[-1]
+        self._write("recording the epoch", lambda: last.claim(self.epoch, self.id))
         return manifest
+
+    def _take_id(self) -> None:
+        """Look again, now that nobody else writes here, and write ``log.json`` of a new log."""
+        claim = self._claim
+        if claim is None:
+            return
+        found = check_place(self._paths, claim)
+        if found is not None:
+            self._since, self.id = found.since, found.log
+            return
+        manifest = load_manifest(self._paths.manifest)
+        self._since = manifest.segments[-1].first if manifest else 0
+        wanted = msgspec.structs.replace(claim.id, since=self._since)
+        self._write("naming the log", lambda: save_log_id(self._paths, wanted))
+        self._crash_point("log.named")
+
+    def _check_id(self) -> None:
+        """Every segment is this log's, and none of what the catalogue was told of is missing."""
+        claim = self._claim
+        if claim is None:
+            return
+        for segment in self._segments:
+            found = segment.log()
+            # The last one of an older log gets its id only after ``log.json`` is written.
+            may_lack = segment.first < self._since or claim.state == "accepting"
+            if found != self.id and (found or not may_lack):
+                got = f"segment {segment.path.name} of log {found or 'without an id'}"
+                raise claim.lost(got, self._paths.directory)
+        if self._head < claim.entries:
+            raise claim.lost(f"one with {self._head} entries", self._paths.directory)
 
     def _begin(self) -> Manifest:
         """The first segment of a new log, and its manifest."""
@@ -150,7 +194,7 @@ class LmdbLog:
         path = self._paths.log / name
         try:
             segment = Segment.create(path, first, self._config.log_map_bytes, sync=True)
-            segment.claim(self.epoch)
+            segment.claim(self.epoch, self.id)
         except (OSError, lmdb.Error) as error:
             raise failed_write(error, str(path)) from error
         return segment

@@ -1,9 +1,9 @@
 """One LMDB environment that holds framed values by position: a piece of the log or of the feed.
 
 Theory: two named databases. ``values``: 8-byte big-endian position -> framed value
-(``framing.py``). ``meta``: the epoch of the writer that owns the segment. Values are added in
-ascending order, so MDB_APPEND fills pages densely, and a large value lies in pages of its own
-which nothing moves or frees as long as it is not overwritten.
+(``framing.py``). ``meta``: the epoch of the writer that owns the segment, and the id of its log.
+Values are added in ascending order, so MDB_APPEND fills pages densely, and a large value lies in
+pages of its own which nothing moves or frees as long as it is not overwritten.
 
 Views. A value below one page shares a tree page that later commits recycle, so it is copied. A
 larger one is handed out in place, without a transaction: its pages stay. The view's exporter holds
@@ -37,6 +37,7 @@ from profile_actors.storage.framing import HEADER_BYTES, damage
 
 KEY = struct.Struct(">Q")
 EPOCH = b"epoch"
+LOG = b"log"
 DATABASES = ("values", "meta")
 
 
@@ -110,11 +111,24 @@ class Segment:
         """Bytes of the file in use (its last page's end)."""
         return int((self._env.info()["last_pgno"] + 1) * self._page_bytes)
 
-    def claim(self, epoch: int) -> None:
-        """Record the writer's epoch, durably. Raises FencedOut if a higher one is recorded."""
+    def claim(self, epoch: int, log: str) -> None:
+        """Record the writer's epoch and the log's id, durably.
+
+        Raises FencedOut if a higher epoch is recorded.
+        """
         with self._env.begin(write=True) as transaction:
             self._check_epoch(transaction, epoch)
             transaction.put(EPOCH, KEY.pack(epoch), db=self._meta)
+            if log:
+                transaction.put(LOG, log.encode(), db=self._meta)
+
+    def log(self) -> str:
+        """The id of the log that the segment belongs to; empty if it was made without one."""
+        try:
+            with self._env.begin() as transaction:
+                return bytes(transaction.get(LOG, b"", db=self._meta)).decode()
+        except (lmdb.Error, UnicodeDecodeError) as error:
+            raise failed_read(error, str(self.data)) from error
 
     def _check_epoch(self, transaction: lmdb.Transaction, epoch: int) -> None:
         stored = transaction.get(EPOCH, db=self._meta)

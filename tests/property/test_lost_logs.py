@@ -1,0 +1,346 @@
+"""Whatever is deleted, swapped or put back old in a store: it opens whole, or it says LostLog.
+
+The catalogue and the logs are opened as the coordinator and the partitions do, on real LMDB; each
+log holds entries that say whose they are, so that a log in another's place would show.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from profile_actors.config import Config
+from profile_actors.errors import Halt, LostLog
+from profile_actors.storage.catalogue import CatalogueStore, StoreSettings
+from profile_actors.storage.layout import StoreLayout
+from profile_actors.storage.log import LmdbLog
+
+CONFIG = Config(log_segment_bytes=1 << 15, log_map_bytes=1 << 20)
+PARTITIONS = 2
+ENTRIES = 8
+MEMORY = Path("/dev/shm")
+"""Where there is one, stores lie in memory: nothing here depends on what a machine's crash keeps,
+and thousands of synced commits cost nothing."""
+
+
+class Crash(Exception):
+    """The process ends here."""
+
+
+class Store:
+    """A store's catalogue and logs, opened as its actors open them."""
+
+    def __init__(self, data: Path, name: str, point: str = "") -> None:
+        """point: where the opening crashes."""
+        self.data, self.point = data, point
+        self.logs: list[LmdbLog] = []
+        self.catalogue = CatalogueStore(data, lock_wait_s=0.0)
+        try:
+            if self.catalogue.settings() is None:
+                new = StoreSettings(
+                    partitions=PARTITIONS, clock="event", hash_seed=1, created=1, id=name
+                )
+                self.catalogue.set_settings(new)
+            self.catalogue.identify(f"{name}-marked")
+            for index in range(PARTITIONS):
+                self.open_log(index, f"{name}-{index}")
+        except BaseException:
+            self.close(tells=False)
+            raise
+
+    def open_log(self, index: int, promised: str) -> None:
+        claim = self.catalogue.claim(index, promised)
+        self.crash(f"claimed.{index}")
+        directory = StoreLayout(self.data).partition(index).directory
+        epoch = self.catalogue.next_epoch(str(index))
+        log = LmdbLog(
+            directory, CONFIG, epoch=epoch, claim=claim, lock_wait_s=0.0,
+            crash_point=lambda point: self.crash(f"{point}.{index}"),
+        )  # fmt: skip
+        self.logs.append(log)
+        self.crash(f"begun.{index}")
+        self.catalogue.tell(index, log.id, log.head(), 1_800_000_000_000, str(directory))
+        self.crash(f"told.{index}")
+
+    def crash(self, point: str) -> None:
+        if point == self.point:
+            raise Crash(point)
+
+    def write(self, name: str) -> None:
+        self.catalogue.put(self.catalogue.newest_version() + 1, b"definitions")
+        for index, log in enumerate(self.logs):
+            for position in range(log.head(), log.head() + ENTRIES):
+                log.append_at(position, [f"{name}-{index}-{position} ".encode() * 600], log.epoch)
+
+    def contents(self) -> list[list[str]]:
+        out = []
+        for log in self.logs:
+            assert list(log.verify()) == []
+            found = []
+            for position in range(log.head()):
+                with log.view(position) as view:
+                    found.append(bytes(view).split(b" ")[0].decode())
+            out.append(found)
+        return out
+
+    def close(self, tells: bool = True) -> None:
+        for index, log in enumerate(self.logs):
+            if tells:
+                self.catalogue.tell(index, log.id, log.head(), 1_800_000_000_001, str(self.data))
+            log.close()
+        self.catalogue.close()
+
+
+def wanted(name: str, entries: int) -> list[list[str]]:
+    return [[f"{name}-{index}-{p}" for p in range(entries)] for index in range(PARTITIONS)]
+
+
+def made(data: Path, name: str) -> None:
+    """A store that was opened twice, and a copy ``<data>-old`` of how it was between."""
+    store = Store(data, name)
+    store.write(name)
+    store.close()
+    shutil.copytree(data, data.with_name(f"{data.name}-old"))
+    store = Store(data, name)
+    store.write(name)
+    assert store.contents() == wanted(name, 2 * ENTRIES)
+    store.close()
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
+
+
+@pytest.fixture(scope="module")
+def originals() -> Iterator[Path]:
+    with scratch() as directory:
+        for name in ("mine", "other"):
+            made(Path(directory) / name, name)
+        yield Path(directory)
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    with scratch() as directory:
+        yield Path(directory)
+
+
+def pieces(data: Path) -> list[str]:
+    """What may be lost of a store: everything but locks, which hold nothing."""
+    found = sorted(str(path.relative_to(data)) for path in data.rglob("*"))
+    return [piece for piece in found if not piece.endswith(("lock", "lock.mdb"))]
+
+
+def outcome(data: Path, entries: int = 2 * ENTRIES) -> str:
+    """'lost' or 'whole'; fails if the store opens with other entries, or begins anything."""
+    before = {str(p.relative_to(data)) for p in data.rglob("data.mdb")}
+    try:
+        store = Store(data, "again")
+    except Halt:
+        after = {str(p.relative_to(data)) for p in data.rglob("data.mdb")}
+        assert after == before, f"refused, but made {after - before}"
+        return "lost"
+    assert store.contents() == wanted("mine", entries)
+    store.close()
+    return "whole"
+
+
+def removed(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def replaced(target: Path, source: Path) -> None:
+    removed(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target)
+    elif source.exists():
+        shutil.copy(source, target)
+
+
+@pytest.fixture
+def mine(originals: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(originals / "mine", tmp_path / "mine"))
+
+
+def test_whatever_single_piece_is_missing(originals: Path, tmp_path: Path) -> None:
+    """Derived from nothing: every directory and file, one at a time."""
+    for number, piece in enumerate(pieces(originals / "mine")):
+        data = Path(shutil.copytree(originals / "mine", tmp_path / str(number)))
+        removed(data / piece)
+        assert outcome(data) == ("whole" if piece == "store.json" else "lost"), piece
+        shutil.rmtree(data)
+
+
+def test_the_error_says_which_log_and_where_it_was_last_seen(mine: Path) -> None:
+    shutil.rmtree(mine / "partitions" / "0")
+    with pytest.raises(LostLog) as raised:
+        Store(mine, "again")
+    text = str(raised.value)
+    assert "log mine-0 of partition 0 of store mine" in text
+    assert f"last seen with {2 * ENTRIES} entries at 2027-01-15 08:00:00 UTC in " in text
+    assert "got no directory" in text
+    assert not (mine / "partitions" / "0").exists()
+
+
+def test_what_was_put_back_is_there_again(mine: Path) -> None:
+    for piece in ("partitions/1", "partitions/0/log/manifest.json", "catalogue"):
+        (mine / piece).rename(mine / "aside")
+        assert outcome(mine) == "lost"
+        (mine / "aside").rename(mine / piece)
+        assert outcome(mine) == "whole"
+
+
+def test_logs_that_change_places_are_noticed(mine: Path) -> None:
+    zero, one = mine / "partitions" / "0", mine / "partitions" / "1"
+    segments = sorted(path.relative_to(zero) for path in zero.glob("log/segment-*"))
+    assert len(segments) > 3
+    for piece in (Path(), Path("log"), Path("log.json"), *segments):
+        for first, second in ((zero / piece, mine / "aside"), (one / piece, zero / piece)):
+            first.rename(second)
+        (mine / "aside").rename(one / piece)
+        assert outcome(mine) == "lost", piece
+        (zero / piece).rename(mine / "aside")
+        (one / piece).rename(zero / piece)
+        (mine / "aside").rename(one / piece)
+    assert outcome(mine) == "whole"
+
+
+SOURCES = ("nothing", "other", "mine-old", "other-old", "partition")
+PIECES = (
+    *("catalogue", "partitions", "store.json", "partitions/0", "partitions/0/log"),
+    *("partitions/0/log.json", "partitions/0/log/manifest.json", "partitions/1"),
+    *("newest segment", "first segment"),
+)
+
+
+def damaged(draw_piece: str, source: str, data: Path, originals: Path) -> None:
+    """Delete a piece, or put something else of its kind into its place."""
+    segments = sorted((data / "partitions" / "0" / "log").glob("segment-*"))
+    if draw_piece.endswith("segment"):
+        if not segments:
+            return
+        target = segments[-1 if draw_piece.startswith("newest") else 0]
+    else:
+        target = data / draw_piece
+    if source == "nothing":
+        removed(target)
+    elif source == "partition":
+        if str(target.relative_to(data)).startswith("partitions/0"):
+            twin = Path(str(target).replace("partitions/0", "partitions/1"))
+            replaced(target, twin)
+    else:
+        replaced(target, originals / source / target.relative_to(data))
+
+
+@given(st.lists(st.tuples(st.sampled_from(PIECES), st.sampled_from(SOURCES)), max_size=3))
+@settings(max_examples=40)
+def test_a_store_is_whole_or_says_that_it_is_not(
+    originals: Path, damages: list[tuple[str, str]]
+) -> None:
+    with scratch() as directory:
+        data = Path(shutil.copytree(originals / "mine", Path(directory) / "mine"))
+        for piece, source in damages:
+            damaged(piece, source, data, originals)
+        both = {str(p.relative_to(data)) for p in data.rglob("*") if p.name == "data.mdb"}
+        if not both and not (data / "store.json").exists():
+            return  # nothing is left that could be missed
+        try:
+            store = Store(data, "again")
+        except Halt:
+            return
+        found = store.contents()
+        store.close()
+        # As it was, as it was in the older copy (if all of it came from there), or another store
+        # as a whole: never a part, never a mixture, never fewer entries than were told.
+        assert found in [
+            wanted("mine", 2 * ENTRIES), wanted("mine", ENTRIES),
+            wanted("other", 2 * ENTRIES), wanted("other", ENTRIES),
+        ]  # fmt: skip
+        if found == wanted("mine", ENTRIES):
+            assert ("catalogue", "mine-old") in damages
+
+
+def crash_points() -> list[tuple[str, ...]]:
+    steps = ("claimed", "log.named", "begun", "told")
+    points = [f"{step}.{index}" for index in range(PARTITIONS) for step in steps]
+    return [*((point,) for point in points), *itertools.combinations(points, 2)]
+
+
+@pytest.mark.parametrize("points", crash_points(), ids="+".join)
+def test_a_crash_while_logs_begin_neither_locks_out_nor_begins_twice(
+    points: tuple[str, ...], tmp_path: Path
+) -> None:
+    for point in points:
+        with pytest.raises(Crash):
+            Store(tmp_path / "s", "mine", point)
+    store = Store(tmp_path / "s", "mine")
+    store.write("mine")
+    assert store.contents() == wanted("mine", ENTRIES)
+    store.close()
+    shutil.rmtree(tmp_path / "s" / "partitions" / "1")
+    with pytest.raises(LostLog):
+        Store(tmp_path / "s", "mine")
+
+
+def unmarked(originals: Path, data: Path) -> Path:
+    """A store as it was before stores and logs had ids."""
+    store = CatalogueStore(data, lock_wait_s=0.0)
+    store.set_settings(StoreSettings(partitions=PARTITIONS, clock="event", hash_seed=1, created=1))
+    store.put(1, b"definitions")
+    for index in range(PARTITIONS):
+        directory = StoreLayout(data).partition(index).directory
+        log = LmdbLog(directory, CONFIG, epoch=store.next_epoch(str(index)), lock_wait_s=0.0)
+        for position in range(2 * ENTRIES):
+            log.append_at(position, [f"mine-{index}-{position} ".encode() * 600], log.epoch)
+        log.close()
+    store.close()
+    return data
+
+
+def test_an_older_store_is_accepted_once_and_marked(originals: Path, tmp_path: Path) -> None:
+    data = unmarked(originals, tmp_path / "s")
+    assert outcome(data) == "whole"
+    assert (data / "partitions" / "1" / "log.json").is_file()
+    shutil.rmtree(data / "partitions" / "1")
+    assert outcome(data) == "lost"
+
+
+@pytest.mark.parametrize("missing", ["partitions", "partitions/1", "partitions/1/log"])
+def test_an_older_store_that_has_lost_a_log_already_is_refused(
+    originals: Path, tmp_path: Path, missing: str
+) -> None:
+    data = unmarked(originals, tmp_path / "s")
+    shutil.rmtree(data / missing)
+    assert outcome(data) == "lost"
+    assert outcome(data) == "lost"
+
+
+@pytest.mark.parametrize("point", ["claimed.0", "log.named.0", "begun.0", "log.named.1"])
+def test_a_crash_while_an_older_store_is_marked(
+    originals: Path, tmp_path: Path, point: str
+) -> None:
+    data = unmarked(originals, tmp_path / "s")
+    with pytest.raises(Crash):
+        Store(data, "again", point)
+    assert outcome(data) == "whole"
+    shutil.rmtree(data / "partitions" / "0")
+    assert outcome(data) == "lost"
+
+
+def test_entries_that_were_told_of_are_missed(mine: Path, originals: Path) -> None:
+    for index in range(PARTITIONS):
+        old = originals / "mine-old" / "partitions" / str(index)
+        replaced(mine / "partitions" / str(index), old)
+    with pytest.raises(LostLog, match=f"got one with {ENTRIES} entries"):
+        Store(mine, "again")
