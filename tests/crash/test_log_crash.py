@@ -26,20 +26,20 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(ROOT)
 
 def start(
     directory: Path, mode: str, epoch: int, point: str = "-", after: int = 0
-) -> subprocess.Popen[str]:
+) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tests.crash.log_child"]
     return subprocess.Popen(
         [*command, str(directory), mode, str(epoch), point, str(after)],
         stdout=subprocess.PIPE,
-        text=True,
+        bufsize=0,  # a line read first takes no further lines out of sight of ``communicate``
         cwd=ROOT,
         env=ENVIRONMENT,
     )
 
 
-def end(child: subprocess.Popen[str]) -> dict[str, list[int]]:
+def end(child: subprocess.Popen[bytes]) -> dict[str, list[int]]:
     """What a child said, once it is dead by SIGKILL."""
-    out, _ = child.communicate(timeout=60)
+    out = child.communicate(timeout=60)[0].decode()
     assert child.returncode == -signal.SIGKILL, out[-200:]
     said: dict[str, list[int]] = {"head": [], "sent": [], "acked": []}
     for line in out.splitlines():
@@ -140,7 +140,7 @@ def test_zombie_without_its_lock_is_fenced_out_by_the_epoch(tmp_path: Path) -> N
     child.stdout.readline()
     (tmp_path / "lock").unlink()  # somebody cleans up what looks stale
     log = LmdbLog(tmp_path, CONFIG, epoch=2)
-    out, _ = child.communicate(timeout=60)
+    out = child.communicate(timeout=60)[0].decode()
     assert child.returncode == 1
     acked = sum(line.startswith("acked") for line in out.splitlines())
     # The zombie may have written between the opening's reading of the head and its own next append
