@@ -41,6 +41,38 @@ def test_a_submission_is_visible_when_it_returns(tmp_path: Path) -> None:
         assert store.verify() == []
 
 
+def test_what_real_files_look_like(tmp_path: Path) -> None:
+    """Times in other units, columns nobody wants, an index without a name: said, or declared."""
+    file = tmp_path / "f.csv"
+    file.write_text(",u,t,s,note\n0,a,964982703,x,hi\n1,b,41640,x,\n2,c,20240301,x,ho\n")
+
+    def dataset(**options: Any) -> pf.Dataset:
+        return pf.Dataset("e", "e", {"u": "U"}, timestamp="t", event_type="x", **options)
+
+    with pf.start(tmp_path / "s", partitions=1, clock="event") as store:
+        store.apply(
+            pf.Namespace("U", "cookie"), pf.Schema("e", "event", {"s": "string"}), dataset()
+        )
+        with pytest.raises(pf.SchemaError, match="column 1 has no name"):
+            store.ingest("e", file)
+        store.apply(dataset(ignore="*"))
+        report = store.ingest("e", file)
+        assert (report.accepted, len(report.warnings)) == (3, 3)
+        for cure in ("unit='s'", "unit='excel_days'", "format='%Y%m%d'"):
+            assert sum(cure in text and "f.csv: 1 row " in text for text in report.warnings) == 1
+        store.apply(dataset(ignore="*", timestamp_unit="s"))
+        receipt = store.submit("e", [{"u": "d", "t": 964_982_703}, {"u": "d", "t": 41_640}])
+        assert ["excel_days" in text for text in receipt.warnings] == [True]
+        first, second = store.events("U", "d").events
+        assert (first["timestamp"], second["timestamp"]) == (41_640_000, 964_982_703_000)
+        store.apply(dataset(ignore=["note", ""], timestamp_format=["%d/%m/%Y", "%Y-%m-%d"]))
+        file.write_text(",u,t,s,note\n0,e,2/11/2013,x,hi\n1,e,2013-11-03,x,\n")
+        assert store.ingest("e", file).accepted == 2
+        found = [event["timestamp"] for event in store.events("U", "e").events]
+        assert found == [1_383_350_400_000, 1_383_436_800_000]
+        assert store.definitions().datasets["e"].timestamp_format == ("%d/%m/%Y", "%Y-%m-%d")
+
+
 def test_apply_is_idempotent_and_all_or_nothing(tmp_path: Path) -> None:
     with pf.start(tmp_path / "s", partitions=2, clock="event") as store:
         assert store.apply(*shop()) == 1

@@ -5,7 +5,12 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import io
+import json
+import re
+from collections import Counter
+from dataclasses import replace
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +28,14 @@ from profile_actors.definitions import (
     Namespace,
     Schema,
     columns_of,
+    compile_time_format,
     fields_of,
     merge,
 )
 from profile_actors.ingest.columns import arrow_type, convert
 from profile_actors.ingest.door import Door, Prepared
 from profile_actors.ingest.files import read_csv_blocks
+from profile_actors.ingest.times import DAY_MS, TimeReading
 from profile_actors.ingest.verdicts import Check, Refused, compile_check, judge
 
 WALL_MS = 1_800_000_000_000
@@ -125,10 +132,35 @@ def fields(draw: st.DrawFn) -> Field:
     return Field(kind, **limits)
 
 
-def checked(field: Field) -> Check:
+FORMATS = (
+    *("%d/%m/%Y", "%m/%d/%Y", "%Y%m%d", "%d.%m.%y", "%Y-%m-%d %H:%M:%S", "%Y%m%d%H%M%S%f"),
+    *("%m/%d/%Y %I:%M %p", "%d %b %Y", "%A, %B %d %Y", "%Y-%j", "%Y%j", "%d-%b-%y %H.%M.%S.%f"),
+    *(
+        "%Y-%m-%dT%H:%M:%S.%f%z",
+        "%a %b %d %H:%M:%S %Z %Y",
+        "%d/%b/%Y:%H:%M:%S %z",
+        "%%%Y年%m月%d日",
+    ),
+)
+
+COMPILED = {text: compile_time_format(text) for text in FORMATS}
+
+
+@st.composite
+def readings(draw: st.DrawFn) -> TimeReading | None:
+    """How a timestamp column may be declared to be read."""
+    unit = draw(st.sampled_from((None, "ms", "s", "us", "ns", "excel_days")))
+    formats = draw(st.lists(st.sampled_from(FORMATS), max_size=3))
+    if unit is None and not formats:
+        return None
+    return TimeReading(unit, tuple(COMPILED[text] for text in formats))
+
+
+def checked(field: Field, reading: TimeReading | None = None) -> Check:
     schema = Schema("s", behavior="record", fields={"f": field})
     merge(Catalogue(), [schema])
-    return compile_check("f", columns_of(schema)["f"], fields_of(schema))
+    check = compile_check("f", columns_of(schema)["f"], fields_of(schema))
+    return replace(check, reading=reading) if field.type in ("timestamp", "date") else check
 
 
 def assert_same(check: Check, cells: Any, judged: list[Any], is_text: bool) -> None:
@@ -146,12 +178,121 @@ def assert_same(check: Check, cells: Any, judged: list[Any], is_text: bool) -> N
     assert converted.refused == refused
 
 
-@given(fields(), st.lists(st.none() | texts, max_size=12))
+@given(fields(), readings(), st.lists(st.none() | texts, max_size=12))
 @settings(max_examples=400, deadline=None)
 def test_a_text_column_gets_the_verdicts_of_its_cells(
-    field: Field, cells: list[str | None]
+    field: Field, reading: TimeReading | None, cells: list[str | None]
 ) -> None:
-    assert_same(checked(field), pa.array(cells, pa.string()), cells, is_text=True)
+    assert_same(checked(field, reading), pa.array(cells, pa.string()), cells, is_text=True)
+
+
+EDGE_TIMES = [
+    *(dt.datetime(2024, 2, 29), dt.datetime(2023, 12, 31, 23, 59, 59, 999_000)),
+    *(dt.datetime(1969, 1, 1, 12), dt.datetime(2024, 3, 1, 12, 30), dt.datetime(2068, 11, 9, 0, 5)),
+    *(dt.datetime(1000, 10, 10, 10, 10, 10, 120_000), dt.datetime(9999, 12, 31, 9)),
+    *(dt.datetime(1970, 1, 1), dt.datetime(1900, 3, 1, 1, 1, 1, 999), dt.datetime(2021, 5, 7, 8)),
+]
+ZONES = ("+0000", "Z", "z", "-0130", "+05:30", "+23:59", "+24:00", "-12:60", "-23", "+1", "")
+NEAR_MISSES = (
+    *(("0", ""), ("0", "٠"), ("1", "3"), ("2", "9"), ("29", "30"), ("12", "00"), ("12", "13")),
+    *((" ", "  "), (" ", ""), (" ", "\t"), ("/", "-"), (":", "."), ("59", "60"), ("366", "367")),
+    *(("AM", "am"), ("PM", "p"), ("M", ""), ("Ma", "mA"), ("r", ""), ("y", "ı"), ("UTC", "CET")),
+)
+
+
+def edge_texts(form: str) -> list[str]:
+    """Edge times in a format, with every zone; each also with one thing wrong or unusual."""
+    found = []
+    for when in EDGE_TIMES:
+        text = when.replace(tzinfo=dt.UTC).strftime(form)
+        variants = [text.replace("+0000", zone) for zone in ZONES] if "%z" in form else [text]
+        for variant in variants:
+            found += [variant, variant.upper(), f" {variant}", f"{variant}\n", f"{variant}0"]
+            found += [variant.replace(old, new, 1) for old, new in NEAR_MISSES]
+            found += [re.sub(r"\b0", "", variant), variant[:-1], variant[1:]]
+    return list(dict.fromkeys(found))
+
+
+@pytest.mark.parametrize("unit", [None, "s"])
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_takes_and_refuses_the_same_texts_by_column(
+    form: str, unit: str | None
+) -> None:
+    """With a second format after it, which reads some of what the first refuses."""
+    cells = edge_texts(form)
+    assert any(compile_time_format(form).read(cell) is not None for cell in cells)
+    for kind, second in (("timestamp", ()), ("timestamp", ("%m/%d/%Y",)), ("date", ())):
+        reading = TimeReading(unit, tuple(map(compile_time_format, (form, *second))))
+        check = checked(Field(kind), reading)
+        assert_same(check, pa.array(cells, pa.string()), cells, is_text=unit is not None)
+
+
+PER_UNIT: dict[str, int | Fraction] = {
+    "ms": 1,
+    "s": 1000,
+    "us": Fraction(1, 1000),
+    "ns": Fraction(1, 10**6),
+}
+
+
+def edge_numbers(unit: str) -> list[int | float]:
+    """Times as numbers of a unit, at and beside the instants where their milliseconds round."""
+    numbers: list[int | float] = [20240301, 60, 61, 2958465, 2958466, 10**10, 10**18, -0.5, 1e300]
+    for when in (0, -1, 964_982_703_123, 1_700_000_000_000, 1_709_251_200_000, -86_400_001, DAY_MS):
+        for aside in (0, 1, -1, 500, 499, 501, 123):
+            exact = when + Fraction(aside, 1000)
+            number = exact / PER_UNIT.get(unit, DAY_MS) + (25_569 if unit == "excel_days" else 0)
+            numbers += [int(number), float(number)]
+    return numbers
+
+
+@pytest.mark.parametrize("formats", [(), ("%Y%m%d",)])
+@pytest.mark.parametrize("unit", [None, *PER_UNIT, "excel_days"])
+def test_numbers_in_every_unit_get_the_verdicts_of_their_cells(
+    unit: str | None, formats: tuple[str, ...]
+) -> None:
+    reading = TimeReading(unit, tuple(map(compile_time_format, formats)))
+    numbers = edge_numbers(unit or "ms")
+    texts = [
+        text
+        for n in numbers
+        for text in (
+            *(repr(n), f"{n:.3f}", f"{n:.6f}", f"{n:.12f}", f"{n:+}", f"0{n}"),
+            *(f"{n:.3f}4999", f"{n:.2f}2999999999", f".{abs(int(n))}", f"{int(n)}."),
+        )
+    ]
+    whole = [n for n in numbers if isinstance(n, int)]
+    floats = [float(n) for n in numbers]
+    for kind in ("timestamp", "date"):
+        check = checked(Field(kind), reading)
+        for few in (texts, ["2024-03-01T08:00:00Z", *texts], [repr(n) for n in whole]):
+            assert_same(check, pa.array(few, pa.string()), few, is_text=True)
+        assert_same(check, numbers, numbers, is_text=False)
+        assert_same(check, pa.array(floats, pa.float64()), floats, is_text=False)
+        assert_same(check, pa.array(whole, pa.int64()), whole, is_text=False)
+        assert_same(check, whole, whole, is_text=False)
+
+
+@given(
+    st.sampled_from(FORMATS),
+    st.datetimes(dt.datetime(1000, 1, 1), dt.datetime(9999, 12, 30)),
+    st.booleans(),
+)
+@settings(max_examples=300, deadline=None)
+def test_a_format_reads_what_the_standard_library_writes(
+    form: str, when: dt.datetime, padded: bool
+) -> None:
+    """``strftime`` and back; what a format leaves out of the time is lost."""
+    aware = when.replace(tzinfo=dt.UTC, year=max(when.year, 1969) if "%y" in form else when.year)
+    aware = aware.replace(year=min(aware.year, 2068)) if "%y" in form else aware
+    text = aware.strftime(form)
+    if not padded:  # as spreadsheets write it
+        text = re.sub(r"(?<![0-9:.])0(?=[0-9]/)", "", text)
+    expected = dt.datetime.strptime(text, form).replace(tzinfo=dt.UTC)
+    expected_ms = (expected - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(
+        milliseconds=1
+    )
+    assert compile_time_format(form).read(text) == expected_ms
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -188,10 +329,12 @@ def test_a_clean_text_column_too(field: Field, data: st.DataObject) -> None:
     assert_same(checked(field), pa.array(cells, pa.string()), cells, is_text=True)
 
 
-@given(fields(), st.lists(python_values, max_size=8))
+@given(fields(), readings(), st.lists(python_values, max_size=8))
 @settings(max_examples=400, deadline=None)
-def test_python_cells_get_the_verdicts_of_each(field: Field, cells: list[Any]) -> None:
-    assert_same(checked(field), cells, cells, is_text=False)
+def test_python_cells_get_the_verdicts_of_each(
+    field: Field, reading: TimeReading | None, cells: list[Any]
+) -> None:
+    assert_same(checked(field, reading), cells, cells, is_text=False)
 
 
 ARROW_COLUMNS: tuple[tuple[pa.DataType, st.SearchStrategy[Any]], ...] = (
@@ -228,10 +371,13 @@ ARROW_COLUMNS: tuple[tuple[pa.DataType, st.SearchStrategy[Any]], ...] = (
 )
 
 
-@given(fields(), st.sampled_from(ARROW_COLUMNS), st.data())
+@given(fields(), readings(), st.sampled_from(ARROW_COLUMNS), st.data())
 @settings(max_examples=500, deadline=None)
 def test_typed_arrow_columns_get_the_verdicts_of_their_cells(
-    field: Field, column: tuple[pa.DataType, st.SearchStrategy[Any]], data: st.DataObject
+    field: Field,
+    reading: TimeReading | None,
+    column: tuple[pa.DataType, st.SearchStrategy[Any]],
+    data: st.DataObject,
 ) -> None:
     kind, cells = column
     try:
@@ -240,13 +386,13 @@ def test_typed_arrow_columns_get_the_verdicts_of_their_cells(
         return  # what Arrow itself does not hold
     start = data.draw(st.integers(0, len(array)))
     array = array.slice(start)  # offsets are where views go wrong
-    assert_same(checked(field), array, array.to_pylist(), is_text=False)
+    assert_same(checked(field, reading), array, array.to_pylist(), is_text=False)
 
 
 # ---- the door ----------------------------------------------------------------------------------
 
 
-def a_door(declared: dict[str, Field]) -> Door:
+def a_door(declared: dict[str, Field], **options: Any) -> Door:
     catalogue = merge(
         Catalogue(),
         [
@@ -258,6 +404,7 @@ def a_door(declared: dict[str, Field]) -> Door:
                 timestamp="at",
                 id="_id",
                 event_type_field="what",
+                **options,
             ),
         ],
     )
@@ -292,7 +439,7 @@ ROLES = {
 def test_the_batch_does_not_matter_to_a_row(
     declared: dict[str, Field], data: st.DataObject
 ) -> None:
-    door = a_door(declared)
+    door = a_door(declared, **data.draw(options))
     columns = {path: python_values for path in declared} | ROLES
     row = st.fixed_dictionaries({}, optional=columns)
     rows = data.draw(st.lists(row | st.just(3), max_size=6))
@@ -337,6 +484,63 @@ def test_csv_rows_get_the_verdicts_of_their_texts(
     expected = {i: refusal for i, row in enumerate(rows) if (refusal := refusal_of(declared, row))}
     assert {row: (path, reason) for row, path, reason in rejected} == expected
     assert [row["@row"] for row in accepted] == [i for i in range(len(rows)) if i not in expected]
+
+
+options = st.fixed_dictionaries(
+    {},
+    optional={
+        "timestamp_unit": st.sampled_from(("ms", "s", "us", "ns", "excel_days")),
+        "timestamp_format": st.sampled_from(
+            ("%d/%m/%Y", ("%Y%m%d", "%Y-%m-%d"), ("%m/%d/%Y %H:%M",))
+        ),
+        "ignore": st.sampled_from(("*", ("stray",), ("other", "b.c.x"), ("items[].junk",))),
+    },
+)
+plain_rows = st.fixed_dictionaries(
+    {
+        "who": st.sampled_from(("a@x", " B@x\t", "é", "", None)),
+        "at": st.one_of(
+            st.sampled_from((20240301, 41_640, 964_982_703, 964_982_703_000, 10**15, 10**18, 5)),
+            st.sampled_from(("1/2/2024", "2024-03-01", "13/1/2024", "1/2/2024 10:00", "x", None)),
+        ),
+        "_id": st.sampled_from(("1", "2", None)),
+        "what": st.just("see"),
+        "items": st.sampled_from((None, [{"sku": 1}], [{"sku": 1, "junk": 2}], [{"junk": None}])),
+        "stray": st.sampled_from((None, "x")),
+    }
+)
+
+
+@given(options, st.lists(plain_rows, min_size=1, max_size=6), st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_dicts_tables_and_files_get_the_same_verdicts(
+    tmp_path_factory: pytest.TempPathFactory, mapping: dict[str, Any], rows: list[Any], whole: bool
+) -> None:
+    """Whatever a dataset declares: units and forms of times, columns to leave out, blanks."""
+    door = a_door({"items[].sku": Field("integer")}, **mapping)
+    rows = [row for row in rows if isinstance(row["at"], int) == whole]
+    given = door.prepare(rows, 0, WALL_MS)
+    accepted, rejected = outcome(given)
+    if rows:
+        table = pa.Table.from_pylist(rows)
+        assert outcome(door.prepare(table, 0, WALL_MS))[0] == accepted
+        for batch in table.to_batches():
+            assert outcome(door.prepare(batch, 0, WALL_MS))[0] == accepted
+    cells = [
+        {name: json.dumps(v) if isinstance(v, list) else v and str(v) for name, v in row.items()}
+        for row in rows
+    ]
+    path = tmp_path_factory.mktemp("csv") / "visits.csv"
+    names = ["who", "at", "_id", "what", "items", "stray"]
+    path.write_text(csv_text(names, cells), encoding="utf-8", newline="")
+    parts = [door.prepare(b, b.first_row, WALL_MS) for b in read_csv_blocks(path, 10_000)]
+    from_file = joined(parts)
+    assert from_file[0] == accepted
+    assert [(row, where) for row, where, _ in from_file[1]] == [(r, w) for r, w, _ in rejected]
+    counted = Counter[str]()
+    for part in parts:
+        counted.update(part.odd_times)
+    assert counted == given.odd_times
 
 
 def csv_text(names: list[str], rows: list[dict[str, str | None]]) -> str:

@@ -142,3 +142,19 @@ def test_a_broken_line_that_is_no_rule_is_not_called_one() -> None:
     with pytest.raises(DefinitionError) as caught:
         parse_definitions("segments:\n  a:\n    rule: 'n > 1'\n    description: a: b", ".yaml")
     assert "single quotes" not in str(caught.value)
+
+
+def test_a_datasets_times_and_columns_are_declared_in_yaml() -> None:
+    text = """
+datasets:
+  a: {schema: s, identities: {u: U}, timestamp: t, timestamp_unit: s, ignore: "*"}
+  b: {schema: s, identities: {u: U}, timestamp: t, timestamp_format: "%d/%m/%Y", ignore: [x, y]}
+  c: {schema: s, identities: {u: U}, timestamp: t, timestamp_format: ["%Y%m%d", "%d/%m/%Y"]}
+"""
+    a, b, c = parse_definitions(text, ".yaml")
+    assert isinstance(a, Dataset)
+    assert isinstance(b, Dataset)
+    assert isinstance(c, Dataset)
+    assert (a.timestamp_unit, a.ignore) == ("s", "*")
+    assert (b.timestamp_format, b.ignore) == ("%d/%m/%Y", ("x", "y"))
+    assert c.timestamp_format == ("%Y%m%d", "%d/%m/%Y")

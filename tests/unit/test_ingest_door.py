@@ -241,6 +241,51 @@ def test_tables_give_what_dicts_give() -> None:
     assert prepare(table[3:], first=3).rejects[0].row == 3
 
 
+ITEM: dict[str, Any] = {"sku": "X", "junk": 1}
+
+
+@pytest.mark.parametrize(
+    ("ignore", "row", "path"),
+    [
+        ((), {"note": 1}, "note"),
+        (("note",), {"note": 1}, None),
+        (("note",), {"note": {"a": [1]}}, None),
+        (("note",), {"notes": 1}, "notes"),
+        (("note",), {"note": 1, "n": "x"}, "n"),
+        (("home.zip",), {"home": {"zip": 1, "city": "Rom"}}, None),
+        (("home.zip",), {"home": {"street": 1}}, "home.street"),
+        (("geo",), {"home": {"city": "Rom"}, "geo": {"lat": 1.5}}, None),
+        (("items[].junk",), {"items": [ITEM]}, None),
+        (("items[].junk",), {"items": [ITEM | {"more": 2}]}, "items[].more"),
+        ("*", {"a": 1, "b": None, "home": {"zip": {"x": 1}}, "items": [ITEM], "": 4}, None),
+        ("*", {"home": 3}, "home"),
+        ("*", {"n": "x"}, "n"),
+        (("",), {"": 4}, None),
+    ],
+)
+def test_what_nobody_wants_is_left_out(ignore: Any, row: dict[str, Any], path: str | None) -> None:
+    orders = msgspec.structs.replace(CATALOGUE.datasets["orders"], ignore=ignore)
+    made = Door(merge(CATALOGUE, [orders]), "orders", 7, Config())
+    row = {"who": "a", "at": 0, **row}
+    kept: dict[str, Any] = {
+        name: row.get(name) for name in ("who", "at", "items", "n") if name in row
+    }
+    kept |= {"home": {"city": row["home"].get("city")}} if isinstance(row.get("home"), dict) else {}
+    kept |= {"items": [{"sku": "X"}]} if "items" in row else {}
+    for rows in ([row], pa.Table.from_pylist([row])):
+        prepared = made.prepare(rows, 0, WALL_MS)
+        assert [r.path for r in prepared.rejects] == ([] if path is None else [path])
+        if path is None:
+            assert prepared.table.to_pylist() == prepare([kept]).table.to_pylist()
+
+
+@pytest.mark.parametrize("ignore", [("who",), ("at",), ("home",), ("items",), ("home.city",), "x"])
+def test_what_is_needed_cannot_be_left_out(ignore: Any) -> None:
+    orders = msgspec.structs.replace(CATALOGUE.datasets["orders"], ignore=ignore)
+    with pytest.raises(DefinitionError, match="ignore"):
+        merge(CATALOGUE, [orders])
+
+
 def test_a_table_that_names_a_column_twice_is_an_error() -> None:
     twice = pa.table([pa.array(["a"]), pa.array(["b"])], names=["who", "who"])
     with pytest.raises(SchemaError, match="got 'who' twice"):

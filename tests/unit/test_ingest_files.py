@@ -135,7 +135,8 @@ def test_a_block_can_be_cut(tmp_path: Path) -> None:
         (b"", "expected a header line"),
         (b"\n1,2\n", "expected a header line"),
         (b"a,b,a\n", "each column named once, got 'a' twice"),
-        (b"a,,b\n", "each column named once, got '' twice or empty"),
+        (b"a,,b\n", "column 2 has no name .* ignore="),
+        (b",,\n", "column 1 has no name"),
         (b"\xff,b\n", "expected a header in UTF-8"),
         (b"who;at\na;2024-03-01\n", "it looks as if semicolons separated them"),
         (b"who\tat\na\t2024-03-01\n", "it looks as if tabs separated them"),
@@ -162,6 +163,21 @@ def test_an_unclosed_quote_swallows_no_row_in_silence(
     ]
     assert rejects[0].raw == text[8:]
     assert sum(block.size_bytes for block in blocks) == len(text)
+
+
+def test_columns_without_a_name_are_left_out_if_asked(tmp_path: Path) -> None:
+    data = ',u,t,""\n0,a,x,1\n1,b\n2,c,y,3\n3,\xff,y,3\n'.encode("latin-1")
+    path = written(tmp_path, data)
+    (block,) = read_csv_blocks(path, 1000, skip_unnamed=True)
+    assert block.table.to_pylist() == [{"u": "a", "t": "x"}, {"u": "c", "t": "y"}]
+    assert [(r.row, r.reason) for r in block.rejects] == [
+        (1, "expected 4 cells, got 2"),
+        (3, "expected UTF-8 text, got byte 0xff"),
+    ]
+    with pytest.raises(SchemaError, match="column 1 has no name"):
+        next(read_csv_blocks(path, 1000))
+    (open_quote,) = read_csv_blocks(written(tmp_path, ',u\n"0'), 1000, skip_unnamed=True)
+    assert open_quote.table.column_names == ["u"]
 
 
 def test_a_quoted_header_and_no_rows(tmp_path: Path) -> None:

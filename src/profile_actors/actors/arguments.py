@@ -16,7 +16,7 @@ import msgspec
 
 from profile_actors.engine.profile import Identity
 from profile_actors.errors import CallerError
-from profile_actors.ingest.verdicts import TIME_MAX_MS, TIME_MIN_MS
+from profile_actors.ingest.times import TIME_MAX_MS, TIME_MIN_MS
 
 Instant = int | datetime | date | str
 PagePlace = tuple[int, str, str, int]

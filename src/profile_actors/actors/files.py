@@ -135,7 +135,9 @@ class _FileLoad:
         cursor = self._sender.cursor(producer)
         size = 0
         duplicate = 0
-        blocks = read_csv_blocks(self._file, self._link.config.ingest_block_bytes)
+        blocks = read_csv_blocks(
+            self._file, self._link.config.ingest_block_bytes, skip_unnamed=self._skips_unnamed()
+        )
         while True:
             began = time.perf_counter()
             block = next(blocks, None)
@@ -170,7 +172,12 @@ class _FileLoad:
             late=done.late,
             rejected_count=done.rejected_count,
             bytes=size or self._file.stat().st_size,  # a header alone is in no block
+            warnings=[f"{self._file.name}: {text}" for text in done.warnings],
         )
+
+    def _skips_unnamed(self) -> bool:
+        ignore = self._link.catalogue.datasets[self._dataset].ignore
+        return ignore == "*" or "" in tuple(ignore)
 
     def _take(self) -> None:
         receipt = self._pending.popleft().result()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ class Receipt(msgspec.Struct, frozen=True):
     accepted, those older than what was already folded for their profile; forwarding those that
     their profile's home has not folded yet. rejected: the first ``Config.max_receipt_rejects`` as
     (row number, path, reason), rows numbered as submitted, from 0; all are in the quarantine.
+    odd_times: rows whose time makes sense only in another unit than declared, by what to say of
+    them; they were treated as any row, and ``warnings`` says it in full.
     """
 
     accepted: int = 0
@@ -28,10 +31,22 @@ class Receipt(msgspec.Struct, frozen=True):
     forwarding: int = 0
     rejected_count: int = 0
     rejected: list[tuple[int, str, str]] = []
+    odd_times: dict[str, int] = {}
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the sender should look at, in sentences."""
+        return [
+            f"{rows:,} {'row' if rows == 1 else 'rows'} {what}"
+            for what, rows in self.odd_times.items()
+        ]
 
 
 def merged(receipts: Sequence[Receipt], max_rejects: int) -> Receipt:
     """One receipt for several."""
+    odd: Counter[str] = Counter()
+    for receipt in receipts:
+        odd.update(receipt.odd_times)
     return Receipt(
         accepted=sum(r.accepted for r in receipts),
         duplicate=sum(r.duplicate for r in receipts),
@@ -39,6 +54,7 @@ def merged(receipts: Sequence[Receipt], max_rejects: int) -> Receipt:
         forwarding=sum(r.forwarding for r in receipts),
         rejected_count=sum(r.rejected_count for r in receipts),
         rejected=[row for r in receipts for row in r.rejected][:max_rejects],
+        odd_times=dict(odd),
     )
 
 
@@ -78,7 +94,7 @@ class IngestReport(msgspec.Struct, frozen=True):
     """What became of the rows of the files of one ``ingest``.
 
     bytes: read. seconds: elapsed. stage_s: seconds the driver spent by stage (parse, validate,
-    split, send), the time it waited not counted.
+    split, send), the time it waited not counted. warnings: per file, what to look at, in sentences.
     """
 
     files: int = 0
@@ -90,6 +106,7 @@ class IngestReport(msgspec.Struct, frozen=True):
     bytes: int = 0
     seconds: float = 0.0
     stage_s: dict[str, float] = {}
+    warnings: list[str] = []
 
     def plus(self, other: IngestReport) -> IngestReport:
         """Two files' counts together."""
@@ -101,6 +118,7 @@ class IngestReport(msgspec.Struct, frozen=True):
             late=self.late + other.late,
             rejected_count=self.rejected_count + other.rejected_count,
             bytes=self.bytes + other.bytes,
+            warnings=self.warnings + other.warnings,
         )
 
 

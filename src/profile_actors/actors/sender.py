@@ -304,6 +304,7 @@ class Sender:
                 late=sum(reply.late for reply in replies),
                 rejected_count=count,
                 rejected=rejected,
+                odd_times=prepared.odd_times,
             )
 
         return finish

@@ -108,6 +108,7 @@ def ingest(
         show.as_json(done)
     else:
         show.report(console, done)
+        show.warnings(console, done.warnings)
         if done.rejected_count:
             console.print(
                 f"the reasons: profile-actors quarantine {dataset} --data {data}",

@@ -15,11 +15,12 @@ from rich.text import Text
 
 from profile_actors.actors.arguments import instant_text
 from profile_actors.actors.results import IngestReport, StoreStatus
-from profile_actors.definitions import Catalogue
+from profile_actors.definitions import Catalogue, Dataset
 from profile_actors.engine.profile import Change, EventPage, Preview, Profile
 from profile_actors.ingest.rejects import QuarantineRecord
 
 MOMENT_COLUMNS = ("timestamp",)
+MAX_WARNINGS = 20  # shown; the report has all of them
 STATUS_STYLE = {"realized": "green", "exited": "yellow", "pending": "magenta"}
 
 
@@ -200,10 +201,14 @@ def definitions(console: Console, catalogue: Catalogue) -> None:
     schemas = [(s.name, s.behavior, ", ".join(s.fields)) for s in catalogue.schemas.values()]
     console.print(table("schemas", ("name", "behavior", "fields"), schemas))
     sources = [
-        (d.name, d.schema, ", ".join(f"{f} → {n}" for f, n in d.identities.items()), d.timestamp)
+        (
+            *(d.name, d.schema, ", ".join(f"{f} → {n}" for f, n in d.identities.items())),
+            *(_times(d), d.ignore if isinstance(d.ignore, str) else ", ".join(d.ignore)),
+        )
         for d in catalogue.datasets.values()
     ]
-    console.print(table("datasets", ("name", "schema", "identities", "timestamp"), sources))
+    columns = ("name", "schema", "identities", "timestamp", "ignore")
+    console.print(table("datasets", columns, sources))
     for title, rules in (
         ("segments", catalogue.segments.values()),
         ("computed attributes", catalogue.computed.values()),
@@ -211,6 +216,14 @@ def definitions(console: Console, catalogue: Catalogue) -> None:
         rows = [(r.name, r.version, r.state, r.rule, r.description) for r in rules]
         columns = ("name", "version", "state", "rule", "description")
         console.print(table(title, columns, rows, (1,)))
+
+
+def _times(dataset: Dataset) -> str:
+    """A dataset's timestamp column and how it is read."""
+    given = dataset.timestamp_format
+    forms = () if given is None else (given,) if isinstance(given, str) else given
+    read = [*map(repr, forms), *filter(None, [dataset.timestamp_unit])]
+    return (dataset.timestamp or "") + (f" ({' or '.join(read)})" if read else "")
 
 
 def report(console: Console, done: IngestReport) -> None:
@@ -224,6 +237,14 @@ def report(console: Console, done: IngestReport) -> None:
         f"accepted {done.accepted:,} (late {done.late:,}) · duplicate {done.duplicate:,}"
         f" · rejected {done.rejected_count:,}"
     )
+
+
+def warnings(console: Console, texts: Sequence[str]) -> None:
+    """What to look at, the first of many."""
+    for text in texts[:MAX_WARNINGS]:
+        console.print(Text(f"warning: {text}", "yellow"), soft_wrap=True)
+    if len(texts) > MAX_WARNINGS:
+        console.print(f"… and {len(texts) - MAX_WARNINGS} more")
 
 
 def status(console: Console, now: StoreStatus) -> None:

@@ -32,6 +32,7 @@ from profile_actors.definitions.schema_paths import (
     tree_of,
     union_tree,
 )
+from profile_actors.definitions.time_formats import TimeFormat, compile_time_format
 
 __all__ = [
     "MAX_NAME_CHARS",
@@ -50,7 +51,9 @@ __all__ = [
     "Schema",
     "SegmentDefinition",
     "State",
+    "TimeFormat",
     "columns_of",
+    "compile_time_format",
     "decode",
     "encode",
     "fields_of",

@@ -1,7 +1,8 @@
 """How a catalogue changes: additive, idempotent, all or nothing; stored rows stay valid.
 
 Theory: ``merge`` is the only way. What rows in the log were written under keeps its meaning, so a
-dataset's schema, id and mode, and a namespace's kind and normalisation, never change.
+dataset's schema, identities, timestamp, id and mode, and a namespace's kind and normalisation,
+never change. How a dataset's times are read and what it leaves out may: that holds from then on.
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ def _successor(old: Definition, new: Definition) -> Definition:
     if isinstance(new, Namespace):
         fixed = ("kind", "normalize")
     elif isinstance(new, Dataset):
-        fixed = ("schema", "id", "mode")
+        # Rows are known as repeated by identity, time and id: none of them may move.
+        fixed = ("schema", "id", "mode", "timestamp", "identities")
     elif isinstance(new, Schema) and isinstance(old, Schema):
         return _compatible_schema(old, new)
     for name in fixed:

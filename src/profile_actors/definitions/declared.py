@@ -18,6 +18,7 @@ NamespaceKind = Literal[
     "cookie", "device", "cross_device", "email", "phone", "non_people", "partner"
 ]
 Behavior = Literal["event", "record", "lookup"]
+TimestampUnit = Literal["ms", "s", "us", "ns", "excel_days"]
 State = Literal["published", "draft", "inactive"]
 
 
@@ -53,7 +54,13 @@ class Schema(msgspec.Struct, frozen=True, tag="schema", forbid_unknown_fields=Tr
 
 
 class Dataset(msgspec.Struct, frozen=True, tag="dataset", forbid_unknown_fields=True):
-    """A named source of rows of one schema, and which of its columns mean what."""
+    """A named source of rows of one schema, and which of its columns mean what.
+
+    timestamp_unit: of numbers in the timestamp column, milliseconds since 1970 if None.
+    timestamp_format: strptime formats of its texts, tried in order; without any, ISO-8601.
+    ignore: columns that nobody wants, left out unread (an object's name stands for all in it); "*"
+    for every column that neither the schema nor this mapping names.
+    """
 
     name: str
     schema: str
@@ -65,6 +72,9 @@ class Dataset(msgspec.Struct, frozen=True, tag="dataset", forbid_unknown_fields=
     event_type: str | None = None
     event_type_field: str | None = None
     mode: Literal["upsert", "replace"] = "upsert"
+    timestamp_unit: TimestampUnit | None = None
+    timestamp_format: str | tuple[str, ...] | None = None
+    ignore: str | tuple[str, ...] = ()
 
 
 class SegmentDefinition(msgspec.Struct, frozen=True, tag="segment", forbid_unknown_fields=True):

@@ -26,8 +26,10 @@ from profile_actors.definitions.field_types import (
     parse_type,
 )
 from profile_actors.definitions.schema_paths import columns_of, fields_of, tree_of
+from profile_actors.definitions.time_formats import compile_time_format
 from profile_actors.errors import DefinitionError, SchemaError
 
+MAX_TIME_FORMATS = 20  # each is tried on every text that those before it do not fit
 RESERVED = ("xEvent", "computed")  # first steps of a path that rules read as something else
 
 
@@ -46,6 +48,7 @@ def checked(raw: Definition) -> Definition:
     if isinstance(item, Dataset):
         names += [*item.identities, *item.identities.values(), *_roles(item).values()]
         names += [] if item.event_type is None else [item.event_type]
+        names += [] if isinstance(item.ignore, str) else [path for path in item.ignore if path]
     for name in names:
         if not 0 < len(name) <= MAX_NAME_CHARS or any(ord(c) < 32 for c in name):
             raise DefinitionError(
@@ -148,7 +151,46 @@ def _dataset_problem(dataset: Dataset, catalogue: Catalogue) -> str | None:
         return f"expected no event type, since its schema is a {schema.behavior}, got one"
     if is_event and dataset.mode != "upsert":
         return f"expected mode 'upsert' of an event dataset, got {dataset.mode!r}"
-    return _role_problem(dataset, schema, is_event)
+    return (
+        _time_problem(dataset)
+        or _ignore_problem(dataset, schema)
+        or _role_problem(dataset, schema, is_event)
+    )
+
+
+def _ignore_problem(dataset: Dataset, schema: Schema) -> str | None:
+    """What is wrong with the columns to leave out, or None."""
+    if isinstance(dataset.ignore, str):
+        if dataset.ignore == "*":
+            return None
+        return f"expected a list of columns or '*' as ignore, got {dataset.ignore!r}"
+    mapped = [*_roles(dataset).values(), *dataset.identities]
+    fields = {path.replace("[]", "") for path in schema.fields}
+    for path in dataset.ignore:
+        plain = path.replace("[]", "")
+        needed = [name for name in (*mapped, *fields) if f"{name}.".startswith(f"{plain}.")]
+        if needed:
+            return (
+                f"expected columns to ignore that nothing needs, got {path!r}, but the schema or"
+                f" the dataset's mapping names {min(needed)!r}"
+            )
+    return None
+
+
+def _time_problem(dataset: Dataset) -> str | None:
+    """What is wrong with the declared unit and forms of times, or None."""
+    given = dataset.timestamp_format
+    if dataset.timestamp is None and (given, dataset.timestamp_unit) != (None, None):
+        return "expected a timestamp column with timestamp_unit and timestamp_format, got none"
+    texts = () if given is None else (given,) if isinstance(given, str) else given
+    if given is not None and not 0 < len(texts) <= MAX_TIME_FORMATS:
+        return f"expected 1 to {MAX_TIME_FORMATS} formats in timestamp_format, got {len(texts)}"
+    try:
+        for text in texts:
+            compile_time_format(text)
+    except ValueError as error:
+        return f"{error} as timestamp_format"
+    return None
 
 
 def _role_problem(dataset: Dataset, schema: Schema, is_event: bool) -> str | None:

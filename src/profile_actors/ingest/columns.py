@@ -22,18 +22,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from profile_actors.definitions import FieldType
-from profile_actors.ingest.verdicts import (
-    BOOLEAN_TEXTS,
-    DAY_MS,
-    DECIMAL_DIGITS,
-    TIME_MAX_MS,
-    TIME_MIN_MS,
-    Check,
-    Refused,
-    judge,
+from profile_actors.ingest.cells import (
+    Typed,
+    bounds_of,
+    bytes_of,
+    has_only,
+    mask,
+    none,
+    sure_rows,
+    valid,
 )
+from profile_actors.ingest.time_columns import (
+    TIMESTAMP,
+    as_days,
+    as_times,
+    times_of_arrow,
+    times_of_texts,
+)
+from profile_actors.ingest.times import DAY_MS
+from profile_actors.ingest.verdicts import BOOLEAN_TEXTS, DECIMAL_DIGITS, Check, Refused, judge
 
-TIMESTAMP = pa.timestamp("ms", "UTC")
 _SCALARS = {
     "string": pa.string(),
     "key": pa.string(),
@@ -50,9 +58,6 @@ _DOUBLE_BYTES[list(b"0123456789+-.eE")] = True
 # What the kernels surely parse as judge does, and never beyond the type's range.
 _SURE_INTEGER = r"^-?[0-9]{1,18}$"
 _SURE_DOUBLE = r"^-?[0-9]{1,100}(\.[0-9]{0,100})?([eE][+-]?[0-9]{1,2})?$"
-_SURE_NAIVE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?)?$"
-_ISO_CHARS = {10, 16, 19, 23, 26}  # lengths of the common forms without a zone
-_ZONED_CHARS = {20, 24, 25, 27, 29, 32}  # and with one; "…T10" has 13 characters, "…T10Z" 14
 
 
 def arrow_type(kind: FieldType | Check) -> pa.DataType:
@@ -165,9 +170,6 @@ def _plain_array(check: Check, cells: Sequence[Any]) -> pa.Array | None:
         return None
 
 
-Typed = tuple[pa.Array, np.ndarray]
-
-
 def _typed(check: Check, array: pa.Array, is_text: bool) -> Typed | None:
     """The array as the check's type with the suspect rows (null there); None: all are suspect."""
     if pa.types.is_dictionary(array.type):
@@ -184,77 +186,38 @@ def _typed(check: Check, array: pa.Array, is_text: bool) -> Typed | None:
     return None if way is None else way(check, array)
 
 
-def _none(array: pa.Array) -> np.ndarray:
-    return np.zeros(len(array), bool)
-
-
-def _bytes_of(array: pa.Array) -> np.ndarray:
-    """The UTF-8 bytes of a string array, uint8, no copy."""
-    _, offsets, data = array.buffers()
-    if data is None:
-        return np.zeros(0, np.uint8)
-    ends = np.frombuffer(offsets, np.int32)
-    return np.frombuffer(data, np.uint8)[ends[array.offset] : ends[array.offset + len(array)]]
-
-
-def _has_only(array: pa.Array, low: int, high: int) -> bool:
-    data = _bytes_of(array)
-    return not len(data) or (int(data.min()) >= low and int(data.max()) <= high)
-
-
-def _mask(array: pa.Array) -> np.ndarray:
-    """A boolean array as NumPy, null as false."""
-    filled: np.ndarray = pc.fill_null(array, False).to_numpy(zero_copy_only=False)
-    return filled
-
-
-def _valid(array: pa.Array) -> np.ndarray:
-    valid: np.ndarray = pc.is_valid(array).to_numpy(zero_copy_only=False)
-    return valid
-
-
-def _sure(array: pa.Array, pattern: str, parse: Callable[[pa.Array], pa.Array]) -> Typed | None:
-    """Parse the rows that match the pattern; the others are suspect."""
-    sure = _mask(pc.match_substring_regex(array, pattern))
-    try:
-        values = parse(pc.if_else(pa.array(sure), array, pa.scalar(None, array.type)))
-    except pa.ArrowException:
-        return None
-    return values, ~sure & _valid(array)
-
-
 # ---- texts -------------------------------------------------------------------------------------
 
 
 def _text_string(check: Check, array: pa.Array) -> Typed | None:
-    return array, _none(array)
+    return array, none(array)
 
 
 def _text_integer(check: Check, array: pa.Array) -> Typed | None:
     # '-' to '9': no letters, blanks or '+'; what else is odd fails the parse.
-    if _has_only(array, 45, 57):
+    if has_only(array, 45, 57):
         try:
-            return pc.cast(array, pa.int64()), _none(array)
+            return pc.cast(array, pa.int64()), none(array)
         except pa.ArrowException:
             pass
-    return _sure(array, _SURE_INTEGER, lambda a: pc.cast(a, pa.int64()))
+    return sure_rows(array, _SURE_INTEGER, lambda a: pc.cast(a, pa.int64()))
 
 
 def _text_double(check: Check, array: pa.Array) -> Typed | None:
-    if _has_only(array, 45, 57) or bool(_DOUBLE_BYTES[_bytes_of(array)].all()):
+    if has_only(array, 45, 57) or bool(_DOUBLE_BYTES[bytes_of(array)].all()):
         try:
             values = pc.cast(array, pa.float64())
         except pa.ArrowException:
             pass
         else:
             return values, _infinite(values)
-    return _sure(array, _SURE_DOUBLE, lambda a: pc.cast(a, pa.float64()))
+    return sure_rows(array, _SURE_DOUBLE, lambda a: pc.cast(a, pa.float64()))
 
 
 def _text_decimal(check: Check, array: pa.Array) -> Typed | None:
-    if _has_only(array, 45, 57):
+    if has_only(array, 45, 57):
         try:
-            return pc.cast(array, arrow_type(check)), _none(array)
+            return pc.cast(array, arrow_type(check)), none(array)
         except pa.ArrowException:
             pass
     return None
@@ -264,99 +227,46 @@ def _text_boolean(check: Check, array: pa.Array) -> Typed | None:
     texts = list(BOOLEAN_TEXTS)
     at = pc.index_in(array, pa.array(texts))
     values = pa.array(list(BOOLEAN_TEXTS.values())).take(at)
-    return values, ~_valid(at) & _valid(array)
+    return values, ~valid(at) & valid(array)
 
 
 def _text_timestamp(check: Check, array: pa.Array) -> Typed | None:
-    if _has_only(array, 48, 57):
-        try:
-            return _times(pc.cast(array, pa.int64()))
-        except pa.ArrowException:
-            pass
-    return _iso(check, array)
-
-
-def _iso(check: Check, array: pa.Array) -> Typed | None:
-    """ISO-8601 texts; the parser is let at forms whose length rules out what judge refuses."""
-    lengths = set(pc.unique(pc.utf8_length(array)).drop_null().to_pylist())
-    for allowed, kind in (
-        (_ISO_CHARS, pa.timestamp("us")),
-        (_ZONED_CHARS, pa.timestamp("us", "UTC")),
-    ):
-        if lengths <= allowed:
-            try:
-                return _times(_floor(pc.cast(pc.cast(array, kind), pa.int64()), 1000))
-            except pa.ArrowException:
-                break
-    sure = _sure(array, _SURE_NAIVE, lambda a: pc.cast(pc.cast(a, pa.timestamp("us")), pa.int64()))
-    if sure is None:
-        return None
-    values, out = _times(_floor(sure[0], 1000))
-    return values, out | sure[1]
+    return times_of_texts(check.reading, array, is_text=True)
 
 
 def _text_date(check: Check, array: pa.Array) -> Typed | None:
+    if check.reading is not None:
+        return as_days(times_of_texts(check.reading, array, is_text=True))
     try:
         days = pc.cast(pc.cast(array, pa.date32()), pa.int32())
     except pa.ArrowException:
         return None
-    values, out = _times(pc.multiply(pc.cast(days, pa.int64()), DAY_MS))
+    values, out = as_times(pc.multiply(pc.cast(days, pa.int64()), DAY_MS))
     return pc.cast(values, pa.date32()), out
 
 
 # ---- typed arrays ------------------------------------------------------------------------------
 
 
-def _floor(array: pa.Array, divisor: int) -> pa.Array:
-    """Whole division that rounds down, as judge does before 1970 too. int64[n], nulls kept."""
-    valid = array.is_valid()
-    numbers = pc.fill_null(array, 0).to_numpy() // divisor
-    return pc.if_else(valid, pa.array(numbers), pa.scalar(None, pa.int64()))
-
-
-def _times(ms: pa.Array) -> Typed:
-    """int64 ms as timestamps; outside the years 1 to 9999 suspect."""
-    low, high = bounds_of(ms)
-    if low is None or (low >= TIME_MIN_MS and high <= TIME_MAX_MS):
-        return pc.cast(ms, TIMESTAMP), _none(ms)
-    inside = pc.and_(pc.greater_equal(ms, TIME_MIN_MS), pc.less_equal(ms, TIME_MAX_MS))
-    kept = pc.if_else(inside, ms, pa.scalar(None, pa.int64()))
-    return pc.cast(kept, TIMESTAMP), ~_mask(inside) & _valid(ms)
-
-
-def bounds_of(values: pa.Array) -> tuple[Any, Any]:
-    """The smallest and the largest of an array of numbers, NaN left out; None if it has none.
-
-    NumPy is asked where it can, since calling a kernel costs ten times as much for a single row.
-    """
-    if len(values) and not values.null_count and not pa.types.is_decimal(values.type):
-        numbers = values.to_numpy()
-        low, high = numbers.min().item(), numbers.max().item()
-        if low == low:
-            return low, high
-    bounds = pc.min_max(values)
-    return bounds["min"].as_py(), bounds["max"].as_py()
-
-
 def _infinite(values: pa.Array) -> np.ndarray:
     if not values.null_count:
         infinite: np.ndarray = ~np.isfinite(values.to_numpy())
         return infinite
-    return _mask(pc.invert(pc.is_finite(values)))
+    return mask(pc.invert(pc.is_finite(values)))
 
 
 def _arrow_string(check: Check, array: pa.Array) -> Typed | None:
     if pa.types.is_string(array.type):
-        return array, _none(array)
+        return array, none(array)
     if check.kind == "key" and pa.types.is_integer(array.type) and array.type != pa.uint64():
-        return pc.cast(array, pa.string()), _none(array)
+        return pc.cast(array, pa.string()), none(array)
     return None
 
 
 def _arrow_integer(check: Check, array: pa.Array) -> Typed | None:
     if not pa.types.is_integer(array.type) or array.type == pa.uint64():
         return None
-    return pc.cast(array, pa.int64()), _none(array)
+    return pc.cast(array, pa.int64()), none(array)
 
 
 def _arrow_double(check: Check, array: pa.Array) -> Typed | None:
@@ -370,40 +280,27 @@ def _arrow_decimal(check: Check, array: pa.Array) -> Typed | None:
     if not pa.types.is_decimal(array.type):
         return None
     try:
-        return pc.cast(array, arrow_type(check)), _none(array)
+        return pc.cast(array, arrow_type(check)), none(array)
     except pa.ArrowException:
         return None
 
 
 def _arrow_boolean(check: Check, array: pa.Array) -> Typed | None:
-    return (array, _none(array)) if pa.types.is_boolean(array.type) else None
+    return (array, none(array)) if pa.types.is_boolean(array.type) else None
 
 
 def _arrow_timestamp(check: Check, array: pa.Array) -> Typed | None:
-    kind = array.type
-    if pa.types.is_string(kind):
-        return _iso(check, array)
-    if pa.types.is_date(kind):
-        return _times(pc.cast(pc.cast(array, pa.date64()), pa.int64()))
-    if pa.types.is_integer(kind) and kind != pa.uint64():
-        return _times(pc.cast(array, pa.int64()))
-    if not pa.types.is_timestamp(kind):
-        return None
-    units = pc.cast(array, pa.int64())
-    if kind.unit == "s":
-        try:
-            return _times(pc.multiply_checked(units, 1000))
-        except pa.ArrowException:
-            return None
-    return _times(_floor(units, {"ms": 1, "us": 1_000, "ns": 1_000_000}[kind.unit]))
+    return times_of_arrow(check.reading, array)
 
 
 def _arrow_date(check: Check, array: pa.Array) -> Typed | None:
+    if check.reading is not None and not pa.types.is_temporal(array.type):
+        return as_days(times_of_arrow(check.reading, array))
     if pa.types.is_string(array.type):
         return _text_date(check, array)
     if not pa.types.is_date(array.type):
         return None
-    values, out = _times(pc.cast(pc.cast(array, pa.date64()), pa.int64()))
+    values, out = as_times(pc.cast(pc.cast(array, pa.date64()), pa.int64()))
     return pc.cast(values, pa.date32()), out
 
 
@@ -441,16 +338,16 @@ def _beyond_limits(check: Check, values: pa.Array) -> np.ndarray:
     if check.minimum is not None or check.maximum is not None:
         low, high = bounds_of(values)
         if check.minimum is not None and low is not None and low < check.minimum:
-            doubt |= _mask(pc.less(values, _scalar(check.minimum, values.type, ROUND_CEILING)))
+            doubt |= mask(pc.less(values, _scalar(check.minimum, values.type, ROUND_CEILING)))
         if check.maximum is not None and high is not None and high > check.maximum:
-            doubt |= _mask(pc.greater(values, _scalar(check.maximum, values.type, ROUND_FLOOR)))
+            doubt |= mask(pc.greater(values, _scalar(check.maximum, values.type, ROUND_FLOOR)))
     if check.enum is not None:
         known = pc.is_in(values, pa.array(sorted(check.enum), values.type))
-        doubt |= ~_mask(known) & _valid(values)
+        doubt |= ~mask(known) & valid(values)
     if check.max_length is not None:
-        doubt |= _mask(pc.greater(pc.utf8_length(values), check.max_length))
+        doubt |= mask(pc.greater(pc.utf8_length(values), check.max_length))
     if check.pattern_text is not None:
-        doubt |= _mask(pc.invert(pc.match_substring_regex(values, check.pattern_text)))
+        doubt |= mask(pc.invert(pc.match_substring_regex(values, check.pattern_text)))
     return doubt
 
 

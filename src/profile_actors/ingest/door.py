@@ -13,7 +13,7 @@ Limits: an undeclared column refuses each row that has a value in it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,15 +28,18 @@ from profile_actors.ingest.columns import convert
 from profile_actors.ingest.files import TextBlock
 from profile_actors.ingest.identities import Identities, Refusals
 from profile_actors.ingest.rejects import Reject, full_json, raw_text
-from profile_actors.ingest.verdicts import (
+from profile_actors.ingest.time_columns import numbers_of
+from profile_actors.ingest.times import (
     DAY_MS,
+    PLAUSIBLE_MS,
     TIME_MAX_MS,
     TIME_MIN_MS,
-    UNKNOWN,
-    Check,
-    compile_check,
-    shown,
+    TimeReading,
+    odd_units,
+    reading_of,
+    warning_of,
 )
+from profile_actors.ingest.verdicts import UNKNOWN, Check, Ignored, compile_check, ignores, shown
 
 # Dicts, a pa.Table or a pa.RecordBatch (Arrow has no types to check), or a text block.
 Rows = Sequence[Any] | TextBlock | Any
@@ -53,12 +56,14 @@ class Prepared:
     table: the accepted rows in order: payload columns, then the hidden ones that the partitions
     know (``@k0`` …), one chunk each. rejects: the others, ascending. rows: submitted. clock: the
     newest accepted timestamp in ms; None without accepted rows or without a timestamp column.
+    odd_times: rows whose time is a number that makes sense only in another unit, by what to say.
     """
 
     table: pa.Table
     rejects: list[Reject]
     rows: int
     clock: int | None
+    odd_times: dict[str, int] = field(default_factory=dict)
 
 
 class Door:
@@ -72,8 +77,11 @@ class Door:
         schema = catalogue.schemas[self.dataset.schema]
         self._is_event = schema.behavior == "event"
         declared = fields_of(schema)
+        ignore = self.dataset.ignore
+        self._ignored: Ignored = "*" if ignore == "*" else frozenset(ignore)
         self._checks = {
-            path: compile_check(path, kind, declared) for path, kind in columns_of(schema).items()
+            path: compile_check(path, kind, declared, self._ignored)
+            for path, kind in columns_of(schema).items()
         }
         self._mapped: dict[str, Check] = {}
         for path in self.dataset.identities:
@@ -81,6 +89,9 @@ class Door:
         self._map(self.dataset.timestamp, "timestamp")
         self._map(self.dataset.id, "key")
         self._map(self.dataset.event_type_field, "string")
+        reading = reading_of(self.dataset) or TimeReading()
+        self._unit = reading.number_unit
+        self._time_check = self._read_times(self.dataset.timestamp)
         known = {*self._checks, *self._mapped}
         if self.dataset.identity_map is not None:
             known.add(self.dataset.identity_map)
@@ -96,6 +107,18 @@ class Door:
     def _map(self, path: str | None, kind: str) -> None:
         if path is not None and path not in self._checks:
             self._mapped.setdefault(path, Check(path, kind))
+
+    def _read_times(self, path: str | None) -> Check | None:
+        """Let the timestamp column be read as declared. Returns the check of the times of a field
+        that is kept as an integer, which is a number first and a time besides."""
+        reading = reading_of(self.dataset)
+        if path is None or reading is None:
+            return None
+        checks = self._checks if path in self._checks else self._mapped
+        if checks[path].kind == "integer":
+            return Check(path, "timestamp", reading=reading)
+        checks[path] = replace(checks[path], reading=reading)
+        return None
 
     def prepare(
         self, rows: Rows, first_offset: int, wall_ms: int, stamp_ms: int | None = None
@@ -136,7 +159,8 @@ class Door:
             rejects = sorted([*rejects, *broken], key=lambda reject: reject.row)
         has_clock = self.dataset.timestamp is not None and table.num_rows
         clock = int(table["@timestamp"].to_numpy().max()) if has_clock else None
-        return Prepared(table, rejects, len(rows), clock)
+        odd_times = self._odd_times(cells, times, block is not None, wall_ms)
+        return Prepared(table, rejects, len(rows), clock, odd_times)
 
     # ---- cells ---------------------------------------------------------------------------------
 
@@ -160,6 +184,8 @@ class Door:
                 cells[path] = array
         for path in [path for path in cells if path not in self._known]:
             array = cells.pop(path)
+            if self._ignores(path):
+                continue
             for row in np.flatnonzero(pc.is_valid(array).to_numpy(zero_copy_only=False)).tolist():
                 refused.setdefault(row, (path, self._unknown(path, array, row)))
         return cells
@@ -176,7 +202,11 @@ class Door:
             rows = [self._flat(row, i, refused) for i, row in enumerate(rows)]
         for i, row in enumerate(rows):
             if not row.keys() <= known:
-                odd = [name for name in row if name not in known and row[name] is not None]
+                odd = [
+                    name
+                    for name in row
+                    if name not in known and row[name] is not None and not self._ignores(name)
+                ]
                 for name in odd[:1]:
                     refused.setdefault(i, (str(name), self._unknown(name, row, name)))
         present = {name for row in rows for name in row} & known
@@ -195,6 +225,13 @@ class Door:
             elif value is not None:
                 flat[path] = value
         return flat
+
+    def _ignores(self, path: Any) -> bool:
+        """Whether an undeclared column is one that the dataset leaves out. What stands where an
+        object is declared is no column of its own."""
+        if path in self._objects:
+            return False
+        return ignores(self._ignored, str(path))
 
     def _unknown(self, path: str, cells: Any, at: Any) -> str:
         if path not in self._objects:
@@ -224,6 +261,11 @@ class Door:
         if path is None:
             return pa.array(np.full(n, wall_ms if stamp_ms is None else stamp_ms, np.int64))
         values = typed[path]
+        if self._time_check is not None:
+            converted = convert(self._time_check, values)
+            values = converted.values
+            for row, why in converted.refused.items():
+                refused.setdefault(row, why)
         if pa.types.is_date(values.type):
             values = pc.multiply(pc.cast(pc.cast(values, pa.int32()), pa.int64()), DAY_MS)
         times = pc.cast(values, pa.int64())
@@ -242,6 +284,22 @@ class Door:
                 )
                 refused.setdefault(row, (path, reason))
         return times
+
+    def _odd_times(
+        self, cells: Cells, times: pa.Array, is_text: bool, wall_ms: int
+    ) -> dict[str, int]:
+        """Cost: a look at the smallest and the largest time, unless one of them is odd."""
+        path, found = self.dataset.timestamp, times.to_numpy()
+        given = None if path is None else cells.get(path)
+        latest = wall_ms + DAY_MS
+        if path is None or given is None or not len(found):
+            return {}
+        if int(found.min()) >= PLAUSIBLE_MS and int(found.max()) <= latest:
+            return {}
+        odd = np.flatnonzero((found < PLAUSIBLE_MS) | (found > latest))
+        counts = odd_units(numbers_of(given, odd, is_text), wall_ms)
+        counts.pop(self._unit or "", None)
+        return {warning_of(self.dataset.name, path, unit): n for unit, n in counts.items()}
 
     def _hidden(self, typed: Typed, cells: Cells, n: int, refused: Refusals) -> Typed:
         """Type, id and identity columns."""

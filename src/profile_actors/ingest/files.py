@@ -29,6 +29,7 @@ FIRST_PIECE = 8
 MAX_ROW_BLOCKS = 8  # blocks in which one row's end must be found
 MAX_COLUMNS = 10_000
 _HASH_BYTES = 1 << 20
+_SKIPPED = "\0"  # before the number of a column that is left out
 _CELL_STARTS = np.zeros(256, bool)  # bytes after which a quote opens, or doubles the one before
 _CELL_STARTS[list(b',\n\r"')] = True
 
@@ -84,15 +85,21 @@ def file_producer(dataset: str, path: Path | str) -> str:
 
 
 def read_csv_blocks(
-    path: Path | str, block_bytes: int, from_row: int = 0, use_threads: bool = False
+    path: Path | str,
+    block_bytes: int,
+    from_row: int = 0,
+    use_threads: bool = False,
+    skip_unnamed: bool = False,
 ) -> Iterator[TextBlock]:
     """A CSV file's rows from number from_row on, in blocks of about block_bytes.
+
+    skip_unnamed: leave out columns without a name, as an index that was written along has none.
 
     Cost: 120 ns a row of six columns. Raises SchemaError for a header that is missing, not UTF-8,
     or names a column twice, and for a row without an end.
     """
     with open(path, "rb") as file:
-        names, header_bytes = _header(file, str(path))
+        names, header_bytes = _header(file, str(path), skip_unnamed)
         row, extra = 0, header_bytes
         for data, is_open in _cut(file, block_bytes, str(path)):
             block = (
@@ -110,8 +117,9 @@ def read_csv_blocks(
                 yield block
 
 
-def _header(file: BinaryIO, path: str) -> tuple[list[str], int]:
-    """Column names and the bytes before the first row."""
+def _header(file: BinaryIO, path: str, skip_unnamed: bool) -> tuple[list[str], int]:
+    """Column names and the bytes before the first row; a column to leave out is called _SKIPPED
+    and its number."""
     line = file.readline()
     while line.count(b'"') % 2 and (more := file.readline()):
         line += more
@@ -127,14 +135,22 @@ def _header(file: BinaryIO, path: str) -> tuple[list[str], int]:
         ) from None
     if not names or not text.strip():
         raise SchemaError(f"expected a header line with column names, got none - at {path} line 1")
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted({name for name in names if name and names.count(name) > 1})
     if len(names) > MAX_COLUMNS:
         raise SchemaError(f"expected at most {MAX_COLUMNS} columns, got {len(names)} - at {path}")
-    if twice or "" in names:
+    unnamed = [place for place, name in enumerate(names) if not name]
+    if unnamed and (len(unnamed) == len(names) or not skip_unnamed):
         raise SchemaError(
-            f"expected each column named once, got {twice[0] if twice else ''!r} twice or empty"
-            f" - at {path} line 1; rename the column"
+            f"expected a name for each column: column {unnamed[0] + 1} has no name - at {path} line"
+            " 1; name it, or leave it out with ignore=[''] on the dataset (or ignore='*')"
         )
+    if twice:
+        raise SchemaError(
+            f"expected each column named once, got {twice[0]!r} twice - at {path} line 1; rename"
+            " one of them"
+        )
+    for place in unnamed:
+        names[place] = f"{_SKIPPED}{place}"
     _check_separator(names, path)
     return names, len(line)
 
@@ -224,7 +240,8 @@ def _closing_quote(data: bytes, start: int) -> int:
 
 def _unclosed(view: memoryview, names: list[str], row: int, extra: int) -> TextBlock:
     """The rest of a file after a quote that is never closed: one row, which is rejected."""
-    empty = pa.table({name: pa.array([], pa.string()) for name in names})
+    kept = [name for name in names if not name.startswith(_SKIPPED)]
+    empty = pa.table({name: pa.array([], pa.string()) for name in kept})
     text = str(view[: 4 * MAX_RAW_CHARS], "utf-8", "backslashreplace")
     reason = "expected a closing quote, got the end of the file"
     reject = Reject(row, "", reason, raw_text(text))
@@ -288,6 +305,7 @@ def _read(
         pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
         pyarrow.csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()),
+            include_columns=[name for name in names if not name.startswith(_SKIPPED)],
             check_utf8=False,  # the whole block was checked at once
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from profile_actors.definitions import Catalogue, Dataset, Namespace
-from profile_actors.ingest.columns import bounds_of
+from profile_actors.ingest.cells import bounds_of
 from profile_actors.ingest.keys import KeyMaker, key_of, normalised
 from profile_actors.ingest.verdicts import shown
 

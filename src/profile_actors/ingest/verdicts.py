@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Context, Decimal, Inexact, InvalidOperation
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -24,11 +24,16 @@ import re2
 from msgspec import structs
 
 from profile_actors.definitions import Field, FieldType
+from profile_actors.ingest.times import (
+    DAY_MS,
+    FRACTIONAL,
+    TIME_MAX_MS,
+    TIME_MIN_MS,
+    TimeReading,
+)
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 DECIMAL_DIGITS = 18  # Arrow decimal128 with 18 digits: an int64 of units of the last digit
-TIME_MIN_MS = -62_135_596_800_000  # 0001-01-01
-TIME_MAX_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999
 UNKNOWN = "expected a field of the schema, got an unknown one"
 MAX_SHOWN = 60  # characters of a value shown in a reason
 
@@ -52,7 +57,9 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _EPOCH_DAY = dt.date(1970, 1, 1).toordinal()
 _EXACT = Context(prec=DECIMAL_DIGITS, traps=[Inexact, InvalidOperation])
 _MILLISECOND = dt.timedelta(milliseconds=1)
-DAY_MS = 86_400_000
+
+
+Ignored = frozenset[str] | Literal["*"]  # paths that nobody wants, or all that are not declared
 
 
 class Refused(Exception):
@@ -69,7 +76,8 @@ class Check:
     """A field, compiled: its type and constraints, those of what is inside included.
 
     kind: as in FieldType, or 'key' for an identity or id column that no schema declares (string or
-    integer, kept as text). minimum, maximum: of the kind's own Python type.
+    integer, kept as text). minimum, maximum: of the kind's own Python type. reading: how the
+    dataset's timestamp column is read, if it says. ignore: paths inside objects to leave out.
     """
 
     path: str
@@ -84,6 +92,8 @@ class Check:
     max_length: int | None = None
     item: Check | None = None
     fields: Mapping[str, Check] = field(default_factory=dict)
+    reading: TimeReading | None = None
+    ignore: Ignored = frozenset()
 
     @property
     def is_free(self) -> bool:
@@ -92,20 +102,30 @@ class Check:
         return all(limit is None for limit in limits)
 
 
-def compile_check(path: str, kind: FieldType, declared: Mapping[str, Field]) -> Check:
+def ignores(ignore: Ignored, path: str) -> bool:
+    """Whether an undeclared path, or an object that it is in, is to be left out."""
+    if isinstance(ignore, str):
+        return True
+    steps = path.split(".") if ignore else []
+    return any(".".join(steps[:n]) in ignore for n in range(1, len(steps) + 1))
+
+
+def compile_check(
+    path: str, kind: FieldType, declared: Mapping[str, Field], ignore: Ignored = frozenset()
+) -> Check:
     """Compile a column's checks. declared: every path of the schema with its Field."""
     own = declared.get(path)
     required = own is not None and own.required
     if kind.kind == "object":
-        inner = {n: compile_check(f"{path}.{n}", k, declared) for n, k in kind.fields}
-        return Check(path, "object", required=required, fields=inner)
+        inner = {n: compile_check(f"{path}.{n}", k, declared, ignore) for n, k in kind.fields}
+        return Check(path, "object", required=required, fields=inner, ignore=ignore)
     if kind.item is not None:
         # What is inside a plain array or map has the constraints that stand at its own path.
         below = path + "[]"
         inside = dict(declared)
         if own is not None:
             inside[below] = structs.replace(own, required=False)
-        item = compile_check(below, kind.item, inside)
+        item = compile_check(below, kind.item, inside, ignore)
         return Check(path, kind.kind, required=required, item=item)
     limits = own or Field(kind.kind)
 
@@ -161,6 +181,8 @@ def shown(value: Any) -> str:
 
 
 def _name(check: Check) -> str:
+    if check.reading is not None:
+        return check.reading.expected if check.kind == "timestamp" else f"{check.kind}, a whole day"
     if check.kind == "decimal":
         return f"decimal({check.scale})"
     return "string or integer" if check.kind == "key" else check.kind
@@ -259,15 +281,15 @@ def _boolean(check: Check, value: Any, is_text: bool) -> bool:
 
 
 def _timestamp(check: Check, value: Any, is_text: bool) -> int:
-    if isinstance(value, str):
-        if is_text and _INTEGER.fullmatch(value):
-            ms = _integer(check, value, True)
-        else:
-            ms = _iso_ms(check, value)
-    elif isinstance(value, bool):
+    if isinstance(value, bool):
         raise _refuse(check, value)
-    elif isinstance(value, int):
-        ms = value
+    if isinstance(value, str):
+        ms = _text_ms(check, value, is_text)
+    elif isinstance(value, int | float | Decimal):
+        digits = (
+            check.reading.of_digits(value) if check.reading and isinstance(value, int) else None
+        )
+        ms = _number_ms(check, value, value) if digits is None else digits
     elif isinstance(value, dt.datetime):
         aware = value if value.tzinfo is not None else value.replace(tzinfo=dt.UTC)
         if aware != aware:  # pandas' NaT calls itself a datetime
@@ -279,6 +301,30 @@ def _timestamp(check: Check, value: Any, is_text: bool) -> int:
         raise _refuse(check, value)
     if not TIME_MIN_MS <= ms <= TIME_MAX_MS:
         raise Refused(check.path, f"expected a time in the years 1 to 9999, got {shown(value)}")
+    return ms
+
+
+def _text_ms(check: Check, text: str, is_text: bool) -> int:
+    """A text by the declared formats, as a number where texts are numbers, or as ISO-8601."""
+    reading = check.reading or TimeReading()
+    ms = reading.of_text(text)
+    if ms is not None:
+        return ms
+    unit = reading.number_unit
+    if is_text and unit is not None and _INTEGER.fullmatch(text):
+        return _number_ms(check, _integer(check, text, True), text)
+    if is_text and unit in FRACTIONAL and _DECIMAL.fullmatch(text):
+        return _number_ms(check, Decimal(text), text)
+    if reading.formats:
+        raise _refuse(check, text)
+    return _iso_ms(check, text)
+
+
+def _number_ms(check: Check, number: int | float | Decimal, value: Any) -> int:
+    """A number in the declared unit. value: as it came."""
+    ms = (check.reading or TimeReading()).of_number(number)
+    if ms is None:
+        raise _refuse(check, value)
     return ms
 
 
@@ -301,6 +347,11 @@ def _iso_ms(check: Check, text: str) -> int:
 
 
 def _date(check: Check, value: Any, is_text: bool) -> int:
+    if check.reading is not None and not isinstance(value, dt.date):
+        days, rest = divmod(_timestamp(check, value, is_text), DAY_MS)
+        if rest:
+            raise _refuse(check, value)
+        return days
     if isinstance(value, str):
         match = _DATE.fullmatch(value)
         try:
@@ -347,7 +398,8 @@ def _object(check: Check, value: Any, is_text: bool) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _refuse(check, value)
     for name, inner in value.items():
-        if name not in check.fields and inner is not None:
+        path = f"{check.path}.{name}"
+        if name not in check.fields and inner is not None and not ignores(check.ignore, path):
             raise Refused(f"{check.path}.{name}", UNKNOWN)
     return {name: judge(inner, value.get(name)) for name, inner in check.fields.items()}
 

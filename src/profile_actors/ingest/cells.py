@@ -1,0 +1,65 @@
+"""One column's cells: which are null, which bytes they have, which are surely of a form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Typed = tuple[pa.Array, np.ndarray]  # a typed column, and the rows that judge has to see
+
+
+def none(array: pa.Array) -> np.ndarray:
+    return np.zeros(len(array), bool)
+
+
+def bytes_of(array: pa.Array) -> np.ndarray:
+    """The UTF-8 bytes of a string array, uint8, no copy."""
+    _, offsets, data = array.buffers()
+    if data is None:
+        return np.zeros(0, np.uint8)
+    ends = np.frombuffer(offsets, np.int32)
+    return np.frombuffer(data, np.uint8)[ends[array.offset] : ends[array.offset + len(array)]]
+
+
+def has_only(array: pa.Array, low: int, high: int) -> bool:
+    data = bytes_of(array)
+    return not len(data) or (int(data.min()) >= low and int(data.max()) <= high)
+
+
+def mask(array: pa.Array) -> np.ndarray:
+    """A boolean array as NumPy, null as false."""
+    filled: np.ndarray = pc.fill_null(array, False).to_numpy(zero_copy_only=False)
+    return filled
+
+
+def valid(array: pa.Array) -> np.ndarray:
+    valid: np.ndarray = pc.is_valid(array).to_numpy(zero_copy_only=False)
+    return valid
+
+
+def sure_rows(array: pa.Array, pattern: str, parse: Callable[[pa.Array], pa.Array]) -> Typed | None:
+    """Parse the rows that match the pattern; the others are suspect."""
+    sure = mask(pc.match_substring_regex(array, pattern))
+    try:
+        values = parse(pc.if_else(pa.array(sure), array, pa.scalar(None, array.type)))
+    except pa.ArrowException:
+        return None
+    return values, ~sure & valid(array)
+
+
+def bounds_of(values: pa.Array) -> tuple[Any, Any]:
+    """The smallest and the largest of an array of numbers, NaN left out; None if it has none.
+
+    NumPy is asked where it can, since calling a kernel costs ten times as much for a single row.
+    """
+    if len(values) and not values.null_count and not pa.types.is_decimal(values.type):
+        numbers = values.to_numpy()
+        low, high = numbers.min().item(), numbers.max().item()
+        if low == low:
+            return low, high
+    bounds = pc.min_max(values)
+    return bounds["min"].as_py(), bounds["max"].as_py()
