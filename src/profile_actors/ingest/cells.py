@@ -13,6 +13,7 @@ Typed = tuple[pa.Array, np.ndarray]  # a typed column, and the rows that judge h
 
 
 def none(array: pa.Array) -> np.ndarray:
+    """No row: bool[n]."""
     return np.zeros(len(array), bool)
 
 
@@ -26,6 +27,7 @@ def bytes_of(array: pa.Array) -> np.ndarray:
 
 
 def has_only(array: pa.Array, low: int, high: int) -> bool:
+    """Whether all bytes of a string array lie within [low, high]. Cost: one pass."""
     data = bytes_of(array)
     return not len(data) or (int(data.min()) >= low and int(data.max()) <= high)
 
@@ -37,6 +39,7 @@ def mask(array: pa.Array) -> np.ndarray:
 
 
 def valid(array: pa.Array) -> np.ndarray:
+    """The rows that are not null: bool[n]."""
     valid: np.ndarray = pc.is_valid(array).to_numpy(zero_copy_only=False)
     return valid
 
