@@ -19,14 +19,14 @@ import numpy as np
 
 from profile_actors.config import Config
 from profile_actors.definitions import Catalogue
-from profile_actors.engine import history, lines, verify
+from profile_actors.engine import history, lines, locator, verify
 from profile_actors.engine.backfill import Backfill
 from profile_actors.engine.batch import SubBatch
 from profile_actors.engine.log import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.partition import Partition
 from profile_actors.engine.profile import Change, Profile
 from profile_actors.ingest.door import Door
-from profile_actors.rules import joins
+from profile_actors.rules import columns, joins
 from profile_actors.rules.check import check_all
 from tests.differential.generate import BASE, DAY, SCHEMAS, Rules, drawn_schemas
 from tests.differential.oracle import Difference, FeedOracle, Key, now_of
@@ -40,17 +40,23 @@ Step = tuple[Any, ...]
 
 CONFIG = Config(max_profiles=64, max_ahead_ms=1 << 50)
 MIN_ROWS, PAIRS, MERGE_ROWS = history.MIN_ROWS, joins.PAIRS, lines.MERGE_ROWS
+AT_ONCE_ROWS, SLICES = locator.AT_ONCE_ROWS, locator.SLICES
+FEW_NAMES, CELLS_PER_NAME = columns.FEW_NAMES, columns.CELLS_PER_NAME
 WALL = BASE + 400 * DAY
 DRAWN_FROM = 1_000
 """From this seed on the schema is drawn too; worlds below keep the one they were found with."""
 
 
 def make_tight(is_tight: bool) -> None:
-    """Arenas, pieces and merges of a few rows, so that small worlds go through what large stores
-    do; or of their own sizes."""
+    """Arenas, pieces and merges of a few rows, and texts that are forgotten as soon as can be, so
+    that small worlds go through what large stores do; or of their own sizes."""
     history.MIN_ROWS = 2 if is_tight else MIN_ROWS
     joins.PAIRS = 3 if is_tight else PAIRS
     lines.MERGE_ROWS = 4 if is_tight else MERGE_ROWS
+    locator.AT_ONCE_ROWS = 4 if is_tight else AT_ONCE_ROWS
+    locator.SLICES = 4 if is_tight else SLICES
+    columns.FEW_NAMES = 1 if is_tight else FEW_NAMES
+    columns.CELLS_PER_NAME = 1 << 10 if is_tight else CELLS_PER_NAME
 
 
 def empty_rules(seed: int, kind: Kind) -> Rules:

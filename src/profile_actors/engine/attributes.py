@@ -8,12 +8,13 @@ do, and this one needs no look at the log. Both are pure functions of the set of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from profile_actors.engine.columns import Array, find, reserve
-from profile_actors.rules.columns import Vector, differ
+from profile_actors.rules.columns import Vector, differ, may_forget
 from profile_actors.rules.plan import AttributeLeaf
 
 ABSENT, STATED, STATED_NULL = 0, 1, 2
@@ -54,6 +55,7 @@ class Attribute:
         self.state = {name: reserve(capacity, np.uint8) for name in self.datasets}
         self.texts: list[str] = []
         self.codes: dict[str, int] = {}
+        self._settled = 0  # texts that were in use when that was last looked at
 
     def fold(self, stated: dict[str, list[tuple[Array, Array, Vector]]]) -> AttributeTrack | None:
         """Fold rows. stated: dataset -> (slots, times, value vector) of each block; reads only."""
@@ -156,6 +158,31 @@ class Attribute:
         codes, inverse = np.unique(values, return_inverse=True)
         texts = tuple(self.texts[code] if code < len(self.texts) else "" for code in codes.tolist())
         return Vector(inverse.astype(np.int32), mask, texts or ("",))
+
+    def may_forget(self, profiles: int) -> bool:
+        """Whether so many texts have come that a pass over the columns pays."""
+        return may_forget(len(self.texts), self._settled, profiles * len(self.datasets))
+
+    def forget(self, profiles: int) -> Callable[[], None]:
+        """Leave out the texts that no profile has; to be called under the partition's lock."""
+        used = {}
+        live = np.zeros(len(self.texts), np.bool_)
+        for name in self.datasets:
+            used[name] = np.flatnonzero(self.state[name][:profiles] == STATED)
+            live[self.values[name][used[name]]] = True
+        codes = np.flatnonzero(live)
+        table = np.zeros(len(live), np.int64)
+        table[codes] = np.arange(len(codes))
+        values = {name: table[self.values[name][slots]] for name, slots in used.items()}
+        texts = [self.texts[code] for code in codes.tolist()]
+
+        def swap() -> None:
+            for name, slots in used.items():
+                self.values[name][slots] = values[name]
+            self.texts, self.codes = texts, {text: code for code, text in enumerate(texts)}
+            self._settled = len(texts)
+
+        return swap
 
     def arrays(self, profiles: int) -> dict[str, Array]:
         """Columns for a checkpoint."""

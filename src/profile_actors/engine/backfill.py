@@ -24,6 +24,7 @@ from profile_actors.engine.ages import aged
 from profile_actors.engine.attributes import Attribute
 from profile_actors.engine.columns import FOREVER, Array
 from profile_actors.engine.entry import decode
+from profile_actors.engine.forgetting import of_parts, rename
 from profile_actors.engine.gauges import Ladder
 from profile_actors.engine.history import EventHistory
 from profile_actors.engine.log import Log
@@ -39,6 +40,7 @@ from profile_actors.engine.state import State
 from profile_actors.engine.stream import Stream
 from profile_actors.engine.succession import succeed
 from profile_actors.engine.values import leaf_of
+from profile_actors.rules.columns import Vector
 from profile_actors.rules.plan import Plan
 from profile_actors.rules.planner import plan
 from profile_actors.rules.vector import evaluate, next_boundary, truth
@@ -57,9 +59,7 @@ class Backfill:
         # Planned from what is logged, so that a replay numbers operators and gauges alike.
         self.text = text_of(catalogue)
         self.catalogue = msgspec.json.decode(self.text, type=Catalogue)
-        self.book = compile_plan(
-            plan(self.catalogue), self.catalogue, state.capacity, state.book.texts
-        )
+        self.book = compile_plan(plan(self.catalogue), self.catalogue, state.capacity)
         self._streams, self._attributes, self._histories = _take_over(state.book, self.book)
         self._fresh = {id(part) for part in (*self._streams, *self._histories)}
         self.now = state.now
@@ -87,6 +87,7 @@ class Backfill:
             if step is not None:
                 stream.publish(step)
         self._fold(state.position)
+        self._share_texts()
         kept = _keep_gauges(state.book, self.book)
         read_gauges(self.book, np.arange(state.directory.slots, dtype=np.uint32), now, kept)
         groups, total = succeed(state, self.book, now)
@@ -109,6 +110,18 @@ class Backfill:
                 self._histories, positions, self._degrade,
             )  # fmt: skip
         self.folded = end
+
+    def _share_texts(self) -> None:
+        """Let the new histories name texts as those of the partition do."""
+        shared, tables = self._state.book.texts, dict[int, Array]()
+        self.book.texts = shared
+        for history in self._histories:
+            own = history.texts
+            if own is not shared and id(own) not in tables:
+                codes = np.arange(len(own), dtype=np.int32)
+                tables[id(own)] = shared.codes(Vector(codes, None, own))
+            if own is not shared:
+                rename(history, shared, tables[id(own)])()
 
     def _degrade(self, failed: Stream | EventHistory, error: Exception) -> None:
         """Fold it no more: an operator's defect takes the rules that read it down, and no other."""
@@ -194,6 +207,8 @@ def refold(
                 track = wanted.attributes[name].fold(stated)
                 if track is not None:
                     wanted.attributes[name].publish(track)
+        for swap in of_parts(streams, attributes, histories, state.directory.slots):
+            swap()
 
 
 def _fold_part(part: Stream | EventHistory, readers: list[BlockReader], now: int) -> None:

@@ -3,11 +3,13 @@
 Theory: each (slot, value) pair has a reference count; the number of pairs above zero is the
 answer. A value is interned to a dense number once; pairs live in a ``KeyTable``. Arrival and
 departure are +1 and -1, so windows, late events and batches cannot show. Memory: about 40 bytes
-per live or past pair.
+per pair; those that have left their window, and values that only they had, are forgotten now and
+then (``forgetting``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -24,7 +26,8 @@ from profile_actors.engine.aggregates import (
 from profile_actors.engine.columns import Array, reserve, running, sizes_of, starts_of
 from profile_actors.engine.groups import ClockGroups, RowGroups
 from profile_actors.engine.keys import KeyTable
-from profile_actors.rules.columns import Vector
+from profile_actors.engine.lines import DelayLine
+from profile_actors.rules.columns import Vector, may_forget
 from profile_actors.rules.plan import Aggregate
 
 
@@ -54,6 +57,19 @@ class Interner:
             out = self.bits.number(bits, np.zeros(len(bits), np.uint64))[0].astype(np.int64)
         return out if value.valid is None else np.where(value.valid, out, -1)
 
+    def __len__(self) -> int:
+        return max(len(self.texts), self.bits.count)  # a column of nulls alone has no texts
+
+    def restricted(self, live: Array) -> Interner:
+        """The values whose numbers are marked, in their order, under new numbers."""
+        out = Interner()
+        marks = live.tolist() if self.texts else ()
+        kept = (text for text, is_live in zip(self.texts, marks, strict=False) if is_live)
+        out.texts = {text: number for number, text in enumerate(kept)}
+        bits = self.bits.keys()[0][live[: self.bits.count]]
+        out.bits.number(bits, np.zeros(len(bits), np.uint64))
+        return out
+
 
 class Distinct:
     """The operator. Lanes to publish: counts per slot; then (slot, value, references) per pair."""
@@ -65,6 +81,7 @@ class Distinct:
         self.interner = Interner()
         self.pairs = KeyTable()
         self.references = np.zeros(1 << 10, np.int32)
+        self._settled = 0  # pairs and values that were in use when that was last looked at
 
     def payload(self, value: Vector) -> Array:
         return self.interner.numbers(value)
@@ -157,6 +174,40 @@ class Distinct:
             updates = [slot, low, after[last]]
         base = self.count[clock.distinct].astype(np.int64)
         return running(deltas, clock.first, base), updates
+
+    def may_forget(self) -> bool:
+        """Whether so many pairs and values have come that a pass over all of them pays."""
+        return may_forget(self.pairs.count + len(self.interner), self._settled)
+
+    def forget(self, lines: tuple[DelayLine, ...]) -> Callable[[], None]:
+        """Leave out pairs without references, and values that neither a pair nor a contribution on
+        the lines has; to be called under the partition's lock. Cost: a pass over all of them."""
+        assert self.name is not None
+        name = self.name
+        slot, value = self.pairs.keys()
+        references = self.references[: self.pairs.count]
+        rows = np.flatnonzero(references)
+        slot, value, references = slot[rows], value[rows].astype(np.int64), references[rows]
+        live = np.zeros(len(self.interner) + 1, np.bool_)
+        live[value] = True
+        for line in lines:
+            for chunk in line.chunks:
+                numbers = chunk.columns[name][chunk.begin :]
+                live[numbers[numbers >= 0]] = True
+        table = np.cumsum(live) - 1
+        interner, pairs = self.interner.restricted(live), KeyTable()
+        pairs.number(slot, table[value].astype(np.uint64))
+        recoded = [line.recode(name, table) for line in lines]
+
+        def swap() -> None:
+            for recode in recoded:
+                recode()
+            self.interner, self.pairs = interner, pairs
+            self.references = np.zeros(max(1 << 10, 2 * len(rows)), np.int32)
+            self.references[: len(rows)] = references
+            self._settled = len(rows) + len(interner)
+
+        return swap
 
     def arrays(self, profiles: int) -> dict[str, Array]:
         slot, value = self.pairs.keys()

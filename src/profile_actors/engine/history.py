@@ -14,13 +14,14 @@ Law: the rows of a slot and their order depend on the set of events alone, not o
 (rows equal in all that decides the order keep the order of arrival).
 
 Limits: everything is in memory: 8 bytes per event, 16 if there is a window, 1 to 8 per field, times
-two for room. The tie lane is as wide as the longest id in it. Texts are never forgotten.
+two for room. The tie lane is as wide as the longest id in it. Texts that no event has any more are
+forgotten now and then (``forgetting``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -240,6 +241,44 @@ class EventHistory:
         """Bytes of the arena that were written, and of the blocks' columns."""
         row = sum(lane.itemsize for lane in self._space.lanes.values())
         return row * self._space.end + 16 * self._slots
+
+    @property
+    def text_lanes(self) -> list[str]:
+        """The lanes that hold codes of texts."""
+        return [f"value/{path}" for path, kind in self.spec.fields if kind.kind == "string"]
+
+    @property
+    def text_cells(self) -> int:
+        """How many cells of the arena hold such codes."""
+        return len(self.text_lanes) * self._space.end
+
+    def codes_in_use(self) -> Iterator[Array]:
+        """The codes of texts of events that still count or will, lane by lane, with repeats."""
+        space = self._space
+        cells = self._cells()
+        if "leave" in space.lanes:
+            cells = cells[space.lanes["leave"][cells] > self.now]
+        for name in self.text_lanes:
+            yield space.lanes[name][cells]
+
+    def text_lanes_under(self, table: Array) -> dict[str, Array]:
+        """New lanes with the codes that the table gives for the old ones. table: int32."""
+        cells, out = self._cells(), {}
+        for name in self.text_lanes:
+            lane = self._space.lanes[name]
+            out[name] = np.zeros(len(lane), lane.dtype)
+            out[name][cells] = table[lane[cells]]
+        return out
+
+    def take_texts(self, texts: Texts, lanes: dict[str, Array]) -> None:
+        """Name texts by other codes from here on. The caller holds the partition's lock."""
+        self._space = replace(self._space, lanes=self._space.lanes | lanes)
+        self.texts = texts
+
+    def _cells(self) -> Array:
+        blocks = self._space.blocks
+        size = blocks.size[: self._slots].astype(np.int64)
+        return ranges(blocks.start[: self._slots], size)
 
     def step(self, arrivals: HistoryArrivals | None, now: int) -> HistoryDelta | None:
         """Take in an entry's events at ``now``; None when none of them will ever count.

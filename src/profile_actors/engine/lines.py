@@ -10,6 +10,7 @@ Law: due_rows(a), cut(a), due_rows(b) yield the same rows as due_rows(b), for a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 
 import numpy as np
@@ -177,6 +178,20 @@ class DelayLine:
                 columns = {name: chunk.columns[name][rows] for name in self.names}
                 taken.append(Chunk(chunk.due[rows], chunk.slot[rows], columns))
         return self._joined(taken)
+
+    def recode(self, name: str, table: np.ndarray) -> Callable[[], None]:
+        """Replace the numbers of a payload column by what the table gives for them; negative ones
+        stay. To be called before anything else is done to the line, under the owner's lock."""
+        fresh = []
+        for chunk in self.chunks:
+            numbers = chunk.columns[name]
+            fresh.append((chunk, np.where(numbers < 0, numbers, table[np.maximum(numbers, 0)])))
+
+        def swap() -> None:
+            for chunk, numbers in fresh:
+                chunk.columns = {**chunk.columns, name: numbers}
+
+        return swap
 
     def due_count(self, now: int) -> int:
         """How many rows are due by now."""

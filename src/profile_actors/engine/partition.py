@@ -30,6 +30,7 @@ from profile_actors.engine.batch import Reply, SubBatch
 from profile_actors.engine.clockwork import Clockwork
 from profile_actors.engine.columns import Array
 from profile_actors.engine.entry import BatchNote, Block, Entry, decode, encode
+from profile_actors.engine.forgetting import of_book
 from profile_actors.engine.holdings import kept
 from profile_actors.engine.log import Checkpoints, Feed, Log
 from profile_actors.engine.rescan import RescanChange, Task, grouped
@@ -267,6 +268,9 @@ class Partition(Clockwork):
                 # Together with the position: it tells readers that the entry is not complete yet.
                 self.rescans.add(task)
             state.position = position + 1
+        for swap in of_book(state.book, state.directory.slots):
+            with self.lock:
+                swap()
         self.stages.lap("publish")
         self._rows_since_checkpoint += base
 

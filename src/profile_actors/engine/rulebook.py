@@ -181,11 +181,9 @@ class Rulebook:
         return min((line.next_due() for line in self.lines()), default=FOREVER)
 
 
-def compile_plan(
-    plan: Plan, catalogue: Catalogue, capacity: int, texts: Texts | None = None
-) -> Rulebook:
-    """Make a plan runnable, with empty state. texts: those of the partition's histories so far."""
-    book = Rulebook(plan, check_all(catalogue) if plan.rescans else {}, texts or Texts())
+def compile_plan(plan: Plan, catalogue: Catalogue, capacity: int) -> Rulebook:
+    """Make a plan runnable, with empty state."""
+    book = Rulebook(plan, check_all(catalogue) if plan.rescans else {})
     places = reserve(capacity, np.uint32)
     for history in plan.histories:
         book.histories[history.filter] = EventHistory(history, book.texts, capacity, places)

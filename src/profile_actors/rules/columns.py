@@ -22,6 +22,10 @@ import pyarrow.compute as pc
 
 FOREVER = int(np.iinfo(np.int64).max)
 DAY_MS = 86_400_000
+FEW_NAMES = 1024
+"""So many texts or values more than are in use are not worth looking for."""
+CELLS_PER_NAME = 8
+"""To look at so many stored codes is charged to one text."""
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -42,13 +46,15 @@ class Texts(Sequence[str]):
     """Dense codes for texts, given once and never reused: the dictionary of all that is kept.
 
     Code 0 is the empty text, which also stands where a row is null. One thread may give codes while
-    others read: a code is handed out only when its text is there. Cost: some 150 bytes and the text
-    itself for each text ever seen, whether or not an event that has it is still kept.
+    others read: a code is handed out only when its text is there. Texts that no event has any more
+    are left out by ``restricted``, in a new dictionary with codes of its own. Cost: some 150 bytes
+    and the text itself for each text.
     """
 
     def __init__(self) -> None:
         self._codes = {"": 0}
         self._texts = [""]
+        self._settled = 0  # texts that were in use when that was last looked at
         self._lock = threading.Lock()
 
     def codes(self, vector: Vector) -> Array:
@@ -109,6 +115,25 @@ class Texts(Sequence[str]):
             raise ValueError(f"expected a text with a code in [{start}, {stop}), got {value!r}")
         return code
 
+    def may_forget(self, cells: int) -> bool:
+        """Whether so many texts have come that a pass over them and ``cells`` codes pays."""
+        return may_forget(len(self), self._settled, cells)
+
+    def restricted(self, live: Array) -> tuple[Texts, Array]:
+        """The texts whose codes are marked, in their order, under new codes.
+
+        live: bool per code. Returns (them, int32 per old code: its new one, 0 if it has none).
+        """
+        live[0] = True
+        codes = np.flatnonzero(live)
+        out = Texts()
+        out._texts = [self._texts[code] for code in codes.tolist()]
+        out._codes = {text: code for code, text in enumerate(out._texts)}
+        out._settled = len(codes)
+        table = np.zeros(len(live), np.int32)
+        table[codes] = np.arange(len(codes), dtype=np.int32)
+        return out, table
+
     @property
     def size_bytes(self) -> int:
         """About how much memory the texts take. Cost: one pass over them."""
@@ -131,6 +156,12 @@ class Texts(Sequence[str]):
         with self._lock:
             self._texts = texts
             self._codes = {text: code for code, text in enumerate(texts)}
+
+
+def may_forget(named: int, settled: int, cells: int = 0) -> bool:
+    """Whether to look which of the texts or values that have codes are still in use: when there are
+    twice as many as at the last look, and so many that a pass over ``cells`` codes pays."""
+    return named > 2 * settled + cells // CELLS_PER_NAME + FEW_NAMES
 
 
 def _used(values: Array, texts: int) -> Array:
