@@ -36,6 +36,7 @@ from profile_actors.engine.columns import (
     sizes_of,
     starts_of,
 )
+from profile_actors.engine.ties import is_in_order, ordered
 from profile_actors.rules.columns import Texts, Vector
 from profile_actors.rules.plan import History
 
@@ -393,8 +394,8 @@ class EventHistory:
                 slot, lanes = _taken(np.flatnonzero(counts), slot, lanes)
         if not len(slot):
             return None
-        if not _is_in_order(slot, lanes["time"], lanes.get("tie")):
-            order = _ordered(slot, lanes["time"], lanes.get("tie"))
+        if not is_in_order(slot, lanes["time"], lanes.get("tie")):
+            order = ordered(slot, lanes["time"], lanes.get("tie"))
             slot, lanes = _taken(order, slot, lanes)
         starts = starts_of(slot)
         slots = slot[starts].astype(np.intp)
@@ -459,45 +460,6 @@ def _longer(lane: Array, end: int, capacity: int, kind: np.dtype[Any] | None = N
     return out
 
 
-def _is_in_order(slot: Array, time: Array, tie: Array | None) -> bool:
-    """Whether rows ascend by (time, tie) within each slot; slots ascend."""
-    same = slot[1:] == slot[:-1]
-    if (same & (time[1:] < time[:-1])).any():
-        return False
-    if tie is None:
-        return True
-    equal = np.flatnonzero(same & (time[1:] == time[:-1]))
-    return not (tie[equal + 1] < tie[equal]).any()
-
-
-def _ordered(group: Array, time: Array, tie: Array | None) -> Array:
-    """The stable permutation that sorts by (group, time, tie).
-
-    Cost: one sort of int64 keys, which takes runs that are in order already as they are; ties are
-    looked at only where group and time are equal.
-    """
-    low, groups = int(time.min()), int(group.max()) + 1
-    span = int(time.max()) - low + 1
-    if span * groups <= FOREVER:
-        key = group.astype(np.int64) * np.int64(span) + (time - np.int64(low))
-        order = np.argsort(key, kind="stable")
-    else:
-        order = np.lexsort((time, group))
-    if tie is None:
-        return order
-    group, time = group[order], time[order]
-    equal = (group[1:] == group[:-1]) & (time[1:] == time[:-1])
-    if equal.any():
-        run = np.zeros(len(order), np.int64)
-        run[1:] = np.cumsum(~equal)
-        in_run = np.zeros(len(order), np.bool_)
-        in_run[1:] = equal
-        in_run[:-1] |= equal
-        at = np.flatnonzero(in_run)
-        order[at] = order[at[np.lexsort((tie[order[at]], run[at]))]]
-    return order
-
-
 def _place(rows: _Incoming, space: _Space, now: int) -> _Placement:
     """Where the rows go, and which blocks are written again. Nothing is written here."""
     slots, lanes, blocks = rows.slots, space.lanes, space.blocks
@@ -525,7 +487,7 @@ def _place(rows: _Incoming, space: _Space, now: int) -> _Placement:
     if late.any():
         of_row = np.repeat(np.arange(len(slots)), rows.counts)
         old, new = np.flatnonzero(late[owner]), np.flatnonzero(late[of_row])
-        order = _ordered(
+        order = ordered(
             np.concatenate([owner[old], of_row[new]]),
             np.concatenate([lanes["time"][source[old]], rows.lanes["time"][new]]),
             np.concatenate([lanes["tie"][source[old]], rows.lanes["tie"][new]])
