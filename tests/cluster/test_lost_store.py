@@ -23,6 +23,8 @@ def test_a_store_that_lost_a_log_or_its_catalogue_is_refused(tmp_path: Path) -> 
         store.apply(*shop())
         store.submit("orders", orders(100))
         before = answers(store)
+    for path in (data, *data.rglob("*")):  # what the actors and the driver made
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
     for piece, word in (
         ("partitions/0", "of partition 0"),
         ("catalogue", "the catalogue"),

@@ -41,6 +41,7 @@ from profile_actors.config import Config
 from profile_actors.errors import ConfigError, ProfileActorsError
 from profile_actors.ingest.keys import BUCKETS
 from profile_actors.storage.catalogue import StoreSettings
+from profile_actors.storage.files import DIRECTORY_MODE
 from profile_actors.storage.layout import StoreLayout
 from profile_actors.storage.lock import DirectoryLock
 
@@ -74,7 +75,7 @@ def wanted_place(
     if kept is not None:  # better said before Ray is started than after
         check_agreed(path, kept, partitions=partitions, clock=clock)
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
             f"expected a directory, or a place for one, got {error.strerror} - at {path}; name"

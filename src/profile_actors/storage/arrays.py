@@ -25,7 +25,7 @@ import xxhash
 
 from profile_actors.engine.log import Arrays
 from profile_actors.errors import CorruptLog
-from profile_actors.storage.files import aside_of
+from profile_actors.storage.files import aside_of, make_file
 
 FORMAT = 1
 INDEX = b"profile_actors.index"
@@ -79,6 +79,7 @@ def write_arrays(
     check_text = xxhash.xxh3_64_hexdigest(index).encode()
     schema = pa.schema(fields, metadata={INDEX: index, CHECK: check_text})
     aside = aside_of(path)
+    make_file(aside)
     with pa.OSFile(str(aside), "wb") as sink:
         writer = pa.ipc.new_file(sink, schema)
         writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))

@@ -37,6 +37,7 @@ from profile_actors.storage.files import (
     failed_read,
     failed_write,
     make_directory,
+    make_private,
     remove_asides,
     write_whole,
 )
@@ -89,6 +90,7 @@ class CatalogueStore:
         if not data_file.is_file() or data_file.stat().st_size == 0:
             self._check_new("none")
         make_directory(directory)
+        make_private(self._paths.existing())
         remove_asides(self._paths.data)
         self._writing = threading.Lock()
         self._lock = DirectoryLock(directory / "lock", lock_wait_s)

@@ -20,9 +20,10 @@ from pathlib import Path
 import lmdb
 
 from profile_actors.errors import CorruptLog
-from profile_actors.storage.files import make_directory, sync_directory
+from profile_actors.storage.files import FILE_MODE, make_directory, make_file, sync_directory
 
 DATA = "data.mdb"
+LOCK = "lock.mdb"
 MIN_DATA_BYTES = 8_192
 """Two meta pages: what every environment has from its first moment on."""
 MAX_READERS = 1_024
@@ -34,6 +35,8 @@ def create_environment(
 ) -> lmdb.Environment:
     """Make a new environment in a new directory, its files and names durable."""
     make_directory(path)
+    for name in (DATA, LOCK):  # LMDB fills empty ones; made by it they would have the umask's mode
+        make_file(path / name)
     env = open_raw(path, map_bytes, databases, sync=sync)
     env.sync(True)
     sync_directory(path)
@@ -108,6 +111,7 @@ def open_raw(
         str(path),
         map_size=map_bytes,
         subdir=True,
+        mode=FILE_MODE,
         readonly=readonly,
         metasync=sync,
         sync=sync,

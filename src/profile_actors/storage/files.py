@@ -5,6 +5,8 @@ directory is synced; a crash leaves the old file or the new one, and perhaps an 
 next opening deletes. LMDB does not sync the directories it makes files in: whoever creates an
 environment does.
 
+Directories are made 0700 and files 0600, whatever the umask: a store holds what people did.
+
 Crash points: storage calls ``crash_point(name)`` where a test may kill the process. The names, in
 the order of a log's beginning, one append with rotation and one checkpoint, are CRASH_POINTS; in
 production the hook does nothing.
@@ -16,6 +18,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import lmdb
@@ -40,6 +43,8 @@ CRASH_POINTS = (
 )
 
 ASIDE = ".aside"
+DIRECTORY_MODE = 0o700
+FILE_MODE = 0o600
 FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -62,7 +67,28 @@ def make_directory(path: Path) -> None:
         return
     make_directory(path.parent)
     path.mkdir(exist_ok=True)
+    path.chmod(DIRECTORY_MODE)
     sync_directory(path.parent)
+
+
+def make_file(path: Path) -> None:
+    """Make an empty file that its owner alone may read and write; one that is there is emptied."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
+    try:
+        os.fchmod(handle, FILE_MODE)
+    finally:
+        os.close(handle)
+
+
+def make_private(paths: Iterable[Path]) -> None:
+    """Take everybody else's rights from files and directories that are there (older stores gave
+    some). What is not ours to change, or goes meanwhile, stays as it is. Cost: one stat each.
+    """
+    for path in paths:
+        with suppress(OSError):
+            wanted = DIRECTORY_MODE if path.is_dir() else FILE_MODE
+            if not path.is_symlink() and path.stat().st_mode & 0o777 != wanted:
+                path.chmod(wanted)
 
 
 def aside_of(path: Path) -> Path:
@@ -81,6 +107,7 @@ def write_whole(
     path: Path, parts: Iterable[Buffer], crash_point: CrashPoint = no_crash, label: str = "file."
 ) -> None:
     """Write (or replace) a file: aside, fsync, rename, fsync of the directory. Raises OSError."""
+    make_file(aside_of(path))
     with open(aside_of(path), "wb") as file:
         for part in parts:
             file.write(part)

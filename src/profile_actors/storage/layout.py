@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,6 +82,14 @@ class StoreLayout:
     @property
     def partitions(self) -> Path:
         return self.data / "partitions"
+
+    def existing(self) -> Iterator[Path]:
+        """The data directory and all of the store that is in it, and nothing else that may be."""
+        yield self.data
+        yield self.settings
+        for directory in (self.catalogue, self.quarantine, self.partitions):
+            yield directory
+            yield from directory.rglob("*")
 
     def partition(self, number: int) -> PartitionLayout:
         return PartitionLayout(self.partitions / str(number))
