@@ -53,6 +53,17 @@ def test_the_same_rule_in_other_words_is_recognised() -> None:
     assert explain(f"500 < {PURCHASES}.sum(value)", CATALOGUE)["same_as"] == ["segment big"]
 
 
+def test_a_definition_is_not_the_same_as_itself() -> None:
+    text = CATALOGUE.segments["big"].rule
+    report = explain(f"  {text} // as it stands", CATALOGUE)
+    assert (report["defined_as"], report["same_as"]) == (["segment big"], [])
+    assert all(
+        "segment big" not in part.get("shared_with", []) for part in parts_of(report["plan"])
+    )
+    assert "rule of   segment big" in render(report)
+    assert "same as" not in render(report)
+
+
 def test_values_and_conditions_are_both_explained() -> None:
     assert explain("computed.spend", CATALOGUE)["same_as"] == ["computed spend"]
     assert explain("not xEvent[value > 3]", CATALOGUE)["canonical"] == (

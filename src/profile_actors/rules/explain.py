@@ -8,7 +8,7 @@ the list's own part, not apart from it. ``explain`` gives plain data, ``explain_
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from profile_actors.definitions import Catalogue
@@ -82,10 +82,11 @@ def explain(text: str, catalogue: Catalogue) -> Report:
     Keys: rule, type, incremental, runs (folded, over kept events, by rescan), cost (of the worst
     part, see ``explain_costs.Cost``), reason (None if incremental), canonical (the planned text,
     None if refused), timed (changes by the clock besides its windows), constant (the value that it
-    always has, if it reads nothing or is a condition with only one outcome), same_as (rules with
-    the same plan), plan (a tree of parts: text, how, cost, what their operator keeps, how a join
-    finds its pairs, shared_with: the rules that read the same operator or the same kept events,
-    which exist once, and also_in: those in which the same larger expression stands).
+    always has, if it reads nothing or is a condition with only one outcome), defined_as (the
+    definitions whose rule this is), same_as (others with the same plan), plan (a tree of parts:
+    text, how, cost, what their operator keeps, how a join finds its pairs, shared_with: the other
+    rules that read the same operator or the same kept events, which exist once, and also_in: those
+    in which the same larger expression stands).
     Cost: plans the whole catalogue once.
     Raises RuleError where the text does not parse or type-check.
     """
@@ -93,8 +94,10 @@ def explain(text: str, catalogue: Catalogue) -> Report:
     tree = trees[key]
     triggers = rescan(key, trees, "")
     del trees[key]
-    reporter = _Reporter(CataloguePlanner(trees))
+    own = [key for key, other in trees.items() if other == tree]
+    reporter = _Reporter(CataloguePlanner(trees), own)
     report: Report = {"rule": text, "type": None if tree.type is None else tree.type.kind}
+    report["defined_as"] = [_name(key) for key in own]
     segments = {name: other for (kind, name), other in trees.items() if kind == "segment"}
     outcome = certain(tree, segments) if key[0] == "segment" else None
     try:
@@ -130,12 +133,13 @@ def _triggers(rule: Rescan) -> str:
 class _Reporter:
     """Describes planned nodes, and tries the parts of refused ones.
 
-    users: per node (by identity: the planner makes equal ones one) the rules that it stands in.
+    own: the definitions that the rule is the rule of, which are no others. users: per node (by
+    identity: the planner makes equal ones one) the other rules that it stands in.
     """
 
-    def __init__(self, planner: CataloguePlanner) -> None:
+    def __init__(self, planner: CataloguePlanner, own: Collection[Key]) -> None:
         self.planner = planner
-        self.roots = _roots(planner)
+        self.roots = {key: root for key, root in _roots(planner).items() if key not in own}
         self.users: dict[int, list[Key]] = {}
         for key, root in self.roots.items():
             for node in {id(node): node for node in walk(root)}.values():

@@ -93,6 +93,8 @@ def render(report: Report) -> str:
         lines.append("clock     compared with now, so it can also change as time passes")
     if report["constant"] is not None:
         lines.append(f"constant  always {json.dumps(report['constant'])}")
+    if report["defined_as"]:
+        lines.append(f"rule of   {', '.join(report['defined_as'])}")
     if report["same_as"]:
         lines.append(f"same as   {', '.join(report['same_as'])}")
     return "\n".join([*lines, "plan", *_lines(report["plan"], "  ", count(1))])
