@@ -14,7 +14,8 @@ from profile_actors.cli import show
 from profile_actors.definitions import SegmentDefinition, merge
 from profile_actors.engine import drains
 from profile_actors.errors import Pending
-from tests.model.hub import BASE, CATALOGUE, DAY, Hub
+from profile_actors.ingest.keys import key_of
+from tests.model.hub import BASE, CATALOGUE, DAY, SEED, WHO, Hub
 
 
 def accounts() -> list[StoreStatus]:
@@ -43,6 +44,23 @@ def printed(status: StoreStatus) -> str:
     with console.capture() as shown:
         show.status(console, status)
     return shown.get()
+
+
+def test_rules_without_an_answer_are_counted_and_shown_as_pending() -> None:
+    hub = Hub()
+    hub.submit([("hits", "p", [{"who": "ann", "at": BASE, "_id": "e"}])], BASE)
+    (partition,) = hub.partitions
+    partition.state.book.pending |= {"points": "position 1: it raised", "day": "and it"}
+    status = store_status("/shop", "event", 1, {}, [ActorStatus(partition.status(), "", 0, "", 1)])
+    assert "rules without an answer 2" in printed(status)
+    assert "points: position 1: it raised" in printed(status)
+    (found,) = partition.profiles([key_of(WHO, "ann", SEED)])
+    assert found is not None
+    console = Console(width=80)
+    with console.capture() as shown:
+        show.profile(console, found, frozenset())
+    (line,) = [line for line in shown.get().splitlines() if "points" in line]
+    assert "pending" in line
 
 
 def test_a_back_fill_says_how_far_it_is(capsysbinary: pytest.CaptureFixture[bytes]) -> None:

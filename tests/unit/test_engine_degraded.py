@@ -91,10 +91,18 @@ def test_all_else_is_exact_and_what_is_down_says_so() -> None:
         (profile,) = partition.profiles([key_of(WHO, name, SEED)])
         assert profile is not None
         assert profile.segments["day"].status == "pending"
-        assert "least" not in profile.computed
+        assert profile.computed["least"] is None
+        assert profile.computed_valid_until["least"] is None
+        assert "planted" in profile.pending["least"]
+        assert "most" not in profile.pending
         assert profile.computed["most"] == POISON
         assert profile.segments["buyers"].status == "realized"
     assert partition.count("buyers") == len(PEOPLE)
+    told = partition.verify()
+    assert len(told) == len(DOWN)
+    for name, sentence in zip(sorted(DOWN), told, strict=True):
+        assert repr(name) in sentence
+        assert "planted" in sentence
 
 
 @pytest.mark.usefixtures("planted")
@@ -180,7 +188,7 @@ def test_an_operator_that_fails_in_a_back_fill_takes_its_own_rules_down_only() -
     for again in (partition, hub.reopen()):
         assert set(again.status().degraded) == DOWN
         assert again.count("buyers") == len(PEOPLE)
-        assert again.verify() == []
+        assert len(again.verify()) == len(DOWN)  # they are named, and nothing else is wrong
     filled(hub, poison_at=None, until=3)
     assert set(hub.partitions[0].status().degraded) == DOWN
 

@@ -67,8 +67,9 @@ def check(hub: Hub, failed: set[str]) -> None:
         PAIRED.keys() & failed
     )
     assert profile.computed["all"] == 20
-    assert ("pairs" in profile.computed) == ("pairs" not in failed)
-    assert partition.verify() == []
+    assert (profile.computed["pairs"] is None) == ("pairs" in failed)
+    assert set(profile.pending) == failed & {"pairs"}
+    assert len(partition.verify()) == len(failed)  # each is named, and nothing else is wrong
     partition.changes(-1, 1 << 30)
 
 

@@ -107,7 +107,13 @@ def profile(console: Console, found: Profile, moments: frozenset[str]) -> None:
         )
     if found.computed:
         rows = [
-            (name, value_text(name, value, moments), moment(found.computed_valid_until.get(name)))
+            (
+                name,
+                Text("pending", STATUS_STYLE["pending"])
+                if name in found.pending
+                else value_text(name, value, moments),
+                moment(found.computed_valid_until.get(name)),
+            )
             for name, value in sorted(found.computed.items())
         ]
         console.print(table("computed attributes", ("name", "value", "valid until"), rows, (1,)))
@@ -301,6 +307,9 @@ def status(console: Console, now: StoreStatus) -> None:
                 f" {instant_text(part.clock_goal)}, step by step",
                 highlight=False,
             )
+    down = {name for part in parts for name in part.degraded}
+    if down:
+        console.print(f"[yellow]rules without an answer[/] {len(down):,}", highlight=False)
     for index, actor in enumerate(now.partitions):
         for name, reason in (actor.partition.degraded if actor.partition else {}).items():
             text = escape(f"{name}: {reason}")

@@ -13,8 +13,7 @@ ahead.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -49,7 +48,7 @@ from profile_actors.engine.rescan import Rescans
 from profile_actors.engine.rulebook import Rescanned
 from profile_actors.engine.state import State
 from profile_actors.engine.values import member_bits, plain
-from profile_actors.errors import DefinitionError, Pending, RuleError
+from profile_actors.errors import DefinitionError, Pending
 from profile_actors.rules.calendar import MAX_MS, shift
 from profile_actors.rules.plan import Rule
 from profile_actors.rules.reference import evaluate_with_validity
@@ -199,13 +198,22 @@ class Reader:
             _sort_in(change, ahead, [gauge.layout for gauge in book.gauges])
         times = np.full(len(slots), instant)
         leaf = fold.moments.at(slots, times)
-        failed = {*book.pending, *fold.pending}
+        failed = {**book.pending, **fold.pending}
         values: dict[str, list[Any]] = {}
+        pending: dict[str, str] = {}
         for rule in book.plan.rules:
-            if rule.kind == "computed" and rule.name not in failed:
-                with suppress(RuleError):  # too much to compare for these profiles: no answer
-                    found = evaluate(rule.root, leaf, len(slots), times)
-                    values[rule.name] = plain(found, rule.root.type)
+            if rule.kind != "computed":
+                continue
+            try:
+                # One with too much to compare for these profiles has no answer for them.
+                reason = failed.get(rule.name)
+                found = None if reason else evaluate(rule.root, leaf, len(slots), times)
+            except Exception as error:
+                found, reason = None, f"at {instant} ms: {error!r}"
+            if found is None:
+                values[rule.name], pending[rule.name] = [None] * len(slots), reason or ""
+            else:
+                values[rule.name] = plain(found, rule.root.type)
         out = {}
         for row, slot in enumerate(slots.tolist()):
             mine = ahead[slot]
@@ -214,7 +222,7 @@ class Reader:
             validity = {
                 name: next((at for at in mine.computed.get(name, ()) if at > instant), None)
                 for name in values
-            }
+            } | dict.fromkeys(pending)
             for again in book.rescans:
                 self._rescan(again, slot, instant, segments, computed, validity)
             out[slot] = Profile(
@@ -225,11 +233,12 @@ class Reader:
                 computed_valid_until=validity,
                 last_modified=int(state.modified[slot]) + UNSET,
                 now=instant,
+                pending=pending,
             )
         return out
 
     def _memberships(
-        self, slot: int, ahead: _Ahead, instant: int, failed: set[str]
+        self, slot: int, ahead: _Ahead, instant: int, failed: Collection[str]
     ) -> dict[str, Membership]:
         book = self.state.book
         one = np.array([slot], np.uint32)
@@ -386,6 +395,7 @@ class Reader:
         hundred), evenly spread, are compared with the reference evaluator. For the writer's thread.
         """
         out = list(self.log.verify())
+        out += verify.without_answer(self.state)
         out += islice(verify.refold_differences(self.state, self.log), verify.MAX_DIFFERENCES)
         total = self.state.directory.slots
         wanted = np.unique(np.linspace(0, total - 1, min(total, 100 if sample is None else sample)))

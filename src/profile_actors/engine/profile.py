@@ -30,7 +30,8 @@ class Membership(msgspec.Struct, frozen=True):
 
 class Profile(msgspec.Struct, frozen=True):
     """The subject as of ``now`` ms. segments: every segment it is or ever was in. computed: one key
-    per computed attribute (None when null). computed_valid_until: likewise, first later change."""
+    per computed attribute (None when null). computed_valid_until: likewise, first later change.
+    pending: the computed attributes that have no answer (their value is None), and why."""
 
     identities: list[Identity]
     attributes: dict[str, Any]
@@ -39,6 +40,7 @@ class Profile(msgspec.Struct, frozen=True):
     computed_valid_until: dict[str, int | None]
     last_modified: int
     now: int
+    pending: dict[str, str] = {}
 
 
 class Preview(msgspec.Struct, frozen=True):
