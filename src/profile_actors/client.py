@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from threading import RLock
 from types import TracebackType
 from typing import Literal
 
@@ -24,7 +25,7 @@ from profile_actors.actors.arguments import (
     text_name,
     whole_number,
 )
-from profile_actors.actors.calls import call_all
+from profile_actors.actors.calls import call_all, closed_store
 from profile_actors.actors.editing import delete, in_force, preview, tell
 from profile_actors.actors.files import ingest_files
 from profile_actors.actors.link import Link
@@ -98,6 +99,8 @@ class Store:
     def __init__(self, placement: Placement) -> None:
         self._placement = placement
         self._closed = False
+        self._is_ended = False
+        self._closing = RLock()
         self._link = Link(
             str(placement.path),
             placement.settings.clock,
@@ -122,14 +125,27 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Wait for what is on its way, then flush and stop a local store. Idempotent."""
-        if self._closed or not self._placement.is_here:
+        """Wait for what is on its way, then flush and stop a local store. Idempotent.
+
+        From any thread, at any time: submissions that were begun end with their receipts, or with
+        StoreUnavailable after ``Config.call_timeout_s``; other calls, iterators and an ``ingest``
+        that are under way end with StoreUnavailable, as does every use from now on.
+        """
+        if not self._placement.is_here:
             return
-        self._closed = True
-        try:
-            self._sender.close()
-        finally:
-            self._placement.stop()
+        with self._closing:  # whoever comes second returns when it is done
+            if self._is_ended:
+                return
+            self._closed = True
+            try:
+                self._sender.close()
+            finally:
+                try:
+                    self._placement.session.close()
+                    self._sender.end()
+                finally:
+                    self._is_ended = True
+                    self._placement.stop()
 
     @property
     def path(self) -> Path:
@@ -401,9 +417,7 @@ class Store:
                 " start Python anew (subprocess, or multiprocessing's 'spawn')"
             )
         if self._closed:
-            raise StoreUnavailable(
-                f"expected an open store, got one that was closed - at {self.path}; start it again"
-            )
+            raise closed_store(str(self.path))
 
 
 def definitions_of(path: str | Path) -> list[Definition]:

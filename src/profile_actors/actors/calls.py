@@ -4,10 +4,14 @@ Theory: Ray may lose a call or its answer when a process dies, and never says wh
 made here must be harmless when it runs twice: reads are, control work is idempotent, sub-batches
 carry offsets. Retrying is ours (``max_task_retries=0``), since Ray's own retries run out of order
 and would hide from the partition that a sub-batch is a resend.
+
+A store that is closed ends its calls: whoever waits in one gets StoreUnavailable within
+``LONGEST_WAIT_S``, whatever thread it is in, and Ray is left only when nobody is inside it.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -23,6 +27,43 @@ LONG_CALL_FACTOR = 20
 """Opening, back-filling and verifying read the whole log: so many times a call's patience."""
 DIED_PATIENCE_S = 5.0
 """An actor that Ray calls dead is gone for good (it restarts without limit); wait no longer."""
+
+LONGEST_WAIT_S = 0.5
+"""One wait for an answer; then whether the store was closed meanwhile is looked at."""
+
+
+class Session:
+    """Whether a store's calls may be made, and how many are being made. Thread-safe."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._changed = threading.Condition()
+        self._inside = 0
+        self.is_closed = False
+
+    def __enter__(self) -> None:
+        """Be inside Ray until the block ends. Raises StoreUnavailable once the store is closed."""
+        with self._changed:
+            if self.is_closed or not ray.is_initialized():
+                raise closed_store(self._path, self.is_closed)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._inside -= 1
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Refuse calls from now on, and wait until nobody is inside one."""
+        with self._changed:
+            self.is_closed = True
+            self._changed.wait_for(lambda: self._inside == 0, 4 * LONGEST_WAIT_S)
+
+
+def closed_store(path: str, was_closed: bool = True) -> StoreUnavailable:
+    """What a caller of a store that is no longer open is told."""
+    got = "one that was closed" if was_closed else "one whose Ray the program has shut down"
+    return StoreUnavailable(f"expected an open store, got {got} - at {path}; start it again")
 
 
 class Lost(Exception):
@@ -58,17 +99,19 @@ class Patience:
 class Remote:
     """A named actor, as the doors see it."""
 
-    def __init__(self, handle: Any, name: str, timeout_s: float) -> None:
+    def __init__(self, handle: Any, name: str, timeout_s: float, session: Session) -> None:
         self.handle = handle
         self.name = name
         self.timeout_s = timeout_s
+        self.session = session
 
     def begin(self, method: str, *args: Any) -> Any:
         """Send a call without waiting; returns Ray's reference to its answer."""
-        try:
-            return getattr(self.handle, method).remote(*args)
-        except RayError as error:  # a handle that knows of its actor's death refuses at once
-            return error
+        with self.session:
+            try:
+                return getattr(self.handle, method).remote(*args)
+            except RayError as error:  # a handle that knows of its actor's death refuses at once
+                return error
 
     def finish(self, answer: Any, patience: Patience) -> Any:
         """Wait for a call sent by ``begin``.
@@ -78,7 +121,7 @@ class Remote:
         try:
             if isinstance(answer, RayError):
                 raise answer
-            return ray.get(answer, timeout=max(0.001, patience.remaining_s()))
+            return self._wait(answer, patience)
         except RayTaskError as error:
             if isinstance(error.cause, ProfileActorsError):
                 raise error.cause from None
@@ -92,6 +135,17 @@ class Remote:
             if isinstance(error, ActorDiedError):
                 patience.shorten(DIED_PATIENCE_S)
             raise Lost from None
+
+    def _wait(self, answer: Any, patience: Patience) -> Any:
+        """Ray's answer, looked for in short waits, so that closing the store ends it."""
+        while True:
+            left_s = patience.remaining_s()
+            with self.session:
+                try:
+                    return ray.get(answer, timeout=max(0.001, min(left_s, LONGEST_WAIT_S)))
+                except GetTimeoutError:
+                    if left_s <= LONGEST_WAIT_S:
+                        raise
 
     def call(self, method: str, *args: Any, timeout_s: float | None = None) -> Any:
         """Call and wait, again while the actor restarts. Raises StoreUnavailable."""

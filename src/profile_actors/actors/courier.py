@@ -11,6 +11,9 @@ soon as nothing older of the stream is on its way. Anonymous rows, whose numbers
 are linked to what the partition has; a named producer's are refused with the offset it must resend
 from.
 
+Closing refuses what is new, and waits for what is on its way; what is still unanswered when its
+patience ends is told so. So every result that was promised comes, with a receipt or an error.
+
 Limits: a client keeps at most ``Config.max_in_flight`` submissions unacknowledged.
 """
 
@@ -21,10 +24,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from threading import BoundedSemaphore, Thread
+from threading import Condition, Thread
 from typing import Any
 
-from profile_actors.actors.calls import Lost, Patience, Remote
+from profile_actors.actors.calls import Lost, Patience, Remote, closed_store
 from profile_actors.actors.wire import pack
 from profile_actors.engine.batch import Reply, SubBatch
 from profile_actors.errors import Backpressure, DefinitionError, OffsetGap
@@ -78,27 +81,47 @@ class Courier:
     """Sends parcels, bounded; settles them oldest first on its own thread."""
 
     def __init__(
-        self, partitions: Sequence[Remote], deliver: Callable[[int], None], max_in_flight: int
+        self,
+        path: str,
+        partitions: Sequence[Remote],
+        deliver: Callable[[int], None],
+        max_in_flight: int,
     ) -> None:
-        """deliver: gives a partition that is behind the definitions it lacks."""
+        """path: the store's. deliver: gives a partition that is behind the definitions it lacks."""
+        self._path = path
         self._partitions = partitions
         self._deliver = deliver
         self._max_in_flight = max_in_flight
-        self._room = BoundedSemaphore(max_in_flight)
+        self._changed = Condition()
+        self._in_flight = 0
+        self._is_closed = False
+        self._is_ended = False
         self._outbox: queue.SimpleQueue[Parcel | None] = queue.SimpleQueue()
         self._thread: Thread | None = None
 
     def reserve(self, block: bool = True) -> None:
-        """Take one place in flight. Raises Backpressure if there is none and block is False."""
-        if not self._room.acquire(blocking=block):
-            raise Backpressure(
-                f"expected fewer than {self._max_in_flight} unacknowledged submissions, got"
-                " as many - at Config.max_in_flight; wait for a result, or submit with block=True"
-            )
+        """Take one place in flight.
+
+        Raises Backpressure if there is none and block is False, StoreUnavailable once closed.
+        """
+        with self._changed:
+            while not self._is_closed and self._in_flight >= self._max_in_flight:
+                if not block:
+                    raise Backpressure(
+                        f"expected fewer than {self._max_in_flight} unacknowledged submissions, got"
+                        " as many - at Config.max_in_flight; wait for a result, or submit with"
+                        " block=True"
+                    )
+                self._changed.wait()
+            if self._is_closed:
+                raise closed_store(self._path)
+            self._in_flight += 1
 
     def release(self) -> None:
-        """Give back a reserved place that no parcel took."""
-        self._room.release()
+        """Give back a reserved place."""
+        with self._changed:
+            self._in_flight -= 1
+            self._changed.notify_all()
 
     def send(
         self,
@@ -118,10 +141,14 @@ class Courier:
 
     def settle_later(self, parcel: Parcel) -> None:
         """Let the courier's own thread wait for the answers."""
-        if self._thread is None:
-            self._thread = Thread(target=self._settle_all, name="courier", daemon=True)
-            self._thread.start()
-        self._outbox.put(parcel)
+        with self._changed:
+            if not self._is_ended:
+                if self._thread is None:
+                    self._thread = Thread(target=self._settle_all, name="courier", daemon=True)
+                    self._thread.start()
+                self._outbox.put(parcel)
+                return
+        self.settle(parcel)  # nobody else will; calls are refused, so it ends at once
 
     def settle(self, parcel: Parcel) -> None:
         """Wait until every part is answered 'ok', resending as needed; then set the result."""
@@ -139,21 +166,27 @@ class Courier:
             for stream in parcel.streams:
                 stream.waiting.remove(parcel)
             parcel.parts = []  # the rows are let go even if the caller keeps the future
-            self._room.release()
+            self.release()
 
-    def drain(self) -> None:
-        """Wait until nothing is in flight; nobody may send meanwhile."""
-        for _ in range(self._max_in_flight):
-            self._room.acquire()
-        for _ in range(self._max_in_flight):
-            self._room.release()
+    def drain(self, timeout_s: float | None = None) -> bool:
+        """Wait until nothing is in flight, and say whether it is so; nobody may send meanwhile."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._in_flight == 0, timeout_s)
 
-    def close(self) -> None:
-        """Settle what is on its way and end the thread."""
-        if self._thread is not None:
+    def close(self, timeout_s: float) -> None:
+        """Refuse what is new, and wait for what is on its way, but no longer than timeout_s."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        self.drain(timeout_s)
+
+    def end(self) -> None:
+        """End the thread; calls are refused by now, so what is left in flight ends soon."""
+        with self._changed:
+            self._is_ended = True
             self._outbox.put(None)
+        if self._thread is not None:
             self._thread.join()
-            self._thread = None
 
     def _settle_all(self) -> None:
         while (parcel := self._outbox.get()) is not None:

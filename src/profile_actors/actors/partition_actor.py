@@ -26,7 +26,7 @@ import msgspec
 import pyarrow as pa
 import ray
 
-from profile_actors.actors.calls import Remote
+from profile_actors.actors.calls import Remote, Session
 from profile_actors.actors.coordinator import Enlistment
 from profile_actors.actors.wire import dumps, unpack
 from profile_actors.actors.writer import Hook, Writer, no_hook
@@ -115,7 +115,9 @@ class PartitionActor:
     def _open(self) -> None:
         place = self._place
         coordinator = ray.get_actor("coordinator", namespace=place.namespace)
-        remote = Remote(coordinator, "coordinator", place.config.call_timeout_s)
+        remote = Remote(
+            coordinator, "coordinator", place.config.call_timeout_s, Session(place.path)
+        )
         self._coordinator = remote
         known: Enlistment = remote.call("enlist", place.index)
         epoch, clock, catalogue = known.epoch, known.clock, known.catalogue

@@ -32,7 +32,7 @@ import ray
 import xxhash
 
 from profile_actors.actors.arguments import instant_text
-from profile_actors.actors.calls import LONG_CALL_FACTOR, Remote
+from profile_actors.actors.calls import LONG_CALL_FACTOR, Remote, Session
 from profile_actors.actors.coordinator import KEEPER_WAIT_S, CoordinatorActor, CoordinatorPlace
 from profile_actors.actors.partition_actor import PartitionActor, PartitionPlace, wall_ms
 from profile_actors.actors.runtime import RUNTIME
@@ -123,10 +123,12 @@ class Placement:
         self.config = place.config
         self.namespace = f"profile-actors-{xxhash.xxh3_64_hexdigest(place.path.encode())}"
         self.is_cluster = False
+        self.session = Session(place.path)
         self._pid = os.getpid()
         self._keeper: DirectoryLock | None = None
         self._is_joined = False
         self._is_starter = False
+        self._has_ended = False
         self._actors: list[Remote] = []
         self.settings: StoreSettings
         self.assignment: np.ndarray
@@ -216,7 +218,7 @@ class Placement:
         return self._remote(handle, name)
 
     def _remote(self, handle: Any, name: str) -> Remote:
-        remote = Remote(handle, name, self.config.call_timeout_s)
+        remote = Remote(handle, name, self.config.call_timeout_s, self.session)
         self._actors.append(remote)
         return remote
 
@@ -238,9 +240,11 @@ class Placement:
         self._end(must_stop=self._is_starter)
 
     def _end(self, must_stop: bool) -> None:
-        if not self.is_here:
+        if not self.is_here or self._has_ended:
             return
+        self._has_ended = True
         try:
+            self.session.close()
             if must_stop and ray.is_initialized():
                 self._stop_actors()
         finally:
@@ -255,9 +259,11 @@ class Placement:
 
     def _stop_actors(self) -> None:
         try:
+            own = Session(str(self.path))  # the doors' is closed by now
             for actor in reversed(self._actors):
+                last = Remote(actor.handle, actor.name, STOP_TIMEOUT_S, own)
                 with contextlib.suppress(ProfileActorsError):  # a dead one has nothing to flush
-                    actor.call("stop", timeout_s=STOP_TIMEOUT_S)
+                    last.call("stop")
         finally:
             for actor in self._actors:
                 ray.kill(actor.handle, no_restart=True)

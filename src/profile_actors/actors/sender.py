@@ -43,7 +43,7 @@ class Sender:
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._courier = Courier(link.partitions, link.deliver, link.config.max_in_flight)
+        self._courier = Courier(link.path, link.partitions, link.deliver, link.config.max_in_flight)
         self._lock = Lock()
         self._anonymous: Stream | None = None
         self._named: dict[str, Stream] = {}
@@ -142,8 +142,12 @@ class Sender:
             self._courier.drain()
 
     def close(self) -> None:
-        """Wait until everything sent is answered, and end the courier's thread."""
-        self._courier.close()
+        """Refuse what is new; wait until what was begun is answered, a call's patience at most."""
+        self._courier.close(self._link.config.call_timeout_s)
+
+    def end(self) -> None:
+        """End the courier's thread, after calls were refused: every result is there then."""
+        self._courier.end()
 
     def reached(self, now: int) -> None:
         """The event clock is at least there now."""
