@@ -83,6 +83,14 @@ REFUSED = """
 print(json.dumps(refused(here / "a") + [ray.is_initialized()]))
 """
 
+LOST = """
+began = time.monotonic()
+try:
+    pf.start(here / "s", config=pf.Config(call_timeout_s=4.0))
+except pf.ProfileActorsError as error:
+    print(json.dumps([type(error).__name__, str(error), time.monotonic() - began]))
+"""
+
 # A driver of the cluster that RAY_ADDRESS names.
 JOINS = """
 with pf.start(here / "shared", 1, "event") as store:
@@ -241,3 +249,31 @@ def test_a_start_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     catalogue.write_bytes(kept)
     with pf.start(tmp_path / "s") as store:
         assert store.status().events == 5
+
+
+def test_a_wrong_port_of_a_cluster_is_one_sentence(tmp_path: Path) -> None:
+    import ray
+
+    nodes: Any = ray.nodes
+    (node,) = nodes()
+    # It speaks gRPC, but is no head: only Ray's own question finds out.
+    place = f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
+    kind, text, seconds = said(child(LOST, tmp_path, RAY_ADDRESS=place))
+    assert kind == "StoreUnavailable"
+    assert place in text
+    assert "\n" not in text
+    assert seconds < 20.0
+
+
+def test_the_command_line_says_a_lost_cluster_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "store.json").write_text("{}")
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", "from profile_actors.cli import main; main()", "status",
+         "--data", str(tmp_path)],
+        env=os.environ | {"RAY_ADDRESS": "127.0.0.1:1"}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("StoreUnavailable: expected a Ray cluster")
+    assert done.stderr.count("\n") == 1
+    assert time.monotonic() - began < 60

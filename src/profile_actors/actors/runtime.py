@@ -165,9 +165,11 @@ def _connect(address: str, timeout_s: float) -> None:
         except (RayError, RuntimeError, OSError, ValueError) as error:
             problem = " ".join(str(error).split()) or type(error).__name__
     if problem:
+        wanted = os.environ["RAY_ADDRESS"].strip()
+        place = wanted if wanted == address else f"{wanted} ({address})"
         raise StoreUnavailable(
             f"expected a Ray cluster that answers within {timeout_s:g} s, got: {problem} - at"
-            f" RAY_ADDRESS={address}; start the cluster, or unset RAY_ADDRESS for a Ray of the"
+            f" RAY_ADDRESS={place}; start the cluster, or unset RAY_ADDRESS for a Ray of the"
             " store's own"
         )
 
