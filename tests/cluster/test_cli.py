@@ -132,6 +132,7 @@ def test_the_verbs_explore_the_demo(
             assert run(*verb).strip(), verb
         assert "15423" in run("profile", *subject)
         assert "no events of CRMID nobody" in run("events", "CRMID", "nobody")
+        assert "no events of CRMID -100123" in run("events", "CRMID", "-100123")
         assert "no rejected rows of orders" in run("quarantine", "orders")
         assert run_json("profile", "CRMID", "nobody") is None
         for verb in (("members", "week-since"), ("changes",), ("quarantine", "orders")):
@@ -150,6 +151,42 @@ def test_definitions_and_files_make_a_store(tmp_path: Path) -> None:
     assert (report["rows"], report["accepted"], report["rejected_count"]) == (6919, 6919, 0)
     assert run_json("ingest", "orders", EXAMPLE / "cdnow_sample.csv", *where)["duplicate"] == 6919
     assert run_json("members", "big-spenders", *where)["count"] == 76
+
+
+def test_a_file_of_which_nothing_is_taken_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--data", tmp_path / "store")
+    run("apply", EXAMPLE / "definitions.yaml", *where, "--clock", "event", "--partitions", 1)
+    head, *rows = EXAMPLE.joinpath("cdnow_sample.csv").read_text().splitlines(keepends=True)
+    good = "".join([head, *rows[:5]])
+    bad = head + "".join(row.replace("1997", "some").replace("1998", "some") for row in rows[:5])
+    for name, text in {
+        "good.csv": good, "none.csv": bad, "half.csv": good + bad.removeprefix(head),
+        "empty.csv": head, "broken.csv": head + '"15423,1997',
+    }.items():  # fmt: skip
+        (tmp_path / name).write_text(text)
+
+    def ingest(*words: object) -> tuple[int, str]:
+        names = [tmp_path / str(w) if str(w).endswith(".csv") else w for w in words]
+        arguments = [str(a) for a in ("ingest", "orders", *names, *where)]
+        result = CliRunner().invoke(cli.app, arguments)
+        return result.exit_code, result.output
+
+    assert ingest("good.csv", "empty.csv")[0] == 0
+    assert ingest("good.csv")[0] == 0  # known already
+    code, text = ingest("half.csv", "none.csv", "good.csv")
+    assert code == 1
+    assert "rejected 10" in text
+    assert "refused" in text
+    assert "none.csv" in text.replace("\n", "").partition("refused")[2]
+    assert "half.csv" not in text.replace("\n", "").partition("refused")[2]
+    fails(monkeypatch, "ingest", "orders", tmp_path / "broken.csv", *where)
+    (tmp_path / "more.csv").write_text(good + bad.removeprefix(head) + rows[6])
+    fails(monkeypatch, "ingest", "orders", tmp_path / "more.csv", "--max-bad-percent", "10", *where)
+    printed = capsys.readouterr()
+    assert "broken.csv" in printed.out.replace("\n", "")
+    assert "at most 10 percent" in printed.err
 
 
 def test_rules_are_previewed_and_deleted(tmp_path: Path) -> None:

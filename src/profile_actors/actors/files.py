@@ -16,6 +16,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -28,6 +29,7 @@ from rich.progress import (
 from profile_actors.actors.link import Link
 from profile_actors.actors.results import IngestReport, PendingReceipt, Receipt, merged
 from profile_actors.actors.sender import Sender
+from profile_actors.actors.terminal import one_line
 from profile_actors.errors import CallerError, SchemaError
 from profile_actors.ingest.files import file_producer, read_csv_blocks
 
@@ -69,7 +71,8 @@ def ingest_files(
             def on_block(size: int, rows: int) -> None:
                 if bar is not None:
                     done = int(bar.tasks[0].fields["rows"]) + rows
-                    bar.update(task, advance=size, rows=done, description=file.name)  # noqa: B023
+                    name = escape(one_line(file.name))  # noqa: B023
+                    bar.update(task, advance=size, rows=done, description=name)
 
             one = _FileLoad(link, sender, dataset, file, max_bad_percent)
             report = report.plus(one.run(on_block))
@@ -164,15 +167,18 @@ class _FileLoad:
         self._check_share(0)
         self._sender.forget(producer)
         done = self._done
+        duplicate += done.duplicate
+        is_refused = done.rejected_count > 0 and done.accepted + duplicate == 0
         return IngestReport(
             files=1,
             rows=self._rows,
             accepted=done.accepted,
-            duplicate=done.duplicate + duplicate,
+            duplicate=duplicate,
             late=done.late,
             rejected_count=done.rejected_count,
             bytes=size or self._file.stat().st_size,  # a header alone is in no block
             warnings=[f"{self._file.name}: {text}" for text in done.warnings],
+            refused=[str(self._file)] if is_refused else [],
         )
 
     def _skips_unnamed(self) -> bool:

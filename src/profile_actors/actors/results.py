@@ -93,8 +93,10 @@ class Explanation:
 class IngestReport(msgspec.Struct, frozen=True):
     """What became of the rows of the files of one ``ingest``.
 
+    refused: the files of which rows were rejected, and none was accepted or known already: they are
+    probably not what the dataset expects. warnings: per file, what to look at, in sentences.
     bytes: read. seconds: elapsed. stage_s: seconds the driver spent by stage (parse, validate,
-    split, send), the time it waited not counted. warnings: per file, what to look at, in sentences.
+    split, send), the time it waited not counted.
     """
 
     files: int = 0
@@ -107,6 +109,7 @@ class IngestReport(msgspec.Struct, frozen=True):
     seconds: float = 0.0
     stage_s: dict[str, float] = {}
     warnings: list[str] = []
+    refused: list[str] = []
 
     def plus(self, other: IngestReport) -> IngestReport:
         """Two files' counts together."""
@@ -119,6 +122,7 @@ class IngestReport(msgspec.Struct, frozen=True):
             rejected_count=self.rejected_count + other.rejected_count,
             bytes=self.bytes + other.bytes,
             warnings=self.warnings + other.warnings,
+            refused=self.refused + other.refused,
         )
 
 

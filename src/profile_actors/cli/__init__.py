@@ -9,19 +9,27 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.console import Console
-from rich.markup import escape
+from typer.core import TyperCommand
 
 from profile_actors.actors.arguments import instant_ms
+from profile_actors.actors.terminal import lines, one_line
 from profile_actors.cli import demo as demo_job
 from profile_actors.cli import show
 from profile_actors.client import Store, definitions_of, start
-from profile_actors.errors import CallerError, ConfigError, ProfileActorsError
+from profile_actors.errors import (
+    CallerError,
+    ConfigError,
+    DefinitionError,
+    ProfileActorsError,
+    RuleError,
+)
 from profile_actors.rules.evaluate import evaluate
 
 app = typer.Typer(
@@ -31,6 +39,27 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = Console()
+
+
+class Verb(TyperCommand):
+    """A verb whose arguments may begin with a dash: ids such as -100123, rules such as -x > 1.
+
+    All options here have two dashes, so a word with one is a value. A word with two that is no
+    option is a mistake all the same: then nothing is excused, and the error says which is meant.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        known = {name for param in self.get_params(ctx) for name in param.opts}
+        words = list(itertools.takewhile(lambda word: word != "--", args))
+        odd = [w for w in words if w.startswith("--") and w.partition("=")[0] not in known]
+        ctx.ignore_unknown_options = not odd
+        return super().parse_args(ctx, args)
+
+
+def verb(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function a verb of the command line, by its own name unless told otherwise."""
+    return app.command(name, cls=Verb)
+
 
 Data = Annotated[Path, typer.Option("--data", help="The store's directory.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON for machines instead of tables.")]
@@ -43,7 +72,9 @@ def main() -> None:
         app()
     except ProfileActorsError as error:
         Console(stderr=True).print(f"[red]{type(error).__name__}[/]", end=": ")
-        print(error, file=sys.stderr)
+        # Errors of rules and definitions have lines of their own, with the source marked.
+        show_text = lines if isinstance(error, RuleError | DefinitionError) else one_line
+        print(show_text(str(error)), file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
@@ -58,7 +89,7 @@ def _open(data: Path) -> Store:
     return start(data)
 
 
-@app.command()
+@verb()
 def demo(
     data: Data = DATA,
     json: Json = False,
@@ -71,7 +102,7 @@ def demo(
     demo_job.run(data, partitions, clock, json, console)
 
 
-@app.command()
+@verb()
 def apply(
     file: Path,
     data: Data = DATA,
@@ -87,11 +118,11 @@ def apply(
     if json:
         show.as_json({"version": version})
     else:
-        text = f"applied {file}: catalogue version {version}"
+        text = one_line(f"applied {file}: catalogue version {version}")
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-@app.command()
+@verb()
 def ingest(
     dataset: str,
     files: list[str],
@@ -101,7 +132,11 @@ def ingest(
         float | None, typer.Option(help="Stop when more of a file's rows are rejected.")
     ] = None,
 ) -> None:
-    """Load CSV files; each counts once, and resumes where a crash left it."""
+    """Load CSV files; each counts once, and resumes where a crash left it.
+
+    Exit code 1 if a file is broken, has more bad rows than --max-bad-percent, or if of a file rows
+    were rejected and none was accepted or known already.
+    """
     with _open(data) as store:
         done = store.ingest(dataset, list(files), max_bad_percent, False if json else None)
     if json:
@@ -111,12 +146,14 @@ def ingest(
         show.warnings(console, done.warnings)
         if done.rejected_count:
             console.print(
-                f"the reasons: profile-actors quarantine {dataset} --data {data}",
+                one_line(f"the reasons: profile-actors quarantine {dataset} --data {data}"),
                 highlight=False, markup=False, soft_wrap=True,
             )  # fmt: skip
+    if done.refused:
+        raise typer.Exit(1)
 
 
-@app.command()
+@verb()
 def profile(namespace: str, value: str, data: Data = DATA, json: Json = False) -> None:
     """Show one profile: attributes, computed attributes, segments."""
     with _open(data) as store:
@@ -125,13 +162,13 @@ def profile(namespace: str, value: str, data: Data = DATA, json: Json = False) -
     if json:
         show.as_json(found)
     elif found is None:
-        who = f"{escape(namespace)} {escape(value)}"
+        who = f"{show.safe(namespace)} {show.safe(value)}"
         console.print(f"no profile has the identity {who}", highlight=False)
     else:
         show.profile(console, found, moments)
 
 
-@app.command()
+@verb()
 def events(
     namespace: str,
     value: str,
@@ -151,14 +188,15 @@ def events(
         show.as_json(page)
         return
     if not page.events:
-        console.print(f"no events of {escape(namespace)} {escape(value)}", highlight=False)
+        console.print(f"no events of {show.safe(namespace)} {show.safe(value)}", highlight=False)
         return
     show.events(console, page)
     if page.next is not None:
-        console.print(f"more: --cursor {page.next}", highlight=False, soft_wrap=True)
+        more = one_line(f"more: --cursor {page.next}")
+        console.print(more, highlight=False, markup=False, soft_wrap=True)
 
 
-@app.command()
+@verb()
 def members(
     segment: str,
     data: Data = DATA,
@@ -175,7 +213,7 @@ def members(
     if json:
         show.as_json({"segment": segment, "count": count, "members": listed})
         return
-    console.print(f"{segment}: {count:,} members")
+    console.print(f"{show.safe(segment)}: {count:,} members")
     if listed:
         rows = [(i.namespace, i.value) for i in listed]
         console.print(show.table("", ("namespace", "value"), rows))
@@ -183,7 +221,7 @@ def members(
         console.print(f"… and {count - len(listed):,} more (--limit)")
 
 
-@app.command()
+@verb()
 def changes(
     data: Data = DATA,
     json: Json = False,
@@ -209,7 +247,7 @@ def changes(
             console.print(f"cursor: --after {feed.cursor}", highlight=False, soft_wrap=True)
 
 
-@app.command()
+@verb()
 def explain(rule: str, data: Data = DATA, json: Json = False) -> None:
     """Show how a rule would be evaluated, and what of it runs incrementally."""
     with _open(data) as store:
@@ -217,10 +255,10 @@ def explain(rule: str, data: Data = DATA, json: Json = False) -> None:
     if json:
         show.as_json(found.report)
     else:
-        console.print(str(found), highlight=False, markup=False, soft_wrap=True)
+        console.print(lines(str(found)), highlight=False, markup=False, soft_wrap=True)
 
 
-@app.command()
+@verb()
 def preview(
     rule: str,
     data: Data = DATA,
@@ -236,7 +274,7 @@ def preview(
         show.preview(console, found)
 
 
-@app.command()
+@verb()
 def delete(
     name: str,
     data: Data = DATA,
@@ -251,10 +289,10 @@ def delete(
     if json:
         show.as_json({"deleted": name, "version": version})
     else:
-        console.print(f"deleted {escape(name)}: catalogue version {version}", highlight=False)
+        console.print(f"deleted {show.safe(name)}: catalogue version {version}", highlight=False)
 
 
-@app.command("eval")
+@verb("eval")
 def eval_(
     rule: str,
     json: Json = False,
@@ -271,7 +309,8 @@ def eval_(
     if json:
         show.as_json({"value": value, "valid_until": valid_until})
     else:
-        console.print(f"{show.plain(value)}  (valid until {show.moment(valid_until)})")
+        text = show.safe(show.plain(value))
+        console.print(f"{text}  (valid until {show.moment(valid_until)})", highlight=False)
 
 
 def _documents(path: Path) -> list[dict[str, Any]]:
@@ -287,7 +326,7 @@ def _documents(path: Path) -> list[dict[str, Any]]:
     return found if isinstance(found, list) else [found]
 
 
-@app.command()
+@verb()
 def quarantine(
     dataset: str,
     data: Data = DATA,
@@ -300,12 +339,12 @@ def quarantine(
     if json:
         show.as_json(rows)
     elif not rows:
-        console.print(f"no rejected rows of {escape(dataset)}", highlight=False)
+        console.print(f"no rejected rows of {show.safe(dataset)}", highlight=False)
     else:
         show.quarantine(console, rows, f"rejected rows of {dataset}")
 
 
-@app.command()
+@verb()
 def definitions(data: Data = DATA, json: Json = False) -> None:
     """Show the catalogue: namespaces, schemas, datasets, segments, computed attributes."""
     with _open(data) as store:
@@ -316,7 +355,7 @@ def definitions(data: Data = DATA, json: Json = False) -> None:
         show.definitions(console, catalogue)
 
 
-@app.command()
+@verb()
 def advance(to: str, data: Data = DATA, json: Json = False) -> None:
     """Move the event clock to an instant (ms or ISO text); what is due by then happens."""
     with _open(data) as store:
@@ -328,7 +367,7 @@ def advance(to: str, data: Data = DATA, json: Json = False) -> None:
         console.print(f"now {show.moment(now)}")
 
 
-@app.command()
+@verb()
 def status(data: Data = DATA, json: Json = False) -> None:
     """Show each partition's position, clock, counts and troubles."""
     with _open(data) as store:
@@ -339,7 +378,7 @@ def status(data: Data = DATA, json: Json = False) -> None:
         show.status(console, found)
 
 
-@app.command()
+@verb()
 def verify(
     data: Data = DATA,
     json: Json = False,
@@ -351,12 +390,13 @@ def verify(
     if json:
         show.as_json({"differences": found})
     else:
-        console.print("no differences" if not found else "\n".join(found), highlight=False)
+        for line in map(one_line, found or ["no differences"]):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
     if found:
         raise typer.Exit(1)
 
 
-@app.command()
+@verb()
 def bench(
     name: Annotated[str, typer.Argument(help="w1, latency, lookup or recovery.")] = "w1",
     arguments: Annotated[list[str] | None, typer.Argument(help="Passed on.")] = None,

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
 from profile_actors.actors.results import PendingReceipt
+from profile_actors.actors.terminal import one_line
 from profile_actors.cli import show
 from profile_actors.client import Store, start
 from profile_actors.errors import ConfigError
@@ -204,9 +204,9 @@ def _tell(store: Store, found: dict[str, Any], data: Path, console: Console) -> 
         + ("[green]no differences[/]" if not differences else "[red]differences[/]")
     )
     for line in differences[:20]:
-        console.print(f"  {line}", highlight=False, markup=False)
+        console.print(f"  {one_line(line)}", highlight=False, markup=False)
     option = "" if data == Path("data") else f" --data {data}"
-    console.print(f"\nThe store stays in [bold]{escape(str(data))}[/]. Try:", highlight=False)
+    console.print(f"\nThe store stays in [bold]{show.safe(data)}[/]. Try:", highlight=False)
     for verb in (
         f"profile CRMID {CUSTOMER}",
         f"events CRMID {CUSTOMER}",
@@ -215,5 +215,5 @@ def _tell(store: Store, found: dict[str, Any], data: Path, console: Console) -> 
         "advance 1998-09-30",
         "status",
     ):
-        console.print(f"  profile-actors {verb}{option}", highlight=False, markup=False)
+        console.print(one_line(f"  profile-actors {verb}{option}"), highlight=False, markup=False)
     console.print()

@@ -1,4 +1,8 @@
-"""Results as people like to read them in a terminal, and as JSON for machines."""
+"""Results as people like to read them in a terminal, and as JSON for machines.
+
+Rules for editors: what is no text of ours goes through ``safe`` on its way into markup, and through
+``one_line`` into anything else (a table's cells and titles do so by themselves).
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from rich.text import Text
 
 from profile_actors.actors.arguments import instant_text
 from profile_actors.actors.results import IngestReport, StoreStatus
+from profile_actors.actors.terminal import json_text, lines, one_line
 from profile_actors.definitions import Catalogue, Dataset
 from profile_actors.engine.profile import Change, EventPage, Preview, Profile
 from profile_actors.ingest.rejects import QuarantineRecord
@@ -26,8 +31,13 @@ STATUS_STYLE = {"realized": "green", "exited": "yellow", "pending": "magenta"}
 
 def as_json(value: Any) -> None:
     """One JSON document on one line of standard output."""
-    sys.stdout.buffer.write(msgspec.json.encode(value, enc_hook=str) + b"\n")
+    sys.stdout.buffer.write(json_text(msgspec.json.encode(value, enc_hook=str)) + b"\n")
     sys.stdout.buffer.flush()
+
+
+def safe(text: object) -> str:
+    """A text of any origin, to be put into a line of markup."""
+    return escape(one_line(str(text)))
 
 
 def table(
@@ -35,7 +45,7 @@ def table(
 ) -> Table:
     """A table; the columns numbered in right are aligned right."""
     out = Table(
-        title=title or None,
+        title=Text(one_line(title)) if title else None,
         title_justify="left",
         title_style="bold",
         header_style="dim",
@@ -46,10 +56,15 @@ def table(
         # Texts too long for the terminal go on in the next line; nothing is cut.
         is_number = number in right
         justify: Any = "right" if is_number else "left"
-        out.add_column(column, justify=justify, no_wrap=is_number, overflow="fold")
+        name = Text(one_line(column))
+        out.add_column(name, justify=justify, no_wrap=is_number, overflow="fold")
     for row in rows:
-        out.add_row(*[cell if isinstance(cell, Text) else Text(plain(cell)) for cell in row])
+        out.add_row(*[_cell(value) for value in row])
     return out
+
+
+def _cell(value: Any) -> Text:
+    return value if isinstance(value, Text) else Text(one_line(plain(value)))
 
 
 def plain(value: Any) -> str:
@@ -97,7 +112,7 @@ def profile(console: Console, found: Profile, moments: frozenset[str]) -> None:
     """Everything about one profile but its events."""
     names = ", ".join(f"{i.namespace} {i.value}" for i in found.identities)
     console.print(
-        f"[bold]{escape(names)}[/]  as of {moment(found.now)},"
+        f"[bold]{safe(names)}[/]  as of {moment(found.now)},"
         f" last modified {moment(found.last_modified)}",
         highlight=False,
     )
@@ -164,9 +179,10 @@ def change(console: Console, one: Change, moments: frozenset[str] = frozenset())
     old = "" if one.old is None else f"{one.old} → "
     new = value_text(one.name, one.new, moments)
     console.print(
-        f"{moment(one.at)}  {escape(one.identity.namespace)} {escape(one.identity.value)}"
-        f"  [bold]{escape(one.name)}[/]  {old}{escape(new)}  ({one.cause})",
+        f"{moment(one.at)}  {safe(one.identity.namespace)} {safe(one.identity.value)}"
+        f"  [bold]{safe(one.name)}[/]  {safe(old)}{safe(new)}  ({one.cause})",
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -219,7 +235,7 @@ def definitions(console: Console, catalogue: Catalogue) -> None:
         ("segments", catalogue.segments.values()),
         ("computed attributes", catalogue.computed.values()),
     ):
-        rows = [(r.name, r.version, r.state, r.rule, r.description) for r in rules]
+        rows = [(r.name, r.version, r.state, Text(lines(r.rule)), r.description) for r in rules]
         columns = ("name", "version", "state", "rule", "description")
         console.print(table(title, columns, rows, (1,)))
 
@@ -233,22 +249,29 @@ def _times(dataset: Dataset) -> str:
 
 
 def report(console: Console, done: IngestReport) -> None:
-    """What an ingest did, in two lines."""
+    """What an ingest did, in two lines, and a line for each file of which nothing was taken."""
     speed = done.rows / done.seconds if done.seconds else 0
     console.print(
         f"{done.files:,} files, {done.rows:,} rows, {done.bytes:,} bytes in {done.seconds:.1f} s"
         f" ({speed:,.0f} rows/s)"
     )
-    console.print(
-        f"accepted {done.accepted:,} (late {done.late:,}) · duplicate {done.duplicate:,}"
-        f" · rejected {done.rejected_count:,}"
-    )
+    parts = [
+        Text(f"accepted {done.accepted:,} (late {done.late:,})", "green" if done.accepted else ""),
+        Text(f"duplicate {done.duplicate:,}"),
+        Text(f"rejected {done.rejected_count:,}", "bold red" if done.rejected_count else ""),
+    ]
+    console.print(Text(" · ").join(parts), highlight=False)
+    for file in done.refused:
+        console.print(
+            f"[bold red]refused[/] {safe(file)}: every row was rejected",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def warnings(console: Console, texts: Sequence[str]) -> None:
     """What to look at, the first of many."""
     for text in texts[:MAX_WARNINGS]:
-        console.print(Text(f"warning: {text}", "yellow"), soft_wrap=True)
+        console.print(Text(one_line(f"warning: {text}"), "yellow"), soft_wrap=True)
     if len(texts) > MAX_WARNINGS:
         console.print(f"… and {len(texts) - MAX_WARNINGS} more")
 
@@ -256,7 +279,7 @@ def warnings(console: Console, texts: Sequence[str]) -> None:
 def status(console: Console, now: StoreStatus) -> None:
     """The store in one line, then a row per partition, then back-fills and whatever is wrong."""
     console.print(
-        f"[bold]{escape(now.path)}[/]  clock {now.clock}  now {moment(now.now)}"
+        f"[bold]{safe(now.path)}[/]  clock {now.clock}  now {moment(now.now)}"
         f"  catalogue {now.catalogue}",
         highlight=False,
     )
@@ -283,9 +306,9 @@ def status(console: Console, now: StoreStatus) -> None:
         highlight=False,
     )
     rejected = ", ".join(f"{name} {count:,}" for name, count in sorted(now.rejected.items()))
-    console.print(f"rejected rows in quarantine: {rejected or 'none'}")
+    console.print(f"rejected rows in quarantine: {safe(rejected) or 'none'}")
     for index, reason in now.halted.items():
-        console.print(f"[red]partition {index}[/] {escape(reason)}", highlight=False)
+        console.print(f"[red]partition {index}[/] {safe(reason)}", highlight=False)
     for part in parts:
         if part.backfill is not None:
             done, of = part.backfill
@@ -312,8 +335,8 @@ def status(console: Console, now: StoreStatus) -> None:
         console.print(f"[yellow]rules without an answer[/] {len(down):,}", highlight=False)
     for index, actor in enumerate(now.partitions):
         for name, reason in (actor.partition.degraded if actor.partition else {}).items():
-            text = escape(f"{name}: {reason}")
+            text = safe(f"{name}: {reason}")
             console.print(f"[yellow]partition {index}[/] {text}", highlight=False)
         if actor.checkpoint_error:
-            text = escape(actor.checkpoint_error)
+            text = safe(actor.checkpoint_error)
             console.print(f"[yellow]partition {index}[/] checkpoint: {text}", highlight=False)
