@@ -111,6 +111,48 @@ def test_incompatible_changes_are_refused(changed: Definition, words: str) -> No
         merge(merge(Catalogue(), SHOP), [changed])
 
 
+def test_a_new_mail_or_phone_namespace_trims_and_a_stored_one_keeps_its_keys() -> None:
+    """Catalogues from before there was 'trim' say None or one word, and mean exactly that."""
+    declared = [
+        Namespace("M", kind="email"),
+        Namespace("L", kind="email", normalize="lower"),
+        Namespace("P", kind="phone", normalize=("digits",)),
+        Namespace("N", kind="email", normalize=()),
+        Namespace("C", kind="cross_device"),
+        Namespace("D", kind="partner", normalize=["digits", "trim", "trim"]),  # type: ignore[arg-type]
+    ]
+    fresh = merge(Catalogue(), declared)
+    assert {code: n.steps for code, n in fresh.namespaces.items()} == {
+        "M": ("trim",),
+        "L": ("trim", "lower"),
+        "P": ("trim", "digits"),
+        "N": (),
+        "C": (),
+        "D": ("trim", "digits"),
+    }
+    assert merge(fresh, declared) is fresh
+    assert decode(encode(fresh)) == fresh
+    old = decode(
+        b'{"version":3,"namespaces":{"M":{"type":"namespace","code":"M","kind":"email"},'
+        b'"L":{"type":"namespace","code":"L","kind":"email","normalize":"lower"},'
+        b'"P":{"type":"namespace","code":"P","kind":"phone","normalize":"digits"}}}'
+    )
+    again = merge(old, declared)
+    assert {c: again.namespaces[c].steps for c in "MLP"} == {
+        "M": (),
+        "L": ("lower",),
+        "P": ("digits",),
+    }
+    assert merge(again, declared) is again
+    assert merge(again, [Namespace("M", kind="email", priority=1)]).namespaces["M"].steps == ()
+    with pytest.raises(DefinitionError, match="normalize to stay None"):
+        merge(again, [Namespace("M", kind="email", normalize="trim")])
+    with pytest.raises(DefinitionError, match="normalize to stay"):
+        merge(fresh, [Namespace("M", kind="email", normalize=())])
+    with pytest.raises(DefinitionError, match="normalize"):
+        merge(fresh, [Namespace("X", kind="email", normalize=("upper",))])  # type: ignore[arg-type]
+
+
 def test_compatible_changes_are_taken_and_keep_the_field_order() -> None:
     narrow = {
         "a": Field("integer", required=True, minimum=0, maximum=5, enum=(1, 2)),

@@ -215,7 +215,8 @@ def definitions(console: Console, catalogue: Catalogue) -> None:
     """The catalogue, one table per kind."""
     console.print(f"catalogue version {catalogue.version}")
     spaces = [
-        (n.code, n.kind, n.unique, n.priority, n.normalize) for n in catalogue.namespaces.values()
+        (n.code, n.kind, n.unique, n.priority, ", ".join(n.steps))
+        for n in catalogue.namespaces.values()
     ]
     console.print(
         table("namespaces", ("code", "kind", "unique", "priority", "normalize"), spaces, (3,))

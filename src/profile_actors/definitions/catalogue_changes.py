@@ -14,6 +14,7 @@ from msgspec import structs
 
 from profile_actors.definitions.declared import (
     ROOMS,
+    STEPS,
     Catalogue,
     ComputedAttribute,
     Dataset,
@@ -55,7 +56,8 @@ def merge(catalogue: Catalogue, items: Iterable[Definition]) -> Catalogue:
     for raw in items:
         item = checked(raw)
         name = name_of(item)
-        item = _numbered(getattr(catalogue, ROOMS[type(item)][0]).get(name), item)
+        stored = getattr(catalogue, ROOMS[type(item)][0]).get(name)
+        item = _trimming(stored, item) if isinstance(item, Namespace) else _numbered(stored, item)
         if named.setdefault((type(item), name), item) != item:
             raise DefinitionError(
                 f"expected one definition, got two that differ - at {label_of(item)}; keep one"
@@ -73,6 +75,17 @@ def merge(catalogue: Catalogue, items: Iterable[Definition]) -> Catalogue:
     for dataset in merged.datasets.values():
         check_dataset(dataset, merged)
     return merged
+
+
+def _trimming(stored: Namespace | None, item: Namespace) -> Namespace:
+    """A namespace with its normalisation spelled out: what is stored stays, since it made the keys
+    of stored identities; a new one of e-mails or phone numbers trims by default."""
+    is_trimmed = item.kind in ("email", "phone") and item.normalize != ()
+    steps = tuple(step for step in STEPS if step in item.steps or (is_trimmed and step == "trim"))
+    if stored is not None and stored.steps in (item.steps, steps):
+        return structs.replace(item, normalize=stored.normalize)
+    plain = steps[0] if len(steps) == 1 else steps or None
+    return structs.replace(item, normalize=plain)
 
 
 def _numbered(old: Definition | None, item: Definition) -> Definition:

@@ -18,18 +18,31 @@ NamespaceKind = Literal[
     "cookie", "device", "cross_device", "email", "phone", "non_people", "partner"
 ]
 Behavior = Literal["event", "record", "lookup"]
+Step = Literal["trim", "lower", "digits"]
+STEPS: tuple[Step, ...] = ("trim", "lower", "digits")
 TimestampUnit = Literal["ms", "s", "us", "ns", "excel_days"]
 State = Literal["published", "draft", "inactive"]
 
 
 class Namespace(msgspec.Struct, frozen=True, tag="namespace", forbid_unknown_fields=True):
-    """The kind of an identity. Priority 1 is the highest; None comes after all numbered ones."""
+    """The kind of an identity. Priority 1 is the highest; None comes after all numbered ones.
+
+    normalize: one or more of 'trim' (blanks around it go), 'lower' and 'digits' (only 0-9 stay),
+    done in that order, always after NFC. An e-mail or phone namespace that is new to a store trims
+    too, unless it says () for nothing at all; one that is stored keeps what it has.
+    """
 
     code: str
     kind: NamespaceKind
     unique: bool = False
     priority: int | None = None
-    normalize: Literal["lower", "digits"] | None = None
+    normalize: Step | tuple[Step, ...] | None = None
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The steps of normalisation, in the order in which they are done."""
+        given = (self.normalize,) if isinstance(self.normalize, str) else self.normalize or ()
+        return tuple(step for step in STEPS if step in given)
 
 
 class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -2,7 +2,8 @@
 
 Theory, and *format* (it names every profile and decides its partition, so it never changes):
 
-    value      normalised NFC; then ``lower``: lower case, NFC again; ``digits``: only ASCII 0-9
+    value      normalised NFC; then, as declared and in this order, ``trim``: without BLANKS around
+               it; ``lower``: lower case, NFC again; ``digits``: only ASCII 0-9
     seed       XXH3-64 of the namespace code's UTF-8 bytes, seeded with the store's seed
     key        XXH3-128 of the value's UTF-8 bytes, seeded with that seed
     k0, k1     the first and last eight bytes of the key's canonical (big-endian) digest
@@ -28,6 +29,12 @@ import xxhash
 
 from profile_actors.definitions import Namespace
 
+_ASCII_BLANKS = "\t\n\v\f\r\x1c\x1d\x1e\x1f "
+# Spelled out, so that no later version of Unicode moves a key.
+BLANKS = _ASCII_BLANKS + (
+    "\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
 BUCKETS = 4096
 BUCKET_SHIFT = 52
 # Dictionary-encoding costs 39 ns a row, hashing 87: it pays below this share of distinct values.
@@ -38,11 +45,12 @@ _LOOK_AGAIN = 16  # batches after which the share is measured again
 def normalised(namespace: Namespace, value: str) -> str:
     """The value as the namespace keeps it; may be empty."""
     text = unicodedata.normalize("NFC", value)
-    if namespace.normalize == "lower":
-        return unicodedata.normalize("NFC", text.lower())
-    if namespace.normalize == "digits":
-        return re.sub("[^0-9]+", "", text)
-    return text
+    steps = namespace.steps
+    if "trim" in steps:
+        text = text.strip(BLANKS)
+    if "lower" in steps:
+        text = unicodedata.normalize("NFC", text.lower())
+    return re.sub("[^0-9]+", "", text) if "digits" in steps else text
 
 
 def namespace_seed(code: str, seed: int) -> int:
@@ -76,16 +84,18 @@ class KeyMaker:
 
     def normalise(self, values: pa.Array) -> pa.Array:
         """A string column normalised. Cost: 1 ns a row for ASCII text, 1 us a row otherwise."""
-        mode = self.namespace.normalize
+        steps = self.namespace.steps
         if not pc.all(pc.string_is_ascii(values), min_count=0).as_py():
             texts = [
                 None if v is None else normalised(self.namespace, v) for v in values.to_pylist()
             ]
             return pa.array(texts, pa.string())
-        if mode == "lower":
-            return pc.ascii_lower(values)
-        if mode == "digits":
-            return pc.replace_substring_regex(values, "[^0-9]+", "")
+        if "trim" in steps:
+            values = pc.ascii_trim(values, _ASCII_BLANKS)
+        if "lower" in steps:
+            values = pc.ascii_lower(values)
+        if "digits" in steps:
+            values = pc.replace_substring_regex(values, "[^0-9]+", "")
         return values
 
     def keys(self, values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
