@@ -17,7 +17,6 @@ from profile_actors.definitions.declared import (
     label_of,
     name_of,
 )
-from profile_actors.definitions.definition_checks import RESERVED
 from profile_actors.definitions.field_types import (
     MAX_NAME_CHARS,
     SCALARS,
@@ -36,7 +35,6 @@ from profile_actors.definitions.time_formats import TimeFormat, compile_time_for
 
 __all__ = [
     "MAX_NAME_CHARS",
-    "RESERVED",
     "ROOMS",
     "SCALARS",
     "Behavior",

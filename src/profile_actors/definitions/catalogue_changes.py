@@ -7,7 +7,7 @@ never change. How a dataset's times are read and what it leaves out may: that ho
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 from msgspec import structs
@@ -28,8 +28,9 @@ from profile_actors.definitions.declared import (
 )
 from profile_actors.definitions.definition_checks import check_dataset, checked
 from profile_actors.definitions.field_types import parse_type
+from profile_actors.definitions.reserved_names import mapping_problems, naming_problems, twins
 from profile_actors.definitions.schema_paths import fields_of, union_tree
-from profile_actors.errors import DefinitionError, SchemaError
+from profile_actors.errors import CallerError, DefinitionError, SchemaError
 
 
 def encode(catalogue: Catalogue) -> bytes:
@@ -74,7 +75,32 @@ def merge(catalogue: Catalogue, items: Iterable[Definition]) -> Catalogue:
         union_tree(merged, behavior)
     for dataset in merged.datasets.values():
         check_dataset(dataset, merged)
+    _check_names(catalogue, merged)
     return merged
+
+
+def _check_names(before: Catalogue, merged: Catalogue) -> None:
+    """Raises SchemaError or DefinitionError for a name that cannot be told from another one. What
+    an older version let into the catalogue stays."""
+    known = set(_name_problems(before))
+    for problem in _name_problems(merged):
+        if problem not in known:
+            kind, where, text = problem
+            raise kind(f"{text} - at {where}")
+
+
+def _name_problems(catalogue: Catalogue) -> Iterator[tuple[type[CallerError], str, str]]:
+    """(error, where, what) of every name of a catalogue that is none to keep."""
+    for schema in catalogue.schemas.values():
+        for text in naming_problems(schema):
+            yield SchemaError, label_of(schema), text
+    for behavior in ("event", "record", "lookup"):
+        schemas = [s for s in catalogue.schemas.values() if s.behavior == behavior]
+        for text in twins(path for schema in schemas for path in schema.fields):
+            yield SchemaError, f"the schemas of behavior {behavior!r}", text
+    for dataset in catalogue.datasets.values():
+        for text in mapping_problems(dataset, catalogue.schemas[dataset.schema]):
+            yield DefinitionError, label_of(dataset), text
 
 
 def _trimming(stored: Namespace | None, item: Namespace) -> Namespace:

@@ -30,7 +30,6 @@ from profile_actors.definitions.time_formats import compile_time_format
 from profile_actors.errors import DefinitionError, SchemaError
 
 MAX_TIME_FORMATS = 20  # each is tried on every text that those before it do not fit
-RESERVED = ("xEvent", "computed")  # first steps of a path that rules read as something else
 
 
 def checked(raw: Definition) -> Definition:
@@ -63,24 +62,11 @@ def _checked_schema(schema: Schema) -> Schema:
     fields: dict[str, str | Field] = {}
     for path, field in fields_of(schema).items():
         where = f"schema {schema.name!r}, field {path!r}"
-        if path.split(".")[0] in RESERVED:
-            raise SchemaError(
-                f"expected a name that rules do not reserve, got {path!r} - at {where}"
-            )
         problem = _constraint_problem(field, innermost(parse_type(field.type)))
         if problem:
             raise SchemaError(f"{problem} - at {where}")
         plain = Field(field.type.strip())
         fields[path] = plain.type if field == plain else field
-    reserved = {"timestamp": "timestamp", "eventType": "string"}
-    for path, kind in reserved.items():
-        if schema.behavior == "event" and path in fields:
-            got = fields_of(schema)[path].type
-            if got != kind:
-                raise SchemaError(
-                    f"expected type {kind} of an event's {path}, got {got} - at schema"
-                    f" {schema.name!r}"
-                )
     return structs.replace(schema, fields=fields)
 
 
@@ -152,9 +138,7 @@ def _dataset_problem(dataset: Dataset, catalogue: Catalogue) -> str | None:
     if is_event and dataset.mode != "upsert":
         return f"expected mode 'upsert' of an event dataset, got {dataset.mode!r}"
     return (
-        _time_problem(dataset)
-        or _ignore_problem(dataset, schema)
-        or _role_problem(dataset, schema, is_event)
+        _time_problem(dataset) or _ignore_problem(dataset, schema) or _role_problem(dataset, schema)
     )
 
 
@@ -193,8 +177,8 @@ def _time_problem(dataset: Dataset) -> str | None:
     return None
 
 
-def _role_problem(dataset: Dataset, schema: Schema, is_event: bool) -> str | None:
-    """Mapped columns that are schema fields must have a type that fits; reserved names must map."""
+def _role_problem(dataset: Dataset, schema: Schema) -> str | None:
+    """Mapped columns that are schema fields must have a type that fits."""
     columns = columns_of(schema)
     tree_names = {path.split(".")[0].removesuffix("[]") for path in schema.fields}
     fits = {
@@ -212,12 +196,6 @@ def _role_problem(dataset: Dataset, schema: Schema, is_event: bool) -> str | Non
         if got is not None and got not in kinds:
             allowed = " or ".join(kinds) or "no field of the schema"
             return f"expected {allowed} as {role}, got field {path!r} of type {got}"
-    for path, role in (("timestamp", "timestamp"), ("eventType", "event_type_field")):
-        if is_event and path in columns and getattr(dataset, role) != path:
-            return (
-                f"expected {role}={path!r}, since the schema declares {path!r} and rules read it as"
-                f" the event's own, got {getattr(dataset, role)!r}"
-            )
     return None
 
 
