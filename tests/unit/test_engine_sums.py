@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from hypothesis import given
@@ -39,7 +40,9 @@ def add(op: DoubleSum, values: list[float], sign: int = 1) -> None:
         clock = None
         is_windowed = False
 
-        def live(self, slots: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        def best_of_staying(
+            self, slots: np.ndarray, name: str, is_max: bool, none: np.number[Any]
+        ) -> np.ndarray:
             raise AssertionError("a sum never re-reads")
 
     for slots, lanes in op.fold(Step()).stores:

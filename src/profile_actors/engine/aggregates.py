@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -59,9 +59,9 @@ class Step(Protocol):
     def is_windowed(self) -> bool:
         """Whether contributions may leave again, so that all live ones stand in the leave line."""
 
-    def live(self, slots: Array) -> tuple[Array, Payload]:
-        """(slot, payload) of the contributions of these sorted slots that were in their windows
-        before the step and still are at its end."""
+    def best_of_staying(self, slots: Array, name: str, is_max: bool, none: np.number[Any]) -> Array:
+        """Per sorted slot the greatest (least) value of the contributions that were in their
+        windows before the step and still are at its end; ``none`` where there are none."""
 
 
 class Operator(Protocol):

@@ -1,8 +1,11 @@
 """min and max: extremes that only improve until a contribution that equals them leaves its window.
 
-Theory: nothing is kept beside the extreme itself. When a leaving contribution equals it, what the
-delay line still holds for the slot is read once more (the line has every live contribution of a
-window); that costs the profile's own contributions, and only when its extreme leaves.
+Theory: nothing is kept beside the extreme itself. When a leaving contribution equals it, the delay
+line, which has every live contribution of a window, says what is the best of those that stay: a
+search per chunk, however many they are. When the clock alone moves a profile, what is in at an
+instant is what stays, and a stretch of what leaves and enters in the step: contributions enter and
+leave in one order, that of their timestamps, since both ends of a window are nondecreasing
+functions of them.
 
 Limits: of integers the least int64 stands for "none" in a max, the greatest in a min: a profile all
 of whose values are that number reads as null.
@@ -23,13 +26,11 @@ from profile_actors.engine.aggregates import (
     no_flags,
     previous,
 )
-from profile_actors.engine.columns import FOREVER, Array, find, ranges, reserve, sizes_of, starts_of
+from profile_actors.engine.columns import Array, reserve, sizes_of
 from profile_actors.engine.groups import ENTERED, ClockGroups, RowGroups
+from profile_actors.engine.pairs import upto
 from profile_actors.rules.columns import Vector
 from profile_actors.rules.plan import Aggregate
-
-_BEFORE = int(np.iinfo(np.int64).min)
-_JOIN_CELLS = 1 << 21
 
 
 class Extreme:
@@ -103,50 +104,37 @@ class Extreme:
         out = np.asarray(self.better(base, arriving))
         lost = np.flatnonzero((leaving == base) & (base != self.none))
         if len(lost):
-            slots = rows.slots[lost]
-            slot, columns = step.live(slots)
-            kept = np.full(len(slots), self.none, self.dtype)
-            index, hit = find(slots, slot)
-            self.better.at(kept, index[hit], columns[self.name][hit])
-            out[lost] = self.better(kept, arriving[lost])
+            stays = self._staying(step, rows.slots[lost])
+            out[lost] = self.better(stays, arriving[lost])
         return out
+
+    def _staying(self, step: Step, slots: Array) -> Array:
+        assert self.name is not None
+        return step.best_of_staying(
+            slots, self.name, self.is_max, np.array([self.none], self.dtype)[0]
+        )
 
     def _clock_values(self, step: Step, clock: ClockGroups) -> Array:
-        """Extremes at every virtual row: over the contributions of its slot that are in at its
-        instant.
-
-        A join of each slot's instants with its contributions, in pieces of bounded size.
-        """
+        """Extremes at every virtual row: over what is in at its instant."""
         assert self.name is not None
-        if step.is_windowed:
-            live_slot, live_columns = step.live(clock.distinct)
-            live = live_columns[self.name]
-        else:
-            live_slot, live = clock.distinct, self._base(clock.distinct)
+        slots = clock.distinct
+        stays = self._staying(step, slots) if step.is_windowed else self._base(slots)
         sizes = sizes_of(clock.starts, clock.size)
-        at = np.repeat(clock.at, sizes)
         arrives = clock.sign > 0
-        slot = np.concatenate([np.repeat(clock.slots, sizes), live_slot])
-        enter = np.concatenate([np.where(arrives, at, _BEFORE), np.full(len(live_slot), _BEFORE)])
-        leave = np.concatenate(
-            [np.where(arrives, clock.leave, at), np.full(len(live_slot), FOREVER)]
-        )
+        at = np.repeat(clock.at, sizes)
         # What entered in this very step leaves by its own +1 row; its -1 row says nothing more.
-        leave[: clock.size][~arrives & (clock.leave == ENTERED)] = _BEFORE
-        value = np.concatenate([clock.columns[self.name], live])
-        order = np.argsort(slot, kind="stable")
-        slot, enter, leave, value = slot[order], enter[order], leave[order], value[order]
-        low = np.searchsorted(slot, clock.slots, side="left")
-        size = np.searchsorted(slot, clock.slots, side="right") - low
-        out = np.full(len(clock.slots), self.none, self.dtype)
-        piece = np.cumsum(size) // _JOIN_CELLS
-        for begin, count in zip(*_runs(piece), strict=True):
-            part = slice(begin, begin + count)
-            rows = ranges(low[part], size[part])
-            pair = np.repeat(np.arange(begin, begin + count), size[part])
-            inside = (enter[rows] <= clock.at[pair]) & (clock.at[pair] < leave[rows])
-            self.better.at(out, pair[inside], value[rows[inside]])
-        return out
+        rows = np.flatnonzero(arrives | (clock.leave != ENTERED))
+        first, last = int(clock.at.min()), int(clock.at.max())
+        enter = np.where(arrives, at, first - 1)[rows]
+        leave = np.minimum(np.where(arrives, clock.leave, at)[rows], last + 1)
+        slot, value = np.repeat(clock.slots, sizes)[rows], clock.columns[self.name][rows]
+        order = np.lexsort((leave, enter, slot))
+        slot, enter, leave = slot[order], enter[order], leave[order]
+        gone = upto(slot, leave, clock.slots, clock.at)
+        come = upto(slot, enter, clock.slots, clock.at)
+        moving = _best_of_stretches(value[order], gone, come, self.better, self.none)
+        pairs = sizes_of(clock.first, len(clock.slots))
+        return np.asarray(self.better(np.repeat(stays, pairs), moving))
 
     def arrays(self, profiles: int) -> dict[str, Array]:
         return {"cells": self.cells[:profiles]}
@@ -155,6 +143,20 @@ class Extreme:
         self.cells[: len(arrays["cells"])] = arrays["cells"]
 
 
-def _runs(keys: Array) -> tuple[list[int], list[int]]:
-    starts = starts_of(keys)
-    return starts.tolist(), sizes_of(starts, len(keys)).tolist()
+def _best_of_stretches(
+    values: Array, start: Array, stop: Array, better: np.ufunc, none: float
+) -> Array:
+    """The best of values[start:stop] each; ``none`` of an empty stretch.
+
+    Two stretches of a power of two cover each; their bests are made from those of half the length.
+    Cost: (values + stretches) · log2 of the longest.
+    """
+    size = stop - start
+    out = np.full(len(start), none, values.dtype)
+    longest, step, best = int(size.max(initial=0)), 1, values
+    while step <= longest:
+        mine = np.flatnonzero((size >= step) & (size < 2 * step))
+        out[mine] = better(best[start[mine]], best[stop[mine] - step])
+        best = better(best[:-step], best[step:])
+        step *= 2
+    return out

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -82,10 +83,8 @@ class _Step:
     now: int
     is_windowed: bool
 
-    def live(self, slots: Array) -> tuple[Array, Payload]:
-        due, slot, columns = self.line.gather(slots)
-        kept = due > self.now
-        return slot[kept], take(columns, np.flatnonzero(kept))
+    def best_of_staying(self, slots: Array, name: str, is_max: bool, none: np.number[Any]) -> Array:
+        return self.line.best_of(slots, self.now, name, is_max, none)
 
 
 _Rows = tuple[Array, Array, Payload]
