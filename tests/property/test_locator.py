@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from profile_actors.engine import locator as module
-from profile_actors.engine.locator import SPARE_RUNS, Locator
+from profile_actors.engine.locator import SPARE_RUNS, Locator, pack
 
 IDENTS = 5
 SECONDS = 7
@@ -116,10 +116,15 @@ def check_reads(
     _, positions, rows = locator.rows_of(ident, second * 1000, second * 1000 + 2000)
     found = set(zip(positions.tolist(), rows.tolist(), strict=True))
     assert found == {(p, r) for s, p, r in mine if second <= s <= second + 2}
-    query, positions, rows = locator.matches(
-        np.array([ident, IDENTS + 7]), np.array([second * 1000 + 5, 0])
-    )
+    asked = pack(np.array([ident, IDENTS + 7]), np.array([second * 1000 + 5, 0]))
+    query, positions, rows = locator.matches(asked)
     assert set(query.tolist()) <= {0}
     assert sorted(zip(positions.tolist(), rows.tolist(), strict=True)) == sorted(
         (p, r) for s, p, r in mine if s == second
+    )
+    assert locator.counts(asked).tolist() == [len(positions), 0]
+    half = len(model) and model[len(model) // 2][2]
+    positions, rows = locator.rows_from(int(asked[0]), half)
+    assert sorted(zip(positions.tolist(), rows.tolist(), strict=True)) == sorted(
+        (p, r) for s, p, r in mine if s == second and p >= half
     )

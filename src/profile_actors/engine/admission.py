@@ -13,7 +13,7 @@ at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
@@ -24,12 +24,12 @@ from msgspec import structs
 
 from profile_actors.engine.batch import Reply, SubBatch
 from profile_actors.engine.columns import Array, order_by
+from profile_actors.engine.crowds import CROWD_ROWS, Crowds
 from profile_actors.engine.entry import BatchNote, Block, NewIdentities, times_of
+from profile_actors.engine.locator import pack
 from profile_actors.engine.state import State
 
 DROPPED = ("@k0", "@k1", "@value", "@namespace", "@row")
-ReadIds = Callable[[Array, Array], tuple[list[str], Array, list[str | None]]]
-"""(positions, rows) -> (dataset, timestamp, _id) of rows in the log."""
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class _Pending:
 def admit(
     state: State,
     batches: Sequence[SubBatch],
-    read_ids: ReadIds,
+    crowds: Crowds,
     lock: AbstractContextManager[object],
 ) -> Admitted:
     """Decide every row of the sub-batches. Gives idents, under the lock; else reads only.
@@ -73,7 +73,7 @@ def admit(
     first_ident = state.directory.count
     new_tables: list[pa.Table] = []
     for dataset, rows in pending.items():
-        block = _block(state, dataset, rows, out, new_tables, read_ids, lock)
+        block = _block(state, dataset, rows, out, new_tables, crowds, lock)
         if block is not None and block.rows:
             out.blocks.append(block)
     if new_tables:
@@ -157,7 +157,7 @@ def _block(
     rows: _Pending,
     out: Admitted,
     new_tables: list[pa.Table],
-    read_ids: ReadIds,
+    crowds: Crowds,
     lock: AbstractContextManager[object],
 ) -> Block | None:
     table = _joined(rows.tables)
@@ -179,7 +179,7 @@ def _block(
     late = timestamps < newest
     block = Block(dataset, table, idents, order, timestamps, late)
     if "@id" in table.column_names and state.behavior(dataset) == "event":
-        repeated = _duplicates(state, block, timestamps <= newest, read_ids)
+        repeated = _duplicates(state, block, timestamps <= newest, crowds)
         if len(repeated):
             _count(out.notes, note_of_row[repeated], duplicate=True)
             keep = np.ones(block.rows, np.bool_)
@@ -216,7 +216,7 @@ def _order(idents: Array, timestamps: Array) -> Array:
     return np.lexsort((timestamps, idents))
 
 
-def _duplicates(state: State, block: Block, old: Array, read_ids: ReadIds) -> Array:
+def _duplicates(state: State, block: Block, old: Array, crowds: Crowds) -> Array:
     """Block rows that repeat one of the log or an earlier one of the block. int64[k].
 
     old: bool[n], rows not newer than their identity's newest.
@@ -233,11 +233,11 @@ def _duplicates(state: State, block: Block, old: Array, read_ids: ReadIds) -> Ar
     ids = _array(block.table.column("@id").take(pa.array(rows)))
     times, idents = block.timestamps[rows], block.idents[rows]
     old_rows = np.flatnonzero(old[rows])
-    query, positions, log_rows = state.locator.matches(idents[old_rows], times[old_rows])
+    crowded, query, positions, log_rows = _candidates(state, idents, times, old_rows)
     if len(query):
-        datasets, log_times, log_ids = read_ids(positions, log_rows)
+        datasets, log_times, log_ids = crowds.read_ids(positions, log_rows)
         mine = np.array([name == block.dataset for name in datasets])
-        query, log_times = old_rows[query[mine]], log_times[mine]
+        query, log_times = query[mine], log_times[mine]
         log_ids = [text for text, is_mine in zip(log_ids, mine.tolist(), strict=True) if is_mine]
     else:
         log_times, log_ids = np.zeros(0, np.int64), []
@@ -255,7 +255,29 @@ def _duplicates(state: State, block: Block, old: Array, read_ids: ReadIds) -> Ar
         & (codes[by][1:] == codes[by][:-1])
     )
     hits = sequence[by[repeat]]
-    return hits[hits >= 0]
+    in_crowds = [rows[:0]]
+    for key, part in crowded:
+        own = [ids[i].as_py() for i in part.tolist()]
+        known = crowds.has(key, state.locator, state.position, block.dataset, times[part], own)
+        in_crowds.append(rows[part[known]])
+    return np.union1d(hits[hits >= 0], np.concatenate(in_crowds))
+
+
+def _candidates(
+    state: State, idents: Array, times: Array, old_rows: Array
+) -> tuple[list[tuple[int, Array]], Array, Array, Array]:
+    """Rows of the log that old rows may repeat, each once: (of which row, position, row).
+
+    First: the keys that have too many of them, each with the rows that ask.
+    """
+    keys, first, of_row = np.unique(
+        pack(idents[old_rows], times[old_rows]), return_index=True, return_inverse=True
+    )
+    is_crowded = state.locator.counts(keys) > CROWD_ROWS
+    crowded = [(int(keys[i]), old_rows[of_row == i]) for i in np.flatnonzero(is_crowded).tolist()]
+    few = np.flatnonzero(~is_crowded)
+    query, positions, log_rows = state.locator.matches(keys[few])
+    return crowded, old_rows[first[few[query]]], positions, log_rows
 
 
 def _joined(tables: list[pa.Table]) -> pa.Table:

@@ -181,9 +181,30 @@ class Locator:
         order = np.argsort(keys, kind="stable")
         return keys[order], positions[order], rows[order]
 
-    def matches(self, idents: Array, timestamps: Array) -> tuple[Array, Array, Array]:
-        """Rows of the log that may have the same (ident, timestamp): (query, position, row)."""
-        keys = pack(idents, timestamps)
+    def counts(self, keys: Array) -> Array:
+        """How many rows each key has. int64[n]"""
+        counts = np.zeros(len(keys), np.int64)
+        for run in self.runs:
+            counts += np.searchsorted(run.keys, keys, side="right")
+            counts -= np.searchsorted(run.keys, keys, side="left")
+        return counts
+
+    def rows_from(self, key: int, position: int) -> tuple[Array, Array]:
+        """(position, row) of one key's rows in entries from ``position`` on.
+
+        Cost: a search per run, and those rows.
+        """
+        positions, rows = [np.zeros(0, np.uint32)], [np.zeros(0, np.uint32)]
+        for run in self.runs:
+            i = int(np.searchsorted(run.keys, np.uint64(key), side="left"))
+            j = int(np.searchsorted(run.keys, np.uint64(key), side="right"))
+            i += int(np.searchsorted(run.position[i:j], position))  # rows of a key: in log order
+            positions.append(run.position[i:j])
+            rows.append(run.row[i:j])
+        return np.concatenate(positions), np.concatenate(rows)
+
+    def matches(self, keys: Array) -> tuple[Array, Array, Array]:
+        """The rows of the log that have these keys: (index into the keys, position, row)."""
         query, positions, rows = [], [], []
         for run in self.runs:
             low = np.searchsorted(run.keys, keys, side="left")

@@ -28,7 +28,8 @@ from profile_actors.engine.admission import Admitted, admit
 from profile_actors.engine.backfill import Backfill, text_of
 from profile_actors.engine.batch import Reply, SubBatch
 from profile_actors.engine.clockwork import Clockwork
-from profile_actors.engine.columns import Array
+from profile_actors.engine.columns import Array, starts_of
+from profile_actors.engine.crowds import Crowds
 from profile_actors.engine.entry import BatchNote, Block, Entry, decode, encode
 from profile_actors.engine.forgetting import of_book
 from profile_actors.engine.holdings import kept
@@ -72,6 +73,7 @@ class Partition(Clockwork):
         self._rows_since_checkpoint = 0
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="log")
         self._fed = 0
+        self._crowds = Crowds(config.max_crowded_rows, self._read_ids)
         state = empty_state(config.max_profiles)
         super().__init__(log, feed, config, index, state, threading.RLock())
         try:
@@ -104,7 +106,7 @@ class Partition(Clockwork):
         """
         state = self.state
         self.stages.start()
-        admitted = admit(state, batches, self._read_ids, self.lock)
+        admitted = admit(state, batches, self._crowds, self.lock)
         self.stages.lap("resolve")
         wanted = admitted.clock if now is None else now
         moment = state.now if wanted is None else max(state.now, wanted)
@@ -341,8 +343,9 @@ class Partition(Clockwork):
         datasets: list[str] = [""] * len(rows)
         times = np.zeros(len(rows), np.int64)
         ids: list[str | None] = [None] * len(rows)
-        for position in np.unique(positions).tolist():
-            wanted = np.flatnonzero(positions == position)
+        order = np.argsort(positions, kind="stable")
+        for wanted in np.split(order, starts_of(positions[order])[1:]) if len(order) else ():
+            position = int(positions[wanted[0]])
             with self.log.view(position) as view:
                 base = 0
                 for block in decode(view, f"position {position}").blocks:
