@@ -78,6 +78,7 @@ bench: setup
 	$(PY) bench/w1.py $(ARGS)
 	$(PY) bench/latency.py
 	$(PY) bench/lookup.py
+	$(PY) bench/hot.py
 	$(PY) bench/recovery.py
 	$(PY) bench/rules.py
 
