@@ -111,6 +111,20 @@ def test_incompatible_changes_are_refused(changed: Definition, words: str) -> No
         merge(merge(Catalogue(), SHOP), [changed])
 
 
+def test_the_advice_for_a_type_that_changes_can_be_followed() -> None:
+    """What came as whole numbers comes with a fraction: the name that the refusal gives works."""
+    first = merge(Catalogue(), SHOP)
+    taken = merge(first, [event(cds="integer", value="double", cds_double="string")])
+    for catalogue, name in ((first, "cds_double"), (taken, "cds_double2")):
+        fields = {**catalogue.schemas["order"].fields}
+        with pytest.raises(SchemaError, match=f"such as '{name}'"):
+            merge(catalogue, [event(**(fields | {"cds": "double"}))])
+        grown = merge(catalogue, [event(**fields, **{name: "double"})])
+        assert list(grown.schemas["order"].fields) == [*fields, name]
+    with pytest.raises(SchemaError, match="one type of a path"):
+        merge(first, [Schema("order_2", behavior="event", fields={"cds": "double"})])
+
+
 def test_a_new_mail_or_phone_namespace_trims_and_a_stored_one_keeps_its_keys() -> None:
     """Catalogues from before there was 'trim' say None or one word, and mean exactly that."""
     declared = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -115,11 +116,13 @@ CATALOGUE = merge(
 COLUMNS = {"a": "TabA", "m": "Mail", "c": "CRM", "b": "TabB"}
 
 
-def chosen(rows: list[dict[str, Any]], **options: Any) -> tuple[list[Any], dict[int, Any]]:
+def chosen(
+    rows: list[dict[str, Any]], seed: int = 7, **options: Any
+) -> tuple[list[Any], dict[int, Any]]:
     schema = options.pop("schema", "visit")
     options.setdefault("identities", COLUMNS)
     dataset = Dataset("d", schema=schema, timestamp="t", **options)
-    identities = Identities(CATALOGUE, dataset, 7, 10)
+    identities = Identities(CATALOGUE, dataset, seed, 10)
     names = [*options["identities"], *(["map"] if options.get("identity_map") else [])]
     columns = {name: pa.array([row.get(name) for row in rows], pa.string()) for name in names}
     refused: dict[int, tuple[str, str]] = {}
@@ -128,7 +131,7 @@ def chosen(rows: list[dict[str, Any]], **options: Any) -> tuple[list[Any], dict[
     for row, (code, value) in enumerate(pairs):
         if row not in refused:
             key = (int(found.k0[row]), int(found.k1[row]))
-            assert key == key_of(CATALOGUE.namespaces[code], value, 7)
+            assert key == key_of(CATALOGUE.namespaces[code], value, seed)
     return pairs, refused
 
 
@@ -150,6 +153,51 @@ def test_records_choose_the_first_declared() -> None:
 def test_a_declared_primary_comes_first_where_it_has_a_value() -> None:
     pairs, _ = chosen([{"b": "x", "c": "y"}, {"a": "x", "c": "y"}], primary="b")
     assert pairs == [("TabB", "x"), ("CRM", "y")]
+
+
+map_items = st.lists(
+    st.tuples(st.sampled_from(("CRM", "Mail", "TabA")), st.sampled_from("xyz"), st.booleans()),
+    max_size=4,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from("amcb"), st.sampled_from("xyz")),
+    map_items,
+    st.permutations("amcb"),
+    st.sampled_from((None, *"amcb")),
+)
+def test_a_records_primary_is_the_declared_the_marked_or_the_first_whatever_the_keys(
+    row: dict[str, str], items: list[tuple[str, str, bool]], order: list[str], primary: str | None
+) -> None:
+    """Keys depend on the store's seed: with another one the same row has the same primary."""
+    listed: dict[str, list[dict[str, Any]]] = {}
+    for code, value, is_marked in items:
+        listed.setdefault(code, []).append({"id": value, "primary": is_marked})
+    in_map = [(code, item) for code, found in listed.items() for item in found]
+    ranked = [(COLUMNS[primary], row[primary])] if primary is not None and primary in row else []
+    ranked += [(code, item["id"]) for code, item in in_map if item["primary"]]
+    ranked += [(COLUMNS[name], row[name]) for name in order if name in row]
+    ranked += [(code, item["id"]) for code, item in in_map]
+    cells: dict[str, Any] = {**row, "map": json.dumps(listed)}
+    for seed in range(4):
+        pairs, refused = chosen(
+            [cells],
+            seed,
+            schema="person",
+            identities={name: COLUMNS[name] for name in order},
+            identity_map="map",
+            primary=primary,
+        )
+        assert bool(refused) == (not ranked)
+        assert refused or pairs == ranked[:1]
+
+
+def test_an_events_declared_primary_comes_before_what_a_map_marks() -> None:
+    marked = '{"CRM": [{"id": "c", "primary": true}]}'
+    rows = [{"a": "x", "map": marked}, {"m": "y", "map": marked}]
+    pairs, _ = chosen(rows, identity_map="map", primary="a")
+    assert pairs == [("TabA", "x"), ("CRM", "c")]
 
 
 def test_empty_and_long_identities_refuse_the_row() -> None:

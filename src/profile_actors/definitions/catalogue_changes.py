@@ -7,7 +7,7 @@ never change. How a dataset's times are read and what it leaves out may: that ho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 from msgspec import structs
@@ -27,7 +27,7 @@ from profile_actors.definitions.declared import (
     name_of,
 )
 from profile_actors.definitions.definition_checks import check_dataset, checked
-from profile_actors.definitions.field_types import parse_type
+from profile_actors.definitions.field_types import innermost, parse_type
 from profile_actors.definitions.reserved_names import mapping_problems, naming_problems, twins
 from profile_actors.definitions.schema_paths import fields_of, union_tree
 from profile_actors.errors import CallerError, DefinitionError, SchemaError
@@ -154,30 +154,52 @@ def _successor(old: Definition, new: Definition) -> Definition:
 def _compatible_schema(old: Schema, new: Schema) -> Schema:
     """The new schema with the old field order first. Raises SchemaError if it is narrower."""
     before, after = fields_of(old), fields_of(new)
-    problem = ""
-    if old.behavior != new.behavior:
-        problem = f"expected behavior {old.behavior!r} to stay, got {new.behavior!r}"
-    for path, field in before.items():
-        if path not in after:
-            problem = problem or f"expected field {path!r} to stay, got none"
-        elif parse_type(field.type) != parse_type(after[path].type):
-            problem = problem or (
-                f"expected field {path!r} to stay {field.type!r}, got {after[path].type!r}"
-            )
-        else:
-            narrowed = _narrowed(field, after[path])
-            if narrowed:
-                problem = problem or f"expected {narrowed} of field {path!r} to widen only"
-    for path, field in after.items():
-        if path not in before and field.required:
-            problem = problem or f"expected new field {path!r} to be optional, got a required one"
+    problem = next(_incompatible(old, new), None)
     if problem:
         raise SchemaError(
-            f"{problem} - at schema {new.name!r}; stored rows must stay valid: add optional fields,"
-            f" widen constraints, or declare a new schema"
+            f"{problem[0]} - at schema {new.name!r}; stored rows must stay valid: {problem[1]}"
         )
     order = [*before, *(path for path in after if path not in before)]
     return structs.replace(new, fields={path: new.fields[path] for path in order})
+
+
+def _incompatible(old: Schema, new: Schema) -> Iterator[tuple[str, str]]:
+    """What of a schema would not hold for stored rows, and what can be done instead."""
+    before, after = fields_of(old), fields_of(new)
+    if old.behavior != new.behavior:
+        yield (
+            f"expected behavior {old.behavior!r} to stay, got {new.behavior!r}",
+            "declare a schema of that behavior under another name",
+        )
+    for path, field in before.items():
+        if path not in after:
+            yield (
+                f"expected field {path!r} to stay, got none",
+                "keep it, optional fields may be absent from every row to come",
+            )
+        elif parse_type(field.type) != parse_type(after[path].type):
+            name = _free_name(path, after)
+            yield (
+                f"expected field {path!r} to stay {field.type!r}, got {after[path].type!r}",
+                f"keep it, add a field such as {name!r} of the new type, and give it to the column"
+                " from now on; rules can read both (no schema of this behavior may give"
+                f" {path!r} another type)",
+            )
+        elif narrowed := _narrowed(field, after[path]):
+            yield f"expected {narrowed} of field {path!r} to widen only", "widen it or let it be"
+    for path, field in after.items():
+        if path not in before and field.required:
+            yield (
+                f"expected new field {path!r} to be optional, got a required one",
+                "they do not have it; leave required out",
+            )
+
+
+def _free_name(path: str, fields: Mapping[str, Field]) -> str:
+    """A name beside a field's for values of the type that it should have had."""
+    kind = innermost(parse_type(fields[path].type)).kind
+    names = (f"{path}_{kind}{number}" for number in ("", *range(2, len(fields) + 3)))
+    return next(name for name in names if name not in fields)
 
 
 def _narrowed(old: Field, new: Field) -> str | None:

@@ -2,7 +2,8 @@
 
 Theory (DESIGN section 7.3): the dataset's ``primary`` column if it has a value; else for events the
 smallest by (namespace priority, key) among those present, since a login must not travel with a
-shared tablet; for records the first declared. In an identity map those marked primary come first.
+shared tablet; for records the one that an identity map marks primary, else the first declared, the
+columns before the map. A key decides only between events' identities of one priority.
 The others are kept beside it: they are evidence that all of them are one subject.
 All of it is a pure function of the row and the definitions. Absent (null) identities are passed
 over; an empty or over-long one refuses the row: the source is wrong about who this is.
@@ -25,7 +26,8 @@ from profile_actors.ingest.keys import KeyMaker, key_of, normalised
 from profile_actors.ingest.verdicts import shown
 
 _UNNUMBERED = 1 << 31  # the rank of a namespace without a priority: after all numbered ones
-_NOT_PRIMARY = 1 << 32
+# Added to ranks: what is behind the declared primary column, and what is behind all marked ones.
+_MARKED, _PLAIN = 1 << 32, 2 << 32
 Refusals = dict[int, tuple[str, str]]
 OTHERS = pa.list_(pa.struct([("namespace", pa.string()), ("value", pa.string())]))
 
@@ -147,8 +149,9 @@ class Identities:
                 if size is not None and not 1 <= size <= self._max_chars:
                     refused.setdefault(row, (path, self._size_problem(maker.namespace, size)))
         rank = self._rank(maker.namespace) if self._is_event else position
-        if self._dataset.primary is not None and path != self._dataset.primary:
-            rank += _NOT_PRIMARY
+        if path != self._dataset.primary:
+            # An event's columns rank with what a map marks, unless one of them is the primary.
+            rank += _MARKED if self._is_event and self._dataset.primary is None else _PLAIN
         k0, k1 = maker.keys(values)
         present = (
             pc.is_valid(values).to_numpy(zero_copy_only=False)
@@ -205,8 +208,9 @@ class Identities:
                 text = normalised(self._namespaces[code], value)
                 if not 1 <= len(text) <= self._max_chars:
                     raise ValueError(self._size_problem(self._namespaces[code], len(text)))
-                rank = self._rank(self._namespaces[code]) if self._is_event else len(found)
-                rank += 0 if item.get("primary") is True else _NOT_PRIMARY
+                place = len(self._dataset.identities) + len(found)
+                rank = self._rank(self._namespaces[code]) if self._is_event else place
+                rank += _MARKED if item.get("primary") is True else _PLAIN
                 key = key_of(self._namespaces[code], value, self._seed)
                 found.append((rank, key, text, self._codes.index(code)))
         return found
