@@ -100,3 +100,26 @@ def test_clock_work_in_steps_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch)
     assert any("does the clock's work of one instant: 2 of 3 profiles" in text for text in seen)
     assert "partition 0" not in seen[-1]
     assert partition.members("today") == ([], None)
+
+
+def test_warnings_are_shown_one_a_line_and_a_bounded_number_of_them() -> None:
+    console = Console(width=80)
+    with console.capture() as shown:
+        show.warnings(console, ["a\nb\x1b[31m", *(f"file {number}" for number in range(30))])
+    lines = shown.get().splitlines()
+    assert len(lines) == show.MAX_WARNINGS + 1
+    assert lines[0].startswith("warning: a")
+    assert "\x1b" not in lines[0]
+    assert lines[-1] == "… and 11 more"
+
+
+def test_a_datasets_reading_of_times_and_its_ignored_columns_are_shown() -> None:
+    stored = CATALOGUE.datasets["hits"]
+    told = msgspec.structs.replace(
+        stored, timestamp_unit="s", timestamp_format="%d/%m/%Y", ignore=("note",)
+    )
+    console = Console(width=160)
+    with console.capture() as shown:
+        show.definitions(console, merge(CATALOGUE, [told]))
+    assert f"{stored.timestamp} ('%d/%m/%Y' or s)" in shown.get()
+    assert "note" in shown.get()
