@@ -25,7 +25,8 @@ from profile_actors.engine.partition import Partition
 from profile_actors.errors import ClockError, Halt, StorageFull
 from profile_actors.ingest.door import Door
 
-DAY = 86_400_000
+HOUR = 3_600_000
+DAY = 24 * HOUR
 START = 1_760_000_000_000
 CATALOGUE = merge(
     Catalogue(),
@@ -41,10 +42,12 @@ CATALOGUE = merge(
 class Wall:
     """A wall clock that a test moves."""
 
-    def __init__(self) -> None:
-        self.ms = START
+    def __init__(self, ms: int) -> None:
+        self.ms = ms
+        self.looks = 0
 
     def __call__(self) -> int:
+        self.looks += 1
         return self.ms
 
 
@@ -62,14 +65,23 @@ class FullLog(MemoryLog):
 class Bench:
     """A running writer, its partition, and a door for rows."""
 
-    def __init__(self, clock: str = "event", config: Config | None = None) -> None:
+    def __init__(
+        self,
+        clock: str = "event",
+        config: Config | None = None,
+        after: Bench | None = None,
+        wall_ms: int = START,
+    ) -> None:
+        """after: go on with what it has written, as after a restart."""
         self.config = config or Config(max_profiles=1000, max_tick_ms=5)
-        self.log = FullLog()
+        self.log = FullLog() if after is None else after.log
+        self.feed = MemoryFeed() if after is None else after.feed
         self.partition = Partition(
-            self.log, MemoryFeed(), MemoryCheckpoints(), self.config, index=0, epoch=1
+            self.log, self.feed, MemoryCheckpoints(), self.config, index=0, epoch=1
         )
-        self.partition.define(CATALOGUE, START if clock == "wall" else None)
-        self.wall = Wall()
+        if after is None:
+            self.partition.define(CATALOGUE, wall_ms if clock == "wall" else None)
+        self.wall = Wall(wall_ms)
         self.writer = Writer(self.partition, self.config, clock=clock, wall=self.wall)
         self.clock = clock
         self.door = Door(CATALOGUE, "visits", 1, self.config)
@@ -250,6 +262,91 @@ def test_time_never_goes_back() -> None:
         bench.writer.submit(bench.batch(1))
         assert bench.partition.now == START + 5000
         assert bench.writer.now() == START + 5000
+
+
+def told(bench: Bench) -> list[tuple[str, str | None, int]]:
+    """The whole feed: who, what now, when."""
+    changes, _ = bench.partition.changes()
+    return [(change.identity.value, change.new, change.at) for change in changes]
+
+
+def looks_in(bench: Bench, seconds: float) -> int:
+    """How often the writer's loop looks at the clock meanwhile."""
+    before = bench.wall.looks
+    threading.Event().wait(seconds)
+    return bench.wall.looks - before
+
+
+EXPIRY = START + 7 * DAY + 1
+RARELY = Config(max_profiles=1000, max_tick_ms=50)
+
+
+@pytest.mark.parametrize("jump", [-HOUR, -2 * DAY, -10 * 365 * DAY, 2 * DAY, 30 * DAY])
+@pytest.mark.parametrize("before", [3 * DAY, EXPIRY - START - 1000])
+def test_a_wall_clock_that_jumps_makes_nobody_busy_and_time_goes_on(jump: int, before: int) -> None:
+    with running(Bench("wall", RARELY)) as bench:
+        bench.writer.submit(bench.batch(0, rows=3))
+        for _ in range(0, before, DAY // 2):  # a clock that just goes, half a day at a time
+            bench.wall.ms = min(bench.wall.ms + DAY // 2, START + before)
+            bench.writer.run(lambda: None)
+        position, at = bench.partition.position, bench.wall.ms
+        bench.wall.ms = at + jump
+        assert looks_in(bench, 0.5) < 200  # ten rounds of the loop; one that spins makes thousands
+        assert bench.partition.position == position  # nothing was due by itself
+        assert bench.partition.count("fresh") == 3
+        assert (bench.writer.now() or 0) >= (bench.partition.now or 0)
+        bench.wall.ms = at
+        wait_for(lambda: bench.writer.clock_error is None)
+        while bench.wall.ms < EXPIRY:
+            bench.wall.ms = min(bench.wall.ms + DAY // 2, EXPIRY)
+            bench.writer.run(lambda: None)
+        wait_for(lambda: bench.partition.count("fresh") == 0)
+        assert sorted(told(bench)) == sorted(
+            (f"w{n}", new, when)
+            for n in range(3)
+            for new, when in (("realized", START), ("exited", EXPIRY))
+        )
+
+
+def test_rows_that_come_while_the_clock_is_behind_count_once_and_at_the_logged_instant() -> None:
+    with running(Bench("wall", RARELY)) as bench:
+        bench.wall.ms = START + HOUR
+        bench.writer.submit(bench.batch(0))
+        bench.wall.ms = START
+        for first in range(1, 4):
+            assert bench.writer.submit(bench.batch(first)).status == "ok"
+        assert bench.partition.now == START + HOUR
+        assert looks_in(bench, 0.3) < 200
+        assert [when for _, _, when in told(bench)] == [START + HOUR] * 4
+        bench.wall.ms = START + 2 * HOUR
+        bench.writer.submit(bench.batch(4))
+        assert bench.partition.now == START + 2 * HOUR
+
+
+@pytest.mark.parametrize("jump", [-HOUR, -2 * DAY, 0, 2 * DAY, 30 * DAY])
+def test_a_clock_that_jumps_between_two_runs_expires_nobody_twice(jump: int) -> None:
+    first = Bench("wall", RARELY)
+    with running(first):
+        first.writer.submit(first.batch(0, rows=3))
+        for _ in range(13):
+            first.wall.ms += DAY // 2
+            first.writer.run(lambda: None)
+        first.writer.submit(first.batch(3))
+    closed = first.wall.ms
+    again = Bench("wall", RARELY, after=first, wall_ms=closed + jump)
+    assert again.partition.now == closed
+    with running(again):
+        assert again.writer.clock_error is None  # a restart accepts the time that it finds
+        due = closed + jump >= EXPIRY
+        wait_for(lambda: again.partition.count("fresh") == (0 if due else 4))
+        assert again.writer.now() == max(closed, closed + jump)
+        assert looks_in(again, 0.3) < 200
+    # The next run has the right time again, and later all has run out: once each.
+    with running(Bench("wall", RARELY, after=first, wall_ms=EXPIRY + DAY)) as last:
+        wait_for(lambda: last.partition.count("fresh") == 0)
+        exits = [(who, when) for who, new, when in told(last) if new == "exited"]
+        assert sorted(exits) == [(f"w{n}", EXPIRY) for n in range(4)]
+        assert last.partition.verify() == []
 
 
 def test_a_full_disk_halts_the_writing_and_reads_go_on() -> None:

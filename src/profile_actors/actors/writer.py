@@ -76,7 +76,7 @@ class Writer:
         self._partition = partition
         self._config = config
         self._wall = wall if clock == "wall" else None
-        self._last_wall = wall()
+        self._last_wall, self._last_look_s = wall(), time.monotonic()
         self._hook = hook
         self._wake = Condition()
         self._tickets: list[Ticket] = []
@@ -174,6 +174,8 @@ class Writer:
             return 0.0
         if self._wall is None:
             return IDLE_S
+        if self.clock_error is not None:  # what is due has to wait: only the clock is looked at
+            return self._config.max_tick_ms / 1000
         due = int(self._partition.next_due()) - self._wall()
         return max(0.0, min(due, self._config.max_tick_ms) / 1000)
 
@@ -217,20 +219,26 @@ class Writer:
         return taken
 
     def _check_wall(self) -> None:
-        """Pause writing while the wall clock is implausibly far ahead of its last reading."""
+        """Pause writing while the wall clock is implausibly far ahead.
+
+        Of the latest reading, that is, and of the time that has passed since: a clock that went
+        back for a while and is set right again has not jumped.
+        """
         if self._wall is None:
             return
-        wall = self._wall()
-        jump = wall - self._last_wall
+        wall, at_s = self._wall(), time.monotonic()
+        passed_ms = int(1000 * (at_s - self._last_look_s))
+        jump = wall - self._last_wall - passed_ms
         if jump > self._config.max_clock_jump_ms:
             self.clock_error = ClockError(
                 f"expected the wall clock to move at most {self._config.max_clock_jump_ms} ms"
                 f" between two looks, got a jump of {jump} ms - at the partition's writer; set the"
                 " clock right, or restart the store to accept the new time"
             )
-        else:
-            self.clock_error = None
-            self._last_wall = wall
+            return
+        self.clock_error = None
+        if wall >= self._last_wall:
+            self._last_wall, self._last_look_s = wall, at_s
 
     def _commit(self, tickets: list[Ticket]) -> None:
         if self.clock_error is not None:
