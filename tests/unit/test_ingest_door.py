@@ -110,7 +110,7 @@ def test_an_accepted_row_has_payload_and_hidden_columns() -> None:
         "items": "list<item: struct<sku: string>>",
         "tags": "list<item: string>",
         "@type": "dictionary<values=string, indices=int32, ordered=0>",
-        "@namespace": "dictionary<values=string, indices=int8, ordered=0>",
+        "@namespace": "dictionary<values=string, indices=int16, ordered=0>",
         "@k0": "uint64",
         "@k1": "uint64",
         "@value": "string",

@@ -5,7 +5,7 @@ A sub-batch's table has the payload columns (dotted field paths; Arrow types as 
 
     @k0, @k1      uint64       halves of the identity's 128-bit key, never null
     @value        string       the normalised identity value
-    @namespace    dictionary<int8, string>
+    @namespace    dictionary<int16, string>
     @timestamp    int64        ms UTC, never null
     @row          int64        the row's offset in its producer's stream, ascending
     @id           string       only for datasets that declare ``id``

@@ -3,7 +3,7 @@
 Theory: an *ident* is given once, in order of first appearance, and never reused; it is what the log
 stores. The *slot* is the row of the state columns that the ident's profile has today (a refold
 moves it). Values are one growing blob with offsets: reading one is a slice, keeping one costs its
-bytes plus 13.
+bytes plus 14.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Directory:
         self.slot_of = reserve(capacity, np.int32)
         self.ident_of = reserve(capacity, np.int32)
         self.newest = reserve(capacity, np.int64)  # newest timestamp per ident, relative to UNSET
-        self.namespace = reserve(capacity, np.uint8)
+        self.namespace = reserve(capacity, np.uint16)
         self.namespaces: list[str] = []
         self._ends = reserve(capacity, np.int64)
         self._blob = np.zeros(1 << 12, np.uint8)
@@ -40,7 +40,7 @@ class Directory:
     @property
     def size_bytes(self) -> int:
         """Bytes in use."""
-        return self.table.size_bytes + self.count * 25 + len(self._blob)
+        return self.table.size_bytes + self.count * 26 + len(self._blob)
 
     def find(self, k0: Array, k1: Array) -> Array:
         """Idents of keys, -1 where unknown. int32[n]."""
@@ -73,7 +73,7 @@ class Directory:
         known = self.table.count
         self.table.number(k0, k1)
         assert self.table.count == known + len(k0), "an identity is listed twice"
-        numbers = np.array([self._namespace_number(code) for code in codes], np.uint8)
+        numbers = np.array([self._namespace_number(code) for code in codes], np.uint16)
         self._describe(known, numbers, values)
 
     def _describe(self, known: int, namespaces: Array, values: pa.Array) -> None:
@@ -122,7 +122,7 @@ class Directory:
 
     def _namespace_codes(self, namespaces: pa.DictionaryArray, rows: Array) -> Array:
         table = np.array(
-            [self._namespace_number(code) for code in namespaces.dictionary.to_pylist()], np.uint8
+            [self._namespace_number(code) for code in namespaces.dictionary.to_pylist()], np.uint16
         )
         return np.asarray(table[namespaces.indices.to_numpy(zero_copy_only=False)[rows]])
 

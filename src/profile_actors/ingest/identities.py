@@ -34,7 +34,7 @@ OTHERS = pa.list_(pa.struct([("namespace", pa.string()), ("value", pa.string())]
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Primary identities of n rows. k0, k1: uint64[n]; values: string; codes: dictionary<int8>.
+    """Primary identities of n rows. k0, k1: uint64[n]; values: string; codes: dictionary<int16>.
 
     Rows without an identity have nulls and zeros, and are among the refused ones. others: each
     row's further identities, each once (type OTHERS), null where it has none; None if no row has.
@@ -97,7 +97,7 @@ class Identities:
         for row in np.flatnonzero(~best.present).tolist():
             paths = [*self._dataset.identities, self._dataset.identity_map or ""]
             refused.setdefault(row, (paths[0] or paths[-1], "expected an identity, got none"))
-        code = np.broadcast_to(np.asarray(best.code, np.int8), len(best.k0))
+        code = np.broadcast_to(np.asarray(best.code, np.int16), len(best.k0))
         codes = pa.DictionaryArray.from_arrays(
             pa.array(np.ascontiguousarray(code)), pa.array(self._codes, pa.string())
         )
@@ -174,7 +174,7 @@ class Identities:
         """The best identity of each row's map: {namespace: [{"id": value, "primary": bool}, …]}."""
         n = len(cells)
         keys = np.zeros((n, 2), np.uint64)
-        present, codes = np.zeros(n, bool), np.zeros(n, np.int8)
+        present, codes = np.zeros(n, bool), np.zeros(n, np.int16)
         ranks = np.zeros(n, np.int64)
         values: list[str | None] = [None] * n
         more: list[Sequence[_Named]] = [()] * n
@@ -244,10 +244,10 @@ def _smallest(candidates: Sequence[_Candidate]) -> _Candidate:
     """Row by row the candidate that is present and has the smallest (rank, key)."""
     n = len(candidates[0].k0)
     k0, k1, rank = (np.zeros(n, kind) for kind in (np.uint64, np.uint64, np.int64))
-    code, present, which = np.zeros(n, np.int8), np.zeros(n, bool), np.zeros(n, np.int64)
+    code, present, which = np.zeros(n, np.int16), np.zeros(n, bool), np.zeros(n, np.int64)
     for place, other in enumerate(candidates):
         other_rank = np.broadcast_to(np.asarray(other.rank, np.int64), n)
-        other_code = np.broadcast_to(np.asarray(other.code, np.int8), n)
+        other_code = np.broadcast_to(np.asarray(other.code, np.int16), n)
         key_less = (other.k0 < k0) | ((other.k0 == k0) & (other.k1 < k1))
         better = (other_rank < rank) | ((other_rank == rank) & key_less) | ~present
         better &= other.present
