@@ -74,8 +74,8 @@ class Bench:
     ) -> None:
         """after: go on with what it has written, as after a restart."""
         self.config = config or Config(max_profiles=1000, max_tick_ms=5)
-        self.log = FullLog() if after is None else after.log
-        self.feed = MemoryFeed() if after is None else after.feed
+        self.log: FullLog = FullLog() if after is None else after.log
+        self.feed: MemoryFeed = MemoryFeed() if after is None else after.feed
         self.partition = Partition(
             self.log, self.feed, MemoryCheckpoints(), self.config, index=0, epoch=1
         )
