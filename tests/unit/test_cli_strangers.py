@@ -84,6 +84,13 @@ def test_no_table_or_line_lets_a_control_through(text: str) -> None:
     assert one_line(text).rstrip() in with_text
 
 
+def test_rows_begin_at_the_edge_with_their_namespace() -> None:
+    rows = [("U", "\x1b[31mred\x1b]0;title\x07"), ("U", "a\nb")]
+    text = shown(lambda c: c.print(show.table("", ("namespace", "value"), rows)))
+    found = [line.split() for line in text.splitlines() if line.startswith("U ")]
+    assert found == [["U", "\\x1b[31mred\\x1b]0;title\\x07"], ["U", "a\\nb"]]
+
+
 def test_a_change_is_one_line_however_long() -> None:
     long = Change(0, 1, 2, "membership", "s", Identity("U", "x" * 500), None, "realized", "event")
     assert shown(lambda c: show.change(c, long)).count("\n") == 1

@@ -14,6 +14,7 @@ import msgspec
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -42,8 +43,8 @@ def safe(text: object) -> str:
 
 def table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Collection[int] = ()
-) -> Table:
-    """A table; the columns numbered in right are aligned right."""
+) -> Padding:
+    """A table with a blank line after it; the columns numbered in right are aligned right."""
     out = Table(
         title=Text(one_line(title)) if title else None,
         title_justify="left",
@@ -51,6 +52,7 @@ def table(
         header_style="dim",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        show_edge=False,
     )
     for number, column in enumerate(columns):
         # Texts too long for the terminal go on in the next line; nothing is cut.
@@ -60,7 +62,7 @@ def table(
         out.add_column(name, justify=justify, no_wrap=is_number, overflow="fold")
     for row in rows:
         out.add_row(*[_cell(value) for value in row])
-    return out
+    return Padding(out, (0, 0, 1, 0))
 
 
 def _cell(value: Any) -> Text:
