@@ -10,7 +10,7 @@ StoreUnavailable. Whatever was resent meanwhile counts once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
@@ -204,9 +204,10 @@ class Store:
         """Store rows; returns when they are durable and folded.
 
         rows: dicts, a pa.Table or a pa.RecordBatch. producer, offset: a stream of your own whose
-        rows you number; rows below ``cursor(producer)`` count as duplicates. Without an offset they
-        are appended at its cursor, wherever it stands by then: several drivers may append under one
-        name. Raises DefinitionError, OffsetGap, StoreUnavailable, Halt.
+        rows you number; rows below ``cursor(producer)`` count as duplicates, but for those that
+        were rejected: they are judged anew, and stored once if they are right now. Without an
+        offset rows are appended at the cursor, wherever it stands by then: several drivers may
+        append under one name. Raises DefinitionError, OffsetGap, StoreUnavailable, Halt.
         """
         self._check_open()
         return self._sender.submit(dataset, rows, producer, offset, later=False).result()
@@ -243,8 +244,9 @@ class Store:
         """Load CSV files (paths or glob patterns), in the order of their names.
 
         Each file counts once, whatever its directory or how often it is loaded; after a crash it
-        resumes. max_bad_percent: raise SchemaError when more of a file's rows are rejected (what
-        was accepted stays). progress: show a bar; by default on a terminal.
+        resumes. Rows of it that were rejected before are judged anew. max_bad_percent: raise
+        SchemaError when more of a file's rows are rejected (what was accepted stays). progress:
+        show a bar; by default on a terminal.
         """
         self._check_open()
         patterns = [files] if isinstance(files, str | Path) else files
@@ -384,10 +386,10 @@ class Store:
     def status(self) -> StoreStatus:
         """The store's account of itself, a partition that is in trouble included."""
         self._check_open()
-        rejected: Mapping[str, int] = self._link.coordinator.call("rejected")
+        rejected: dict[str, tuple[int, int, int]] = self._link.coordinator.call("rejected")
         actors = call_all(self._link.partitions, "status")
         return store_status(
-            str(self.path), self.clock, self._link.catalogue.version, dict(rejected), actors
+            str(self.path), self.clock, self._link.catalogue.version, rejected, actors
         )
 
     def verify(self, sample: int | None = None) -> list[str]:

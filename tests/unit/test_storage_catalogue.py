@@ -149,6 +149,48 @@ def test_resent_rows_are_overwritten(tmp_path: Path) -> None:
     quarantine.close()
 
 
+def test_repaired_rows_leave_and_are_counted(tmp_path: Path) -> None:
+    quarantine = open_quarantine(tmp_path, limit=4)
+    quarantine.add("orders", [rejected(row) for row in range(6)])  # 0 and 1 are dropped
+    asked = [1, 2, 4, 9]
+    assert quarantine.kept("orders", "a.csv", asked) == [False, True, True, False]
+    assert quarantine.kept("orders", "b.csv", asked) == [False] * 4
+    assert quarantine.kept("nothing", "a.csv", asked) == [False] * 4
+    for _ in range(2):
+        quarantine.close_rows("orders", "a.csv", [1, 3, 4])
+        assert [row.row for row in quarantine.read("orders", 10)] == [2, 5]
+        assert (quarantine.count("orders"), quarantine.repaired("orders")) == ((6, 2), 2)
+    quarantine.add("orders", [rejected(row) for row in range(6, 10)])  # the oldest leave, not 3
+    assert [row.row for row in quarantine.read("orders", 10)] == [6, 7, 8, 9]
+    assert (quarantine.count("orders"), quarantine.repaired("orders")) == ((10, 4), 2)
+    quarantine.close()
+
+
+def test_rows_that_were_appended_under_one_number_stand_side_by_side(tmp_path: Path) -> None:
+    quarantine = open_quarantine(tmp_path, limit=3)
+    for _ in range(2):  # a call that is repeated changes nothing
+        quarantine.add("orders", [rejected(5, reason="bad")], appended=True)
+        quarantine.add("orders", [rejected(5, reason="worse")], appended=True)
+    assert [row.reason for row in quarantine.read("orders", 9)] == ["bad", "worse"]
+    quarantine.add("orders", [rejected(6), rejected(7)])
+    assert [row.reason for row in quarantine.read("orders", 9)] == ["worse", "bad", "bad"]
+    assert quarantine.kept("orders", "a.csv", [5]) == [True]
+    quarantine.close_rows("orders", "a.csv", [5])
+    assert [row.row for row in quarantine.read("orders", 9)] == [6, 7]
+    quarantine.close()
+
+
+def test_attempts_are_numbered_upwards_for_ever(tmp_path: Path) -> None:
+    quarantine = open_quarantine(tmp_path)
+    assert [quarantine.next_attempt("orders", 0) for _ in range(2)] == [1, 2]
+    assert quarantine.next_attempt("orders", 40) == 41
+    quarantine.close()
+    quarantine = open_quarantine(tmp_path)
+    assert quarantine.next_attempt("orders", 7) == 42
+    assert quarantine.next_attempt("people", 0) == 1
+    quarantine.close()
+
+
 def test_oldest_leave_first(tmp_path: Path) -> None:
     quarantine = open_quarantine(tmp_path, limit=10)
     quarantine.add("people", [rejected(1)])

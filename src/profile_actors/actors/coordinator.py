@@ -187,20 +187,37 @@ class CoordinatorActor:
         self._store.put(wanted.version, encode(wanted))
         self._catalogue = wanted
 
-    def reject(self, dataset: str, rows: Sequence[QuarantineRecord]) -> None:
-        """Keep rejected rows. Idempotent by (source, row)."""
+    def reject(
+        self, dataset: str, rows: Sequence[QuarantineRecord], appended: bool = False
+    ) -> None:
+        """Keep rejected rows. Idempotent by (source, row); if appended, by the whole row."""
         self._check()
-        self._quarantine.add(dataset, rows)
+        self._quarantine.add(dataset, rows, appended=appended)
+
+    def attempt(self, dataset: str, least: int) -> int:
+        """The number of an attempt at a repair: above least and all before. Durable."""
+        self._check()
+        return self._quarantine.next_attempt(dataset, least)
+
+    def kept(self, dataset: str, source: str, rows: Sequence[int]) -> list[bool]:
+        """Which rejected rows of a source are in the quarantine."""
+        self._check()
+        return self._quarantine.kept(dataset, source, rows)
+
+    def repaired(self, dataset: str, source: str, rows: Sequence[int]) -> None:
+        """Rejected rows of a source are stored now. Idempotent."""
+        self._check()
+        self._quarantine.close_rows(dataset, source, rows)
 
     def quarantine(self, dataset: str, limit: int) -> list[QuarantineRecord]:
         self._check()
         return self._quarantine.read(dataset, limit)
 
-    def rejected(self) -> dict[str, int]:
-        """Rows ever rejected, per dataset."""
+    def rejected(self) -> dict[str, tuple[int, int, int]]:
+        """Per dataset: rows ever rejected, of them in the quarantine, of them repaired."""
         self._check()
-        names = self._quarantine.datasets()
-        return {name: self._quarantine.count(name)[0] for name in names}
+        q = self._quarantine
+        return {name: (*q.count(name), q.repaired(name)) for name in q.datasets()}
 
     def stop(self) -> None:
         """Close the files. The actor can be killed then."""

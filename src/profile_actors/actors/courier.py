@@ -30,7 +30,9 @@ from typing import Any
 from profile_actors.actors.calls import Lost, Patience, Remote, closed_store
 from profile_actors.actors.wire import pack
 from profile_actors.engine.batch import Reply, SubBatch
+from profile_actors.engine.columns import Array
 from profile_actors.errors import Backpressure, DefinitionError, OffsetGap
+from profile_actors.ingest.offsets import NONE
 
 
 @dataclass(slots=True)
@@ -38,7 +40,8 @@ class Stream:
     """One producer's rows as this client sends them. sent: per partition, the chain's end.
 
     least: of a named one, the offset after the last rows that were numbered by their caller.
-    waiting: its parcels on their way, oldest first.
+    waiting: its parcels on their way, oldest first. passed: offsets that some partition had
+    passed over as rejected when the stream was begun, until they are stored; int64[k, 2].
     """
 
     producer: str
@@ -47,6 +50,7 @@ class Stream:
     sent: list[int | None] = field(default_factory=list)
     broken: bool = False
     least: int = 0
+    passed: Array = field(default_factory=lambda: NONE)
     waiting: deque[Parcel] = field(default_factory=deque)
 
     def is_oldest(self, parcel: Parcel) -> bool:

@@ -2,7 +2,8 @@
 
 Theory: a file is a producer whose id is a hash of dataset, base name and content, and whose offsets
 are row numbers. So the store knows how far it got, whatever the path or the size of the blocks was;
-rows before the cursor are not even sent. While partitions fold one block the next one is parsed.
+rows before the cursor are not even sent, but for those that were rejected: they are offered again,
+since definitions may have changed. While partitions fold one block the next one is parsed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
+import numpy as np
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -27,11 +29,13 @@ from rich.progress import (
 )
 
 from profile_actors.actors.link import Link
+from profile_actors.actors.repair import progress
 from profile_actors.actors.results import IngestReport, PendingReceipt, Receipt, merged
 from profile_actors.actors.sender import Sender
 from profile_actors.actors.terminal import one_line
 from profile_actors.errors import CallerError, SchemaError
 from profile_actors.ingest.files import file_producer, read_csv_blocks
+from profile_actors.ingest.offsets import common
 
 SUFFIXES = (".csv",)
 MIN_ROWS_FOR_PERCENT = 1_000
@@ -135,7 +139,8 @@ class _FileLoad:
         producer = file_producer(self._dataset, self._file)
         # Two files of one name may both have bad rows: the name alone would mix them up.
         source = f"{self._file.name}#{producer[:6]}"
-        cursor = self._sender.cursor(producer)
+        before = progress(self._link, producer)
+        cursor, waiting = before.cursor, before.waiting
         size = 0
         duplicate = 0
         blocks = read_csv_blocks(
@@ -151,14 +156,17 @@ class _FileLoad:
             on_block(block.size_bytes, len(block))
             self._rows += len(block)
             known = min(max(0, cursor - block.first_row), len(block))
-            duplicate += known
+            again = common(waiting, np.array([[block.first_row, block.first_row + known]]))
+            duplicate += known - int((again[:, 1] - again[:, 0]).sum())
+            parts = [block[:known].only(again)] if len(again) else []
             if known < len(block):
-                rest = block[known:] if known else block
-                self._pending.append(
-                    self._sender.submit(
-                        self._dataset, rest, producer, rest.first_row, later=True, source=source
-                    )
+                parts.append(block[known:] if known else block)
+            self._pending += [
+                self._sender.submit(
+                    self._dataset, part, producer, part.first_row, later=True, source=source
                 )
+                for part in parts
+            ]
             while self._pending and self._pending[0].done():
                 self._take()
             self._check_share(MIN_ROWS_FOR_PERCENT)

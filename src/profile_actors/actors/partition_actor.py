@@ -226,6 +226,10 @@ class PartitionActor:
         return self._opened().cursor(producer)
 
     @ray.method(concurrency_group="read")
+    def progress(self, producer: str) -> tuple[int | None, bytes, bytes]:
+        return self._opened().progress(producer)
+
+    @ray.method(concurrency_group="read")
     def status(self) -> ActorStatus:
         """Never raises: a partition that is in trouble says so here."""
         if self._refusal is not None:

@@ -129,7 +129,9 @@ class IngestReport(msgspec.Struct, frozen=True):
 class StoreStatus(msgspec.Struct, frozen=True):
     """The store's account of itself. now: ms, the newest of its partitions', None if none has one.
 
-    halted: partition -> why it does not write. rejected: quarantined rows per dataset.
+    halted: partition -> why it does not write. rejected: rows ever rejected, per dataset;
+    quarantined: those of them that can be looked at and offered again; repaired: those of them that
+    were offered again and stored. The rest was dropped at ``Config.max_quarantine_rows``.
     """
 
     path: str
@@ -147,10 +149,16 @@ class StoreStatus(msgspec.Struct, frozen=True):
     rejected: dict[str, int]
     halted: dict[int, str]
     partitions: list[ActorStatus]
+    quarantined: dict[str, int] = {}
+    repaired: dict[str, int] = {}
 
 
 def store_status(
-    path: str, clock: str, catalogue: int, rejected: dict[str, int], actors: list[ActorStatus]
+    path: str,
+    clock: str,
+    catalogue: int,
+    rejected: dict[str, tuple[int, int, int]],
+    actors: list[ActorStatus],
 ) -> StoreStatus:
     """Add up the partitions' own accounts."""
     parts = [actor.partition for actor in actors if actor.partition is not None]
@@ -167,7 +175,9 @@ def store_status(
         changes=sum(part.changes for part in parts),
         changes_by_clock=sum(part.changes_by_clock for part in parts),
         bytes=sum(part.log_bytes + part.feed_bytes for part in parts),
-        rejected=rejected,
+        rejected={name: total for name, (total, _, _) in rejected.items()},
+        quarantined={name: kept for name, (_, kept, _) in rejected.items()},
+        repaired={name: repaired for name, (_, _, repaired) in rejected.items()},
         halted={index: actor.halted for index, actor in enumerate(actors) if actor.halted},
         partitions=actors,
     )

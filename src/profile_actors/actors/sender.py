@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Lock
 from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 from msgspec import structs
 
@@ -26,11 +27,22 @@ from profile_actors.actors.calls import call_all
 from profile_actors.actors.courier import Courier, Parcel, Stream
 from profile_actors.actors.link import Link
 from profile_actors.actors.partition_actor import wall_ms
+from profile_actors.actors.repair import DROPPED, Repaired, progress, repair
+from profile_actors.actors.repair import finish as finish_repair
 from profile_actors.actors.results import PendingReceipt, Receipt
 from profile_actors.engine.batch import ANONYMOUS, Reply, SubBatch
+from profile_actors.engine.columns import Array
+from profile_actors.engine.repairs import offsets_of_rows
 from profile_actors.errors import CallerError, DefinitionError, OffsetGap
 from profile_actors.ingest.door import Door, Prepared
 from profile_actors.ingest.files import TextBlock
+from profile_actors.ingest.offsets import (
+    contains,
+    packed,
+    ranges_of,
+    unpacked,
+    without,
+)
 from profile_actors.ingest.rejects import quarantined
 from profile_actors.ingest.route import split
 
@@ -89,7 +101,7 @@ class Sender:
             except BaseException:
                 self._courier.release()
                 raise
-            parcels = self._send_all(dataset, streams, prepared, first, later=later)
+            parcels = self._send_all(dataset, streams, prepared, first, source, later=later)
         if not later and len(parcels) == 1:
             self._courier.settle(parcels[0])
         return PendingReceipt([p.result for p in parcels], limit)
@@ -100,6 +112,7 @@ class Sender:
         streams: tuple[Stream, ...],
         prepared: list[tuple[int, Prepared]],
         first: int,
+        source: str | None,
         *,
         later: bool,
     ) -> list[Parcel]:
@@ -112,7 +125,7 @@ class Sender:
                 if not is_reserved:
                     self._courier.reserve()
                 is_reserved = True
-                parcel = self._send(dataset, streams, at, piece, clock, first)
+                parcel = self._send(dataset, streams, at, piece, clock, first, source)
                 is_reserved = False
                 parcels.append(parcel)
                 if later or len(prepared) > 1:
@@ -197,7 +210,8 @@ class Sender:
             return (own,), own.next_offset
         named = self._named.get(producer)
         if named is None or named.broken:
-            named = Stream(producer, named=True, next_offset=self.cursor(producer))
+            known = progress(self._link, producer)
+            named = Stream(producer, named=True, next_offset=known.cursor, passed=known.waiting)
             self._named[producer] = named
         if offset is None:
             own = self._own()
@@ -238,8 +252,13 @@ class Sender:
             named.next_offset = max(named.next_offset, self.cursor(named.producer))
             shift = named.next_offset - first
             rejects = [structs.replace(reject, row=reject.row + shift) for reject in rejects]
+        elif named.named:
+            # A row that is stored needs no record, though this driver's definitions be older.
+            offsets = np.array([reject.row for reject in rejects])
+            stored = progress(self._link, named.producer).stored(offsets).tolist()
+            rejects = [one for one, known in zip(rejects, stored, strict=True) if not known]
         records = quarantined(source or named.producer, rejects)
-        self._link.coordinator.call("reject", dataset, records)
+        self._link.coordinator.call("reject", dataset, records, len(streams) > 1)
 
     def _send(
         self,
@@ -249,6 +268,7 @@ class Sender:
         prepared: Prepared,
         clock: int | None,
         first: int,
+        source: str | None,
     ) -> Parcel:
         """Split one piece, link its parts into the partitions' chains, send them."""
         stream, target = streams[0], streams[-1]
@@ -263,6 +283,10 @@ class Sender:
         clock = clock if self._link.clock == "event" else None
         if clock is not None:
             self.reached(clock)
+        rejected = b""
+        if prepared.rejects and target.named:
+            passed = np.array([reject.row for reject in prepared.rejects])
+            rejected = packed(ranges_of(passed if stream.named else passed - at))
         batches = []
         for partition, table in enumerate(tables):
             if table is None and clock is None and not target.named:
@@ -281,6 +305,7 @@ class Sender:
                         clock,
                         table,
                         credit=credit,
+                        rejected=rejected,
                     ),
                 )
             )
@@ -292,26 +317,87 @@ class Sender:
         elif stream.named:
             stream.least = max(stream.least, through)
         began = time.perf_counter()
-        parcel = self._courier.send(streams, batches, self._finisher(prepared, first))
+        finish = self._finisher(prepared, first, batches, stream, source)
+        parcel = self._courier.send(streams, batches, finish)
         self.spent("send", began)
         return parcel
 
-    def _finisher(self, prepared: Prepared, first: int) -> Callable[[list[Reply]], Receipt]:
+    def _finisher(
+        self,
+        prepared: Prepared,
+        first: int,
+        batches: list[tuple[int, SubBatch]],
+        stream: Stream,
+        source: str | None,
+    ) -> Callable[[list[Reply]], Receipt]:
+        """What makes the receipt of the replies, after the repair of rows that wait for one."""
         limit = self._link.config.max_receipt_rejects
-        rejected = [(r.row - first, r.path, r.reason) for r in prepared.rejects[:limit]]
-        count = len(prepared.rejects)
+        rejects = [(r.row, r.path, r.reason) for r in prepared.rejects]
+        odd_times = prepared.odd_times
+        is_again = stream.named and bool(rejects or len(stream.passed))
 
         def finish(replies: list[Reply]) -> Receipt:
+            repaired, refused = Repaired(), rejects
+            if is_again or any(reply.open for reply in replies):
+                repaired = self._offered_again(stream, batches, replies, source)
+                refused = self._not_stored(stream, batches[0][1], rejects, source)
+                refused = sorted(refused + [(row, "", DROPPED) for row in repaired.dropped])
+            known = len(rejects) + len(repaired.dropped) - len(refused)
             return Receipt(
-                accepted=sum(reply.accepted for reply in replies),
-                duplicate=sum(reply.duplicate for reply in replies),
-                late=sum(reply.late for reply in replies),
-                rejected_count=count,
-                rejected=rejected,
-                odd_times=prepared.odd_times,
+                accepted=sum(reply.accepted for reply in replies) + repaired.accepted,
+                duplicate=sum(reply.duplicate for reply in replies) + repaired.duplicate + known,
+                late=sum(reply.late for reply in replies) + repaired.late,
+                rejected_count=len(refused),
+                rejected=[(row - first, path, reason) for row, path, reason in refused[:limit]],
+                odd_times=odd_times,
             )
 
         return finish
+
+    def _not_stored(
+        self,
+        stream: Stream,
+        batch: SubBatch,
+        rejects: list[tuple[int, str, str]],
+        source: str | None,
+    ) -> list[tuple[int, str, str]]:
+        """Rejected rows but for those whose offset is in the store: a repeat is a repeat, however
+        it looks to this driver, and has no record."""
+        if not rejects:
+            return rejects
+        offsets = np.array([row for row, _, _ in rejects])
+        stored = progress(self._link, stream.producer).stored(offsets)
+        if stored.any():
+            finish_repair(self._link, batch, source or stream.producer, offsets[stored])
+        return [one for one, known in zip(rejects, stored.tolist(), strict=True) if not known]
+
+    def _offered_again(
+        self,
+        stream: Stream,
+        batches: list[tuple[int, SubBatch]],
+        replies: list[Reply],
+        source: str | None,
+    ) -> Repaired:
+        """Rows of a submission that had been rejected before."""
+        tables: dict[int, pa.Table] = {}
+        stored: list[Array] = []
+        for (partition, batch), reply in zip(batches, replies, strict=True):
+            if batch.table is None:
+                continue
+            offsets = offsets_of_rows(batch.table)
+            waits = contains(unpacked(reply.open), offsets)
+            if waits.any():
+                tables[partition] = batch.table.filter(pa.array(waits))
+            # Stored here, but passed over elsewhere, by drivers that died before they had said so.
+            stored.append(offsets[contains(stream.passed, offsets) & ~waits])
+        batch, origin = batches[0][1], source or stream.producer
+        done = np.concatenate(stored) if stored else np.zeros(0, np.int64)
+        if len(done):
+            finish_repair(self._link, batch, origin, done)
+        repaired = repair(self._link, batch, origin, tables) if tables else Repaired()
+        settled = [done, *(offsets_of_rows(table) for table in tables.values())]
+        stream.passed = without(stream.passed, ranges_of(np.concatenate(settled)))
+        return repaired
 
 
 def _check_stream(producer: str | None, offset: int | None) -> None:

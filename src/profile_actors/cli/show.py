@@ -308,8 +308,10 @@ def status(console: Console, now: StoreStatus) -> None:
         f" · memory of state {size_text(sum(p.state_bytes for p in parts))}",
         highlight=False,
     )
-    rejected = ", ".join(f"{name} {count:,}" for name, count in sorted(now.rejected.items()))
-    console.print(f"rejected rows in quarantine: {safe(rejected) or 'none'}")
+    for what, counts in (("in quarantine", now.quarantined), ("repaired since", now.repaired)):
+        listed = ", ".join(f"{name} {n:,}" for name, n in sorted(counts.items()) if n)
+        if listed or counts is now.quarantined:
+            console.print(f"rejected rows {what}: {safe(listed) or 'none'}")
     for index, reason in now.halted.items():
         console.print(f"[red]partition {index}[/] {safe(reason)}", highlight=False)
     for part in parts:

@@ -27,7 +27,9 @@ from profile_actors.engine.columns import Array, order_by
 from profile_actors.engine.crowds import CROWD_ROWS, Crowds
 from profile_actors.engine.entry import BatchNote, Block, NewIdentities, times_of
 from profile_actors.engine.locator import pack
+from profile_actors.engine.repairs import Offers, above, answered, offsets_of_rows
 from profile_actors.engine.state import State
+from profile_actors.ingest.offsets import packed, ranges_of
 
 DROPPED = ("@k0", "@k1", "@value", "@namespace", "@row")
 
@@ -44,6 +46,13 @@ class Admitted:
     first_new_slot: int
     clock: int | None
     cursors: dict[str, int]
+    offers: Offers
+
+
+def nothing(state: State) -> Admitted:
+    """An entry without sub-batches."""
+    slots = state.directory.slots
+    return Admitted([], [], [], [], None, slots, None, {}, Offers(state.rejects))
 
 
 @dataclass(slots=True)
@@ -65,7 +74,7 @@ def admit(
 
     Raises StorageFull when the reserved number of profiles is used up.
     """
-    out = Admitted([], [], [], [], None, state.directory.slots, None, {})
+    out = nothing(state)
     pending: dict[str, _Pending] = {}
     for batch in batches:
         reply = _take(state, batch, out, pending)
@@ -97,9 +106,11 @@ def _take(state: State, batch: SubBatch, out: Admitted, pending: dict[str, _Pend
         return Reply("behind", expected=state.catalogue.version)
     if batch.table is not None and batch.dataset not in state.catalogue.datasets:
         return Reply("unknown")
+    if batch.repair is not None:
+        return _repair(state, batch, out, pending)
     cursor = out.cursors.get(batch.producer, state.cursors.get(batch.producer))
     if batch.resend and cursor is not None and cursor >= batch.through:
-        known = _receipt(state, batch)
+        known = _receipt(state, batch, out)
         if known is not None:
             return known
     if cursor is None:
@@ -108,46 +119,88 @@ def _take(state: State, batch: SubBatch, out: Admitted, pending: dict[str, _Pend
         cursor = 0
     elif batch.after is not None and batch.after > cursor:
         return Reply("gap", expected=cursor)
-    credit = None
+    credit, credited = None, 0
     if batch.credit is not None and batch.through > cursor:
         name, rows, least = batch.credit
-        reached = out.cursors.get(name, state.cursors.get(name, 0))
-        if reached < least:
-            return Reply("early", expected=reached)
+        credited = out.cursors.get(name, state.cursors.get(name, 0))
+        if credited < least:
+            return Reply("early", expected=credited)
         credit = (name, rows)
-        out.cursors[name] = reached + rows
-    if batch.clock is not None and (out.clock is None or batch.clock > out.clock):
-        out.clock = batch.clock
+        out.cursors[name] = credited + rows
+    _move_clock(batch, out)
     if batch.table is None and batch.through <= cursor:
         return Reply("ok")
-    note = len(out.notes)
-    duplicate, table = 0, batch.table
+    duplicate, table, waiting = 0, batch.table, b""
     if table is not None:
-        offsets = table.column("@row").combine_chunks().to_numpy()
+        offsets = offsets_of_rows(table)
         if len(offsets) and offsets[0] < cursor:
             kept = int(np.searchsorted(offsets, cursor))
-            duplicate, table = kept, table.slice(kept)
-        if table.num_rows:
-            queued = pending.setdefault(batch.dataset, _Pending())
-            queued.tables.append(table)
-            queued.notes.append(note)
-    out.notes.append(
-        BatchNote(
-            batch.dataset, batch.producer, batch.after, batch.through,
-            0 if table is None else table.num_rows, duplicate, 0, credit,
-        )
+            is_open = out.offers.unfinished(batch.producer, offsets[:kept])
+            waiting = packed(ranges_of(offsets[:kept][is_open]))
+            duplicate, table = kept - int(is_open.sum()), table.slice(kept)
+    rejected = batch.rejected if credit else above(batch.rejected, cursor)
+    note = BatchNote(
+        batch.dataset, batch.producer, batch.after, batch.through,
+        0 if table is None else table.num_rows, duplicate, 0, credit, rejected,
     )  # fmt: skip
-    out.note_of[-1] = note
+    _queue(batch, note, table, credited, out, pending)
     out.cursors[batch.producer] = max(cursor, batch.through)
-    return Reply("ok")
+    return Reply("ok", open=waiting)
 
 
-def _receipt(state: State, batch: SubBatch) -> Reply | None:
+def _repair(state: State, batch: SubBatch, out: Admitted, pending: dict[str, _Pending]) -> Reply:
+    """One step of the repair of rejected rows."""
+    if batch.resend:
+        known = answered(batch, state.receipts.get(batch.producer, ()))
+        if known is not None:
+            return known
+    reply, table, note = out.offers.step(batch)
+    if reply.status == "ok":
+        _move_clock(batch, out)
+    if note is not None:
+        _queue(batch, note, table, 0, out, pending)
+    return reply
+
+
+def _queue(
+    batch: SubBatch,
+    note: BatchNote,
+    table: pa.Table | None,
+    credited: int,
+    out: Admitted,
+    pending: dict[str, _Pending],
+) -> None:
+    """Put a note, and its rows if any, into the entry."""
+    if table is not None and table.num_rows:
+        queued = pending.setdefault(batch.dataset, _Pending())
+        queued.tables.append(table)
+        queued.notes.append(len(out.notes))
+    out.note_of[-1] = len(out.notes)
+    out.notes.append(note)
+    out.offers.note(note, credited)
+
+
+def _move_clock(batch: SubBatch, out: Admitted) -> None:
+    if batch.clock is not None and (out.clock is None or batch.clock > out.clock):
+        out.clock = batch.clock
+
+
+def _receipt(state: State, batch: SubBatch, out: Admitted) -> Reply | None:
     """The receipt of the same rows' first commit; a repetition of them is not what was lost."""
     wanted = (batch.dataset, batch.after or 0, batch.through)
     for position, note in state.receipts.get(batch.producer, ()):
-        if (note.dataset, note.after or 0, note.through) == wanted:
-            return Reply("ok", note.accepted, note.duplicate, note.late, position)
+        if note.repair is None and (note.dataset, note.after or 0, note.through) == wanted:
+            offsets = (
+                offsets_of_rows(batch.table) if batch.table is not None else np.zeros(0, np.int64)
+            )
+            rest = len(offsets) - note.accepted - note.duplicate
+            if rest <= 0:
+                return Reply("ok", note.accepted, note.duplicate, note.late, position)
+            # Rows that waited for a repair then: they do still, or were repaired since.
+            waits = out.offers.unfinished(batch.producer, offsets)
+            duplicate = note.duplicate + rest - int(waits.sum())
+            waiting = packed(ranges_of(offsets[waits]))
+            return Reply("ok", note.accepted, duplicate, note.late, position, open=waiting)
     return None
 
 

@@ -27,6 +27,8 @@ HIDDEN = ("@k0", "@k1", "@value", "@namespace", "@timestamp", "@row", "@id", "@t
 
 Credit = tuple[str, int, int]
 """(producer, rows, least): its cursor goes on by so many rows, once it has reached ``least``."""
+Repair = tuple[int, str, bytes]
+"""(attempt, step, offsets): a step of the repair of rejected rows (``repairs``); packed ranges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class SubBatch:
     table: pa.Table | None = None
     resend: bool = False
     credit: Credit | None = None
+    rejected: bytes = b""
+    repair: Repair | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,11 @@ class Reply:
     """A partition's answer. status: 'ok', 'gap' (resend from ``expected``), 'early' (the producer
     that is credited stands at ``expected``, below what its sender sent before), 'behind' (the
     partition must first take the catalogue version), 'busy' (queue full, retry), 'unknown' (the
-    dataset was deleted)."""
+    dataset was deleted), 'fenced' (a repair since is number ``expected``).
+
+    open: offsets of rows that were not taken, since they had been rejected before: they must come
+    as a repair. taken: in a repair, offsets that this partition stored. Both as packed ranges.
+    """
 
     status: str
     accepted: int = 0
@@ -65,3 +73,5 @@ class Reply:
     position: int = -1
     now: int = 0
     expected: int = 0
+    open: bytes = b""
+    taken: bytes = b""

@@ -6,7 +6,7 @@ from abc import abstractmethod
 
 import numpy as np
 
-from profile_actors.engine.admission import Admitted
+from profile_actors.engine.admission import Admitted, nothing
 from profile_actors.engine.columns import UNSET
 from profile_actors.engine.drains import (
     Drain,
@@ -75,8 +75,7 @@ class Clockwork(Reader):
         instant, rows = reach(book, now, limit)
         self.behind = now if instant < now or rows else UNSET
         if not rows:
-            nothing = Admitted([], [], [], [], None, self.state.directory.slots, None, {})
-            self._write(nothing, instant)
+            self._write(nothing(self.state), instant)
         elif prepare(book, instant, 4 * limit):
             self._write_slice(0, self.state.directory.slots, instant, rows)
 

@@ -39,7 +39,10 @@ KINDS = ("rows", "clock", "slice", "definition")
 class BatchNote(msgspec.Struct, frozen=True, array_like=True):
     """One sub-batch of the entry: the producer's rows [after, through) and what became of them.
 
-    credit: (producer, rows), a named stream that goes on by them besides.
+    credit: (producer, rows), a named stream that goes on by them besides. rejected: offsets that
+    the range passed over, packed (``ingest.offsets``), counted from 0 at the first credited row.
+    repair: (attempt, step, offsets) of a note that is no range but a step of a repair
+    (``repairs``).
     """
 
     dataset: str
@@ -50,11 +53,13 @@ class BatchNote(msgspec.Struct, frozen=True, array_like=True):
     duplicate: int
     late: int
     credit: tuple[str, int] | None = None
+    rejected: bytes = b""
+    repair: tuple[int, str, bytes] | None = None
 
     @property
     def format(self) -> int:
         """The oldest format that says this."""
-        return 1 if self.credit is None else 2
+        return 2 if self.credit or self.rejected or self.repair else 1
 
 
 class BlockNote(msgspec.Struct, frozen=True, array_like=True):

@@ -34,10 +34,12 @@ from profile_actors.engine.entry import BatchNote, Block, Entry, decode, encode
 from profile_actors.engine.forgetting import of_book
 from profile_actors.engine.holdings import kept
 from profile_actors.engine.log import Checkpoints, Feed, Log
+from profile_actors.engine.repairs import Rejects, fold_note
 from profile_actors.engine.rescan import RescanChange, Task, grouped
 from profile_actors.engine.stages import Stages, no_clock
 from profile_actors.engine.state import EntryDelta, State, empty_state, fold_rows, publish
 from profile_actors.errors import CorruptLog, ProfileActorsError
+from profile_actors.ingest.offsets import packed
 
 OVERLAP_ROWS = 2_000
 BACKFILL_ENTRIES = 8
@@ -206,6 +208,14 @@ class Partition(Clockwork):
         self.checkpointed = self.state.position
         return job
 
+    def progress(self, producer: str) -> tuple[int | None, bytes, bytes]:
+        """The cursor, and of the offsets below it those that are open and those that are taken
+        (``repairs``), packed."""
+        with self.lock:
+            mine = self.state.rejects.get(producer) or Rejects()
+            cursor = self.state.cursors.get(producer)
+            return cursor, packed(mine.open.ranges), packed(mine.taken.ranges)
+
     def stage_seconds(self) -> dict[str, float]:
         return dict(self.stages.seconds)
 
@@ -328,10 +338,17 @@ class Partition(Clockwork):
         for note in notes:
             state.counters.late += note.late
             state.counters.duplicate += note.duplicate
-            state.cursors[note.producer] = max(state.cursors.get(note.producer, 0), note.through)
+            credited = 0
             if note.credit is not None:
                 name, rows = note.credit
-                state.cursors[name] = state.cursors.get(name, 0) + rows
+                credited = state.cursors.get(name, 0)
+                state.cursors[name] = credited + rows
+            fold_note(state.rejects, note, credited)
+            if note.repair is None:
+                at = state.cursors.get(note.producer, 0)
+                state.cursors[note.producer] = max(at, note.through)
+            if note.repair is not None and note.repair[1] != "take":
+                continue
             # Taken out and put in again: the dict is in the order in which producers were heard.
             kept = state.receipts.pop(note.producer, [])
             state.receipts[note.producer] = [*kept, (position, note)][-self.config.max_receipts :]
@@ -434,4 +451,6 @@ def placed(reply: Reply, state: State) -> Reply:
         position,
         state.now,
         reply.expected,
+        reply.open,
+        reply.taken,
     )

@@ -24,10 +24,12 @@ from profile_actors.engine.gauges import Ladder
 from profile_actors.engine.lines import DelayLine
 from profile_actors.engine.locator import Locator, Run
 from profile_actors.engine.log import Checkpoints
+from profile_actors.engine.repairs import Rejects
 from profile_actors.engine.rulebook import compile_plan
 from profile_actors.engine.state import Counters, State, empty_state
 from profile_actors.engine.values import decode_values, encode_values
 from profile_actors.errors import CorruptLog, ProfileActorsError
+from profile_actors.ingest.offsets import OffsetSet, packed, unpacked
 from profile_actors.rules.planner import plan
 
 Job = Callable[[], None]
@@ -36,7 +38,8 @@ SEALED_ROWS = 1 << 18
 
 class Meta(msgspec.Struct, array_like=True):
     """What a checkpoint says besides its arrays. runs: names of sealed runs, '' for
-    inline ones; those of events first. fed: one past the newest block of the feed."""
+    inline ones; those of events first. fed: one past the newest block of the feed. rejects:
+    producer -> (open, taken, fence), offsets packed."""
 
     now: int
     layouts_at: int
@@ -49,6 +52,7 @@ class Meta(msgspec.Struct, array_like=True):
     runs: list[str]
     event_runs: int
     fed: int = 0
+    rejects: dict[str, tuple[bytes, bytes, int]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,10 @@ def job(state: State, checkpoints: Checkpoints, fed: int) -> Job:
             counters.changes, counters.changes_by_clock,
         ),
         list(state.directory.namespaces), names, of_events, fed,
+        {
+            producer: (packed(mine.open.ranges), packed(mine.taken.ranges), mine.fence)
+            for producer, mine in state.rejects.items()
+        },
     )  # fmt: skip
     encoded, position = msgspec.msgpack.encode(meta), state.position
     # The checkpoint before this one stays, and so do the runs that it names.
@@ -135,6 +143,10 @@ def load(checkpoints: Checkpoints, config: Config, head: int) -> Loaded | None:
         return None
     state.now, state.position, state.layouts_at = meta.now, position, meta.layouts_at
     state.cursors, state.receipts = meta.cursors, meta.receipts
+    state.rejects = {
+        producer: Rejects(OffsetSet(unpacked(waiting)), OffsetSet(unpacked(taken)), fence)
+        for producer, (waiting, taken, fence) in meta.rejects.items()
+    }
     state.counters = Counters(*meta.counters)
     loaded = [
         Run(run["keys"], run["position"], run["row"], name)

@@ -26,6 +26,7 @@ from profile_actors.engine.matching import (
     stated_by,
     touched_by,
 )
+from profile_actors.engine.repairs import Rejects
 from profile_actors.engine.rulebook import Rulebook, compile_plan
 from profile_actors.engine.stages import Stages
 from profile_actors.rules.plan import Plan
@@ -50,7 +51,7 @@ class State:
     """See the module. now: ms, UNSET before the first entry. cursors: producer -> next offset.
     receipts: producer -> last notes, newest last, with the position that holds each. sealed: names
     of runs of the newest checkpoint. drain: work of the instant ``now`` that is let happen in
-    slices."""
+    slices. rejects: producer -> its rejected rows that may come again."""
 
     capacity: int
     directory: Directory
@@ -69,6 +70,7 @@ class State:
     modified: Array = field(default_factory=lambda: np.zeros(0, np.int64))
     has_rows: Array = field(default_factory=lambda: np.zeros(0, np.bool_))
     drain: Drain | None = None
+    rejects: dict[str, Rejects] = field(default_factory=dict)
 
     def behavior(self, dataset: str) -> str:
         """'event', 'record' or 'lookup'."""

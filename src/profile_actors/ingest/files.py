@@ -23,6 +23,7 @@ import pyarrow.csv
 import xxhash
 
 from profile_actors.errors import SchemaError
+from profile_actors.ingest.offsets import contains
 from profile_actors.ingest.rejects import MAX_RAW_CHARS, Reject, raw_text
 
 FIRST_PIECE = 8
@@ -67,6 +68,18 @@ class TextBlock:
             None if self.numbers is None else numbers[low:high] - start,
             tuple(rejects),
             self.size_bytes if start == 0 else 0,
+        )
+
+    def only(self, ranges: np.ndarray) -> TextBlock:
+        """The same block, of which only rows in these ranges of the file are left. int64[k, 2]."""
+        numbers = np.arange(self.count) if self.numbers is None else self.numbers
+        kept = contains(ranges, numbers + self.first_row)
+        rejects = [r for r in self.rejects if contains(ranges, np.array([r.row]))[0]]
+        return replace(
+            self,
+            table=self.table.filter(pa.array(kept)),
+            numbers=numbers[kept],
+            rejects=tuple(rejects),
         )
 
 

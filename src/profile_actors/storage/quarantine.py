@@ -1,13 +1,15 @@
 """Rejected rows, kept per dataset, readable and bounded.
 
 Theory: a row is known by (dataset, source, row number in that source), so a file that is sent
-again overwrites what it left before instead of doubling it. Rows keep the order of their first
-arrival; when a dataset has more than ``Config.max_quarantine_rows`` the oldest leave. One LMDB
-environment:
+again overwrites what it left before instead of doubling it. (Of rows that were appended the number
+is only what their sender expected: two senders' different rows of one number are kept side by
+side.) Rows keep the order of their first arrival; when a dataset has more than
+``Config.max_quarantine_rows`` the oldest leave. A row that was repaired leaves at once, and is
+counted. One LMDB environment:
 
-    datasets   name -> DatasetCounts (JSON) rows       dataset number (4 bytes) + arrival number
-    (8), big-endian -> key (16) + row (msgpack) keys       dataset number (4) + xxh3-128 of
-    (source, row) -> arrival number (8)
+    datasets   name -> DatasetCounts (JSON)
+    rows       dataset number (4 bytes) + arrival number (8), big-endian -> key (16) + row (msgpack)
+    keys       dataset number (4) + xxh3-128 of (source, row) -> arrival numbers (8 each)
 
 One ``add`` is one synced transaction. LMDB serialises several processes' transactions, and nothing
 is kept in memory, so any process of the machine may write and read.
@@ -19,7 +21,8 @@ million rows. Deleted rows' pages are reused, but the file does not shrink.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -67,8 +70,9 @@ class QuarantinedRow(msgspec.Struct, frozen=True):
 class DatasetCounts(msgspec.Struct):
     """total: distinct rows ever added (a resent row that is still kept counts once).
 
-    kept: rows here now. first, next: arrival numbers of the oldest kept row and of the next new
-    one.
+    kept: rows here now. first, next: arrival numbers of the oldest kept row (or below it) and of
+    the next new one. repaired: rows that were stored later. attempts: the number of the newest
+    attempt at a repair.
     """
 
     number: int
@@ -76,6 +80,8 @@ class DatasetCounts(msgspec.Struct):
     kept: int = 0
     first: int = 0
     next: int = 0
+    repaired: int = 0
+    attempts: int = 0
 
 
 R = TypeVar("R", bound=Rejected)
@@ -110,50 +116,107 @@ class Quarantine(Generic[R]):
         value = transaction.get(dataset.encode(), db=self._datasets)
         return None if value is None else msgspec.json.decode(value, type=DatasetCounts)
 
-    def add(self, dataset: str, rows: Sequence[R]) -> None:
+    def add(self, dataset: str, rows: Sequence[R], *, appended: bool = False) -> None:
         """Keep rejected rows durably; of a row known already the new verdict replaces the old.
 
+        appended: their numbers are not their sender's own; then only the same row is replaced.
         Cost: ~10 us per row and one synced commit. Raises StorageFull.
         """
-        if not rows:
-            return
+        if rows:
+            with self._change(dataset) as (transaction, counts):
+                for row in rows:
+                    self._add_row(transaction, counts, row, appended)
+                self._evict(transaction, counts)
+
+    def close_rows(self, dataset: str, source: str, rows: Sequence[int]) -> None:
+        """Rows of a source are stored now: let them go, and count them. Idempotent. As ``add``."""
+        with self._change(dataset) as (transaction, counts):
+            for row in rows:
+                key = self._key(counts, source, row)
+                for arrival in self._arrivals(transaction, key):
+                    transaction.delete(ROW.pack(counts.number, arrival), db=self._rows)
+                    counts.kept -= 1
+                    counts.repaired += 1
+                transaction.delete(key, db=self._keys)
+
+    def kept(self, dataset: str, source: str, rows: Sequence[int]) -> list[bool]:
+        """Which rows of a source are here."""
+        with self._env.begin() as transaction:
+            counts = self._counts(transaction, dataset)
+            if counts is None:
+                return [False] * len(rows)
+            keys = (self._key(counts, source, row) for row in rows)
+            return [transaction.get(key, db=self._keys) is not None for key in keys]
+
+    def next_attempt(self, dataset: str, least: int) -> int:
+        """A number above all that were given for this dataset, and above least. As ``add``."""
+        with self._change(dataset) as (_, counts):
+            counts.attempts = max(counts.attempts, least) + 1
+        return counts.attempts
+
+    @contextmanager
+    def _change(self, dataset: str) -> Iterator[tuple[lmdb.Transaction, DatasetCounts]]:
+        """One synced transaction over a dataset's rows and counts. Raises StorageFull."""
         try:
             with self._env.begin(write=True) as transaction:
                 counts = self._counts(transaction, dataset)
                 if counts is None:
                     counts = DatasetCounts(transaction.stat(self._datasets)["entries"])
-                for row in rows:
-                    self._add_row(transaction, counts, row)
-                self._evict(transaction, counts)
+                yield transaction, counts
                 transaction.put(dataset.encode(), msgspec.json.encode(counts), db=self._datasets)
         except (lmdb.Error, OSError) as error:
             raise failed_write(error, f"{self._directory / DATA} dataset {dataset}") from error
 
-    def _add_row(self, transaction: lmdb.Transaction, counts: DatasetCounts, row: R) -> None:
-        digest = xxhash.xxh3_128_digest(f"{row.row}:{row.source}".encode())
-        key = DATASET.pack(counts.number) + digest
-        known = transaction.get(key, db=self._keys)
-        if known is None:
+    @staticmethod
+    def _key(counts: DatasetCounts, source: str, row: int) -> bytes:
+        return DATASET.pack(counts.number) + xxhash.xxh3_128_digest(f"{row}:{source}".encode())
+
+    def _arrivals(self, transaction: lmdb.Transaction, key: bytes) -> list[int]:
+        """Under which arrival numbers a row is here; several only if it was appended."""
+        known = transaction.get(key, db=self._keys) or b""
+        return [number for (number,) in ARRIVAL.iter_unpack(known)]
+
+    def _add_row(
+        self, transaction: lmdb.Transaction, counts: DatasetCounts, row: R, appended: bool
+    ) -> None:
+        key = self._key(counts, row.source, row.row)
+        digest, content = key[DATASET.size :], self._encoder.encode(row)
+        arrivals = self._arrivals(transaction, key)
+        if appended:
+            known = [
+                n
+                for n in arrivals
+                if transaction.get(ROW.pack(counts.number, n), db=self._rows) == digest + content
+            ]
+        else:
+            known = arrivals
+        if known:
+            arrival = known[0]
+        else:
             arrival = counts.next
-            transaction.put(key, ARRIVAL.pack(arrival), db=self._keys)
+            numbers = b"".join(ARRIVAL.pack(n) for n in (*arrivals, arrival))
+            transaction.put(key, numbers, db=self._keys)
             counts.next += 1
             counts.total += 1
             counts.kept += 1
-        else:
-            arrival = ARRIVAL.unpack(known)[0]
-        value = digest + self._encoder.encode(row)
-        transaction.put(ROW.pack(counts.number, arrival), value, db=self._rows)
+        transaction.put(ROW.pack(counts.number, arrival), digest + content, db=self._rows)
 
     def _evict(self, transaction: lmdb.Transaction, counts: DatasetCounts) -> None:
-        while counts.kept > self._limit:
-            row_key = ROW.pack(counts.number, counts.first)
-            value = transaction.get(row_key, db=self._rows)
-            assert value is not None, (counts.number, counts.first)
-            transaction.delete(row_key, db=self._rows)
-            key = DATASET.pack(counts.number) + value[:KEY_BYTES]
-            transaction.delete(key, db=self._keys)
-            counts.first += 1
-            counts.kept -= 1
+        with transaction.cursor(self._rows) as cursor:
+            while counts.kept > self._limit:
+                found = cursor.set_range(ROW.pack(counts.number, counts.first))
+                number, arrival = ROW.unpack(cursor.key()) if found else (-1, -1)
+                assert number == counts.number, (counts.number, counts.first)
+                key = DATASET.pack(number) + cursor.value()[:KEY_BYTES]
+                others = [n for n in self._arrivals(transaction, key) if n != arrival]
+                cursor.delete()
+                if others:
+                    numbers = b"".join(ARRIVAL.pack(n) for n in others)
+                    transaction.put(key, numbers, db=self._keys)
+                else:
+                    transaction.delete(key, db=self._keys)
+                counts.first = arrival + 1
+                counts.kept -= 1
 
     def read(self, dataset: str, limit: int) -> list[R]:
         """The oldest kept rows, at most limit, in order of first arrival."""
@@ -180,6 +243,12 @@ class Quarantine(Generic[R]):
         with self._env.begin() as transaction:
             counts = self._counts(transaction, dataset)
         return (0, 0) if counts is None else (counts.total, counts.kept)
+
+    def repaired(self, dataset: str) -> int:
+        """Rows that were here and are stored now."""
+        with self._env.begin() as transaction:
+            counts = self._counts(transaction, dataset)
+        return 0 if counts is None else counts.repaired
 
     def datasets(self) -> list[str]:
         """Names of the datasets that have rejected rows, sorted."""
