@@ -20,7 +20,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from profile_actors.actors.calls import Lost, Patience, Remote
+from profile_actors.actors.calls import Lost, Patience, Remote, Session
 from profile_actors.actors.coordinator import CoordinatorActor, CoordinatorPlace
 from profile_actors.actors.link import Link
 from profile_actors.actors.results import Receipt
@@ -87,7 +87,7 @@ class Way(Remote):
     """Calls of one driver to one actor. before: asked what happens to each call."""
 
     def __init__(self, actor: Any, name: str, before: Callable[[Way, str], str]) -> None:
-        super().__init__(actor, name, 5.0)
+        super().__init__(actor, name, 5.0, Session("memory"))
         self.before = before
 
     def begin(self, method: str, *args: Any) -> Any:

@@ -59,7 +59,7 @@ def doors(text: str) -> dict[str, Callable[[Console], None]]:
     sample = Preview("computed", 1, [who], [text], 1, [1], 1)
     kept = QuarantineRecord(text, 1, text, text, text)
     status = store_status(
-        text, "wall", 1, {text: 3}, [ActorStatus(None, text, 0, text, 1)]
+        text, "wall", 1, {text: (3, 2, 1)}, [ActorStatus(None, text, 0, text, 1)]
     )  # fmt: skip
     return {
         "profile": lambda c: show.profile(c, found, frozenset()),
