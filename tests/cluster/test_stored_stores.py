@@ -32,7 +32,6 @@ def test_a_stored_store_answers_the_same(derived: str, tmp_path: Path) -> None:
         assert without("balance-if-tea", found)[part] == answer, part
 
 
-@pytest.mark.xfail(strict=False, reason="issue 7, item 13: checkpoints keep it as text")
 def test_a_rescanned_decimal_is_a_decimal_after_reopening(tmp_path: Path) -> None:
     with pf.start(unpacked("first", tmp_path)) as store:
         assert answers(store)["changes"] == expected("first")["changes"]

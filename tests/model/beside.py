@@ -5,7 +5,7 @@ just where it would matter. So the writer is traced, and before every line of th
 the reader is called in its place, on the same thread. Where the writer holds the partition's lock
 a reader thread would wait, so nothing is called there; what the writer does without the lock is
 done between readers, at any place. What a reader is told must be the answer of a committed state:
-``committed`` says so for a whole set of questions that is asked at one place.
+``Committed`` has them, from second partitions that folded just so many entries.
 
 Each line is visited ``visits`` times in one block, since loops come by the same lines.
 """
@@ -16,13 +16,14 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import cycle, islice
 from pathlib import Path
 from types import FrameType, ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
+from profile_actors.config import Config
+from profile_actors.engine.log import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.partition import Partition
-
-T = TypeVar("T")
 
 
 @contextmanager
@@ -68,28 +69,76 @@ def beside(
         raise failed[0]
 
 
-def committed(
-    step: Callable[[], T],
-    ask: Callable[[], dict[str, Any]],
-    partition: Partition,
-    modules: Sequence[ModuleType],
-    visits: int = 1,
-) -> Counter[str]:
-    """Do a writer's step that makes one entry, and check that what is asked between its lines is
-    all as before the step, or all as after it, and never as before again.
+Questions = dict[str, Callable[[Partition], Any]]
+Version = tuple[int, int]
+"""Which committed state: entries folded, and how many of them have rescans outstanding."""
 
-    ask: questions and their answers; asked as a whole at each place. Returns the visited places.
+
+class Committed:
+    """What a store's committed states answer: of each, a second partition over the same entries.
+
+    log, config: of the partition that is watched. at_once: how many of the questions are asked at
+    one place; they come in turn.
     """
-    told: list[dict[str, Any]] = [ask()]
-    with beside(partition, lambda: told.append(ask()), modules, visits) as seen:
-        step()
-    first, last = told[0], ask()
-    is_over = False
-    places = ["before", *seen]
-    for place, answers in enumerate(told):
-        is_over = is_over or answers != first
-        wanted = last if is_over else first
-        wrong = {name: (got, wanted[name]) for name, got in answers.items() if got != wanted[name]}
-        where = places[place] if visits == 1 else f"visit {place}"
-        assert not wrong, f"(got, expected) {wrong} - with the writer at {where}"
-    return seen
+
+    def __init__(
+        self, log: MemoryLog, config: Config, questions: Questions, at_once: int = 1 << 10
+    ) -> None:
+        self._log = log
+        self._config = config
+        self._questions = questions
+        self._names = cycle(questions)
+        self._at_once = min(at_once, len(questions))
+        self._known: dict[Version, Partition | None] = {}
+        self._answers: dict[tuple[Version, str], Any] = {}
+
+    def answer(self, version: Version, name: str) -> Any:
+        """What this state answers; NOBODY if no partition rests there (several entries' rescans
+        were done at once)."""
+        if (version, name) not in self._answers:
+            one = self._partition(version)
+            self._answers[version, name] = NOBODY if one is None else self._questions[name](one)
+        return self._answers[version, name]
+
+    def _partition(self, version: Version) -> Partition | None:
+        if version not in self._known:
+            position, pending = version
+            log = MemoryLog()
+            log.entries = self._log.entries[:position]
+            one = Partition(log, MemoryFeed(), MemoryCheckpoints(), self._config)
+            while one.rescans.pending > pending:
+                one.work(1)
+            self._known[version] = one if one.rescans.pending == pending else None
+        return self._known[version]
+
+    def ask(self, partition: Partition) -> tuple[Version, dict[str, Any]]:
+        """Some of the questions, and which state it is that answers (the writer stands still)."""
+        version = partition.position, partition.rescans.pending
+        names = islice(self._names, self._at_once)
+        return version, {name: self._questions[name](partition) for name in names}
+
+    def watch(
+        self,
+        partition: Partition,
+        step: Callable[[], object],
+        modules: Sequence[ModuleType],
+        visits: int = 1,
+    ) -> Counter[str]:
+        """Do a step of the writer and ask between its lines: whatever is told at one place is what
+        one committed state says. Returns the visited places."""
+        told: list[tuple[Version, dict[str, Any]]] = []
+        with beside(partition, lambda: told.append(self.ask(partition)), modules, visits) as seen:
+            step()
+        positions = [position for (position, _), _ in told]
+        assert positions == sorted(positions)
+        places = [place for place, count in seen.items() for _ in range(min(count, visits))]
+        for place, (version, answers) in zip(places, told, strict=visits == 1):
+            for name, got in answers.items():
+                wanted = self.answer(version, name)
+                assert wanted is NOBODY or got == wanted, (
+                    f"{name} of state {version}: expected {wanted}, got {got} - at {place}"
+                )
+        return seen
+
+
+NOBODY = object()

@@ -130,7 +130,8 @@ class Reader:
             found = self._profiles(slots, instant)
             records = {int(i): self._record_rows(int(i)) for i in known}
             slot_of = {int(i): int(self.state.directory.slot_of[i]) for i in known}
-        replaces = {d.name: d.mode == "replace" for d in self.state.catalogue.datasets.values()}
+            datasets = self.state.catalogue.datasets.values()
+        replaces = {d.name: d.mode == "replace" for d in datasets}
         out: list[Profile | None] = []
         for ident in idents.tolist():
             if ident < 0:
@@ -354,7 +355,7 @@ class Reader:
         """
         with self.lock:
             self._known_segment(segment)
-            slots = np.arange(after + 1, self.state.directory.slots, dtype=np.int64)
+            slots = np.arange(after + 1, self.state.profiles, dtype=np.int64)
             hits = slots[member_bits(self.state.book, segment, slots)]
             directory = self.state.directory
             page = [directory.identity(int(directory.ident_of[s])) for s in hits[:limit]]
@@ -364,7 +365,7 @@ class Reader:
         """How many members a segment has. Cost: one pass over its level column."""
         with self.lock:
             self._known_segment(segment)
-            slots = np.arange(self.state.directory.slots)
+            slots = np.arange(self.state.profiles)
             return int(np.count_nonzero(member_bits(self.state.book, segment, slots)))
 
     def changes(self, after: int = -1, limit_bytes: int = 1 << 18) -> tuple[list[Change], int]:
@@ -416,15 +417,15 @@ class Reader:
 
     def status(self) -> PartitionStatus:
         """The partition's own account of itself."""
-        state, counters, filling = self.state, self.state.counters, self.filling
         with self.lock:
+            state, counters, filling = self.state, self.state.counters, self.filling
             due = state.book.next_due()
             return PartitionStatus(
                 partition=self.index,
                 position=state.position,
                 now=None if state.now == UNSET else state.now,
                 catalogue=state.catalogue.version,
-                profiles=state.directory.slots,
+                profiles=state.profiles,
                 events=counters.events,
                 records=counters.records,
                 late=counters.late,
@@ -435,7 +436,7 @@ class Reader:
                 next_due=None if due == FOREVER else due,
                 log_bytes=self.log.size_bytes(),
                 feed_bytes=self.feed.size_bytes(),
-                state_bytes=state.size_bytes(state.directory.slots),
+                state_bytes=state.size_bytes(state.profiles),
                 checkpoint=self.checkpointed,
                 degraded=dict(state.book.pending),
                 stage_s=self.stage_seconds(),

@@ -295,18 +295,21 @@ class Partition(Clockwork):
         if self.state.drain is not None:
             self.next_slice()
         if self.rescans.pending:
-            self.rescans.work(self.state.book, self._dossiers, limit, self._finish)
+            self.rescans.work(self.state.book, self._dossiers, limit, self._finish, self.lock)
         return self.rescans.pending + (self.state.drain is not None)
 
     def _finish(self, task: Task) -> None:
-        """Put a completed task's changes into the feed block of its entry."""
+        """Put a completed task's changes into the feed block of its entry: that is complete now."""
         groups = grouped(task, self.state)
-        self.state.counters.changes += sum(1 for c in task.done if self._is_membership(c))
-        self.state.counters.changes_by_clock += sum(
-            1 for c in task.done if self._is_membership(c) and c.cause == "clock"
-        )
-        if not groups:
-            return
+        if groups:
+            self._join(task, groups)
+        moved = [change for change in task.done if self._is_membership(change)]
+        with self.lock:
+            self.state.counters.changes += len(moved)
+            self.state.counters.changes_by_clock += sum(c.cause == "clock" for c in moved)
+            self.rescans.drop(task)
+
+    def _join(self, task: Task, groups: list[changes.Group]) -> None:
         try:
             block = self.feed.get(task.position)
         except CorruptLog as error:

@@ -60,7 +60,7 @@ def preview(
     Raises RuleError. Cost: one pass over the log for the event types and paths of the rule.
     """
     with lock:
-        catalogue, position, profiles = state.catalogue, state.position, state.directory.slots
+        catalogue, position, profiles = state.catalogue, state.position, state.profiles
         instant = state.now if now is None else max(state.now, now)
     plan = plan_alone(text, catalogue)
     kind = plan.rescans[0].kind if plan.rescans else plan.rules[0].kind

@@ -7,8 +7,9 @@ now; profiles without rows are evaluated at the instants their timers hold, each
 So a rescan's changes are the same whenever the work is done, and after a replay; they join the
 feed block of the entry that caused them.
 
-A look-up never waits: it evaluates its own profile at the asked instant. Members and changes wait,
-then say Pending.
+A look-up never waits: it evaluates its own profile at the asked instant. Whether it is in is exact
+then; since when, and whether it was in and left between two queued entries, is known when the tasks
+are done. Members and changes wait, then say Pending.
 
 Limits: a profile's whole documents are read and evaluated in Python, some milliseconds per thousand
 events; ``explain`` says which rules pay that.
@@ -16,6 +17,7 @@ events; ``explain`` says which rules pay that.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -91,23 +93,33 @@ class Rescans:
         self._tasks.append(task)
 
     def work(
-        self, book: Rulebook, dossiers: Dossiers, limit: int, finish: Callable[[Task], None]
+        self,
+        book: Rulebook,
+        dossiers: Dossiers,
+        limit: int,
+        finish: Callable[[Task], None],
+        lock: threading.RLock,
     ) -> None:
-        """Do up to ``limit`` evaluations; ``finish`` is called with each completed task."""
+        """Do up to ``limit`` evaluations; ``finish`` is called with each completed task, to drop
+        it."""
         count = 0
         while self._tasks and count < limit:
             task = self._tasks[0]
             if task.todo is None:
-                task.todo = _steps(task, book, dossiers)
+                task.todo = _steps(task, book, dossiers, lock)
             for _ in task.todo:
                 count += 1
                 if count >= limit:
                     return
             finish(task)
-            self._tasks.popleft()
+
+    def drop(self, task: Task) -> None:
+        """The oldest task is done: its entry is complete from now on."""
+        assert self._tasks[0] is task
+        self._tasks.popleft()
 
 
-def _steps(task: Task, book: Rulebook, dossiers: Dossiers) -> Iterator[None]:
+def _steps(task: Task, book: Rulebook, dossiers: Dossiers, lock: threading.RLock) -> Iterator[None]:
     """One evaluation per step. State of a rule and slot is written as soon as it is known."""
     computed, segments = book.values_of("computed"), book.values_of("segment")
 
@@ -132,7 +144,7 @@ def _steps(task: Task, book: Rulebook, dossiers: Dossiers) -> Iterator[None]:
         cause = "definition" if index in task.every else "event"
         for slot in mine.tolist():
             value, due = evaluated(rule, slot, task.now)
-            _settle(task, index, rule, slot, task.now, value, cause)
+            _settle(task, index, rule, slot, task.now, value, cause, lock)
             rule.timer.set_due(slot, due)
             yield
         # The others: instant by instant, until nothing more is due by the task's now.
@@ -143,7 +155,7 @@ def _steps(task: Task, book: Rulebook, dossiers: Dossiers) -> Iterator[None]:
                 break
             for at, slot in zip(when.tolist(), slots.tolist(), strict=True):
                 value, due = evaluated(rule, slot, at)
-                _settle(task, index, rule, slot, at, value, "clock")
+                _settle(task, index, rule, slot, at, value, "clock", lock)
                 rule.timer.set_due(slot, due)
                 yield
 
@@ -163,9 +175,16 @@ def _begin(
 
 
 def _settle(
-    task: Task, index: int, rule: Rescanned, slot: int, at: int, value: Any, cause: str
+    task: Task,
+    index: int,
+    rule: Rescanned,
+    slot: int,
+    at: int,
+    value: Any,
+    cause: str,
+    lock: threading.RLock,
 ) -> None:
-    """Keep a value and note the change it is."""
+    """Keep a value and note the change it is. A level and its instant are kept under the lock."""
     if rule.gauge < 0:
         old = rule.values.get(slot)
         if old is not None or value is not None:
@@ -175,9 +194,11 @@ def _settle(
         return
     old_level = int(rule.level[slot])
     is_member = bool(value)
-    rule.level[slot] = 2 if is_member else 1
+    with lock:
+        rule.level[slot] = 2 if is_member else 1
+        if is_member != (old_level == 2):
+            rule.qualified.put(np.array([slot]), at)
     if is_member != (old_level == 2):
-        rule.qualified.put(np.array([slot]), at)
         task.done.append(RescanChange(index, slot, at, not is_member, is_member, cause))
 
 

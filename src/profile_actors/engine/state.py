@@ -72,6 +72,11 @@ class State:
     drain: Drain | None = None
     rejects: dict[str, Rejects] = field(default_factory=dict)
 
+    @property
+    def profiles(self) -> int:
+        """How many profiles readers know: those of published entries, one slot per ident."""
+        return self.known
+
     def behavior(self, dataset: str) -> str:
         """'event', 'record' or 'lookup'."""
         return self.catalogue.schemas[self.catalogue.datasets[dataset].schema].behavior

@@ -54,6 +54,8 @@ def succeed(state: State, book: Rulebook, now: int) -> tuple[list[changes.Group]
             continue
         total += len(rows)
         if segment in book.qualified:
+            # A copy: until the new rulebook is in force, readers read the old one's.
+            book.qualified[segment] = book.qualified[segment].copy(len(slots))
             book.qualified[segment].put(slots[rows], now)
         idents = state.directory.ident_of[slots[rows]]
         groups.append(
