@@ -124,28 +124,23 @@ class Clockwork(Reader):
 
     def apply_slice(self, low: int, high: int, total: int, at: int) -> None:
         """Let the work of ``at`` happen for the slots from low up to high, of so many."""
-        state = self.state
-        if state.drain is None:
-            drain = Drain(at, total)
-            with self.lock:
-                state.drain, state.now = drain, at
-        else:
-            drain = state.drain
+        drain = self.state.drain or Drain(at, total)
         slots = np.arange(low, high, dtype=np.uint32)
         slots = slots[~drain.early[low:high]]
-        delta = fold_slice(state, slots, (low, high), at)
-        delta.slice_end = high
+        delta = fold_slice(self.state, slots, (low, high), at)
+        delta.drain, delta.slice_end = drain, high
         self._settle([], (), delta)
 
     def note_slice(self, delta: EntryDelta) -> None:
         """Keep how far the slices are. The caller holds the lock and has published the delta."""
-        drain = self.state.drain
-        if drain is None or delta.slice_end is None:
+        drain = delta.drain
+        if drain is None:
             return
         drain.next = delta.slice_end
-        if drain.next >= drain.total:
+        is_over = drain.next >= drain.total
+        self.state.drain = None if is_over else drain
+        if is_over:
             forget(self.state.book, drain.at)
-            self.state.drain = None
 
     def take_early(self, blocks: list[Block]) -> EntryDelta | None:
         """The part in a drain of profiles that have rows now: it goes before these rows."""

@@ -107,7 +107,7 @@ def empty_state(capacity: int) -> State:
 class EntryDelta:
     """What one entry changes beside the identities: the fold's delta and the bookkeeping.
 
-    slice_end: of a slice, the slot up to which the drain is done with it."""
+    drain, slice_end: of a slice, what it is of, and the slot up to which that is done with it."""
 
     fold: Delta
     groups: list[changes.Group]
@@ -117,7 +117,8 @@ class EntryDelta:
     changes_by_clock: int
     rescans: list[Array]
     new_profiles: int
-    slice_end: int | None = None
+    drain: Drain | None = None
+    slice_end: int = 0
 
     def add(self, early: EntryDelta | None) -> None:
         """Count another delta's changes, published already, as made by this entry."""
