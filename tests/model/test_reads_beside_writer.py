@@ -212,9 +212,9 @@ def watched(seed: int, steps: int, modules: Sequence[ModuleType]) -> Counter[str
     return seen
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_reader_between_two_lines_of_the_writer_reads_a_committed_state(seed: int) -> None:
-    assert len(watched(seed, 5, WRITING)) > 100
+    assert len(watched(seed, 4, WRITING)) > 100
 
 
 @pytest.mark.slow
@@ -250,7 +250,7 @@ def test_threads_that_read_beside_the_writer_see_nothing_change_under_them(seed:
     try:
         for thread in threads:
             thread.start()
-        until = time.monotonic() + 2.5
+        until = time.monotonic() + 1.5
         while time.monotonic() < until or not all(asked[name] for name in names):
             writing.step()
             if failed:
