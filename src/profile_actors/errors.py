@@ -16,6 +16,7 @@
     └── Halt                   ours or the disk's: the partition stops writing, its log stays
         ├── LostLog            a log that was there is not, or another one is in its place
         ├── CorruptLog         a stored byte is not what was written; names file, position
+        │   └── FeedDamaged        in the change feed, which is made anew from the log
         ├── StorageFull        the disk or the reserved map is full
         └── FencedOut          another incarnation owns this partition
 
@@ -117,6 +118,10 @@ class LostLog(Halt):
 
 class CorruptLog(Halt):
     """A stored byte is not what was written. The message names file and position."""
+
+
+class FeedDamaged(CorruptLog):
+    """Damage in the change feed, which is derived: nothing is lost, it is made anew."""
 
 
 class StorageFull(Halt):

@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 
 import profile_actors as pf
+from profile_actors.storage.feed import LmdbFeed
+from profile_actors.storage.layout import StoreLayout
 from tests.cluster.shop import answers, orders, shop
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
 
-PROMPT_S = 30.0
-"""Starting processes on a busy machine takes less, waiting for a call's patience 60 s."""
+PATIENT = pf.Config(call_timeout_s=600)
+PROMPT_S = 120.0
+"""Starting processes on a busy machine takes less, waiting for a call's patience more."""
 
 
 def test_a_store_that_lost_a_log_or_its_catalogue_is_refused(tmp_path: Path) -> None:
@@ -22,6 +25,7 @@ def test_a_store_that_lost_a_log_or_its_catalogue_is_refused(tmp_path: Path) -> 
     with pf.start(data, partitions=2, clock="event") as store:
         store.apply(*shop())
         store.submit("orders", orders(100))
+        store.submit("orders", orders(100, first=100))
         before = answers(store)
     for path in (data, *data.rglob("*")):  # what the actors and the driver made
         assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
@@ -32,13 +36,39 @@ def test_a_store_that_lost_a_log_or_its_catalogue_is_refused(tmp_path: Path) -> 
         shutil.move(data / piece, tmp_path / "aside")
         began = time.monotonic()
         with pytest.raises(pf.LostLog, match=word):
-            pf.start(data)
+            pf.start(data, config=PATIENT)
         assert time.monotonic() - began < PROMPT_S
         assert not (data / piece).exists()
         shutil.move(tmp_path / "aside", data / piece)
+    flipped = flip_feed_blocks(data)
     with pf.start(data) as store:
         assert answers(store) == before
         assert store.verify() == []
+        accounts = [actor.feed for actor in store.status().partitions]
+        assert accounts == [
+            f"{n} damaged blocks of the change feed were made anew" for n in flipped
+        ]
+
+
+def flip_feed_blocks(data: Path) -> list[int]:
+    """Change a byte of some blocks of each partition's feed but the newest; returns how many."""
+    flipped = []
+    for index in range(2):
+        directory = StoreLayout(data).partition(index).directory
+        feed = LmdbFeed(directory, pf.Config())
+        blocks = [block for _, block in feed.read(-1, 1 << 30)][:-1]
+        feed.close()
+        (file,) = (directory / "feed").rglob("data.mdb")
+        stored = bytearray(file.read_bytes())
+        for block in blocks:
+            at = stored.find(block)
+            while at >= 0:
+                stored[at + len(block) // 2] ^= 1
+                at = stored.find(block)
+        file.write_bytes(stored)
+        assert blocks
+        flipped.append(len(blocks))
+    return flipped
 
 
 def test_the_catalogue_is_told_how_long_the_logs_are_while_they_grow(tmp_path: Path) -> None:

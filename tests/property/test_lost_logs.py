@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,13 +20,11 @@ from profile_actors.errors import Halt, LostLog
 from profile_actors.storage.catalogue import CatalogueStore, StoreSettings
 from profile_actors.storage.layout import StoreLayout
 from profile_actors.storage.log import LmdbLog
+from tests.memory import scratch
 
 CONFIG = Config(log_segment_bytes=1 << 15, log_map_bytes=1 << 20)
 PARTITIONS = 2
 ENTRIES = 8
-MEMORY = Path("/dev/shm")
-"""Where there is one, stores lie in memory: nothing here depends on what a machine's crash keeps,
-and thousands of synced commits cost nothing."""
 
 
 class Crash(Exception):
@@ -112,10 +109,6 @@ def made(data: Path, name: str) -> None:
     store.write(name)
     assert store.contents() == wanted(name, 2 * ENTRIES)
     store.close()
-
-
-def scratch() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ import ray
 
 from profile_actors.actors.calls import Remote, Session
 from profile_actors.actors.coordinator import Enlistment
+from profile_actors.actors.mender import Mender
 from profile_actors.actors.wire import dumps, unpack
 from profile_actors.actors.writer import Hook, Writer, no_hook
 from profile_actors.config import Config
@@ -75,7 +76,8 @@ class PartitionPlace(msgspec.Struct, frozen=True):
 class ActorStatus(msgspec.Struct, frozen=True):
     """A partition actor's account of itself. halted: why it no longer writes, empty if it does.
 
-    queued: sub-batches waiting. checkpoint_error: why the last checkpoint failed, or empty.
+    queued: sub-batches waiting. checkpoint_error: why the last checkpoint failed, or empty. feed:
+    what was wrong with the change feed and what became of it, or empty.
     """
 
     partition: PartitionStatus | None
@@ -83,6 +85,7 @@ class ActorStatus(msgspec.Struct, frozen=True):
     queued: int
     checkpoint_error: str
     pid: int
+    feed: str = ""
 
 
 class PartitionActor:
@@ -142,6 +145,7 @@ class PartitionActor:
         self._writer = Writer(
             self._partition, place.config, clock=clock, wall=wall_ms, hook=self._hook
         )
+        self._mender = Mender(self._partition, place.config.pending_wait_ms, self._pace)
         self._writer.start()
         Thread(target=self._tell, name="positions", daemon=True).start()
         if self._partition.catalogue.version:
@@ -200,7 +204,7 @@ class PartitionActor:
             return dumps(partition.position)
         if name == "profiles":
             return dumps(partition.profiles(args[0], self._writer.now()))
-        return dumps(getattr(partition, name)(*args))
+        return dumps(self._mender.mended(lambda: getattr(partition, name)(*args)))
 
     @ray.method(concurrency_group="preview")
     def preview(self, version: int, rule: str, sample: int) -> PartPreview | None:
@@ -242,6 +246,7 @@ class PartitionActor:
             writer.queued(),
             writer.checkpoint_error,
             os.getpid(),
+            self._mender.account,
         )
 
     def hello(self) -> int | None:

@@ -12,6 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
+from profile_actors.errors import FeedDamaged
+
 Arrays = Mapping[str, np.ndarray]
 Buffer = bytes | memoryview
 
@@ -51,9 +53,13 @@ class Feed(Protocol):
         """Store (or overwrite with the same) the block of one entry; only non-empty ones come."""
 
     def read(self, after: int, limit_bytes: int) -> list[tuple[int, bytes]]:
-        """Blocks with position > after, in order, until limit_bytes is passed (at least one)."""
+        """Blocks with position > after, in order, until limit_bytes is passed (at least one).
 
-    def get(self, position: int) -> bytes | None: ...
+        Raises FeedDamaged.
+        """
+
+    def get(self, position: int) -> bytes | None:
+        """One block. Raises FeedDamaged."""
 
     def first_kept(self) -> int:
         """Positions below it may have been dropped by retention; 0 at first."""
@@ -67,6 +73,15 @@ class Feed(Protocol):
 
     def reset(self) -> None:
         """Drop every block: a damaged or incomplete feed is made again by replaying the log."""
+
+    def faults(self) -> list[int]:
+        """Positions of damaged blocks, every one looked at. Cost: one hash pass over the feed.
+
+        Raises FeedDamaged, and condemns the feed, if its tables cannot be walked.
+        """
+
+    def condemn(self, reason: str) -> FeedDamaged:
+        """Have the next opening begin the feed anew; returns the error that says so."""
 
     def flush(self) -> None: ...
 
@@ -150,6 +165,13 @@ class MemoryFeed:
 
     def reset(self) -> None:
         self.blocks = {}
+
+    def faults(self) -> list[int]:
+        return []
+
+    def condemn(self, reason: str) -> FeedDamaged:
+        self.blocks = {}
+        return FeedDamaged(reason)
 
     def flush(self) -> None:
         pass

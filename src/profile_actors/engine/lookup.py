@@ -48,7 +48,7 @@ from profile_actors.engine.rescan import Rescans
 from profile_actors.engine.rulebook import Rescanned
 from profile_actors.engine.state import State
 from profile_actors.engine.values import member_bits, plain
-from profile_actors.errors import DefinitionError, Pending
+from profile_actors.errors import DefinitionError, FeedDamaged, Pending
 from profile_actors.rules.calendar import MAX_MS, shift
 from profile_actors.rules.plan import Rule
 from profile_actors.rules.reference import evaluate_with_validity
@@ -397,6 +397,14 @@ class Reader:
         """
         out = list(self.log.verify())
         out += verify.without_answer(self.state)
+        try:
+            out += [
+                f"expected a whole block of the change feed at position {position}, got a damaged"
+                " one: it is made anew when changes are read"
+                for position in self.feed.faults()
+            ]
+        except FeedDamaged as error:
+            out.append(str(error))
         out += islice(verify.refold_differences(self.state, self.log), verify.MAX_DIFFERENCES)
         total = self.state.directory.slots
         wanted = np.unique(np.linspace(0, total - 1, min(total, 100 if sample is None else sample)))

@@ -38,16 +38,12 @@ from profile_actors.engine.repairs import Rejects, fold_note
 from profile_actors.engine.rescan import RescanChange, Task, grouped
 from profile_actors.engine.stages import Stages, no_clock
 from profile_actors.engine.state import EntryDelta, State, empty_state, fold_rows, publish
-from profile_actors.errors import CorruptLog, ProfileActorsError
+from profile_actors.errors import CorruptLog, FeedDamaged, ProfileActorsError
 from profile_actors.ingest.offsets import packed
 
 OVERLAP_ROWS = 2_000
 BACKFILL_ENTRIES = 8
 """Entries of one step of a back-fill beside the writer, and about what it leaves to him."""
-
-
-class _FeedDamaged(CorruptLog):
-    """Damage in what is derived: the next opening makes the feed anew."""
 
 
 class Partition(Clockwork):
@@ -248,7 +244,7 @@ class Partition(Clockwork):
             try:
                 self.feed.append(position, changes.encode(block))
             except CorruptLog as error:
-                raise _FeedDamaged(str(error)) from error
+                raise self.feed.condemn(str(error)) from error
         self._fed = max(self._fed, position + 1)
 
     def _settle(self, blocks: list[Block], notes: tuple[BatchNote, ...], delta: EntryDelta) -> None:
@@ -312,8 +308,8 @@ class Partition(Clockwork):
     def _join(self, task: Task, groups: list[changes.Group]) -> None:
         try:
             block = self.feed.get(task.position)
-        except CorruptLog as error:
-            raise _FeedDamaged(str(error)) from error
+        except FeedDamaged:
+            return  # whoever reads the block has it made anew, these changes included
         packed = (
             changes.Packed(task.now, self.state.layouts_at, [])
             if block is None
@@ -407,7 +403,7 @@ class Partition(Clockwork):
         self.checkpointed = self.state.position
         try:
             self._replay_tail(head)
-        except _FeedDamaged:
+        except FeedDamaged:
             self.feed.reset()
             self._fed = 0
             self._begin(empty_state(self.config.max_profiles))

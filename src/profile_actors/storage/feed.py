@@ -1,16 +1,20 @@
 """The change feed of one partition: packed blocks by log position, derived from the log.
 
 Theory: a row of LMDB environments like the log's, ``<directory>/feed/segment-<first position>/``,
-without a manifest: the directory's listing is enough for what can be derived again. Commits are
-not synced; ``flush`` is. After the machine's crash a tail may be missing, and the engine appends
-it again from its newest checkpoint on, which overwrites. So flush before a checkpoint is saved.
+and ``segments.json``, which lists them: one that is missing is not what retention dropped. A feed
+that is not whole is deleted at its opening and is new. Commits are not synced; ``flush`` is. After
+the machine's crash a tail may be missing, and the engine appends it again from its newest
+checkpoint on, which overwrites. So flush before a checkpoint is saved.
 
 Retention drops whole segments, an eighth of ``feed_retention_bytes`` each: deleting rows would
 leave their bytes in the file and fragment it.
 
+Damage. A damaged block raises FeedDamaged when it is read: it can be made again and appended in
+its place (``engine/mending.py``). Where that cannot be done the feed is condemned: a file
+``condemned`` says why, and the next opening deletes it and begins a new one.
+
 Limits: ``feed_retention_days`` is not applied here (blocks carry no time that this module reads).
-An OS crash may damage an unsynced environment. One that does not open is deleted, and the feed is
-new; a damaged block raises CorruptLog when read: ``reset``, and let the log be replayed.
+An OS crash may damage an unsynced environment.
 """
 
 from __future__ import annotations
@@ -20,15 +24,17 @@ from bisect import bisect_right
 from pathlib import Path
 
 import lmdb
+import msgspec
 
 from profile_actors.config import Config
-from profile_actors.errors import CorruptLog, FencedOut
+from profile_actors.errors import CorruptLog, FeedDamaged, FencedOut
 from profile_actors.storage.files import (
     CrashPoint,
     failed_write,
     make_directory,
     no_crash,
     remove_tree,
+    write_whole,
 )
 from profile_actors.storage.framing import frame
 from profile_actors.storage.layout import PartitionLayout
@@ -36,6 +42,8 @@ from profile_actors.storage.segment import Segment
 
 SEGMENTS_KEPT = 8
 PREFIX = "segment-"
+LIST = "segments.json"
+CONDEMNED = "condemned"
 
 
 class LmdbFeed:
@@ -59,7 +67,7 @@ class LmdbFeed:
         make_directory(self._directory)
         self._segments: tuple[Segment, ...] = ()
         try:
-            for path in self._listing():
+            for path in self._whole():
                 first = int(path.name[len(PREFIX) :])
                 opened = Segment.open(path, first, self._map_bytes, sync=False)
                 self._segments = (*self._segments, opened)
@@ -68,6 +76,32 @@ class LmdbFeed:
         self.is_new = not self._segments
         if self.is_new:
             self._begin(0)
+        else:
+            self._list()
+
+    def _whole(self) -> list[Path]:
+        """The segments' directories. Raises FeedDamaged if one is missing, or it is condemned."""
+        found = self._listing()
+        if (self._directory / CONDEMNED).exists():
+            raise FeedDamaged(f"expected a feed, got a condemned one - at {self._directory}")
+        try:
+            listed = msgspec.json.decode((self._directory / LIST).read_bytes(), type=list[str])
+        except FileNotFoundError:
+            return found  # a new feed, or one from before there were lists
+        except msgspec.MsgspecError as error:
+            raise FeedDamaged(f"expected names, got {error} - at {self._directory}") from error
+        missing = set(listed) - {path.name for path in found}
+        if missing:
+            raise FeedDamaged(f"expected {min(missing)}, got none - at {self._directory}")
+        return found
+
+    def _list(self) -> None:
+        """Write down which segments there are. Raises StorageFull."""
+        names = [segment.path.name for segment in self._segments]
+        try:
+            write_whole(self._directory / LIST, (msgspec.json.encode(names),))
+        except OSError as error:
+            raise failed_write(error, str(self._directory / LIST)) from error
 
     def _listing(self) -> list[Path]:
         """Segment directories; one that a crash left without its two meta pages is deleted."""
@@ -90,18 +124,21 @@ class LmdbFeed:
         except (OSError, lmdb.Error) as error:
             raise failed_write(error, str(path)) from error
         self._segments = (*self._segments, segment)
+        self._list()
 
     def _clear(self) -> None:
-        """Delete every segment."""
+        """Delete every segment, the list first."""
         self._segments = ()
+        (self._directory / LIST).unlink(missing_ok=True)
         for path in self._directory.glob(f"{PREFIX}*"):
             remove_tree(path)
+        (self._directory / CONDEMNED).unlink(missing_ok=True)
 
     def end(self) -> int:
         """One past the newest block, or where an empty last segment begins. Cost: one look-up, and
         a hash pass over the newest block, which a crash of the machine is likeliest to damage.
 
-        Raises CorruptLog.
+        Raises CorruptLog (FeedDamaged).
         """
         if not self._segments:
             raise FencedOut(f"expected an open feed, got a closed one - at {self._directory}")
@@ -151,6 +188,7 @@ class LmdbFeed:
         while len(self._segments) > 1 and self.size_bytes() > self._retention_bytes:
             oldest, *kept = self._segments
             self._segments = tuple(kept)
+            self._list()
             remove_tree(oldest.path)
 
     def _segment_of(self, position: int) -> Segment:
@@ -166,7 +204,10 @@ class LmdbFeed:
             if left < 0:
                 break
             # Skipping whole segments that end before ``after`` is LMDB's own cheap look-up.
-            found = segment.range(after, left)
+            try:
+                found = segment.range(after, left)
+            except CorruptLog as error:
+                raise self._damaged(error) from error
             out.extend(found)
             left -= sum(len(block) for _, block in found)
         return out
@@ -174,7 +215,41 @@ class LmdbFeed:
     def get(self, position: int) -> bytes | None:
         if not self._segments or position < self._segments[0].first:
             return None
-        return self._segment_of(position).get(position)
+        try:
+            return self._segment_of(position).get(position)
+        except CorruptLog as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: CorruptLog) -> FeedDamaged:
+        fault = str(error).split(";")[0]
+        return FeedDamaged(
+            f"{fault}; the change feed is derived, nothing is lost: it is made anew from the log"
+        )
+
+    def faults(self) -> list[int]:
+        """Positions of damaged blocks. Cost: one hash pass over the feed, nothing is copied.
+
+        Raises FeedDamaged if a segment's tables cannot be walked; the feed is condemned then.
+        """
+        found: list[int] = []
+        for segment in self._segments:
+            try:
+                found += [p for p in segment.positions() if segment.fault(p) is not None]
+            except CorruptLog as error:
+                raise self.condemn(str(error)) from error
+        return found
+
+    def condemn(self, reason: str) -> FeedDamaged:
+        """Have the next opening begin the feed anew, durably. Raises StorageFull."""
+        fault = reason.split(";")[0]
+        try:
+            write_whole(self._directory / CONDEMNED, (fault.encode(),))
+        except OSError as error:
+            raise failed_write(error, str(self._directory / CONDEMNED)) from error
+        return FeedDamaged(
+            f"{fault}; the change feed is derived, nothing is lost, but this cannot be mended while"
+            " it is open: restart the store, and the feed is made anew from the log"
+        )
 
     def first_kept(self) -> int:
         return self._segments[0].first if self._segments else 0

@@ -187,6 +187,15 @@ class Segment:
             self._verified[index] = 1
         return value[HEADER_BYTES:]
 
+    def positions(self) -> list[int]:
+        """All positions that have a value, in order. Raises CorruptLog."""
+        try:
+            with self._env.begin(db=self._values) as transaction, transaction.cursor() as cursor:
+                keys = cursor.iternext(keys=True, values=False)
+                return [int(KEY.unpack(key)[0]) for key in keys]
+        except (lmdb.Error, struct.error) as error:
+            raise failed_read(error, str(self.data)) from error
+
     def fault(self, position: int) -> str | None:
         """Re-read one value, whatever was verified before; None if whole, else one sentence."""
         try:
