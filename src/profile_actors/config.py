@@ -53,6 +53,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     missed at the next opening."""
     checkpoint_rows: int = 2_000_000
     """Rows folded since the last checkpoint that make the partition write the next one."""
+    min_free_bytes: int = 256 << 20
+    """Bytes free on the disk below which nothing more is written: room for what is under way, and
+    for opening the store again. Reads go on, and so does writing when there is room."""
     log_segment_bytes: int = 2 << 30
     """Bytes after which a log segment is sealed and a new one begun."""
     log_map_bytes: int = 16 << 30

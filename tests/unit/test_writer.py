@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,7 @@ from profile_actors.engine.log import Buffer, MemoryCheckpoints, MemoryFeed, Mem
 from profile_actors.engine.partition import Partition
 from profile_actors.errors import ClockError, Halt, StorageFull
 from profile_actors.ingest.door import Door
+from profile_actors.storage.files import Room
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
@@ -82,7 +84,11 @@ class Bench:
         if after is None:
             self.partition.define(CATALOGUE, wall_ms if clock == "wall" else None)
         self.wall = Wall(wall_ms)
-        self.writer = Writer(self.partition, self.config, clock=clock, wall=self.wall)
+        self.free = 1 << 40
+        room = Room(Path("/data"), self.config.min_free_bytes, lambda path: self.free)
+        self.writer = Writer(
+            self.partition, self.config, clock=clock, wall=self.wall, room=room.lack
+        )
         self.clock = clock
         self.door = Door(CATALOGUE, "visits", 1, self.config)
         self.replies: dict[int, Reply | BaseException] = {}
@@ -385,3 +391,41 @@ def test_stopping_commits_what_is_queued() -> None:
     assert bench.partition.status().events == 4
     with pytest.raises(Halt, match="stopped"):
         bench.writer.submit(bench.batch(4))
+
+
+@pytest.mark.parametrize("clock", ["wall", "event"])
+def test_without_room_nothing_is_written_and_with_room_it_goes_on(clock: str) -> None:
+    with running(Bench(clock)) as bench:
+        assert bench.writer.submit(bench.batch(0)).status == "ok"
+        entries = len(bench.log.entries)
+        bench.free = bench.config.min_free_bytes - 1
+        for _ in range(3):
+            with pytest.raises(StorageFull, match=r"min_free_bytes.*by itself"):
+                bench.writer.submit(bench.batch(1))
+            with pytest.raises(StorageFull):
+                bench.writer.run(lambda: bench.partition.advance(START + DAY))
+        bench.wall.ms += DAY
+        wait_for(lambda: bench.writer.room_error is not None)
+        assert len(bench.log.entries) == entries
+        assert bench.writer.halted is None
+        assert bench.partition.status().events == 1
+        assert bench.partition.count("fresh") == 1
+        assert bench.writer.run(lambda: bench.partition.verify(None), writes=False) == []
+        bench.free = bench.config.min_free_bytes
+        wait_for(lambda: bench.writer.room_error is None)
+        assert bench.writer.submit(bench.batch(1)).status == "ok"
+        assert bench.partition.status().events == 2
+
+
+def test_what_is_due_while_there_is_no_room_happens_when_there_is() -> None:
+    with running(Bench("wall")) as bench:
+        assert bench.writer.submit(bench.batch(0)).status == "ok"
+        bench.free = 0
+        wait_for(lambda: bench.writer.room_error is not None)
+        for _ in range(8):
+            bench.wall.ms += DAY
+            with pytest.raises(StorageFull):
+                bench.writer.submit(bench.batch(1))
+        assert bench.partition.count("fresh") == 1
+        bench.free = 1 << 40
+        wait_for(lambda: bench.partition.count("fresh") == 0)

@@ -33,6 +33,7 @@ from profile_actors.ingest.rejects import QuarantineRecord
 from profile_actors.ingest.route import default_assignment
 from profile_actors.rules.lifecycle import check_change, find, removed
 from profile_actors.storage.catalogue import CatalogueStore, StoreSettings
+from profile_actors.storage.files import Room
 from profile_actors.storage.layout import StoreLayout
 from profile_actors.storage.lock import DirectoryLock
 from profile_actors.storage.log_id import LogClaim
@@ -89,6 +90,7 @@ class CoordinatorActor:
         if place.is_keeper and self._keeper is None:
             self._keeper = DirectoryLock(StoreLayout(Path(place.path)).keeper, KEEPER_WAIT_S)
         self._store = CatalogueStore(place.path)
+        self._room = Room(Path(place.path), place.config.min_free_bytes)
         if self._store.settings() is None:
             self._store.set_settings(msgspec.structs.replace(place.new, id=uuid.uuid4().hex))
         self._settings = self._store.identify(uuid.uuid4().hex)
@@ -184,14 +186,19 @@ class CoordinatorActor:
         return self._catalogue
 
     def _commit(self, wanted: Catalogue) -> None:
+        self._room.check()
         self._store.put(wanted.version, encode(wanted))
         self._catalogue = wanted
 
     def reject(
         self, dataset: str, rows: Sequence[QuarantineRecord], appended: bool = False
     ) -> None:
-        """Keep rejected rows. Idempotent by (source, row); if appended, by the whole row."""
+        """Keep rejected rows. Idempotent by (source, row); if appended, by the whole row.
+
+        Raises StorageFull.
+        """
         self._check()
+        self._room.check()
         self._quarantine.add(dataset, rows, appended=appended)
 
     def attempt(self, dataset: str, least: int) -> int:

@@ -42,10 +42,12 @@ from profile_actors.errors import (
     Halt,
     LostLog,
     ProfileActorsError,
+    StorageFull,
     StoreUnavailable,
 )
 from profile_actors.storage.checkpoints import FileCheckpoints
 from profile_actors.storage.feed import LmdbFeed
+from profile_actors.storage.files import Room
 from profile_actors.storage.log import LmdbLog
 
 READS = frozenset({"profiles", "events", "members", "count", "changes", "head"})
@@ -143,7 +145,12 @@ class PartitionActor:
             index=place.index, epoch=epoch, clock=time.thread_time,
         )  # fmt: skip
         self._writer = Writer(
-            self._partition, place.config, clock=clock, wall=wall_ms, hook=self._hook
+            self._partition,
+            place.config,
+            clock=clock,
+            wall=wall_ms,
+            hook=self._hook,
+            room=Room(directory, place.config.min_free_bytes).lack,
         )
         self._mender = Mender(self._partition, place.config.pending_wait_ms, self._pace)
         self._writer.start()
@@ -152,7 +159,8 @@ class PartitionActor:
             # A back-fill that a crash cut short begins again, beside ingest as before.
             Thread(target=self._take, args=(catalogue,), name="definitions", daemon=True).start()
         else:
-            self._take(catalogue)
+            with suppress(StorageFull):  # whoever sends rows has it taken then
+                self._take(catalogue)
 
     def _tell(self) -> None:
         """Tell the coordinator now and then, and after checkpoints, how long the log is."""
@@ -239,7 +247,7 @@ class PartitionActor:
         if self._refusal is not None:
             return ActorStatus(None, str(self._refusal), 0, "", os.getpid())
         writer = self._writer
-        reason = writer.halted or writer.clock_error
+        reason = writer.halted or writer.clock_error or writer.room_error
         return ActorStatus(
             self._partition.status(),
             "" if reason is None else f"{type(reason).__name__}: {reason}",
@@ -312,7 +320,7 @@ class PartitionActor:
         On the writer's thread, so that nothing is published meanwhile: submissions wait.
         """
         partition = self._opened()
-        return self._writer.run(lambda: partition.verify(sample))
+        return self._writer.run(lambda: partition.verify(sample), writes=False)
 
     def stop(self) -> None:
         """Commit what is queued, flush, close the files. The actor can be killed then."""
@@ -322,7 +330,7 @@ class PartitionActor:
         self._stopping = True
         self._stopped.set()
         self._writer.stop()
-        if self._writer.halted is None:
+        if self._writer.halted is None and self._writer.room_error is None:
             job = self._partition.checkpoint_job(force=True)  # the next opening replays nothing
             if job is not None:
                 job()

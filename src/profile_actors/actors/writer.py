@@ -11,9 +11,9 @@ partition's cursors decide in any case).
 On the event clock every sub-batch is an entry of its own: where entries end decides which net
 changes are in the feed, and a replay shall give the same feed whatever the timing was.
 
-A ``Halt`` (a damaged log, a full disk, another owner) or a defect stops the writing for good:
-callers get the error, ``status`` keeps it, reads go on. A wall clock that jumps too far ahead only
-pauses the writing: it resumes if the clock comes back.
+A ``Halt`` (a damaged log, a failed write, another owner) or a defect stops the writing for good:
+callers get the error, ``status`` keeps it, reads go on. A wall clock that jumps too far ahead, or
+too little room on the disk, only pauses the writing: nothing is written, and it resumes by itself.
 
 Rules for editors: no Ray here; the wall clock is passed in. Only this thread may call
 ``commit``, ``tick``, ``advance``, ``define`` and ``checkpoint_job``.
@@ -32,10 +32,12 @@ from typing import Any, TypeVar
 from profile_actors.config import Config
 from profile_actors.engine.batch import Reply, SubBatch
 from profile_actors.engine.partition import Partition
-from profile_actors.errors import ClockError, Halt, ProfileActorsError
+from profile_actors.errors import ClockError, Halt, ProfileActorsError, StorageFull
 
 EARLY_WAIT_S = 0.25
 """How long a sub-batch waits for its predecessor: far above thread races, not felt by users."""
+ROOM_LOOK_S = 0.25
+"""Between two looks whether there is room again; one costs a system call."""
 IDLE_S = 3600.0
 """Wake-up of a writer without a clock of its own; all else notifies it."""
 
@@ -45,6 +47,14 @@ T = TypeVar("T")
 
 def no_hook(point: str) -> None:
     """The hook of production: go on. Named points: storage's, and 'writer.before_reply'."""
+
+
+class _Refused(Exception):
+    """Control work that was not begun for want of room."""
+
+    def __init__(self, reason: StorageFull) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 @dataclass(slots=True)
@@ -71,13 +81,17 @@ class Writer:
         clock: str,
         wall: Callable[[], int],
         hook: Hook = no_hook,
+        room: Callable[[], StorageFull | None] = lambda: None,
     ) -> None:
-        """clock: 'wall' or 'event'. wall: ms since 1970, the real one in both modes."""
+        """clock: 'wall' or 'event'. wall: ms since 1970, the real one in both modes. room: asked
+        before anything is written; the error that refuses it, None if there is room.
+        """
         self._partition = partition
         self._config = config
         self._wall = wall if clock == "wall" else None
         self._last_wall, self._last_look_s = wall(), time.monotonic()
         self._hook = hook
+        self._room = room
         self._wake = Condition()
         self._tickets: list[Ticket] = []
         self._work: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
@@ -86,6 +100,7 @@ class Writer:
         self._checkpoint: Thread | None = None
         self.halted: BaseException | None = None
         self.clock_error: ClockError | None = None
+        self.room_error: StorageFull | None = None
         self.checkpoint_error = ""
         self._thread = Thread(target=self._loop, name="writer", daemon=True)
 
@@ -106,12 +121,21 @@ class Writer:
             self._wake.notify()
         return ticket.reply.result()
 
-    def run(self, work: Callable[[], T]) -> T:
-        """Run control work on the writer thread, after what was queued before it is committed."""
+    def run(self, work: Callable[[], T], writes: bool = True) -> T:
+        """Run control work on the writer thread, after what was queued before it is committed.
+
+        writes: whether it writes: StorageFull where there is no room.
+        """
+
+        def with_room() -> T:
+            if writes and self.room_error is not None:
+                raise _Refused(self.room_error)
+            return work()
+
         future: Future[T] = Future()
         with self._wake:
             self._refuse_if_stopped()
-            self._work.append((work, future))
+            self._work.append((with_room, future))
             self._wake.notify()
         return future.result()
 
@@ -157,19 +181,23 @@ class Writer:
                         self._wake.wait(EARLY_WAIT_S / 10)
             try:
                 self._check_wall()
+                self.room_error = self._room()
                 if tickets:
                     self._commit(tickets)
                 for step, future in work:
                     self._step(step, future)
-                self._tick()
-                self._rescans = self._partition.work(self._config.max_rescan_evaluations)
-                self._start_checkpoint()
+                if self.room_error is None:
+                    self._tick()
+                    self._rescans = self._partition.work(self._config.max_rescan_evaluations)
+                    self._start_checkpoint()
             except Exception as error:  # a Halt, or a defect that must not write another byte
                 self._halt(error, tickets, work)
                 return
 
     def _pause_s(self) -> float:
         """Seconds until the writer must look again by itself."""
+        if self.room_error is not None:
+            return ROOM_LOOK_S
         if self._rescans:
             return 0.0
         if self._wall is None:
@@ -241,9 +269,10 @@ class Writer:
             self._last_wall, self._last_look_s = wall, at_s
 
     def _commit(self, tickets: list[Ticket]) -> None:
-        if self.clock_error is not None:
+        refusal = self.clock_error or self.room_error
+        if refusal is not None:
             for ticket in tickets:
-                ticket.reply.set_exception(self.clock_error)
+                ticket.reply.set_exception(refusal)
             return
         replies = self._partition.commit([ticket.batch for ticket in tickets], self.now())
         self._hook("writer.before_reply")
@@ -254,6 +283,8 @@ class Writer:
         """Run control work; what the caller did wrong goes back to him, the rest halts."""
         try:
             future.set_result(step())
+        except _Refused as refused:
+            future.set_exception(refused.reason)
         except ProfileActorsError as error:
             future.set_exception(error)
             if isinstance(error, Halt):

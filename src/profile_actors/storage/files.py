@@ -129,6 +129,43 @@ def remove_tree(path: Path) -> None:
         sync_directory(path.parent)
 
 
+def free_bytes(path: Path) -> int:
+    """Bytes that may still be written to the disk that holds an existing path. Cost: one call."""
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
+
+
+class Room:
+    """Whether there is room to write. probe: bytes free where ``path`` is, asked each time."""
+
+    def __init__(
+        self, path: Path, min_free_bytes: int, probe: Callable[[Path], int] = free_bytes
+    ) -> None:
+        self._path = path
+        self._min_free_bytes = min_free_bytes
+        self._probe = probe
+
+    def lack(self) -> StorageFull | None:
+        """The error that refuses a write before anything is written, None if there is room."""
+        try:
+            free = self._probe(self._path)
+        except OSError:
+            return None  # the write itself says what is wrong
+        if free >= self._min_free_bytes:
+            return None
+        return StorageFull(
+            f"expected {self._min_free_bytes} bytes free or more (Config.min_free_bytes), got"
+            f" {free} - at {self._path}; nothing was written: free disk space, then send it again"
+            " (reads go on; writing does by itself when there is room)"
+        )
+
+    def check(self) -> None:
+        """Raises StorageFull if there is too little room."""
+        lack = self.lack()
+        if lack is not None:
+            raise lack
+
+
 def _says(error: OSError | lmdb.Error, numbers: tuple[int, ...]) -> bool:
     if isinstance(error, OSError):
         return error.errno in numbers
