@@ -1,8 +1,9 @@
 """``make differential SEED=… N=…``: many random worlds, with progress, totals and failing seeds.
 
 Each seed makes a world of each kind: rules of the first engine's incremental subset (narrow), of
-the whole language (wide), over several events of a profile (history). A failing seed is run again
-by ``worlds.run(SEED, kind="wide")``; with --shrink, its smallest form is printed.
+the whole language (wide), over several events of a profile (history), with operands of any kind
+(odd). A failing seed is run again by ``worlds.run(SEED, kind="wide")``; with --shrink, its smallest
+form is printed.
 """
 
 from __future__ import annotations

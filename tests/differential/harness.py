@@ -32,8 +32,8 @@ from tests.differential.generate import BASE, DAY, SCHEMAS, Rules, drawn_schemas
 from tests.differential.oracle import Difference, FeedOracle, Key, now_of
 from tests.differential.shapes import shape_of
 
-Kind = Literal["narrow", "wide", "history"]
-KINDS: tuple[Kind, ...] = ("narrow", "wide", "history")
+Kind = Literal["narrow", "wide", "history", "odd"]
+KINDS: tuple[Kind, ...] = ("narrow", "wide", "history", "odd")
 
 Step = tuple[Any, ...]
 """A method of World and its arguments, plain data."""
@@ -72,8 +72,8 @@ def empty_rules(seed: int, kind: Kind) -> Rules:
 class World:
     """One partition, what was done to it (``journal``), and the checks it went through.
 
-    kind: 'narrow' (the incremental subset of the first engine), 'wide' (the whole language) or
-    'history' (rules over several events, over a drawn store).
+    kind: 'narrow' (the incremental subset of the first engine), 'wide' (the whole language),
+    'history' (rules over several events, over a drawn store) or 'odd' (operands of any kind).
     """
 
     def __init__(self, seed: int, kind: Kind = "narrow") -> None:

@@ -19,6 +19,7 @@ from tests.differential.crowded import CrowdedMaker
 from tests.differential.generate import DAY, HOUR, RuleMaker, Rules, rows
 from tests.differential.harness import DRAWN_FROM, Kind, World
 from tests.differential.history import HistoryMaker
+from tests.differential.odd import OddMaker
 from tests.differential.shapes import Stream, shape_of
 from tests.differential.wide import WideMaker, widened
 
@@ -28,8 +29,11 @@ Rows = list[dict[str, Any]]
 WEIGHTS = {
     "narrow": (6, 3, 2, 4, 2, 1, 1, 1),
     "wide": (6, 3, 2, 4, 2, 1, 1, 1),
+    "odd": (6, 3, 2, 4, 2, 1, 1, 1),
     "history": (6, 2, 2, 5, 2, 2, 1, 1, 4),
 }
+
+MAKERS: dict[str, type[RuleMaker]] = {"narrow": RuleMaker, "wide": WideMaker, "odd": OddMaker}
 
 
 class Draws:
@@ -59,7 +63,7 @@ class Draws:
     def rules(self) -> Rules:
         """Rules of a narrow or wide world that pass; the present ones if none of 50 does."""
         is_crowded = self.kind == "narrow" and self.seed >= CROWDED_FROM
-        maker = WideMaker(self.rng) if self.kind == "wide" else RuleMaker(self.rng)
+        maker = MAKERS[self.kind](self.rng)
         for _ in range(50):
             if is_crowded:
                 rules = CrowdedMaker(self.rng).rules(self.rng.choice((8, 16, 30)))
@@ -83,13 +87,13 @@ class Draws:
 
     def submit(self, dataset: str, batch: Rows, pieces: int = 1) -> None:
         """Rows, with lists and maps where the world is wide."""
-        batch = widened(self.rng, dataset, batch) if self.kind == "wide" else batch
+        batch = widened(self.rng, dataset, batch) if self.kind in ("wide", "odd") else batch
         self.world.do("submit", dataset, batch, pieces)
 
     def submit_early(self) -> None:
         """Rows some of which are ahead of the clock."""
         batch = self.rows("hits", 8, DAY, 2 * DAY)
-        batch = widened(self.rng, "hits", batch) if self.kind == "wide" else batch
+        batch = widened(self.rng, "hits", batch) if self.kind in ("wide", "odd") else batch
         self.world.do("submit_early", batch, self.rng.choice((0, 1, HOUR)))
 
     def advance(self) -> None:

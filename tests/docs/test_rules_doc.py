@@ -85,7 +85,7 @@ def test_an_example_gives_what_it_says(
 
 
 def test_examples_of_definitions_are_read() -> None:
-    assert sum(where.count("where ") for _, where, *_ in EXAMPLES) == TEXT.count("\nwhere ") == 4
+    assert sum(where.count("where ") for _, where, *_ in EXAMPLES) == TEXT.count("\nwhere ") == 6
 
 
 @pytest.mark.parametrize(("rule", "plan"), PLANS)

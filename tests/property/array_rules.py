@@ -62,6 +62,9 @@ class ArrayRules:
                 f"isNull({mine}.{self.pick(*VALUES[:-1])})",
                 f"{mine}.n > $1.score",
                 f"{mine}.campaignID = $1.city",
+                f"{self.pick('1', '$1.score')} {self.pick('in', 'notIn')} [{mine}.n]",
+                f"{mine}.n {self.pick('in', 'notIn')} [$1.score]",
+                f"{self.pick('$1.city', 'isNull($1.city) or $1.city')} notIn [{mine}.campaignID]",
             )
         if kind < 0.45:
             return self.moment(mine, names)
@@ -72,6 +75,8 @@ class ArrayRules:
                 f"{mine}.{field} = {other}.{field}",
                 f"{mine}.{field} {self.pick(*COMPARISONS)} {other}.{field}",
                 f"{mine}.n = {other}.n + 1",
+                f"{mine}.n {self.pick('in', 'notIn')} [{other}.n, $1.score]",
+                f"{mine}.n notIn [{other}.n]",
                 f"{mine}.campaignID = {other}.campaignID",
             )
         if depth > 0 and kind > 0.8:

@@ -29,6 +29,11 @@ def test_a_world_with_rules_from_the_whole_language_agrees(seed: int) -> None:
     assert run(seed, kind="wide") > 0
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_world_with_operands_of_any_kind_agrees(seed: int) -> None:
+    assert run(seed, kind="odd") > 0
+
+
 # Below 1,000 over one store, from there on over drawn ones.
 @pytest.mark.parametrize("seed", [*range(3), *range(1000, 1008)])
 def test_a_world_with_rules_over_several_events_agrees(seed: int) -> None:
