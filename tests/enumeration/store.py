@@ -211,7 +211,7 @@ class Store:
         while self.partition.work(1 << 20):
             pass
         state = self.partition.state
-        for name, reason in state.book.pending.items():
+        for (_, name), reason in state.book.pending.items():
             self.wrong(name, "pending", reason)
         slots = np.arange(state.directory.slots, dtype=np.uint32)
         for profile in self.partition._profiles(slots, state.now + ahead).values():

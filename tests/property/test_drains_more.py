@@ -268,7 +268,7 @@ def test_what_failed_is_not_due_for_ever(limit: int, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Extreme, "fold", fold)
     bench = Bench(limit)
     bench.send([{"_id": "bad", "who": "w00", "at": BASE, "kind": "buy", "n": 13}], BASE)
-    assert set(bench.partition.state.book.pending) == {"least"}
+    assert set(bench.partition.state.book.pending) == {("segment", "least")}
     bench.finish()
     position = bench.partition.position
     bench.partition.tick(FAR + DAY)

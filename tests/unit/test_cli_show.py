@@ -50,7 +50,9 @@ def test_rules_without_an_answer_are_counted_and_shown_as_pending() -> None:
     hub = Hub()
     hub.submit([("hits", "p", [{"who": "ann", "at": BASE, "_id": "e"}])], BASE)
     (partition,) = hub.partitions
-    partition.state.book.pending |= {"points": "position 1: it raised", "day": "and it"}
+    partition.state.book.pending |= {
+        ("computed", "points"): "position 1: it raised", ("segment", "day"): "and it",
+    }  # fmt: skip
     status = store_status("/shop", "event", 1, {}, [ActorStatus(partition.status(), "", 0, "", 1)])
     assert "rules without an answer 2" in printed(status)
     assert "points: position 1: it raised" in printed(status)

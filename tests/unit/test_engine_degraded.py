@@ -8,7 +8,9 @@ import msgspec
 import pytest
 
 from profile_actors.definitions import Catalogue, ComputedAttribute, SegmentDefinition, merge
+from profile_actors.engine import snapshot
 from profile_actors.engine.extremes import Extreme
+from profile_actors.engine.partition import Partition
 from profile_actors.errors import Pending
 from profile_actors.ingest.keys import key_of
 from profile_actors.rules import lists
@@ -16,9 +18,17 @@ from profile_actors.rules.columns import Vector
 from tests.model.hub import BASE, CATALOGUE, DAY, HOUR, SEED, WHO, Hub, Rows
 
 PEOPLE = ("a", "b", "c")
-# What stands on the stream of the smallest n of a day, directly or by way of another rule.
-DOWN = {"least", "day", "both"}
+# What reads the smallest n of a day, directly or by way of another rule; not what else is folded
+# over the same events ("day").
+DOWN = {"least", "low", "lowly"}
 POISON = 13
+RULES = merge(
+    CATALOGUE,
+    [
+        SegmentDefinition("low", "xEvent[timestamp occurs <= 1 day before now].min(n) < 2"),
+        SegmentDefinition("lowly", 'inSegment("low") and inSegment("day")'),
+    ],
+)
 
 
 def hits(number: int, n: int = 1) -> Rows:
@@ -74,7 +84,7 @@ def changes(hub: Hub) -> list[Any]:
 
 @pytest.mark.usefixtures("planted")
 def test_all_else_is_exact_and_what_is_down_says_so() -> None:
-    hub = Hub()
+    hub = Hub(1, RULES)
     filled(hub, poison_at=20)
     partition = hub.partitions[0]
     assert partition.position == 41
@@ -83,14 +93,15 @@ def test_all_else_is_exact_and_what_is_down_says_so() -> None:
     for reason in degraded.values():
         assert "position 21" in reason
         assert "ZeroDivisionError('planted')" in reason
-    for segment in ("day", "both"):
+    for segment in ("low", "lowly"):
         for ask in (partition.members, partition.count):
             with pytest.raises(Pending, match=segment):
                 ask(segment)
     for name in PEOPLE:
         (profile,) = partition.profiles([key_of(WHO, name, SEED)])
         assert profile is not None
-        assert profile.segments["day"].status == "pending"
+        assert profile.segments["low"].status == "pending"
+        assert profile.segments["day"].status == "realized"
         assert profile.computed["least"] is None
         assert profile.computed_valid_until["least"] is None
         assert "planted" in profile.pending["least"]
@@ -106,25 +117,48 @@ def test_all_else_is_exact_and_what_is_down_says_so() -> None:
 
 
 @pytest.mark.usefixtures("planted")
-def test_a_reopening_comes_to_the_same_and_keeps_no_checkpoint() -> None:
-    hub = Hub()
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_a_reopening_comes_to_the_same(checkpoint: bool) -> None:
+    hub = Hub(1, RULES)
     filled(hub, poison_at=20)
     partition = hub.partitions[0]
-    assert partition.checkpoint_job(force=True) is None
-    before = (hub.pure(PEOPLE), partition.status(), changes(hub))
+    if checkpoint:
+        saved(partition)
+    before = (hub.pure(PEOPLE), partition.status().degraded, changes(hub))
     reopened = hub.reopen()
-    assert (hub.pure(PEOPLE), reopened.status(), changes(hub)) == before
+    assert reopened.checkpointed == (reopened.position if checkpoint else 0)
+    assert (hub.pure(PEOPLE), reopened.status().degraded, changes(hub)) == before
     assert set(reopened.status().degraded) == DOWN
+    assert reopened.verify() == []
     # It goes on: rows are accepted, the clock moves, the others answer.
     rows = hits(41, 2)
     assert hub.submit([("hits", "p", rows)], rows[0]["at"]) == len(PEOPLE)
     reopened.advance(BASE + 20 * DAY)
     assert reopened.count("spenders") == 0
+    assert set(reopened.status().degraded) == DOWN
+    assert reopened.verify() == []
+
+
+def saved(partition: Partition) -> None:
+    """Take a checkpoint."""
+    job = partition.checkpoint_job(force=True)
+    assert job is not None
+    job()
+
+
+@pytest.mark.usefixtures("planted")
+def test_another_version_of_the_program_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What failed may be sound there: it does not go on from a degraded checkpoint."""
+    hub = Hub(1, RULES)
+    filled(hub, poison_at=20)
+    saved(hub.partitions[0])
+    monkeypatch.setattr(snapshot, "PROGRAM", "the next one")
+    assert hub.reopen().checkpointed == 0
 
 
 def test_a_sound_version_heals_it(monkeypatch: pytest.MonkeyPatch) -> None:
     sound_fold = Extreme.fold
-    hub, sound = Hub(), Hub()
+    hub, sound = Hub(1, RULES), Hub(1, RULES)
     filled(sound, poison_at=20)
     with monkeypatch.context() as patched:
 
@@ -180,9 +214,9 @@ def test_a_definition_whose_rule_fails_over_the_history_is_pending_for_ever(
 
 @pytest.mark.usefixtures("planted")
 def test_an_operator_that_fails_in_a_back_fill_takes_its_own_rules_down_only() -> None:
-    hub = Hub(1, without(CATALOGUE))
+    hub = Hub(1, without(RULES))
     filled(hub, poison_at=20)
-    wanted = msgspec.structs.replace(CATALOGUE, version=2)
+    wanted = msgspec.structs.replace(RULES, version=3)
     (partition,) = hub.partitions
     partition.define(wanted, None, partition.backfill(wanted, lambda: True))
     for again in (partition, hub.reopen()):

@@ -24,7 +24,7 @@ from profile_actors.engine.columns import Array, reserve, running, sizes_of
 from profile_actors.engine.groups import ClockGroups, RowGroups
 from profile_actors.engine.lines import Payload
 from profile_actors.rules import sums
-from profile_actors.rules.columns import Vector, differ
+from profile_actors.rules.columns import Vector, differ, null, widen
 from profile_actors.rules.plan import Aggregate
 
 Lanes = list[Array]
@@ -81,6 +81,34 @@ class Operator(Protocol):
     def arrays(self, profiles: int) -> dict[str, Array]: ...
 
     def restore(self, arrays: dict[str, Array]) -> None: ...
+
+
+class Silent:
+    """What is left of an operator that failed: it takes nothing in and has no value. Delay lines go
+    on with a column of zeros in its place."""
+
+    def __init__(self, failed: Operator) -> None:
+        self.name = failed.name
+        self.aggregate = failed.aggregate
+
+    def payload(self, value: Vector) -> Array:
+        return np.zeros(len(value.values), np.int8)
+
+    def fold(self, step: Step) -> Track:
+        raise AssertionError(f"{self.aggregate.function} has failed and is asked no more")
+
+    def current(self, slots: Array) -> Vector:
+        nothing = null(self.aggregate.result.kind)
+        return widen(Vector(nothing.values, np.zeros(len(slots), np.bool_), None), len(slots))
+
+    def store(self, slots: Array, lanes: Lanes) -> None:
+        raise AssertionError(f"{self.aggregate.function} has failed and is asked no more")
+
+    def arrays(self, profiles: int) -> dict[str, Array]:
+        return {}
+
+    def restore(self, arrays: dict[str, Array]) -> None:
+        pass
 
 
 NO_SLOTS = np.zeros(0, np.intp)

@@ -13,7 +13,8 @@ leaves the old rules in force and the back-fill begins anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -23,7 +24,7 @@ from profile_actors.engine import changes
 from profile_actors.engine.ages import aged
 from profile_actors.engine.attributes import Attribute
 from profile_actors.engine.columns import FOREVER, Array
-from profile_actors.engine.entry import decode
+from profile_actors.engine.entry import Block, decode
 from profile_actors.engine.forgetting import of_parts, rename
 from profile_actors.engine.gauges import Ladder
 from profile_actors.engine.history import EventHistory
@@ -33,16 +34,16 @@ from profile_actors.engine.matching import (
     arrivals_of,
     history_arrivals,
     read_block,
-    stated_by,
+    stated_of,
 )
-from profile_actors.engine.rulebook import Rulebook, Tree, compile_plan
+from profile_actors.engine.rulebook import Part, Rulebook, Tree, compile_plan
 from profile_actors.engine.state import State
 from profile_actors.engine.stream import Stream
 from profile_actors.engine.succession import succeed
 from profile_actors.engine.values import leaf_of
 from profile_actors.rules.columns import Vector
-from profile_actors.rules.plan import Plan
 from profile_actors.rules.planner import plan
+from profile_actors.rules.states import Key
 from profile_actors.rules.vector import evaluate, next_boundary, truth
 
 
@@ -78,14 +79,8 @@ class Backfill:
         state = self._state
         self.now = now
         # The clock first: a step with rows expects that nothing of their profiles is due as well.
-        for stream in list(self._streams):
-            try:
-                step = stream.step(None, now, None)
-            except Exception as error:
-                self._degrade(stream, error)
-                continue
-            if step is not None:
-                stream.publish(step)
+        for stream in self._streams:
+            fold_stream(stream, [], now, self._degrade)
         self._fold(state.position)
         self._share_texts()
         kept = _keep_gauges(state.book, self.book)
@@ -98,7 +93,7 @@ class Backfill:
         old = self._state.book
         used = {id(part) for part in (*self.book.streams, *self.book.histories.values())}
         used -= self._fresh
-        sound = {id(s) for index, s in enumerate(old.streams) if index not in old.broken}
+        sound = {id(stream) for stream in old.streams if stream.is_sound}
         sound |= {id(h) for events, h in old.histories.items() if events not in old.broken}
         return self.text == text and used <= sound
 
@@ -106,7 +101,7 @@ class Backfill:
         if self._streams or self._attributes or self._histories:
             positions = range(self.folded, end)
             refold(
-                self._state, self._log, self.book.plan, self.now, self._streams, self._attributes,
+                self._state, self._log, self.now, self._streams, self._attributes,
                 self._histories, positions, self._degrade,
             )  # fmt: skip
         self.folded = end
@@ -123,15 +118,12 @@ class Backfill:
             if own is not shared:
                 rename(history, shared, tables[id(own)])()
 
-    def _degrade(self, failed: Stream | EventHistory, error: Exception) -> None:
+    def _degrade(self, failed: Part, error: Exception) -> None:
         """Fold it no more: an operator's defect takes the rules that read it down, and no other."""
-        reason = f"at the back-fill of catalogue version {self.catalogue.version}: {error!r}"
-        if isinstance(failed, Stream):
-            self._streams.remove(failed)
-            self.book.degrade(self.book.streams.index(failed), reason)
-        else:
-            self._histories.remove(failed)
-            self.book.degrade(failed.spec.filter, reason)
+        version = self.catalogue.version
+        self.book.degrade(failed, f"at the back-fill of catalogue version {version}: {error!r}")
+        self._histories = [h for h in self._histories if h.spec.filter != failed]
+        self._attributes = [a for a in self._attributes if a.leaf.path != failed]
 
 
 def text_of(catalogue: Catalogue) -> bytes:
@@ -147,7 +139,7 @@ def _take_over(
     fresh = []
     for index, stream in enumerate(new.streams):
         same = known.get((stream.filter, tuple(o.aggregate for o in stream.operators)))
-        if same is None or old.streams.index(same) in old.broken:
+        if same is None or not same.is_sound:
             fresh.append(stream)
         else:
             new.streams[index] = same
@@ -156,6 +148,7 @@ def _take_over(
         before = old.attributes.get(path)
         if (
             before is not None
+            and path not in old.broken
             and before.leaf == attribute.leaf
             and (before.datasets == attribute.datasets and before.kind == attribute.kind)
         ):
@@ -172,54 +165,80 @@ def _take_over(
     return fresh, columns, histories
 
 
+Failed = Callable[[Part, Exception], None]
+
+
+def stop(part: Part, error: Exception) -> None:
+    """Where nothing may fail."""
+    raise error
+
+
 def refold(
     state: State,
     log: Log,
-    plan: Plan,
     now: int,
     streams: list[Stream],
     attributes: list[Attribute],
     histories: list[EventHistory],
     positions: range,
-    failed: Callable[[Stream | EventHistory, Exception], None] | None = None,
+    failed: Failed = stop,
 ) -> None:
     """Fold entries of the log into the given streams, attributes and histories, as of ``now``.
 
-    failed: told which of them raised, to take it out of its list; without, they raise.
+    failed: told which part raised; it is folded no more, and what is silent already is not either.
     """
-    slot_of = state.directory.slot_of
-    wanted = Rulebook(plan, attributes={a.leaf.path: a for a in attributes})
+    slot_of, down = state.directory.slot_of, set[Part]()
     for position in positions:
         with log.view(position) as view:
             blocks = decode(view, f"position {position}").blocks
             behavior = {b.dataset: state.behavior(b.dataset) for b in blocks}
             readers = [read_block(b, slot_of) for b in blocks if behavior[b.dataset] == "event"]
-            parts: list[Stream | EventHistory] = [*streams, *histories] if readers else []
-            for part in parts:
-                try:
-                    _fold_part(part, readers, now)
-                except Exception as error:
-                    if failed is None:
-                        raise
-                    failed(part, error)
             records = [b for b in blocks if behavior[b.dataset] == "record"]
-            for name, stated in stated_by(wanted, records, slot_of).items():
-                track = wanted.attributes[name].fold(stated)
-                if track is not None:
-                    wanted.attributes[name].publish(track)
+            for stream in streams if readers else ():
+                fold_stream(stream, readers, now, failed)
+            parts: list[tuple[Part, Callable[[], None]]] = []
+            if readers:
+                parts += [(h.spec.filter, partial(_keep, h, readers, now)) for h in histories]
+            if records:
+                parts += [(a.leaf.path, partial(_state, a, records, slot_of)) for a in attributes]
+            for part, fold in parts:
+                if part not in down:
+                    try:
+                        fold()
+                    except Exception as error:
+                        down.add(part)
+                        failed(part, error)
         for swap in of_parts(streams, attributes, histories, state.directory.slots):
             swap()
 
 
-def _fold_part(part: Stream | EventHistory, readers: list[BlockReader], now: int) -> None:
-    if isinstance(part, Stream):
-        step = part.step(arrivals_of(part, readers), now, None)
+def _keep(history: EventHistory, readers: list[BlockReader], now: int) -> None:
+    kept = history.step(history_arrivals(history, readers), now)
+    if kept is not None:
+        history.publish(kept)
+
+
+def _state(attribute: Attribute, records: list[Block], slot_of: Array) -> None:
+    track = attribute.fold(stated_of(attribute, records, slot_of))
+    if track is not None:
+        attribute.publish(track)
+
+
+def fold_stream(stream: Stream, readers: list[BlockReader], now: int, failed: Failed) -> None:
+    """Move a stream to ``now`` with the rows and publish it; what raises is silent from then on."""
+    if stream.is_silent:
+        return
+    errors: dict[int, Exception] = {}
+    try:
+        step = stream.step(arrivals_of(stream, readers) if readers else None, now, None)
         if step is not None:
-            part.publish(step)
-    else:
-        kept = part.step(history_arrivals(part, readers), now)
-        if kept is not None:
-            part.publish(kept)
+            errors = step.failed
+            stream.publish(step)
+    except Exception as error:  # the filter of all of them
+        errors = dict.fromkeys(range(len(stream.operators)), error)
+    for index, raised in errors.items():
+        failed(stream.operators[index].aggregate, raised)
+        stream.silence(index)
 
 
 def _keep_gauges(old: Rulebook, new: Rulebook) -> set[int]:
@@ -242,7 +261,7 @@ def _keep_gauges(old: Rulebook, new: Rulebook) -> set[int]:
     trees = {(tree.rule.kind, tree.rule.name): tree for tree in old.trees}
     for tree in new.trees:
         was = trees.get((tree.rule.kind, tree.rule.name))
-        if was is None or was.rule != tree.rule or was.rule.name in old.pending:
+        if was is None or was.rule != tree.rule or was.rule.key in old.pending:
             continue
         same_streams = all(id(new.streams[new.place[a][0]]) in shared for a in tree.aggregates)
         same_streams &= all(new.histories[h] is old.histories.get(h) for h in tree.histories)
@@ -261,24 +280,30 @@ def read_gauges(book: Rulebook, slots: Array, now: int, kept: Collection[int] = 
     """
     if len(slots) == 0:
         return
+    parts: list[tuple[object, Iterable[Key], Callable[[], None]]] = []
     for index in book.ladders.values():
         gauge = book.gauges[index]
-        if id(gauge) in kept:
-            continue
         assert isinstance(gauge, Ladder)
-        values = evaluate(gauge.measure.node, leaf_of(book, slots), len(slots), now)
-        if gauge.timer is None:
-            gauge.store(slots, gauge.levels(values))
-        else:
-            levels, due = aged(gauge, values, now)
-            gauge.store(slots, levels)
-            gauge.timer.publish(min(now, FOREVER - 1), slots, due)
+        parts.append((gauge, gauge.readers, partial(_read_ladder, book, gauge, slots, now)))
     for tree in book.trees:
-        if id(tree) not in kept and tree.rule.name not in book.pending:
+        parts.append((tree, [tree.rule.key], partial(_read_tree, book, tree, slots, now)))
+    for part, rules, read in parts:
+        if id(part) not in kept and not all(key in book.pending for key in rules):
             try:
-                _read_tree(book, tree, slots, now)
+                read()
             except Exception as error:  # the entry is logged: it must not come back at every replay
-                book.pending[tree.rule.name] = f"at {now} ms: {error!r}"
+                for key in rules:
+                    book.pending.setdefault(key, f"at {now} ms: {error!r}")
+
+
+def _read_ladder(book: Rulebook, gauge: Ladder, slots: Array, now: int) -> None:
+    values = evaluate(gauge.measure.node, leaf_of(book, slots), len(slots), now)
+    if gauge.timer is None:
+        gauge.store(slots, gauge.levels(values))
+    else:
+        levels, due = aged(gauge, values, now)
+        gauge.store(slots, levels)
+        gauge.timer.publish(min(now, FOREVER - 1), slots, due)
 
 
 def _read_tree(book: Rulebook, tree: Tree, slots: Array, now: int) -> None:

@@ -67,6 +67,7 @@ class Clockwork(Reader):
         """
         book = self.state.book
         rescans = [] if self.rescans.pending else book.rescans
+        rescans = [rule for rule in rescans if rule.rule.key not in book.pending]
         return min([book.next_due(), *(rule.timer.line.next_due() for rule in rescans)])
 
     def _go_towards(self, now: int) -> None:

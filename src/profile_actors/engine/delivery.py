@@ -10,6 +10,7 @@ older one twice.
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -122,6 +123,8 @@ class Delivery:
     def _values(self, name: str, idents: list[int]) -> dict[int, Any]:
         """A computed attribute's values now, by ident; empty if it has no answer (any more)."""
         book = self.state.book
+        if ("computed", name) in book.pending:
+            return {}
         slots = self.state.directory.slot_of[idents].astype(np.uint32)
         for rescan in book.rescans:
             if rescan.gauge < 0 and rescan.rule.name == name:
@@ -129,9 +132,10 @@ class Delivery:
                 shown = [None if value is UNKNOWN else value for value in stored]
                 return dict(zip(idents, shown, strict=True))
         for rule in book.plan.rules:
-            if rule.kind == "computed" and rule.name == name and name not in book.pending:
-                column = computed_values(book, rule, slots, self.state.now)
-                return dict(zip(idents, plain(column, rule.root.type), strict=True))
+            if rule.kind == "computed" and rule.name == name:
+                with suppress(Exception):  # it has no answer, and is no reason to stop the feed
+                    column = computed_values(book, rule, slots, self.state.now)
+                    return dict(zip(idents, plain(column, rule.root.type), strict=True))
         return {}
 
 

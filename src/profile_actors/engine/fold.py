@@ -9,28 +9,29 @@ and in what is due.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
 from profile_actors.engine.ages import aged, climbed
 from profile_actors.engine.aggregates import Track
-from profile_actors.engine.attributes import Attribute, AttributeTrack
-from profile_actors.engine.columns import FOREVER, UNSET, Array, Instants, starts_of
+from profile_actors.engine.attributes import AttributeTrack
+from profile_actors.engine.columns import FOREVER, UNSET, Array, starts_of
+from profile_actors.engine.delta import Delta, RawChange
 from profile_actors.engine.departures import Departures
 from profile_actors.engine.gauges import NULL, Gauge, Ladder
-from profile_actors.engine.history import EventHistory, HistoryDelta
+from profile_actors.engine.history import HistoryDelta
 from profile_actors.engine.levels import Moved, PairLevels, RowLevels
 from profile_actors.engine.moments import Moments
 from profile_actors.engine.pairs import distinct_pairs, following, union_of
 from profile_actors.engine.rulebook import Rulebook, Tree
-from profile_actors.engine.stream import Stream, StreamDelta
 from profile_actors.engine.timers import Timer
 from profile_actors.rules.boundary import unit_starts
 from profile_actors.rules.columns import Vector, differ
 from profile_actors.rules.plan import Aggregate, AggregateLeaf, EventFilter
+from profile_actors.rules.states import Key
 from profile_actors.rules.trends import FALLS, RISES
 from profile_actors.rules.vector import (
     Frame,
@@ -41,58 +42,10 @@ from profile_actors.rules.vector import (
     value_in,
 )
 
+T = TypeVar("T")
+
 FRAMES = 4
 """Frames that are kept for the next rule: each holds what was evaluated in it."""
-
-
-@dataclass(slots=True)
-class RawChange:
-    """Level changes of one gauge, or marks of computed attributes, in slots. at None: the step's
-    now.
-
-    gauge >= 0: old, new are levels, flips the memberships that change. gauge == -1: new has marks,
-    bool[names, n].
-    """
-
-    gauge: int
-    names: tuple[str, ...]
-    slots: Array
-    old: Array
-    new: Array
-    at: Array | None
-    by_clock: bool
-    flips: int = 0
-
-
-@dataclass(slots=True)
-class Delta:
-    """Everything one step changes, beside the state. cuts: False if it is of some slots alone, or
-    the clock stands (``drains``): what is due stays in its lines then."""
-
-    now: int
-    cuts: bool = True
-    streams: list[tuple[Stream, StreamDelta]] = field(default_factory=list)
-    histories: list[tuple[EventHistory, HistoryDelta]] = field(default_factory=list)
-    attributes: list[tuple[Attribute, AttributeTrack]] = field(default_factory=list)
-    gauges: list[tuple[Gauge, Array, Array]] = field(default_factory=list)
-    qualified: list[tuple[Instants, Array, Array | int]] = field(default_factory=list)
-    timers: list[tuple[Timer, Array, Array]] = field(default_factory=list)
-    changes: list[RawChange] = field(default_factory=list)
-
-    def publish(self) -> None:
-        """Write the step into the state. The caller holds the partition's lock."""
-        for stream, delta in self.streams:
-            stream.publish(delta)
-        for history, kept in self.histories:
-            history.publish(kept)
-        for attribute, track in self.attributes:
-            attribute.publish(track)
-        for gauge, slots, levels in self.gauges:
-            gauge.store(slots, levels)
-        for column, slots, at in self.qualified:
-            column.put(slots, at)
-        for timer, slots, upcoming in self.timers:
-            timer.publish(self.now, slots, upcoming, self.cuts)
 
 
 class Fold:
@@ -106,7 +59,7 @@ class Fold:
         self,
         book: Rulebook,
         now: int,
-        tracks: dict[int, list[Track]],
+        tracks: dict[int, list[Track | None]],
         attributes: dict[str, AttributeTrack],
         new_slots: Array,
         has_rows: Array | None,
@@ -128,13 +81,13 @@ class Fold:
         self.span = span
         self.is_held = is_held
         by_aggregate = {
-            aggregate: tracks[stream][index]
+            aggregate: track
             for aggregate, (stream, index) in book.place.items()
-            if stream in tracks
+            if stream in tracks and (track := tracks[stream][index]) is not None
         }
         self.moments = Moments(book, by_aggregate, attributes, histories or {})
         # What fails in a look-ahead has no answer there; in a step, none from then on.
-        self.pending: dict[str, str] = book.pending if enough >= FOREVER else {}
+        self.pending: dict[Key, str] = book.pending if enough >= FOREVER else dict(book.pending)
         self.moved = Moved()
         self._frames: dict[int, tuple[Array, Frame]] = {}
 
@@ -144,25 +97,48 @@ class Fold:
         for index in book.ladders.values():
             gauge = book.gauges[index]
             assert isinstance(gauge, Ladder)
-            if book.broken and any(book.place[a][0] in book.broken for a in gauge.aggregates):
+            if self.pending and all(key in self.pending for key in gauge.readers):
                 continue
-            with self._pending_if_it_fails(*gauge.readers):
+            with self._pending_if_it_fails(gauge.readers):
                 self._climb(gauge, index)
-        self._turn()
+        turning = [t for t in book.trees if t.formula and t.rule.key not in self.pending]
+        self._at_once(turning, self._turn, lambda tree: [tree.rule.key])
         for tree in book.trees:
-            if tree.formula is None and tree.rule.name not in book.pending:
-                with self._pending_if_it_fails(tree.rule.name):
+            if tree.formula is None and tree.rule.key not in self.pending:
+                with self._pending_if_it_fails([tree.rule.key]):
                     self._grow(tree)
-        self._mark()
+        for marks in self._marks():
+            self._at_once(marks, self._mark, lambda of: [("computed", name) for name in of[0]])
         return self.delta
 
     @contextmanager
-    def _pending_if_it_fails(self, *rules: str) -> Iterator[None]:
+    def _pending_if_it_fails(self, rules: Iterable[Key]) -> Iterator[None]:
+        """What raises leaves nothing behind, and its rules, and no others, without an answer."""
+        began = self.delta.mark()
         try:
             yield
         except Exception as error:
-            for name in rules:
-                self.pending[name] = f"at {self.now} ms: {error!r}"
+            self.delta.undo(began)
+            self._frames.clear()  # what others share must not be half of an evaluation
+            for key in rules:
+                self.pending.setdefault(key, f"at {self.now} ms: {error!r}")
+
+    def _at_once(
+        self,
+        parts: Sequence[T],
+        do: Callable[[Sequence[T]], None],
+        rules: Callable[[T], Iterable[Key]],
+    ) -> None:
+        """Do what several rules share for all of them; one by one if that raises, to find out whose
+        fault it is. rules: those of a part."""
+        began = self.delta.mark()
+        try:
+            do(parts)
+        except Exception:
+            self.delta.undo(began)
+            for part in parts:
+                with self._pending_if_it_fails(rules(part)):
+                    do([part])
 
     # -- ladders -----------------------------------------------------------------------------
 
@@ -285,18 +261,14 @@ class Fold:
 
     # -- rules over levels -------------------------------------------------------------------
 
-    def _turn(self) -> None:
+    def _turn(self, trees: Sequence[Tree]) -> None:
         """Turn the rules whose ladders moved."""
-        trees = [
-            (tree, tree.formula)
-            for tree in self.book.trees
-            if tree.formula is not None and tree.rule.name not in self.book.pending
-        ]
         gauges = self.book.gauges
         if trees and (self.moved.rows or len(self.new_slots)):
             rows = RowLevels(gauges, self.moved, self.new_slots)
-            for tree, formula in trees:
-                slots, truths = rows.turned(formula, tree.ladders)
+            for tree in trees:
+                assert tree.formula is not None
+                slots, truths = rows.turned(tree.formula, tree.ladders)
                 if not len(slots):
                     continue
                 if slots[-1] < rows.first_new:
@@ -305,8 +277,9 @@ class Fold:
                     self._row_change(gauges[tree.gauge], tree.gauge, slots, _flags(truths))
         if trees and self.moved.pairs:
             pairs = PairLevels(gauges, self.moved)
-            for tree, formula in trees:
-                slots, at, truths = pairs.turned(formula, tree.ladders)
+            for tree in trees:
+                assert tree.formula is not None
+                slots, at, truths = pairs.turned(tree.formula, tree.ladders)
                 if len(slots):
                     self._flip(tree.gauge, slots, truths, at)
 
@@ -443,8 +416,8 @@ class Fold:
 
     # -- computed attributes -----------------------------------------------------------------
 
-    def _mark(self) -> None:
-        """Marks of computed attributes that are one aggregate, stream by stream."""
+    def _marks(self) -> Iterable[list[tuple[tuple[str, ...], Track]]]:
+        """The computed attributes that are one aggregate, by stream: their names and its track."""
         by_stream: dict[int, list[tuple[tuple[str, ...], Track]]] = {}
         for aggregate, names in self.book.marks.items():
             track = self.moments.tracks.get(aggregate)
@@ -452,20 +425,23 @@ class Fold:
                 by_stream.setdefault(self.book.place[aggregate][0], []).append(
                     (tuple(names), track)
                 )
-        for entries in by_stream.values():
-            every = tuple(name for group, _ in entries for name in group)
-            rows = _per_name([(names, t.changed) for names, t in entries])
-            self._mark_rows(every, entries[0][1].slots, np.array(rows))
-            clock = np.array(_per_name([(names, t.clock_changed) for names, t in entries]))
-            track = entries[0][1]
-            some = np.flatnonzero(clock.any(axis=0)) if clock.size else ()
-            if len(some):
-                self.delta.changes.append(
-                    RawChange(
-                        -1, every, track.clock_slots[some], clock[:, some], clock[:, some],
-                        track.clock_at[some], True,
-                    )
-                )  # fmt: skip
+        return by_stream.values()
+
+    def _mark(self, entries: Sequence[tuple[tuple[str, ...], Track]]) -> None:
+        """Marks of computed attributes that are one aggregate, of one stream."""
+        every = tuple(name for group, _ in entries for name in group)
+        rows = _per_name([(names, t.changed) for names, t in entries])
+        self._mark_rows(every, entries[0][1].slots, np.array(rows))
+        clock = np.array(_per_name([(names, t.clock_changed) for names, t in entries]))
+        track = entries[0][1]
+        some = np.flatnonzero(clock.any(axis=0)) if clock.size else ()
+        if len(some):
+            self.delta.changes.append(
+                RawChange(
+                    -1, every, track.clock_slots[some], clock[:, some], clock[:, some],
+                    track.clock_at[some], True,
+                )
+            )  # fmt: skip
 
     def _mark_rows(self, names: tuple[str, ...], slots: Array, marks: Array) -> None:
         some = np.flatnonzero(marks.any(axis=0)) if marks.size else ()

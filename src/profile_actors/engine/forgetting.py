@@ -30,7 +30,7 @@ Swap = Callable[[], None]
 
 def of_book(book: Rulebook, profiles: int) -> Iterator[Swap]:
     """What the parts of a rulebook that are sound may forget now. profiles: slots given so far."""
-    streams = [s for index, s in enumerate(book.streams) if index not in book.broken]
+    streams = [stream for stream in book.streams if not stream.is_silent]
     histories = [h for events, h in book.histories.items() if events not in book.broken]
 
     def renamed(texts: Texts) -> None:

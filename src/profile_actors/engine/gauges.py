@@ -108,9 +108,9 @@ class Rung:
 
 
 class Ladder(Gauge):
-    """Comparisons of one measure. hidden: cuts of larger rules. readers: names of all rules that
-    read it. timer: of an age, when each slot reaches its next break. aggregates, attributes (their
-    paths): what the measure reads."""
+    """Comparisons of one measure. hidden: cuts of larger rules. readers: the keys of all rules that
+    read it, which are segments. timer: of an age, when each slot reaches its next break.
+    aggregates, attributes (their paths): what the measure reads."""
 
     def __init__(
         self,
@@ -124,7 +124,8 @@ class Ladder(Gauge):
         self.aggregates, self.attributes = inputs_of(measure.node)
         hidden = list(hidden)
         self.is_read = bool(hidden)
-        self.readers = tuple(dict.fromkeys([*readers, *(rung.segment for rung in rungs)]))
+        segments = dict.fromkeys([*readers, *(rung.segment for rung in rungs)])
+        self.readers = tuple(("segment", name) for name in segments)
         cuts = [rung.cut for rung in rungs]
         self.points = sorted({b for cut in (*cuts, *hidden) for b in cut.breaks})
         kind = measure.kind

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -24,14 +23,12 @@ import numpy as np
 from profile_actors.config import Config
 from profile_actors.definitions import Catalogue
 from profile_actors.engine import verify
-from profile_actors.engine.aggregates import Track
+from profile_actors.engine.ahead import Ahead, all_change, look_ahead, sort_in
 from profile_actors.engine.backfill import Backfill
 from profile_actors.engine.columns import FOREVER, UNSET, Array
 from profile_actors.engine.delivery import Delivery
 from profile_actors.engine.documents import read_rows, union_of
 from profile_actors.engine.dossiers import Dossiers
-from profile_actors.engine.fold import Fold, RawChange
-from profile_actors.engine.gauges import Layout
 from profile_actors.engine.holdings import holds
 from profile_actors.engine.log import Feed, Log
 from profile_actors.engine.pages import event_page
@@ -50,20 +47,11 @@ from profile_actors.engine.state import State
 from profile_actors.engine.values import member_bits, plain
 from profile_actors.errors import DefinitionError, FeedDamaged, Pending
 from profile_actors.rules.calendar import MAX_MS, shift
-from profile_actors.rules.plan import Rule
 from profile_actors.rules.reference import evaluate_with_validity
-from profile_actors.rules.states import not_served
+from profile_actors.rules.states import Key, not_served
 from profile_actors.rules.vector import evaluate
 
 NEAR_MS = 400 * 86_400_000
-
-
-@dataclass(slots=True)
-class _Ahead:
-    """What a look-ahead found for one slot. segments: (instant, is member), ascending."""
-
-    segments: dict[str, list[tuple[int, bool]]] = field(default_factory=dict)
-    computed: dict[str, list[int]] = field(default_factory=dict)
 
 
 class Reader:
@@ -154,24 +142,6 @@ class Reader:
     def _record_rows(self, ident: int) -> tuple[Array, Array]:
         return self.state.record_locator.rows_of(ident)[1:]
 
-    def _look_ahead(self, slots: Array, started: int, until: int, instant: int) -> Fold:
-        """The step of these slots alone from ``started``, where their state stands, to ``until``;
-        not published.
-
-        Beyond each rule's first change after the asked instant it need not be complete.
-        """
-        book = self.state.book
-        tracks: dict[int, list[Track]] = {
-            index: stream.look_ahead(slots, until, started)
-            for index, stream in enumerate(book.streams)
-            if index not in book.broken
-        }
-        fold = Fold(
-            book, until, tracks, {}, np.zeros(0, np.int64), None, slots, started, enough=instant,
-        )  # fmt: skip
-        fold.qualify()
-        return fold
-
     def _profiles(self, slots: Array, instant: int) -> dict[int, Profile]:
         drain = self.state.drain
         if drain is None:
@@ -191,30 +161,26 @@ class Reader:
         until = MAX_MS if until is None else until
         timed = [tree.rule for tree in book.trees if tree.timer is not None]
         near = min(until, instant + NEAR_MS) if timed else until
-        fold = self._look_ahead(slots, started, near, instant)
-        if near < until and not _all_change(fold, timed, slots, instant):
-            fold = self._look_ahead(slots, started, until, instant)
-        ahead = {int(slot): _Ahead() for slot in slots}
+        fold = look_ahead(book, slots, started, near, instant)
+        if near < until and not all_change(fold, timed, slots, instant):
+            fold = look_ahead(book, slots, started, until, instant)
+        ahead = {int(slot): Ahead() for slot in slots}
         for change in fold.delta.changes:
-            _sort_in(change, ahead, [gauge.layout for gauge in book.gauges])
+            sort_in(change, ahead, [gauge.layout for gauge in book.gauges])
         times = np.full(len(slots), instant)
         leaf = fold.moments.at(slots, times)
-        failed = {**book.pending, **fold.pending}
         values: dict[str, list[Any]] = {}
-        pending: dict[str, str] = {}
         for rule in book.plan.rules:
-            if rule.kind != "computed":
-                continue
-            try:
-                # One with too much to compare for these profiles has no answer for them.
-                reason = failed.get(rule.name)
-                found = None if reason else evaluate(rule.root, leaf, len(slots), times)
-            except Exception as error:
-                found, reason = None, f"at {instant} ms: {error!r}"
-            if found is None:
-                values[rule.name], pending[rule.name] = [None] * len(slots), reason or ""
-            else:
-                values[rule.name] = plain(found, rule.root.type)
+            if rule.kind == "computed" and rule.key not in fold.pending:
+                try:
+                    # One with too much to compare for these profiles has no answer for them.
+                    found = evaluate(rule.root, leaf, len(slots), times)
+                    values[rule.name] = plain(found, rule.root.type)
+                except Exception as error:
+                    fold.pending[rule.key] = f"at {instant} ms: {error!r}"
+        failed = {**book.pending, **fold.pending}  # at last: the writer may have added some
+        pending = {name: why for (kind, name), why in failed.items() if kind == "computed"}
+        values |= {name: [None] * len(slots) for name in pending}
         out = {}
         for row, slot in enumerate(slots.tolist()):
             mine = ahead[slot]
@@ -223,9 +189,15 @@ class Reader:
             validity = {
                 name: next((at for at in mine.computed.get(name, ()) if at > instant), None)
                 for name in values
-            } | dict.fromkeys(pending)
+            }
             for again in book.rescans:
-                self._rescan(again, slot, instant, segments, computed, validity)
+                asked = None
+                if again.rule.key not in failed:
+                    asked = self._asked(again, slot, instant)
+                    if asked is None:
+                        failed.setdefault(again.rule.key, f"its evaluation failed at {instant} ms")
+                self._rescan(again, slot, asked, segments, computed, validity)
+            refused = {name: why for (kind, name), why in failed.items() if kind == "computed"}
             out[slot] = Profile(
                 identities=[state.directory.identity(int(state.directory.ident_of[slot]))],
                 attributes={},
@@ -234,12 +206,12 @@ class Reader:
                 computed_valid_until=validity,
                 last_modified=int(state.modified[slot]) + UNSET,
                 now=instant,
-                pending=pending,
+                pending=refused,
             )
         return out
 
     def _memberships(
-        self, slot: int, ahead: _Ahead, instant: int, failed: Collection[str]
+        self, slot: int, ahead: Ahead, instant: int, failed: Collection[Key]
     ) -> dict[str, Membership]:
         book = self.state.book
         one = np.array([slot], np.uint32)
@@ -255,7 +227,7 @@ class Reader:
                     break
                 inside, last = is_member, at
             version = versions[name].version
-            if name in failed:
+            if ("segment", name) in failed:
                 out[name] = Membership("pending", None, None, version)
             elif last is not None:
                 out[name] = Membership("realized" if inside else "exited", last, until, version)
@@ -265,23 +237,21 @@ class Reader:
         self,
         rule: Rescanned,
         slot: int,
-        instant: int,
+        asked: tuple[int, Any, int | None] | None,
         segments: dict[str, Membership],
         computed: dict[str, Any],
         validity: dict[str, int | None],
     ) -> None:
-        """A rescanned rule at the instant, by the reference evaluator: also when work is queued."""
+        """What a rescanned rule said when it was asked; None: it has no answer."""
         state, name = self.state, rule.rule.name
-        record, events = self._looked_up.of(slot, state.position - 1)
-        at: int | None = None
-        until: int | None = state.now
-        value: Any = None
-        while until is not None and until <= instant:
-            at = until
-            value, until = evaluate_with_validity(
-                rule.rule.tree, record, events, at, state.book.values_of("computed"),
-                state.book.values_of("segment"), condition=rule.gauge >= 0, in_order=True,
-            )  # fmt: skip
+        if asked is None:
+            if rule.gauge >= 0:
+                version = state.catalogue.segments[name].version
+                segments[name] = Membership("pending", None, None, version)
+            else:
+                computed[name] = validity[name] = None
+            return
+        at, value, until = asked
         if rule.gauge < 0:
             computed[name], validity[name] = value, until
             return
@@ -292,6 +262,27 @@ class Reader:
         if last is not None:
             version = state.catalogue.segments[name].version
             segments[name] = Membership("realized" if value else "exited", last, until, version)
+
+    def _asked(
+        self, rule: Rescanned, slot: int, instant: int
+    ) -> tuple[int, Any, int | None] | None:
+        """(since when at the earliest, value, until when) of a rescanned rule at the instant, by
+        the reference evaluator: also when work is queued. None if that raises."""
+        state = self.state
+        record, events = self._looked_up.of(slot, state.position - 1)
+        computed, segments = state.book.values_of("computed"), state.book.values_of("segment")
+        at, value = state.now, None
+        until: int | None = at
+        while until is not None and until <= instant:
+            at = until
+            try:
+                value, until = evaluate_with_validity(
+                    rule.rule.tree, record, events, at, computed, segments,
+                    condition=rule.gauge >= 0, in_order=True,
+                )  # fmt: skip
+            except Exception:  # its next rescan will say why
+                return None
+        return at, value, until
 
     # -- events -----------------------------------------------------------------------------------
 
@@ -340,10 +331,10 @@ class Reader:
                 f"segment {segment!r} is being evaluated again for {self.rescans.pending} log"
                 " entries; ask again in a moment"
             )
-        if segment in book.pending:
+        if ("segment", segment) in book.pending:
             raise Pending(
                 f"segment {segment!r} has no answer: its rule failed"
-                f" ({self.state.book.pending[segment]}); edit the rule or report the defect"
+                f" ({book.pending['segment', segment]}); edit the rule or report the defect"
             )
 
     def members(
@@ -446,45 +437,9 @@ class Reader:
                 feed_bytes=self.feed.size_bytes(),
                 state_bytes=state.size_bytes(state.profiles),
                 checkpoint=self.checkpointed,
-                degraded=dict(state.book.pending),
+                degraded={name: why for (_, name), why in state.book.pending.items()},
                 stage_s=self.stage_seconds(),
                 backfill=None if filling is None else (filling.folded, state.position),
                 clock_goal=self.behind if due <= self.behind else None,
                 slices=None if state.drain is None else (state.drain.next, state.drain.total),
             )
-
-
-def _all_change(fold: Fold, timed: list[Rule], slots: Array, instant: int) -> bool:
-    """Whether each timed rule changes for each slot after the instant, as far as was looked.
-
-    Then nothing farther ahead is asked for: other rules have all they hold in the delay lines, but
-    those are cut at the same place; so they too must have changed, or have nothing left to come.
-    """
-    later: dict[str, set[int]] = {}
-    layouts = [gauge.layout for gauge in fold.book.gauges]
-    for change in fold.delta.changes:
-        assert change.at is not None
-        names = change.names if change.gauge < 0 else layouts[change.gauge].segments
-        mine = set(change.slots[change.at > instant].tolist())
-        for name in names:
-            later.setdefault(name, set()).update(mine)
-    wanted = set(slots.tolist())
-    if any(stream.upcoming(slots, fold.now) for stream in fold.book.streams):
-        return False
-    return all(later.get(rule.name, set()) >= wanted for rule in timed)
-
-
-def _sort_in(change: RawChange, ahead: dict[int, _Ahead], layouts: list[Layout]) -> None:
-    """Spread one raw change over the slots' look-aheads."""
-    assert change.at is not None, "a look-ahead has no rows"
-    if change.gauge < 0:
-        for row, name in enumerate(change.names):
-            for i in np.flatnonzero(change.new[row]).tolist():
-                instants = ahead[int(change.slots[i])].computed.setdefault(name, [])
-                instants.append(int(change.at[i]))
-        return
-    layout = layouts[change.gauge]
-    old, new = layout.truth[change.old], layout.truth[change.new]
-    for i, column in zip(*np.nonzero(old != new), strict=True):
-        found = ahead[int(change.slots[i])].segments.setdefault(layout.segments[column], [])
-        found.append((int(change.at[i]), bool(new[i, column])))

@@ -14,13 +14,13 @@ from functools import partial
 import numpy as np
 
 from profile_actors.definitions import FieldType
-from profile_actors.engine.aggregates import Additive
+from profile_actors.engine.aggregates import Additive, Silent
+from profile_actors.engine.attributes import Attribute
 from profile_actors.engine.columns import Array, order_by
 from profile_actors.engine.entry import Block
 from profile_actors.engine.groups import concat, take
 from profile_actors.engine.history import EventHistory, HistoryArrivals
 from profile_actors.engine.lines import Payload
-from profile_actors.engine.rulebook import Rulebook
 from profile_actors.engine.stream import Arrivals, Stream
 from profile_actors.engine.ties import ties_of
 from profile_actors.rules.columns import null
@@ -115,19 +115,26 @@ class BlockReader:
             found = self.selections[key] = Selection(slots, rows, self.block.timestamps[rows])
         return found
 
-    def payload(self, stream: Stream, selection: Selection) -> Payload:
-        """What the stream's delay lines keep of these rows."""
+    def payload(self, stream: Stream, selection: Selection) -> tuple[Payload, dict[int, Exception]]:
+        """What the stream's delay lines keep of these rows, and what operators' values raised, by
+        index: zeros stand for what those would keep."""
         out: Payload = {}
-        for op in stream.operators:
+        failed: dict[int, Exception] = {}
+        for index, op in enumerate(stream.operators):
             value = op.aggregate.value
             if op.name is None or value is None:
                 continue
             # What the others keep depends on more: on which end an extreme is, on known values.
             key = (id(type(op) if isinstance(op, Additive) else op), id(value))
-            if key not in selection.payloads:
-                selection.payloads[key] = op.payload(_rows_of(self.value(value), selection.rows))
-            out[op.name] = selection.payloads[key]
-        return out
+            kept = selection.payloads.get(key)
+            if kept is None and not isinstance(op, Silent):
+                try:
+                    kept = op.payload(_rows_of(self.value(value), selection.rows))
+                    selection.payloads[key] = kept
+                except Exception as error:
+                    failed[index] = error
+            out[op.name] = np.zeros(len(selection.rows), np.int8) if kept is None else kept
+        return out, failed
 
 
 def read_block(block: Block, slot_of: Array) -> BlockReader:
@@ -169,8 +176,8 @@ def arrivals_of(stream: Stream, readers: list[BlockReader]) -> Arrivals | None:
     parts: list[Arrivals] = []
     for reader, found in _let_through(stream.filter, readers):
         in_time = partial(_in_time, stream, reader) if reader.is_in_time else None
-        payload = reader.payload(stream, found)
-        parts.append(Arrivals(found.slots, found.times, payload, in_time))
+        payload, failed = reader.payload(stream, found)
+        parts.append(Arrivals(found.slots, found.times, payload, in_time, failed))
     if not parts:
         return None
     if len(parts) == 1:
@@ -181,6 +188,7 @@ def arrivals_of(stream: Stream, readers: list[BlockReader]) -> Arrivals | None:
         slots[order],
         np.concatenate([part.timestamp for part in parts])[order],
         take(concat([part.columns for part in parts]), order),
+        failed={index: error for part in parts for index, error in part.failed.items()},
     )
 
 
@@ -239,7 +247,8 @@ def _in_slot_order(parts: list[HistoryArrivals]) -> HistoryArrivals:
 def _in_time(stream: Stream, reader: BlockReader) -> Arrivals:
     """The matching rows in the order of the block, which ascends in time."""
     found = reader.selected(stream.filter.predicate, in_time=True)
-    return Arrivals(found.slots, found.times, reader.payload(stream, found))
+    payload, failed = reader.payload(stream, found)
+    return Arrivals(found.slots, found.times, payload, failed=failed)
 
 
 def _rows_of(vector: Vector, rows: Array) -> Vector:
@@ -247,22 +256,18 @@ def _rows_of(vector: Vector, rows: Array) -> Vector:
     return Vector(vector.values[rows], valid, vector.dictionary)
 
 
-def stated_by(
-    book: Rulebook, blocks: list[Block], slot_of: Array
-) -> dict[str, dict[str, list[tuple[Array, Array, Vector]]]]:
-    """What record blocks state: attribute path -> dataset -> [(slots, times, values)]."""
-    out: dict[str, dict[str, list[tuple[Array, Array, Vector]]]] = {}
+def stated_of(
+    attribute: Attribute, blocks: list[Block], slot_of: Array
+) -> dict[str, list[tuple[Array, Array, Vector]]]:
+    """What record blocks state of an attribute: dataset -> [(slots, times, values)]."""
+    out: dict[str, list[tuple[Array, Array, Vector]]] = {}
+    name = attribute.leaf.path
     for block in blocks:
-        for name, attribute in book.attributes.items():
-            if block.dataset not in attribute.datasets:
-                continue
-            if name not in block.table.column_names:
-                continue
-            slots = slot_of[block.idents].astype(np.uint32)
-            value = column(block.table.column(name))
-            out.setdefault(name, {}).setdefault(block.dataset, []).append(
-                (slots, block.timestamps, value)
-            )
+        if block.dataset not in attribute.datasets or name not in block.table.column_names:
+            continue
+        slots = slot_of[block.idents].astype(np.uint32)
+        value = column(block.table.column(name))
+        out.setdefault(block.dataset, []).append((slots, block.timestamps, value))
     return out
 
 

@@ -191,11 +191,8 @@ class Partition(Clockwork):
     def checkpoint_job(self, force: bool = False) -> snapshot.Job | None:
         """A copy of the state to be saved by a helper thread; None when not due yet."""
         due = self._rows_since_checkpoint >= self.config.checkpoint_rows
-        # While degraded nothing is saved: a replay comes to the same, and an upgrade heals it.
         # In the midst of slices a look at the columns would need to know whose part is done.
-        state = self.state
-        blocked = state.book.pending or state.position == self.checkpointed or state.drain
-        if not (due or force) or blocked:
+        if not (due or force) or self.state.position == self.checkpointed or self.state.drain:
             return None
         self._rows_since_checkpoint = 0
         self._drain()

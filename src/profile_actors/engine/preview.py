@@ -70,7 +70,7 @@ def preview(
         book = compile_plan(plan, catalogue, state.capacity)
         columns = list(book.attributes.values())
         histories = list(book.histories.values())
-        refold(state, log, plan, instant, book.streams, columns, histories, range(position))
+        refold(state, log, instant, book.streams, columns, histories, range(position))
         hits, values = _folded(book, plan.rules[0], profiles, instant)
     picked = hits[np.unique(np.linspace(0, len(hits) - 1, min(sample, len(hits))).astype(np.int64))]
     shown = [] if kind == "segment" else [values(slot) for slot in picked.tolist()]

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,45 +119,80 @@ class Rescans:
         self._tasks.popleft()
 
 
+class _Failed(Exception):
+    """The evaluation of a rule raised: the cause. Not the reading of what it is evaluated over."""
+
+
 def _steps(task: Task, book: Rulebook, dossiers: Dossiers, lock: threading.RLock) -> Iterator[None]:
     """One evaluation per step. State of a rule and slot is written as soon as it is known."""
+    for index, rule in enumerate(book.rescans):
+        if rule.rule.key not in book.pending:
+            try:
+                yield from _rule_steps(task, index, rule, book, dossiers, lock)
+            except _Failed as failure:  # as an operator's: this rule is evaluated no more
+                reason = f"position {task.position}: {failure.__cause__!r}"
+                book.pending[rule.rule.key] = reason
+
+
+def _rule_steps(
+    task: Task,
+    index: int,
+    rule: Rescanned,
+    book: Rulebook,
+    dossiers: Dossiers,
+    lock: threading.RLock,
+) -> Iterator[None]:
     computed, segments = book.values_of("computed"), book.values_of("segment")
 
-    def evaluated(rule: Rescanned, slot: int, at: int) -> tuple[Any, int]:
+    def evaluated(slot: int, at: int) -> tuple[Any, int]:
         record, events = dossiers.of(slot, task.position)
+        return _evaluated(rule, record, events, at, computed, segments)
+
+    mine = task.touched[index] if index < len(task.touched) else np.zeros(0, np.uint32)
+    if index in task.every:
+        mine = np.arange(task.slots, dtype=np.uint32)
+    else:
+        fresh = np.arange(task.first_new, task.slots, dtype=np.uint32)
+        # Who has rows takes due work with them, at the entry's now (DESIGN section 6).
+        waiting = rule.timer.due_rows(task.now)[1]
+        parts = (mine, fresh, waiting[np.isin(waiting, task.rows)])
+        mine = np.unique(np.concatenate(parts)).astype(np.uint32)
+        _begin(task, rule, computed, segments)
+    cause = "definition" if index in task.every else "event"
+    for slot in mine.tolist():
+        value, due = evaluated(slot, task.now)
+        _settle(task, index, rule, slot, task.now, value, cause, lock)
+        rule.timer.set_due(slot, due)
+        yield
+    # The others: instant by instant, until nothing more is due by the task's now.
+    while True:
+        when, slots = rule.timer.due_rows(task.now)
+        rule.timer.line.cut(task.now)
+        if len(slots) == 0:
+            break
+        for at, slot in zip(when.tolist(), slots.tolist(), strict=True):
+            value, due = evaluated(slot, at)
+            _settle(task, index, rule, slot, at, value, "clock", lock)
+            rule.timer.set_due(slot, due)
+            yield
+
+
+def _evaluated(
+    rule: Rescanned,
+    record: Mapping[str, Any],
+    events: Sequence[Mapping[str, Any]],
+    at: int,
+    computed: dict[str, Node],
+    segments: dict[str, Node],
+) -> tuple[Any, int]:
+    """(value, when to look next: FOREVER for never). Raises _Failed."""
+    try:
         value, candidate = evaluate_with_candidate(
             rule.rule.tree, record, events, at, computed, segments, rule.gauge >= 0, in_order=True
         )
-        return value, FOREVER if candidate is None else candidate
-
-    for index, rule in enumerate(book.rescans):
-        mine = task.touched[index] if index < len(task.touched) else np.zeros(0, np.uint32)
-        if index in task.every:
-            mine = np.arange(task.slots, dtype=np.uint32)
-        else:
-            fresh = np.arange(task.first_new, task.slots, dtype=np.uint32)
-            # Who has rows takes due work with them, at the entry's now (DESIGN section 6).
-            waiting = rule.timer.due_rows(task.now)[1]
-            parts = (mine, fresh, waiting[np.isin(waiting, task.rows)])
-            mine = np.unique(np.concatenate(parts)).astype(np.uint32)
-            _begin(task, rule, computed, segments)
-        cause = "definition" if index in task.every else "event"
-        for slot in mine.tolist():
-            value, due = evaluated(rule, slot, task.now)
-            _settle(task, index, rule, slot, task.now, value, cause, lock)
-            rule.timer.set_due(slot, due)
-            yield
-        # The others: instant by instant, until nothing more is due by the task's now.
-        while True:
-            when, slots = rule.timer.due_rows(task.now)
-            rule.timer.line.cut(task.now)
-            if len(slots) == 0:
-                break
-            for at, slot in zip(when.tolist(), slots.tolist(), strict=True):
-                value, due = evaluated(rule, slot, at)
-                _settle(task, index, rule, slot, at, value, "clock", lock)
-                rule.timer.set_due(slot, due)
-                yield
+    except Exception as error:
+        raise _Failed from error
+    return value, FOREVER if candidate is None else candidate
 
 
 def _begin(
@@ -167,9 +202,7 @@ def _begin(
     what differs from that is a change."""
     if rule.gauge >= 0 or task.first_new >= task.slots:
         return
-    nothing, _ = evaluate_with_candidate(
-        rule.rule.tree, {}, [], task.started, computed, segments, False, in_order=True
-    )
+    nothing, _ = _evaluated(rule, {}, [], task.started, computed, segments)
     for slot in range(task.first_new, task.slots):
         rule.values.setdefault(slot, nothing)
 

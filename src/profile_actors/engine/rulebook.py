@@ -96,6 +96,20 @@ class Frozen:
     qualified: Instants
 
 
+Part = Aggregate | EventFilter | str
+"""What can fail by itself: an aggregate, the history of a filter, the attribute of a path."""
+
+
+def part_of(leaf: Node) -> Part:
+    """The part that a leaf reads."""
+    if isinstance(leaf, AggregateLeaf):
+        return leaf.aggregate
+    if isinstance(leaf, Kept):
+        return leaf.filter
+    assert isinstance(leaf, AttributeLeaf), leaf
+    return leaf.path
+
+
 UNKNOWN: Any = object()
 """The value that a computed attribute had when it was made inactive: something, not kept what."""
 
@@ -105,8 +119,8 @@ class Rulebook:
     """One compiled catalogue version.
 
     qualified: per segment, when each slot last entered or left. frozen: inactive rules. texts: of
-    all histories. broken, pending: streams (and filters of histories) that raised, and the rules
-    that therefore have no answer, with why.
+    all histories. broken, pending: the parts that raised, and the rules that have no answer, by
+    kind and name; with why.
     """
 
     plan: Plan
@@ -124,22 +138,29 @@ class Rulebook:
     gauge_of: dict[str, tuple[int, int]] = field(default_factory=dict)
     qualified: dict[str, Instants] = field(default_factory=dict)
     frozen: dict[Key, Frozen] = field(default_factory=dict)
-    broken: set[int | EventFilter] = field(default_factory=set)
-    pending: dict[str, str] = field(default_factory=dict)
+    broken: dict[Part, str] = field(default_factory=dict)
+    pending: dict[Key, str] = field(default_factory=dict)
 
-    def degrade(self, broken: int | EventFilter, reason: str) -> None:
-        """A stream's operator, or a history, raised: it folds no more, and the rules that read it
-        are pending."""
-        self.broken.add(broken)
+    def degrade(self, part: Part, reason: str) -> None:
+        """A part raised: it folds no more, and the rules that read it, and no others, are
+        pending."""
+        # In this order: who meets the silent operator then finds its readers pending.
+        for key in self.readers_of(part):
+            self.pending.setdefault(key, reason)
+        self.broken[part] = reason
+        if isinstance(part, Aggregate):
+            stream, index = self.place[part]
+            self.streams[stream].silence(index)
+
+    def readers_of(self, part: Part) -> Iterator[Key]:
+        """The planned rules that read a part. Cost: a walk over all rules."""
         for rule in self.plan.rules:
-            for leaf in leaves_of(rule.root):
-                source = (
-                    self.place[leaf.aggregate][0]
-                    if isinstance(leaf, AggregateLeaf)
-                    else getattr(leaf, "filter", None)
-                )
-                if source == broken:
-                    self.pending[rule.name] = reason
+            if any(part_of(leaf) == part for leaf in leaves_of(rule.root)):
+                yield rule.kind, rule.name
+
+    def is_pending(self, gauge: Ladder) -> bool:
+        """Whether none of the rules that read a ladder has an answer."""
+        return bool(self.pending) and all(key in self.pending for key in gauge.readers)
 
     def values_of(self, kind: str) -> dict[str, Node]:
         """All rules of a kind as trees, for the reference evaluator."""
@@ -158,19 +179,19 @@ class Rulebook:
     def timers(self) -> Iterator[Timer]:
         """The timers of trees and of ages; not those of rescans, nor of rules that failed."""
         for tree in self.trees:
-            if tree.timer is not None and tree.rule.name not in self.pending:
+            if tree.timer is not None and tree.rule.key not in self.pending:
                 yield tree.timer
         for index in self.ladders.values():
             gauge = self.gauges[index]
             assert isinstance(gauge, Ladder)
-            if gauge.timer is not None and not self.pending.keys() >= set(gauge.readers):
+            if gauge.timer is not None and not self.is_pending(gauge):
                 yield gauge.timer
 
     def lines(self) -> Iterator[DelayLine]:
         """All lines in which the clock finds work of operators. What failed has none: nobody takes
         it off the lines any more."""
-        for index, stream in enumerate(self.streams):
-            if index not in self.broken:
+        for stream in self.streams:
+            if not stream.is_silent:
                 yield stream.enter
                 yield stream.leave
         for timer in self.timers():

@@ -2,15 +2,17 @@
 
 Theory: copies are taken by the writer between two entries (a memory copy of the columns in use); a
 helper thread writes them. A checkpoint names the plan it was folded under; one of another plan
-(after an upgrade of the planner) is not used, and the log is replayed instead. Large locator runs
-are written once, as files of their own, and only named here; from then on the state, too, has them
-mapped from there and their memory is given back.
+(after an upgrade of the planner) is not used, and the log is replayed instead. What had failed is
+part of it, and stays failed until the definitions change or another version of the program opens
+the store. Large locator runs are written once, as files of their own, and only named here; from
+then on the state, too, has them mapped from there and their memory is given back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -25,21 +27,24 @@ from profile_actors.engine.lines import DelayLine
 from profile_actors.engine.locator import Locator, Run
 from profile_actors.engine.log import Checkpoints
 from profile_actors.engine.repairs import Rejects
-from profile_actors.engine.rulebook import compile_plan
+from profile_actors.engine.rulebook import Rulebook, compile_plan
 from profile_actors.engine.state import Counters, State, empty_state
 from profile_actors.engine.values import decode_values, encode_values
 from profile_actors.errors import CorruptLog, ProfileActorsError
 from profile_actors.ingest.offsets import OffsetSet, packed, unpacked
+from profile_actors.rules.plan import Aggregate, EventFilter
 from profile_actors.rules.planner import plan
 
 Job = Callable[[], None]
 SEALED_ROWS = 1 << 18
+PROGRAM = version("profile-actors")
 
 
 class Meta(msgspec.Struct, array_like=True):
     """What a checkpoint says besides its arrays. runs: names of sealed runs, '' for
     inline ones; those of events first. fed: one past the newest block of the feed. rejects:
-    producer -> (open, taken, fence), offsets packed."""
+    producer -> (open, taken, fence), offsets packed. broken: parts that have failed, as (kind,
+    number in the plan or path, why); pending: rules without an answer, as (kind, name, why)."""
 
     now: int
     layouts_at: int
@@ -53,6 +58,8 @@ class Meta(msgspec.Struct, array_like=True):
     event_runs: int
     fed: int = 0
     rejects: dict[str, tuple[bytes, bytes, int]] = {}
+    broken: list[tuple[str, int | str, str]] = []
+    pending: list[tuple[str, str, str]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,7 @@ def job(state: State, checkpoints: Checkpoints, fed: int) -> Job:
             producer: (packed(mine.open.ranges), packed(mine.taken.ranges), mine.fence)
             for producer, mine in state.rejects.items()
         },
+        _broken(state.book), [(*key, why) for key, why in state.book.pending.items()],
     )  # fmt: skip
     encoded, position = msgspec.msgpack.encode(meta), state.position
     # The checkpoint before this one stays, and so do the runs that it names.
@@ -130,6 +138,10 @@ def load(checkpoints: Checkpoints, config: Config, head: int) -> Loaded | None:
     state.catalogue = meta.catalogue
     if meta.catalogue.version:
         state.book = compile_plan(plan(meta.catalogue), meta.catalogue, config.max_profiles)
+    try:
+        _degrade(state.book, meta)
+    except LookupError:  # of another plan
+        return None
     if _plan_name(state) != meta.plan or not _has_types(state, arrays):
         return None
     try:
@@ -166,7 +178,37 @@ def _plan_name(state: State) -> str:
     # What a level means follows from a ladder's breaks, and they from how rules are compiled.
     book = state.book
     breaks = [(g.layout.segments, getattr(g, "points", None)) for g in book.gauges]
-    return xxhash.xxh3_128_hexdigest(repr((book.plan, breaks)).encode("utf-8", "surrogatepass"))
+    name = xxhash.xxh3_128_hexdigest(repr((book.plan, breaks)).encode("utf-8", "surrogatepass"))
+    # What failed may be sound in another version, which therefore replays the log.
+    return f"{name} degraded in {PROGRAM}" if book.pending else name
+
+
+def _broken(book: Rulebook) -> list[tuple[str, int | str, str]]:
+    """What has failed, as it can be written: aggregates and histories by their number in the
+    plan."""
+    aggregates = {aggregate: number for number, aggregate in enumerate(book.plan.aggregates)}
+    histories = {history.filter: number for number, history in enumerate(book.plan.histories)}
+    out: list[tuple[str, int | str, str]] = []
+    for part, why in book.broken.items():
+        if isinstance(part, Aggregate):
+            out.append(("aggregate", aggregates[part], why))
+        elif isinstance(part, EventFilter):
+            out.append(("history", histories[part], why))
+        else:
+            out.append(("attribute", part, why))
+    return out
+
+
+def _degrade(book: Rulebook, meta: Meta) -> None:
+    """Have failed what had failed at the checkpoint. Raises LookupError if the plan lacks it."""
+    for kind, place, why in meta.broken:
+        if kind == "aggregate":
+            book.degrade(book.plan.aggregates[int(place)], why)
+        elif kind == "history":
+            book.degrade(book.plan.histories[int(place)].filter, why)
+        else:
+            book.degrade(book.attributes[str(place)].leaf.path, why)
+    book.pending = {(kind, name): why for kind, name, why in meta.pending}
 
 
 def _has_types(state: State, arrays: dict[str, Array]) -> bool:

@@ -7,29 +7,36 @@ writes it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from profile_actors.definitions import Catalogue
 from profile_actors.engine import changes
+from profile_actors.engine.aggregates import Track
+from profile_actors.engine.attributes import AttributeTrack
 from profile_actors.engine.columns import UNSET, Array, reserve, starts_of
+from profile_actors.engine.delta import Delta, RawChange
 from profile_actors.engine.directory import Directory
 from profile_actors.engine.drains import Drain
 from profile_actors.engine.entry import BatchNote, Block
-from profile_actors.engine.fold import Delta, Fold, RawChange
+from profile_actors.engine.fold import Fold
+from profile_actors.engine.history import HistoryDelta
 from profile_actors.engine.locator import Locator
 from profile_actors.engine.matching import (
+    BlockReader,
     arrivals_of,
     history_arrivals,
     read_block,
-    stated_by,
+    stated_of,
     touched_by,
 )
 from profile_actors.engine.repairs import Rejects
 from profile_actors.engine.rulebook import Rulebook, compile_plan
 from profile_actors.engine.stages import Stages
-from profile_actors.rules.plan import Plan
+from profile_actors.engine.stream import Stream, StreamDelta
+from profile_actors.rules.plan import EventFilter, Plan
 
 EVENT, LATE, CLOCK, DEFINITION, IDENTITY = range(5)
 
@@ -147,41 +154,16 @@ def fold_rows(
     for slots in touched:
         has_rows[slots] = True
     try:
-        tracks = {}
         is_held = state.drain is not None
         delta = Delta(now, cuts=not is_held)
-        for index, stream in enumerate(book.streams):
-            if index in book.broken:
-                continue
-            try:
-                step = stream.step(arrivals_of(stream, readers), now, has_rows, is_held)
-            except Exception as error:
-                # An operator's defect must not stop the log, nor come back at every replay.
-                book.degrade(index, f"position {state.position}: {error!r}")
-                continue
-            if step is not None:
-                tracks[index] = step.tracks
-                delta.streams.append((stream, step))
-        histories = {}
-        for of, history in book.histories.items():
-            if of in book.broken:
-                continue
-            try:
-                # Slots that are owed their part are still before the instant of the drain.
-                arrivals = history_arrivals(history, readers)
-                kept = history.step(arrivals, now - 1 if is_held else now)
-            except Exception as error:
-                book.degrade(of, f"position {state.position}: {error!r}")
-                continue
-            if kept is not None:
-                histories[of] = kept
-                delta.histories.append((history, kept))
-        attributes = {}
-        for name, stated in stated_by(book, records, slot_of).items():
-            track = book.attributes[name].fold(stated)
-            if track is not None:
-                attributes[name] = track
-                delta.attributes.append((book.attributes[name], track))
+
+        def step(stream: Stream) -> StreamDelta | None:
+            return stream.step(arrivals_of(stream, readers), now, has_rows, is_held)
+
+        tracks = _step_streams(state, delta, step)
+        # Slots that are owed their part are still before the instant of the drain.
+        histories = _step_histories(state, delta, readers, now - 1 if is_held else now)
+        attributes = _fold_attributes(state, delta, records) if records else {}
         stages.lap("fold")
         new_slots = np.arange(first_new_slot, state.directory.slots)
         fold = Fold(
@@ -203,23 +185,74 @@ def fold_rows(
     return EntryDelta(delta, groups, all_touched, newest, total, by_clock, rescans, len(new_slots))
 
 
+def _step_streams(
+    state: State, delta: Delta, step: Callable[[Stream], StreamDelta | None]
+) -> dict[int, list[Track | None]]:
+    """The tracks of the streams that moved. An operator's defect must neither stop the log, nor
+    come back at every replay, nor touch another operator."""
+    book, tracks = state.book, {}
+    for index, stream in enumerate(book.streams):
+        if stream.is_silent:
+            continue
+        failed: dict[int, Exception] = {}
+        try:
+            done = step(stream)
+            if done is not None:
+                tracks[index], failed = done.tracks, done.failed
+                delta.streams.append((stream, done))
+        except Exception as error:  # the filter of all of them
+            failed = dict.fromkeys(range(len(stream.operators)), error)
+        for place, raised in failed.items():
+            book.degrade(stream.operators[place].aggregate, _failure(state, raised))
+    return tracks
+
+
+def _step_histories(
+    state: State, delta: Delta, readers: list[BlockReader], now: int
+) -> dict[EventFilter, HistoryDelta]:
+    """What the histories that moved have kept; one that raises keeps no more."""
+    book, out = state.book, {}
+    for events, history in book.histories.items():
+        if events in book.broken:
+            continue
+        try:
+            kept = history.step(history_arrivals(history, readers), now)
+        except Exception as error:
+            book.degrade(events, _failure(state, error))
+            continue
+        if kept is not None:
+            out[events] = kept
+            delta.histories.append((history, kept))
+    return out
+
+
+def _fold_attributes(state: State, delta: Delta, records: list[Block]) -> dict[str, AttributeTrack]:
+    """The tracks of the attributes that records state; one that raises takes no more in."""
+    book, out = state.book, {}
+    for path, attribute in book.attributes.items():
+        if path in book.broken:
+            continue
+        try:
+            track = attribute.fold(stated_of(attribute, records, state.directory.slot_of))
+        except Exception as error:
+            book.degrade(path, _failure(state, error))
+            continue
+        if track is not None:
+            out[path] = track
+            delta.attributes.append((attribute, track))
+    return out
+
+
+def _failure(state: State, error: Exception) -> str:
+    return f"position {state.position}: {error!r}"
+
+
 def fold_slice(state: State, slots: Array, span: tuple[int, int] | None, at: int) -> EntryDelta:
     """Let happen what is due by ``at`` for these ascending slots alone (``drains``). span: they are
     those of this range. Reads state, writes only scratch."""
     book = state.book
     delta = Delta(at, cuts=False)
-    tracks = {}
-    for index, stream in enumerate(book.streams):
-        if index in book.broken:
-            continue
-        try:
-            step = stream.slice(slots, span, at)
-        except Exception as error:
-            book.degrade(index, f"position {state.position}: {error!r}")
-            continue
-        if step is not None:
-            tracks[index] = step.tracks
-            delta.streams.append((stream, step))
+    tracks = _step_streams(state, delta, lambda stream: stream.slice(slots, span, at))
     nobody = np.zeros(0, np.intp)
     fold = Fold(book, at, tracks, {}, nobody, None, slots, at - 1, span=span)
     fold.delta = delta

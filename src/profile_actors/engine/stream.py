@@ -13,8 +13,8 @@ Law: steps a→b→c publish the same state as a→c (pure state; the virtual ro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from profile_actors.engine.aggregates import (
     DoubleSum,
     IntegerSum,
     Operator,
+    Silent,
     Track,
 )
 from profile_actors.engine.columns import FOREVER, UNSET, Array
@@ -48,12 +49,14 @@ class Arrivals:
     """Rows that the filter lets through. slot: uint32[n] ascending; timestamp: int64[n] ms.
 
     in_time: the same rows by ascending timestamp, where that order is to be had without a sort.
+    failed: operators, by index, whose value raised; their columns are zeros.
     """
 
     slot: Array
     timestamp: Array
     columns: Payload
     in_time: Callable[[], Arrivals] | None = None
+    failed: Mapping[int, Exception] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +68,16 @@ class _Push:
 
 @dataclass(slots=True)
 class StreamDelta:
-    """What one step did, beside the state. tracks: by aggregate, in the stream's order. cuts:
-    whether all that was due by now is done."""
+    """What one step did, beside the state. tracks: by aggregate, in the stream's order; None of one
+    that is silent or failed. failed: what the operators raised, by index. cuts: whether all that
+    was due by now is done."""
 
     now: int
-    tracks: list[Track]
+    tracks: list[Track | None]
     enter: list[_Push]
     leave: list[_Push]
     cuts: bool = True
+    failed: dict[int, Exception] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -130,7 +135,7 @@ class Stream:
         self, event_filter: EventFilter, aggregates: Iterable[Aggregate], capacity: int
     ) -> None:
         self.filter = event_filter
-        self.operators = [
+        self.operators: list[Operator] = [
             operator(a, None if a.value is None else f"v{i}", capacity)
             for i, a in enumerate(aggregates)
         ]
@@ -143,6 +148,21 @@ class Stream:
         self._keeps_all = bool(event_filter.window) and any(
             isinstance(o, Extreme) for o in self.operators
         )
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether all its operators have failed: then it takes nothing in."""
+        return all(isinstance(op, Silent) for op in self.operators)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether none of its operators has failed."""
+        return not any(isinstance(op, Silent) for op in self.operators)
+
+    def silence(self, index: int) -> None:
+        """Ask an operator no more: it failed, and its state means nothing."""
+        if not isinstance(self.operators[index], Silent):
+            self.operators[index] = Silent(self.operators[index])
 
     def next_due(self) -> int:
         """The next instant at which a contribution enters or leaves; FOREVER if none."""
@@ -161,6 +181,8 @@ class Stream:
         None when nothing happens. Cost: sorts of what arrived and what is due, nothing else.
         """
         delta = StreamDelta(now, [], [], [], cuts=not is_held)
+        if arrivals is not None:
+            delta.failed.update(arrivals.failed)
         row_slots: list[Array] = []
         row_columns: list[Payload] = []
         arrived_slots = None
@@ -181,18 +203,18 @@ class Stream:
         arrived = len(row_slots) == 1 and row_slots[0] is arrived_slots
         rows = self._row_groups(row_slots, row_columns, row_signs, arrived)
         # What was due is cut off the lines also where all of it cancels out.
-        if rows is None and clock is None and not (delta.enter or delta.leave or was_due):
+        moved = delta.enter or delta.leave or was_due or delta.failed
+        if rows is None and clock is None and not moved:
             return None
-        delta.tracks = self._tracks(rows, clock, now)
+        self._fold(rows, clock, delta)
         return delta
 
-    def look_ahead(self, slots: Array, now: int, after: int) -> list[Track]:
-        """The tracks of a move from ``after`` to ``now`` for these sorted slots alone, not to be
-        published."""
+    def look_ahead(self, slots: Array, now: int, after: int) -> StreamDelta:
+        """A move from ``after`` to ``now`` for these sorted slots alone, not to be published."""
         entering, leaving = (
             _within(line.gather(slots), after, now) for line in (self.enter, self.leave)
         )
-        return self._moved(entering, leaving, now).tracks
+        return self._moved(entering, leaving, now)
 
     def slice(self, slots: Array, span: tuple[int, int] | None, now: int) -> StreamDelta | None:
         """The move to ``now`` of these sorted slots alone, to be published; None if nothing is due.
@@ -210,7 +232,7 @@ class Stream:
     def _moved(self, entering: _Rows, leaving: _Rows, now: int) -> StreamDelta:
         delta = StreamDelta(now, [], [], [], cuts=False)
         clock = self._due(entering, leaving, now, delta, None, [], [], [])
-        delta.tracks = self._tracks(None, clock, now)
+        self._fold(None, clock, delta)
         return delta
 
     def upcoming(self, slots: Array, after: int) -> bool:
@@ -221,7 +243,7 @@ class Stream:
     def publish(self, delta: StreamDelta) -> None:
         """Write a step. The caller holds the partition's lock."""
         for op, track in zip(self.operators, delta.tracks, strict=True):
-            for slots, lanes in track.stores:
+            for slots, lanes in () if track is None else track.stores:
                 op.store(slots, lanes)
         if delta.cuts:
             self.enter.cut(delta.now)
@@ -231,9 +253,17 @@ class Stream:
         for push in delta.leave:
             self.leave.push(push.due, push.slot, push.columns)
 
-    def _tracks(self, rows: RowGroups | None, clock: ClockGroups | None, now: int) -> list[Track]:
-        step = _Step(rows, clock, self.leave, now, bool(self.filter.window))
-        return [op.fold(step) for op in self.operators]
+    def _fold(self, rows: RowGroups | None, clock: ClockGroups | None, delta: StreamDelta) -> None:
+        """The operators' tracks. One that raises has none; its neighbours never know."""
+        step = _Step(rows, clock, self.leave, delta.now, bool(self.filter.window))
+        for index, op in enumerate(self.operators):
+            track = None
+            if index not in delta.failed and not isinstance(op, Silent):
+                try:
+                    track = op.fold(step)
+                except Exception as error:
+                    delta.failed[index] = error
+            delta.tracks.append(track)
 
     def _place(self, arrivals: Arrivals, now: int, delta: StreamDelta) -> Arrivals:
         """Send rows that enter later to the enter line, note when the others leave."""
@@ -252,6 +282,7 @@ class Stream:
         if self.filter.window and arrivals.in_time is not None:
             # Delay lines are sorted by due, which is the order of time: rather take the rows in it.
             timed = arrivals.in_time()
+            delta.failed.update(timed.failed)
             begin, end = interval(self.filter.window, timed.timestamp)
             rows = np.flatnonzero((begin <= now) & (end > now))
             self._note_leaving(end[rows], timed.slot[rows], take(timed.columns, rows), delta)
@@ -259,7 +290,9 @@ class Stream:
         if not inside.all():
             rows = np.flatnonzero(inside)
             columns = take(arrivals.columns, rows)
-            arrivals = Arrivals(arrivals.slot[rows], times[rows], columns, arrivals.in_time)
+            arrivals = Arrivals(
+                arrivals.slot[rows], times[rows], columns, arrivals.in_time, arrivals.failed
+            )
             leave = leave[rows]
         if self.filter.window and arrivals.in_time is None:
             self._note_leaving(leave, arrivals.slot, arrivals.columns, delta)

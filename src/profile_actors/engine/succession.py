@@ -135,11 +135,11 @@ def _computed_marks(
         if rule.kind != "computed":
             continue
         was = before.get(rule.name)
-        if was is None or was.root != rule.root or rule.name in old.pending:
+        if was is None or was.root != rule.root or rule.key in old.pending:
             try:
                 marks = _differing(old, was, new, rule, slots, now)
             except Exception as error:  # the entry is logged: it must not come back at every replay
-                new.pending[rule.name] = f"at {now} ms: {error!r}"
+                new.pending[rule.key] = f"at {now} ms: {error!r}"
                 continue
             yield rule.name, marks
     for name in _gone(old, new, "computed", _computed_names(old)):
@@ -150,7 +150,7 @@ def _differing(
     old: Rulebook, was: Rule | None, new: Rulebook, rule: Rule, slots: Array, now: int
 ) -> Array:
     values = computed_values(new, rule, slots, now)
-    had_none = rule.name in old.pending or rule.name not in _computed_names(old)
+    had_none = rule.key in old.pending or rule.name not in _computed_names(old)
     if had_none and ("computed", rule.name) not in old.frozen:
         valid = widen(values, len(slots)).valid
         return np.ones(len(slots), np.bool_) if valid is None else valid
@@ -165,11 +165,14 @@ def _differing(
 def _values(book: Rulebook, name: str, slots: Array, now: int) -> list[Any]:
     """A computed attribute's plain values; UNKNOWN where an inactive one had some. None of one
     that failed."""
-    if name in book.pending:
+    if ("computed", name) in book.pending:
         return [None] * len(slots)
     for rule in book.plan.rules:
         if rule.kind == "computed" and rule.name == name:
-            return plain(computed_values(book, rule, slots, now), rule.root.type)
+            try:
+                return plain(computed_values(book, rule, slots, now), rule.root.type)
+            except Exception:  # it has no answer any more, and the entry is logged
+                return [None] * len(slots)
     for rescan in book.rescans:
         if rescan.gauge < 0 and rescan.rule.name == name:
             return [rescan.values.get(slot) for slot in slots.tolist()]

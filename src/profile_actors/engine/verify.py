@@ -21,7 +21,7 @@ from profile_actors.engine.dossiers import Dossiers
 from profile_actors.engine.gauges import Ladder
 from profile_actors.engine.log import Log
 from profile_actors.engine.profile import Profile
-from profile_actors.engine.rulebook import compile_plan
+from profile_actors.engine.rulebook import Part, compile_plan
 from profile_actors.engine.state import State
 from profile_actors.rules.check import check_all
 from profile_actors.rules.columns import differ
@@ -34,7 +34,7 @@ SHORT_HISTORY_EVENTS = 200
 
 def without_answer(state: State) -> Iterator[str]:
     """The rules that raised, and so answer nothing."""
-    for name, reason in sorted(state.book.pending.items()):
+    for (_, name), reason in sorted(state.book.pending.items()):
         yield f"expected an answer of every rule, got none of {name!r}, which is pending: {reason}"
 
 
@@ -43,16 +43,27 @@ def refold_differences(state: State, log: Log) -> Iterator[str]:
     old = state.book
     book = compile_plan(old.plan, state.catalogue, state.capacity)
     # What failed is not asked again: its rules have no answer.
-    streams = [stream for i, stream in enumerate(book.streams) if i not in old.broken]
+    for part, reason in old.broken.items():
+        book.degrade(part, reason)
+    book.pending.update(old.pending)
     histories = [h for events, h in book.histories.items() if events not in old.broken]
-    columns, positions = list(book.attributes.values()), range(state.position)
-    refold(state, log, book.plan, state.now, streams, columns, histories, positions)
+    columns = [a for path, a in book.attributes.items() if path not in old.broken]
+    positions = range(state.position)
+    failed: dict[Part, Exception] = {}
+
+    def fail(part: Part, error: Exception) -> None:
+        failed[part] = error
+        book.degrade(part, repr(error))
+
+    refold(state, log, state.now, book.streams, columns, histories, positions, fail)
+    for error in failed.values():
+        yield f"expected a second fold from the log, got {error!r}"
     slots = np.arange(state.directory.slots, dtype=np.uint32)
     read_gauges(book, slots, state.now)
     if len(slots) == 0:
         return
     for aggregate, (stream, place) in book.place.items():
-        if stream in old.broken:
+        if aggregate in book.broken:
             continue
         fresh = book.streams[stream].operators[place].current(slots)
         kept = old.streams[stream].operators[place].current(slots)
@@ -62,15 +73,17 @@ def refold_differences(state: State, log: Log) -> Iterator[str]:
                 f" {aggregate.function} of {_who(state, slot)}"
             )
     for path, attribute in book.attributes.items():
+        if path in book.broken:
+            continue
         marks = differ(attribute.current(slots), old.attributes[path].current(slots))
         for slot in np.flatnonzero(marks).tolist():
             yield f"expected another value of {path} from the log - at {_who(state, slot)}"
     unknown = {rule.gauge for rule in book.rescans}
-    unknown |= {tree.gauge for tree in old.trees if tree.rule.name in old.pending}
+    unknown |= {tree.gauge for tree in book.trees if tree.rule.key in book.pending}
     for index in old.ladders.values():
         ladder = old.gauges[index]
         assert isinstance(ladder, Ladder)
-        if any(old.place[aggregate][0] in old.broken for aggregate in ladder.aggregates):
+        if book.is_pending(ladder):
             unknown.add(index)
     for index, gauge in enumerate(book.gauges):
         if index in unknown:
@@ -93,7 +106,7 @@ def reference_differences(state: State, log: Log, slot: int, profile: Profile) -
     is_short = len(events) <= SHORT_HISTORY_EVENTS
     ask = evaluate_with_validity if is_short else evaluate_with_candidate
     for (kind, name), tree in trees.items():
-        if name in state.book.pending:
+        if (kind, name) in state.book.pending:
             continue
         value, until = ask(
             tree, attributes, events, profile.now, computed, segments,

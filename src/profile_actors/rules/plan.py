@@ -132,6 +132,11 @@ class Rule:
     root: Node
     timed: bool
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """(kind, name): names are unique within each kind."""
+        return self.kind, self.name
+
 
 @dataclass(frozen=True, slots=True)
 class Rescan:
@@ -146,6 +151,11 @@ class Rescan:
     types: frozenset[str] | None
     records: bool
     references: tuple[tuple[str, str], ...]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(kind, name), as of a Rule."""
+        return self.kind, self.name
 
 
 @dataclass(frozen=True, slots=True)

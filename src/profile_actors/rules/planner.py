@@ -73,6 +73,7 @@ from profile_actors.rules.tree import (
     Root,
     Variable,
 )
+from profile_actors.rules.trial import Trial
 
 INTEGER = FieldType("integer")
 DOUBLE = FieldType("double")
@@ -146,6 +147,7 @@ class CataloguePlanner:
         self.aggregates: dict[Aggregate, Aggregate] = {}
         self.filters: dict[EventFilter, EventFilter] = {}
         self.sizes: dict[Key, int] = {}
+        self.trial = Trial()
 
     def rule(self, key: Key) -> Rule:
         """One rule, planned. Raises NotIncremental with its ``rule`` set."""
@@ -188,6 +190,9 @@ class CataloguePlanner:
         if ticks(root):
             raise NotIncremental(tree, "a value that changes every millisecond")
         fits(root)
+        failure = self.trial.failure(root)
+        if failure is not None:
+            raise NotIncremental(tree, f"its operators fail on a trial ({failure})")
         return root
 
     def shared(self, node: Node) -> Node:
