@@ -240,17 +240,23 @@ class Store:
         files: str | Path | Iterable[str | Path],
         max_bad_percent: float | None = None,
         progress: bool | None = None,
+        closed: bool = True,
     ) -> IngestReport:
         """Load CSV files (paths or glob patterns), in the order of their names.
 
         Each file counts once, whatever its directory or how often it is loaded; after a crash it
-        resumes. Rows of it that were rejected before are judged anew. max_bad_percent: raise
-        SchemaError when more of a file's rows are rejected (what was accepted stays). progress:
-        show a bar; by default on a terminal.
+        resumes. Rows of it that were rejected before are judged anew. A file that has grown goes on
+        at its new rows; the same bytes under another name count once; other content is new, and
+        ``report.warnings`` says so where a file is no longer what it was. closed=False: the files
+        may still grow, so a last line without a line end is left for the next time.
+        max_bad_percent: raise SchemaError when more of a file's rows are rejected (what was
+        accepted stays). progress: show a bar; by default on a terminal.
         """
         self._check_open()
         patterns = [files] if isinstance(files, str | Path) else files
-        return ingest_files(self._link, self._sender, dataset, patterns, max_bad_percent, progress)
+        return ingest_files(
+            self._link, self._sender, dataset, patterns, max_bad_percent, progress, closed
+        )
 
     def quarantine(self, dataset: str, limit: int = 100) -> list[QuarantineRecord]:
         """Rejected rows of a dataset, the oldest kept first: source, row, path, reason, raw."""

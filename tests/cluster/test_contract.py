@@ -491,6 +491,31 @@ def test_files_of_every_kind(event: pf.Store, tmp_path: Path) -> None:
     assert event.profile("CRMID", "4") is None
 
 
+def test_a_file_counts_once_repeated_renamed_and_grown(event: pf.Store, tmp_path: Path) -> None:
+    """Of a dataset without an id: nothing but the file's content tells its rows from new ones."""
+    header = "customer,at\n"
+    event.apply(
+        pf.Dataset("calls", "order", {"customer": "CRMID"}, timestamp="at", event_type="call")
+    )
+
+    def load(name: str, text: str, **how: Any) -> tuple[int, int, int]:
+        path = tmp_path / name
+        path.write_text(header + text)
+        report = event.ingest("calls", path, **how)
+        return report.accepted, report.duplicate, len(report.warnings)
+
+    two = "c0950,2020-01-01\nc0950,2020-01-02\n"
+    assert load("g.csv", two) == (2, 0, 0)
+    assert load("g.csv", two) == (0, 2, 0)
+    assert load("g-copy.csv", two) == (0, 2, 1)
+    assert load("g.csv", two + "c0950,2020-01-03\nc0950,20", closed=False) == (1, 2, 0)
+    assert load("g.csv", two + "c0950,2020-01-03\nc0950,2020-01-04") == (1, 3, 0)
+    assert load("g.csv", two + "c0950,2020-01-03\nc0950,2020-01-04\n") == (0, 4, 0)
+    assert len(event.events("CRMID", "c0950").events) == 4
+    accepted, _, warnings = load("g.csv", "c0950,2020-01-05\n")
+    assert (accepted, warnings) == (1, 1)
+
+
 def test_a_share_of_bad_rows_can_be_too_much(event: pf.Store, tmp_path: Path) -> None:
     good = "".join(f"m{n},c0801,2020-01-01,1,x\n" for n in range(9))
     path = tmp_path / "mixed.csv"
@@ -500,7 +525,7 @@ def test_a_share_of_bad_rows_can_be_too_much(event: pf.Store, tmp_path: Path) ->
     assert len(event.events("CRMID", "c0801").events) == 9
     path.write_text(HEADER + good + "m10,c0801,soon,1,x\nm11,c0801,2020-01-02,1,x\n")
     report = event.ingest("orders", [path], max_bad_percent=50)
-    # Another content is another file; rows that bring an id are recognised all the same.
+    # It has grown, so it goes on where it was.
     assert (report.accepted, report.duplicate, report.rejected_count) == (1, 9, 1)
 
 

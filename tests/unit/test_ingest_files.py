@@ -16,7 +16,6 @@ from profile_actors.ingest.files import (
     TextBlock,
     _last_line_end,
     _last_line_end_slowly,
-    file_producer,
     read_csv_blocks,
 )
 
@@ -184,21 +183,6 @@ def test_a_quoted_header_and_no_rows(tmp_path: Path) -> None:
     assert list(read_csv_blocks(written(tmp_path, 'a,"b,\nc"'), 100)) == []
     (block,) = read_csv_blocks(written(tmp_path, 'a,"b,\nc"\r\n1,2\r\n'), 100)
     assert rows_of([block]) == [(0, {"a": "1", "b,\nc": "2"})]
-
-
-def test_a_file_is_known_by_dataset_name_and_content(tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    for folder in (one, two):
-        folder.mkdir()
-        written(folder, "a\n1\n")
-    producer = file_producer("orders", one / "rows.csv")
-    assert len(producer) == 32
-    assert file_producer("orders", two / "rows.csv") == producer
-    assert file_producer("order", one / "rows.csv") != producer
-    (one / "rows.csv").rename(one / "other.csv")
-    assert file_producer("orders", one / "other.csv") != producer
-    written(two, "a\n2\n")
-    assert file_producer("orders", two / "rows.csv") != producer
 
 
 def test_agrees_with_the_standard_library(tmp_path: Path) -> None:

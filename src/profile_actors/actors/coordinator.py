@@ -29,6 +29,7 @@ from profile_actors.errors import (
     LostLog,
     ProfileActorsError,
 )
+from profile_actors.ingest.contents import FileContent
 from profile_actors.ingest.rejects import QuarantineRecord
 from profile_actors.ingest.route import default_assignment
 from profile_actors.rules.lifecycle import check_change, find, removed
@@ -225,6 +226,21 @@ class CoordinatorActor:
         self._check()
         q = self._quarantine
         return {name: (*q.count(name), q.repaired(name)) for name in q.datasets()}
+
+    def files_of_name(self, dataset: str, name: str) -> list[FileContent]:
+        """The contents of files that were read under a base name."""
+        self._check()
+        return self._store.files.of_name(dataset, name)
+
+    def file_of_bytes(self, dataset: str, digest: str) -> FileContent | None:
+        """The content with these bytes that was read under any name."""
+        self._check()
+        return self._store.files.of_bytes(dataset, digest)
+
+    def keep_file(self, dataset: str, content: FileContent) -> None:
+        """Keep the content of a file before its rows are sent, and again when they are counted."""
+        self._check()
+        self._store.files.keep(dataset, content)
 
     def stop(self) -> None:
         """Close the files. The actor can be killed then."""

@@ -1,9 +1,11 @@
 """Files into the store: each counts once, resumes after a crash, pipelined, with a progress bar.
 
-Theory: a file is a producer whose id is a hash of dataset, base name and content, and whose offsets
-are row numbers. So the store knows how far it got, whatever the path or the size of the blocks was;
-rows before the cursor are not even sent, but for those that were rejected: they are offered again,
-since definitions may have changed. While partitions fold one block the next one is parsed.
+Theory: a file is a producer known by its content (``ingest/contents.py``), whose offsets are row
+numbers. So the store knows how far it got, whatever the path or the size of the blocks was; rows
+before the cursor are not even sent, but for those that were rejected: they are offered again, since
+definitions may have changed. Which content a producer stands for is kept before its first row is
+sent: a file that grows after a crash goes on where it was. While partitions fold one block the next
+one is parsed.
 """
 
 from __future__ import annotations
@@ -34,7 +36,14 @@ from profile_actors.actors.results import IngestReport, PendingReceipt, Receipt,
 from profile_actors.actors.sender import Sender
 from profile_actors.actors.terminal import one_line
 from profile_actors.errors import CallerError, SchemaError
-from profile_actors.ingest.files import file_producer, read_csv_blocks
+from profile_actors.ingest.contents import (
+    Digests,
+    FileContent,
+    Recognised,
+    complete_bytes,
+    recognised,
+)
+from profile_actors.ingest.files import read_csv_blocks
 from profile_actors.ingest.offsets import common
 
 SUFFIXES = (".csv",)
@@ -52,6 +61,7 @@ def ingest_files(
     patterns: Iterable[str | Path],
     max_bad_percent: float | None,
     progress: bool | None,
+    closed: bool = True,
 ) -> IngestReport:
     """Load files and wait until everything is durable and folded; see ``Store.ingest``."""
     sender.check_dataset(dataset, "ingest")
@@ -78,7 +88,7 @@ def ingest_files(
                     name = escape(one_line(file.name))  # noqa: B023
                     bar.update(task, advance=size, rows=done, description=name)
 
-            one = _FileLoad(link, sender, dataset, file, max_bad_percent)
+            one = _FileLoad(link, sender, dataset, file, max_bad_percent, closed)
             report = report.plus(one.run(on_block))
     stages = {name: s - before.get(name, 0.0) for name, s in sender.stage_s.items()}
     return msgspec.structs.replace(report, seconds=time.perf_counter() - began, stage_s=stages)
@@ -123,30 +133,44 @@ class _FileLoad:
     """One file on its way."""
 
     def __init__(
-        self, link: Link, sender: Sender, dataset: str, file: Path, max_bad_percent: float | None
+        self,
+        link: Link,
+        sender: Sender,
+        dataset: str,
+        file: Path,
+        max_bad_percent: float | None,
+        closed: bool,
     ) -> None:
         self._link = link
         self._sender = sender
         self._dataset = dataset
         self._file = file
         self._max_bad_percent = max_bad_percent
+        self._closed = closed
         self._pending: deque[PendingReceipt] = deque()
         self._rows = 0
         self._done = Receipt()
 
     def run(self, on_block: OnBlock) -> IngestReport:
         """Send what the store has not, wait for all of it. Raises SchemaError."""
-        producer = file_producer(self._dataset, self._file)
+        found = self._recognised()
+        content = found.content
+        producer = content.producer
         # Two files of one name may both have bad rows: the name alone would mix them up.
-        source = f"{self._file.name}#{producer[:6]}"
+        source = f"{content.name}#{producer[:6]}"
         before = progress(self._link, producer)
         cursor, waiting = before.cursor, before.waiting
         size = 0
         duplicate = 0
         blocks = read_csv_blocks(
-            self._file, self._link.config.ingest_block_bytes, skip_unnamed=self._skips_unnamed()
+            self._file,
+            self._link.config.ingest_block_bytes,
+            size=content.bytes,
+            closed=self._closed,
+            skip_unnamed=self._skips_unnamed(),
         )
-        while True:
+        # Without a line the names of a growing file's columns may not be whole yet.
+        while self._closed or content.bytes:
             began = time.perf_counter()
             block = next(blocks, None)
             self._sender.spent("parse", began)
@@ -174,6 +198,7 @@ class _FileLoad:
             self._take()
         self._check_share(0)
         self._sender.forget(producer)
+        self._keep(msgspec.structs.replace(content, rows=self._rows))
         done = self._done
         duplicate += done.duplicate
         is_refused = done.rejected_count > 0 and done.accepted + duplicate == 0
@@ -184,14 +209,32 @@ class _FileLoad:
             duplicate=duplicate,
             late=done.late,
             rejected_count=done.rejected_count,
-            bytes=size or self._file.stat().st_size,  # a header alone is in no block
-            warnings=[f"{self._file.name}: {text}" for text in done.warnings],
+            bytes=size or content.bytes,  # a header alone is in no block
+            warnings=[*found.warnings, *(f"{self._file.name}: {text}" for text in done.warnings)],
             refused=[str(self._file)] if is_refused else [],
         )
 
     def _skips_unnamed(self) -> bool:
         ignore = self._link.catalogue.datasets[self._dataset].ignore
         return ignore == "*" or "" in tuple(ignore)
+
+    def _recognised(self) -> Recognised:
+        """What the store knows of the file; kept before any row of it is sent."""
+        size = self._file.stat().st_size
+        if not self._closed:
+            size = complete_bytes(self._file, size)
+        ask = self._link.coordinator.call
+        same_name: list[FileContent] = ask("files_of_name", self._dataset, self._file.name)
+        digests = Digests(self._dataset, self._file, size, (c.bytes for c in same_name))
+        digest = digests.at[digests.size]
+        same_bytes = ask("file_of_bytes", self._dataset, digest) if digests.size else None
+        found = recognised(self._file, digests, same_name, same_bytes)
+        self._keep(found.content)
+        return found
+
+    def _keep(self, content: FileContent) -> None:
+        if content.bytes:
+            self._link.coordinator.call("keep_file", self._dataset, content)
 
     def _take(self) -> None:
         receipt = self._pending.popleft().result()

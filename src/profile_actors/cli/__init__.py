@@ -131,14 +131,19 @@ def ingest(
     max_bad_percent: Annotated[
         float | None, typer.Option(help="Stop when more of a file's rows are rejected.")
     ] = None,
+    growing: Annotated[
+        bool,
+        typer.Option("--growing", help="Leave a last line that has no line end for the next time."),
+    ] = False,
 ) -> None:
-    """Load CSV files; each counts once, and resumes where a crash left it.
+    """Load CSV files; each counts once, resumes where a crash left it, goes on if it grew.
 
     Exit code 1 if a file is broken, has more bad rows than --max-bad-percent, or if of a file rows
     were rejected and none was accepted or known already.
     """
     with _open(data) as store:
-        done = store.ingest(dataset, list(files), max_bad_percent, False if json else None)
+        bar = False if json else None
+        done = store.ingest(dataset, list(files), max_bad_percent, bar, closed=not growing)
     if json:
         show.as_json(done)
     else:

@@ -12,6 +12,7 @@ fit into a few blocks.
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,6 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-import xxhash
 
 from profile_actors.errors import SchemaError
 from profile_actors.ingest.offsets import contains
@@ -29,7 +29,6 @@ from profile_actors.ingest.rejects import MAX_RAW_CHARS, Reject, raw_text
 FIRST_PIECE = 8
 MAX_ROW_BLOCKS = 8  # blocks in which one row's end must be found
 MAX_COLUMNS = 10_000
-_HASH_BYTES = 1 << 20
 _SKIPPED = "\0"  # before the number of a column that is left out
 _CELL_STARTS = np.zeros(256, bool)  # bytes after which a quote opens, or doubles the one before
 _CELL_STARTS[list(b',\n\r"')] = True
@@ -83,38 +82,31 @@ class TextBlock:
         )
 
 
-def file_producer(dataset: str, path: Path | str) -> str:
-    """The producer id of a file's rows: 32 hex digits of XXH3-128 over dataset, base name, content.
-
-    Cost: one read of the file.
-    """
-    digest = xxhash.xxh3_128()
-    for name in (dataset, Path(path).name):
-        digest.update(len(name.encode()).to_bytes(8, "big") + name.encode())
-    with open(path, "rb") as file:
-        while chunk := file.read(_HASH_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def read_csv_blocks(
     path: Path | str,
     block_bytes: int,
     from_row: int = 0,
     use_threads: bool = False,
+    size: int | None = None,
+    closed: bool = True,
     skip_unnamed: bool = False,
 ) -> Iterator[TextBlock]:
     """A CSV file's rows from number from_row on, in blocks of about block_bytes.
 
+    size: read only so many bytes of the file; by default all that it has now. closed: a quote that
+    is open at the end is never closed, so the rest is one broken row; else the row is left out.
     skip_unnamed: leave out columns without a name, as an index that was written along has none.
 
     Cost: 120 ns a row of six columns. Raises SchemaError for a header that is missing, not UTF-8,
     or names a column twice, and for a row without an end.
     """
     with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size if size is None else size
         names, header_bytes = _header(file, str(path), skip_unnamed)
         row, extra = 0, header_bytes
-        for data, is_open in _cut(file, block_bytes, str(path)):
+        for data, is_open in _cut(file, block_bytes, size, str(path)):
+            if is_open and not closed:
+                return
             block = (
                 _unclosed(data, names, row, extra)
                 if is_open
@@ -179,15 +171,17 @@ def _check_separator(names: list[str], path: str) -> None:
             )
 
 
-def _cut(file: BinaryIO, block_bytes: int, path: str) -> Iterator[tuple[memoryview, bool]]:
+def _cut(
+    file: BinaryIO, block_bytes: int, end_of_file: int, path: str
+) -> Iterator[tuple[memoryview, bool]]:
     """The rest of the file in pieces of whole rows, without a copy; True with one that is a last
     row whose quote is never closed. The first pieces are smaller and double, so that partitions
     have work while the next piece is read."""
     target = max(1, block_bytes // FIRST_PIECE)
     size = target
-    while data := file.read(size):
+    while data := file.read(max(0, min(size, end_of_file - file.tell()))):
         end, is_open = _last_line_end(data)
-        if len(data) < size:
+        if len(data) < size or file.tell() >= end_of_file:
             end = end if is_open else len(data)
             if end:
                 yield memoryview(data)[:end], False

@@ -42,6 +42,7 @@ from profile_actors.storage.files import (
     write_whole,
 )
 from profile_actors.storage.framing import HEADER_BYTES, damage, frame
+from profile_actors.storage.known_files import KnownFiles
 from profile_actors.storage.layout import StoreLayout
 from profile_actors.storage.lock import DirectoryLock
 from profile_actors.storage.log_id import LogClaim, LogId
@@ -51,6 +52,8 @@ NUMBER = struct.Struct(">Q")
 LOG_KEY = b"log:"
 """In ``settings``, before a partition's number: what is known of its log."""
 DATABASES = ("versions", "assignments", "settings", "epochs")
+ADDED = ("files",)
+"""Databases that came later: made where an older release wrote the others."""
 FORMAT = 1
 
 
@@ -79,7 +82,8 @@ def load_settings_file(path: Path) -> StoreSettings | None:
 class CatalogueStore:
     """The catalogue of the store in directory ``data``; one writer, any thread reads.
 
-    Raises FencedOut if another process has it open, CorruptLog, LostLog.
+    files: the contents of files that were read. Raises FencedOut if another process has it open,
+    CorruptLog, LostLog.
     """
 
     def __init__(self, data: Path | str, *, lock_wait_s: float = 5.0) -> None:
@@ -97,8 +101,9 @@ class CatalogueStore:
         try:
             is_new = not data_file.is_file() or data_file.stat().st_size == 0
             make = create_environment if is_new else open_environment
-            self._env = make(directory, MAP_BYTES, len(DATABASES), sync=True)
-            self._db = open_databases(self._env, DATABASES)
+            self._env = make(directory, MAP_BYTES, len(DATABASES + ADDED), sync=True)
+            self._db = open_databases(self._env, DATABASES, added=ADDED)
+            self.files = KnownFiles(self._env, self._db["files"], f"{directory / DATA} files")
             settings = self.settings()
             if settings is None:
                 self._check_new("an empty one")

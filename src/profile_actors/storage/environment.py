@@ -89,19 +89,25 @@ def open_environment(
 
 
 def open_databases(
-    env: lmdb.Environment, names: Sequence[str], *, writable: bool = True
+    env: lmdb.Environment,
+    names: Sequence[str],
+    *,
+    added: Sequence[str] = (),
+    writable: bool = True,
 ) -> dict[str, lmdb._Database]:
     """The named databases; those of a new environment are made, all in one transaction.
 
     Only one without any database is new: making one where the tree is lost to damage would begin an
-    empty store in silence. Raises lmdb.NotFoundError then.
+    empty store in silence. Raises lmdb.NotFoundError then. added: databases that a later release
+    came to keep; they are made where all the others are.
     """
     if writable and int(env.stat()["entries"]) == 0:
         with env.begin(write=True) as transaction:
-            for name in names:
+            for name in (*names, *added):
                 env.open_db(name.encode(), txn=transaction, create=True)
     # Opened without a transaction of ours: a handle opened in one that reads dies with it.
-    return {name: env.open_db(name.encode(), create=False) for name in names}
+    opened = {name: env.open_db(name.encode(), create=False) for name in names}
+    return opened | {name: env.open_db(name.encode(), create=writable) for name in added}
 
 
 def open_raw(

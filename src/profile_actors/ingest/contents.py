@@ -1,0 +1,149 @@
+"""Which of a file's rows were read before: a file is known by what it holds, not by its path.
+
+Theory: a file's rows are a producer's, named by dataset, base name and *first* content, and its
+offsets are row numbers. Of each content that was read the store keeps how many bytes it had and
+their digest. A file that begins with exactly those bytes is the same one, grown: it goes on under
+the same producer, so only its new rows are new. The same bytes under another name are the same
+rows. Anything else is new content, whatever it is called, and its rows all count.
+
+One pass reads the file and takes the digest at every length that matters, so recognising costs
+what hashing costs. The length is taken once: what a writer appends meanwhile is left for later.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+import xxhash
+
+_PIECE_BYTES = 1 << 20
+
+
+class FileContent(msgspec.Struct, frozen=True):
+    """A content of a file as it was last read.
+
+    producer: of its rows. name: the file's base name. bytes: how much of it was read, rows: how
+    many rows those held, -1 while that is not known. digest: XXH3-128 of the bytes, in hex.
+    is_open: the last row had no line end. is_first: no shorter content of it was read before.
+    path: where it was.
+    """
+
+    producer: str
+    name: str
+    bytes: int
+    digest: str
+    rows: int
+    is_open: bool
+    is_first: bool
+    path: str
+
+
+class Recognised(msgspec.Struct, frozen=True):
+    """What a file is to the store.
+
+    content: to be kept before a row is sent. known: what was kept of it, None for new content.
+    warnings: what the user should know.
+    """
+
+    content: FileContent
+    known: FileContent | None
+    warnings: tuple[str, ...]
+
+
+class Digests:
+    """One pass over the first ``size`` bytes of a file.
+
+    producer: of the rows if the content is new: dataset, base name and all of the bytes.
+    at: digest of the first n bytes, for each n in sizes (those beyond size are left out) and for
+    size itself. is_open: the last byte ends no line.
+    """
+
+    def __init__(self, dataset: str, path: Path, size: int, sizes: Iterable[int]) -> None:
+        named, plain = xxhash.xxh3_128(), xxhash.xxh3_128()
+        for text in (dataset, path.name):
+            named.update(len(text.encode()).to_bytes(8, "big") + text.encode())
+        self.at: dict[int, str] = {}
+        place, last = 0, b"\n"
+        with open(path, "rb") as file:
+            for stop in sorted({n for n in sizes if 0 < n < size} | {size}):
+                while piece := file.read(min(_PIECE_BYTES, stop - place)):
+                    named.update(piece)
+                    plain.update(piece)
+                    place, last = place + len(piece), piece[-1:]
+                if place == stop:
+                    self.at[stop] = plain.hexdigest()
+        self.size = place
+        self.at[place] = plain.hexdigest()
+        self.is_open = last != b"\n"
+        self.producer = named.hexdigest()
+
+
+def complete_bytes(path: Path, size: int) -> int:
+    """How many of the first ``size`` bytes are whole lines; 0 if there is no line end."""
+    with open(path, "rb") as file:
+        stop = size
+        while stop > 0:
+            start = max(0, stop - _PIECE_BYTES)
+            file.seek(start)
+            found = file.read(stop - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            stop = start
+    return 0
+
+
+def grown_from(digests: Digests, contents: Sequence[FileContent]) -> FileContent | None:
+    """The longest of the contents of a name with which the file begins."""
+    fitting = [c for c in contents if digests.at.get(c.bytes) == c.digest]
+    return max(fitting, key=lambda content: content.bytes, default=None)
+
+
+def recognised(
+    path: Path, digests: Digests, same_name: Sequence[FileContent], same_bytes: FileContent | None
+) -> Recognised:
+    """What the file is, given what is kept under its name and of its bytes."""
+    known = grown_from(digests, same_name) or same_bytes
+    where = os.path.abspath(path)
+    warnings = []
+    if known is None:
+        was = next((c for c in same_name if c.path == where), None)
+        if was is not None:
+            how = "shrank" if digests.size < was.bytes else "changed"
+            warnings.append(
+                f"{path} is not what it was: it {how}"
+                f" within the {was.bytes} bytes read before, so all of its rows count as new; rows"
+                " without an id that were in it before count twice"
+            )
+    elif known.name != path.name:
+        warnings.append(
+            f"{path} holds the same bytes as {known.name!r}, which was read before: its rows count"
+            " once"
+        )
+    elif known.is_open and digests.size > known.bytes and not _ends_line(path, known.bytes):
+        warnings.append(
+            f"{path} row {known.rows - 1} was read while it had no line end, and goes on now: if it"
+            " was accepted, it stays as it was read; load a file that still grows with closed=False"
+        )
+    producer = digests.producer if known is None else known.producer
+    rows = known.rows if known is not None and known.bytes == digests.size else -1
+    content = FileContent(
+        producer,
+        path.name if known is None else known.name,
+        digests.size,
+        digests.at[digests.size],
+        rows,
+        digests.is_open,
+        known is None or (known.is_first and known.bytes == digests.size),
+        where,
+    )
+    return Recognised(content, known, tuple(warnings))
+
+
+def _ends_line(path: Path, place: int) -> bool:
+    """Does a line end stand at this place?"""
+    with open(path, "rb") as file:
+        file.seek(place)
+        return file.read(2).removeprefix(b"\r").startswith(b"\n")
