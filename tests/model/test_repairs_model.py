@@ -20,11 +20,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-<<<<<<< HEAD
 from profile_actors.actors.calls import Lost, Patience, Remote, Session
-=======
-from profile_actors.actors.calls import Lost, Patience, Remote
->>>>>>> afcfbd2 (Rejected rows can be loaded once their cause is mended)
 from profile_actors.actors.coordinator import CoordinatorActor, CoordinatorPlace
 from profile_actors.actors.link import Link
 from profile_actors.actors.results import Receipt
@@ -91,11 +87,7 @@ class Way(Remote):
     """Calls of one driver to one actor. before: asked what happens to each call."""
 
     def __init__(self, actor: Any, name: str, before: Callable[[Way, str], str]) -> None:
-<<<<<<< HEAD
         super().__init__(actor, name, 5.0, Session("memory"))
-=======
-        super().__init__(actor, name, 5.0)
->>>>>>> afcfbd2 (Rejected rows can be loaded once their cause is mended)
         self.before = before
 
     def begin(self, method: str, *args: Any) -> Any:
