@@ -138,3 +138,12 @@ def test_now_between_now_and_a_fixed_instant_ends_there() -> None:
     assert evaluate(rule, now=noon - 5) == (True, noon + 1)
     assert evaluate(rule, now=noon) == (True, noon + 1)
     assert evaluate(rule, now=noon + 1) == (False, None)
+
+
+def test_a_moving_subject_behind_an_end_that_stands_still_has_no_more_boundaries() -> None:
+    now = datetime.datetime(2024, 3, 1, 10)
+    rule = "today occurs between now and pt"
+    assert evaluate(rule, {"pt": datetime.datetime(2024, 1, 1)}, [], now=now) == (False, None)
+    midnight = 1_709_337_600_000  # today is now for one millisecond
+    ahead = {"pt": datetime.datetime(2024, 3, 20)}
+    assert evaluate(rule, ahead, [], now=now) == (False, midnight)

@@ -243,7 +243,8 @@ class Count(Additive):
 
 
 class IntegerSum(Additive):
-    """Exact sum of int64 (or unscaled decimals): two lanes of 32 bits each, null beyond int64."""
+    """Exact sum of int64 or unscaled decimals: two lanes of 32 bits each. Beyond int64 integers are
+    null, and decimals are Python's."""
 
     lane_types = ("i8", "i8")
 
@@ -264,7 +265,11 @@ class IntegerSum(Additive):
         high, low = lanes
         fits = (high >= -(1 << 31)) & (high < (1 << 31))
         values = (high << np.int64(32)) | low
-        return Vector(values, None if bool(fits.all()) else fits)
+        if fits.all():
+            return Vector(values)
+        if self.aggregate.result.kind == "decimal":
+            return Vector((high.astype(object) << 32) + low.astype(object))
+        return Vector(values, fits)
 
 
 class DoubleSum(Additive):

@@ -229,7 +229,7 @@ class Frame(Evaluation):
             return self._count(node.args[0])
         many = self.many(node.args[0])
         if node.function == "sum":
-            return lists.total(many)
+            return lists.total(many, node.type is not None and node.type.kind == "decimal")
         return lists.extreme(many, node.function == "max")
 
     def _count(self, node: Node) -> Vector:

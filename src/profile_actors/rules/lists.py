@@ -219,14 +219,20 @@ def count(many: Many) -> Vector:
     return Vector(np.bincount(many.owner, minlength=many.rows)[: many.rows].astype(np.int64))
 
 
-def total(many: Many) -> Vector:
-    """Exact sums: of integers null beyond int64, of doubles correctly rounded (see ``sums``)."""
+def total(many: Many, is_decimal: bool = False) -> Vector:
+    """Exact sums: of integers null beyond int64, of decimals Python integers there, of doubles
+    correctly rounded (see ``sums``)."""
     values = many.item
     assert isinstance(values, Vector), values
     starts = starts_of(many.owner)
     at = many.owner[starts]
     if values.values.dtype.kind == "f":
         return _sums_of_doubles(values.values, starts, at, many.rows)
+    if values.values.dtype == object:
+        sums_of_all = np.zeros(many.rows, object)
+        if len(starts):
+            sums_of_all[at] = np.add.reduceat(values.values, starts)
+        return Vector(sums_of_all)
     numbers = values.values.astype(np.int64)
     high = np.zeros(many.rows, np.int64)
     low = np.zeros(many.rows, np.int64)
@@ -235,6 +241,8 @@ def total(many: Many) -> Vector:
         low[at] = np.add.reduceat(numbers & np.int64(0xFFFFFFFF), starts)
     high, low = high + (low >> np.int64(32)), low & np.int64(0xFFFFFFFF)
     fits = (high >= -(1 << 31)) & (high < (1 << 31))
+    if is_decimal and not fits.all():
+        return Vector((high.astype(object) << 32) + low.astype(object))
     return Vector((high << np.int64(32)) | low, None if bool(fits.all()) else fits)
 
 

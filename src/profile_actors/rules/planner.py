@@ -460,6 +460,9 @@ class RulePlanner:
             value = None  # an event always has a timestamp
         if value is not None and moves(value):
             raise NotIncremental(node, f"{function}() of a value that moves with the clock")
+        if isinstance(value, Call) and type_of(value).kind == "decimal":
+            # Delay lines hold 64 bits.
+            raise NotIncremental(node, f"{function}() of computed decimals, which may be long")
         aggregate = Aggregate(event_filter(found.conditions), function, value, result)
         return AggregateLeaf(aggregate, at=node.at, type=result)
 

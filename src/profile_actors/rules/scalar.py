@@ -27,7 +27,7 @@ from profile_actors.rules.values import (
 )
 
 MAX_DECIMAL_DIGITS = 4_096
-_EXACT = decimal.Context(
+EXACT = decimal.Context(
     prec=MAX_DECIMAL_DIGITS,
     traps=[decimal.Inexact, decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow],
 )
@@ -180,12 +180,12 @@ def _decimal(operator: str, x: Decimal, y: Decimal) -> Decimal | None:
     try:
         match operator:
             case "+":
-                return _EXACT.add(x, y)
+                return EXACT.add(x, y)
             case "-":
-                return _EXACT.subtract(x, y)
+                return EXACT.subtract(x, y)
             case "*":
-                return _EXACT.multiply(x, y)
-        return _EXACT.remainder(x, y)
+                return EXACT.multiply(x, y)
+        return EXACT.remainder(x, y)
     except decimal.DecimalException:
         return None
 
@@ -211,7 +211,7 @@ def total(values: Iterable[Value]) -> Value:
             try:
                 result = Decimal(0)
                 for value in exact:
-                    result = _EXACT.add(result, value)
+                    result = EXACT.add(result, value)
             except decimal.DecimalException:
                 return None
             return result

@@ -19,6 +19,7 @@ from profile_actors.rules.evaluation import Leaf, path
 from profile_actors.rules.frames import Frame
 from profile_actors.rules.horizons import boundary_of, next_boundary
 from profile_actors.rules.lists import Item, Many, bounds_of
+from profile_actors.rules.scalar import EXACT
 from profile_actors.rules.tree import Node
 
 __all__ = [
@@ -60,7 +61,7 @@ def value_in(frame: Frame, node: Node) -> Vector:
         bounds = bounds_of(mapped.owner, mapped.rows).tolist()
         return _objects([dict(entries[a:b]) for a, b in pairwise(bounds)])
     found = frame.value(node)
-    if found.values.dtype == object:
+    if found.values.dtype == object and kind != "decimal":
         found = kernels.fit(found.values, found.valid)
     return widen(found, frame.rows)
 
@@ -92,7 +93,7 @@ def plain(vector: Vector, kind: FieldType | None) -> list[Any]:
     if vector.dictionary is not None:
         values = [vector.dictionary[code] for code in values]
     elif kind is not None and kind.kind == "decimal":
-        values = [Decimal(value).scaleb(-kind.scale) for value in values]
+        values = [EXACT.scaleb(Decimal(value), -kind.scale) for value in values]
     if vector.valid is None:
         return values
     return [v if ok else None for v, ok in zip(values, vector.valid.tolist(), strict=True)]

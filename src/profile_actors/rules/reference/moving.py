@@ -278,6 +278,8 @@ class _Outcome:
         at, present, repeats = now, self.holds(now), self._period(now)
         while self.tried < max(segments, 1):
             self.tried += 1
+            if self._is_past(at):
+                return None
             end = self._segment_end(at)
             inside = self._crossing(at, min(end - 1, limit)) if is_even else None
             if inside is not None:
@@ -288,6 +290,13 @@ class _Outcome:
                 return end
             at = end
         return at
+
+    def _is_past(self, now: int) -> bool:
+        """Whether the subject, which never goes back, is behind an end that stands still: then it
+        holds no more."""
+        if self.node.form != "between" or self.times[-1].step or self._undefined(now):
+            return False
+        return self._above(now)
 
     def _units(self) -> list[str]:
         """The units in which something jumps while now grows."""

@@ -1,0 +1,90 @@
+"""Decimals beyond 64 bits of their units are exact (RULES section 3): sums, products, extremes."""
+
+from __future__ import annotations
+
+import random
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+from profile_actors.definitions import (
+    ComputedAttribute,
+    Field,
+    Schema,
+    SegmentDefinition,
+    merge,
+)
+from tests.model.hub import BASE, CATALOGUE, DAY, Hub
+
+DAY_RULE = "xEvent[timestamp occurs <= 1 day before now]"
+VALUES = {
+    "product": "xEvent.sum(amount * rate)",
+    "fine": "xEvent.sum(fine)",
+    "day": f"{DAY_RULE}.sum(fine)",
+    "most": "xEvent.max(amount * rate)",
+    "least": f"{DAY_RULE}.min(fine - amount)",
+    "mean": "xEvent.average(fine)",
+    "list": "xEvent.map(amount * rate)",
+    "twice": "xEvent.sum(fine) + xEvent.sum(fine)",
+}
+
+
+def store() -> Hub:
+    """Fields of 18 digits, with 2, 9 and 15 of them behind the point."""
+    fields: dict[str, str | Field] = {
+        "amount": "decimal(2)",
+        "rate": "decimal(9)",
+        "fine": "decimal(15)",
+    }
+    catalogue = msgspec.structs.replace(
+        CATALOGUE,
+        schemas={**CATALOGUE.schemas, "hit": Schema("hit", "event", fields)},
+        segments={},
+        computed={},
+    )
+    rules = [ComputedAttribute(name, rule) for name, rule in VALUES.items()]
+    return Hub(1, merge(catalogue, [*rules, SegmentDefinition("rich", "xEvent.sum(fine) > 9500")]))
+
+
+def test_a_sum_beyond_64_bits_of_its_units() -> None:
+    hub = store()
+    rows = [
+        {
+            "who": "a", "at": BASE, "_id": str(i), "amount": "100000000.00",
+            "rate": "1.000000001", "fine": "999.5",
+        }
+        for i in range(12)
+    ]  # fmt: skip
+    hub.submit([("hits", "p", rows)], BASE)
+    inside, computed, _, _ = hub.pure(["a"])["a"]
+    assert "rich" in inside
+    assert computed["product"][0] == repr(Decimal("1200000001.20000000000"))
+    assert computed["fine"][0] == repr(Decimal("11994.000000000000000"))
+    assert hub.partitions[0].verify() == []
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_the_store_says_of_long_decimals_is_what_the_reference_says(seed: int) -> None:
+    rng, hub = random.Random(seed), store()
+    for number in range(5):
+        at = BASE + number * DAY // 3
+        rows = [
+            {
+                "who": rng.choice("ab"), "at": at, "_id": f"{number}-{i}",
+                "amount": _long(rng, 2), "rate": _long(rng, 9), "fine": _long(rng, 15),
+            }
+            for i in range(4)
+        ]  # fmt: skip
+        hub.submit([("hits", "p", rows)], at)
+        while hub.partitions[0].work(1000):
+            pass
+        assert hub.partitions[0].verify() == []
+    hub.partitions[0].advance(BASE + 9 * DAY)
+    assert hub.partitions[0].verify() == []
+
+
+def _long(rng: random.Random, scale: int) -> str:
+    digits = rng.choice((1, 9, 18, 18))
+    units = rng.choice((1, -1)) * rng.randint(10 ** (digits - 1), 10**digits - 1)
+    return format(Decimal(units).scaleb(-scale), "f")
