@@ -25,18 +25,19 @@ import pyarrow.csv
 from gen_w1 import TYPES
 from machine import note
 from profile_actors.config import Config
-from profile_actors.definitions import Catalogue, merge
-from profile_actors.engine.batch import SubBatch
-from profile_actors.engine.partition import Partition
-from profile_actors.engine.profile import Profile
-from profile_actors.ingest.catalogue import parse_definitions
+from profile_actors.definitions.catalogue_changes import extended
+from profile_actors.definitions.declared import Catalogue
+from profile_actors.engine.log.sub_batch import SubBatch
+from profile_actors.engine.partition.partition import Partition
+from profile_actors.engine.reading.answers import Profile
+from profile_actors.ingest.definition_files import parse_definitions
 from profile_actors.ingest.door import Door
-from profile_actors.ingest.keys import key_of
-from profile_actors.rules.reference import evaluate
-from profile_actors.rules.syntax import parse
-from profile_actors.storage.checkpoints import FileCheckpoints
-from profile_actors.storage.feed import LmdbFeed
-from profile_actors.storage.log import LmdbLog
+from profile_actors.ingest.identity_keys import key_of
+from profile_actors.rules.language.parser import parse
+from profile_actors.rules.reference.validity import evaluate
+from profile_actors.storage.checkpoint_files import FileCheckpoints
+from profile_actors.storage.lmdb_feed import LmdbFeed
+from profile_actors.storage.lmdb_log import LmdbLog
 from workload import NAMESPACE, definitions
 
 SEED = 7
@@ -52,7 +53,7 @@ class Engine:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self._folder = folder
-        self.catalogue = merge(Catalogue(), parse_definitions(json.dumps(declared), ".json"))
+        self.catalogue = extended(Catalogue(), parse_definitions(json.dumps(declared), ".json"))
         self.doors = {
             name: Door(self.catalogue, name, SEED, self.config) for name in self.catalogue.datasets
         }

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from machine import note, say
-from profile_actors.engine.batch import SubBatch
+from profile_actors.engine.log.sub_batch import SubBatch
 from rules_engine import Engine, check, declare, expected_members, members_among, user_id
 from workload import DATASET
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from profile_actors.engine import history, lines
-from profile_actors.rules import joins
+from profile_actors.engine.operators import delay_lines, kept_arena
+from profile_actors.rules.evaluation import joins
 
 # No deadline: two cores shared with Ray make single examples slow without being wrong.
 _QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -26,6 +26,6 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.en
 @pytest.fixture(autouse=True)
 def own_sizes() -> Iterator[None]:
     """Differential worlds make arenas, pieces and merges tiny: each test begins with their own."""
-    known = history.MIN_ROWS, joins.PAIRS, lines.MERGE_ROWS
+    known = kept_arena.MIN_ROWS, joins.PAIRS, delay_lines.FUSE_ROWS
     yield
-    history.MIN_ROWS, joins.PAIRS, lines.MERGE_ROWS = known
+    kept_arena.MIN_ROWS, joins.PAIRS, delay_lines.FUSE_ROWS = known

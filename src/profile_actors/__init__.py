@@ -5,11 +5,9 @@ The public names, in reading order: declare, start, write, read, and what can go
 
 from __future__ import annotations
 
-from profile_actors.actors.reading import Changes, Members
-from profile_actors.actors.results import IngestReport, PendingReceipt, Receipt, StoreStatus
 from profile_actors.client import Store, start
 from profile_actors.config import Config
-from profile_actors.definitions import (
+from profile_actors.definitions.declared import (
     Catalogue,
     ComputedAttribute,
     Dataset,
@@ -19,10 +17,12 @@ from profile_actors.definitions import (
     Schema,
     SegmentDefinition,
 )
-from profile_actors.engine.profile import (
+from profile_actors.driver.iterators import Changes, Members
+from profile_actors.driver.receipts import IngestReport, PendingReceipt, Receipt, StoreStatus
+from profile_actors.engine.identity.identity import Identity
+from profile_actors.engine.reading.answers import (
     Change,
     EventPage,
-    Identity,
     Membership,
     PartitionStatus,
     Preview,
@@ -49,8 +49,8 @@ from profile_actors.errors import (
     StoreUnavailable,
     Weather,
 )
-from profile_actors.rules.convert import format_rule, rule_from_json, rule_to_json
-from profile_actors.rules.evaluate import evaluate
+from profile_actors.rules.catalogue.on_documents import evaluate
+from profile_actors.rules.json_form.json_writer import format_rule, rule_from_json, rule_to_json
 
 __all__ = [
     "Backpressure",

@@ -16,7 +16,11 @@ from threading import RLock
 from types import TracebackType
 from typing import Literal
 
-from profile_actors.actors.arguments import (
+from profile_actors.actors.calls import call_all, closed_store
+from profile_actors.actors.writer import Hook, no_hook
+from profile_actors.config import Config
+from profile_actors.definitions.declared import Catalogue, Definition
+from profile_actors.driver.arguments import (
     Instant,
     check_page_cursor,
     identity_pairs,
@@ -25,13 +29,12 @@ from profile_actors.actors.arguments import (
     text_name,
     whole_number,
 )
-from profile_actors.actors.calls import call_all, closed_store
-from profile_actors.actors.editing import delete, in_force, preview, tell
-from profile_actors.actors.files import ingest_files
-from profile_actors.actors.link import Link
-from profile_actors.actors.placement import Placement, check_agreed, wanted_place
-from profile_actors.actors.reading import Changes, Members
-from profile_actors.actors.results import (
+from profile_actors.driver.connection import Connection
+from profile_actors.driver.definition_edits import delete, in_force, preview, tell
+from profile_actors.driver.file_ingest import ingest_files
+from profile_actors.driver.iterators import Changes, Members
+from profile_actors.driver.placement import Placement, check_agreed, wanted_place
+from profile_actors.driver.receipts import (
     Explanation,
     IngestReport,
     PendingReceipt,
@@ -39,21 +42,14 @@ from profile_actors.actors.results import (
     StoreStatus,
     store_status,
 )
-from profile_actors.actors.sender import Rows, Sender
-from profile_actors.actors.writer import Hook, no_hook
-from profile_actors.config import Config
-from profile_actors.definitions import Catalogue, Definition
-from profile_actors.engine.profile import EventPage, Identity, Preview, Profile
-from profile_actors.errors import (
-    CallerError,
-    ClockError,
-    DefinitionError,
-    StoreUnavailable,
-)
-from profile_actors.ingest.catalogue import parse_definitions
-from profile_actors.ingest.keys import identity_key
+from profile_actors.driver.sender import Rows, Sender
+from profile_actors.engine.identity.identity import Identity
+from profile_actors.engine.reading.answers import EventPage, Preview, Profile
+from profile_actors.errors import CallerError, ClockError, DefinitionError, StoreUnavailable
+from profile_actors.ingest.definition_files import definitions_of
+from profile_actors.ingest.identity_keys import identity_key
 from profile_actors.ingest.rejects import QuarantineRecord
-from profile_actors.rules.explain import explain
+from profile_actors.rules.explain.report import explain
 
 LOOK_UPS_PER_CALL = 1_000
 """Profiles asked for in one call: bounds the message and how long the partition is held."""
@@ -101,7 +97,7 @@ class Store:
         self._closed = False
         self._is_ended = False
         self._closing = RLock()
-        self._link = Link(
+        self._connection = Connection(
             str(placement.path),
             placement.settings.clock,
             placement.config,
@@ -110,8 +106,8 @@ class Store:
             placement.coordinator,
             placement.partitions,
         )
-        self._link.catalogue = in_force(self._link)
-        self._sender = Sender(self._link)
+        self._connection.catalogue = in_force(self._connection)
+        self._sender = Sender(self._connection)
 
     def __enter__(self) -> Store:
         return self
@@ -154,7 +150,7 @@ class Store:
     @property
     def clock(self) -> str:
         """'wall' or 'event', as the store was made."""
-        return self._link.clock
+        return self._connection.clock
 
     # Definitions
 
@@ -165,8 +161,8 @@ class Store:
         rules answer from the whole history. Raises RuleError, SchemaError, DefinitionError.
         """
         self._check_open()
-        tell(self._link, self._link.coordinator.call("apply", list(definitions)))
-        return self._link.catalogue.version
+        tell(self._connection, self._connection.coordinator.call("apply", list(definitions)))
+        return self._connection.catalogue.version
 
     def apply_file(self, path: str | Path) -> int:
         """Apply the definitions of a YAML or JSON file."""
@@ -182,8 +178,8 @@ class Store:
         dataset or namespace of which anything came.
         """
         self._check_open()
-        delete(self._link, name, kind)
-        return self._link.catalogue.version
+        delete(self._connection, name, kind)
+        return self._connection.catalogue.version
 
     def definitions(self) -> Catalogue:
         """All definitions in force: the newest that every partition has taken.
@@ -191,10 +187,12 @@ class Store:
         While partitions back-fill for newer ones, the older ones are in force.
         """
         self._check_open()
-        found = in_force(self._link)
-        if found.version > self._link.catalogue.version:  # not behind this driver's own ``apply``
-            self._link.catalogue = found
-        return self._link.catalogue
+        found = in_force(self._connection)
+        if (
+            found.version > self._connection.catalogue.version
+        ):  # not behind this driver's own ``apply``
+            self._connection.catalogue = found
+        return self._connection.catalogue
 
     # Writing
 
@@ -255,7 +253,7 @@ class Store:
         self._check_open()
         patterns = [files] if isinstance(files, str | Path) else files
         return ingest_files(
-            self._link, self._sender, dataset, patterns, max_bad_percent, progress, closed
+            self._connection, self._sender, dataset, patterns, max_bad_percent, progress, closed
         )
 
     def quarantine(self, dataset: str, limit: int = 100) -> list[QuarantineRecord]:
@@ -263,7 +261,9 @@ class Store:
         self._check_open()
         limit = whole_number(limit, "limit", "quarantine", 0)
         self._sender.check_dataset(dataset, "quarantine")
-        rows: list[QuarantineRecord] = self._link.coordinator.call("quarantine", dataset, limit)
+        rows: list[QuarantineRecord] = self._connection.coordinator.call(
+            "quarantine", dataset, limit
+        )
         return rows
 
     # Reading
@@ -291,7 +291,7 @@ class Store:
             wanted.setdefault(partition, []).append(place)
         questions = {p: ([keys[place][1] for place in places],) for p, places in wanted.items()}
         out: list[Profile | None] = [None] * len(keys)
-        for partition, answers in self._link.read_each(questions, "profiles").items():
+        for partition, answers in self._connection.read_each(questions, "profiles").items():
             for place, answer in zip(wanted[partition], answers, strict=True):
                 out[place] = answer
         return out
@@ -319,7 +319,7 @@ class Store:
         partition, key = self._key(*identity_pairs([(namespace, value)])[0])
         first = None if start is None else instant_ms(start)
         last = None if end is None else instant_ms(end)
-        page: EventPage = self._link.read(
+        page: EventPage = self._connection.read(
             partition, "events", key, first, last, order, limit, cursor
         )
         return page
@@ -327,7 +327,7 @@ class Store:
     def members(self, segment: str) -> Members:
         """The profiles in a segment: iterate for identities, ``.count()`` for their number."""
         self._check_open()
-        known = self._link.catalogue.segments
+        known = self._connection.catalogue.segments
         if segment not in known:
             known = self.definitions().segments  # another driver may have applied it since
         if segment not in known:
@@ -335,7 +335,7 @@ class Store:
                 f"expected the name of a segment, got {segment!r} - at members; known:"
                 f" {', '.join(sorted(known)) or 'none yet'}"
             )
-        return Members(self._link, segment)
+        return Members(self._connection, segment)
 
     def changes(self, after: str | None = None, follow: bool = False) -> Changes:
         """Membership and computed-attribute changes, oldest first, from a cursor on.
@@ -344,7 +344,7 @@ class Store:
         Raises CursorExpired if the feed no longer holds what follows the cursor.
         """
         self._check_open()
-        return Changes(self._link, after, follow)
+        return Changes(self._connection, after, follow)
 
     def explain(self, rule: str) -> Explanation:
         """The plan of a rule: what runs incrementally, what does not, and why.
@@ -352,7 +352,7 @@ class Store:
         ``print`` it, or read its ``report``. Raises RuleError.
         """
         self._check_open()
-        return Explanation(explain(rule, self._link.catalogue))
+        return Explanation(explain(rule, self._connection.catalogue))
 
     def preview(self, rule: str, sample: int = 10) -> Preview:
         """Whom a rule would let in: the exact count and a sample, from the stored log.
@@ -361,7 +361,7 @@ class Store:
         value, and the sample's values. Cost: as much as one new rule's back-fill. Raises RuleError.
         """
         self._check_open()
-        return preview(self._link, rule, whole_number(sample, "sample", "preview", 0))
+        return preview(self._connection, rule, whole_number(sample, "sample", "preview", 0))
 
     # Time and health
 
@@ -379,23 +379,25 @@ class Store:
             )
         now = instant_ms(when)
         self._sender.flush()
-        clocks = call_all(self._link.partitions, "hello")
+        clocks = call_all(self._connection.partitions, "hello")
         latest = max((clock for clock in clocks if clock is not None), default=None)
         if latest is not None and now < latest:
             raise ClockError(
                 f"expected an instant at or after {instant_text(latest)}, got {instant_text(now)} -"
                 " at advance_to; the event clock never goes back"
             )
-        call_all(self._link.partitions, "advance", now, timeout_s=self._link.long_timeout_s)
+        call_all(
+            self._connection.partitions, "advance", now, timeout_s=self._connection.long_timeout_s
+        )
         self._sender.reached(now)
 
     def status(self) -> StoreStatus:
         """The store's account of itself, a partition that is in trouble included."""
         self._check_open()
-        rejected: dict[str, tuple[int, int, int]] = self._link.coordinator.call("rejected")
-        actors = call_all(self._link.partitions, "status")
+        rejected: dict[str, tuple[int, int, int]] = self._connection.coordinator.call("rejected")
+        actors = call_all(self._connection.partitions, "status")
         return store_status(
-            str(self.path), self.clock, self._link.catalogue.version, rejected, actors
+            str(self.path), self.clock, self._connection.catalogue.version, rejected, actors
         )
 
     def verify(self, sample: int | None = None) -> list[str]:
@@ -403,20 +405,20 @@ class Store:
         self._check_open()
         if sample is not None:
             sample = whole_number(sample, "sample", "verify", 0)
-        patience = self._link.long_timeout_s
-        found = call_all(self._link.partitions, "verify", sample, timeout_s=patience)
+        patience = self._connection.long_timeout_s
+        found = call_all(self._connection.partitions, "verify", sample, timeout_s=patience)
         return [f"partition {i}: {line}" for i, lines in enumerate(found) for line in lines]
 
     def _key(self, namespace: str, value: str) -> tuple[int, tuple[int, int]]:
         """The partition that owns an identity, and the identity's 128-bit key in two halves."""
-        definition = self._link.catalogue.namespaces.get(namespace)
+        definition = self._connection.catalogue.namespaces.get(namespace)
         if definition is None:
-            known = ", ".join(sorted(self._link.catalogue.namespaces)) or "none yet"
+            known = ", ".join(sorted(self._connection.catalogue.namespaces)) or "none yet"
             raise DefinitionError(
                 f"expected the code of a namespace, got {namespace!r} - at a look-up;"
                 f" known: {known}"
             )
-        return identity_key(definition, value, self._link.seed, self._link.assignment)
+        return identity_key(definition, value, self._connection.seed, self._connection.assignment)
 
     def _check_open(self) -> None:
         if not self._placement.is_here:
@@ -426,16 +428,3 @@ class Store:
             )
         if self._closed:
             raise closed_store(str(self.path))
-
-
-def definitions_of(path: str | Path) -> list[Definition]:
-    """What a YAML or JSON file declares. Raises DefinitionError."""
-    file = Path(path)
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DefinitionError(f"expected a file of definitions, got {error} - at {file}") from None
-    try:
-        return list(parse_definitions(text, file.suffix))
-    except DefinitionError as error:
-        raise DefinitionError(f"{error} - in {file}") from None

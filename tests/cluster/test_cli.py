@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import profile_actors as pf
-from profile_actors import cli
+from profile_actors.cli import application, verbs
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
 
@@ -39,7 +39,9 @@ SEGMENTS = ("big-spenders", "lapsed-90d", "repeat-30d", "week-since")
 
 def run(*arguments: object) -> str:
     """One call; what it printed."""
-    result = CliRunner().invoke(cli.app, [str(a) for a in arguments], catch_exceptions=False)
+    result = CliRunner().invoke(
+        application.app, [str(a) for a in arguments], catch_exceptions=False
+    )
     assert result.exit_code == 0, result.output
     return result.stdout
 
@@ -52,7 +54,7 @@ def run_json(*arguments: object) -> Any:
 def fails(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     monkeypatch.setattr(sys, "argv", ["profile-actors", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        application.main()
     assert end.value.code == 1
 
 
@@ -83,7 +85,7 @@ def test_the_demo_is_a_page_to_read_and_can_be_run_again(
     demo: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, _ = demo
-    monkeypatch.setattr(cli, "console", Console(width=80))
+    monkeypatch.setattr(verbs, "console", Console(width=80))
     text = run("demo", "--data", data)
     assert "…" not in text  # nothing is cut in a narrow terminal
     assert max(map(len, text.splitlines())) <= 80
@@ -112,7 +114,7 @@ def test_the_verbs_explore_the_demo(
     assert run_json("profile", *subject, "--data", data) == found["profile"]
     with pf.start(data) as store:
         # The verbs below run on one open store; that each can open it was seen above.
-        monkeypatch.setattr(cli, "_open", lambda _: nullcontext(store))
+        monkeypatch.setattr(verbs, "_open", lambda _: nullcontext(store))
         page = run_json("events", *subject, "--order", "desc", "--limit", 5)
         assert page == found["events"]
         members = run_json("members", "big-spenders", "--limit", 100)
@@ -136,7 +138,7 @@ def test_the_verbs_explore_the_demo(
         assert "no rejected rows of orders" in run("quarantine", "orders")
         assert run_json("profile", "CRMID", "nobody") is None
         for verb in (("members", "week-since"), ("changes",), ("quarantine", "orders")):
-            below = CliRunner().invoke(cli.app, [*verb, "--limit", "-1"])
+            below = CliRunner().invoke(application.app, [*verb, "--limit", "-1"])
             assert below.exit_code == 2, verb
             assert "--limit" in below.output, verb
         assert run_json("advance", "1998-09-30") == {"now": 907_113_600_000}
@@ -170,7 +172,7 @@ def test_a_file_of_which_nothing_is_taken_is_an_error(
     def ingest(*words: object) -> tuple[int, str]:
         names = [tmp_path / str(w) if str(w).endswith(".csv") else w for w in words]
         arguments = [str(a) for a in ("ingest", "orders", *names, *where)]
-        result = CliRunner().invoke(cli.app, arguments)
+        result = CliRunner().invoke(application.app, arguments)
         return result.exit_code, result.output
 
     assert ingest("good.csv", "empty.csv")[0] == 0

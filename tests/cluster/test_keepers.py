@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 import profile_actors as pf
-from profile_actors.storage.layout import StoreLayout
-from profile_actors.storage.lock import DirectoryLock
+from profile_actors.storage.files.layout import StoreLayout
+from profile_actors.storage.files.lock import DirectoryLock
 from tests.cluster.shop import orders, shop
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
@@ -191,9 +191,9 @@ def test_a_cluster_store_stays_up_whoever_leaves_it(tmp_path: Path) -> None:
         # Ray's head is in this process, but the store is not its own.
         with pf.start(tmp_path / "shared") as store:
             assert store.status().events == 30
-            keeper = store._link.coordinator.call("pid")
+            keeper = store._connection.coordinator.call("pid")
         with pf.start(tmp_path / "shared") as store:
-            assert store._link.coordinator.call("pid") == keeper
+            assert store._connection.coordinator.call("pid") == keeper
         # Elsewhere than on this cluster nobody may open it meanwhile.
         (tmp_path / "a").symlink_to(tmp_path / "shared")
         kind, text, seconds, is_initialized = said(child(REFUSED, tmp_path))
@@ -203,7 +203,7 @@ def test_a_cluster_store_stays_up_whoever_leaves_it(tmp_path: Path) -> None:
         # A keeper that is killed comes again, and keeps.
         os.kill(keeper, signal.SIGKILL)
         with pf.start(tmp_path / "shared") as store:
-            again = store._link.coordinator.call("pid")
+            again = store._connection.coordinator.call("pid")
         assert again != keeper
         with pytest.raises(pf.FencedOut, match=f"process {again} since"):
             DirectoryLock(StoreLayout(tmp_path / "shared").keeper, 0.1)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import profile_actors as pf
-from profile_actors.storage.feed import LmdbFeed
-from profile_actors.storage.layout import StoreLayout
+from profile_actors.storage.files.layout import StoreLayout
+from profile_actors.storage.lmdb_feed import LmdbFeed
 from tests.cluster.shop import answers, orders, shop
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]

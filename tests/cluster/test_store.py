@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 import profile_actors as pf
-from profile_actors.engine.batch import SubBatch
+from profile_actors.engine.log.sub_batch import SubBatch
 from tests.cluster.shop import DAY, START, answers, order, orders, shop
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]

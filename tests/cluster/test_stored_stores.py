@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import profile_actors as pf
-from profile_actors.storage.layout import StoreLayout, reset_derived
+from profile_actors.storage.files.layout import StoreLayout, reset_derived
 from tests.fixtures.stores.made import answers, expected, unpacked
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]

@@ -121,7 +121,7 @@ def test_a_definition_that_nobody_told_the_partitions_comes_into_force(tmp_path:
         store.submit("orders", orders(100))
         # As if the driver had died after the commit: the catalogue is ahead of every partition.
         many = pf.SegmentDefinition("many", "xEvent.count() >= 2")
-        assert store._link.coordinator.call("apply", [many]).version == 2
+        assert store._connection.coordinator.call("apply", [many]).version == 2
         with second_driver(tmp_path / "s") as driver:
             assert asked(driver)["many"] == 50
         assert store.members("many").count() == 50

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from profile_actors.config import Config
-from profile_actors.engine.log import Log, MemoryLog
+from profile_actors.engine.log.in_memory import MemoryLog
+from profile_actors.engine.log.ports import Log
 from profile_actors.errors import CorruptLog, FencedOut
-from profile_actors.storage.framing import frame
-from profile_actors.storage.log import LmdbLog
+from profile_actors.storage.files.framing import frame
+from profile_actors.storage.lmdb_log import LmdbLog
 from tests.sim.faulty_log import Crashed, FaultyDisk, FaultyLog
 
 # Small enough that a few dozen entries rotate several times.

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from profile_actors.config import Config
-from profile_actors.storage.checkpoints import FileCheckpoints
-from profile_actors.storage.log import LmdbLog
+from profile_actors.storage.checkpoint_files import FileCheckpoints
+from profile_actors.storage.lmdb_log import LmdbLog
 
 CONFIG = Config(log_segment_bytes=100_000, log_map_bytes=2_000_000)
 

@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 
 import profile_actors as pf
-from profile_actors.storage.files import CRASH_POINTS
-from profile_actors.storage.layout import reset_derived
+from profile_actors.storage.files.atomic_files import CRASH_POINTS
+from profile_actors.storage.files.layout import reset_derived
 from tests.cluster.shop import DAY, START, answers, orders, ray_runtime, shop
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import profile_actors as pf
-from profile_actors.storage.layout import reset_derived
+from profile_actors.storage.files.layout import reset_derived
 from tests.cluster.shop import DAY, order, ray_runtime, shop
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
@@ -42,7 +42,7 @@ class KillInSlices:
         self.passed = 0
 
     def __call__(self, point: str) -> None:
-        from profile_actors.engine import drains
+        from profile_actors.engine.partition import clock_steps as drains
 
         drains.FEWEST_SLOTS = 8
         if point != self.point:

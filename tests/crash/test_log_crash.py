@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from profile_actors.errors import FencedOut
-from profile_actors.storage.checkpoints import FileCheckpoints
-from profile_actors.storage.log import LmdbLog
+from profile_actors.storage.checkpoint_files import FileCheckpoints
+from profile_actors.storage.lmdb_log import LmdbLog
 from tests.crash.log_child import CONFIG, arrays, entry
 
 ROOT = Path(__file__).resolve().parents[2]

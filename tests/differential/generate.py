@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from profile_actors.definitions import (
+from profile_actors.definitions.declared import (
     Catalogue,
     ComputedAttribute,
     Dataset,

@@ -17,17 +17,20 @@ from typing import Any, Literal
 
 import numpy as np
 
+from profile_actors.columnar import vectors
 from profile_actors.config import Config
-from profile_actors.definitions import Catalogue
-from profile_actors.engine import history, lines, locator, verify
-from profile_actors.engine.backfill import Backfill
-from profile_actors.engine.batch import SubBatch
-from profile_actors.engine.log import MemoryCheckpoints, MemoryFeed, MemoryLog
-from profile_actors.engine.partition import Partition
-from profile_actors.engine.profile import Change, Profile
+from profile_actors.definitions.declared import Catalogue
+from profile_actors.engine.log import row_locator
+from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
+from profile_actors.engine.log.sub_batch import SubBatch
+from profile_actors.engine.operators import delay_lines, kept_arena
+from profile_actors.engine.partition.partition import Partition
+from profile_actors.engine.reading import verification
+from profile_actors.engine.reading.answers import Change, Profile
+from profile_actors.engine.refold.backfill import Backfill
 from profile_actors.ingest.door import Door
-from profile_actors.rules import columns, joins
-from profile_actors.rules.check import check_all
+from profile_actors.rules.catalogue.typed_rules import check_all
+from profile_actors.rules.evaluation import joins
 from tests.differential.generate import BASE, DAY, SCHEMAS, Rules, drawn_schemas
 from tests.differential.oracle import Difference, FeedOracle, Key, now_of
 from tests.differential.shapes import shape_of
@@ -39,9 +42,9 @@ Step = tuple[Any, ...]
 """A method of World and its arguments, plain data."""
 
 CONFIG = Config(max_profiles=64, max_ahead_ms=1 << 50)
-MIN_ROWS, PAIRS, MERGE_ROWS = history.MIN_ROWS, joins.PAIRS, lines.MERGE_ROWS
-AT_ONCE_ROWS, SLICES = locator.AT_ONCE_ROWS, locator.SLICES
-FEW_NAMES, CELLS_PER_NAME = columns.FEW_NAMES, columns.CELLS_PER_NAME
+MIN_ROWS, PAIRS, FUSE_ROWS = kept_arena.MIN_ROWS, joins.PAIRS, delay_lines.FUSE_ROWS
+AT_ONCE_ROWS, SLICES = row_locator.AT_ONCE_ROWS, row_locator.SLICES
+FEW_NAMES, CELLS_PER_NAME = vectors.FEW_NAMES, vectors.CELLS_PER_NAME
 WALL = BASE + 400 * DAY
 DRAWN_FROM = 1_000
 """From this seed on the schema is drawn too; worlds below keep the one they were found with."""
@@ -50,13 +53,13 @@ DRAWN_FROM = 1_000
 def make_tight(is_tight: bool) -> None:
     """Arenas, pieces and merges of a few rows, and texts that are forgotten as soon as can be, so
     that small worlds go through what large stores do; or of their own sizes."""
-    history.MIN_ROWS = 2 if is_tight else MIN_ROWS
+    kept_arena.MIN_ROWS = 2 if is_tight else MIN_ROWS
     joins.PAIRS = 3 if is_tight else PAIRS
-    lines.MERGE_ROWS = 4 if is_tight else MERGE_ROWS
-    locator.AT_ONCE_ROWS = 4 if is_tight else AT_ONCE_ROWS
-    locator.SLICES = 4 if is_tight else SLICES
-    columns.FEW_NAMES = 1 if is_tight else FEW_NAMES
-    columns.CELLS_PER_NAME = 1 << 10 if is_tight else CELLS_PER_NAME
+    delay_lines.FUSE_ROWS = 4 if is_tight else FUSE_ROWS
+    row_locator.AT_ONCE_ROWS = 4 if is_tight else AT_ONCE_ROWS
+    row_locator.SLICES = 4 if is_tight else SLICES
+    vectors.FEW_NAMES = 1 if is_tight else FEW_NAMES
+    vectors.CELLS_PER_NAME = 1 << 10 if is_tight else CELLS_PER_NAME
 
 
 def empty_rules(seed: int, kind: Kind) -> Rules:
@@ -187,7 +190,7 @@ class World:
         """Columns, members, and look-ups at these instants."""
         state = self.partition.state
         assert not state.book.pending, state.book.pending  # a rule that failed answers nothing
-        found = list(verify.refold_differences(state, self.log))
+        found = list(verification.refold_differences(state, self.log))
         for instant in lookups_at:
             slots = np.arange(state.directory.slots, dtype=np.uint32)
             if len(slots) == 0:
@@ -196,7 +199,7 @@ class World:
             if instant <= state.now and not self.partition.rescans.pending:
                 self.check_members(list(profiles.values()))
             for slot, profile in profiles.items():
-                found += verify.reference_differences(state, self.log, slot, profile)
+                found += verification.reference_differences(state, self.log, slot, profile)
                 self.checks += len(self.rules.segments) + len(self.rules.computed)
         assert not found, found[:3]
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from profile_actors.engine.dossiers import Dossiers
-from profile_actors.engine.entry import read_envelope
-from profile_actors.engine.log import Log
-from profile_actors.engine.state import State
-from profile_actors.rules.reference import evaluate_with_validity, same
-from profile_actors.rules.tree import Node
+from profile_actors.engine.fold.state import State
+from profile_actors.engine.log.entry import read_envelope
+from profile_actors.engine.log.ports import Log
+from profile_actors.engine.refold.dossiers import Dossiers
+from profile_actors.rules.reference.validity import evaluate_with_validity, same
+from profile_actors.rules.tree.nodes import Node
 
 Rule = tuple[str, str]
 """(kind, name)."""

@@ -11,10 +11,12 @@ import random
 from datetime import UTC, date, datetime
 from typing import Any
 
-from profile_actors.rules.check import check, check_all, union_scope
-from profile_actors.rules.reference import evaluate
-from profile_actors.rules.syntax import parse
-from profile_actors.rules.tree import Node
+from profile_actors.rules.catalogue.typed_rules import check_all
+from profile_actors.rules.language.checker import check
+from profile_actors.rules.language.parser import parse
+from profile_actors.rules.language.types import union_scope
+from profile_actors.rules.reference.validity import evaluate
+from profile_actors.rules.tree.nodes import Node
 from tests.differential.generate import BASE, DAY, PEOPLE, Rules
 from tests.differential.shapes import GAPS, Shape, Stream
 

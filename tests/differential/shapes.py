@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from profile_actors.definitions import Dataset, Field, Schema
+from profile_actors.definitions.declared import Dataset, Field, Schema
 from tests.differential.generate import BASE, DAY, HOUR, PEOPLE
 
 MINUTE = 60_000

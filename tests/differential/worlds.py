@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from profile_actors.errors import RuleError
-from profile_actors.rules.planner import plan
+from profile_actors.rules.catalogue.catalogue_plan import plan
 from tests.differential.crowded import CrowdedMaker
 from tests.differential.generate import DAY, HOUR, RuleMaker, Rules, rows
 from tests.differential.harness import DRAWN_FROM, Kind, World
@@ -125,7 +125,7 @@ class Draws:
     def step(self) -> None:
         """Some rescans, one move, all checks."""
         rng = self.rng
-        moves: list[Callable[[], None]] = [
+        varies: list[Callable[[], None]] = [
             lambda: self.submit("hits", self.rows("hits", 12, 3 * DAY, DAY), rng.choice((1, 1, 3))),
             lambda: self.submit("calls", self.rows("calls", 6, 40 * DAY, 0)),
             lambda: self.submit(rng.choice(("crm", "web")), self.rows("crm", 4, DAY, 0)),
@@ -139,7 +139,7 @@ class Draws:
         ]
         self.world.do("work", rng.choice((1, 7, 1 << 20)))
         weights = WEIGHTS[self.kind]
-        rng.choices(moves[: len(weights)], weights)[0]()
+        rng.choices(varies[: len(weights)], weights)[0]()
         self.check()
 
 

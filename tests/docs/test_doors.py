@@ -11,7 +11,7 @@ import pytest
 import typer
 
 import profile_actors as pf
-from profile_actors.cli import app
+from profile_actors.cli.application import app
 
 ROOT = Path(__file__).resolve().parents[2]
 # Any: typer carries a click of its own, whose classes are not the installed one's.

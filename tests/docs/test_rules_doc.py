@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 import profile_actors as pf
-from profile_actors.rules.check import check, union_scope
-from profile_actors.rules.explain import explain, render
-from profile_actors.rules.planner import plan
-from profile_actors.rules.syntax import parse
+from profile_actors.rules.catalogue.catalogue_plan import plan
+from profile_actors.rules.explain.report import explain
+from profile_actors.rules.explain.wording import render
+from profile_actors.rules.language.checker import check
+from profile_actors.rules.language.parser import parse
+from profile_actors.rules.language.types import union_scope
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "RULES.md").read_text(encoding="utf-8")
 PROGRAMS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)

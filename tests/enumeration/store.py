@@ -16,16 +16,17 @@ import numpy as np
 
 import profile_actors as pf
 from profile_actors.config import Config
-from profile_actors.definitions import Catalogue
-from profile_actors.engine.batch import SubBatch
-from profile_actors.engine.log import MemoryCheckpoints, MemoryFeed, MemoryLog
-from profile_actors.engine.partition import Partition
-from profile_actors.engine.profile import Profile
+from profile_actors.definitions.declared import Catalogue
+from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
+from profile_actors.engine.log.sub_batch import SubBatch
+from profile_actors.engine.partition.partition import Partition
+from profile_actors.engine.reading.answers import Profile
 from profile_actors.ingest.door import Door
-from profile_actors.rules.check import check, union_scope
-from profile_actors.rules.reference import evaluate_with_validity, same
-from profile_actors.rules.syntax import parse
-from profile_actors.rules.tree import Node
+from profile_actors.rules.language.checker import check
+from profile_actors.rules.language.parser import parse
+from profile_actors.rules.language.types import union_scope
+from profile_actors.rules.reference.validity import evaluate_with_validity, same
+from profile_actors.rules.tree.nodes import Node
 from tests.enumeration.rules import attributes
 
 HOUR = 3_600_000

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import profile_actors as pf
-from profile_actors.rules.explain import explain, render
+from profile_actors.rules.explain.report import explain
+from profile_actors.rules.explain.wording import render
 from tests.enumeration.rules import enumerated, sampled
 from tests.enumeration.store import CATALOGUE, Verdict, accepted, faults
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from profile_actors.definitions import (
+from profile_actors.definitions.declared import (
     Catalogue,
     ComputedAttribute,
     Dataset,
@@ -19,7 +19,8 @@ from profile_actors.definitions import (
     Schema,
     SegmentDefinition,
 )
-from profile_actors.rules.explain import explain, render
+from profile_actors.rules.explain.report import explain
+from profile_actors.rules.explain.wording import render
 
 FOLDER = Path(__file__).parent / "planning"
 EVENT: dict[str, Any] = {

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from profile_actors.rules.evaluate import evaluate
+from profile_actors.rules.catalogue.on_documents import evaluate
 from tests.golden.cdnow_oracle import DAY_MS, DEFINITIONS, TABLE, at, oracle, purchases
 
 DECLARED = yaml.safe_load(DEFINITIONS.read_text(encoding="utf-8"))

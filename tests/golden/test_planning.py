@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from profile_actors.definitions import ComputedAttribute, SegmentDefinition
+from profile_actors.definitions.declared import ComputedAttribute, SegmentDefinition
 from profile_actors.errors import RuleError
-from profile_actors.rules.explain import explain
+from profile_actors.rules.explain.report import explain
 from tests.golden.planning_pairs import Pair, catalogue, pairs, plan_text
 from tests.model.hub import DAY, HOUR, Hub
 

@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 
 from profile_actors.errors import RuleError
-from profile_actors.rules.evaluate import evaluate
-from profile_actors.rules.reference import same
+from profile_actors.rules.catalogue.on_documents import evaluate
+from profile_actors.rules.reference.validity import same
 
 FILES = sorted((Path(__file__).parent / "reference").glob("*.txt"))
 UNASKED = "unasked"

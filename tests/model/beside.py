@@ -22,8 +22,8 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from profile_actors.config import Config
-from profile_actors.engine.log import MemoryCheckpoints, MemoryFeed, MemoryLog
-from profile_actors.engine.partition import Partition
+from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
+from profile_actors.engine.partition.partition import Partition
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from profile_actors.config import Config
-from profile_actors.definitions import (
+from profile_actors.definitions.declared import (
     Catalogue,
     ComputedAttribute,
     Dataset,
@@ -21,11 +21,11 @@ from profile_actors.definitions import (
     Schema,
     SegmentDefinition,
 )
-from profile_actors.engine.batch import SubBatch
-from profile_actors.engine.log import MemoryCheckpoints, MemoryFeed, MemoryLog
-from profile_actors.engine.partition import Partition
+from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
+from profile_actors.engine.log.sub_batch import SubBatch
+from profile_actors.engine.partition.partition import Partition
 from profile_actors.ingest.door import Door
-from profile_actors.ingest.keys import key_of
+from profile_actors.ingest.identity_keys import key_of
 from profile_actors.ingest.route import default_assignment, split
 
 HOUR = 3_600_000

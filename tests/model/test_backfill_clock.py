@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from profile_actors.definitions import SegmentDefinition, merge
-from profile_actors.engine.backfill import Backfill
+from profile_actors.definitions.catalogue_changes import extended
+from profile_actors.definitions.declared import SegmentDefinition
+from profile_actors.engine.refold.backfill import Backfill
 from tests.model.hub import BASE, CATALOGUE, DAY, Hub
 
 
@@ -17,7 +18,7 @@ def test_what_is_due_and_what_comes_while_a_back_fill_runs_both_count() -> None:
 
     hit(0, BASE)
     rule = 'xEvent[eventType = "buy" and timestamp occurs <= 3 days before now].count() = 1'
-    wanted = merge(CATALOGUE, [SegmentDefinition("one", rule)])
+    wanted = extended(CATALOGUE, [SegmentDefinition("one", rule)])
     job = Backfill(partition.state, partition.log, wanted)
     job.work(2)
     hit(1, BASE + 4 * DAY)  # the first event is out of the window by now

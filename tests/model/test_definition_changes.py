@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from profile_actors.config import Config
-from profile_actors.definitions import (
+from profile_actors.definitions.catalogue_changes import extended
+from profile_actors.definitions.declared import (
     Catalogue,
     ComputedAttribute,
     Dataset,
@@ -20,16 +21,15 @@ from profile_actors.definitions import (
     Namespace,
     Schema,
     SegmentDefinition,
-    merge,
 )
-from profile_actors.engine import verify
-from profile_actors.engine.batch import Reply, SubBatch
-from profile_actors.engine.log import MemoryCheckpoints, MemoryFeed, MemoryLog
-from profile_actors.engine.partition import Partition
-from profile_actors.engine.profile import Profile
+from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
+from profile_actors.engine.log.sub_batch import Reply, SubBatch
+from profile_actors.engine.partition.partition import Partition
+from profile_actors.engine.reading import verification
+from profile_actors.engine.reading.answers import Profile
 from profile_actors.errors import DefinitionError
 from profile_actors.ingest.door import Door
-from profile_actors.rules.lifecycle import check_change, find, removed
+from profile_actors.rules.catalogue.change_check import check_change, find, removed
 
 T0 = 1_760_000_000_000
 DAY = 86_400_000
@@ -59,7 +59,7 @@ class Store:
         self.apply(*SHOP, *definitions)
 
     def apply(self, *definitions: Definition) -> None:
-        wanted = merge(self.catalogue, definitions)
+        wanted = extended(self.catalogue, definitions)
         check_change(self.catalogue, wanted)
         self._take(wanted)
 
@@ -122,10 +122,10 @@ class Store:
     def check(self) -> None:
         """Against the reference evaluator, a second fold, and the follower of the feed."""
         state = self.partition.state
-        found = list(verify.refold_differences(state, self.log))
+        found = list(verification.refold_differences(state, self.log))
         for slot in range(state.directory.slots):
             profile = self.partition._profiles(np.array([slot], np.uint32), state.now)[slot]
-            found += verify.reference_differences(state, self.log, slot, profile)
+            found += verification.reference_differences(state, self.log, slot, profile)
             for name, membership in profile.segments.items():
                 assert membership.version == self.catalogue.segments[name].version
         assert found == []
@@ -371,7 +371,7 @@ def test_what_is_due_when_rules_change_happens_under_the_old_rules() -> None:
     recent = "xEvent[timestamp occurs <= 7 days before now].head().price > 1"
     store = Store(rich(recent), SegmentDefinition("other", RESCANNED))
     store.buy(("ann", 60.0, 0))
-    wanted = merge(store.catalogue, [rich(RESCANNED)])
+    wanted = extended(store.catalogue, [rich(RESCANNED)])
     store.catalogue = wanted
     store.partition.define(wanted, T0 + 30 * DAY)
     store.drain()
@@ -401,7 +401,7 @@ def test_rows_that_cross_a_deletion_of_their_dataset_are_refused_or_kept_readabl
     store.apply(late)
     store.delete("late")
     dicts = [{"who": "ann", "price": 1.0, "at": T0}]
-    table = Door(merge(store.catalogue, [late]), "late", 0, CONFIG).prepare(dicts, 0, T0).table
+    table = Door(extended(store.catalogue, [late]), "late", 0, CONFIG).prepare(dicts, 0, T0).table
     sub = SubBatch("late", "q", 0, 1, store.catalogue.version, T0, table)
     assert store.partition.commit([sub], None)[0].status == "unknown"
     assert not store.partition.holds("dataset", "late")
@@ -429,7 +429,7 @@ def test_a_back_fill_beside_ingest_comes_to_the_same(rule: str, steps: int) -> N
     store = Store(rich(f"{SUM} > 50"), spent("xEvent.count()"))
     for day in range(5):
         store.buy(("ann", 20.0, day), ("bob", 60.0, day - 3))
-    wanted = merge(store.catalogue, [rich(rule), spent(), SegmentDefinition("n", f"{SUM} > 1")])
+    wanted = extended(store.catalogue, [rich(rule), spent(), SegmentDefinition("n", f"{SUM} > 1")])
     asked = iter(range(10_000))
     job = store.partition.backfill(wanted, lambda: next(asked) < steps)
     assert job.folded == min(steps * 8, store.partition.position)
@@ -461,7 +461,7 @@ def test_a_back_fill_follows_a_writer_that_goes_on_and_says_how_far_it_is() -> N
             store.buy((f"c{len(seen)}", 1.0, 30 + len(seen)))
         return True
 
-    wanted = merge(store.catalogue, [rich(f"{SUM} > 20"), spent()])
+    wanted = extended(store.catalogue, [rich(f"{SUM} > 20"), spent()])
     job = store.partition.backfill(wanted, busy)
     assert seen[:3] == [(0, 31), (8, 32), (16, 33)]
     assert store.partition.position - job.folded <= 8
@@ -474,8 +474,8 @@ def test_a_back_fill_follows_a_writer_that_goes_on_and_says_how_far_it_is() -> N
 def test_a_back_fill_for_other_definitions_is_not_used() -> None:
     store = Store()
     store.buy(("ann", 200.0, 0))
-    job = store.partition.backfill(merge(store.catalogue, [rich()]), lambda: True)
-    store.catalogue = merge(store.catalogue, [rich(f"{SUM} > 500")])
+    job = store.partition.backfill(extended(store.catalogue, [rich()]), lambda: True)
+    store.catalogue = extended(store.catalogue, [rich(f"{SUM} > 500")])
     store.partition.define(store.catalogue, None, job)
     assert store.members("rich") == set()
     store.check()

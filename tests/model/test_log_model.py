@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from profile_actors.config import Config
 from profile_actors.errors import CorruptLog, FencedOut
-from profile_actors.storage.log import LmdbLog
+from profile_actors.storage.lmdb_log import LmdbLog
 from tests.sim.faulty_log import Crashed
 
 CONFIG = Config(log_segment_bytes=60_000, log_map_bytes=1_200_000)

@@ -19,7 +19,8 @@ import pytest
 
 from profile_actors.actors.writer import Writer
 from profile_actors.config import Config
-from profile_actors.definitions import (
+from profile_actors.definitions.catalogue_changes import extended
+from profile_actors.definitions.declared import (
     Catalogue,
     ComputedAttribute,
     Dataset,
@@ -27,20 +28,19 @@ from profile_actors.definitions import (
     Namespace,
     Schema,
     SegmentDefinition,
-    merge,
 )
-from profile_actors.engine import verify
-from profile_actors.engine.batch import SubBatch
-from profile_actors.engine.log import Checkpoints, Feed, Log
-from profile_actors.engine.partition import Partition
-from profile_actors.engine.profile import Change
+from profile_actors.engine.log.ports import Checkpoints, Feed, Log
+from profile_actors.engine.log.sub_batch import SubBatch
+from profile_actors.engine.partition.partition import Partition
+from profile_actors.engine.reading import verification
+from profile_actors.engine.reading.answers import Change
 from profile_actors.ingest.door import Door
-from profile_actors.ingest.keys import key_of
-from profile_actors.rules.check import check_all
-from profile_actors.rules.reference import evaluate_with_candidate
-from profile_actors.storage.checkpoints import FileCheckpoints
-from profile_actors.storage.feed import LmdbFeed
-from profile_actors.storage.log import LmdbLog
+from profile_actors.ingest.identity_keys import key_of
+from profile_actors.rules.catalogue.typed_rules import check_all
+from profile_actors.rules.reference.validity import evaluate_with_candidate
+from profile_actors.storage.checkpoint_files import FileCheckpoints
+from profile_actors.storage.lmdb_feed import LmdbFeed
+from profile_actors.storage.lmdb_log import LmdbLog
 from tests.differential.oracle import Difference, FeedOracle, Key
 
 HOUR = 3_600_000
@@ -95,7 +95,7 @@ DEFINITIONS: list[Definition] = [
     *[ComputedAttribute(name, rule) for name, rule in COMPUTED.items()],
     *[SegmentDefinition(name, rule) for name, rule in RULES.items()],
 ]
-CATALOGUE = merge(Catalogue(), DEFINITIONS)
+CATALOGUE = extended(Catalogue(), DEFINITIONS)
 
 
 def history(rng: random.Random) -> dict[str, list[dict[str, Any]]]:
@@ -164,7 +164,9 @@ class Shop:
             keys = np.array([k0], np.uint64), np.array([k1], np.uint64)
             slot = int(state.directory.slot_of[state.directory.find(*keys)[0]])
             assert profile.now == now
-            assert list(verify.reference_differences(state, self.log, slot, profile)) == [], who
+            assert list(verification.reference_differences(state, self.log, slot, profile)) == [], (
+                who
+            )
 
     def check_feed(self, began: int, now: int) -> set[str]:
         """The feed since the pause began is what the reference evaluator sees; names that moved."""
@@ -211,7 +213,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
         made[0] += 1
         return evaluate_with_candidate(*args, **options)
 
-    monkeypatch.setattr("profile_actors.engine.rescan.evaluate_with_candidate", spy)
+    monkeypatch.setattr("profile_actors.rules.reference.validity.evaluate_with_candidate", spy)
 
     def since() -> int:
         count, made[0] = made[0], 0
@@ -244,7 +246,7 @@ def test_forty_days_later_everything_is_right_at_once_and_told_in_order(
     shop.check_look_ups(now, PEOPLE)
     moved = shop.check_feed(began, now)
     assert moved == {*RULES, *COMPUTED}, "time moves every rule"
-    assert list(verify.refold_differences(shop.partition.state, shop.log)) == []
+    assert list(verification.refold_differences(shop.partition.state, shop.log)) == []
     shop.partition.close()
 
 

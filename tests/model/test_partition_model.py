@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from profile_actors.config import Config
-from profile_actors.engine.batch import Reply
-from profile_actors.engine.log import MemoryCheckpoints, MemoryFeed
-from profile_actors.engine.partition import Partition
-from profile_actors.ingest.keys import key_of
+from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed
+from profile_actors.engine.log.sub_batch import Reply
+from profile_actors.engine.partition.partition import Partition
+from profile_actors.ingest.identity_keys import key_of
 from tests.model.hub import BASE, HOUR, SEED, WHO, Hub
 
 CONFIG = Config(max_profiles=64, max_ahead_ms=1 << 50, max_receipts=3, max_receipt_producers=2)

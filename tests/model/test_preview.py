@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from profile_actors.definitions import SegmentDefinition
-from profile_actors.engine.log import MemoryLog
+from profile_actors.definitions.declared import SegmentDefinition
+from profile_actors.engine.log.in_memory import MemoryLog
 from profile_actors.errors import RuleError
 from tests.model.test_definition_changes import DAY, KEPT, RESCANNED, SUM, T0, Store, rich, spent
 

@@ -24,25 +24,28 @@ import msgspec
 import pytest
 
 from profile_actors import engine
+from profile_actors.columnar.state_columns import UNSET
 from profile_actors.config import Config
-from profile_actors.definitions import (
+from profile_actors.definitions.declared import (
     Catalogue,
     ComputedAttribute,
     Dataset,
     Schema,
     SegmentDefinition,
 )
-from profile_actors.engine import admission, clockwork, directory, partition, rescan, state
-from profile_actors.engine.columns import UNSET
-from profile_actors.engine.log import MemoryCheckpoints, MemoryFeed, MemoryLog
-from profile_actors.engine.partition import Partition
-from profile_actors.engine.profile import Profile
+from profile_actors.engine.fold import state
+from profile_actors.engine.identity import directory
+from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
+from profile_actors.engine.partition import admission, partition, partition_clock
+from profile_actors.engine.partition.partition import Partition
+from profile_actors.engine.reading.answers import Profile
+from profile_actors.engine.refold import rescans
 from profile_actors.errors import Pending
-from profile_actors.ingest.keys import key_of
+from profile_actors.ingest.identity_keys import key_of
 from tests.model.beside import NO_ANSWER, Committed
 from tests.model.hub import BASE, DAY, HOUR, SEED, WHO, Hub
 
-WRITING = (admission, clockwork, directory, partition, rescan, state)
+WRITING = (admission, partition_clock, directory, partition, rescans, state)
 """Where the writer changes what readers see, or should not yet see."""
 PEOPLE = ("u", "v", "w", "x")
 KEYS = [key_of(WHO, who, SEED) for who in PEOPLE]

@@ -22,18 +22,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from profile_actors.actors.calls import Lost, Patience, Remote, Session
 from profile_actors.actors.coordinator import CoordinatorActor, CoordinatorPlace
-from profile_actors.actors.link import Link
-from profile_actors.actors.results import Receipt
-from profile_actors.actors.sender import Sender
 from profile_actors.actors.wire import unpack
 from profile_actors.config import Config
-from profile_actors.definitions import Catalogue, Dataset, Namespace, Schema
-from profile_actors.engine.batch import Reply
-from profile_actors.engine.log import MemoryCheckpoints, MemoryFeed, MemoryLog
-from profile_actors.engine.partition import Partition
-from profile_actors.ingest.keys import key_of
+from profile_actors.definitions.declared import Catalogue, Dataset, Namespace, Schema
+from profile_actors.driver.connection import Connection
+from profile_actors.driver.receipts import Receipt
+from profile_actors.driver.sender import Sender
+from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
+from profile_actors.engine.log.sub_batch import Reply
+from profile_actors.engine.partition.partition import Partition
+from profile_actors.ingest.identity_keys import key_of
 from profile_actors.ingest.offsets import contains, unpacked
-from profile_actors.storage.catalogue import StoreSettings
+from profile_actors.storage.catalogue_store import StoreSettings
 from tests.model.hub import BASE, SEED, WHO
 
 PARTITIONS = 3
@@ -141,7 +141,7 @@ class RepairMachine(RuleBasedStateMachine):
     def driver(self) -> Sender:
         ways = [Way(local, f"partition {i}", self.before) for i, local in enumerate(self.locals)]
         settings, assignment = self.coordinator.hello()
-        link = Link(
+        link = Connection(
             self.path, "event", self.config, settings.hash_seed, assignment,
             Way(self.coordinator, "coordinator", self.before), ways,
         )  # fmt: skip
@@ -248,7 +248,7 @@ class RepairMachine(RuleBasedStateMachine):
         if len(self.fields) < len(FIELDS):
             self.fields.append(FIELDS[len(self.fields)])
             self.apply()
-        link = self.drivers[driver]._link
+        link = self.drivers[driver]._connection
         link.catalogue = self.coordinator.catalogue()
 
     @rule()
@@ -257,7 +257,7 @@ class RepairMachine(RuleBasedStateMachine):
         self.coordinator.stop()
         self.coordinator = CoordinatorActor(place)
         for driver in self.drivers:
-            driver._link.coordinator.handle = self.coordinator
+            driver._connection.coordinator.handle = self.coordinator
 
     # -- at the end -------------------------------------------------------------------------------
 

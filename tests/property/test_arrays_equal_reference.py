@@ -20,11 +20,19 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 import profile_actors as pf
-from profile_actors.rules.check import check_all
-from profile_actors.rules.columns import FOREVER, Array, Vector, column, truth
-from profile_actors.rules.evaluation import evaluate as evaluate_flat
-from profile_actors.rules.lists import KeptRows, take_vector
-from profile_actors.rules.plan import (
+from profile_actors.columnar.lists import KeptRows, take_vector
+from profile_actors.columnar.vectors import FOREVER, Array, Vector, column, truth
+from profile_actors.rules.catalogue.catalogue_plan import plan
+from profile_actors.rules.catalogue.one_rule import plan_alone, with_rule
+from profile_actors.rules.catalogue.typed_rules import check_all
+from profile_actors.rules.evaluation.evaluate import evaluate, plain
+from profile_actors.rules.evaluation.horizons import next_boundary
+from profile_actors.rules.evaluation.scalars import evaluate as evaluate_flat
+from profile_actors.rules.evaluation.windows import interval
+from profile_actors.rules.reference.validity import evaluate_with_candidate
+from profile_actors.rules.tree.kinds import path
+from profile_actors.rules.tree.nodes import Node
+from profile_actors.rules.tree.plan import (
     Aggregate,
     AggregateLeaf,
     AttributeLeaf,
@@ -32,12 +40,6 @@ from profile_actors.rules.plan import (
     Kept,
     Plan,
 )
-from profile_actors.rules.planner import plan
-from profile_actors.rules.reference import evaluate_with_candidate
-from profile_actors.rules.single import plan_alone, with_rule
-from profile_actors.rules.tree import Node
-from profile_actors.rules.vector import evaluate, next_boundary, path, plain
-from profile_actors.rules.windows import interval
 from tests.property.array_rules import ArrayRules
 from tests.property.test_plan_equals_reference import folded
 

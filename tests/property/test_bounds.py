@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from profile_actors.config import Config
-from profile_actors.engine.batch import SubBatch
-from profile_actors.engine.log import MemoryCheckpoints, MemoryFeed, MemoryLog
-from profile_actors.engine.partition import Partition
+from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
+from profile_actors.engine.log.sub_batch import SubBatch
+from profile_actors.engine.partition.partition import Partition
 from tests.model.hub import BASE, CONFIG, HOUR, Hub, Rows
 
 PEOPLE = 60

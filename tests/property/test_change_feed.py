@@ -16,16 +16,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profile_actors.definitions import (
+from profile_actors.definitions.declared import (
     Catalogue,
     ComputedAttribute,
     Dataset,
     Schema,
     SegmentDefinition,
 )
-from profile_actors.engine import clockwork, partition, rescan
-from profile_actors.engine.partition import Partition
-from profile_actors.engine.profile import Change
+from profile_actors.engine.partition import partition, partition_clock
+from profile_actors.engine.partition.partition import Partition
+from profile_actors.engine.reading.answers import Change
+from profile_actors.engine.refold import rescans
 from profile_actors.errors import Pending
 from tests.model.beside import beside
 from tests.model.hub import BASE, HOUR, WHO, Hub
@@ -158,7 +159,7 @@ def test_a_reader_between_two_lines_of_the_writer_misses_no_change(seed: int) ->
         now += rng.choice((0, HOUR, 5 * HOUR))
         with beside(
             hub.partitions[0], lambda: follower.read(rng.choice((0, 100))),
-            (partition, clockwork, rescan),
+            (partition, partition_clock, rescans),
         ) as seen:  # fmt: skip
             write(rng, hub, now)
         assert seen
@@ -203,7 +204,7 @@ def test_members_of_a_segment_that_is_evaluated_again_wait_from_its_entry_on(
         if [(one.position, members)] != told[-1:]:
             told.append((one.position, members))
 
-    with beside(one, read, (partition, rescan)):
+    with beside(one, read, (partition, rescans)):
         hub.submit([("crm", "p", [{"who": "u", "at": BASE, "tags": ["a"]}])], BASE)
         while one.work(100):
             pass

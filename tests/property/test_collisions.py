@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from profile_actors.engine.batch import SubBatch
-from profile_actors.engine.keys import KeyTable
+from profile_actors.columnar.hash_table import KeyTable
+from profile_actors.engine.log.sub_batch import SubBatch
 from tests.model.hub import BASE, Hub
 
 BIG = 1 << 63

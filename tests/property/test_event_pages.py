@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profile_actors.engine import pages
-from profile_actors.engine.locator import Run
-from profile_actors.engine.partition import Partition
-from profile_actors.ingest.keys import key_of
+from profile_actors.engine.log.row_locator import Run
+from profile_actors.engine.partition.partition import Partition
+from profile_actors.engine.reading import event_pages
+from profile_actors.ingest.identity_keys import key_of
 from tests.model import hub as hubs
 from tests.model.hub import BASE, DAY, SEED, WHO, Hub
 
@@ -149,7 +149,7 @@ def test_a_cursor_holds_while_rows_arrive() -> None:
 def test_a_page_looks_at_few_rows_of_a_long_history(monkeypatch: pytest.MonkeyPatch) -> None:
     one = filled([[("hits", 1000 * i, str(i)) for i in range(n, 4000, 4)] for n in range(4)])
     taken = 0
-    real = pages._nearest
+    real = event_pages._nearest
 
     def counted(runs: tuple[Run, ...], *args: Any) -> Any:
         nonlocal taken
@@ -157,7 +157,7 @@ def test_a_page_looks_at_few_rows_of_a_long_history(monkeypatch: pytest.MonkeyPa
         taken += len(found[0])
         return found
 
-    monkeypatch.setattr(pages, "_nearest", counted)
+    monkeypatch.setattr(event_pages, "_nearest", counted)
     for order in ("asc", "desc"):
         page = one.events(KEY, order=order, limit=10)
         one.events(KEY, order=order, limit=10, cursor=page.next)

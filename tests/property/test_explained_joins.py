@@ -11,18 +11,18 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 import profile_actors as pf
-from profile_actors.rules.boundary import moves
-from profile_actors.rules.columns import Array
-from profile_actors.rules.explain import explain, render
-from profile_actors.rules.explain_costs import Cost, Ways, ways_of_filter, ways_of_stage
-from profile_actors.rules.joins import Found, Join
-from profile_actors.rules.plan import Sequence
-from profile_actors.rules.planner import walk
-from profile_actors.rules.reading import conjuncts
-from profile_actors.rules.single import plan_alone
-from profile_actors.rules.tree import Each, Node
-from profile_actors.rules.unparse import unparse
-from profile_actors.rules.vector import evaluate
+from profile_actors.columnar.vectors import Array
+from profile_actors.rules.catalogue.one_rule import plan_alone
+from profile_actors.rules.evaluation.evaluate import evaluate
+from profile_actors.rules.evaluation.joins import Found, Join
+from profile_actors.rules.explain.costs import Cost, Ways, ways_of_filter, ways_of_stage
+from profile_actors.rules.explain.report import explain
+from profile_actors.rules.explain.wording import render
+from profile_actors.rules.language.unparse import unparse
+from profile_actors.rules.tree.clock_reads import varies
+from profile_actors.rules.tree.nodes import Each, Node
+from profile_actors.rules.tree.plan import Sequence
+from profile_actors.rules.tree.walks import conjuncts, walk
 from tests.property.array_rules import ArrayRules
 from tests.property.test_arrays_equal_reference import CATALOGUE, World
 
@@ -66,7 +66,7 @@ def told(root: Node) -> dict[Key, Ways]:
     ways: dict[Key, Ways] = {}
     for node in walk(root):
         if isinstance(node, Each) and node.function == "filter":
-            claims = [claim for claim in conjuncts(node.body) if not moves(claim)]
+            claims = [claim for claim in conjuncts(node.body) if not varies(claim)]
             found = ways_of_filter(node)
             if found is not None:
                 ways[key_of(node.variables[0], claims)] = found

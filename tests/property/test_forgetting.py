@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from profile_actors.definitions import ComputedAttribute, SegmentDefinition
-from profile_actors.engine.distinct import Distinct
-from profile_actors.engine.log import MemoryCheckpoints, MemoryFeed
-from profile_actors.engine.partition import Partition
-from profile_actors.ingest.keys import key_of
-from profile_actors.rules import columns
-from profile_actors.rules.columns import Texts
+from profile_actors.columnar import vectors
+from profile_actors.columnar.vectors import Texts
+from profile_actors.definitions.declared import ComputedAttribute, SegmentDefinition
+from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed
+from profile_actors.engine.operators.distinct_values import Distinct
+from profile_actors.engine.partition.partition import Partition
+from profile_actors.ingest.identity_keys import key_of
 from tests.model.hub import BASE, CATALOGUE, CONFIG, HOUR, SEED, WHO, Hub, Rows
 
 LAST_HOUR = "xEvent[timestamp occurs <= 1 hour before now]"
@@ -36,7 +36,7 @@ PEOPLE, PER_WINDOW, WINDOWS, FEW = 10, 40, 100, 16
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columns, "FEW_NAMES", FEW)
+    monkeypatch.setattr(vectors, "FEW_NAMES", FEW)
 
 
 def window(number: int) -> tuple[Rows, Rows]:
@@ -133,7 +133,7 @@ def test_restricted_texts_are_the_marked_ones_in_their_order(
     words: list[str], data: st.DataObject
 ) -> None:
     texts = Texts()
-    codes = texts.codes(columns.Vector(np.arange(len(words), dtype=np.int32), None, (*words, "")))
+    codes = texts.codes(vectors.Vector(np.arange(len(words), dtype=np.int32), None, (*words, "")))
     live = np.array(data.draw(st.lists(st.booleans(), min_size=len(texts), max_size=len(texts))))
     fewer, table = texts.restricted(live.copy())
     kept = [word for word, code in zip(words, codes.tolist(), strict=True) if live[code] and code]

@@ -62,23 +62,23 @@ parcel = st.one_of(
 parcels = st.lists(parcel, min_size=1, max_size=40)
 
 
-def groups_of(rows: list[Parcel], cuts: list[int]) -> list[tuple[str, str, Rows]]:
+def groups_of(rows: list[Parcel], drops_due: list[int]) -> list[tuple[str, str, Rows]]:
     """One entry: the rows as sub-batches per dataset, cut again; each dataset its own producer."""
     out: list[tuple[str, str, Rows]] = []
     for dataset in sorted({dataset for dataset, _ in rows}):
         mine = [row for name, row in rows if name == dataset]
-        bounds = [0, *sorted({c for c in cuts if 0 < c < len(mine)}), len(mine)]
+        bounds = [0, *sorted({c for c in drops_due if 0 < c < len(mine)}), len(mine)]
         for begin, end in pairwise(bounds):
             out.append((dataset, f"of {dataset}", mine[begin:end]))
     return out
 
 
-def told(hub: Hub, rows: list[Parcel], entries: list[int], cuts: list[int]) -> dict[str, Any]:
+def told(hub: Hub, rows: list[Parcel], entries: list[int], drops_due: list[int]) -> dict[str, Any]:
     """Pure state after the rows came in entries that end at these indexes; and a day on."""
     bounds = [0, *sorted({e for e in entries if 0 < e < len(rows)}), len(rows)]
     for begin, end in pairwise(bounds):
         part = rows[begin:end]
-        hub.submit(groups_of(part, cuts), max(row["at"] for _, row in part))
+        hub.submit(groups_of(part, drops_due), max(row["at"] for _, row in part))
     for partition in hub.partitions:
         partition.advance(END)
     return {"now": hub.pure(PEOPLE), "later": hub.pure(PEOPLE, END + DAY)}
@@ -87,13 +87,13 @@ def told(hub: Hub, rows: list[Parcel], entries: list[int], cuts: list[int]) -> d
 @settings(max_examples=40)
 @given(parcels, st.lists(st.integers(1, 40)), st.lists(st.integers(1, 20), max_size=4))
 def test_any_cut_comes_to_the_same_state(
-    rows: list[Parcel], entries: list[int], cuts: list[int]
+    rows: list[Parcel], entries: list[int], drops_due: list[int]
 ) -> None:
     hub = Hub()
     one = told(hub, rows, [], [])
     assert hub.partitions[0].verify(len(PEOPLE)) == []
     assert told(Hub(), rows, list(range(len(rows))), []) == one
-    assert told(Hub(), rows, entries, cuts) == one
+    assert told(Hub(), rows, entries, drops_due) == one
 
 
 @settings(max_examples=30)

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from profile_actors.config import Config
 from profile_actors.errors import Halt, LostLog
-from profile_actors.storage.catalogue import CatalogueStore, StoreSettings
-from profile_actors.storage.layout import StoreLayout
-from profile_actors.storage.log import LmdbLog
+from profile_actors.storage.catalogue_store import CatalogueStore, StoreSettings
+from profile_actors.storage.files.layout import StoreLayout
+from profile_actors.storage.lmdb_log import LmdbLog
 from tests.memory import scratch
 
 CONFIG = Config(log_segment_bytes=1 << 15, log_map_bytes=1 << 20)

@@ -16,12 +16,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from profile_actors.definitions import ComputedAttribute, Definition, SegmentDefinition, merge
-from profile_actors.rules import kernels, scalar
+from profile_actors.columnar import kernels
+from profile_actors.definitions.catalogue_changes import extended
+from profile_actors.definitions.declared import ComputedAttribute, Definition, SegmentDefinition
+from profile_actors.rules.semantics import scalar_operators
 from tests.model.hub import BASE, CATALOGUE, DAY, HOUR, Hub, Rows
 
 PEOPLE = ("a", "b", "c")
-SOUND = merge(
+SOUND = extended(
     CATALOGUE,
     [
         SegmentDefinition("many", 'xEvent.count() > 2 and xEvent.sum(n) > 1 or tier = "gold"'),
@@ -104,7 +106,7 @@ class Fault:
     @contextmanager
     def planted(self) -> Iterator[None]:
         """While this lasts, the column kernels and the reference evaluator meet the fault."""
-        columns, single = kernels.arithmetic, scalar.arithmetic
+        columns, single = kernels.arithmetic, scalar_operators.arithmetic
 
         def of_columns(operator: str, *args: Any) -> Any:
             self.met(operator)
@@ -116,7 +118,7 @@ class Fault:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(kernels, "arithmetic", of_columns)
-            patch.setattr(scalar, "arithmetic", of_values)
+            patch.setattr(scalar_operators, "arithmetic", of_values)
             yield
 
 
@@ -176,7 +178,7 @@ class Pair:
             more: list[Definition] = [SegmentDefinition(f"more{rng.randint(0, 1)}", rule)]
             bad = bad_rules(rng)
             version = 1 + max(catalogue.version for catalogue in self.catalogues)
-            merged = (merge(self.catalogues[0], more), merge(self.catalogues[1], more + bad))
+            merged = (extended(self.catalogues[0], more), extended(self.catalogues[1], more + bad))
             self.catalogues = [msgspec.structs.replace(one, version=version) for one in merged]
             for hub, catalogue in zip((self.sound, self.beside), self.catalogues, strict=True):
                 with self.faulty(hub):

@@ -15,16 +15,21 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profile_actors.definitions import Schema
-from profile_actors.rules import calendar
-from profile_actors.rules.check import check, union_scope
-from profile_actors.rules.plan import Aggregate, AggregateLeaf, AttributeLeaf, Plan
-from profile_actors.rules.planner import plan_trees
-from profile_actors.rules.reference import evaluate as reference
-from profile_actors.rules.syntax import parse
-from profile_actors.rules.tree import Node
-from profile_actors.rules.vector import Leaf, Vector, column, evaluate, next_boundary, path, truth
-from profile_actors.rules.windows import interval
+from profile_actors.columnar.vectors import Vector, column, truth
+from profile_actors.definitions.declared import Schema
+from profile_actors.rules.evaluation.evaluate import evaluate
+from profile_actors.rules.evaluation.horizons import next_boundary
+from profile_actors.rules.evaluation.scalars import Leaf
+from profile_actors.rules.evaluation.windows import interval
+from profile_actors.rules.language.checker import check
+from profile_actors.rules.language.parser import parse
+from profile_actors.rules.language.types import union_scope
+from profile_actors.rules.planning.catalogue_planner import plan_trees
+from profile_actors.rules.reference.validity import evaluate as reference
+from profile_actors.rules.semantics import calendar
+from profile_actors.rules.tree.kinds import path
+from profile_actors.rules.tree.nodes import Node
+from profile_actors.rules.tree.plan import Aggregate, AggregateLeaf, AttributeLeaf, Plan
 
 DAY = calendar.DAY_MS
 BASE = calendar.from_civil(2024, 2, 29, 12) or 0

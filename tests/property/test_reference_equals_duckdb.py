@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profile_actors.rules.evaluate import evaluate
+from profile_actors.rules.catalogue.on_documents import evaluate
 
 HOUR = 3_600_000
 DAY = 24 * HOUR

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profile_actors.definitions import Catalogue, ComputedAttribute, Dataset, Field, Schema
-from profile_actors.engine.log import MemoryCheckpoints
-from profile_actors.engine.rulebook import UNKNOWN
-from profile_actors.engine.values import decode_values, encode_values
-from profile_actors.ingest.keys import key_of
+from profile_actors.definitions.declared import Catalogue, ComputedAttribute, Dataset, Field, Schema
+from profile_actors.engine.log.in_memory import MemoryCheckpoints
+from profile_actors.engine.membership.rulebook import UNKNOWN
+from profile_actors.engine.membership.stored_values import decode_values, encode_values
+from profile_actors.ingest.identity_keys import key_of
 from tests.model.hub import BASE, DAY, HOUR, SEED, WHO, Hub
 
 FIELDS: dict[str, tuple[str, list[Any]]] = {

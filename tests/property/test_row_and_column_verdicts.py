@@ -21,22 +21,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profile_actors.config import Config
-from profile_actors.definitions import (
-    Catalogue,
-    Dataset,
-    Field,
-    Namespace,
-    Schema,
-    columns_of,
-    compile_time_format,
-    fields_of,
-    merge,
-)
-from profile_actors.ingest.columns import arrow_type, convert
+from profile_actors.definitions.catalogue_changes import extended
+from profile_actors.definitions.declared import Catalogue, Dataset, Field, Namespace, Schema
+from profile_actors.definitions.schema_paths import columns_of, fields_of
+from profile_actors.definitions.time_formats import compile_time_format
+from profile_actors.ingest.csv_blocks import read_csv_blocks
 from profile_actors.ingest.door import Door, Prepared
-from profile_actors.ingest.files import read_csv_blocks
-from profile_actors.ingest.times import DAY_MS, TimeReading
-from profile_actors.ingest.verdicts import Check, Refused, compile_check, judge
+from profile_actors.ingest.typing.arrow_types import arrow_type
+from profile_actors.ingest.typing.times import DAY_MS, TimeReading
+from profile_actors.ingest.typing.typed_columns import convert
+from profile_actors.ingest.typing.verdicts import Check, Refused, compile_check, judge
 
 WALL_MS = 1_800_000_000_000
 TYPES = (
@@ -158,7 +152,7 @@ def readings(draw: st.DrawFn) -> TimeReading | None:
 
 def checked(field: Field, reading: TimeReading | None = None) -> Check:
     schema = Schema("s", behavior="record", fields={"f": field})
-    merge(Catalogue(), [schema])
+    extended(Catalogue(), [schema])
     check = compile_check("f", columns_of(schema)["f"], fields_of(schema))
     return replace(check, reading=reading) if field.type in ("timestamp", "date") else check
 
@@ -393,7 +387,7 @@ def test_typed_arrow_columns_get_the_verdicts_of_their_cells(
 
 
 def a_door(declared: dict[str, Field], **options: Any) -> Door:
-    catalogue = merge(
+    catalogue = extended(
         Catalogue(),
         [
             Namespace("Email", kind="email", normalize="lower"),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import profile_actors as pf
-from profile_actors.rules.syntax import parse
+from profile_actors.rules.language.parser import parse
 from tests.property.grammar import Grammar
 from tests.property.test_rule_fuzz import RULES
 

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profile_actors.definitions import Schema
+from profile_actors.definitions.declared import Schema
 from profile_actors.errors import RuleError
-from profile_actors.rules.check import check, union_scope
-from profile_actors.rules.evaluate import evaluate
-from profile_actors.rules.syntax import parse
+from profile_actors.rules.catalogue.on_documents import evaluate
+from profile_actors.rules.language.checker import check
+from profile_actors.rules.language.parser import parse
+from profile_actors.rules.language.types import union_scope
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "reference"
 RULES = [

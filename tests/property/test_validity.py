@@ -7,15 +7,15 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profile_actors.rules import calendar
-from profile_actors.rules.reference import (
+from profile_actors.rules.language.parser import parse
+from profile_actors.rules.reference.validity import (
     LOOK_AHEAD,
     MAX_STEPS,
     evaluate,
     evaluate_with_validity,
     same,
 )
-from profile_actors.rules.syntax import parse
+from profile_actors.rules.semantics import calendar
 
 DAY = calendar.DAY_MS
 BASE = calendar.from_civil(2024, 2, 28, 12) or 0

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profile_actors.engine import lines
-from profile_actors.engine.extremes import _best_of_stretches
-from profile_actors.engine.lines import DelayLine
+from profile_actors.engine.operators import delay_lines
+from profile_actors.engine.operators.delay_lines import DelayLine
+from profile_actors.engine.operators.extremes import _best_of_stretches
 
 VALUES = st.one_of(st.integers(-3, 3), st.sampled_from([-(2**62), 2**62]))
 ROWS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 4), VALUES), max_size=25)
@@ -35,7 +35,7 @@ def test_a_line_knows_the_best_of_what_stays(
             for slot in slots.tolist()
         ]
         assert found.tolist() == expected
-        line.cut(now)
+        line.drop_due(now)
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=40), st.booleans(), st.data())
@@ -61,18 +61,18 @@ def test_what_leaves_costs_no_more_where_much_stays(monkeypatch: pytest.MonkeyPa
     line.push(due, np.zeros(n, np.uint32), {"v": np.arange(n)[::-1].copy()})
     (chunk,) = line.chunks
     passes = 0
-    plain = lines._suffix_best
+    plain = delay_lines._suffix_best
 
     def counted(slots: np.ndarray, values: np.ndarray, is_max: bool) -> np.ndarray:
         nonlocal passes
         passes += 1
         return plain(slots, values, is_max)
 
-    monkeypatch.setattr(lines, "_suffix_best", counted)
-    monkeypatch.delattr(lines.Chunk, "rows_of")
+    monkeypatch.setattr(delay_lines, "_suffix_best", counted)
+    monkeypatch.delattr(delay_lines.Chunk, "rows_of")
     for now in range(200):
         best = line.best_of(np.zeros(1, np.uint32), now, "v", True, np.int64(-1))
         assert best.tolist() == [n - 2 - now]
-        line.cut(now)
+        line.drop_due(now)
     assert passes == 1
     assert line.chunks == [chunk]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import xxhash
 
-from profile_actors.engine.log import Buffer
+from profile_actors.engine.log.ports import Buffer
 from profile_actors.errors import CorruptLog, FencedOut
 
 

@@ -8,13 +8,8 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from profile_actors.definitions import (
-    ComputedAttribute,
-    Field,
-    Schema,
-    SegmentDefinition,
-    merge,
-)
+from profile_actors.definitions.catalogue_changes import extended
+from profile_actors.definitions.declared import ComputedAttribute, Field, Schema, SegmentDefinition
 from tests.model.hub import BASE, CATALOGUE, DAY, Hub
 
 DAY_RULE = "xEvent[timestamp occurs <= 1 day before now]"
@@ -44,7 +39,9 @@ def store() -> Hub:
         computed={},
     )
     rules = [ComputedAttribute(name, rule) for name, rule in VALUES.items()]
-    return Hub(1, merge(catalogue, [*rules, SegmentDefinition("rich", "xEvent.sum(fine) > 9500")]))
+    return Hub(
+        1, extended(catalogue, [*rules, SegmentDefinition("rich", "xEvent.sum(fine) > 9500")])
+    )
 
 
 def test_a_sum_beyond_64_bits_of_its_units() -> None:

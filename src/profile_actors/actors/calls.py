@@ -21,12 +21,19 @@ from ray.exceptions import ActorDiedError, GetTimeoutError, RayError, RayTaskErr
 from profile_actors.errors import ProfileActorsError, StoreUnavailable
 
 FIRST_PAUSE_S = 0.01
+
+
 LONGEST_PAUSE_S = 0.25
 """Pauses between retries: a restart takes 0.1 s (process) to 17 s (machine)."""
+
+
 LONG_CALL_FACTOR = 20
 """Opening, back-filling and verifying read the whole log: so many times a call's patience."""
+
+
 DIED_PATIENCE_S = 5.0
 """An actor that Ray calls dead is gone for good (it restarts without limit); wait no longer."""
+
 
 LONGEST_WAIT_S = 0.5
 """One wait for an answer; then whether the store was closed meanwhile is looked at."""

@@ -20,7 +20,8 @@ import msgspec
 import numpy as np
 
 from profile_actors.config import Config
-from profile_actors.definitions import Catalogue, Dataset, Definition, decode, encode, merge
+from profile_actors.definitions.catalogue_changes import decode, encode, extended
+from profile_actors.definitions.declared import Catalogue, Dataset, Definition
 from profile_actors.errors import (
     ConfigError,
     DefinitionError,
@@ -32,11 +33,11 @@ from profile_actors.errors import (
 from profile_actors.ingest.contents import FileContent
 from profile_actors.ingest.rejects import QuarantineRecord
 from profile_actors.ingest.route import default_assignment
-from profile_actors.rules.lifecycle import check_change, find, removed
-from profile_actors.storage.catalogue import CatalogueStore, StoreSettings
-from profile_actors.storage.files import Room
-from profile_actors.storage.layout import StoreLayout
-from profile_actors.storage.lock import DirectoryLock
+from profile_actors.rules.catalogue.change_check import check_change, find, removed
+from profile_actors.storage.catalogue_store import CatalogueStore, StoreSettings
+from profile_actors.storage.files.atomic_files import Room
+from profile_actors.storage.files.layout import StoreLayout
+from profile_actors.storage.files.lock import DirectoryLock
 from profile_actors.storage.log_id import LogClaim
 from profile_actors.storage.quarantine import Quarantine
 
@@ -159,7 +160,7 @@ class CoordinatorActor:
         Raises DefinitionError, SchemaError, RuleError: nothing was applied then.
         """
         self._check()
-        wanted = merge(self._catalogue, definitions)
+        wanted = extended(self._catalogue, definitions)
         if wanted is not self._catalogue:
             check_change(self._catalogue, wanted)
             self._commit(wanted)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from threading import Lock, Thread
 from typing import TypeVar
 
-from profile_actors.engine.mending import mend
-from profile_actors.engine.partition import Partition
+from profile_actors.engine.partition.feed_mending import mend
+from profile_actors.engine.partition.partition import Partition
 from profile_actors.errors import FeedDamaged, Pending, ProfileActorsError
 
 T = TypeVar("T")

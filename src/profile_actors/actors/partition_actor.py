@@ -29,14 +29,15 @@ import ray
 from profile_actors.actors.calls import Remote, Session
 from profile_actors.actors.coordinator import Enlistment
 from profile_actors.actors.mender import Mender
+from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.actors.wire import dumps, unpack
 from profile_actors.actors.writer import Hook, Writer, no_hook
 from profile_actors.config import Config
-from profile_actors.definitions import Catalogue
-from profile_actors.engine.batch import Reply
-from profile_actors.engine.partition import Partition
-from profile_actors.engine.preview import PartPreview
-from profile_actors.engine.profile import PartitionStatus
+from profile_actors.definitions.declared import Catalogue
+from profile_actors.engine.log.sub_batch import Reply
+from profile_actors.engine.partition.partition import Partition
+from profile_actors.engine.reading.answers import PartitionStatus
+from profile_actors.engine.reading.rule_preview import PartPreview
 from profile_actors.errors import (
     FencedOut,
     Halt,
@@ -45,24 +46,31 @@ from profile_actors.errors import (
     StorageFull,
     StoreUnavailable,
 )
-from profile_actors.storage.checkpoints import FileCheckpoints
-from profile_actors.storage.feed import LmdbFeed
-from profile_actors.storage.files import Room
-from profile_actors.storage.log import LmdbLog
+from profile_actors.storage.checkpoint_files import FileCheckpoints
+from profile_actors.storage.files.atomic_files import Room
+from profile_actors.storage.lmdb_feed import LmdbFeed
+from profile_actors.storage.lmdb_log import LmdbLog
 
 READS = frozenset({"profiles", "events", "members", "count", "changes", "head"})
 """What ``read`` may ask of a partition."""
+
+
 SWITCH_INTERVAL_S = 0.0005
 """Readers share the interpreter with the fold: hand it over ten times sooner than Python's 5 ms."""
+
 
 TELL_LOOK_S = 1.0
 """How often is looked whether there is a checkpoint, or so much time has passed, to tell of."""
 
+
 LAST_TELL_S = 5.0
 """How long a partition that stops tries to tell where its log ends."""
 
+
 PAUSES = 3.0
 """Length of a back-fill's pause beside ingest, in lengths of the step before."""
+
+
 MAX_PAUSE_S = 1.0
 
 
@@ -307,12 +315,12 @@ class PartitionActor:
         """Move the event clock to now (ms) unless it is there already. Idempotent."""
         partition = self._opened()
 
-        def move() -> int | None:
+        def step() -> int | None:
             if partition.now is None or partition.now < now:
                 partition.advance(now)
             return partition.now
 
-        return self._writer.run(move)
+        return self._writer.run(step)
 
     def verify(self, sample: int | None) -> list[str]:
         """Re-read every log entry, then refold and compare; the differences, [] when none.
@@ -341,7 +349,3 @@ class PartitionActor:
             )  # fmt: skip
         with self._defining:  # a back-fill beside the writer reads the log
             self._partition.close()
-
-
-def wall_ms() -> int:
-    return time.time_ns() // 1_000_000

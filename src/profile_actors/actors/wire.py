@@ -18,11 +18,13 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from profile_actors.engine.batch import SubBatch
-from profile_actors.engine.entry import to_stream
+from profile_actors.engine.log.entry import to_stream
+from profile_actors.engine.log.sub_batch import SubBatch
 
 SMALL_BYTES = 65_536
 """Up to this many bytes rows travel inside the header: below what Ray keeps out of its store."""
+
+
 _NAMES = tuple(field.name for field in fields(SubBatch) if field.name != "table")
 
 

@@ -30,18 +30,25 @@ from threading import Condition, Thread
 from typing import Any, TypeVar
 
 from profile_actors.config import Config
-from profile_actors.engine.batch import Reply, SubBatch
-from profile_actors.engine.partition import Partition
+from profile_actors.engine.log.sub_batch import Reply, SubBatch
+from profile_actors.engine.partition.partition import Partition
 from profile_actors.errors import ClockError, Halt, ProfileActorsError, StorageFull
 
 EARLY_WAIT_S = 0.25
 """How long a sub-batch waits for its predecessor: far above thread races, not felt by users."""
+
+
 ROOM_LOOK_S = 0.25
 """Between two looks whether there is room again; one costs a system call."""
+
+
 IDLE_S = 3600.0
 """Wake-up of a writer without a clock of its own; all else notifies it."""
 
+
 Hook = Callable[[str], None]
+
+
 T = TypeVar("T")
 
 

@@ -22,20 +22,28 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from profile_actors.actors.results import PendingReceipt
-from profile_actors.actors.terminal import one_line
 from profile_actors.cli import show
 from profile_actors.client import Store, start
+from profile_actors.driver.receipts import PendingReceipt
+from profile_actors.driver.terminal import one_line
 from profile_actors.errors import ConfigError
-from profile_actors.rules.explain import render
-from profile_actors.storage.layout import StoreLayout
-from profile_actors.storage.lock import DirectoryLock
+from profile_actors.rules.explain.wording import render
+from profile_actors.storage.files.layout import StoreLayout
+from profile_actors.storage.files.lock import DirectoryLock
 
 INSTANTS = ("1997-04-01", "1997-07-01", "1998-01-01", "1998-06-30")
+
+
 SEGMENTS = ("big-spenders", "lapsed-90d", "repeat-30d", "week-since")
+
+
 PRODUCER = "cdnow-demo"
+
+
 CUSTOMER = "15423"
 """Somebody who was lapsed and came back: every column of the profile has something to say."""
+
+
 MARK = ".profile-actors-demo"
 """File in a directory that a demo made: the next demo may replace such a one, and no other."""
 

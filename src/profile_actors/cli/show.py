@@ -18,15 +18,19 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from profile_actors.actors.arguments import instant_text
-from profile_actors.actors.results import IngestReport, StoreStatus
-from profile_actors.actors.terminal import json_text, lines, one_line
-from profile_actors.definitions import Catalogue, Dataset
-from profile_actors.engine.profile import Change, EventPage, Preview, Profile
+from profile_actors.definitions.declared import Catalogue, Dataset
+from profile_actors.driver.arguments import instant_text
+from profile_actors.driver.receipts import IngestReport, StoreStatus
+from profile_actors.driver.terminal import json_text, lines, one_line
+from profile_actors.engine.reading.answers import Change, EventPage, Preview, Profile
 from profile_actors.ingest.rejects import QuarantineRecord
 
 MOMENT_COLUMNS = ("timestamp",)
+
+
 MAX_WARNINGS = 20  # shown; the report has all of them
+
+
 STATUS_STYLE = {"realized": "green", "exited": "yellow", "pending": "magenta"}
 
 

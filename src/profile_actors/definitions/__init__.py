@@ -1,6 +1,6 @@
 """What a user declares, what it must be, and how the catalogue of it changes."""
 
-from profile_actors.definitions.catalogue_changes import decode, encode, merge
+from profile_actors.definitions.catalogue_changes import decode, encode, extended
 from profile_actors.definitions.declared import (
     ROOMS,
     Behavior,
@@ -54,11 +54,11 @@ __all__ = [
     "compile_time_format",
     "decode",
     "encode",
+    "extended",
     "fields_of",
     "flattened",
     "innermost",
     "label_of",
-    "merge",
     "name_of",
     "parse_type",
     "tree_of",

@@ -46,7 +46,7 @@ def decode(data: bytes) -> Catalogue:
         raise DefinitionError(f"expected a catalogue as JSON, got: {error}") from None
 
 
-def merge(catalogue: Catalogue, items: Iterable[Definition]) -> Catalogue:
+def extended(catalogue: Catalogue, items: Iterable[Definition]) -> Catalogue:
     """The catalogue with the items added or changed; what is not named stays. All or nothing.
 
     Returns the same object when nothing differs, else one with version + 1. Rules are not looked
@@ -66,24 +66,24 @@ def merge(catalogue: Catalogue, items: Iterable[Definition]) -> Catalogue:
         old = rooms[type(item)].get(name)
         if old is None or not _same(old, item):
             rooms[type(item)][name] = item if old is None else _successor(old, item)
-    merged = Catalogue(
+    joined = Catalogue(
         catalogue.version + 1, **{room: rooms[kind] for kind, (room, _) in ROOMS.items()}
     )
-    if encode(structs.replace(merged, version=catalogue.version)) == encode(catalogue):
+    if encode(structs.replace(joined, version=catalogue.version)) == encode(catalogue):
         return catalogue
     for behavior in ("event", "record"):
-        union_tree(merged, behavior)
-    for dataset in merged.datasets.values():
-        check_dataset(dataset, merged)
-    _check_names(catalogue, merged)
-    return merged
+        union_tree(joined, behavior)
+    for dataset in joined.datasets.values():
+        check_dataset(dataset, joined)
+    _check_names(catalogue, joined)
+    return joined
 
 
-def _check_names(before: Catalogue, merged: Catalogue) -> None:
+def _check_names(before: Catalogue, joined: Catalogue) -> None:
     """Raises SchemaError or DefinitionError for a name that cannot be told from another one. What
     an older version let into the catalogue stays."""
     known = set(_name_problems(before))
-    for problem in _name_problems(merged):
+    for problem in _name_problems(joined):
         if problem not in known:
             kind, where, text = problem
             raise kind(f"{text} - at {where}")

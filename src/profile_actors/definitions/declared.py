@@ -17,10 +17,20 @@ import msgspec
 NamespaceKind = Literal[
     "cookie", "device", "cross_device", "email", "phone", "non_people", "partner"
 ]
+
+
 Behavior = Literal["event", "record", "lookup"]
+
+
 Step = Literal["trim", "lower", "digits"]
+
+
 STEPS: tuple[Step, ...] = ("trim", "lower", "digits")
+
+
 TimestampUnit = Literal["ms", "s", "us", "ns", "excel_days"]
+
+
 State = Literal["published", "draft", "inactive"]
 
 

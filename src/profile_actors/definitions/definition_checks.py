@@ -19,12 +19,7 @@ from profile_actors.definitions.declared import (
     label_of,
     name_of,
 )
-from profile_actors.definitions.field_types import (
-    MAX_NAME_CHARS,
-    FieldType,
-    innermost,
-    parse_type,
-)
+from profile_actors.definitions.field_types import MAX_NAME_CHARS, FieldType, innermost, parse_type
 from profile_actors.definitions.schema_paths import columns_of, fields_of, tree_of
 from profile_actors.definitions.time_formats import compile_time_format
 from profile_actors.errors import DefinitionError, SchemaError

@@ -7,6 +7,8 @@ import msgspec
 from profile_actors.errors import SchemaError
 
 SCALARS = ("string", "integer", "double", "decimal", "boolean", "timestamp", "date")
+
+
 MAX_NAME_CHARS = 256  # of any name; names travel in every envelope
 
 

@@ -16,12 +16,16 @@ from collections.abc import Iterable, Iterator
 from profile_actors.definitions.declared import Dataset, Schema
 
 RULE_NAMES = ("xEvent", "computed")  # first steps of a path that rules read as something else
+
+
 # An event's own names: the type that a field of the name must have, and the role it must fill.
 OWN_NAMES = {
     "_id": ("string", "id"),
     "timestamp": ("timestamp", "timestamp"),
     "eventType": ("string", "event_type_field"),
 }
+
+
 _OF_ROWS = ("_id", "timestamp")  # what a record's row is known by, and no attribute
 
 

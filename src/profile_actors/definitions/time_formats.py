@@ -21,13 +21,27 @@ MONTHS = (
     *("January", "February", "March", "April", "May", "June", "July", "August", "September"),
     *("October", "November", "December"),
 )
+
+
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
 _WIDTHS = {"Y": (4, 4), "y": (2, 2), "j": (1, 3), "f": (1, 9)} | dict.fromkeys("mdHIMS", (1, 2))
+
+
 ZONE = "[Zz]|[+-][0-9]{2}(?::?[0-9]{2})?"
+
+
 _EPOCH_DAY = dt.date(1970, 1, 1).toordinal()
+
+
 FIRST_SHORT_YEAR = 69  # two digits from here on are of the last century, as POSIX has it
+
+
 # Directives of which a format has at most one.
 _ONE_OF = ("Yy", "mbBj", "dj", "HI", "M", "S", "f", "p", "zZ", "a", "A")
+
+
 _NEEDS = {"M": "HI", "S": "M", "f": "S", "I": "p", "p": "I"}
 
 

@@ -22,14 +22,14 @@ import pyarrow.compute as pc
 from msgspec import structs
 
 from profile_actors.config import Config
-from profile_actors.definitions import Catalogue, columns_of, fields_of
+from profile_actors.definitions.declared import Catalogue
+from profile_actors.definitions.schema_paths import columns_of, fields_of
 from profile_actors.errors import DefinitionError, SchemaError
-from profile_actors.ingest.columns import convert
-from profile_actors.ingest.files import TextBlock
-from profile_actors.ingest.identities import Identities, Refusals
+from profile_actors.ingest.csv_blocks import TextBlock
+from profile_actors.ingest.primary_identity import Identities, Refusals
 from profile_actors.ingest.rejects import Reject, full_json, raw_text
-from profile_actors.ingest.time_columns import numbers_of
-from profile_actors.ingest.times import (
+from profile_actors.ingest.typing.time_columns import numbers_of
+from profile_actors.ingest.typing.times import (
     DAY_MS,
     PLAUSIBLE_MS,
     TIME_MAX_MS,
@@ -39,13 +39,29 @@ from profile_actors.ingest.times import (
     reading_of,
     warning_of,
 )
-from profile_actors.ingest.verdicts import UNKNOWN, Check, Ignored, compile_check, ignores, shown
+from profile_actors.ingest.typing.typed_columns import convert
+from profile_actors.ingest.typing.verdicts import (
+    UNKNOWN,
+    Check,
+    Ignored,
+    compile_check,
+    ignores,
+    shown,
+)
 
 # Dicts, a pa.Table or a pa.RecordBatch (Arrow has no types to check), or a text block.
 Rows = Sequence[Any] | TextBlock | Any
+
+
 Cells = dict[str, "pa.Array | list[Any]"]  # as they came, by path
+
+
 Typed = dict[str, pa.Array]  # one length, one chunk each
+
+
 OTHERS = "@others"  # only there if a row has more than one identity
+
+
 _OWN = {"timestamp": "timestamp", "eventType": "event_type_field"}
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
 NONE = np.zeros((0, 2), np.int64)
 
 
@@ -60,12 +62,12 @@ def common(one: Array, other: Array) -> Array:
 
 def _combined(one: Array, other: Array, keep: Callable[[Array, Array], Array]) -> Array:
     points = np.concatenate([one.ravel(), other.ravel()])
-    edges = np.unique(points)
-    if len(edges) == 0:
+    bounds = np.unique(points)
+    if len(bounds) == 0:
         return NONE
-    inside = keep(contains(one, edges), contains(other, edges))
+    inside = keep(contains(one, bounds), contains(other, bounds))
     turns = np.flatnonzero(np.diff(inside, prepend=False))
-    return edges[turns].reshape(-1, 2)
+    return bounds[turns].reshape(-1, 2)
 
 
 def packed(ranges: Array) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from profile_actors.ingest.keys import BUCKET_SHIFT, BUCKETS
+from profile_actors.ingest.identity_keys import BUCKET_SHIFT, BUCKETS
 
 
 def default_assignment(partitions: int) -> np.ndarray:

@@ -20,12 +20,23 @@ from pathlib import Path
 import lmdb
 
 from profile_actors.errors import CorruptLog
-from profile_actors.storage.files import FILE_MODE, make_directory, make_file, sync_directory
+from profile_actors.storage.files.atomic_files import (
+    FILE_MODE,
+    make_directory,
+    make_file,
+    sync_directory,
+)
 
 DATA = "data.mdb"
+
+
 LOCK = "lock.mdb"
+
+
 MIN_DATA_BYTES = 8_192
 """Two meta pages: what every environment has from its first moment on."""
+
+
 MAX_READERS = 1_024
 """Read transactions open at once; each lives only as long as one look-up."""
 

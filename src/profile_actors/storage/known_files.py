@@ -16,8 +16,8 @@ import xxhash
 
 from profile_actors.errors import CorruptLog
 from profile_actors.ingest.contents import FileContent
-from profile_actors.storage.files import failed_write
-from profile_actors.storage.framing import HEADER_BYTES, damage, frame
+from profile_actors.storage.files.atomic_files import failed_write
+from profile_actors.storage.files.framing import HEADER_BYTES, damage, frame
 
 
 class KnownFiles:

@@ -24,8 +24,8 @@ from typing import Literal
 import msgspec
 
 from profile_actors.errors import CorruptLog, LostLog
-from profile_actors.storage.files import write_whole
-from profile_actors.storage.layout import PartitionLayout
+from profile_actors.storage.files.atomic_files import write_whole
+from profile_actors.storage.files.layout import PartitionLayout
 
 FORMAT = 1
 

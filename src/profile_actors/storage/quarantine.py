@@ -37,13 +37,23 @@ from profile_actors.storage.environment import (
     open_databases,
     open_environment,
 )
-from profile_actors.storage.files import failed_read, failed_write, make_directory
+from profile_actors.storage.files.atomic_files import failed_read, failed_write, make_directory
 
 MAP_BYTES = 64 << 30
+
+
 DATASET = struct.Struct(">I")
+
+
 ROW = struct.Struct(">IQ")
+
+
 ARRIVAL = struct.Struct(">Q")
+
+
 KEY_BYTES = 16
+
+
 DATABASES = ("datasets", "rows", "keys")
 
 

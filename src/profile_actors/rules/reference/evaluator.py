@@ -13,12 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from profile_actors.definitions import FieldType
-from profile_actors.rules import scalar, strings
-from profile_actors.rules.calendar import word_instant
-from profile_actors.rules.reference import arrays, sequence
-from profile_actors.rules.reference.arrays import array
-from profile_actors.rules.reference.moving import (
+from profile_actors.rules.reference import array_functions, chain_search
+from profile_actors.rules.reference.array_functions import array
+from profile_actors.rules.reference.moving_values import (
     OFFSETS,
     Horizon,
     Moving,
@@ -28,9 +25,20 @@ from profile_actors.rules.reference.moving import (
     calendar_time,
     instant_time,
 )
+from profile_actors.rules.reference.scalar_functions import (
+    _SIMPLE,
+    _inexact,
+    _string_test,
+    child,
+    time,
+)
 from profile_actors.rules.reference.world import TOP, Scope, World
-from profile_actors.rules.source import Fault
-from profile_actors.rules.tree import (
+from profile_actors.rules.semantics import scalar_operators, string_tests
+from profile_actors.rules.semantics.calendar import word_instant
+from profile_actors.rules.semantics.values import Day, ExactNumber, Instant, MapValue, Value, lift
+from profile_actors.rules.tree import comparisons
+from profile_actors.rules.tree.faults import Fault
+from profile_actors.rules.tree.nodes import (
     Calendar,
     Call,
     Chain,
@@ -50,23 +58,19 @@ from profile_actors.rules.tree import (
     Root,
     Variable,
 )
-from profile_actors.rules.values import (
-    Day,
-    ExactNumber,
-    Instant,
-    MapValue,
-    Value,
-    lift,
-)
 
 _DATE_PARTS = {"getyear": "year", "getmonth": "month", "getdayofmonth": "day"}
+
+
 _CURRENT = {"currentyear": "year", "currentmonth": "month", "currentdayofmonth": "day"}
+
+
 _AGGREGATES: dict[str, Callable[[list[Value]], Value]] = {
     "count": len,
-    "sum": scalar.total,
-    "average": scalar.average,
-    "min": lambda values: scalar.extreme(values, -1),
-    "max": lambda values: scalar.extreme(values, 1),
+    "sum": scalar_operators.total,
+    "average": scalar_operators.average,
+    "min": lambda values: scalar_operators.extreme(values, -1),
+    "max": lambda values: scalar_operators.extreme(values, 1),
 }
 
 
@@ -76,7 +80,7 @@ def truth(value: Value) -> bool:
         return bool(value)
     if isinstance(value, list):
         return bool(value)
-    raise Fault(f"expected a condition, got {scalar.described(value)}")
+    raise Fault(f"expected a condition, got {scalar_operators.described(value)}")
 
 
 class Evaluator:
@@ -158,12 +162,12 @@ class Evaluator:
         if function == "if":
             return self._choice(node, scope)
         values = [self.value(arg, scope) for arg in args]
-        if function in scalar.COMPARISONS:
+        if function in comparisons.COMPARISONS:
             self.horizon.compared(function, *values)
-            return scalar.compare(function, *values)
+            return scalar_operators.compare(function, *values)
         if function in ("+", "-", "*", "/", "%"):
-            return scalar.arithmetic(function, *map(self.horizon.fix, values))
-        if function in strings.TESTS:
+            return scalar_operators.arithmetic(function, *map(self.horizon.fix, values))
+        if function in string_tests.TESTS:
             return _string_test(function, values)
         if function in _AGGREGATES:
             return self._aggregate(function, array(values[0]))
@@ -171,8 +175,8 @@ class Evaluator:
             return MovingNumber.of(_CURRENT[function], self.horizon.now, 0)
         if function in _DATE_PARTS:
             return self._date_part(_DATE_PARTS[function], values[0])
-        if function in arrays.FUNCTIONS:
-            return arrays.FUNCTIONS[function](values, self.horizon)
+        if function in array_functions.FUNCTIONS:
+            return array_functions.FUNCTIONS[function](values, self.horizon)
         return _SIMPLE[function](self.horizon, values)
 
     def _junction(self, stop: bool, args: tuple[Node, ...], scope: Scope) -> bool:
@@ -215,9 +219,9 @@ class Evaluator:
         if node.function in ("topn", "bottomn"):
             count = self.value(node.extra[0], scope)
             sign = 1 if node.function == "topn" else -1
-            return arrays.ordered(pairs, count, sign, self.horizon)
+            return array_functions.ordered(pairs, count, sign, self.horizon)
         if node.function == "groupby":
-            return arrays.grouped(pairs, self.horizon)
+            return array_functions.grouped(pairs, self.horizon)
         values = [value for _, value in pairs]
         return values if node.function == "map" else self._aggregate(node.function, values)
 
@@ -252,11 +256,11 @@ class Evaluator:
     def _map_entries(self, node: Each, source: Value, scope: Scope) -> Value:
         made = MapValue()
         keys: list[Value] = []
-        for key, value in arrays.map_items(source):
+        for key, value in array_functions.map_items(source):
             inner = scope.bind(node.variables[0], key).bind(node.variables[1], value)
             new_key = self.value(node.body, inner)
             keys.append(new_key)
-            made.put(arrays.checked_key(new_key), self.value(node.extra[0], inner))
+            made.put(array_functions.checked_key(new_key), self.value(node.extra[0], inner))
         self.horizon.among(keys)
         return made
 
@@ -313,93 +317,8 @@ class Evaluator:
 
     def _chain(self, node: Chain, scope: Scope) -> Value:
         events = array(self.value(node.source, scope))
-        return sequence.exists(self.condition, node, events, scope)
+        return chain_search.exists(self.condition, node, events, scope)
 
-
-def time(value: Value, at: int | None = None) -> Instant:
-    """``value`` if it is a timestamp or date. Raises Fault."""
-    if isinstance(value, Instant):
-        return value
-    raise Fault(f"expected a timestamp, got {scalar.described(value)}", at)
-
-
-def text(value: Value) -> str:
-    """``value`` if it is a string. Raises Fault."""
-    if isinstance(value, str):
-        return value
-    raise Fault(f"expected a string, got {scalar.described(value)}")
-
-
-def child(base: Value, name: str, type_: FieldType | None) -> Value:
-    """``base.name``: of an object its child, of a map its value, of an array all children's."""
-    if isinstance(base, dict):
-        return lift(base.get(name), type_)
-    if isinstance(base, MapValue):
-        return base.get(name)
-    if not isinstance(base, list):
-        return None
-    item_type = None if type_ is None or type_.kind != "array" else type_.item
-    found: list[Value] = []
-    for element in base:
-        if isinstance(element, dict):
-            raw = element.get(name)
-            is_many = isinstance(raw, list | tuple) and item_type is not None
-            value = lift(raw, FieldType("array", item=item_type) if is_many else item_type)
-        else:
-            value = child(element, name, type_)
-        if isinstance(value, list):
-            found.extend(_flat(value))
-        elif value is not None:
-            found.append(value)
-    return found
-
-
-def _flat(values: list[Value]) -> list[Value]:
-    flat: list[Value] = []
-    for value in values:
-        flat.extend(_flat(value) if isinstance(value, list) else [value])
-    return flat
-
-
-def _inexact(value: Value) -> Value:
-    """A number literal is an exact decimal only as an operand, in a list that is searched, and
-    under the name that let gives it; anywhere else it is the double its type says."""
-    return float(value) if isinstance(value, ExactNumber) else value
-
-
-def _string_test(function: str, values: list[Value]) -> bool:
-    """False with a null operand; the optional third is the case-sensitive flag."""
-    for value in values[:2]:
-        if value is not None:
-            text(value)
-    sensitive = values[2] if len(values) == 3 else True
-    if sensitive is not None and not isinstance(sensitive, bool):
-        raise Fault(f"expected true or false (case-sensitive), got {scalar.described(sensitive)}")
-    if values[0] is None or values[1] is None or sensitive is None:
-        return False
-    return strings.test(function, values[0], values[1], sensitive)
-
-
-def _pattern_test(test: Callable[[str, str], bool], values: list[Value]) -> bool:
-    if values[0] is None or values[1] is None:
-        return False
-    return bool(test(text(values[0]), text(values[1])))
-
-
-def _regex_group(values: list[Value]) -> Value:
-    if values[0] is None:
-        return None
-    return strings.regex_group(text(values[0]), values[1], values[2])
-
-
-_SIMPLE: dict[str, Callable[[Horizon, list[Value]], Value]] = {
-    "neg": lambda horizon, values: scalar.negate(horizon.fix(values[0])),
-    "isnull": lambda _, values: values[0] is None,
-    "isnotnull": lambda _, values: values[0] is not None,
-    "like": lambda _, values: _pattern_test(strings.like, values),
-    "matches": lambda _, values: _pattern_test(strings.matches, values),
-    "regexgroup": lambda _, values: _regex_group(values),
-}
 
 _METHODS: dict[type[Node], Callable[[Evaluator, Any, Scope], Value]] = {
     Literal: Evaluator._literal,

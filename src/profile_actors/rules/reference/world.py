@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from profile_actors.rules.values import Value
+from profile_actors.rules.semantics.values import Value
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,73 @@
+"""Sets of slots, and of (slot, instant) pairs, as sorted arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from profile_actors.columnar.state_columns import Array
+
+_SPAN_BITS = 31
+
+
+def union_of(parts: list[Array]) -> Array:
+    """The slots of all parts, ascending, each once."""
+    parts = [part for part in parts if len(part)]
+    if not parts:
+        return np.zeros(0, np.uint32)
+    if len(parts) == 1 and bool((parts[0][1:] > parts[0][:-1]).all()):
+        return parts[0]
+    # A mark per slot takes a fifth of the time of a sort or a hash of them.
+    mark = np.zeros(max(int(part.max()) for part in parts) + 1, np.bool_)
+    for part in parts:
+        mark[part] = True
+    return np.flatnonzero(mark)
+
+
+def pair_order(slots: Array, at: Array) -> Array:
+    """The permutation that puts pairs in the order (slot, at), equal ones as they stand. int64[n]
+
+    Cost: one stable sort of 64-bit keys, which merges runs that are sorted already; two sorts where
+    the instants are too far apart for a key.
+    """
+    if len(at) == 0:
+        return np.zeros(0, np.int64)
+    least = int(at.min())
+    if int(at.max()) - least >= 1 << _SPAN_BITS:
+        return np.lexsort((at, slots))
+    return np.argsort((slots.astype(np.int64) << _SPAN_BITS) | (at - least), kind="stable")
+
+
+def distinct_pairs(slots: Array, at: Array) -> tuple[Array, Array]:
+    """Distinct (slot, instant) pairs, ascending."""
+    order = pair_order(slots, at)
+    slots, at = slots[order], at[order]
+    keep = np.ones(len(slots), np.bool_)
+    keep[1:] = (slots[1:] != slots[:-1]) | (at[1:] != at[:-1])
+    return slots[keep], at[keep]
+
+
+def following(slots: Array, at: Array, of: Array, when: Array, end: int) -> Array:
+    """The next instant of the same slot among ascending pairs, or ``end``."""
+    index = upto(slots, at, of, when)
+    inside = np.minimum(index, len(slots) - 1)
+    same = (index < len(slots)) & (slots[inside] == of)
+    return np.where(same, at[inside], end)
+
+
+def upto(slots: Array, at: Array, of: Array, when: Array) -> Array:
+    """How many of the ascending pairs (slots, at) are at or before each (of, when). int64[n]
+
+    Cost: a binary search each; a sort of the instants besides where they are far apart.
+    """
+    if len(at) == 0 or len(when) == 0:
+        return np.zeros(len(when), np.int64)
+    least = min(int(at.min()), int(when.min()))
+    if max(int(at.max()), int(when.max())) - least < 1 << _SPAN_BITS:
+        keys = (slots.astype(np.int64) << _SPAN_BITS) | (at - least)
+        wanted = (of.astype(np.int64) << _SPAN_BITS) | (when - least)
+        return np.asarray(np.searchsorted(keys, wanted, side="right"))
+    times = np.sort(np.concatenate([at, when]))
+    width = np.int64(len(times))
+    keys = slots.astype(np.int64) * width + np.searchsorted(times, at)
+    wanted = of.astype(np.int64) * width + np.searchsorted(times, when)
+    return np.asarray(np.searchsorted(keys, wanted, side="right"))

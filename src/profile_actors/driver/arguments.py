@@ -1,0 +1,133 @@
+"""What callers pass to the doors: instants, identities, numbers, cursors, checked before use.
+
+Theory: a wrong argument is the caller's error and must be told here, in his process: what reaches a
+partition is taken for granted there, and a writer that trips over it would stop for good.
+"""
+
+from __future__ import annotations
+
+import base64
+import operator
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from profile_actors.engine.identity.identity import Identity
+from profile_actors.errors import CallerError
+from profile_actors.ingest.typing.times import TIME_MAX_MS, TIME_MIN_MS
+
+Instant = int | datetime | date | str
+
+
+PagePlace = tuple[int, str, str, int]
+"""Timestamp, tie-breaking text, dataset, occurrence: an event's place among its profile's."""
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def instant_ms(when: Instant) -> int:
+    """ms UTC of ms, a datetime (without a zone: UTC), a date, or ISO text. Raises CallerError."""
+    ms = _ms(when)
+    if ms is None or not TIME_MIN_MS <= ms <= TIME_MAX_MS:
+        raise CallerError(
+            "expected an instant in the years 1 to 9999 (ms, a datetime, a date, or ISO text such"
+            f" as 1997-07-01), got {when!r}"
+        )
+    return ms
+
+
+def _ms(when: Any) -> int | None:
+    if isinstance(when, str):
+        if when.lstrip("-").isdecimal():
+            return int(when) if len(when) < 20 else None
+        try:
+            when = datetime.fromisoformat(when)
+        except ValueError:
+            return None
+    if isinstance(when, datetime):
+        zoned = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
+        return (zoned - _EPOCH) // _MILLISECOND if zoned == zoned else None
+    if isinstance(when, date):
+        return (datetime(when.year, when.month, when.day, tzinfo=UTC) - _EPOCH) // _MILLISECOND
+    try:
+        return None if isinstance(when, bool) else int(operator.index(when))
+    except TypeError:
+        return None
+
+
+def instant_text(ms: int) -> str:
+    """ISO text of ms UTC, for people; the number itself outside years 1 to 9999."""
+    try:
+        text = (_EPOCH + timedelta(milliseconds=ms)).isoformat(sep=" ", timespec="milliseconds")
+    except OverflowError:
+        return str(ms)
+    return text.replace("+00:00", "Z").replace(" 00:00:00.000Z", "").replace(".000Z", "Z")
+
+
+def whole_number(value: Any, name: str, at: str, least: int) -> int:
+    """The value as an int of at least ``least``. Raises CallerError."""
+    try:
+        number = None if isinstance(value, bool) else int(operator.index(value))
+    except TypeError:
+        number = None
+    if number is None or number < least:
+        raise CallerError(f"expected {name} as an integer >= {least}, got {value!r} - at {at}")
+    return number
+
+
+def text_name(value: Any, name: str, at: str) -> str:
+    """The value, a text that is not empty and has a UTF-8 form. Raises CallerError."""
+    if not isinstance(value, str) or not value or not _is_utf8(value):
+        raise CallerError(f"expected {name} as a text that is not empty, got {value!r} - at {at}")
+    return value
+
+
+def identity_pairs(identities: Iterable[Any]) -> list[tuple[str, str]]:
+    """(namespace, value) of pairs or ``Identity``; integers are taken as their digits, as in rows.
+
+    Raises CallerError.
+    """
+    if isinstance(identities, str | bytes) or not isinstance(identities, Iterable):
+        raise CallerError(
+            f"expected pairs of namespace and value, got {identities!r} - at a look-up"
+        )
+    return [_pair(one) for one in identities]
+
+
+def _pair(one: Any) -> tuple[str, str]:
+    if isinstance(one, Identity):
+        return one.namespace, one.value
+    if isinstance(one, tuple | list) and len(one) == 2:
+        namespace, value = one
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        if isinstance(namespace, str) and isinstance(value, str) and _is_utf8(value):
+            return namespace, value
+    raise CallerError(f"expected a namespace and a value as texts, got {one!r} - at a look-up")
+
+
+def check_page_cursor(cursor: Any) -> None:
+    """Raises CallerError unless it is base64 of the JSON of a place in the order of events."""
+    try:
+        if not isinstance(cursor, str):
+            raise ValueError(cursor)
+        msgspec.json.decode(base64.b64decode(cursor, validate=True), type=PagePlace)
+    except (ValueError, msgspec.MsgspecError):
+        raise CallerError(
+            f"expected the cursor of a page of events, got {cursor!r} - at events; pass page.next"
+            " unchanged"
+        ) from None
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,88 @@
+"""A driver's connection to one store: its actors, its definitions, reads that retry.
+
+Theory: every read carries the version of the definitions its caller knows; a partition behind it
+says so, is given them, and is asked again. So a driver never sees answers from before its own
+``apply``, even if a partition was restarted between the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from profile_actors.actors.calls import LONG_CALL_FACTOR, Lost, Patience, Remote
+from profile_actors.actors.wire import loads
+from profile_actors.config import Config
+from profile_actors.definitions.declared import Catalogue
+
+
+class Connection:
+    """What the doors share."""
+
+    def __init__(
+        self,
+        path: str,
+        clock: str,
+        config: Config,
+        seed: int,
+        assignment: np.ndarray,
+        coordinator: Remote,
+        partitions: Sequence[Remote],
+    ) -> None:
+        self.path = path
+        self.clock = clock
+        self.config = config
+        self.long_timeout_s = config.call_timeout_s * LONG_CALL_FACTOR
+        self.coordinator = coordinator
+        self.partitions = list(partitions)
+        self.catalogue: Catalogue = coordinator.call("catalogue")
+        self.seed = seed
+        self.assignment = assignment
+
+    def deliver(self, partition: int) -> None:
+        """Give a partition the definitions this driver knows."""
+        self.partitions[partition].call("define", self.catalogue)
+
+    def read(self, partition: int, name: str, *args: Any) -> Any:
+        """Ask one partition (see ``PartitionActor.read``)."""
+        while True:
+            version = self.catalogue.version
+            answer = self.partitions[partition].call("read", version, name, *args)
+            if answer is not None:
+                return loads(answer)
+            self.deliver(partition)
+
+    def read_each(self, questions: dict[int, tuple[Any, ...]], name: str) -> dict[int, Any]:
+        """Ask several partitions at the same time, each with its own arguments.
+
+        Raises the first error, after all of them have answered.
+        """
+        version = self.catalogue.version
+        begun = {
+            partition: self.partitions[partition].begin("read", version, name, *args)
+            for partition, args in questions.items()
+        }
+        out: dict[int, Any] = {}
+        errors: list[Exception] = []
+        for partition, answer in begun.items():
+            actor = self.partitions[partition]
+            try:
+                found = actor.finish(answer, Patience(actor.timeout_s))
+            except Lost:
+                found = None
+            except Exception as error:
+                errors.append(error)
+                continue
+            out[partition] = (
+                self.read(partition, name, *questions[partition]) if found is None else loads(found)
+            )
+        if errors:
+            raise errors[0]
+        return out
+
+    def read_all(self, name: str, *args: Any) -> list[Any]:
+        """Ask every partition the same at the same time; answers in their order."""
+        answers = self.read_each(dict.fromkeys(range(len(self.partitions)), args), name)
+        return [answers[partition] for partition in range(len(self.partitions))]

@@ -1,0 +1,304 @@
+"""Where a store's actors live, who keeps them running, and who ends them.
+
+Theory: a store is a data directory; what may never change about it (the number of partitions, the
+clock, the seed of identity keys) is in its catalogue, which the coordinator opens first. Its actors
+are named inside a Ray namespace made from the directory's path, so several stores share a cluster
+and a restarted driver finds them.
+
+One keeper at a time: whoever starts a store holds ``keeper.lock`` in its directory, from before Ray
+is started until the store is stopped. That is the starting process where the store ends with it,
+and the coordinator on a cluster, where the store stays up. Who finds the store running on the same
+Ray just uses it.
+
+Security: whoever reaches a Ray port can run code. A local Ray gets a random token that lives in
+this process and its children only, and no dashboard; a cluster's own settings are left alone.
+
+Limits: one machine; the data directory is this one's. Placing partitions by disk label comes with
+clusters of several machines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import ray
+import xxhash
+
+from profile_actors.actors.calls import LONG_CALL_FACTOR, Remote, Session
+from profile_actors.actors.coordinator import KEEPER_WAIT_S, CoordinatorActor, CoordinatorPlace
+from profile_actors.actors.partition_actor import PartitionActor, PartitionPlace
+from profile_actors.actors.wall_clock import wall_ms
+from profile_actors.actors.writer import Hook, no_hook
+from profile_actors.config import Config
+from profile_actors.driver.arguments import instant_text
+from profile_actors.driver.runtime import RUNTIME
+from profile_actors.errors import ConfigError, ProfileActorsError
+from profile_actors.ingest.identity_keys import BUCKETS
+from profile_actors.storage.catalogue_store import StoreSettings
+from profile_actors.storage.files.atomic_files import DIRECTORY_MODE
+from profile_actors.storage.files.layout import StoreLayout
+from profile_actors.storage.files.lock import DirectoryLock
+
+DEFAULT_PARTITIONS_MAX = 8
+"""Partitions of a new store unless told otherwise: one per core, up to this."""
+
+
+EVENT_SEED = 1
+"""Seed of identity keys where replays shall be equal; elsewhere nobody can foresee a partition."""
+
+
+EXTRA_SUBMIT_THREADS = 8
+"""Callers beyond a full queue, whom the actor can tell 'busy' at once."""
+
+
+READ_THREADS = 4
+
+
+STOP_TIMEOUT_S = 30.0
+"""For what is queued to be committed, and a checkpoint under way to be finished."""
+
+
+COORDINATOR = "coordinator"
+
+
+_OPEN: dict[Path, int] = {}
+"""Directories of the stores that this process has open, and since when (ms)."""
+
+
+_CLAIMING = threading.Lock()
+
+
+def wanted_place(
+    path: Path, partitions: int | None, clock: str | None, config: Config
+) -> CoordinatorPlace:
+    """What to open, checked as far as that goes without opening it. Raises ConfigError."""
+    if clock not in (None, "wall", "event"):
+        raise ConfigError(f"expected clock 'wall' or 'event', got {clock!r} - at start")
+    is_number = isinstance(partitions, int) and not isinstance(partitions, bool)
+    if partitions is not None and not (is_number and 1 <= partitions <= BUCKETS):
+        raise ConfigError(f"expected 1 to {BUCKETS} partitions, got {partitions!r} - at start")
+    if not isinstance(config, Config):
+        raise ConfigError(f"expected a pf.Config, got {config!r} - at start")
+    kept = _kept_settings(path)
+    if kept is not None:  # better said before Ray is started than after
+        check_agreed(path, kept, partitions=partitions, clock=clock)
+    try:
+        path.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"expected a directory, or a place for one, got {error.strerror} - at {path}; name"
+            " another"
+        ) from None
+    new = StoreSettings(
+        partitions=partitions or min(os.cpu_count() or 1, DEFAULT_PARTITIONS_MAX),
+        clock="event" if clock == "event" else "wall",
+        # On the event clock a replay repeats everything, the order between partitions included.
+        hash_seed=EVENT_SEED if clock == "event" else secrets.randbits(63),
+        created=wall_ms(),
+    )
+    return CoordinatorPlace(str(path), new, config)
+
+
+def check_agreed(path: Path, settings: StoreSettings, **asked: object) -> None:
+    """Raises ConfigError if a store is asked to be what it was not made as. None asks nothing."""
+    for name, wanted in asked.items():
+        kept = getattr(settings, name)
+        if wanted is not None and wanted != kept:
+            raise ConfigError(
+                f"expected {name}={kept!r} as the store was made with, got {wanted!r} - at {path};"
+                f" leave {name} out to open it, or start elsewhere"
+            )
+
+
+def _kept_settings(path: Path) -> StoreSettings | None:
+    """What an existing store was made as, if its settings file tells; the catalogue decides."""
+    try:
+        return msgspec.json.decode(StoreLayout(path).settings.read_bytes(), type=StoreSettings)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+class Placement:
+    """The actors of one store, created or found, and this process's part in keeping them."""
+
+    def __init__(self, place: CoordinatorPlace, hook: Hook = no_hook) -> None:
+        """hook: see ``PartitionActor``.
+
+        Raises ConfigError, FencedOut where another process runs the store, StoreUnavailable, and
+        what a partition could not open. What was begun is undone then, on a cluster too.
+        """
+        self.path = Path(place.path)
+        self.config = place.config
+        self.namespace = f"profile-actors-{xxhash.xxh3_64_hexdigest(place.path.encode())}"
+        self.is_cluster = False
+        self.session = Session(place.path)
+        self._pid = os.getpid()
+        self._keeper: DirectoryLock | None = None
+        self._is_joined = False
+        self._is_starter = False
+        self._has_ended = False
+        self._actors: list[Remote] = []
+        self.settings: StoreSettings
+        self.assignment: np.ndarray
+        self.partitions: list[Remote]
+        _claim(self.path)
+        try:
+            self._open(place, hook)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _open(self, place: CoordinatorPlace, hook: Hook) -> None:
+        if RUNTIME.must_start():  # takes seconds: be refused before
+            self._keeper = self._lock()
+        self.is_cluster = RUNTIME.join(self.config)
+        self._is_joined = True
+        patience = self.config.call_timeout_s * LONG_CALL_FACTOR
+        self.coordinator = self._found_coordinator() or self._new_coordinator(place)
+        # Processes take a second to start: do not wait for the coordinator to say how many.
+        likely = (_kept_settings(self.path) or place.new).partitions
+        started = [self._partition(index, hook) for index in range(likely)]
+        self.settings, self.assignment = self.coordinator.call("hello", timeout_s=patience)
+        count = self.settings.partitions
+        started += [self._partition(index, hook) for index in range(len(started), count)]
+        self.partitions = started[:count]
+        for partition in self.partitions:
+            partition.call("hello", timeout_s=patience)
+
+    def _lock(self) -> DirectoryLock:
+        try:
+            return DirectoryLock(StoreLayout(self.path).keeper, KEEPER_WAIT_S)
+        except OSError as error:
+            raise ConfigError(
+                f"expected a directory to write in, got {error.strerror} - at {self.path}; make it"
+                " yours, or name another"
+            ) from None
+
+    def _found_coordinator(self) -> Remote | None:
+        """That of a store which runs on this Ray already."""
+        try:
+            handle = ray.get_actor(COORDINATOR, namespace=self.namespace)
+        except ValueError:
+            return None
+        return self._remote(handle, COORDINATOR)
+
+    def _new_coordinator(self, place: CoordinatorPlace) -> Remote:
+        """Start the store. Raises FencedOut if it runs elsewhere."""
+        if self._keeper is None:
+            self._keeper = self._lock()
+        if self.is_cluster:  # the store outlives this process: the coordinator keeps it
+            self._keeper.release()
+            place = msgspec.structs.replace(place, is_keeper=True)
+        actor = ray.remote(num_cpus=0)(CoordinatorActor)
+        try:
+            remote = self._create(actor, COORDINATOR, False, place)
+        except ValueError:  # somebody else has, a moment ago
+            return self._remote(ray.get_actor(COORDINATOR, self.namespace), COORDINATOR)
+        self._is_starter = True
+        return remote
+
+    def _partition(self, index: int, hook: Hook) -> Remote:
+        place = PartitionPlace(
+            self.namespace,
+            str(StoreLayout(self.path).partition(index).directory),
+            index,
+            self.config,
+        )
+        groups = {
+            "submit": self.config.max_queue_batches + EXTRA_SUBMIT_THREADS,
+            "read": READ_THREADS,
+            "preview": 1,
+            "define": 1,
+        }
+        options: dict[str, Any] = {"num_cpus": 0, "concurrency_groups": groups}
+        actor = ray.remote(**options)(PartitionActor)
+        return self._create(actor, f"partition-{index}", True, place, hook)
+
+    def _create(self, actor: Any, name: str, may_exist: bool, *args: Any) -> Remote:
+        handle = actor.options(
+            name=name,
+            namespace=self.namespace,
+            lifetime="detached",
+            get_if_exists=may_exist,
+            max_restarts=-1,
+            max_task_retries=0,
+        ).remote(*args)
+        return self._remote(handle, name)
+
+    def _remote(self, handle: Any, name: str) -> Remote:
+        remote = Remote(handle, name, self.config.call_timeout_s, self.session)
+        self._actors.append(remote)
+        return remote
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the process that started, and no fork of it."""
+        return os.getpid() == self._pid
+
+    def stop(self) -> None:
+        """Let go of the store. One that this process started on a Ray of its own ends, flushed.
+
+        Any other stays up: on a cluster, or started by somebody else. Ray is left alone unless it
+        was started for stores, and this is the last of them. In a forked child nothing happens.
+        """
+        self._end(must_stop=self._is_starter and not self.is_cluster)
+
+    def abandon(self) -> None:
+        """Undo a start that failed: what it started ends, on a cluster too."""
+        self._end(must_stop=self._is_starter)
+
+    def _end(self, must_stop: bool) -> None:
+        if not self.is_here or self._has_ended:
+            return
+        self._has_ended = True
+        try:
+            self.session.close()
+            if must_stop and ray.is_initialized():
+                self._stop_actors()
+        finally:
+            try:
+                if self._is_joined:
+                    self._is_joined = False
+                    RUNTIME.leave()
+            finally:
+                if self._keeper is not None:
+                    self._keeper.release()
+                _unclaim(self.path)
+
+    def _stop_actors(self) -> None:
+        try:
+            own = Session(str(self.path))  # the doors' is closed by now
+            for actor in reversed(self._actors):
+                last = Remote(actor.handle, actor.name, STOP_TIMEOUT_S, own)
+                with contextlib.suppress(ProfileActorsError):  # a dead one has nothing to flush
+                    last.call("stop")
+        finally:
+            for actor in self._actors:
+                ray.kill(actor.handle, no_restart=True)
+
+
+def _claim(path: Path) -> None:
+    """Raises ConfigError if this process has the store open, or another thread opens it."""
+    with _CLAIMING:
+        if path in _OPEN:
+            raise ConfigError(
+                f"expected a store that this process has not open, got one that process"
+                f" {os.getpid()} has open since {instant_text(_OPEN[path])} - at {path}; use the"
+                " Store that start() returned, or close it first"
+            )
+        _OPEN[path] = wall_ms()
+
+
+def _unclaim(path: Path) -> None:
+    with _CLAIMING:
+        _OPEN.pop(path, None)
+
+
+os.register_at_fork(after_in_child=_OPEN.clear)  # the child has none of its parent's stores open

@@ -1,0 +1,183 @@
+"""What the doors return about writing and about the store: receipts, reports, status."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from profile_actors.actors.partition_actor import ActorStatus
+from profile_actors.rules.explain.wording import render
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What became of the rows of one submission; they are durable and folded.
+
+    accepted + duplicate + rejected_count is the number of rows submitted. late counts, among the
+    accepted, those older than what was already folded for their profile; forwarding those that
+    their profile's home has not folded yet. rejected: the first ``Config.max_receipt_rejects`` as
+    (row number, path, reason), rows numbered as submitted, from 0; all are in the quarantine.
+    odd_times: rows whose time makes sense only in another unit than declared, by what to say of
+    them; they were treated as any row, and ``warnings`` says it in full.
+    """
+
+    accepted: int = 0
+    duplicate: int = 0
+    late: int = 0
+    forwarding: int = 0
+    rejected_count: int = 0
+    rejected: list[tuple[int, str, str]] = []
+    odd_times: dict[str, int] = {}
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the sender should look at, in sentences."""
+        return [
+            f"{rows:,} {'row' if rows == 1 else 'rows'} {what}"
+            for what, rows in self.odd_times.items()
+        ]
+
+
+def summed(receipts: Sequence[Receipt], max_rejects: int) -> Receipt:
+    """One receipt for several."""
+    odd: Counter[str] = Counter()
+    for receipt in receipts:
+        odd.update(receipt.odd_times)
+    return Receipt(
+        accepted=sum(r.accepted for r in receipts),
+        duplicate=sum(r.duplicate for r in receipts),
+        late=sum(r.late for r in receipts),
+        forwarding=sum(r.forwarding for r in receipts),
+        rejected_count=sum(r.rejected_count for r in receipts),
+        rejected=[row for r in receipts for row in r.rejected][:max_rejects],
+        odd_times=dict(odd),
+    )
+
+
+class PendingReceipt:
+    """A submission on its way. It needs no attention: it is resent until answered."""
+
+    def __init__(
+        self, pieces: Sequence[concurrent.futures.Future[Receipt]], max_rejects: int
+    ) -> None:
+        self._pieces = pieces
+        self._max_rejects = max_rejects
+
+    def done(self) -> bool:
+        return all(piece.done() for piece in self._pieces)
+
+    def result(self, timeout_s: float | None = None) -> Receipt:
+        """Wait for the receipt. Raises what went wrong, TimeoutError if timeout_s passes first."""
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        receipts = [
+            piece.result(None if end is None else max(0.0, end - time.monotonic()))
+            for piece in self._pieces
+        ]
+        return summed(receipts, self._max_rejects)
+
+
+class Explanation:
+    """How a rule runs: ``report`` is plain data (see ``rules.explain``), its text is for people."""
+
+    def __init__(self, report: dict[str, Any]) -> None:
+        self.report = report
+
+    def __str__(self) -> str:
+        return render(self.report)
+
+
+class IngestReport(msgspec.Struct, frozen=True):
+    """What became of the rows of the files of one ``ingest``.
+
+    refused: the files of which rows were rejected, and none was accepted or known already: they are
+    probably not what the dataset expects. warnings: per file, what to look at, in sentences.
+    bytes: read. seconds: elapsed. stage_s: seconds the driver spent by stage (parse, validate,
+    split, send), the time it waited not counted.
+    """
+
+    files: int = 0
+    rows: int = 0
+    accepted: int = 0
+    duplicate: int = 0
+    late: int = 0
+    rejected_count: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    stage_s: dict[str, float] = {}
+    warnings: list[str] = []
+    refused: list[str] = []
+
+    def plus(self, other: IngestReport) -> IngestReport:
+        """Two files' counts together."""
+        return IngestReport(
+            files=self.files + other.files,
+            rows=self.rows + other.rows,
+            accepted=self.accepted + other.accepted,
+            duplicate=self.duplicate + other.duplicate,
+            late=self.late + other.late,
+            rejected_count=self.rejected_count + other.rejected_count,
+            bytes=self.bytes + other.bytes,
+            warnings=self.warnings + other.warnings,
+            refused=self.refused + other.refused,
+        )
+
+
+class StoreStatus(msgspec.Struct, frozen=True):
+    """The store's account of itself. now: ms, the newest of its partitions', None if none has one.
+
+    halted: partition -> why it does not write. rejected: rows ever rejected, per dataset;
+    quarantined: those of them that can be looked at and offered again; repaired: those of them that
+    were offered again and stored. The rest was dropped at ``Config.max_quarantine_rows``.
+    """
+
+    path: str
+    clock: str
+    catalogue: int
+    now: int | None
+    profiles: int
+    events: int
+    records: int
+    late: int
+    duplicate: int
+    changes: int
+    changes_by_clock: int
+    bytes: int
+    rejected: dict[str, int]
+    halted: dict[int, str]
+    partitions: list[ActorStatus]
+    quarantined: dict[str, int] = {}
+    repaired: dict[str, int] = {}
+
+
+def store_status(
+    path: str,
+    clock: str,
+    catalogue: int,
+    rejected: dict[str, tuple[int, int, int]],
+    actors: list[ActorStatus],
+) -> StoreStatus:
+    """Add up the partitions' own accounts."""
+    parts = [actor.partition for actor in actors if actor.partition is not None]
+    return StoreStatus(
+        path=path,
+        clock=clock,
+        catalogue=catalogue,
+        now=max((part.now for part in parts if part.now is not None), default=None),
+        profiles=sum(part.profiles for part in parts),
+        events=sum(part.events for part in parts),
+        records=sum(part.records for part in parts),
+        late=sum(part.late for part in parts),
+        duplicate=sum(part.duplicate for part in parts),
+        changes=sum(part.changes for part in parts),
+        changes_by_clock=sum(part.changes_by_clock for part in parts),
+        bytes=sum(part.log_bytes + part.feed_bytes for part in parts),
+        rejected={name: total for name, (total, _, _) in rejected.items()},
+        quarantined={name: kept for name, (_, kept, _) in rejected.items()},
+        repaired={name: repaired for name, (_, _, repaired) in rejected.items()},
+        halted={index: actor.halted for index, actor in enumerate(actors) if actor.halted},
+        partitions=actors,
+    )

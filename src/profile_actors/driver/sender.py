@@ -1,0 +1,433 @@
+"""Rows from the door to the partitions: prepare, number, split, send.
+
+Theory: a submission is cut into pieces of at most ``Config.max_batch_rows``; each is validated at
+the door, its rejected rows go to the quarantine *before* anything is sent (once a cursor has passed
+a row, nobody would offer it again), and the accepted ones travel as one table per partition.
+
+Who gets a sub-batch: on the wall clock, an anonymous stream reaches only partitions that own rows.
+A named producer's range, and rows appended to one, go to every partition, with rows or without, so
+that the smallest of their cursors is what the store has of the producer. On the event clock every
+submission goes to every partition with the largest accepted timestamp of the *whole* submission.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from threading import Lock
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from msgspec import structs
+
+from profile_actors.actors.calls import call_all
+from profile_actors.actors.wall_clock import wall_ms
+from profile_actors.columnar.state_columns import Array
+from profile_actors.driver.arguments import text_name, whole_number
+from profile_actors.driver.connection import Connection
+from profile_actors.driver.courier import Courier, Parcel, Stream
+from profile_actors.driver.receipts import PendingReceipt, Receipt
+from profile_actors.driver.repair import DROPPED, Repaired, progress, repair
+from profile_actors.driver.repair import finish as finish_repair
+from profile_actors.engine.log.repairs import offsets_of_rows
+from profile_actors.engine.log.sub_batch import ANONYMOUS, Reply, SubBatch
+from profile_actors.errors import CallerError, DefinitionError, OffsetGap
+from profile_actors.ingest.csv_blocks import TextBlock
+from profile_actors.ingest.door import Door, Prepared
+from profile_actors.ingest.offsets import contains, packed, ranges_of, unpacked, without
+from profile_actors.ingest.rejects import quarantined
+from profile_actors.ingest.route import split
+
+Rows: TypeAlias = Sequence[dict[str, Any]] | Any
+"""Dicts, a pa.Table, a pa.RecordBatch or a TextBlock (pyarrow has no types to name)."""
+
+
+class Sender:
+    """The writing half of a driver's connection. Thread-safe: submissions are numbered in turn."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._courier = Courier(
+            connection.path,
+            connection.partitions,
+            connection.deliver,
+            connection.config.max_in_flight,
+        )
+        self._lock = Lock()
+        self._anonymous: Stream | None = None
+        self._named: dict[str, Stream] = {}
+        self._doors: dict[tuple[int, str], Door] = {}
+        self.stage_s: dict[str, float] = {}
+        self._now: int | None = None
+
+    def submit(
+        self,
+        dataset: str,
+        rows: Rows,
+        producer: str | None = None,
+        offset: int | None = None,
+        *,
+        later: bool,
+        block: bool = True,
+        source: str | None = None,
+    ) -> PendingReceipt:
+        """Send rows. later: return before the answers are there (the courier waits for them).
+
+        source: what the quarantine calls the origin of the rows. Raises OffsetGap, Backpressure,
+        DefinitionError for an unknown dataset; other errors come with the result.
+        """
+        _check_stream(producer, offset)
+        pieces = _in_pieces(rows, self._connection.config.max_batch_rows)
+        if not pieces:
+            self.check_dataset(dataset)
+            return PendingReceipt([], 0)
+        limit = self._connection.config.max_receipt_rejects
+        with self._lock:
+            door = self._door(dataset)
+            streams, first = self._streams(producer, offset)
+            stamp = None if door.dataset.timestamp is not None else self._stamp()
+            self._courier.reserve(block)
+            try:
+                prepared, at = [], first
+                for piece in pieces:
+                    began = time.perf_counter()
+                    prepared.append((at, door.prepare(piece, at, wall_ms(), stamp)))
+                    self.spent("validate", began)
+                    at += len(piece)
+                self._quarantine(dataset, source, streams, first, [p for _, p in prepared])
+            except BaseException:
+                self._courier.release()
+                raise
+            parcels = self._send_all(dataset, streams, prepared, first, source, later=later)
+        if not later and len(parcels) == 1:
+            self._courier.settle(parcels[0])
+        return PendingReceipt([p.result for p in parcels], limit)
+
+    def _send_all(
+        self,
+        dataset: str,
+        streams: tuple[Stream, ...],
+        prepared: list[tuple[int, Prepared]],
+        first: int,
+        source: str | None,
+        *,
+        later: bool,
+    ) -> list[Parcel]:
+        """Send the pieces of one submission, for which one place is reserved."""
+        clock = max((p.clock for _, p in prepared if p.clock is not None), default=None)
+        parcels: list[Parcel] = []
+        is_reserved = True
+        try:
+            for at, piece in prepared:
+                if not is_reserved:
+                    self._courier.reserve()
+                is_reserved = True
+                parcel = self._send(dataset, streams, at, piece, clock, first, source)
+                is_reserved = False
+                parcels.append(parcel)
+                if later or len(prepared) > 1:
+                    self._courier.settle_later(parcel)
+        except BaseException:
+            # Offsets are taken for which nothing may have been sent: nobody goes on from them.
+            for stream in streams:
+                stream.broken = True
+            if is_reserved:
+                self._courier.release()
+            raise
+        return parcels
+
+    def cursor(self, producer: str) -> int:
+        """The offset of the next row that the store needs of a producer; 0 if it is unknown."""
+        cursors = call_all(self._connection.partitions, "cursor", producer)
+        return min(0 if cursor is None else int(cursor) for cursor in cursors)
+
+    def forget(self, producer: str) -> None:
+        """Let go of a named producer's stream (a file that is done)."""
+        with self._lock:
+            self._named.pop(producer, None)
+
+    def flush(self) -> None:
+        """Wait until everything sent so far is answered."""
+        with self._lock:
+            self._courier.drain()
+
+    def close(self) -> None:
+        """Refuse what is new; wait until what was begun is answered, a call's patience at most."""
+        self._courier.close(self._connection.config.call_timeout_s)
+
+    def end(self) -> None:
+        """End the courier's thread, after calls were refused: every result is there then."""
+        self._courier.end()
+
+    def reached(self, now: int) -> None:
+        """The event clock is at least there now."""
+        self._now = max(now, self._now or now)
+
+    def _stamp(self) -> int | None:
+        """On the event clock: the time of rows that bring none, which is the clock this driver set.
+
+        None where the wall clock rules, and in an event store before its first instant.
+        """
+        if self._connection.clock == "event" and self._now is None:
+            clocks = call_all(self._connection.partitions, "hello")
+            self._now = max((clock for clock in clocks if clock is not None), default=None)
+        return self._now
+
+    def check_dataset(self, dataset: str, at: str = "submit") -> None:
+        """Raises DefinitionError if there is no such dataset. at: what was called."""
+        datasets = self._connection.catalogue.datasets
+        if dataset not in datasets:
+            known = ", ".join(sorted(datasets)) or "none yet"
+            raise DefinitionError(
+                f"expected the name of a dataset, got {dataset!r} - at {at}; known: {known}"
+            )
+
+    def spent(self, stage: str, began_s: float) -> None:
+        """Count the time since began_s (perf_counter) to a stage of the door."""
+        self.stage_s[stage] = self.stage_s.get(stage, 0.0) + time.perf_counter() - began_s
+
+    def _door(self, dataset: str) -> Door:
+        self.check_dataset(dataset)
+        catalogue = self._connection.catalogue
+        key = (catalogue.version, dataset)
+        if key not in self._doors:
+            self._doors = {k: d for k, d in self._doors.items() if k[0] == catalogue.version}
+            self._doors[key] = Door(
+                catalogue, dataset, self._connection.seed, self._connection.config
+            )
+        return self._doors[key]
+
+    def _streams(self, producer: str | None, offset: int | None) -> tuple[tuple[Stream, ...], int]:
+        """The stream that numbers the rows, the named one they are appended to if any, and the
+        offset of the submission's first row in the former.
+
+        Rows without an offset are numbered in a stream of this connection alone, so whatever others
+        send under the producer's name, and however often these are resent, each counts once.
+        """
+        if producer is None:
+            own = self._own()
+            return (own,), own.next_offset
+        named = self._named.get(producer)
+        if named is None or named.broken:
+            known = progress(self._connection, producer)
+            named = Stream(producer, named=True, next_offset=known.cursor, passed=known.waiting)
+            self._named[producer] = named
+        if offset is None:
+            own = self._own()
+            return (own, named), own.next_offset
+        offset = int(offset)
+        if offset > named.next_offset:
+            named.next_offset = max(named.next_offset, self.cursor(producer))
+        if offset > named.next_offset:
+            raise OffsetGap(
+                f"expected offset {named.next_offset} or an earlier one, got {offset} - at producer"
+                f" {producer!r}; resend from store.cursor(producer)",
+                named.next_offset,
+            )
+        return (named,), offset
+
+    def _own(self) -> Stream:
+        """The stream of this connection that numbers rows without an offset."""
+        if self._anonymous is None or self._anonymous.broken:
+            blank: list[int | None] = [None] * len(self._connection.partitions)
+            self._anonymous = Stream(ANONYMOUS + uuid.uuid4().hex, named=False, sent=blank)
+        return self._anonymous
+
+    def _quarantine(
+        self,
+        dataset: str,
+        source: str | None,
+        streams: tuple[Stream, ...],
+        first: int,
+        prepared: list[Prepared],
+    ) -> None:
+        """Keep the rejected rows, numbered in the stream that their caller named."""
+        rejects = [reject for piece in prepared for reject in piece.rejects]
+        if not rejects:
+            return
+        named = streams[-1]
+        if len(streams) > 1:
+            # Others may have appended meanwhile.
+            named.next_offset = max(named.next_offset, self.cursor(named.producer))
+            shift = named.next_offset - first
+            rejects = [structs.replace(reject, row=reject.row + shift) for reject in rejects]
+        elif named.named:
+            # A row that is stored needs no record, though this driver's definitions be older.
+            offsets = np.array([reject.row for reject in rejects])
+            stored = progress(self._connection, named.producer).stored(offsets).tolist()
+            rejects = [one for one, known in zip(rejects, stored, strict=True) if not known]
+        records = quarantined(source or named.producer, rejects)
+        self._connection.coordinator.call("reject", dataset, records, len(streams) > 1)
+
+    def _send(
+        self,
+        dataset: str,
+        streams: tuple[Stream, ...],
+        at: int,
+        prepared: Prepared,
+        clock: int | None,
+        first: int,
+        source: str | None,
+    ) -> Parcel:
+        """Split one piece, link its parts into the partitions' chains, send them."""
+        stream, target = streams[0], streams[-1]
+        credit = (target.producer, prepared.rows, target.least) if len(streams) > 1 else None
+        through = at + prepared.rows
+        count = len(self._connection.partitions)
+        tables: list[pa.Table | None] = [None] * count
+        if prepared.table is not None and prepared.table.num_rows:
+            began = time.perf_counter()
+            tables = split(prepared.table, self._connection.assignment, count)
+            self.spent("split", began)
+        clock = clock if self._connection.clock == "event" else None
+        if clock is not None:
+            self.reached(clock)
+        rejected = b""
+        if prepared.rejects and target.named:
+            passed = np.array([reject.row for reject in prepared.rejects])
+            rejected = packed(ranges_of(passed if stream.named else passed - at))
+        batches = []
+        for partition, table in enumerate(tables):
+            if table is None and clock is None and not target.named:
+                continue
+            # Offset 0 begins a stream: no partition can lack anything before it.
+            after = (at or None) if stream.named else stream.sent[partition]
+            batches.append(
+                (
+                    partition,
+                    SubBatch(
+                        dataset,
+                        stream.producer,
+                        after,
+                        through,
+                        self._connection.catalogue.version,
+                        clock,
+                        table,
+                        credit=credit,
+                        rejected=rejected,
+                    ),
+                )
+            )
+            if not stream.named:
+                stream.sent[partition] = through
+        stream.next_offset = max(stream.next_offset, through)
+        if credit is not None:
+            target.next_offset += prepared.rows
+        elif stream.named:
+            stream.least = max(stream.least, through)
+        began = time.perf_counter()
+        finish = self._finisher(prepared, first, batches, stream, source)
+        parcel = self._courier.send(streams, batches, finish)
+        self.spent("send", began)
+        return parcel
+
+    def _finisher(
+        self,
+        prepared: Prepared,
+        first: int,
+        batches: list[tuple[int, SubBatch]],
+        stream: Stream,
+        source: str | None,
+    ) -> Callable[[list[Reply]], Receipt]:
+        """What makes the receipt of the replies, after the repair of rows that wait for one."""
+        limit = self._connection.config.max_receipt_rejects
+        rejects = [(r.row, r.path, r.reason) for r in prepared.rejects]
+        odd_times = prepared.odd_times
+        is_again = stream.named and bool(rejects or len(stream.passed))
+
+        def finish(replies: list[Reply]) -> Receipt:
+            repaired, refused = Repaired(), rejects
+            if is_again or any(reply.open for reply in replies):
+                repaired = self._offered_again(stream, batches, replies, source)
+                refused = self._not_stored(stream, batches[0][1], rejects, source)
+                refused = sorted(refused + [(row, "", DROPPED) for row in repaired.dropped])
+            known = len(rejects) + len(repaired.dropped) - len(refused)
+            return Receipt(
+                accepted=sum(reply.accepted for reply in replies) + repaired.accepted,
+                duplicate=sum(reply.duplicate for reply in replies) + repaired.duplicate + known,
+                late=sum(reply.late for reply in replies) + repaired.late,
+                rejected_count=len(refused),
+                rejected=[(row - first, path, reason) for row, path, reason in refused[:limit]],
+                odd_times=odd_times,
+            )
+
+        return finish
+
+    def _not_stored(
+        self,
+        stream: Stream,
+        batch: SubBatch,
+        rejects: list[tuple[int, str, str]],
+        source: str | None,
+    ) -> list[tuple[int, str, str]]:
+        """Rejected rows but for those whose offset is in the store: a repeat is a repeat, however
+        it looks to this driver, and has no record."""
+        if not rejects:
+            return rejects
+        offsets = np.array([row for row, _, _ in rejects])
+        stored = progress(self._connection, stream.producer).stored(offsets)
+        if stored.any():
+            finish_repair(self._connection, batch, source or stream.producer, offsets[stored])
+        return [one for one, known in zip(rejects, stored.tolist(), strict=True) if not known]
+
+    def _offered_again(
+        self,
+        stream: Stream,
+        batches: list[tuple[int, SubBatch]],
+        replies: list[Reply],
+        source: str | None,
+    ) -> Repaired:
+        """Rows of a submission that had been rejected before."""
+        tables: dict[int, pa.Table] = {}
+        stored: list[Array] = []
+        for (partition, batch), reply in zip(batches, replies, strict=True):
+            if batch.table is None:
+                continue
+            offsets = offsets_of_rows(batch.table)
+            waits = contains(unpacked(reply.open), offsets)
+            if waits.any():
+                tables[partition] = batch.table.filter(pa.array(waits))
+            # Stored here, but passed over elsewhere, by drivers that died before they had said so.
+            stored.append(offsets[contains(stream.passed, offsets) & ~waits])
+        batch, origin = batches[0][1], source or stream.producer
+        done = np.concatenate(stored) if stored else np.zeros(0, np.int64)
+        if len(done):
+            finish_repair(self._connection, batch, origin, done)
+        repaired = repair(self._connection, batch, origin, tables) if tables else Repaired()
+        settled = [done, *(offsets_of_rows(table) for table in tables.values())]
+        stream.passed = without(stream.passed, ranges_of(np.concatenate(settled)))
+        return repaired
+
+
+def _check_stream(producer: str | None, offset: int | None) -> None:
+    """Raises CallerError for what names no stream."""
+    if producer is not None:
+        if text_name(producer, "producer", "submit").startswith(ANONYMOUS):
+            raise CallerError(
+                f"expected a producer's name that does not begin with {ANONYMOUS!r}, got"
+                f" {producer!r} - at submit; those are the store's own, choose another"
+            )
+    elif offset is not None:
+        raise CallerError(
+            f"expected a producer with an offset, got offset={offset!r} alone - at submit; name the"
+            " producer whose rows you number"
+        )
+    if offset is not None:
+        whole_number(offset, "offset", "submit", 0)
+
+
+def _in_pieces(rows: Rows, limit: int) -> list[Any]:
+    """Pieces of at most limit rows; none of nothing. Raises CallerError for what are no rows."""
+    if not isinstance(rows, pa.Table | pa.RecordBatch | TextBlock | list):
+        if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
+            raise CallerError(
+                "expected rows as dicts, a pa.Table or a pa.RecordBatch, got"
+                f" {type(rows).__name__} - at submit; put a single row into a list"
+            )
+        rows = list(rows)
+    starts = range(0, len(rows), limit)
+    if isinstance(rows, pa.Table | pa.RecordBatch):
+        return [rows.slice(start, limit) for start in starts]
+    return [rows[start : start + limit] for start in starts]

@@ -1,0 +1,75 @@
+"""What one step changes, beside the state: collected by the fold, published all at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from profile_actors.columnar.state_columns import Array, Instants
+from profile_actors.engine.membership.gauges import Gauge
+from profile_actors.engine.membership.timers import Timer
+from profile_actors.engine.operators.attribute_columns import Attribute, AttributeTrack
+from profile_actors.engine.operators.event_streams import Stream, StreamDelta
+from profile_actors.engine.operators.kept_events import EventHistory, HistoryDelta
+
+
+@dataclass(slots=True)
+class RawChange:
+    """Level changes of one gauge, or marks of computed attributes, in slots. at None: the step's
+    now.
+
+    gauge >= 0: old, new are levels, flips the memberships that change. gauge == -1: new has marks,
+    bool[names, n].
+    """
+
+    gauge: int
+    names: tuple[str, ...]
+    slots: Array
+    old: Array
+    new: Array
+    at: Array | None
+    by_clock: bool
+    flips: int = 0
+
+
+@dataclass(slots=True)
+class Delta:
+    """Everything one step changes, beside the state. cuts: False if it is of some slots alone, or
+    the clock stands (``drains``): what is due stays in its lines then."""
+
+    now: int
+    drops_due: bool = True
+    streams: list[tuple[Stream, StreamDelta]] = field(default_factory=list)
+    histories: list[tuple[EventHistory, HistoryDelta]] = field(default_factory=list)
+    attributes: list[tuple[Attribute, AttributeTrack]] = field(default_factory=list)
+    gauges: list[tuple[Gauge, Array, Array]] = field(default_factory=list)
+    qualified: list[tuple[Instants, Array, Array | int]] = field(default_factory=list)
+    timers: list[tuple[Timer, Array, Array]] = field(default_factory=list)
+    changes: list[RawChange] = field(default_factory=list)
+
+    def mark(self) -> tuple[int, ...]:
+        """How much of the rules' part there is by now, for ``undo``."""
+        return tuple(len(part) for part in self._of_rules())
+
+    def undo(self, began: tuple[int, ...]) -> None:
+        """Take back what rules added since ``mark``."""
+        for part, size in zip(self._of_rules(), began, strict=True):
+            del part[size:]
+
+    def _of_rules(self) -> tuple[list[Any], ...]:
+        return self.gauges, self.qualified, self.timers, self.changes
+
+    def publish(self) -> None:
+        """Write the step into the state. The caller holds the partition's lock."""
+        for stream, delta in self.streams:
+            stream.publish(delta)
+        for history, kept in self.histories:
+            history.publish(kept)
+        for attribute, track in self.attributes:
+            attribute.publish(track)
+        for gauge, slots, levels in self.gauges:
+            gauge.store(slots, levels)
+        for column, slots, at in self.qualified:
+            column.put(slots, at)
+        for timer, slots, upcoming in self.timers:
+            timer.publish(self.now, slots, upcoming, self.drops_due)

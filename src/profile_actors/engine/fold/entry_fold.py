@@ -1,0 +1,186 @@
+"""One log entry folded into a delta, and the delta published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from profile_actors.columnar.runs import starts_of
+from profile_actors.columnar.state_columns import UNSET, Array
+from profile_actors.engine.fold.delta import Delta, RawChange
+from profile_actors.engine.fold.fold import Fold
+from profile_actors.engine.fold.stage_times import Stages
+from profile_actors.engine.fold.state import (
+    Drain,
+    State,
+    _fold_attributes,
+    _step_histories,
+    _step_streams,
+)
+from profile_actors.engine.log import change_blocks
+from profile_actors.engine.log.entry import Block
+from profile_actors.engine.operators.block_matching import arrivals_of, read_block, touched_by
+from profile_actors.engine.operators.event_streams import Stream, StreamDelta
+
+EVENT, LATE, CLOCK, DEFINITION, IDENTITY = range(5)
+
+
+@dataclass(slots=True)
+class EntryDelta:
+    """What one entry changes beside the identities: the fold's delta and the bookkeeping.
+
+    drain, slice_end: of a slice, what it is of, and the slot up to which that is done with it."""
+
+    fold: Delta
+    groups: list[change_blocks.Group]
+    touched: Array
+    newest: list[tuple[Array, Array]]
+    changes: int
+    changes_by_clock: int
+    rescans: list[Array]
+    new_profiles: int
+    drain: Drain | None = None
+    slice_end: int = 0
+
+    def add(self, early: EntryDelta | None) -> None:
+        """Count another delta's changes, published already, as made by this entry."""
+        if early is not None:
+            self.groups[:0] = early.groups
+            self.changes += early.changes
+            self.changes_by_clock += early.changes_by_clock
+
+
+def fold_rows(
+    state: State,
+    blocks: list[Block],
+    now: int,
+    first_new_slot: int,
+    stages: Stages | None = None,
+) -> EntryDelta:
+    """Fold an entry's rows and the clock's move to ``now``. Reads state, writes only scratch."""
+    stages = stages or Stages()
+    book, slot_of = state.book, state.directory.slot_of
+    events = [b for b in blocks if state.behavior(b.dataset) == "event"]
+    records = [b for b in blocks if state.behavior(b.dataset) == "record"]
+    readers = [read_block(block, slot_of) for block in events]
+    touched = [reader.slots[starts_of(reader.slots)].astype(np.intp) for reader in readers]
+    touched += [np.unique(slot_of[block.idents]).astype(np.intp) for block in records]
+    has_rows = state.has_rows
+    for slots in touched:
+        has_rows[slots] = True
+    try:
+        is_held = state.drain is not None
+        delta = Delta(now, drops_due=not is_held)
+
+        def step(stream: Stream) -> StreamDelta | None:
+            return stream.step(arrivals_of(stream, readers), now, has_rows, is_held)
+
+        tracks = _step_streams(state, delta, step)
+        # Slots that are owed their part are still before the instant of the drain.
+        histories = _step_histories(state, delta, readers, now - 1 if is_held else now)
+        attributes = _fold_attributes(state, delta, records) if records else {}
+        stages.lap("fold")
+        new_slots = np.arange(first_new_slot, state.directory.slots)
+        fold = Fold(
+            book, now, tracks, attributes, new_slots, has_rows, None, state.now, histories,
+            is_held=is_held,
+        )  # fmt: skip
+        fold.delta = delta
+        fold.qualify()
+        late_only = _late_only(state, blocks)
+        groups, total, by_clock = _pack(state, delta.changes, late_only)
+        stages.lap("segments")
+    finally:
+        for slots in touched:
+            has_rows[slots] = False
+    newest = [_newest(block) for block in blocks]
+    record_slots = touched[len(readers) :]
+    rescans = [touched_by(rule.rule, readers, record_slots) for rule in book.rescans]
+    all_touched = touched[0] if len(touched) == 1 else np.concatenate([*touched, new_slots])
+    return EntryDelta(delta, groups, all_touched, newest, total, by_clock, rescans, len(new_slots))
+
+
+def fold_slice(state: State, slots: Array, span: tuple[int, int] | None, at: int) -> EntryDelta:
+    """Let happen what is due by ``at`` for these ascending slots alone (``drains``). span: they are
+    those of this range. Reads state, writes only scratch."""
+    book = state.book
+    delta = Delta(at, drops_due=False)
+    tracks = _step_streams(state, delta, lambda stream: stream.slice(slots, span, at))
+    nobody = np.zeros(0, np.intp)
+    fold = Fold(book, at, tracks, {}, nobody, None, slots, at - 1, span=span)
+    fold.delta = delta
+    fold.qualify()
+    groups, total, by_clock = _pack(state, delta.changes, None)
+    return EntryDelta(delta, groups, nobody, [], total, by_clock, [], 0)
+
+
+def publish(state: State, delta: EntryDelta) -> None:
+    """Write a folded entry. The caller holds the partition's lock."""
+    delta.fold.publish()
+    now = delta.fold.now
+    state.modified[delta.touched] = now - UNSET
+    for idents, newest in delta.newest:
+        state.directory.note_newest(idents, newest)
+    state.now = now
+    state.known = state.directory.count
+    state.counters.changes += delta.changes
+    state.counters.changes_by_clock += delta.changes_by_clock
+
+
+def _newest(block: Block) -> tuple[Array, Array]:
+    """(unique idents, newest timestamp of each) of a block."""
+    idents = block.idents[block.order]
+    if len(idents) == 0:
+        return idents, np.zeros(0, np.int64)
+    last = np.flatnonzero(np.append(idents[1:] != idents[:-1], True))
+    return idents[last], block.timestamps[block.order[last]]
+
+
+def late_rows(state: State, block: Block) -> Array:
+    """Which rows are older than the newest already folded for their identity. bool[n]."""
+    if block.late is None:
+        block.late = np.asarray(block.timestamps < state.directory.newest_of(block.idents))
+    return block.late
+
+
+def _late_only(state: State, blocks: list[Block]) -> Array | None:
+    """Slots all of whose rows in this entry are late, ascending; None when there are none."""
+    late: list[Array] = []
+    fresh: list[Array] = []
+    for block in blocks:
+        mask = late_rows(state, block)
+        if mask.any():
+            late.append(block.idents[mask])
+        if late or mask.any():
+            fresh.append(block.idents[~mask])
+    if not late:
+        return None
+    fresh = [b.idents[~late_rows(state, b)] for b in blocks]
+    idents = np.setdiff1d(np.concatenate(late), np.concatenate(fresh))
+    return np.sort(state.directory.slot_of[idents])
+
+
+def _pack(
+    state: State, raw: list[RawChange], late_only: Array | None
+) -> tuple[list[change_blocks.Group], int, int]:
+    """Pack slot changes as feed groups. Returns (groups, membership changes, of them by clock)."""
+    groups, total, by_clock = [], 0, 0
+    for change in raw:
+        idents = state.directory.ident_of[change.slots]
+        cause: int | Array = CLOCK if change.by_clock else EVENT
+        if late_only is not None and not change.by_clock:
+            cause = np.where(np.isin(change.slots, late_only), LATE, EVENT)
+        if change.gauge < 0:
+            groups.append(
+                change_blocks.computed_group(change.names, idents, change.new, change.at, cause)
+            )
+            continue
+        groups.append(
+            change_blocks.gauge_group(
+                change.gauge, idents, change.old, change.new, change.at, cause
+            )
+        )
+        total += change.flips
+        by_clock += change.flips if change.by_clock else 0
+    return groups, total, by_clock

@@ -1,0 +1,179 @@
+"""A partition's state: what a fold of the log has come to, and how one decoded entry is folded in.
+
+Theory: ``State`` is everything that can be thrown away and rebuilt from the log: idents, columns,
+delay lines, cursors, receipts, counters. ``fold_rows`` computes a delta beside it, ``publish``
+writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from profile_actors.columnar.state_columns import UNSET, Array, reserve
+from profile_actors.definitions.declared import Catalogue
+from profile_actors.engine.fold.delta import Delta
+from profile_actors.engine.identity.directory import Directory
+from profile_actors.engine.log.entry import BatchNote, Block
+from profile_actors.engine.log.repairs import Rejects
+from profile_actors.engine.log.row_locator import Locator
+from profile_actors.engine.membership.rulebook import Rulebook
+from profile_actors.engine.membership.rulebook_builder import compile_plan
+from profile_actors.engine.operators.aggregates import Track
+from profile_actors.engine.operators.attribute_columns import AttributeTrack
+from profile_actors.engine.operators.block_matching import BlockReader, history_arrivals, stated_of
+from profile_actors.engine.operators.event_streams import Stream, StreamDelta
+from profile_actors.engine.operators.kept_events import HistoryDelta
+from profile_actors.rules.tree.plan import EventFilter, Plan
+
+
+@dataclass(slots=True)
+class Drain:
+    """Work of one instant under way. at: ms. total: slots that there were. next: those below are
+    done, and those marked in early (bool per slot)."""
+
+    at: int
+    total: int
+    next: int = 0
+    early: Array = field(default_factory=lambda: np.zeros(0, np.bool_))
+
+    def __post_init__(self) -> None:
+        self.early = np.zeros(self.total, np.bool_)
+
+    def owed(self, slots: Array) -> Array:
+        """Which of the slots have not had their part yet. bool[n]"""
+        inside = (slots >= self.next) & (slots < self.total)
+        return np.asarray(inside & ~self.early[np.minimum(slots, self.total - 1)])
+
+
+@dataclass(slots=True)
+class Counters:
+    """Running totals of the log, for ``status``."""
+
+    events: int = 0
+    records: int = 0
+    late: int = 0
+    duplicate: int = 0
+    changes: int = 0
+    changes_by_clock: int = 0
+
+
+@dataclass(slots=True)
+class State:
+    """See the module. now: ms, UNSET before the first entry. cursors: producer -> next offset.
+    receipts: producer -> last notes, newest last, with the position that holds each. sealed: names
+    of runs of the newest checkpoint. drain: work of the instant ``now`` that is let happen in
+    slices. rejects: producer -> its rejected rows that may come again."""
+
+    capacity: int
+    directory: Directory
+    book: Rulebook
+    catalogue: Catalogue = field(default_factory=Catalogue)
+    now: int = UNSET
+    position: int = 0
+    known: int = 0  # idents of published entries; admission gives them before the entry is durable
+    layouts_at: int = -1
+    locator: Locator = field(default_factory=Locator)
+    record_locator: Locator = field(default_factory=Locator)
+    sealed: frozenset[str] = frozenset()
+    cursors: dict[str, int] = field(default_factory=dict)
+    receipts: dict[str, list[tuple[int, BatchNote]]] = field(default_factory=dict)
+    counters: Counters = field(default_factory=Counters)
+    modified: Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    has_rows: Array = field(default_factory=lambda: np.zeros(0, np.bool_))
+    drain: Drain | None = None
+    rejects: dict[str, Rejects] = field(default_factory=dict)
+
+    @property
+    def profiles(self) -> int:
+        """How many profiles readers know: those of published entries, one slot per ident."""
+        return self.known
+
+    def behavior(self, dataset: str) -> str:
+        """'event', 'record' or 'lookup'."""
+        return self.catalogue.schemas[self.catalogue.datasets[dataset].schema].behavior
+
+    def size_bytes(self, profiles: int) -> int:
+        """Bytes of state in use, roughly: columns up to the last profile, lines, identities."""
+        per_profile = 8 + sum(gauge.level.itemsize for gauge in self.book.gauges)
+        per_profile += 6 * len(self.book.qualified)
+        total = self.directory.size_bytes
+        for stream in self.book.streams:
+            total += stream.enter.size_bytes + stream.leave.size_bytes
+            for op in stream.operators:
+                total += sum(a.nbytes for a in op.arrays(profiles).values())
+        total += sum(history.size_bytes for history in self.book.histories.values())
+        return total + per_profile * profiles
+
+
+def empty_state(capacity: int) -> State:
+    """The state before the first entry."""
+    book = compile_plan(Plan(0, (), (), ()), Catalogue(), capacity)
+    state = State(capacity, Directory(capacity), book)
+    state.modified = reserve(capacity, np.int64)
+    state.has_rows = reserve(capacity, np.bool_)
+    return state
+
+
+def _step_streams(
+    state: State, delta: Delta, step: Callable[[Stream], StreamDelta | None]
+) -> dict[int, list[Track | None]]:
+    """The tracks of the streams that moved. An operator's defect must neither stop the log, nor
+    come back at every replay, nor touch another operator."""
+    book, tracks = state.book, {}
+    for index, stream in enumerate(book.streams):
+        if stream.is_silent:
+            continue
+        failed: dict[int, Exception] = {}
+        try:
+            done = step(stream)
+            if done is not None:
+                tracks[index], failed = done.tracks, done.failed
+                delta.streams.append((stream, done))
+        except Exception as error:  # the filter of all of them
+            failed = dict.fromkeys(range(len(stream.operators)), error)
+        for place, raised in failed.items():
+            book.degrade(stream.operators[place].aggregate, _failure(state, raised))
+    return tracks
+
+
+def _step_histories(
+    state: State, delta: Delta, readers: list[BlockReader], now: int
+) -> dict[EventFilter, HistoryDelta]:
+    """What the histories that moved have kept; one that raises keeps no more."""
+    book, out = state.book, {}
+    for events, history in book.histories.items():
+        if events in book.broken:
+            continue
+        try:
+            kept = history.step(history_arrivals(history, readers), now)
+        except Exception as error:
+            book.degrade(events, _failure(state, error))
+            continue
+        if kept is not None:
+            out[events] = kept
+            delta.histories.append((history, kept))
+    return out
+
+
+def _fold_attributes(state: State, delta: Delta, records: list[Block]) -> dict[str, AttributeTrack]:
+    """The tracks of the attributes that records state; one that raises takes no more in."""
+    book, out = state.book, {}
+    for path, attribute in book.attributes.items():
+        if path in book.broken:
+            continue
+        try:
+            track = attribute.fold(stated_of(attribute, records, state.directory.slot_of))
+        except Exception as error:
+            book.degrade(path, _failure(state, error))
+            continue
+        if track is not None:
+            out[path] = track
+            delta.attributes.append((attribute, track))
+    return out
+
+
+def _failure(state: State, error: Exception) -> str:
+    return f"position {state.position}: {error!r}"

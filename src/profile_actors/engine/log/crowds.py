@@ -1,0 +1,73 @@
+"""Crowded seconds: which rows of a (profile, second) with very many rows the log has already.
+
+Theory: a row that may repeat one of the log is compared with the rows of its identity in the same
+second, which are few, but for a column of dates alone, or a clock that stands still: there one
+second has all rows of a day, and to read them again for every entry would be quadratic. Of such
+seconds the rows' keys (128-bit hash of dataset, timestamp, ``_id``) are kept in a table; each time
+it is asked, only what has come since is read from the log and added. Derived: made anew when asked
+for after a restart, or after it had to go for others.
+
+Cost: a row of a crowd is read once, some 2 us, and takes 40 to 80 bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import xxhash
+
+from profile_actors.columnar.hash_table import KeyTable
+from profile_actors.columnar.state_columns import Array
+from profile_actors.engine.log.row_locator import Locator
+
+CROWD_ROWS = 512
+"""With more rows than this in a second, they are kept rather than read again."""
+
+
+ReadIds = Callable[[Array, Array], tuple[list[str], Array, list[str | None]]]
+"""(positions, rows) -> (dataset, timestamp, _id) of rows in the log."""
+
+
+class Crowds:
+    """The crowded seconds that were asked about, least recently asked first. For the writer.
+
+    limit: rows kept in all of them (the newest one is kept whatever its size).
+    """
+
+    def __init__(self, limit: int, read_ids: ReadIds) -> None:
+        self.read_ids = read_ids
+        self._limit = limit
+        self._known: dict[int, tuple[KeyTable, int]] = {}  # by key: rows, entries read so far
+
+    @property
+    def rows(self) -> int:
+        """How many rows are kept."""
+        return sum(table.count for table, _ in self._known.values())
+
+    def has(
+        self, key: int, locator: Locator, head: int, dataset: str, times: Array,
+        ids: list[str | None],
+    ) -> Array:  # fmt: skip
+        """Which rows of one locator key are in the log, of which ``head`` entries are. bool[n]"""
+        table, seen = self._known.pop(key, (KeyTable(), 0))
+        positions, rows = locator.rows_from(key, seen)
+        if len(positions):
+            table.number(*_hashed(*self.read_ids(positions, rows)))
+        self._known[key] = table, head
+        while self.rows > self._limit and len(self._known) > 1:
+            del self._known[next(iter(self._known))]
+        return table.find(*_hashed([dataset] * len(ids), times, ids)) >= 0
+
+
+def _hashed(
+    datasets: list[str], times: Array, ids: list[str | None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """uint64[n] twice: a 128-bit key of each (dataset, timestamp, id)."""
+    digest = xxhash.xxh3_128_digest
+    keys = b"".join(
+        digest(f"{time}\0{dataset}\0{'' if text is None else '=' + text}".encode())
+        for dataset, time, text in zip(datasets, times.tolist(), ids, strict=True)
+    )
+    halves = np.frombuffer(keys, np.uint64)
+    return halves[0::2].copy(), halves[1::2].copy()

@@ -1,0 +1,81 @@
+"""What crosses between the door and a partition: a sub-batch of typed rows, and the reply to it.
+
+A sub-batch's table has the payload columns (dotted field paths; Arrow types as ``arrow_type`` in
+``ingest`` gives them) and these hidden ones:
+
+    @k0, @k1      uint64       halves of the identity's 128-bit key, never null
+    @value        string       the normalised identity value
+    @namespace    dictionary<int16, string>
+    @timestamp    int64        ms UTC, never null
+    @row          int64        the row's offset in its producer's stream, ascending
+    @id           string       only for datasets that declare ``id``
+    @type         dictionary<int32, string>   event datasets only; may be null
+    @others       list<struct<namespace: string, value: string>>   the row's further identities,
+                  normalised, each once, null without any; no column if no row has more than one
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+ANONYMOUS = "~"
+"""What names of anonymous streams begin with: a connection's own, which nobody can continue."""
+
+
+HIDDEN = ("@k0", "@k1", "@value", "@namespace", "@timestamp", "@row", "@id", "@type", "@others")
+
+
+Credit = tuple[str, int, int]
+"""(producer, rows, least): its cursor goes on by so many rows, once it has reached ``least``."""
+
+
+Repair = tuple[int, str, bytes]
+"""(attempt, step, offsets): a step of the repair of rejected rows (``repairs``); packed ranges."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubBatch:
+    """The share of one submitted batch that one partition owns.
+
+    after: offset up to which this producer's rows were sent to this partition before (None: this is
+    the first batch of a producer the store does not know). through: the offset after this batch's
+    last row, counting rows that went elsewhere or were rejected. clock: ms, event clock only.
+    table: None for a sub-batch that only moves the clock or the cursor. resend: the client had no
+    answer for it. catalogue: the definitions' version that shaped the rows.
+    """
+
+    dataset: str
+    producer: str
+    after: int | None
+    through: int
+    catalogue: int
+    clock: int | None = None
+    table: pa.Table | None = None
+    resend: bool = False
+    credit: Credit | None = None
+    rejected: bytes = b""
+    repair: Repair | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A partition's answer. status: 'ok', 'gap' (resend from ``expected``), 'early' (the producer
+    that is credited stands at ``expected``, below what its sender sent before), 'behind' (the
+    partition must first take the catalogue version), 'busy' (queue full, retry), 'unknown' (the
+    dataset was deleted), 'fenced' (a repair since is number ``expected``).
+
+    open: offsets of rows that were not taken, since they had been rejected before: they must come
+    as a repair. taken: in a repair, offsets that this partition stored. Both as packed ranges.
+    """
+
+    status: str
+    accepted: int = 0
+    duplicate: int = 0
+    late: int = 0
+    position: int = -1
+    now: int = 0
+    expected: int = 0
+    open: bytes = b""
+    taken: bytes = b""

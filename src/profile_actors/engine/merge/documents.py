@@ -1,0 +1,146 @@
+"""Rows of the log as plain documents, in order-key order; and what record rows come to.
+
+Theory: a document has nested objects for dotted paths, no nulls, times as integer ms. Events sort
+by the order key (timestamp, ``_id``; without one the xxh3 of the canonical row, dataset,
+occurrence number), so the order never depends on arrival. Reading costs the profile's own rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from profile_actors.columnar.state_columns import Array
+from profile_actors.engine.log.entry import Block, decode
+from profile_actors.engine.log.ports import Log
+
+DAY_MS = 86_400_000
+
+
+Key = tuple[int, str, str, int]
+
+
+RENAMED = {"@timestamp": "timestamp", "@type": "eventType", "@id": "_id"}
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One row: its dataset, timestamp (ms) and flat fields, no hidden columns (@…) but its time,
+    type and id under their document names."""
+
+    dataset: str
+    timestamp: int
+    fields: dict[str, Any]
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """Rows taken out of one block: the columns that documents show, times as integer ms."""
+
+    dataset: str
+    table: pa.Table
+
+    def rows(self) -> list[Row]:
+        """The rows as documents."""
+        out = []
+        for record in self.table.to_pylist(maps_as_pydicts="lossy"):
+            fields = {RENAMED.get(k, k): v for k, v in record.items() if v is not None}
+            out.append(Row(self.dataset, fields["timestamp"], fields))
+        return out
+
+    def only(self, rows: list[int]) -> Taken:
+        """Some of the rows, by their numbers here."""
+        if rows == list(range(self.table.num_rows)):
+            return self
+        return Taken(self.dataset, self.table.take(pa.array(rows, pa.int64())))
+
+    def keys(self) -> list[tuple[int, str, str]]:
+        """Per row the order key, but for the number among equal ones (as ``in_order`` says).
+
+        Cost: rows with an ``_id`` less than a microsecond each, others what their document costs.
+        """
+        times = self.table.column("@timestamp").to_pylist()
+        ids: list[str | None] = [None] * len(times)
+        if "@id" in self.table.column_names:
+            ids = self.table.column("@id").to_pylist()
+        without = [row for row, id_ in enumerate(ids) if id_ is None]
+        if without:
+            for row, one in zip(without, self.only(without).rows(), strict=True):
+                ids[row] = id_of(one)
+        return [(time, str(id_), self.dataset) for time, id_ in zip(times, ids, strict=True)]
+
+
+def read(log: Log, positions: Array, rows: Array) -> list[Taken]:
+    """The given rows (entry position, row in the entry), by entry and block."""
+    out: list[Taken] = []
+    for position in np.unique(positions).tolist():
+        wanted = np.sort(rows[positions == position]).astype(np.int64)
+        with log.view(position) as view:
+            base = 0
+            for block in decode(view, f"position {position}").blocks:
+                local = wanted[(wanted >= base) & (wanted < base + block.rows)] - base
+                base += block.rows
+                if len(local):
+                    out.append(_taken(block, local))
+    return out
+
+
+def read_rows(log: Log, positions: Array, rows: Array) -> list[Row]:
+    """The given rows (entry position, row in the entry), in no particular order."""
+    return [row for taken in read(log, positions, rows) for row in taken.rows()]
+
+
+def rows_of(block: Block, local: Array) -> list[Row]:
+    """The given rows of one block. local: int64[n], row numbers in the block."""
+    return _taken(block, local).rows()
+
+
+def _taken(block: Block, local: Array) -> Taken:
+    shown = [n for n in block.table.column_names if n in RENAMED or not n.startswith("@")]
+    table = block.table.select(shown).take(pa.array(local))
+    for index, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type):
+            milliseconds = table.column(index).cast(pa.timestamp("ms")).cast(pa.int64())
+            table = table.set_column(index, field.name, milliseconds)
+        elif pa.types.is_date32(field.type):
+            days = table.column(index).cast(pa.int32()).cast(pa.int64())
+            table = table.set_column(index, field.name, pa.compute.multiply(days, DAY_MS))
+    return Taken(block.dataset, table)
+
+
+def in_order(rows: Iterable[Row]) -> list[tuple[Key, Row]]:
+    """Rows with their order keys, ascending."""
+    keyed: list[tuple[Key, Row]] = []
+    seen: dict[tuple[int, str, str], int] = {}
+    for row in rows:
+        tie = id_of(row)
+        base = (row.timestamp, tie, row.dataset)
+        occurrence = seen.get(base, 0)
+        seen[base] = occurrence + 1
+        keyed.append(((*base, occurrence), row))
+    keyed.sort(key=lambda pair: pair[0])
+    return keyed
+
+
+def id_of(row: Row) -> str:
+    """The row's ``_id``, else the xxh3 of the canonical row."""
+    tie = row.fields.get("_id")
+    if tie is None:
+        canonical = msgspec.json.encode(row.fields, order="deterministic", enc_hook=str)
+        tie = xxhash.xxh3_128_hexdigest(canonical)
+    return str(tie)
+
+
+def document(fields: dict[str, Any]) -> dict[str, Any]:
+    """Dotted paths as nested objects."""
+    out: dict[str, Any] = {}
+    for name, value in fields.items():
+        target = out
+        *parents, leaf = name.split(".")
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[leaf] = value
+    return out

@@ -1,0 +1,296 @@
+"""Delay lines: what becomes due later, as chunks sorted by due time.
+
+Theory: a batch adds one chunk of contributions (due, slot, payload columns) sorted by due;
+advancing the clock cuts off the due prefix of each chunk. Chunks are merged in powers so that
+their number stays logarithmic. A second order by slot, made when first asked for, answers "what
+does this profile still have in the line", which look-ups need; and with, beside it, the best value
+from each row to its slot's last, "what is the best of it", which windowed extremes need, costs no
+more for a profile with a million rows than for one with two.
+
+Law: due_rows(a), cut(a), due_rows(b) yield the same rows as due_rows(b), for a <= b.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from profile_actors.columnar.runs import order_by, ranges
+from profile_actors.columnar.vectors import FOREVER
+
+Payload = dict[str, np.ndarray]
+
+
+FUSE_ROWS = 16_384
+
+
+FEW_SLOTS = 16
+"""Look-ups of up to so many profiles search a chunk that is not in slot order yet."""
+
+
+class Chunk:
+    """Rows sorted by due; ``begin`` is how many were cut off already. Arrays are never changed."""
+
+    __slots__ = (
+        "_by_slot",
+        "_due_part",
+        "_patience",
+        "_sorted_slots",
+        "_suffixes",
+        "begin",
+        "columns",
+        "due",
+        "slot",
+    )
+    _made = count()
+
+    def __init__(self, due: np.ndarray, slot: np.ndarray, columns: Payload, begin: int = 0) -> None:
+        self.due = due
+        self.slot = slot
+        self.columns = columns
+        self.begin = begin
+        self._by_slot: np.ndarray | None = None
+        self._sorted_slots: np.ndarray | None = None
+        self._due_part: tuple[int, int, np.ndarray, np.ndarray] | None = None
+        self._suffixes: dict[str, np.ndarray] = {}
+        # A search through the rows costs a hundredth of putting them in order, which some look-up
+        # would wait for; chunks lose patience one after the other, not all in the same look-up.
+        self._patience = 32 + 37 * next(self._made) % 97
+
+    def __len__(self) -> int:
+        return len(self.due) - self.begin
+
+    def end_of(self, now: int) -> int:
+        """Index of the first row due later than now."""
+        if not len(self) or self.due[self.begin] > now:
+            return self.begin
+        return self.begin + int(np.searchsorted(self.due[self.begin :], now, side="right"))
+
+    def order_due(self, now: int) -> int:
+        """Have the rows due by now in slot order; how many had to be sorted for it."""
+        end = self.end_of(now)
+        part = self._due_part
+        if end == self.begin or (part is not None and part[:2] == (self.begin, end)):
+            return 0
+        slots = self.slot[self.begin : end]
+        order = order_by(slots)
+        self._due_part = (self.begin, end, order + self.begin, slots[order])
+        return end - self.begin
+
+    def due_between(self, low: int, high: int, now: int) -> np.ndarray:
+        """Indexes of the rows due by now of the slots from low up to high, in due order."""
+        if self.end_of(now) == self.begin:
+            return np.zeros(0, np.int64)
+        self.order_due(now)
+        assert self._due_part is not None
+        _, _, order, slots = self._due_part
+        first, last = np.searchsorted(slots, (low, high))
+        return np.sort(order[first:last])
+
+    def rows_of(self, slots: np.ndarray) -> np.ndarray:
+        """Indexes of the rows (not cut off) of the given sorted unique slots."""
+        if self._by_slot is None and len(slots) <= FEW_SLOTS and self._patience > 0:
+            self._patience -= len(slots)
+            part = self.slot[self.begin :]
+            found = [np.flatnonzero(part == slot) for slot in slots]
+            return np.concatenate([np.zeros(0, np.int64), *found]) + self.begin
+        by_slot, low, high = self._stretches(slots)
+        rows = by_slot[ranges(low, high - low)]
+        return np.asarray(rows[rows >= self.begin])
+
+    def _stretches(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The rows by (slot, due), and from where to where in them each slot's are."""
+        if self._by_slot is None or self._sorted_slots is None:
+            by_slot = order_by(self.slot)
+            self._sorted_slots = self.slot[by_slot]
+            self._by_slot = by_slot
+        low = np.searchsorted(self._sorted_slots, slots, side="left")
+        high = np.searchsorted(self._sorted_slots, slots, side="right")
+        return self._by_slot, low, high
+
+    def best_of(
+        self, slots: np.ndarray, after: int, name: str, is_max: bool, none: np.number[Any]
+    ) -> np.ndarray:
+        """Per slot the greatest (least) of a column over its rows due later than ``after``.
+
+        slots: sorted, unique. Cost: one sort of the chunk when first asked, then a search each.
+        """
+        by_slot, low, high = self._stretches(slots)
+        values = self.columns[name]
+        first, end = low.copy(), high.copy()
+        while (open_ := first < end).any():
+            middle = (first + end) // 2
+            is_gone = open_ & (self.due[by_slot[np.minimum(middle, len(by_slot) - 1)]] <= after)
+            first = np.where(is_gone, middle + 1, first)
+            end = np.where(open_ & ~is_gone, middle, end)
+        if name not in self._suffixes:
+            self._suffixes[name] = _suffix_best(self.slot[by_slot], values[by_slot], is_max)
+        out = np.full(len(slots), none, values.dtype)
+        some = first < high
+        out[some] = self._suffixes[name][first[some]]
+        return out
+
+
+class DelayLine:
+    """A heap of chunks. ``names``: the payload columns every row carries.
+
+    Cost: push O(n log n) in the batch (O(n) when already sorted), due_rows O(due rows + chunks).
+    """
+
+    def __init__(self, names: tuple[str, ...] = ()) -> None:
+        self.names = names
+        self.chunks: list[Chunk] = []
+
+    def __len__(self) -> int:
+        return sum(map(len, self.chunks))
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all chunks, cut-off rows included."""
+        return sum(
+            c.due.nbytes + c.slot.nbytes + sum(v.nbytes for v in c.columns.values())
+            for c in self.chunks
+        )
+
+    def next_due(self) -> int:
+        """The earliest due time; FOREVER when empty."""
+        return min((int(c.due[c.begin]) for c in self.chunks if len(c)), default=FOREVER)
+
+    def push(self, due: np.ndarray, slot: np.ndarray, columns: Payload) -> None:
+        """Add rows. due: int64[n], slot: uint32[n], columns: one array[n] per name."""
+        if len(due) == 0:
+            return
+        if len(due) > 1 and (due[1:] < due[:-1]).any():
+            order = _order_of(due)
+            due, slot = due[order], slot[order]
+            columns = {name: columns[name][order] for name in self.names}
+        else:
+            columns = {name: columns[name] for name in self.names}
+        self.chunks = [*self.chunks, Chunk(due, slot, columns)]
+        while len(self.chunks) > 1 and self._worth_merging(*self.chunks[-2:]):
+            self.chunks = [*self.chunks[:-2], self._fuse(self.chunks[-2:])]
+
+    @staticmethod
+    def _worth_merging(older: Chunk, newer: Chunk) -> bool:
+        # Beyond a few thousand rows a merge costs more than the extra chunk ever does.
+        return len(older) < FUSE_ROWS and len(older) < 2 * len(newer)
+
+    def due_rows(self, now: int) -> tuple[np.ndarray, np.ndarray, Payload]:
+        """Every row with due <= now, in due order (ties as pushed); nothing changes."""
+        taken: list[Chunk] = []
+        for chunk in self.chunks:
+            end = chunk.end_of(now)
+            if end > chunk.begin:
+                part = slice(chunk.begin, end)
+                columns = {name: chunk.columns[name][part] for name in self.names}
+                taken.append(Chunk(chunk.due[part], chunk.slot[part], columns))
+        return self._joined(taken)
+
+    def drop_due(self, now: int) -> None:
+        """Drop every row with due <= now."""
+        for chunk in self.chunks:
+            chunk.begin = chunk.end_of(now)
+        self.chunks = [c for c in self.chunks if len(c)]
+
+    def gather(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray, Payload]:
+        """Every row of the given sorted unique slots, in due order, left in place."""
+        taken = []
+        for chunk in self.chunks:
+            rows = chunk.rows_of(slots)
+            if len(rows):
+                rows.sort()
+                columns = {name: chunk.columns[name][rows] for name in self.names}
+                taken.append(Chunk(chunk.due[rows], chunk.slot[rows], columns))
+        return self._joined(taken)
+
+    def best_of(
+        self, slots: np.ndarray, after: int, name: str, is_max: bool, none: np.number[Any]
+    ) -> np.ndarray:
+        """Per slot the greatest (least) of a column over its rows due later than ``after``; none
+        where there are none. slots: sorted, unique."""
+        best = np.full(len(slots), none, type(none))
+        for chunk in self.chunks:
+            found = chunk.best_of(slots, after, name, is_max, none)
+            best = np.maximum(best, found) if is_max else np.minimum(best, found)
+        return best
+
+    def due_between(self, low: int, high: int, now: int) -> tuple[np.ndarray, np.ndarray, Payload]:
+        """The rows due by now of the slots from low up to high, in due order, left in place."""
+        taken = []
+        for chunk in self.chunks:
+            rows = chunk.due_between(low, high, now)
+            if len(rows):
+                columns = {name: chunk.columns[name][rows] for name in self.names}
+                taken.append(Chunk(chunk.due[rows], chunk.slot[rows], columns))
+        return self._joined(taken)
+
+    def recode(self, name: str, table: np.ndarray) -> Callable[[], None]:
+        """Replace the numbers of a payload column by what the table gives for them; negative ones
+        stay. To be called before anything else is done to the line, under the owner's lock."""
+        fresh = []
+        for chunk in self.chunks:
+            numbers = chunk.columns[name]
+            fresh.append((chunk, np.where(numbers < 0, numbers, table[np.maximum(numbers, 0)])))
+
+        def swap() -> None:
+            for chunk, numbers in fresh:
+                chunk.columns = {**chunk.columns, name: numbers}
+
+        return swap
+
+    def due_count(self, now: int) -> int:
+        """How many rows are due by now."""
+        return sum(chunk.end_of(now) - chunk.begin for chunk in self.chunks)
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, Payload]:
+        """All rows in due order, for a checkpoint."""
+        return self._joined([self._live(c) for c in self.chunks])
+
+    def _live(self, chunk: Chunk) -> Chunk:
+        part = slice(chunk.begin, None)
+        columns = {name: chunk.columns[name][part] for name in self.names}
+        return Chunk(chunk.due[part], chunk.slot[part], columns)
+
+    def _fuse(self, chunks: list[Chunk]) -> Chunk:
+        due, slot, columns = self._joined([self._live(c) for c in chunks])
+        return Chunk(due, slot, columns)
+
+    def _joined(self, chunks: list[Chunk]) -> tuple[np.ndarray, np.ndarray, Payload]:
+        if len(chunks) == 1:
+            return chunks[0].due, chunks[0].slot, chunks[0].columns
+        if not chunks:
+            empty = np.zeros(0, np.int64)
+            return empty, np.zeros(0, np.uint32), {n: np.zeros(0, np.int64) for n in self.names}
+        due = np.concatenate([c.due for c in chunks])
+        slot = np.concatenate([c.slot for c in chunks])
+        order = np.argsort(due, kind="stable")
+        columns = {
+            name: np.concatenate([c.columns[name] for c in chunks])[order] for name in self.names
+        }
+        return due[order], slot[order], columns
+
+
+def _order_of(due: np.ndarray) -> np.ndarray:
+    """The stable sorting permutation of instants: by radix where they span less than 49 days."""
+    least = int(due.min())
+    if int(due.max()) - least < 1 << 32:
+        return order_by(due - least)
+    return np.argsort(due, kind="stable")
+
+
+def _suffix_best(slots: np.ndarray, values: np.ndarray, is_max: bool) -> np.ndarray:
+    """At each row the best of the values from it to the last of its slot; slots ascend.
+
+    One running maximum over all: ranks of values, on a base that rises from slot to slot.
+    """
+    order = np.argsort(values, kind="stable")
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order)) if is_max else np.arange(len(order))[::-1]
+    base = np.zeros(len(slots), np.int64)
+    base[1:] = np.cumsum(slots[1:] != slots[:-1])
+    base = (base[-1:] - base) * len(slots)
+    best = np.maximum.accumulate((base + rank)[::-1])[::-1] - base
+    return np.asarray(values[order][best if is_max else len(order) - 1 - best])

@@ -1,0 +1,163 @@
+"""min and max: extremes that only improve until a contribution that equals them leaves its window.
+
+Theory: nothing is kept beside the extreme itself. When a leaving contribution equals it, the delay
+line, which has every live contribution of a window, says what is the best of those that stay: a
+search per chunk, however many they are. When the clock alone moves a profile, what is in at an
+instant is what stays, and a stretch of what leaves and enters in the step: contributions enter and
+leave in one order, that of their timestamps, since both ends of a window are nondecreasing
+functions of them.
+
+Limits: of integers the least int64 stands for "none" in a max, the greatest in a min: a profile all
+of whose values are that number reads as null.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from profile_actors.columnar.runs import sizes_of
+from profile_actors.columnar.slot_pairs import upto
+from profile_actors.columnar.state_columns import Array, reserve
+from profile_actors.columnar.vectors import Vector
+from profile_actors.engine.operators.aggregates import (
+    NO_SLOTS,
+    NO_TIMES,
+    Lanes,
+    Step,
+    Track,
+    no_flags,
+    previous,
+)
+from profile_actors.engine.operators.contributions import ENTERED, ClockGroups, RowGroups
+from profile_actors.rules.tree.plan import Aggregate
+
+
+class Extreme:
+    """min or max of numbers or instants. State: the value, and whether there is one."""
+
+    def __init__(self, aggregate: Aggregate, name: str | None, capacity: int) -> None:
+        self.aggregate = aggregate
+        self.name = name
+        self.is_max = aggregate.function == "max"
+        self.dtype = np.dtype(np.float64 if aggregate.result.kind == "double" else np.int64)
+        if self.dtype.kind == "f":
+            self.none = -np.inf if self.is_max else np.inf
+        else:
+            limits = np.iinfo(np.int64)
+            self.none = limits.min if self.is_max else limits.max
+        # Cells hold the value's bits XOR those of ``none``: memory never written reads as "none".
+        self._flip = np.array([self.none], self.dtype).view(np.int64)[0]
+        self.better = np.maximum if self.is_max else np.minimum
+        self.cells = reserve(capacity, np.int64)
+
+    def payload(self, value: Vector) -> Array:
+        values = value.values.astype(self.dtype)
+        return values if value.valid is None else np.where(value.valid, values, self.none)
+
+    def _base(self, slots: Array) -> Array:
+        return np.asarray((self.cells[slots] ^ self._flip).view(self.dtype))
+
+    def _vector(self, values: Array) -> Vector:
+        valid = values != self.none
+        return Vector(values, None if bool(valid.all()) else valid)
+
+    def current(self, slots: Array) -> Vector:
+        return self._vector(self._base(slots))
+
+    def store(self, slots: Array, lanes: Lanes) -> None:
+        self.cells[slots] = lanes[0].view(np.int64) ^ self._flip
+
+    def fold(self, step: Step) -> Track:
+        stores: list[tuple[Array, Lanes]] = []
+        nothing = Vector(np.zeros(0, self.dtype))
+        track = Track(NO_SLOTS, nothing, NO_SLOTS, NO_TIMES, nothing, no_flags, no_flags, stores)
+        if step.rows is not None:
+            track.slots = step.rows.slots
+            values = self._row_values(step, step.rows)
+            track.values = self._vector(values)
+            track.changed = partial(self._differs, track.slots, values)
+            stores.append((track.slots, [values]))
+        if step.clock is not None:
+            clock = step.clock
+            track.clock_slots, track.clock_at = clock.slots, clock.at
+            values = self._clock_values(step, clock)
+            track.clock_values = self._vector(values)
+            track.clock_changed = partial(self._clock_changes, clock, values)
+            stores.append((clock.distinct, [values[clock.last]]))
+        return track
+
+    def _differs(self, slots: Array, values: Array) -> Array:
+        return np.asarray(values != self._base(slots))
+
+    def _clock_changes(self, clock: ClockGroups, values: Array) -> Array:
+        return np.asarray(values != previous(values, self._base(clock.distinct), clock))
+
+    def _row_values(self, step: Step, rows: RowGroups) -> Array:
+        assert self.name is not None
+        base = self._base(rows.slots)
+        values = rows.columns[self.name]
+        if rows.sign is None:
+            return np.asarray(self.better(base, self.better.reduceat(values, rows.starts)))
+        arriving = self.better.reduceat(np.where(rows.sign > 0, values, self.none), rows.starts)
+        leaving = self.better.reduceat(np.where(rows.sign < 0, values, self.none), rows.starts)
+        out = np.asarray(self.better(base, arriving))
+        lost = np.flatnonzero((leaving == base) & (base != self.none))
+        if len(lost):
+            stays = self._staying(step, rows.slots[lost])
+            out[lost] = self.better(stays, arriving[lost])
+        return out
+
+    def _staying(self, step: Step, slots: Array) -> Array:
+        assert self.name is not None
+        return step.best_of_staying(
+            slots, self.name, self.is_max, np.array([self.none], self.dtype)[0]
+        )
+
+    def _clock_values(self, step: Step, clock: ClockGroups) -> Array:
+        """Extremes at every virtual row: over what is in at its instant."""
+        assert self.name is not None
+        slots = clock.distinct
+        stays = self._staying(step, slots) if step.is_windowed else self._base(slots)
+        sizes = sizes_of(clock.starts, clock.size)
+        arrives = clock.sign > 0
+        at = np.repeat(clock.at, sizes)
+        # What entered in this very step leaves by its own +1 row; its -1 row says nothing more.
+        rows = np.flatnonzero(arrives | (clock.leave != ENTERED))
+        first, last = int(clock.at.min()), int(clock.at.max())
+        enter = np.where(arrives, at, first - 1)[rows]
+        leave = np.minimum(np.where(arrives, clock.leave, at)[rows], last + 1)
+        slot, value = np.repeat(clock.slots, sizes)[rows], clock.columns[self.name][rows]
+        order = np.lexsort((leave, enter, slot))
+        slot, enter, leave = slot[order], enter[order], leave[order]
+        gone = upto(slot, leave, clock.slots, clock.at)
+        come = upto(slot, enter, clock.slots, clock.at)
+        moving = _best_of_stretches(value[order], gone, come, self.better, self.none)
+        pairs = sizes_of(clock.first, len(clock.slots))
+        return np.asarray(self.better(np.repeat(stays, pairs), moving))
+
+    def arrays(self, profiles: int) -> dict[str, Array]:
+        return {"cells": self.cells[:profiles]}
+
+    def restore(self, arrays: dict[str, Array]) -> None:
+        self.cells[: len(arrays["cells"])] = arrays["cells"]
+
+
+def _best_of_stretches(
+    values: Array, start: Array, stop: Array, better: np.ufunc, none: float
+) -> Array:
+    """The best of values[start:stop] each; ``none`` of an empty stretch.
+
+    Two stretches of a power of two cover each; their bests are made from those of half the length.
+    Cost: (values + stretches) · log2 of the longest.
+    """
+    size = stop - start
+    out = np.full(len(start), none, values.dtype)
+    longest, step, best = int(size.max(initial=0)), 1, values
+    while step <= longest:
+        mine = np.flatnonzero((size >= step) & (size < 2 * step))
+        out[mine] = better(best[start[mine]], best[stop[mine] - step])
+        best = better(best[:-step], best[step:])
+        step *= 2
+    return out

@@ -1,0 +1,337 @@
+"""Checkpoints: the whole state as named arrays and one meta struct, and back.
+
+Theory: copies are taken by the writer between two entries (a memory copy of the columns in use); a
+helper thread writes them. A checkpoint names the plan it was folded under; one of another plan
+(after an upgrade of the planner) is not used, and the log is replayed instead. What had failed is
+part of it, and stays failed until the definitions change or another version of the program opens
+the store. Large locator runs are written once, as files of their own, and only named here; from
+then on the state, too, has them mapped from there and their memory is given back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from profile_actors.columnar.state_columns import Array
+from profile_actors.config import Config
+from profile_actors.definitions.declared import Catalogue
+from profile_actors.engine.fold.state import Counters, State, empty_state
+from profile_actors.engine.log.entry import BatchNote
+from profile_actors.engine.log.ports import Checkpoints
+from profile_actors.engine.log.repairs import Rejects
+from profile_actors.engine.log.row_locator import Locator, Run
+from profile_actors.engine.membership.gauges import Ladder
+from profile_actors.engine.membership.rulebook import Rulebook
+from profile_actors.engine.membership.rulebook_builder import compile_plan
+from profile_actors.engine.membership.stored_values import decode_values, encode_values
+from profile_actors.engine.operators.delay_lines import DelayLine
+from profile_actors.errors import CorruptLog, ProfileActorsError
+from profile_actors.ingest.offsets import OffsetSet, packed, unpacked
+from profile_actors.rules.catalogue.catalogue_plan import plan
+from profile_actors.rules.tree.plan import Aggregate, EventFilter
+
+Job = Callable[[], None]
+
+
+SEALED_ROWS = 1 << 18
+
+
+PROGRAM = version("profile-actors")
+
+
+class Meta(msgspec.Struct, array_like=True):
+    """What a checkpoint says besides its arrays. runs: names of sealed runs, '' for
+    inline ones; those of events first. fed: one past the newest block of the feed. rejects:
+    producer -> (open, taken, fence), offsets packed. broken: parts that have failed, as (kind,
+    number in the plan or path, why); pending: rules without an answer, as (kind, name, why)."""
+
+    now: int
+    layouts_at: int
+    catalogue: Catalogue
+    plan: str
+    cursors: dict[str, int]
+    receipts: dict[str, list[tuple[int, BatchNote]]]
+    counters: tuple[int, int, int, int, int, int]
+    namespaces: list[str]
+    runs: list[str]
+    event_runs: int
+    fed: int = 0
+    rejects: dict[str, tuple[bytes, bytes, int]] = {}
+    broken: list[tuple[str, int | str, str]] = []
+    pending: list[tuple[str, str, str]] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A checkpoint's state, and where the feed ended when it was taken: one past its newest
+    block."""
+
+    state: State
+    fed: int
+
+
+def job(state: State, checkpoints: Checkpoints, fed: int) -> Job:
+    """Copy the state now; the returned job writes the copy. fed: as in ``Loaded``."""
+    arrays = {name: np.array(array) for name, array in _arrays(state)}
+    unsaved: list[tuple[Locator, Run, str]] = []
+    names = []
+    of_events = len(state.locator.runs)
+    for i, run in enumerate((*state.locator.runs, *state.record_locator.runs)):
+        if run.name:
+            names.append(run.name)
+        elif len(run) >= SEALED_ROWS:
+            kind = "event" if i < of_events else "record"
+            name = f"{kind}-{run.position.min()}-{run.position.max()}-{len(run)}"
+            names.append(name)
+            unsaved.append((state.locator if i < of_events else state.record_locator, run, name))
+        else:
+            names.append("")
+            for part in ("keys", "position", "row"):
+                arrays[f"locator/{i}/{part}"] = getattr(run, part)
+    counters = state.counters
+    meta = Meta(
+        state.now, state.layouts_at, state.catalogue, _plan_name(state), dict(state.cursors),
+        {producer: list(notes) for producer, notes in state.receipts.items()},
+        (
+            counters.events, counters.records, counters.late, counters.duplicate,
+            counters.changes, counters.changes_by_clock,
+        ),
+        list(state.directory.namespaces), names, of_events, fed,
+        {
+            producer: (packed(mine.open.ranges), packed(mine.taken.ranges), mine.fence)
+            for producer, mine in state.rejects.items()
+        },
+        _broken(state.book), [(*key, why) for key, why in state.book.pending.items()],
+    )  # fmt: skip
+    encoded, position = msgspec.msgpack.encode(meta), state.position
+    # The checkpoint before this one stays, and so do the runs that it names.
+    kept, state.sealed = state.sealed.union(names), frozenset(names)
+
+    def write() -> None:
+        for locator, run, name in unsaved:
+            checkpoints.save_run(name, {"keys": run.keys, "position": run.position, "row": run.row})
+            locator.saved(run, Run(**checkpoints.load_run(name), name=name))
+        checkpoints.save(position, encoded, arrays)
+        checkpoints.drop_runs(set(kept - {""}))
+
+    return write
+
+
+def load(checkpoints: Checkpoints, config: Config, head: int) -> Loaded | None:
+    """The state of the newest usable checkpoint, None when there is none. head: the log's.
+
+    Raises CorruptLog for a checkpoint of entries that the log no longer has.
+    """
+    found = checkpoints.load()
+    if found is None:
+        return None
+    position, encoded, arrays = found
+    if position > head:
+        raise CorruptLog(
+            f"expected a log of at least {position} entries, which a checkpoint covers, got {head}:"
+            " the log has lost its newest entries; restore it from a replica or backup (to go on"
+            " without them, delete the partition's checkpoints/ and feed/)"
+        )
+    meta = msgspec.msgpack.decode(encoded, type=Meta)
+    state = empty_state(config.max_profiles)
+    state.catalogue = meta.catalogue
+    if meta.catalogue.version:
+        state.book = compile_plan(plan(meta.catalogue), meta.catalogue, config.max_profiles)
+    try:
+        _degrade(state.book, meta)
+    except LookupError:  # of another plan
+        return None
+    if _plan_name(state) != meta.plan or not _has_types(state, arrays):
+        return None
+    try:
+        runs = [
+            checkpoints.load_run(name)
+            if name
+            else {part: arrays[f"locator/{i}/{part}"] for part in ("keys", "position", "row")}
+            for i, name in enumerate(meta.runs)
+        ]
+    except (ProfileActorsError, OSError):
+        return None
+    state.now, state.position, state.layouts_at = meta.now, position, meta.layouts_at
+    state.cursors, state.receipts = meta.cursors, meta.receipts
+    state.rejects = {
+        producer: Rejects(OffsetSet(unpacked(waiting)), OffsetSet(unpacked(taken)), fence)
+        for producer, (waiting, taken, fence) in meta.rejects.items()
+    }
+    state.counters = Counters(*meta.counters)
+    loaded = [
+        Run(run["keys"], run["position"], run["row"], name)
+        for run, name in zip(runs, meta.runs, strict=True)
+    ]
+    state.locator.restore(tuple(loaded[: meta.event_runs]))
+    state.record_locator.restore(tuple(loaded[meta.event_runs :]))
+    state.sealed = frozenset(meta.runs)
+    _restore(state, arrays, meta.namespaces)
+    state.known = state.directory.count
+    return Loaded(state, meta.fed)
+
+
+def _plan_name(state: State) -> str:
+    import xxhash
+
+    # What a level means follows from a ladder's breaks, and they from how rules are compiled.
+    book = state.book
+    breaks = [(g.layout.segments, getattr(g, "points", None)) for g in book.gauges]
+    name = xxhash.xxh3_128_hexdigest(repr((book.plan, breaks)).encode("utf-8", "surrogatepass"))
+    # What failed may be sound in another version, which therefore replays the log.
+    return f"{name} degraded in {PROGRAM}" if book.pending else name
+
+
+def _broken(book: Rulebook) -> list[tuple[str, int | str, str]]:
+    """What has failed, as it can be written: aggregates and histories by their number in the
+    plan."""
+    aggregates = {aggregate: number for number, aggregate in enumerate(book.plan.aggregates)}
+    histories = {history.filter: number for number, history in enumerate(book.plan.histories)}
+    out: list[tuple[str, int | str, str]] = []
+    for part, why in book.broken.items():
+        if isinstance(part, Aggregate):
+            out.append(("aggregate", aggregates[part], why))
+        elif isinstance(part, EventFilter):
+            out.append(("history", histories[part], why))
+        else:
+            out.append(("attribute", part, why))
+    return out
+
+
+def _degrade(book: Rulebook, meta: Meta) -> None:
+    """Have failed what had failed at the checkpoint. Raises LookupError if the plan lacks it."""
+    for kind, place, why in meta.broken:
+        if kind == "aggregate":
+            book.degrade(book.plan.aggregates[int(place)], why)
+        elif kind == "history":
+            book.degrade(book.plan.histories[int(place)].filter, why)
+        else:
+            book.degrade(book.attributes[str(place)].leaf.path, why)
+    book.pending = {(kind, name): why for kind, name, why in meta.pending}
+
+
+def _has_types(state: State, arrays: dict[str, Array]) -> bool:
+    """Whether the values of rescans are of the types they had.
+
+    Checkpoints used to hold decimals as texts. One in which a text may have been a decimal is not
+    used, and the log is replayed, once.
+    """
+    return all(
+        f"rescan/{i}/typed" in arrays
+        or (rule.rule.tree.type is not None and rule.rule.tree.type.kind == "string")
+        or not any(map(_has_text, _untyped_values(i, arrays).values()))
+        for i, rule in enumerate(state.book.rescans)
+    )
+
+
+def _untyped_values(index: int, arrays: dict[str, Array]) -> dict[int, Any]:
+    return dict(msgspec.msgpack.decode(arrays[f"rescan/{index}/values"].tobytes()))
+
+
+def _has_text(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_text(part) for pair in value.items() for part in pair)
+    return isinstance(value, str) or (isinstance(value, list) and any(map(_has_text, value)))
+
+
+def _arrays(state: State) -> Iterator[tuple[str, Array]]:
+    """Every array of the state, by name."""
+    book, profiles = state.book, state.directory.slots
+    for name, array in state.directory.arrays().items():
+        yield f"directory/{name}", array
+    yield "modified", state.modified[:profiles]
+    for i, stream in enumerate(book.streams):
+        for j, op in enumerate(stream.operators):
+            for name, array in op.arrays(profiles).items():
+                yield f"stream/{i}/{j}/{name}", array
+        yield from _line_arrays(f"stream/{i}/enter", stream.enter)
+        yield from _line_arrays(f"stream/{i}/leave", stream.leave)
+    for i, history in enumerate(book.histories.values()):
+        for name, array in history.arrays(profiles).items():
+            yield f"history/{i}/{name}", array
+    # After the rows that name them by code: a back-fill beside this may be giving new ones.
+    for name, array in book.texts.arrays().items():
+        yield f"texts/{name}", array
+    for path, attribute in book.attributes.items():
+        for name, array in attribute.arrays(profiles).items():
+            yield f"attribute/{path}/{name}", array
+    for i, gauge in enumerate(book.gauges):
+        yield f"gauge/{i}", gauge.level[:profiles]
+        if isinstance(gauge, Ladder) and gauge.timer is not None:
+            yield f"gauge_timer/{i}/due_of", gauge.timer.due[:profiles]
+            yield from _line_arrays(f"gauge_timer/{i}/line", gauge.timer.line)
+    for segment, column in book.qualified.items():
+        yield f"qualified/{segment}", column.array(profiles)
+    for i, frozen in enumerate(book.frozen.values()):
+        yield f"frozen/{i}/inside", frozen.inside[:profiles]
+        yield f"frozen/{i}/qualified", frozen.qualified.array(profiles)
+    for i, tree in enumerate(book.trees):
+        if tree.timer is not None:
+            yield f"timer/{i}/due_of", tree.timer.due[:profiles]
+            yield from _line_arrays(f"timer/{i}/line", tree.timer.line)
+    for i, rule in enumerate(book.rescans):
+        yield f"rescan/{i}/due_of", rule.timer.due[:profiles]
+        yield from _line_arrays(f"rescan/{i}/line", rule.timer.line)
+        yield f"rescan/{i}/typed", np.frombuffer(encode_values(rule.values), np.uint8)
+
+
+def _line_arrays(prefix: str, line: DelayLine) -> Iterator[tuple[str, Array]]:
+    due, slot, columns = line.arrays()
+    yield f"{prefix}/due", due
+    yield f"{prefix}/slot", slot
+    for name in line.names:
+        yield f"{prefix}/column/{name}", columns[name]
+
+
+def _restore(state: State, arrays: dict[str, Array], namespaces: list[str]) -> None:
+    book = state.book
+
+    def under(prefix: str) -> dict[str, Array]:
+        return {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}
+
+    state.directory.restore(under("directory/"), namespaces)
+    profiles = state.directory.slots
+    state.modified[:profiles] = arrays["modified"]
+    for i, stream in enumerate(book.streams):
+        for j, op in enumerate(stream.operators):
+            op.restore(under(f"stream/{i}/{j}/"))
+        _restore_line(stream.enter, under(f"stream/{i}/enter/"))
+        _restore_line(stream.leave, under(f"stream/{i}/leave/"))
+    book.texts.restore(under("texts/"))
+    for i, history in enumerate(book.histories.values()):
+        history.restore(under(f"history/{i}/"))
+    for path, attribute in book.attributes.items():
+        attribute.restore(under(f"attribute/{path}/"))
+    for i, gauge in enumerate(book.gauges):
+        gauge.level[:profiles] = arrays[f"gauge/{i}"]
+        if isinstance(gauge, Ladder) and gauge.timer is not None:
+            gauge.timer.due[:profiles] = arrays[f"gauge_timer/{i}/due_of"]
+            _restore_line(gauge.timer.line, under(f"gauge_timer/{i}/line/"))
+    for segment, column in book.qualified.items():
+        column.restore(arrays[f"qualified/{segment}"])
+    for i, frozen in enumerate(book.frozen.values()):
+        frozen.inside[:profiles] = arrays[f"frozen/{i}/inside"]
+        frozen.qualified.restore(arrays[f"frozen/{i}/qualified"])
+    for i, tree in enumerate(book.trees):
+        if tree.timer is not None:
+            tree.timer.due[:profiles] = arrays[f"timer/{i}/due_of"]
+            _restore_line(tree.timer.line, under(f"timer/{i}/line/"))
+    for i, rule in enumerate(book.rescans):
+        rule.timer.due[:profiles] = arrays[f"rescan/{i}/due_of"]
+        _restore_line(rule.timer.line, under(f"rescan/{i}/line/"))
+        if f"rescan/{i}/typed" in arrays:
+            rule.values = decode_values(arrays[f"rescan/{i}/typed"].tobytes())
+        else:
+            rule.values = _untyped_values(i, arrays)
+        rule.is_new = False
+
+
+def _restore_line(line: DelayLine, arrays: dict[str, Array]) -> None:
+    columns = {name: arrays[f"column/{name}"] for name in line.names}
+    line.push(arrays["due"], arrays["slot"], columns)

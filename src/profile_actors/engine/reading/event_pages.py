@@ -1,0 +1,144 @@
+"""Pages of one profile's events, in order-key order, forwards or backwards.
+
+Theory: the locator knows rows by the second of their timestamp; the order within a second is in the
+rows themselves. So a page takes whole seconds, from where the last page ended, until it has one row
+more than it may show, and looks at all rows of a second to know which come first. A page's cursor
+is the order key of its last row: pages put together are the one long page, also while rows arrive
+(those whose place has been passed are not seen).
+
+Cost: the rows of the page as documents; a microsecond for each other row of the seconds at its two
+ends (without ``_id`` the hash of its document, some ten).
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from profile_actors.columnar.state_columns import Array
+from profile_actors.engine.log.ports import Log
+from profile_actors.engine.log.row_locator import Run, pack
+from profile_actors.engine.merge.documents import Key, Taken, document, read
+from profile_actors.engine.reading.answers import EventPage
+
+Placed = tuple[Key, Taken, int]
+"""A row's order key, and where it is: its number among the rows taken from a block."""
+
+
+def event_page(
+    log: Log,
+    runs: tuple[Run, ...],
+    ident: int,
+    start: int | None,
+    end: int | None,
+    order: str,
+    limit: int,
+    cursor: str | None,
+) -> EventPage:
+    """The next ``limit`` events of start <= timestamp < end after the cursor's place, in 'asc' or
+    'desc' order. runs: the event locator's."""
+    is_back = order == "desc"
+    after: Key | None = None
+    if cursor is not None:
+        after = msgspec.json.decode(base64.b64decode(cursor), type=Key)
+        if is_back:
+            end = after[0] + 1 if end is None else min(end, after[0] + 1)
+        else:
+            start = after[0] if start is None else max(start, after[0])
+    low, high = _span(ident, start, end)
+    found: list[Placed] = []
+    while len(found) <= limit and low <= high:
+        keys, positions, rows = _nearest(runs, low, high, limit + 1 - len(found), is_back)
+        if not len(keys):
+            break
+        # Of a second that is crowded with what has been shown, nothing may be left.
+        low, high = (low, int(keys[0]) - 1) if is_back else (int(keys[-1]) + 1, high)
+        placed = _placed(read(log, positions, rows), is_back)
+        found += [one for one in placed if _is_asked(one[0], start, end, after, is_back)]
+    following = None
+    if len(found) > limit:
+        following = base64.b64encode(msgspec.json.encode(found[limit - 1][0])).decode()
+    return EventPage(_documents(found[:limit]), following)
+
+
+def _span(ident: int, start: int | None, end: int | None) -> tuple[int, int]:
+    """The first and last key of an ident's rows of start <= t < end, less than a second wider."""
+    low, high = ident << 32, (ident << 32) + 2**32 - 1
+    one = np.array([ident])
+    if start is not None:
+        low = int(pack(one, np.array([start]))[0])
+    if end is not None:
+        high = int(pack(one, np.array([end]))[0])
+    return low, high
+
+
+def _nearest(
+    runs: tuple[Run, ...], low: int, high: int, count: int, is_back: bool
+) -> tuple[Array, Array, Array]:
+    """(key, position, row), by key, of the first rows (the last, if is_back) of low <= key <= high:
+    whole seconds, at least ``count`` rows if there are so many.
+
+    Cost: ``count`` rows per run, however many there are.
+    """
+    parts = [(run, *_bounds(run, low, high)) for run in runs]
+    ends = [
+        run.keys[max(i, j - count) : j] if is_back else run.keys[i : min(j, i + count)]
+        for run, i, j in parts
+    ]
+    keys = np.concatenate([np.zeros(0, np.uint64), *ends])
+    if len(keys) > count:
+        place = len(keys) - count if is_back else count - 1
+        last = int(np.partition(keys, place)[place])
+        low, high = (last, high) if is_back else (low, last)
+        parts = [(run, *_bounds(run, low, high)) for run in runs]
+    keys = np.concatenate([np.zeros(0, np.uint64), *(run.keys[i:j] for run, i, j in parts)])
+    none = np.zeros(0, np.uint32)
+    positions = np.concatenate([none, *(run.position[i:j] for run, i, j in parts)])
+    rows = np.concatenate([none, *(run.row[i:j] for run, i, j in parts)])
+    by_key = np.argsort(keys, kind="stable")
+    return keys[by_key], positions[by_key], rows[by_key]
+
+
+def _bounds(run: Run, low: int, high: int) -> tuple[int, int]:
+    """Where the keys from low up to high, both included, stand in a run."""
+    i = int(np.searchsorted(run.keys, np.uint64(low), side="left"))
+    return i, max(i, int(np.searchsorted(run.keys, np.uint64(high), side="right")))
+
+
+def _placed(taken: list[Taken], is_back: bool) -> list[Placed]:
+    """The rows in order. Equal ones are the same row, stated more than once: any order will do."""
+    plain = [(key, part, row) for part in taken for row, key in enumerate(part.keys())]
+    plain.sort(key=lambda placed: placed[0])
+    out: list[Placed] = []
+    for key, part, row in plain:
+        is_again = bool(out) and out[-1][0][:3] == key
+        out.append(((*key, out[-1][0][3] + 1 if is_again else 0), part, row))
+    if is_back:
+        out.reverse()
+    return out
+
+
+def _is_asked(
+    key: Key, start: int | None, end: int | None, after: Key | None, is_back: bool
+) -> bool:
+    if (start is not None and key[0] < start) or (end is not None and key[0] >= end):
+        return False
+    return after is None or (key < after if is_back else key > after)
+
+
+def _documents(page: list[Placed]) -> list[dict[str, Any]]:
+    """The page's rows as documents, block by block."""
+    of: dict[int, list[int]] = {}
+    parts: dict[int, Taken] = {}
+    for place, (_, part, _) in enumerate(page):
+        of.setdefault(id(part), []).append(place)
+        parts[id(part)] = part
+    out: list[dict[str, Any]] = [{}] * len(page)
+    for number, places in of.items():
+        rows = parts[number].only([page[place][2] for place in places]).rows()
+        for place, row in zip(places, rows, strict=True):
+            out[place] = document(row.fields)
+    return out

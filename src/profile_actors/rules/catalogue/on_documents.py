@@ -1,0 +1,94 @@
+"""``pf.evaluate``: one rule over plain documents, without a store; for testing rules (RULES §6).
+
+Theory: parse, type-check when a schema is given, then the reference evaluator. Without a schema
+every type is found out while evaluating, and unknown paths are null.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from profile_actors.definitions.declared import Schema
+from profile_actors.definitions.field_types import FieldType
+from profile_actors.errors import RuleError
+from profile_actors.rules.language.checker import check
+from profile_actors.rules.language.parser import parse
+from profile_actors.rules.language.types import union_scope
+from profile_actors.rules.reference.validity import evaluate_with_validity
+from profile_actors.rules.semantics.values import instant_of, parse_instant
+
+Moment = datetime.datetime | int | str
+
+
+def evaluate(
+    pql: str,
+    profile: Mapping[str, Any] | None = None,
+    events: Sequence[Mapping[str, Any]] = (),
+    *,
+    now: Moment,
+    schema: Schema | Iterable[Schema] | None = None,
+    computed: Mapping[str, Any] | None = None,
+    segments: Collection[str] = (),
+) -> tuple[Any, int | None]:
+    """The rule's value for these documents at ``now``, and its ``valid_until`` in ms or None.
+
+    profile, events: plain documents; datetimes are timestamps, and so is an event's ``timestamp``
+    as ms or ISO-8601 text. now: a datetime (without a zone: UTC), ms since 1970 or ISO-8601 text.
+    schema: schemas to type-check against, as a store would. computed: name -> value, the computed
+    attributes the profile has. segments: the segments it is in. Values come back as plain Python;
+    timestamps and dates as ms (UTC). Raises RuleError.
+    """
+    tree = parse(pql)
+    if schema is not None:
+        schemas = [schema] if isinstance(schema, Schema) else list(schema)
+        types = {name: type_of(value) for name, value in (computed or {}).items()}
+        known = {name: type_ for name, type_ in types.items() if type_ is not None}
+        tree = check(tree, union_scope(schemas, known, segments), None, pql)
+    return evaluate_with_validity(
+        tree, profile, events, moment_ms(now), computed=computed, segments=segments, text=pql
+    )
+
+
+def moment_ms(moment: Moment) -> int:
+    """UTC ms of a datetime, ms or ISO-8601 text. Raises RuleError."""
+    ms: int | None = None
+    if isinstance(moment, datetime.datetime):
+        ms = instant_of(moment)
+    elif isinstance(moment, str):
+        ms = parse_instant(moment)
+    elif isinstance(moment, int) and not isinstance(moment, bool):
+        ms = moment
+    if ms is None:
+        raise RuleError(
+            f"expected now as a datetime, ms since 1970 or ISO-8601 text, got {str(moment)[:60]!r}"
+        )
+    return ms
+
+
+def type_of(value: object) -> FieldType | None:
+    """The type of a plain value, or None where it does not say (null, mixed arrays, objects)."""
+    if isinstance(value, bool):
+        return FieldType("boolean")
+    if isinstance(value, Decimal):
+        return FieldType("decimal", scale=max(0, -int(value.as_tuple().exponent)))
+    for class_, kind in (
+        (int, "integer"),
+        (float, "double"),
+        (str, "string"),
+        (datetime.datetime, "timestamp"),
+        (datetime.date, "date"),
+    ):
+        if isinstance(value, class_):
+            return FieldType(kind)
+    if isinstance(value, list | tuple):
+        items = {type_of(item) for item in value if item is not None}
+        if len(items) == 1:
+            return FieldType("array", item=items.pop())
+    if isinstance(value, Mapping):
+        items = {type_of(item) for item in value.values() if item is not None}
+        if len(items) == 1 and None not in items:
+            return FieldType("map", item=items.pop())
+    return None

@@ -1,0 +1,469 @@
+"""Planning of what needs the events themselves: lists, maps, joins and sequences over kept events.
+
+Theory: where ``streams`` sees no fold of one event at a time, the events that the rule reads are
+*kept* per profile (``plan.Kept``), and the expression over them stays an expression, in a small
+set of forms that ``frames`` evaluates: filter, map, topN, bottomN, groupBy, mapEntry, functions of
+lists, let, and ``Sequence`` for CHAIN. Quantifiers and inline aggregates become counts and folds of
+filters. Conditions on one event alone go into the filter of what is kept, so that only rows which
+can matter are kept and touch a profile; a moving one becomes the window in which an event counts.
+
+Refused (NotIncremental, hence rescanned): arrays inside events, lists of the profile, conditions of
+CHAIN that move with the clock and read earlier steps, list literals as lists.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from profile_actors.definitions.field_types import FieldType
+from profile_actors.rules.planning.canonical import truth_of
+from profile_actors.rules.planning.event_filters import BOOLEAN, event_filter
+from profile_actors.rules.planning.event_folds import (
+    FOLDS,
+    child_type,
+    is_composite,
+    refuse_composite,
+    type_of,
+)
+from profile_actors.rules.planning.planned_lists import (
+    TOP,
+    TRUE,
+    Planned,
+    Scalars,
+    Scope,
+    call_of,
+    elements_in,
+    folded,
+    includes,
+    kind_word,
+    member,
+    of_one_event,
+    origin,
+    path_of,
+    some,
+)
+from profile_actors.rules.planning.refusals import NotIncremental
+from profile_actors.rules.tree.clock_reads import varies
+from profile_actors.rules.tree.free_names import reads
+from profile_actors.rules.tree.nodes import (
+    Call,
+    Chain,
+    Computed,
+    Each,
+    Element,
+    Events,
+    Field,
+    Items,
+    Let,
+    Literal,
+    Node,
+    Occurs,
+    Quantified,
+    Root,
+    Variable,
+)
+from profile_actors.rules.tree.plan import Kept, KeptField, Sequence, Stage
+from profile_actors.rules.tree.walks import conjuncts
+
+
+class ArrayPlanner:
+    """Plans expressions over lists of one rule."""
+
+    def __init__(self, scalars: Scalars) -> None:
+        self.scalars = scalars
+
+    # -- scalars -----------------------------------------------------------------------------
+
+    def value(self, node: Node, scope: Scope = TOP) -> Node:
+        """A scalar expression, wherever it stands. Raises NotIncremental."""
+        return self.expression(node, scope) if reads(node) else self.scalars.value(node)
+
+    def expression(self, node: Node, scope: Scope = TOP) -> Node:
+        """A scalar expression that is not one of single folds. Raises NotIncremental."""
+        match node:
+            case Variable() | Element():
+                if kind_word(node) in ("array", "map", "object", ""):
+                    raise NotIncremental(node, "a list or event as a value")
+                return scope.bound(node)[0]
+            case Field():
+                return self._field(node, scope)
+            case Call():
+                return self._call(node, scope)
+            case Each(function=function) if function in FOLDS:
+                mapped = replace(node, function="map")
+                return folded(function, self._mapped(mapped, scope), node)
+            case Quantified():
+                return self._quantified(node, scope)
+            case Chain():
+                return self._sequence(node, scope)
+            case Occurs():
+                until = None if node.until is None else self.value(node.until, scope)
+                subject, time = self.value(node.subject, scope), self.value(node.time, scope)
+                return replace(node, subject=subject, time=time, until=until)
+            case Let():
+                made, inner = self._let(node, scope)
+                return replace(made, body=self.value(node.body, inner))
+        raise NotIncremental(node, _REFUSED.get(type(node), "this kind of value"))
+
+    def condition(self, node: Node, scope: Scope = TOP) -> Node:
+        """A boolean that is never null; a list is true when it is not empty."""
+        if kind_word(node) == "array":
+            return some(self.array(node, scope).node, node)
+        return truth_of(self.value(node, scope))
+
+    def _field(self, node: Field, scope: Scope) -> Node:
+        base, path = path_of(node)
+        if kind_word(base) == "map" and "." not in path:
+            return self._get(node, base, Literal(path, "string", type=FieldType("string")), scope)
+        if isinstance(base, Root) or kind_word(base) != "object":
+            raise NotIncremental(node, "a field of something other than an event")
+        event = self.event(base, scope)
+        if event.of is None:
+            raise NotIncremental(node, "a field of something other than an event")
+        refuse_composite(node, "of an event")
+        return KeptField(event.node, path, event.of, at=node.at, type=node.type)
+
+    def event(self, node: Node, scope: Scope) -> Planned:
+        """What stands for one event, or none."""
+        match node:
+            case Variable() | Element():
+                variable, of = scope.bound(node)
+                return Planned(variable, of, None)
+            case Call(function="head", args=(source,)):
+                many = self.array(source, scope)
+                return Planned(replace(node, args=(many.node,)), many.of, None)
+            case Let():
+                made, inner = self._let(node, scope)
+                body = self.event(node.body, inner)
+                return Planned(replace(made, body=body.node), body.of, None)
+        raise NotIncremental(node, f"{origin(node)} as a value")
+
+    def _call(self, node: Call, scope: Scope) -> Node:
+        function, args = node.function, node.args
+        if function in FOLDS:
+            return folded(function, self.array(args[0], scope), node)
+        if function in ("and", "or", "not"):
+            return replace(node, args=tuple(self.condition(arg, scope) for arg in args))
+        if function == "if":
+            rest = (self.value(arg, scope) for arg in args[1:])
+            return replace(node, args=(self.condition(args[0], scope), *rest))
+        if function in ("in", "notin", "includes"):
+            return self._membership(node, scope)
+        if function in ("intersects", "subsetof", "supersetof"):
+            return self._compared_sets(node, scope)
+        if function == "head":
+            many = self._scalars(args[0], scope)
+            return replace(node, args=(many.node,))
+        if function == "get":
+            return self._get(node, args[0], args[1], scope)
+        if function in ("isnull", "isnotnull") and kind_word(args[0]) == "object":
+            event = self.event(args[0], scope)
+            if isinstance(event.node, Call):
+                any_ = some(event.node.args[0], node)
+                return any_ if function == "isnotnull" else call_of("not", any_, BOOLEAN, node)
+        if any(map(is_composite, args)):
+            raise NotIncremental(node, f"{function}() of a list, map or object")
+        return replace(node, args=tuple(self.value(arg, scope) for arg in args))
+
+    def _get(self, node: Node, base: Node, key: Node, scope: Scope) -> Node:
+        mapped = self.map(base, scope)
+        if kind_word(node) in ("array", "map", "object", ""):
+            raise NotIncremental(node, "a list of a map as a value")
+        args = (mapped.node, self.value(key, scope))
+        return Call("get", args, at=node.at, type=node.type)
+
+    def _quantified(self, node: Quantified, scope: Scope) -> Node:
+        first, *rest = node.ranges
+        if node.kind not in ("exists", "forall"):
+            return folded(node.kind, self._selected(node, scope), node)
+        source = self.array(first.source, scope)
+        variables = (first.name,)
+        claims = [] if first.condition is None else [first.condition]
+        if rest:
+            claims.append(replace(node, ranges=tuple(rest), type=BOOLEAN))
+        if node.kind == "exists":
+            return some(self._filtered(source, claims, variables, scope).node, node)
+        broken: list[Node] = [
+            Call("not", (Call("and", tuple(claims), type=BOOLEAN),), at=node.at, type=BOOLEAN)
+        ]
+        if not claims:
+            return Literal(True, "boolean", at=node.at, type=BOOLEAN)
+        counter = some(self._filtered(source, broken, variables, scope).node, node)
+        return Call("not", (counter,), at=node.at, type=BOOLEAN)
+
+    # -- functions of lists ------------------------------------------------------------------
+
+    def _membership(self, node: Call, scope: Scope) -> Node:
+        item, source = node.args if node.function != "includes" else reversed(node.args)
+        return member(self._among(source, scope), self.value(item, scope), node, scope)
+
+    def _among(self, node: Node, scope: Scope) -> Planned | Items:
+        """A list of scalars to look in, or the literal of one."""
+        if not isinstance(node, Items):
+            return self._scalars(node, scope)
+        return replace(node, items=tuple(self.value(item, scope) for item in node.items))
+
+    def _compared_sets(self, node: Call, scope: Scope) -> Node:
+        a, b = node.args if node.function != "supersetof" else reversed(node.args)
+        inside = node.function == "intersects"
+        if isinstance(a, Items) and inside:
+            a, b = b, a
+        if isinstance(a, Items):
+            others = self._scalars(b, scope)
+            if not all(isinstance(item, Literal) for item in a.items):
+                raise NotIncremental(a, "a list of computed values")
+            claims = tuple(includes(others, item, node, scope) for item in a.items)
+            return Call("and", claims or (TRUE,), at=node.at, type=BOOLEAN)
+        found = some(self._elements_in(a, b, inside, node, scope).node, node)
+        return found if inside else call_of("not", found, BOOLEAN, node)
+
+    def _elements_in(self, a: Node, b: Node, inside: bool, node: Node, scope: Scope) -> Planned:
+        """The elements of a that are (or are not) in b."""
+        return elements_in(self._scalars(a, scope), self._among(b, scope), inside, node, scope)
+
+    def _scalars(self, node: Node, scope: Scope) -> Planned:
+        """A list of scalars."""
+        many = self.array(node, scope)
+        if many.of is not None or many.item is None or many.item.kind in ("array", "object"):
+            raise NotIncremental(node, "a list of whole events, or of lists, as values")
+        return many
+
+    # -- lists -------------------------------------------------------------------------------
+
+    def array(self, node: Node, scope: Scope = TOP) -> Planned:
+        """A list. Raises NotIncremental."""
+        match node:
+            case Events():
+                events = event_filter(())
+                kind = FieldType("array", item=FieldType("object"))
+                return Planned(Kept(events, at=node.at, type=kind), events, None, ())
+            case Each(function="filter"):
+                source = self.array(node.source, scope)
+                return self._filtered(source, [node.body], node.variables, scope)
+            case Each(function="map"):
+                return self._mapped(node, scope)
+            case Each(function="topn" | "bottomn"):
+                return self._best(node, scope)
+            case Field():
+                return self._fields(node, scope)
+            case Quantified(kind="select"):
+                return self._selected(node, scope)
+            case Call():
+                return self._list_of_call(node, scope)
+            case Variable() | Element():
+                item = None if node.type is None else node.type.item
+                variable, of = scope.bound(node)
+                return Planned(variable, of, None if of is not None else item)
+            case Let():
+                made, inner = self._let(node, scope)
+                body = self.array(node.body, inner)
+                return Planned(replace(made, body=body.node), body.of, body.item)
+            case Computed():
+                root = self.scalars.reference(node)
+                return Planned(root, None, None if root.type is None else root.type.item)
+        raise NotIncremental(node, origin(node))
+
+    def _filtered(
+        self, source: Planned, conditions: list[Node], variables: tuple[str, ...], scope: Scope
+    ) -> Planned:
+        """The elements that meet the conditions; what can be asked of one event alone when it
+        comes, is."""
+        rest: list[Node] = []
+        pushed = source.conditions
+        for part in (p for condition in conditions for p in conjuncts(condition)):
+            reader = self.scalars.reader
+            alone = None if pushed is None else of_one_event(reader, part, variables, pushed)
+            if alone is None or pushed is None:
+                rest.append(part)
+            else:
+                pushed = (*pushed, alone)
+        node, of = source.node, source.of
+        if pushed is not None:
+            of = event_filter(pushed)
+            node = Kept(of, at=source.node.at, type=source.node.type)
+        if not rest:
+            return Planned(node, of, source.item, pushed)
+        inner = scope.inside(variables, of)
+        claims = tuple(self.condition(part, inner) for part in rest)
+        body = claims[0] if len(claims) == 1 else Call("and", claims, at=rest[0].at, type=BOOLEAN)
+        found = Each("filter", node, body, (inner.last,), at=node.at, type=node.type)
+        return Planned(found, of, source.item)
+
+    def _mapped(self, node: Each, scope: Scope) -> Planned:
+        return self._taken(self.array(node.source, scope), node.body, node.variables, node, scope)
+
+    def _taken(
+        self, source: Planned, body: Node, variables: tuple[str, ...], node: Node, scope: Scope
+    ) -> Planned:
+        """map: an expression of each element."""
+        inner = scope.inside(variables, source.of)
+        kind = kind_word(body)
+        if kind == "object":
+            made = self.event(body, inner)
+        elif kind == "array":
+            made = self.array(body, inner)
+            made = Planned(made.node, made.of, made.node.type)
+        elif kind == "map":
+            raise NotIncremental(body, "a list of maps")
+        else:
+            value = self.value(body, inner)
+            made = Planned(value, None, type_of(value))
+        item = made.item if made.item is not None else FieldType("object")
+        found = Each(
+            "map", source.node, made.node, (inner.last,), at=node.at,
+            type=FieldType("array", item=item),
+        )  # fmt: skip
+        return Planned(found, made.of if kind != "array" else None, made.item)
+
+    def _best(self, node: Each, scope: Scope) -> Planned:
+        source = self.array(node.source, scope)
+        inner = scope.inside(node.variables, source.of)
+        key = self.value(node.body, inner)
+        amount = node.extra[0]
+        if not isinstance(amount, Literal) or type_of(key).kind == "boolean":
+            raise NotIncremental(node, "topN or bottomN of a computed number")
+        found = replace(
+            node, source=source.node, body=key, variables=(inner.last,), type=source.node.type
+        )
+        return Planned(found, source.of, source.item)
+
+    def _fields(self, node: Field, scope: Scope) -> Planned:
+        """A path through a list of events: the values of that field."""
+        names = [node.name]
+        base: Node = node.base
+        while isinstance(base, Field) and kind_word(base) in ("array", "object"):
+            names.append(base.name)
+            base = base.base
+        if isinstance(base, Root) or kind_word(base) != "array":
+            raise NotIncremental(node, origin(node))
+        source = self.array(base, scope)
+        item = None if node.type is None else node.type.item
+        if source.of is None or item is None or item.kind in ("array", "map", "object"):
+            kind_name = "object" if item is None else item.kind
+            raise NotIncremental(node, f"a field of type {kind_name} of each event")
+        kind_of_step = base.type
+        for name in reversed(names):
+            kind_of_step = child_type(kind_of_step, name)
+            if kind_of_step is not None and kind_of_step.kind in ("array", "map"):
+                raise NotIncremental(node, f"a field of type {kind_of_step.kind} of each event")
+            kind_of_step = FieldType("array", item=kind_of_step)
+        path = ".".join(reversed(names))
+        inner = scope.bind(None, source.of)
+        field = KeptField(Variable(inner.last), path, source.of, at=node.at, type=item)
+        kind = FieldType("array", item=item)
+        made = Each("map", source.node, field, (inner.last,), at=node.at, type=kind)
+        return Planned(made, None, item)
+
+    def _selected(self, node: Quantified, scope: Scope) -> Planned:
+        first = node.ranges[0]
+        conditions = [] if first.condition is None else [first.condition]
+        source = self.array(first.source, scope)
+        found = self._filtered(source, conditions, (first.name,), scope)
+        if node.result is None or node.result == Variable(first.name):
+            return found
+        return self._taken(found, node.result, (first.name,), node, scope)
+
+    def _list_of_call(self, node: Call, scope: Scope) -> Planned:
+        function = node.function
+        if function == "distinct":
+            many = self._scalars(node.args[0], scope)
+            made = replace(node, args=(many.node,), type=many.node.type)
+            return Planned(made, None, many.item)
+        if function == "intersection":
+            return self._elements_in(node.args[0], node.args[1], True, node, scope)
+        if function in ("keys", "values", "get"):
+            mapped = self.map(node.args[0], scope)
+            rest = tuple(self.value(arg, scope) for arg in node.args[1:])
+            made = replace(node, args=(mapped.node, *rest))
+            item = None if node.type is None else node.type.item
+            if function == "keys":
+                return Planned(made, None, item)
+            return Planned(made, mapped.of if function == "get" else None, item)
+        raise NotIncremental(node, f"{function}() of lists")
+
+    # -- maps --------------------------------------------------------------------------------
+
+    def map(self, node: Node, scope: Scope = TOP) -> Planned:
+        """A map; of: the events in the lists that are its values."""
+        match node:
+            case Each(function="groupby"):
+                source = self.array(node.source, scope)
+                inner = scope.inside(node.variables, source.of)
+                key = self.value(node.body, inner)
+                made = replace(node, source=source.node, body=key, variables=(inner.last,))
+                return Planned(made, source.of, None)
+            case Each(function="mapentries"):
+                return self._entries(node, scope)
+            case Let():
+                bound, inner = self._let(node, scope)
+                body = self.map(node.body, inner)
+                return Planned(replace(bound, body=body.node), body.of, None)
+            case Variable():
+                variable, of = scope.bound(node)
+                return Planned(variable, of, None)
+            case Computed():
+                return Planned(self.scalars.reference(node), None, None)
+        raise NotIncremental(node, origin(node))
+
+    def _entries(self, node: Each, scope: Scope) -> Planned:
+        source = self.map(node.source, scope)
+        key_name, value_name = node.variables
+        first = scope.bind(key_name, None)
+        inner = first.bind(value_name, source.of)
+        key, of = self.value(node.body, inner), None
+        kind = kind_word(node.extra[0])
+        if kind == "array":
+            many = self.array(node.extra[0], inner)
+            value, of = many.node, many.of
+        elif kind in ("map", "object"):
+            raise NotIncremental(node.extra[0], "a map of maps or objects")
+        else:
+            value = self.value(node.extra[0], inner)
+        names = (first.last, inner.last)
+        made = replace(node, source=source.node, body=key, extra=(value,), variables=names)
+        return Planned(made, of, None)
+
+    # -- bindings, sequences -----------------------------------------------------------------
+
+    def _let(self, node: Let, scope: Scope) -> tuple[Let, Scope]:
+        """The let with its value planned and its name renamed, and the scope of its body."""
+        kind = kind_word(node.value)
+        if kind == "array":
+            found = self.array(node.value, scope)
+        elif kind == "map":
+            found = self.map(node.value, scope)
+        elif kind == "object":
+            found = self.event(node.value, scope)
+        else:
+            found = Planned(self.value(node.value, scope), None, None)
+        inner = scope.bind(node.name, found.of)
+        return replace(node, name=inner.last, value=found.node), inner
+
+    def _sequence(self, node: Chain, scope: Scope) -> Node:
+        base = self.array(node.source, scope)
+        if base.of is None:
+            raise NotIncremental(node, "a sequence of something other than events")
+        stages: list[Stage] = []
+        within, earlier = scope, set[str]()
+        for step in node.steps:
+            parts = [p for c in (step.what, step.when) if c is not None for p in conjuncts(c)]
+            own = [part for part in parts if not reads(part) & earlier]
+            found = self._filtered(base, own, (), scope)
+            # The step's own event is a level to its conditions, and a name to later ones.
+            inner = within.bind(None, found.of)
+            rest = [part for part in parts if reads(part) & earlier]
+            claims = tuple(self.condition(part, inner) for part in rest)
+            for part, claim_of_part in zip(rest, claims, strict=True):
+                if varies(claim_of_part):
+                    raise NotIncremental(
+                        part,
+                        "a CHAIN condition that reads an earlier step and moves with the clock",
+                    )
+            claim = None if not claims else Call("and", claims, at=step.at, type=BOOLEAN)
+            stages.append(Stage(inner.last, found.node, claim, step.count, at=step.at))
+            within = within.bind(step.name, found.of)
+            earlier.add(step.name)
+        return Sequence(tuple(stages), at=node.at, type=BOOLEAN)
+
+
+_REFUSED: dict[type, str] = {Root: "the whole profile as a value"}

@@ -1,0 +1,214 @@
+"""Evaluation with valid_until: the first later instant at which the value differs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from profile_actors.errors import RuleError
+from profile_actors.rules.reference.evaluator import Evaluator, truth
+from profile_actors.rules.reference.event_order import order_events
+from profile_actors.rules.reference.moving_values import Horizon, Occasions
+from profile_actors.rules.reference.world import TOP, World
+from profile_actors.rules.semantics.calendar import MAX_MS, in_range, shift
+from profile_actors.rules.semantics.values import Value, plain
+from profile_actors.rules.tree.faults import Fault, located
+from profile_actors.rules.tree.nodes import Node
+from profile_actors.rules.tree.walks import references
+
+LOOK_AHEAD = (1, "century")
+
+
+MAX_STEPS = 50_000
+
+
+Rules = Mapping[str, Any]
+"""Name -> a plain value, or a tree to evaluate."""
+
+
+def evaluate(
+    tree: Node,
+    profile: Mapping[str, Any] | None,
+    events: Sequence[Mapping[str, Any]],
+    now: int,
+    computed: Rules | None = None,
+    segments: Collection[str] | Rules = (),
+    text: str = "",
+    in_order: bool = False,
+) -> Any:
+    """The rule's value at ``now`` (ms) for one profile's documents, as plain values.
+
+    events: those later than now are not seen; they are put in order, unless in_order says that
+    they come in a store's order. computed: name -> value or tree. segments: the names the profile
+    is in, or name -> bool or tree. text: the rule's source, for the marked line of an error. Raises
+    RuleError.
+    """
+    run = _Run(tree, profile, events, computed, segments, now, in_order=in_order)
+    return run.guarded(text, steps=0)[0]
+
+
+def evaluate_with_validity(
+    tree: Node,
+    profile: Mapping[str, Any] | None,
+    events: Sequence[Mapping[str, Any]],
+    now: int,
+    computed: Rules | None = None,
+    segments: Collection[str] | Rules = (),
+    text: str = "",
+    condition: bool = False,
+    in_order: bool = False,
+) -> tuple[Any, int | None]:
+    """As ``evaluate``, and the first later instant (ms) at which the value differs, or None.
+
+    condition: read the value as a segment's membership, so that null is false and an array is
+    whether it holds something. Cost: one evaluation per candidate boundary until then.
+    """
+    run = _Run(tree, profile, events, computed, segments, now, condition, in_order)
+    return run.guarded(text, steps=MAX_STEPS)
+
+
+def evaluate_with_candidate(
+    tree: Node,
+    profile: Mapping[str, Any] | None,
+    events: Sequence[Mapping[str, Any]],
+    now: int,
+    computed: Rules | None = None,
+    segments: Collection[str] | Rules = (),
+    condition: bool = False,
+    in_order: bool = False,
+) -> tuple[Any, int | None]:
+    """The value at ``now``, and the first later instant (ms) at which it *could* differ, or None.
+
+    One evaluation: for timers, which look again at each candidate. Raises RuleError.
+    """
+    run = _Run(tree, profile, events, computed, segments, now, condition, in_order)
+    return run.guarded("", steps=-1)
+
+
+class _Run:
+    """One profile's data and one rule, evaluated at growing instants."""
+
+    def __init__(
+        self,
+        tree: Node,
+        profile: Mapping[str, Any] | None,
+        events: Sequence[Mapping[str, Any]],
+        computed: Rules | None,
+        segments: Collection[str] | Rules,
+        now: int,
+        condition: bool = False,
+        in_order: bool = False,
+    ) -> None:
+        self.tree = tree
+        self.profile = dict(profile or {})
+        self.unordered = events
+        self.computed = dict(computed or {})
+        if isinstance(segments, Mapping):
+            self.segments = dict(segments)
+        else:
+            self.segments = dict.fromkeys(segments, True)
+        self.now = now
+        self.condition = condition
+        self.in_order = in_order
+        self.occasions = Occasions()
+
+    def guarded(self, text: str, steps: int) -> tuple[Any, int | None]:
+        """``search``, with its Faults as RuleErrors."""
+        if in_range(self.now) is None:
+            raise RuleError(f"expected now in the years 1 to 9999 as ms, got {self.now}")
+        try:
+            self.events = order_events(self.unordered, self.in_order)
+            self.times = [event["timestamp"].ms for event in self.events]
+            self.order = _evaluation_order(self.tree, self.computed, self.segments)
+            return self.search(steps)
+        except Fault as fault:
+            if fault.at is None:
+                raise RuleError(fault.message) from None
+            raise located(text, fault.at, fault.message) from None
+
+    def search(self, steps: int) -> tuple[Any, int | None]:
+        """The value at now, and the first candidate at which it differs (with steps)."""
+        later = shift(self.now, *LOOK_AHEAD)
+        limit = MAX_MS if later is None else later
+        value, bound = self.at(self.now, limit)
+        if steps <= 0:
+            return value, bound if steps < 0 else None
+        reached = bound
+        for _ in range(steps):
+            if bound is None:
+                return value, None
+            if self.occasions.segments <= 0:
+                return value, bound
+            reached = bound
+            there, bound = self.at(reached, limit)
+            if not same(value, there):
+                break
+        return value, reached
+
+    def at(self, now: int, limit: int) -> tuple[Any, int | None]:
+        """The plain value at one instant, and the first instant at which it could differ."""
+        visible = sum(1 for time in self.times if time <= now)
+        next_event = self.times[visible] if visible < len(self.times) else None
+        computed: dict[str, tuple[Value, int | None]] = {}
+        segments: dict[str, tuple[bool, int | None]] = {}
+        world = World(self.profile, self.events[:visible], next_event, computed, segments)
+        for kind, name in self.order:
+            source = (self.computed if kind == "computed" else self.segments)[name]
+            if not isinstance(source, Node):
+                value, bound = source, None
+            else:
+                value, bound = self._value(source, world, now, limit, kind == "segment")
+            if kind == "computed":
+                computed[name] = (value, bound)
+            else:
+                segments[name] = (bool(value), bound)
+        value, bound = self._value(self.tree, world, now, limit, self.condition)
+        return plain(value), bound
+
+    def _value(
+        self, tree: Node, world: World, now: int, limit: int, condition: bool
+    ) -> tuple[Value, int | None]:
+        horizon = Horizon(now, limit)
+        evaluator = Evaluator(world, horizon, self.occasions)
+        value = evaluator.value(tree, TOP)
+        if condition:
+            value = truth(value)
+        return horizon.fix(value), horizon.first
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two plain values are one; true is not 1."""
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(item, b[key]) for key, item in a.items())
+    return bool(a == b)
+
+
+def _evaluation_order(tree: Node, computed: Rules, segments: Rules) -> list[tuple[str, str]]:
+    """The rules that ``tree`` reads, directly or not, each after those it reads itself."""
+    sources = {"computed": computed, "segment": segments}
+    finished: dict[tuple[str, str], bool] = {}
+    order: list[tuple[str, str]] = []
+    pending = list(reversed(references(tree)))
+    while pending:
+        key = pending.pop()
+        kind, name = key
+        if name not in sources[kind] or finished.get(key):
+            continue
+        source = sources[kind][name]
+        reads = references(source) if isinstance(source, Node) else []
+        if key in finished or not reads:
+            # Met the second time, or reading nothing: all it reads is evaluated by now.
+            finished[key] = True
+            order.append(key)
+            continue
+        finished[key] = False
+        pending.append(key)
+        for read in reads:
+            if finished.get(read) is False:
+                raise Fault(f"expected no cycle of rules, got one through {read[1]!r}")
+            pending.append(read)
+    return order

@@ -1,0 +1,105 @@
+"""The names of everything in a store's data directory.
+
+::
+
+    <data>/store.json               the store's settings, for people; the catalogue is the truth
+    <data>/keeper.lock              held by who keeps the store running (``actors/placement.py``)
+    <data>/catalogue/               LMDB: definitions, settings, assignment, epochs
+    <data>/quarantine/              LMDB: rejected rows
+    <data>/partitions/<i>/lock      who owns the partition
+    <data>/partitions/<i>/log.json  whose log this is: store, partition, log id
+    <data>/partitions/<i>/log/      manifest.json and segment-<first position>/: the ground state
+    <data>/partitions/<i>/feed/     derived, like checkpoints/ and runs/: may be deleted at any time
+                                    when no process has the partition open
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from profile_actors.storage.files.atomic_files import remove_tree
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionLayout:
+    """Paths of one partition. directory: ``<data>/partitions/<i>``."""
+
+    directory: Path
+
+    @property
+    def lock(self) -> Path:
+        return self.directory / "lock"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "log"
+
+    @property
+    def log_id(self) -> Path:
+        return self.directory / "log.json"
+
+    @property
+    def manifest(self) -> Path:
+        return self.log / "manifest.json"
+
+    @property
+    def feed(self) -> Path:
+        return self.directory / "feed"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.directory / "checkpoints"
+
+    @property
+    def runs(self) -> Path:
+        return self.directory / "runs"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLayout:
+    """Paths of one store. data: its root directory."""
+
+    data: Path
+
+    @property
+    def settings(self) -> Path:
+        return self.data / "store.json"
+
+    @property
+    def keeper(self) -> Path:
+        return self.data / "keeper.lock"
+
+    @property
+    def catalogue(self) -> Path:
+        return self.data / "catalogue"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.data / "quarantine"
+
+    @property
+    def partitions(self) -> Path:
+        return self.data / "partitions"
+
+    def existing(self) -> Iterator[Path]:
+        """The data directory and all of the store that is in it, and nothing else that may be."""
+        yield self.data
+        yield self.settings
+        for directory in (self.catalogue, self.quarantine, self.partitions):
+            yield directory
+            yield from directory.rglob("*")
+
+    def partition(self, number: int) -> PartitionLayout:
+        return PartitionLayout(self.partitions / str(number))
+
+
+def reset_derived(directory: Path) -> None:
+    """Delete every derived file of a partition (feed, checkpoints, runs); its log stays.
+
+    directory: the partition's. The caller has the feed closed. Cost: one directory removal each.
+    """
+    paths = PartitionLayout(directory)
+    for path in (paths.checkpoints, paths.runs, paths.feed):
+        remove_tree(path)

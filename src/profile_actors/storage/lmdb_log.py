@@ -1,0 +1,360 @@
+"""The log of one partition: a row of LMDB environments, each entry checksummed and synced.
+
+Theory. ``<directory>/log/manifest.json`` lists the log segments; only the last is written. An
+append is one put in one transaction with one synced commit. When a segment has
+``log_segment_bytes``, or the next entry might not fit its map, a new segment is made durable first
+and then named by replacing the manifest: a crash between the two leaves a nameless directory,
+deleted at the next opening.
+
+Fencing. A ``flock`` on ``<directory>/lock`` for the object's life keeps other processes out; each
+append also checks, inside its transaction, that no higher epoch has been recorded on disk.
+
+Failed commits. When a commit fails nobody knows whether its bytes reached the disk, and a second
+fsync may lie about the first. So after any failed write the log refuses to write until it is
+opened anew; reading goes on.
+
+Threads. One thread appends; any thread reads, meanwhile and during ``close``.
+
+Limits: damage to the newest meta page of the last segment makes LMDB fall back to the commit
+before, silently: a derived position beyond ``head()`` shows it. fsync is only as good as the
+disk's own.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import lmdb
+import msgspec
+
+from profile_actors.config import Config
+from profile_actors.engine.log.ports import Buffer
+from profile_actors.errors import CorruptLog, FencedOut, Halt, StorageFull
+from profile_actors.storage.environment import DATA
+from profile_actors.storage.files.atomic_files import (
+    CrashPoint,
+    failed_write,
+    make_directory,
+    no_crash,
+    remove_asides,
+    remove_tree,
+)
+from profile_actors.storage.files.framing import frame
+from profile_actors.storage.files.layout import PartitionLayout
+from profile_actors.storage.files.lock import DirectoryLock
+from profile_actors.storage.files.manifest import (
+    LogSegmentEntry,
+    Manifest,
+    load_manifest,
+    save_manifest,
+)
+from profile_actors.storage.log_id import LogClaim, check_place, save_log_id
+from profile_actors.storage.log_segment import LogSegment
+
+MAP_SLACK_BYTES = 1 << 18
+"""Room for tree, meta and free-list pages beside a value: 64 pages, far above one append's need."""
+
+
+STRAY_BYTES = 1 << 16
+"""Above what a new, empty environment takes."""
+
+
+def log_segment_name(first: int) -> str:
+    return f"segment-{first:020d}"
+
+
+class LmdbLog:
+    """A Log (engine/log.py) in ``<directory>/log``.
+
+    directory: the partition's. epoch: given by the catalogue, higher for each new owner. claim:
+    what the catalogue knows of the log (``log_id.py``); without one an empty place becomes a log
+    without an id, for tests and measurements. lock_wait_s: how long to wait for a dying
+    predecessor. crash_point: see files.py. Raises FencedOut, LostLog, CorruptLog, StorageFull.
+    """
+
+    def __init__(
+        self,
+        directory: Path | str,
+        config: Config,
+        *,
+        epoch: int,
+        claim: LogClaim | None = None,
+        lock_wait_s: float = 5.0,
+        crash_point: CrashPoint = no_crash,
+    ) -> None:
+        self._paths = PartitionLayout(Path(directory))
+        self._config = config
+        self._claim = claim
+        self.id = "" if claim is None else claim.id.log
+        self._since = 0
+        self.epoch = epoch
+        self._crash_point = crash_point
+        self._writing = threading.Lock()
+        self._halted: Halt | None = None
+        self._closed = False
+        if claim is not None:
+            check_place(self._paths, claim)
+        make_directory(self._paths.log)
+        self._lock = DirectoryLock(self._paths.lock, lock_wait_s)
+        self._log_segments: tuple[LogSegment, ...] = ()
+        log_segment: LogSegment
+        try:
+            self._manifest = self._open()
+        except BaseException:
+            for log_segment in self._log_segments:
+                log_segment.discard()
+            self._log_segments = ()
+            self._lock.release()
+            raise
+
+    def _open(self) -> Manifest:
+        self._take_id()
+        manifest = load_manifest(self._paths.manifest)
+        remove_asides(self._paths.log)
+        named = {entry.name for entry in manifest.segments} if manifest else set()
+        for path in sorted(self._paths.log.glob("segment-*")):
+            if path.name not in named:
+                self._drop_stray(path)
+        if manifest is None:
+            manifest = self._begin()
+        else:
+            for entry in manifest.segments:
+                if self._claim is not None and not (self._paths.log / entry.name / DATA).is_file():
+                    got = f"a log without {entry.name}/{DATA}"
+                    raise self._claim.lost(got, self._paths.directory)
+                self._log_segments = (*self._log_segments, self._open_log_segment(entry))
+        self._head = self._log_segments[-1].end()
+        self._check_whole(manifest)
+        self._check_id()
+        last = self._log_segments[-1]
+        self._write("recording the epoch", lambda: last.claim(self.epoch, self.id))
+        return manifest
+
+    def _take_id(self) -> None:
+        """Look again, now that nobody else writes here, and write ``log.json`` of a new log."""
+        claim = self._claim
+        if claim is None:
+            return
+        found = check_place(self._paths, claim)
+        if found is not None:
+            self._since, self.id = found.since, found.log
+            return
+        manifest = load_manifest(self._paths.manifest)
+        self._since = manifest.segments[-1].first if manifest else 0
+        wanted = msgspec.structs.replace(claim.id, since=self._since)
+        self._write("naming the log", lambda: save_log_id(self._paths, wanted))
+        self._crash_point("log.named")
+
+    def _check_id(self) -> None:
+        """Every segment is this log's, and none of what the catalogue was told of is missing."""
+        claim = self._claim
+        if claim is None:
+            return
+        for log_segment in self._log_segments:
+            found = log_segment.log()
+            # The last one of an older log gets its id only after ``log.json`` is written.
+            may_lack = log_segment.first < self._since or claim.state == "accepting"
+            if found != self.id and (found or not may_lack):
+                got = f"segment {log_segment.path.name} of log {found or 'without an id'}"
+                raise claim.lost(got, self._paths.directory)
+        if self._head < claim.entries:
+            raise claim.lost(f"one with {self._head} entries", self._paths.directory)
+
+    def _begin(self) -> Manifest:
+        """The first segment of a new log, and its manifest."""
+        name = log_segment_name(0)
+        manifest = Manifest((LogSegmentEntry(name, 0),))
+        self._log_segments = (self._new_log_segment(name, 0),)
+        self._write(
+            "creating the log", lambda: save_manifest(self._paths.manifest, manifest, no_crash)
+        )
+        return manifest
+
+    def _drop_stray(self, path: Path) -> None:
+        """Delete what a crash left of a rotation: a segment that no manifest names and is empty.
+
+        One with entries means that the manifest is lost or old: then nothing is deleted.
+        """
+        data = path / DATA
+        entries = 0
+        if data.is_file() and data.stat().st_size > 0:
+            try:
+                stray = LogSegment.open(path, 0, self._config.log_map_bytes, sync=True)
+                entries = stray.count()
+                stray.discard()
+            except CorruptLog:
+                # Half-created files are a few pages; anything larger may be a damaged segment.
+                entries = int(data.stat().st_size > STRAY_BYTES)
+        if entries:
+            raise CorruptLog(
+                f"expected {path.name} to be listed, got a segment with entries that is not - at"
+                f" {self._paths.manifest}; restore the newest manifest from a replica or backup"
+            )
+        remove_tree(path)
+
+    def _new_log_segment(self, name: str, first: int) -> LogSegment:
+        path = self._paths.log / name
+        try:
+            log_segment = LogSegment.create(path, first, self._config.log_map_bytes, sync=True)
+            log_segment.claim(self.epoch, self.id)
+        except (OSError, lmdb.Error) as error:
+            raise failed_write(error, str(path)) from error
+        return log_segment
+
+    def _open_log_segment(self, entry: LogSegmentEntry) -> LogSegment:
+        path = self._paths.log / entry.name
+        # A sealed segment never grows: its file's size is map enough.
+        data = path / DATA
+        size = data.stat().st_size if entry.sealed and data.is_file() else 0
+        return LogSegment.open(
+            path,
+            entry.first,
+            max(size, 1 << 20) if entry.sealed else self._config.log_map_bytes,
+            sync=True,
+            sealed=entry.sealed,
+        )
+
+    def _check_whole(self, manifest: Manifest) -> None:
+        """Segments follow each other without a gap, and none has lost an entry."""
+        pairs = list(zip(manifest.segments, self._log_segments, strict=True))
+        for (entry, log_segment), following in zip(
+            pairs, [*manifest.segments[1:], None], strict=True
+        ):
+            end, count = log_segment.end(), log_segment.count()
+            wanted = following.first if following else end
+            if end != wanted or count != end - entry.first:
+                raise CorruptLog(
+                    f"expected positions {entry.first} to {wanted - 1}, got {count} entries up to"
+                    f" {end - 1} - at {log_segment.data}; restore the file from a replica or backup"
+                )
+
+    def head(self) -> int:
+        return self._head
+
+    def append_at(self, position: int, parts: Sequence[Buffer], epoch: int) -> None:
+        """Write one entry durably.
+
+        Cost: one hash pass, one copy, one commit of two flushes. Raises FencedOut, StorageFull,
+        CorruptLog if position is not the head; after a failed commit the same error at each call.
+        """
+        with self._writing:
+            self._check_writable(position, epoch)
+            value = frame(position, parts)
+            if self._needs_rotation(len(value)):
+                self._rotate()
+            log_segment = self._log_segments[-1]
+            self._crash_point("log.before_put")
+            try:
+                log_segment.append(position, value, epoch, self._before_commit)
+            except lmdb.MapFullError as error:  # raised by put: nothing was written
+                raise StorageFull(
+                    f"expected an entry that fits Config.log_map_bytes"
+                    f" {self._config.log_map_bytes}, got {len(value)} bytes - at"
+                    f" {log_segment.where(position)}; enlarge it or submit smaller batches"
+                ) from error
+            except (OSError, lmdb.Error) as error:
+                self._halted = failed_write(error, log_segment.where(position))
+                raise self._halted from error
+            except Halt as error:
+                self._halted = error
+                raise
+            self._crash_point("log.after_commit")
+            self._head = position + 1
+
+    def _before_commit(self) -> None:
+        self._crash_point("log.before_commit")
+
+    def _check_writable(self, position: int, epoch: int) -> None:
+        if self._closed:
+            raise FencedOut(f"expected an open log, got a closed one - at {self._paths.log}")
+        if self._halted is not None:
+            raise self._halted
+        if epoch != self.epoch:
+            raise FencedOut(
+                f"expected this log's epoch {self.epoch}, got {epoch} - at {self._paths.log};"
+                " another incarnation owns this partition, end this one"
+            )
+        if position != self._head:
+            raise CorruptLog(
+                f"expected position {self._head}, got {position} - at {self._paths.log};"
+                " entries are written one after another"
+            )
+
+    def _needs_rotation(self, value_bytes: int) -> bool:
+        log_segment = self._log_segments[-1]
+        if self._head == log_segment.first:
+            return False
+        used = log_segment.used_bytes()
+        return (
+            used >= self._config.log_segment_bytes
+            or used + value_bytes + MAP_SLACK_BYTES > self._config.log_map_bytes
+        )
+
+    def _rotate(self) -> None:
+        """Seal the last segment and begin the next one at the head."""
+        name = log_segment_name(self._head)
+        remove_tree(self._paths.log / name)
+        log_segment = self._new_log_segment(name, self._head)
+        self._crash_point("log.rotate.segment_made")
+        *sealed, last = self._manifest.segments
+        closed = LogSegmentEntry(last.name, last.first, True, self._head - last.first)
+        manifest = Manifest((*sealed, closed, LogSegmentEntry(name, self._head)))
+        self._write(
+            "sealing a segment",
+            lambda: save_manifest(self._paths.manifest, manifest, self._crash_point),
+        )
+        self._manifest = manifest
+        self._log_segments = (*self._log_segments, log_segment)
+
+    def _write(self, what: str, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except (OSError, lmdb.Error) as error:
+            self._halted = failed_write(error, f"{self._paths.log} ({what})")
+            raise self._halted from error
+
+    @staticmethod
+    def _log_segment_of(position: int, segments: tuple[LogSegment, ...]) -> LogSegment:
+        index = bisect_right(segments, position, key=lambda log_segment: log_segment.first) - 1
+        return segments[index]
+
+    @contextmanager
+    def view(self, position: int) -> Iterator[memoryview]:
+        """The entry's bytes, verified at their first reading; may be called from any thread.
+
+        What is derived from the view stays readable after the context, but keeps the segment
+        mapped. Raises CorruptLog, IndexError outside 0 <= position < head, FencedOut once closed.
+        """
+        segments = self._log_segments
+        if not segments:
+            raise FencedOut(f"expected an open log, got a closed one - at {self._paths.log}")
+        if not 0 <= position < self._head:
+            raise IndexError(f"expected a position below {self._head}, got {position}")
+        entry = self._log_segment_of(position, segments).view(position)
+        try:
+            yield entry
+        finally:
+            with suppress(BufferError):  # something derived from it is alive, and keeps the map
+                entry.release()
+
+    def size_bytes(self) -> int:
+        return sum(log_segment.used_bytes() for log_segment in self._log_segments)
+
+    def verify(self) -> Iterator[str]:
+        """Re-read every entry from the file. Cost: one hash pass over the whole log."""
+        segments = self._log_segments
+        for position in range(self._head):
+            fault = self._log_segment_of(position, segments).fault(position)
+            if fault is not None:
+                yield fault
+
+    def close(self) -> None:
+        """Free the lock and let go of the files; views that are held stay readable."""
+        with self._writing:
+            self._closed = True
+            self._log_segments = ()
+            self._lock.release()

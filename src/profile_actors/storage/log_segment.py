@@ -1,0 +1,261 @@
+"""One LMDB environment that holds framed values by position: a piece of the log or of the feed.
+
+Theory: two named databases. ``values``: 8-byte big-endian position -> framed value
+(``framing.py``). ``meta``: the epoch of the writer that owns the segment, and the id of its log.
+Values are added in ascending order, so MDB_APPEND fills pages densely, and a large value lies in
+pages of its own which nothing moves or frees as long as it is not overwritten.
+
+Views. A value below one page shares a tree page that later commits recycle, so it is copied. A
+larger one is handed out in place, without a transaction: its pages stay. The view's exporter holds
+the environment, which LMDB unmaps only when the last holder is gone; so whatever a caller derives
+from a view stays readable after ``close``, and closing never pulls memory from under a reader.
+
+Rules for editors: never call ``Environment.close`` once a view was handed out; drop the reference.
+Never delete a value.
+
+Limits: a value overwritten while a view of it is held changes under the view (the feed copies).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import lmdb
+import numpy as np
+
+from profile_actors.errors import CorruptLog, FencedOut
+from profile_actors.storage.environment import (
+    DATA,
+    create_environment,
+    open_databases,
+    open_environment,
+)
+from profile_actors.storage.files.atomic_files import failed_read
+from profile_actors.storage.files.framing import HEADER_BYTES, damage
+
+KEY = struct.Struct(">Q")
+
+
+EPOCH = b"epoch"
+
+
+LOG = b"log"
+
+
+DATABASES = ("values", "meta")
+
+
+class _Mapped(np.ndarray):
+    """Bytes of the map, and the environment that keeps them mapped."""
+
+    environment: lmdb.Environment
+
+
+class LogSegment:
+    """Values of positions >= first, in one directory. One writer; any number of reading threads."""
+
+    def __init__(self, path: Path, first: int, env: lmdb.Environment, *, writable: bool) -> None:
+        self.path = path
+        self.first = first
+        self._env = env
+        self._page_bytes = int(env.stat()["psize"])
+        try:
+            opened = open_databases(env, DATABASES, writable=writable)
+            self._values, self._meta = opened["values"], opened["meta"]
+        except lmdb.Error as error:
+            env.close()
+            raise failed_read(error, str(self.data)) from error
+        self._verified = bytearray()
+
+    @classmethod
+    def create(cls, path: Path, first: int, map_bytes: int, *, sync: bool) -> LogSegment:
+        """A new, empty segment, durable. Raises StorageFull, OSError."""
+        env = create_environment(path, map_bytes, len(DATABASES), sync=sync)
+        log_segment = cls(path, first, env, writable=True)
+        env.sync(True)
+        return log_segment
+
+    @classmethod
+    def open(
+        cls, path: Path, first: int, map_bytes: int, *, sync: bool, sealed: bool = False
+    ) -> LogSegment:
+        """An existing segment; a sealed one read-only. Raises CorruptLog."""
+        env = open_environment(path, map_bytes, len(DATABASES), sync=sync, readonly=sealed)
+        return cls(path, first, env, writable=not sealed)
+
+    @property
+    def data(self) -> Path:
+        return self.path / DATA
+
+    def where(self, position: int) -> str:
+        return f"{self.data} position {position}"
+
+    def end(self) -> int:
+        """One past the last position that has a value; ``first`` if there is none."""
+        try:
+            with self._env.begin(db=self._values) as transaction, transaction.cursor() as cursor:
+                if not cursor.last():
+                    return self.first
+                return int(KEY.unpack(cursor.key())[0]) + 1
+        except (lmdb.Error, struct.error) as error:
+            raise CorruptLog(
+                f"expected a last position, got '{error}' - at {self.data}; restore the file from a"
+                " replica or backup"
+            ) from error
+
+    def count(self) -> int:
+        """How many values the segment has."""
+        try:
+            with self._env.begin(db=self._values) as transaction:
+                return int(transaction.stat(self._values)["entries"])
+        except lmdb.Error as error:
+            raise failed_read(error, str(self.data)) from error
+
+    def used_bytes(self) -> int:
+        """Bytes of the file in use (its last page's end)."""
+        return int((self._env.info()["last_pgno"] + 1) * self._page_bytes)
+
+    def claim(self, epoch: int, log: str) -> None:
+        """Record the writer's epoch and the log's id, durably.
+
+        Raises FencedOut if a higher epoch is recorded.
+        """
+        with self._env.begin(write=True) as transaction:
+            self._check_epoch(transaction, epoch)
+            transaction.put(EPOCH, KEY.pack(epoch), db=self._meta)
+            if log:
+                transaction.put(LOG, log.encode(), db=self._meta)
+
+    def log(self) -> str:
+        """The id of the log that the segment belongs to; empty if it was made without one."""
+        try:
+            with self._env.begin() as transaction:
+                return bytes(transaction.get(LOG, b"", db=self._meta)).decode()
+        except (lmdb.Error, UnicodeDecodeError) as error:
+            raise failed_read(error, str(self.data)) from error
+
+    def _check_epoch(self, transaction: lmdb.Transaction, epoch: int) -> None:
+        stored = transaction.get(EPOCH, db=self._meta)
+        recorded = KEY.unpack(stored)[0] if stored is not None else 0
+        if recorded > epoch:
+            raise FencedOut(
+                f"expected to be the newest writer, epoch {epoch}, got epoch {recorded} recorded"
+                f" - at {self.data}; another incarnation owns this log, end this one"
+            )
+
+    def append(
+        self, position: int, value: bytes, epoch: int, before_commit: Callable[[], None]
+    ) -> None:
+        """Put one framed value after all others: one put, one transaction, one synced commit.
+
+        Raises FencedOut, CorruptLog if the position is not after the last, lmdb.Error.
+        """
+        with self._env.begin(write=True, db=self._values) as transaction:
+            self._check_epoch(transaction, epoch)
+            if transaction.put(KEY.pack(position), value, append=True) is not True:
+                raise CorruptLog(
+                    "expected a position after all stored ones, got one that is not - at"
+                    f" {self.where(position)}; the log on disk and in memory differ, restart"
+                )
+            before_commit()
+
+    def put(self, position: int, value: bytes) -> None:
+        """Put or overwrite one framed value. Raises lmdb.Error."""
+        with self._env.begin(write=True, db=self._values) as transaction:
+            transaction.put(KEY.pack(position), value)
+
+    def discard(self) -> None:
+        """Close a segment of which no view was ever handed out (an opening that failed)."""
+        self._env.close()
+
+    def sync(self) -> None:
+        """Make everything committed durable. Raises lmdb.Error."""
+        self._env.sync(True)
+
+    def view(self, position: int) -> memoryview:
+        """The value without its header, read-only; verified at its first reading by this object.
+
+        Cost: a look-up (~5 us) and one touch per page; the first time one hash pass.
+        Raises CorruptLog naming file and position.
+        """
+        value = self._find(position)
+        index = position - self.first
+        if not (index < len(self._verified) and self._verified[index]):
+            fault = damage(position, value)
+            if fault is not None:
+                raise self._corrupt(position, fault)
+            # Two readers may both verify and both write 1; growing is done by replacing nothing:
+            # bytearray.extend and item assignment are each one step under the interpreter lock.
+            if index >= len(self._verified):
+                self._verified.extend(bytes(index + 1 - len(self._verified)))
+            self._verified[index] = 1
+        return value[HEADER_BYTES:]
+
+    def positions(self) -> list[int]:
+        """All positions that have a value, in order. Raises CorruptLog."""
+        try:
+            with self._env.begin(db=self._values) as transaction, transaction.cursor() as cursor:
+                keys = cursor.iternext(keys=True, values=False)
+                return [int(KEY.unpack(key)[0]) for key in keys]
+        except (lmdb.Error, struct.error) as error:
+            raise failed_read(error, str(self.data)) from error
+
+    def fault(self, position: int) -> str | None:
+        """Re-read one value, whatever was verified before; None if whole, else one sentence."""
+        try:
+            found = damage(position, self._find(position))
+        except CorruptLog as error:
+            return str(error)
+        return None if found is None else str(self._corrupt(position, found))
+
+    def _find(self, position: int) -> memoryview:
+        try:
+            with self._env.begin(buffers=True, db=self._values) as transaction:
+                raw = transaction.get(KEY.pack(position))
+                if raw is not None and len(raw) < self._page_bytes:
+                    return memoryview(bytes(raw))
+        except lmdb.Error as error:
+            raise failed_read(error, self.where(position)) from error
+        if raw is None:
+            raise self._corrupt(position, "expected an entry, got nothing")
+        mapped = np.frombuffer(raw, dtype=np.uint8).view(_Mapped)
+        mapped.environment = self._env
+        return mapped.data
+
+    def _corrupt(self, position: int, fault: str) -> CorruptLog:
+        return CorruptLog(
+            f"{fault} - at {self.where(position)}; the disk changed it: restore the file from a"
+            " replica or backup"
+        )
+
+    def range(self, after: int, limit_bytes: int) -> list[tuple[int, bytes]]:
+        """Copies of the values with position > after, in order, until limit_bytes is passed."""
+        out: list[tuple[int, bytes]] = []
+        size = 0
+        try:
+            with (
+                self._env.begin(buffers=True, db=self._values) as transaction,
+                transaction.cursor() as cursor,
+            ):
+                found = cursor.set_range(KEY.pack(after + 1))
+                while found and size <= limit_bytes:
+                    position = int(KEY.unpack(cursor.key())[0])
+                    value = bytes(cursor.value())
+                    fault = damage(position, value)
+                    if fault is not None:
+                        raise self._corrupt(position, fault)
+                    out.append((position, value[HEADER_BYTES:]))
+                    size += len(value) - HEADER_BYTES
+                    found = cursor.next()
+        except (lmdb.Error, struct.error) as error:
+            raise CorruptLog(
+                f"expected readable values, got '{error}' - at {self.where(after + 1)} or later"
+            ) from error
+        return out
+
+    def get(self, position: int) -> bytes | None:
+        """A copy of one verified value, None if there is none. Raises CorruptLog."""
+        found = self.range(position - 1, 0) if position > 0 else self.range(-1, 0)
+        return found[0][1] if found and found[0][0] == position else None

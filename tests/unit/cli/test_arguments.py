@@ -1,0 +1,78 @@
+"""The words of a command line: what begins with a dash and is a value all the same."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from profile_actors.cli import application
+
+VALUES = ["-100123", "-1", "-KabcDEF_0", "-", "-d", "-jd", "-é", "-1 < xEvent.count()", "-.5"]
+PLACES: list[tuple[str, str, list[str]]] = [
+    ("profile", "value", ["U", "{}"]),
+    ("profile", "value", ["U", "{}", "--json", "--data", "d"]),
+    ("profile", "value", ["--data", "d", "U", "{}"]),
+    ("profile", "namespace", ["{}", "x"]),
+    ("events", "value", ["U", "{}", "--limit", "3"]),
+    ("events", "cursor", ["U", "x", "--cursor", "{}"]),
+    ("members", "segment", ["{}"]),
+    ("explain", "rule", ["{}"]),
+    ("preview", "rule", ["{}", "--sample", "2"]),
+    ("eval", "rule", ["{}", "--json"]),
+    ("delete", "name", ["{}"]),
+    ("quarantine", "dataset", ["{}"]),
+    ("advance", "to", ["{}"]),
+    ("ingest", "dataset", ["{}", "x.csv"]),
+]
+
+
+def parsed(verb: str, words: list[str]) -> dict[str, Any]:
+    commands: Any = typer.main.get_command(application.app)
+    context = commands.commands[verb].make_context(verb, list(words))
+    return dict(context.params)
+
+
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize(("verb", "name", "words"), PLACES)
+def test_a_word_with_one_dash_is_a_value(
+    verb: str, name: str, words: list[str], value: str
+) -> None:
+    found = parsed(verb, [value if word == "{}" else word for word in words])
+    assert found[name] == value
+    if "--data" in words:
+        assert str(found["data"]) == "d"
+    assert found.get("json", False) is ("--json" in words)
+
+
+def test_behind_two_dashes_anything_is_a_value() -> None:
+    assert parsed("profile", ["U", "--", "--data"])["value"] == "--data"
+    assert parsed("profile", ["--json", "--", "U", "--nonsense"])["value"] == "--nonsense"
+
+
+def test_files_may_begin_with_a_dash() -> None:
+    assert parsed("ingest", ["d", "-a.csv", "b.csv"])["files"] == ["-a.csv", "b.csv"]
+    assert parsed("ingest", ["d", "f", "--max-bad-percent", "0.5"])["max_bad_percent"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["profile", "U", "x", "--dta", "d"], ["profile", "U", "--dta=d", "x"],
+        ["members", "s", "--limt", "1"], ["profile", "U", "-100", "x"], ["profile", "-100"],
+        ["members", "s", "--limit", "-1"],
+    ],
+)  # fmt: skip
+def test_a_mistake_is_still_one(words: list[str]) -> None:
+    result = CliRunner().invoke(application.app, words)
+    assert result.exit_code == 2
+    assert "Usage" in result.output
+
+
+def test_a_rule_that_begins_with_a_minus_is_evaluated() -> None:
+    result = CliRunner().invoke(application.app, ["eval", "-1 < 0", "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["value"] is True

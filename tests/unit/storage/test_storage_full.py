@@ -1,0 +1,153 @@
+"""A disk that fills up, for each thing that a store writes: refused, readable, whole, going on."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import profile_actors as pf
+from profile_actors.actors.coordinator import CoordinatorActor, CoordinatorPlace
+from profile_actors.config import Config
+from profile_actors.errors import StorageFull
+from profile_actors.ingest.rejects import QuarantineRecord
+from profile_actors.storage.catalogue_store import CatalogueStore, StoreSettings
+from profile_actors.storage.checkpoint_files import FileCheckpoints
+from profile_actors.storage.files.atomic_files import Room, free_bytes
+from profile_actors.storage.lmdb_feed import LmdbFeed
+from profile_actors.storage.lmdb_log import LmdbLog
+from profile_actors.storage.quarantine import Quarantine, QuarantinedRow
+
+CONFIG = Config(log_map_bytes=1 << 26)
+DISK_BYTES = 2 << 20
+SETTINGS = StoreSettings(partitions=1, clock="event", hash_seed=1, created=1)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 2 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(place)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this machine does not let the tests mount a file system")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def until_full(write: Callable[[int], object]) -> int:
+    """How many writes of 50 kB succeeded before StorageFull."""
+    for number in range(200):
+        try:
+            write(number)
+        except StorageFull:
+            return number
+    raise AssertionError("the disk never filled up")
+
+
+def filled(directory: Path) -> int:
+    """Append to a log until there is no room; returns how many entries were acknowledged."""
+    log = LmdbLog(directory, CONFIG, epoch=1)
+    count = until_full(lambda n: log.append_at(n, [bytes([n]) * 50_000], 1))
+    with log.view(count - 1) as view:  # reads go on
+        assert view == bytes([count - 1]) * 50_000
+    log.close()
+    return count
+
+
+def test_a_full_disk_stops_the_log_and_keeps_what_was_acknowledged(disk: Path) -> None:
+    ballast = disk / "ballast"
+    ballast.write_bytes(bytes(500_000))
+    count = filled(disk / "0")
+    assert count > 5
+    gc.collect()  # the error that the log kept has the segment in its frames
+    ballast.unlink()
+    log = LmdbLog(disk / "0", CONFIG, epoch=2)
+    assert count <= log.head() <= count + 1
+    assert list(log.verify()) == []
+    log.append_at(log.head(), [bytes(50_000)], 2)
+    log.close()
+
+
+def test_a_full_disk_stops_the_feed(disk: Path) -> None:
+    ballast = disk / "ballast"
+    ballast.write_bytes(bytes(500_000))
+    feed = LmdbFeed(disk / "0", CONFIG)
+    count = until_full(lambda n: feed.append(n, bytes([n]) * 50_000))
+    assert len(feed.read(-1, 1 << 30)) == count
+    ballast.unlink()
+    feed.append(count, bytes(50_000))
+    assert feed.faults() == []
+    feed.close()
+
+
+def test_a_full_disk_keeps_the_older_checkpoint(disk: Path) -> None:
+    ballast = disk / "ballast"
+    ballast.write_bytes(bytes(500_000))
+    checkpoints = FileCheckpoints(disk / "0")
+    count = until_full(
+        lambda n: checkpoints.save(n, b"meta", {"x": np.arange(100_000 + 20_000 * n)})
+    )
+    found = checkpoints.load()
+    assert found is not None
+    assert found[0] == count - 1
+    assert not list(disk.rglob("*.aside"))
+    ballast.unlink()
+    checkpoints.save(count, b"meta", {"x": np.arange(9)})
+    found = checkpoints.load()
+    assert found is not None
+    assert found[0] == count
+
+
+def test_a_full_disk_stops_quarantine_and_catalogue(disk: Path) -> None:
+    quarantine = Quarantine(disk / "quarantine", CONFIG, QuarantinedRow)
+    catalogue = CatalogueStore(disk)
+    catalogue.set_settings(SETTINGS)
+    ballast = disk / "ballast"
+    ballast.write_bytes(bytes(800_000))
+
+    def keep(number: int) -> None:
+        rows = [QuarantinedRow("a.csv", number * 10 + n, "x", "bad", "y" * 5_000) for n in range(9)]
+        quarantine.add("orders", rows)
+
+    kept = until_full(keep)
+    assert quarantine.count("orders") == (9 * kept, 9 * kept)
+    newest = until_full(lambda n: catalogue.put(n + 1, bytes(50_000)))
+    assert catalogue.newest_version() == newest
+    ballast.unlink()
+    keep(kept)
+    catalogue.put(newest + 1, bytes(50_000))
+    assert quarantine.count("orders") == (9 * kept + 9, 9 * kept + 9)
+    quarantine.close()
+    catalogue.close()
+
+
+def test_room_is_asked_of_the_real_disk(disk: Path) -> None:
+    assert 0 < free_bytes(disk) <= DISK_BYTES
+    room = Room(disk, 1 << 20)
+    room.check()
+    (disk / "ballast").write_bytes(bytes(1_500_000))
+    with pytest.raises(StorageFull, match=r"expected 1048576 bytes free or more"):
+        room.check()
+    (disk / "ballast").unlink()
+    room.check()
+
+
+def test_the_coordinator_refuses_before_it_writes_and_reads_go_on(tmp_path: Path) -> None:
+    place = CoordinatorPlace(str(tmp_path), SETTINGS, Config(min_free_bytes=1 << 62))
+    coordinator = CoordinatorActor(place)
+    with pytest.raises(StorageFull, match="min_free_bytes"):
+        coordinator.apply([pf.Namespace("CRMID", kind="cross_device")])
+    with pytest.raises(StorageFull):
+        coordinator.reject("orders", [QuarantineRecord("a.csv", 1, "x", "bad", "y")])
+    assert coordinator.catalogue().version == 0
+    assert coordinator.quarantine("orders", 10) == []
+    coordinator.stop()
