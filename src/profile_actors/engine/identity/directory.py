@@ -57,10 +57,12 @@ class Directory:
         known = self.table.count
         if known + len(k0) > self.capacity:
             missing = np.flatnonzero(self.table.find(k0, k1) < 0)
-            if known + len(missing) > self.capacity:
+            fresh = KeyTable()
+            fresh.number(k0[missing], k1[missing])
+            if known + fresh.count > self.capacity:
                 raise StorageFull(
-                    f"expected at most {self.capacity} profiles in a partition, got {known} and up"
-                    f" to {len(missing)} more; raise Config.max_profiles or use more partitions"
+                    f"expected at most {self.capacity} profiles in a partition, got {known} and"
+                    f" {fresh.count} more; raise Config.max_profiles or use more partitions"
                 )
         idents, rows = self.table.number(k0, k1)
         if len(rows):
