@@ -10,7 +10,7 @@ StoreUnavailable. Whatever was resent meanwhile counts once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
@@ -25,7 +25,6 @@ from profile_actors.driver.arguments import (
     check_page_cursor,
     identity_pairs,
     instant_ms,
-    instant_text,
     text_name,
     whole_number,
 )
@@ -47,12 +46,8 @@ from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.reading.answers import EventPage, Preview, Profile
 from profile_actors.errors import CallerError, ClockError, DefinitionError, StoreUnavailable
 from profile_actors.ingest.definition_files import definitions_of
-from profile_actors.ingest.identity_keys import identity_key
 from profile_actors.ingest.rejects import QuarantineRecord
 from profile_actors.rules.explain.report import explain
-
-LOOK_UPS_PER_CALL = 1_000
-"""Profiles asked for in one call: bounds the message and how long the partition is held."""
 
 
 def start(
@@ -278,23 +273,7 @@ class Store:
         identities: pairs of namespace and value, or what ``members`` yields.
         """
         self._check_open()
-        keys = [self._key(*pair) for pair in identity_pairs(identities)]
-        return [
-            profile
-            for first in range(0, len(keys), LOOK_UPS_PER_CALL)
-            for profile in self._profiles(keys[first : first + LOOK_UPS_PER_CALL])
-        ]
-
-    def _profiles(self, keys: Sequence[tuple[int, tuple[int, int]]]) -> list[Profile | None]:
-        wanted: dict[int, list[int]] = {}
-        for place, (partition, _) in enumerate(keys):
-            wanted.setdefault(partition, []).append(place)
-        questions = {p: ([keys[place][1] for place in places],) for p, places in wanted.items()}
-        out: list[Profile | None] = [None] * len(keys)
-        for partition, answers in self._connection.read_each(questions, "profiles").items():
-            for place, answer in zip(wanted[partition], answers, strict=True):
-                out[place] = answer
-        return out
+        return self._connection.profiles(identity_pairs(identities))
 
     def events(
         self,
@@ -316,7 +295,7 @@ class Store:
         limit = whole_number(limit, "limit", "events", 1)
         if cursor is not None:
             check_page_cursor(cursor)
-        partition, key = self._key(*identity_pairs([(namespace, value)])[0])
+        partition, key = self._connection.owner(*identity_pairs([(namespace, value)])[0])
         first = None if start is None else instant_ms(start)
         last = None if end is None else instant_ms(end)
         page: EventPage = self._connection.read(
@@ -377,19 +356,7 @@ class Store:
                 "expected a store with clock='event', got one on the wall clock - at advance_to;"
                 " time passes by itself there"
             )
-        now = instant_ms(when)
-        self._sender.flush()
-        clocks = call_all(self._connection.partitions, "hello")
-        latest = max((clock for clock in clocks if clock is not None), default=None)
-        if latest is not None and now < latest:
-            raise ClockError(
-                f"expected an instant at or after {instant_text(latest)}, got {instant_text(now)} -"
-                " at advance_to; the event clock never goes back"
-            )
-        call_all(
-            self._connection.partitions, "advance", now, timeout_s=self._connection.long_timeout_s
-        )
-        self._sender.reached(now)
+        self._sender.advance(instant_ms(when))
 
     def status(self) -> StoreStatus:
         """The store's account of itself, a partition that is in trouble included."""
@@ -408,17 +375,6 @@ class Store:
         patience = self._connection.long_timeout_s
         found = call_all(self._connection.partitions, "verify", sample, timeout_s=patience)
         return [f"partition {i}: {line}" for i, lines in enumerate(found) for line in lines]
-
-    def _key(self, namespace: str, value: str) -> tuple[int, tuple[int, int]]:
-        """The partition that owns an identity, and the identity's 128-bit key in two halves."""
-        definition = self._connection.catalogue.namespaces.get(namespace)
-        if definition is None:
-            known = ", ".join(sorted(self._connection.catalogue.namespaces)) or "none yet"
-            raise DefinitionError(
-                f"expected the code of a namespace, got {namespace!r} - at a look-up;"
-                f" known: {known}"
-            )
-        return identity_key(definition, value, self._connection.seed, self._connection.assignment)
 
     def _check_open(self) -> None:
         if not self._placement.is_here:

@@ -28,9 +28,10 @@ from profile_actors.definitions.time_formats import compile_time_format
 from profile_actors.ingest.csv_blocks import read_csv_blocks
 from profile_actors.ingest.door import Door, Prepared
 from profile_actors.ingest.typing.arrow_types import arrow_type
+from profile_actors.ingest.typing.field_checks import Check, compile_check
 from profile_actors.ingest.typing.times import DAY_MS, TimeReading
 from profile_actors.ingest.typing.typed_columns import convert
-from profile_actors.ingest.typing.verdicts import Check, Refused, compile_check, judge
+from profile_actors.ingest.typing.verdicts import Refused, judge
 
 WALL_MS = 1_800_000_000_000
 TYPES = (

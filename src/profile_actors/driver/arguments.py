@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from profile_actors.engine.identity.identity import Identity
+from profile_actors.engine.log.sub_batch import ANONYMOUS
 from profile_actors.errors import CallerError
 from profile_actors.ingest.typing.times import TIME_MAX_MS, TIME_MIN_MS
 
@@ -110,6 +111,23 @@ def _pair(one: Any) -> tuple[str, str]:
         if isinstance(namespace, str) and isinstance(value, str) and _is_utf8(value):
             return namespace, value
     raise CallerError(f"expected a namespace and a value as texts, got {one!r} - at a look-up")
+
+
+def check_stream(producer: str | None, offset: int | None) -> None:
+    """Raises CallerError for a producer and an offset that name no stream of rows."""
+    if producer is not None:
+        if text_name(producer, "producer", "submit").startswith(ANONYMOUS):
+            raise CallerError(
+                f"expected a producer's name that does not begin with {ANONYMOUS!r}, got"
+                f" {producer!r} - at submit; those are the store's own, choose another"
+            )
+    elif offset is not None:
+        raise CallerError(
+            f"expected a producer with an offset, got offset={offset!r} alone - at submit; name the"
+            " producer whose rows you number"
+        )
+    if offset is not None:
+        whole_number(offset, "offset", "submit", 0)
 
 
 def check_page_cursor(cursor: Any) -> None:

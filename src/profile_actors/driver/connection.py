@@ -16,6 +16,12 @@ from profile_actors.actors.calls import LONG_CALL_FACTOR, Lost, Patience, Remote
 from profile_actors.actors.wire import loads
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
+from profile_actors.engine.reading.answers import Profile
+from profile_actors.errors import DefinitionError
+from profile_actors.ingest.identity_keys import identity_key
+
+LOOK_UPS_PER_CALL = 1_000
+"""Profiles asked for in one call: bounds the message and how long the partition is held."""
 
 
 class Connection:
@@ -86,3 +92,34 @@ class Connection:
         """Ask every partition the same at the same time; answers in their order."""
         answers = self.read_each(dict.fromkeys(range(len(self.partitions)), args), name)
         return [answers[partition] for partition in range(len(self.partitions))]
+
+    def owner(self, namespace: str, value: str) -> tuple[int, tuple[int, int]]:
+        """The partition that owns an identity, and the identity's 128-bit key in two halves."""
+        definition = self.catalogue.namespaces.get(namespace)
+        if definition is None:
+            known = ", ".join(sorted(self.catalogue.namespaces)) or "none yet"
+            raise DefinitionError(
+                f"expected the code of a namespace, got {namespace!r} - at a look-up;"
+                f" known: {known}"
+            )
+        return identity_key(definition, value, self.seed, self.assignment)
+
+    def profiles(self, identities: Sequence[tuple[str, str]]) -> list[Profile | None]:
+        """The profiles of pairs of namespace and value, in their order, None for unknown ones."""
+        owners = [self.owner(*pair) for pair in identities]
+        return [
+            profile
+            for first in range(0, len(owners), LOOK_UPS_PER_CALL)
+            for profile in self._profiles(owners[first : first + LOOK_UPS_PER_CALL])
+        ]
+
+    def _profiles(self, owners: Sequence[tuple[int, tuple[int, int]]]) -> list[Profile | None]:
+        wanted: dict[int, list[int]] = {}
+        for place, (partition, _) in enumerate(owners):
+            wanted.setdefault(partition, []).append(place)
+        questions = {p: ([owners[place][1] for place in places],) for p, places in wanted.items()}
+        out: list[Profile | None] = [None] * len(owners)
+        for partition, answers in self.read_each(questions, "profiles").items():
+            for place, answer in zip(wanted[partition], answers, strict=True):
+                out[place] = answer
+        return out

@@ -1,7 +1,7 @@
-"""Rejected rows offered again: the driver's part of a repair (``engine/repairs`` has the theory).
+"""Rejected rows offered again: the driver's part of a repair.
 
-A row comes here when the partition that owns it has answered that its offset was rejected before.
-It is stored if the quarantine still has its record, which is closed then; a row whose record was
+Theory: see ``engine/log/repairs``. A row comes here when the partition that owns it has
+answered that its offset was rejected before. It is stored if the quarantine still has its record, which is closed then; a row whose record was
 dropped (``Config.max_quarantine_rows``) is rejected with that reason, so that how much is to be
 known of old rejects stays bounded.
 
@@ -21,10 +21,19 @@ from profile_actors.actors.calls import LONGEST_PAUSE_S, Lost, Patience, call_al
 from profile_actors.actors.wire import pack
 from profile_actors.columnar.state_columns import Array
 from profile_actors.driver.connection import Connection
+from profile_actors.driver.courier import Stream
 from profile_actors.engine.log.repairs import offsets_of_rows
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
 from profile_actors.errors import DefinitionError, StoreUnavailable
-from profile_actors.ingest.offsets import NONE, contains, packed, ranges_of, union, unpacked
+from profile_actors.ingest.offsets import (
+    NONE,
+    contains,
+    packed,
+    ranges_of,
+    union,
+    unpacked,
+    without,
+)
 
 DROPPED = (
     "expected a rejected row that is still in quarantine, got one whose record was dropped at"
@@ -70,6 +79,53 @@ class Repaired:
     duplicate: int = 0
     late: int = 0
     dropped: list[int] = field(default_factory=list)
+
+
+def not_stored(
+    connection: Connection,
+    stream: Stream,
+    batch: SubBatch,
+    rejects: list[tuple[int, str, str]],
+    source: str | None,
+) -> list[tuple[int, str, str]]:
+    """Rejected rows but for those whose offset is in the store: a repeat is a repeat, however
+    it looks to this driver, and has no record."""
+    if not rejects:
+        return rejects
+    offsets = np.array([row for row, _, _ in rejects])
+    stored = progress(connection, stream.producer).stored(offsets)
+    if stored.any():
+        finish(connection, batch, source or stream.producer, offsets[stored])
+    return [one for one, known in zip(rejects, stored.tolist(), strict=True) if not known]
+
+
+def offered_again(
+    connection: Connection,
+    stream: Stream,
+    batches: list[tuple[int, SubBatch]],
+    replies: list[Reply],
+    source: str | None,
+) -> Repaired:
+    """Rows of a submission that had been rejected before."""
+    tables: dict[int, pa.Table] = {}
+    stored: list[Array] = []
+    for (partition, batch), reply in zip(batches, replies, strict=True):
+        if batch.table is None:
+            continue
+        offsets = offsets_of_rows(batch.table)
+        waits = contains(unpacked(reply.open), offsets)
+        if waits.any():
+            tables[partition] = batch.table.filter(pa.array(waits))
+        # Stored here, but passed over elsewhere, by drivers that died before they had said so.
+        stored.append(offsets[contains(stream.passed, offsets) & ~waits])
+    batch, origin = batches[0][1], source or stream.producer
+    done = np.concatenate(stored) if stored else np.zeros(0, np.int64)
+    if len(done):
+        finish(connection, batch, origin, done)
+    repaired = repair(connection, batch, origin, tables) if tables else Repaired()
+    settled = [done, *(offsets_of_rows(table) for table in tables.values())]
+    stream.passed = without(stream.passed, ranges_of(np.concatenate(settled)))
+    return repaired
 
 
 def repair(

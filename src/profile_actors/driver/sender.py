@@ -24,19 +24,16 @@ from msgspec import structs
 
 from profile_actors.actors.calls import call_all
 from profile_actors.actors.wall_clock import wall_ms
-from profile_actors.columnar.state_columns import Array
-from profile_actors.driver.arguments import text_name, whole_number
+from profile_actors.driver.arguments import check_stream, instant_text
 from profile_actors.driver.connection import Connection
 from profile_actors.driver.courier import Courier, Parcel, Stream
 from profile_actors.driver.receipts import PendingReceipt, Receipt
-from profile_actors.driver.repair import DROPPED, Repaired, progress, repair
-from profile_actors.driver.repair import finish as finish_repair
-from profile_actors.engine.log.repairs import offsets_of_rows
+from profile_actors.driver.repair import DROPPED, Repaired, not_stored, offered_again, progress
 from profile_actors.engine.log.sub_batch import ANONYMOUS, Reply, SubBatch
-from profile_actors.errors import CallerError, DefinitionError, OffsetGap
+from profile_actors.errors import CallerError, ClockError, DefinitionError, OffsetGap
 from profile_actors.ingest.csv_blocks import TextBlock
 from profile_actors.ingest.door import Door, Prepared
-from profile_actors.ingest.offsets import contains, packed, ranges_of, unpacked, without
+from profile_actors.ingest.offsets import packed, ranges_of
 from profile_actors.ingest.rejects import quarantined
 from profile_actors.ingest.route import split
 
@@ -78,7 +75,7 @@ class Sender:
         source: what the quarantine calls the origin of the rows. Raises OffsetGap, Backpressure,
         DefinitionError for an unknown dataset; other errors come with the result.
         """
-        _check_stream(producer, offset)
+        check_stream(producer, offset)
         pieces = _in_pieces(rows, self._connection.config.max_batch_rows)
         if not pieces:
             self.check_dataset(dataset)
@@ -160,6 +157,20 @@ class Sender:
     def end(self) -> None:
         """End the courier's thread, after calls were refused: every result is there then."""
         self._courier.end()
+
+    def advance(self, now: int) -> None:
+        """Move the event clock of every partition, after what was sent. Raises ClockError."""
+        self.flush()
+        partitions = self._connection.partitions
+        clocks = call_all(partitions, "hello")
+        latest = max((clock for clock in clocks if clock is not None), default=None)
+        if latest is not None and now < latest:
+            raise ClockError(
+                f"expected an instant at or after {instant_text(latest)}, got {instant_text(now)} -"
+                " at advance_to; the event clock never goes back"
+            )
+        call_all(partitions, "advance", now, timeout_s=self._connection.long_timeout_s)
+        self.reached(now)
 
     def reached(self, now: int) -> None:
         """The event clock is at least there now."""
@@ -340,8 +351,8 @@ class Sender:
         def finish(replies: list[Reply]) -> Receipt:
             repaired, refused = Repaired(), rejects
             if is_again or any(reply.open for reply in replies):
-                repaired = self._offered_again(stream, batches, replies, source)
-                refused = self._not_stored(stream, batches[0][1], rejects, source)
+                repaired = offered_again(self._connection, stream, batches, replies, source)
+                refused = not_stored(self._connection, stream, batches[0][1], rejects, source)
                 refused = sorted(refused + [(row, "", DROPPED) for row in repaired.dropped])
             known = len(rejects) + len(repaired.dropped) - len(refused)
             return Receipt(
@@ -354,68 +365,6 @@ class Sender:
             )
 
         return finish
-
-    def _not_stored(
-        self,
-        stream: Stream,
-        batch: SubBatch,
-        rejects: list[tuple[int, str, str]],
-        source: str | None,
-    ) -> list[tuple[int, str, str]]:
-        """Rejected rows but for those whose offset is in the store: a repeat is a repeat, however
-        it looks to this driver, and has no record."""
-        if not rejects:
-            return rejects
-        offsets = np.array([row for row, _, _ in rejects])
-        stored = progress(self._connection, stream.producer).stored(offsets)
-        if stored.any():
-            finish_repair(self._connection, batch, source or stream.producer, offsets[stored])
-        return [one for one, known in zip(rejects, stored.tolist(), strict=True) if not known]
-
-    def _offered_again(
-        self,
-        stream: Stream,
-        batches: list[tuple[int, SubBatch]],
-        replies: list[Reply],
-        source: str | None,
-    ) -> Repaired:
-        """Rows of a submission that had been rejected before."""
-        tables: dict[int, pa.Table] = {}
-        stored: list[Array] = []
-        for (partition, batch), reply in zip(batches, replies, strict=True):
-            if batch.table is None:
-                continue
-            offsets = offsets_of_rows(batch.table)
-            waits = contains(unpacked(reply.open), offsets)
-            if waits.any():
-                tables[partition] = batch.table.filter(pa.array(waits))
-            # Stored here, but passed over elsewhere, by drivers that died before they had said so.
-            stored.append(offsets[contains(stream.passed, offsets) & ~waits])
-        batch, origin = batches[0][1], source or stream.producer
-        done = np.concatenate(stored) if stored else np.zeros(0, np.int64)
-        if len(done):
-            finish_repair(self._connection, batch, origin, done)
-        repaired = repair(self._connection, batch, origin, tables) if tables else Repaired()
-        settled = [done, *(offsets_of_rows(table) for table in tables.values())]
-        stream.passed = without(stream.passed, ranges_of(np.concatenate(settled)))
-        return repaired
-
-
-def _check_stream(producer: str | None, offset: int | None) -> None:
-    """Raises CallerError for what names no stream."""
-    if producer is not None:
-        if text_name(producer, "producer", "submit").startswith(ANONYMOUS):
-            raise CallerError(
-                f"expected a producer's name that does not begin with {ANONYMOUS!r}, got"
-                f" {producer!r} - at submit; those are the store's own, choose another"
-            )
-    elif offset is not None:
-        raise CallerError(
-            f"expected a producer with an offset, got offset={offset!r} alone - at submit; name the"
-            " producer whose rows you number"
-        )
-    if offset is not None:
-        whole_number(offset, "offset", "submit", 0)
 
 
 def _in_pieces(rows: Rows, limit: int) -> list[Any]:

@@ -28,6 +28,7 @@ from profile_actors.errors import DefinitionError, SchemaError
 from profile_actors.ingest.csv_blocks import TextBlock
 from profile_actors.ingest.primary_identity import Identities, Refusals
 from profile_actors.ingest.rejects import Reject, full_json, raw_text
+from profile_actors.ingest.typing.field_checks import Check, Ignored, compile_check, ignores
 from profile_actors.ingest.typing.time_columns import numbers_of
 from profile_actors.ingest.typing.times import (
     DAY_MS,
@@ -40,14 +41,7 @@ from profile_actors.ingest.typing.times import (
     warning_of,
 )
 from profile_actors.ingest.typing.typed_columns import convert
-from profile_actors.ingest.typing.verdicts import (
-    UNKNOWN,
-    Check,
-    Ignored,
-    compile_check,
-    ignores,
-    shown,
-)
+from profile_actors.ingest.typing.verdicts import UNKNOWN, shown
 
 # Dicts, a pa.Table or a pa.RecordBatch (Arrow has no types to check), or a text block.
 Rows = Sequence[Any] | TextBlock | Any

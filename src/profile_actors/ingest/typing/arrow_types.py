@@ -8,8 +8,9 @@ import pyarrow as pa
 
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.ingest.typing.cells import Typed
+from profile_actors.ingest.typing.field_checks import Check
 from profile_actors.ingest.typing.time_columns import TIMESTAMP
-from profile_actors.ingest.typing.verdicts import DECIMAL_DIGITS, Check
+from profile_actors.ingest.typing.verdicts import DECIMAL_DIGITS
 
 _SCALARS = {
     "string": pa.string(),

@@ -16,9 +16,10 @@ from profile_actors.ingest.typing.cells import (
     sure_rows,
     valid,
 )
+from profile_actors.ingest.typing.field_checks import Check
 from profile_actors.ingest.typing.time_columns import as_days, as_times, times_of_texts
 from profile_actors.ingest.typing.times import DAY_MS
-from profile_actors.ingest.typing.verdicts import BOOLEAN_TEXTS, Check
+from profile_actors.ingest.typing.verdicts import BOOLEAN_TEXTS
 
 _DOUBLE_BYTES = np.zeros(256, bool)
 

@@ -23,9 +23,10 @@ import pyarrow.compute as pc
 
 from profile_actors.ingest.typing.arrow_types import Way, arrow_type
 from profile_actors.ingest.typing.cells import Typed, bounds_of, mask, none, valid
+from profile_actors.ingest.typing.field_checks import Check
 from profile_actors.ingest.typing.text_columns import _DOUBLE_BYTES, _OF_TEXT, _infinite, _text_date
 from profile_actors.ingest.typing.time_columns import as_days, as_times, times_of_arrow
-from profile_actors.ingest.typing.verdicts import DECIMAL_DIGITS, Check, Refused, judge
+from profile_actors.ingest.typing.verdicts import DECIMAL_DIGITS, Refused, judge
 
 _DECIMAL_LIMIT = Decimal(10) ** (DECIMAL_DIGITS + 1)
 

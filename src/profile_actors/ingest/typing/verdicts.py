@@ -1,11 +1,11 @@
 """The verdict on one value: what a field takes, and as what. The authority over every faster way.
 
-Theory: ``judge`` is slow and obvious. The vectorised converters of ``columns`` accept only what
-they can prove equal to it and hand every other value here, so a row gets the same verdict and the
-same words however it came. ``docs/TEXT_FORMS.md`` is the table of accepted texts.
+Theory: ``judge`` is slow and obvious. The vectorised converters of ``typed_columns`` accept only
+what they can prove equal to it and hand every other value here, so a row gets the same verdict and
+the same words however it came. ``docs/TEXT_FORMS.md`` is the table of accepted texts.
 
 Rules for editors: a form is added here first, then to the table, then (if it matters) to
-``columns``; the property test compares all three ways on generated values.
+``typed_columns``; the property test compares all three ways on generated values.
 """
 
 from __future__ import annotations
@@ -13,18 +13,14 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from decimal import Context, Decimal, Inexact, InvalidOperation
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
-import re2
-from msgspec import structs
 
-from profile_actors.definitions.declared import Field
-from profile_actors.definitions.field_types import FieldType
+from profile_actors.ingest.typing.field_checks import Check, ignores
 from profile_actors.ingest.typing.times import (
     DAY_MS,
     FRACTIONAL,
@@ -34,60 +30,29 @@ from profile_actors.ingest.typing.times import (
 )
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
-
-
 DECIMAL_DIGITS = 18  # Arrow decimal128 with 18 digits: an int64 of units of the last digit
-
-
 UNKNOWN = "expected a field of the schema, got an unknown one"
-
-
 MAX_SHOWN = 60  # characters of a value shown in a reason
-
-
 INTEGER_TEXT = r"[+-]?[0-9]+"
-
-
 DECIMAL_TEXT = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)"
-
-
 DOUBLE_TEXT = DECIMAL_TEXT + r"([eE][+-]?[0-9]+)?"
-
-
 DATE_TEXT = r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
-
-
 TIMESTAMP_TEXT = (
     DATE_TEXT + r"([T ]([0-9]{2}):([0-9]{2})(:([0-9]{2})(\.([0-9]{1,9}))?)?"
     r"(Z|[+-]([0-9]{2}):?([0-9]{2})?)?)?"
 )
-
-
 BOOLEAN_TEXTS = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-
-
 _INTEGER, _DECIMAL, _DOUBLE, _DATE, _TIMESTAMP = (
     re.compile(text)
     for text in (INTEGER_TEXT, DECIMAL_TEXT, DOUBLE_TEXT, DATE_TEXT, TIMESTAMP_TEXT)
 )
-
-
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-
-
 _EPOCH_DAY = dt.date(1970, 1, 1).toordinal()
-
-
 _EXACT = Context(prec=DECIMAL_DIGITS, traps=[Inexact, InvalidOperation])
-
-
 _MILLISECOND = dt.timedelta(milliseconds=1)
-
-
-Ignored = frozenset[str] | Literal["*"]  # paths that nobody wants, or all that are not declared
 
 
 class Refused(Exception):
@@ -97,83 +62,6 @@ class Refused(Exception):
         super().__init__(path, reason)
         self.path = path
         self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """A field, compiled: its type and constraints, those of what is inside included.
-
-    kind: as in FieldType, or 'key' for an identity or id column that no schema declares (string or
-    integer, kept as text). minimum, maximum: of the kind's own Python type. reading: how the
-    dataset's timestamp column is read, if it says. ignore: paths inside objects to leave out.
-    """
-
-    path: str
-    kind: str
-    scale: int = 0
-    required: bool = False
-    enum: frozenset[Any] | None = None
-    minimum: Any = None
-    maximum: Any = None
-    pattern: Any = None
-    pattern_text: str | None = None
-    max_length: int | None = None
-    item: Check | None = None
-    fields: Mapping[str, Check] = field(default_factory=dict)
-    reading: TimeReading | None = None
-    ignore: Ignored = frozenset()
-
-    @property
-    def is_free(self) -> bool:
-        """True if every value of the type is taken."""
-        limits = (self.enum, self.minimum, self.maximum, self.pattern, self.max_length)
-        return all(limit is None for limit in limits)
-
-
-def ignores(ignore: Ignored, path: str) -> bool:
-    """Whether an undeclared path, or an object that it is in, is to be left out."""
-    if isinstance(ignore, str):
-        return True
-    steps = path.split(".") if ignore else []
-    return any(".".join(steps[:n]) in ignore for n in range(1, len(steps) + 1))
-
-
-def compile_check(
-    path: str, kind: FieldType, declared: Mapping[str, Field], ignore: Ignored = frozenset()
-) -> Check:
-    """Compile a column's checks. declared: every path of the schema with its Field."""
-    own = declared.get(path)
-    required = own is not None and own.required
-    if kind.kind == "object":
-        inner = {n: compile_check(f"{path}.{n}", k, declared, ignore) for n, k in kind.fields}
-        return Check(path, "object", required=required, fields=inner, ignore=ignore)
-    if kind.item is not None:
-        # What is inside a plain array or map has the constraints that stand at its own path.
-        below = path + "[]"
-        inside = dict(declared)
-        if own is not None:
-            inside[below] = structs.replace(own, required=False)
-        item = compile_check(below, kind.item, inside, ignore)
-        return Check(path, kind.kind, required=required, item=item)
-    limits = own or Field(kind.kind)
-
-    def number(limit: Any) -> Any:
-        if kind.kind == "double":
-            return float(limit)
-        return Decimal(repr(limit)) if kind.kind == "decimal" else limit
-
-    return Check(
-        path,
-        kind.kind,
-        scale=kind.scale,
-        required=required,
-        enum=None if limits.enum is None else frozenset(map(number, limits.enum)),
-        minimum=None if limits.minimum is None else number(limits.minimum),
-        maximum=None if limits.maximum is None else number(limits.maximum),
-        pattern=None if limits.pattern is None else re2.compile(limits.pattern),
-        pattern_text=limits.pattern,
-        max_length=limits.max_length,
-    )
 
 
 def judge(check: Check, value: Any, is_text: bool = False) -> Any:
