@@ -1,9 +1,9 @@
 """Rejected rows offered again: the driver's part of a repair.
 
-Theory: see ``engine/log/repairs``. A row comes here when the partition that owns it has
-answered that its offset was rejected before. It is stored if the quarantine still has its record, which is closed then; a row whose record was
-dropped (``Config.max_quarantine_rows``) is rejected with that reason, so that how much is to be
-known of old rejects stays bounded.
+Theory: ``engine/log/repairs`` has it. A row comes here when the partition that owns it has answered
+that its offset was rejected before. It is stored if the quarantine still has its record, which is
+closed then; a row whose record was dropped (``Config.max_quarantine_rows``) is rejected with that
+reason, so that how much is to be known of old rejects stays bounded.
 
 Cost: four short entries per partition and submission, in turn, and three calls to the coordinator.
 """
