@@ -26,6 +26,17 @@ from profile_actors.definitions.declared import Catalogue
 from profile_actors.definitions.schema_paths import columns_of, fields_of
 from profile_actors.errors import DefinitionError, SchemaError
 from profile_actors.ingest.csv_blocks import TextBlock
+from profile_actors.ingest.hidden_columns import (
+    ID,
+    K0,
+    K1,
+    NAMESPACE,
+    OTHERS,
+    ROW,
+    TIMESTAMP,
+    TYPE,
+    VALUE,
+)
 from profile_actors.ingest.primary_identity import Identities, Refusals
 from profile_actors.ingest.rejects import Reject, full_json, raw_text
 from profile_actors.ingest.typing.field_checks import Check, Ignored, compile_check, ignores
@@ -51,9 +62,6 @@ Cells = dict[str, "pa.Array | list[Any]"]  # as they came, by path
 
 
 Typed = dict[str, pa.Array]  # one length, one chunk each
-
-
-OTHERS = "@others"  # only there if a row has more than one identity
 
 
 _OWN = {"timestamp": "timestamp", "eventType": "event_type_field"}
@@ -154,7 +162,7 @@ class Door:
         places = np.arange(n) if block is None or block.numbers is None else block.numbers
         offsets = places + first_offset
         columns = {path: typed[path] for path in self._payload} | hidden
-        columns |= {"@timestamp": times, "@row": pa.array(offsets)}
+        columns |= {TIMESTAMP: times, ROW: pa.array(offsets)}
         table = pa.table(columns)
         if refused:
             keep = np.ones(n, bool)
@@ -168,7 +176,7 @@ class Door:
             broken = [structs.replace(r, row=r.row + shift) for r in block.rejects]
             rejects = sorted([*rejects, *broken], key=lambda reject: reject.row)
         has_clock = self.dataset.timestamp is not None and table.num_rows
-        clock = int(table["@timestamp"].to_numpy().max()) if has_clock else None
+        clock = int(table[TIMESTAMP].to_numpy().max()) if has_clock else None
         odd_times = self._odd_times(cells, times, block is not None, wall_ms)
         return Prepared(table, rejects, len(rows), clock, odd_times)
 
@@ -322,18 +330,18 @@ class Door:
                 codes = np.zeros(n, np.int32)
                 indices = pa.array(codes, mask=None if words else np.ones(n, bool))
                 types = pa.DictionaryArray.from_arrays(indices, pa.array(words, pa.string()))
-            hidden["@type"] = types
+            hidden[TYPE] = types
         if dataset.id is not None:
-            hidden["@id"] = _text(typed[dataset.id])
-            missing = pc.is_null(hidden["@id"]).to_numpy(zero_copy_only=False)
+            hidden[ID] = _text(typed[dataset.id])
+            missing = pc.is_null(hidden[ID]).to_numpy(zero_copy_only=False)
             for row in np.flatnonzero(missing).tolist():
                 refused.setdefault(row, (dataset.id, "expected an id, got none"))
         columns = {path: _text(typed[path]) for path in dataset.identities}
         if dataset.identity_map is not None:
             columns[dataset.identity_map] = _json(cells.get(dataset.identity_map), n)
         chosen = self._identities.choose(columns, refused)
-        hidden |= {"@k0": pa.array(chosen.k0), "@k1": pa.array(chosen.k1)}
-        hidden |= {"@value": chosen.values, "@namespace": chosen.codes}
+        hidden |= {K0: pa.array(chosen.k0), K1: pa.array(chosen.k1)}
+        hidden |= {VALUE: chosen.values, NAMESPACE: chosen.codes}
         return hidden if chosen.others is None else hidden | {OTHERS: chosen.others}
 
 

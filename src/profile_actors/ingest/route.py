@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from profile_actors.ingest.hidden_columns import K0
 from profile_actors.ingest.identity_keys import BUCKET_SHIFT, BUCKETS
 
 
@@ -26,7 +27,7 @@ def split(table: pa.Table, assignment: np.ndarray, partitions: int) -> list[pa.T
         return [None] * partitions
     if partitions == 1:
         return [table]
-    buckets = table["@k0"].to_numpy() >> np.uint64(BUCKET_SHIFT)
+    buckets = table[K0].to_numpy() >> np.uint64(BUCKET_SHIFT)
     owners = np.asarray(assignment)[buckets.astype(np.int64)]
     parts: list[pa.Table | None] = []
     for partition in range(partitions):

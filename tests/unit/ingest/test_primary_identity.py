@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue, Dataset, Namespace, Schema
 from profile_actors.engine.log.entry import decode
-from profile_actors.engine.log.sub_batch import HIDDEN, SubBatch
+from profile_actors.engine.log.sub_batch import SubBatch
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.ingest.door import Door
+from profile_actors.ingest.hidden_columns import HIDDEN
 from profile_actors.ingest.identity_keys import key_of
 from profile_actors.ingest.route import default_assignment, split
 from profile_actors.storage.checkpoint_files import FileCheckpoints

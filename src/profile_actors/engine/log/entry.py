@@ -27,6 +27,7 @@ import pyarrow as pa
 from profile_actors.columnar.state_columns import Array
 from profile_actors.engine.log.ports import Buffer
 from profile_actors.errors import CorruptLog
+from profile_actors.ingest.hidden_columns import TIMESTAMP
 
 MAGIC = b"PAE1"
 
@@ -225,7 +226,7 @@ def read_envelope(view: memoryview, where: str) -> tuple[Envelope, int]:
 
 def times_of(table: pa.Table) -> Array:
     """The @timestamp column. int64[n] ms."""
-    return np.asarray(table.column("@timestamp").combine_chunks().to_numpy(zero_copy_only=False))
+    return np.asarray(table.column(TIMESTAMP).combine_chunks().to_numpy(zero_copy_only=False))
 
 
 def _padded(size: int) -> int:

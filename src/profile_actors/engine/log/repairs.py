@@ -28,6 +28,7 @@ import pyarrow as pa
 from profile_actors.columnar.state_columns import Array
 from profile_actors.engine.log.entry import BatchNote
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
+from profile_actors.ingest.hidden_columns import ROW
 from profile_actors.ingest.offsets import (
     OffsetSet,
     common,
@@ -150,4 +151,4 @@ def above(rejected: bytes, least: int) -> bytes:
 
 def offsets_of_rows(table: pa.Table) -> Array:
     """The rows' offsets in their producer's stream. int64[n]."""
-    return np.asarray(table.column("@row").combine_chunks().to_numpy())
+    return np.asarray(table.column(ROW).combine_chunks().to_numpy())

@@ -24,9 +24,6 @@ ANONYMOUS = "~"
 """What names of anonymous streams begin with: a connection's own, which nobody can continue."""
 
 
-HIDDEN = ("@k0", "@k1", "@value", "@namespace", "@timestamp", "@row", "@id", "@type", "@others")
-
-
 Credit = tuple[str, int, int]
 """(producer, rows, least): its cursor goes on by so many rows, once it has reached ``least``."""
 

@@ -18,6 +18,7 @@ import xxhash
 from profile_actors.columnar.state_columns import Array
 from profile_actors.engine.log.entry import Block, decode
 from profile_actors.engine.log.ports import Log
+from profile_actors.ingest.hidden_columns import ID, TIMESTAMP, TYPE
 
 DAY_MS = 86_400_000
 
@@ -25,7 +26,7 @@ DAY_MS = 86_400_000
 Key = tuple[int, str, str, int]
 
 
-RENAMED = {"@timestamp": "timestamp", "@type": "eventType", "@id": "_id"}
+RENAMED = {TIMESTAMP: "timestamp", TYPE: "eventType", ID: "_id"}
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -62,10 +63,10 @@ class Taken(msgspec.Struct, frozen=True):
 
         Cost: rows with an ``_id`` less than a microsecond each, others what their document costs.
         """
-        times = self.table.column("@timestamp").to_pylist()
+        times = self.table.column(TIMESTAMP).to_pylist()
         ids: list[str | None] = [None] * len(times)
-        if "@id" in self.table.column_names:
-            ids = self.table.column("@id").to_pylist()
+        if ID in self.table.column_names:
+            ids = self.table.column(ID).to_pylist()
         without = [row for row, id_ in enumerate(ids) if id_ is None]
         if without:
             for row, one in zip(without, self.only(without).rows(), strict=True):

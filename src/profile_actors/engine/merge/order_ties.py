@@ -19,6 +19,7 @@ from profile_actors.columnar.state_columns import Array
 from profile_actors.columnar.vectors import FOREVER
 from profile_actors.engine.log.entry import Block
 from profile_actors.engine.merge.documents import id_of, rows_of
+from profile_actors.ingest.hidden_columns import ID
 
 
 def ties_of(block: Block, rows: Array) -> Array:
@@ -30,8 +31,8 @@ def ties_of(block: Block, rows: Array) -> Array:
 
 
 def _ids(block: Block, rows: Array) -> pa.Array:
-    if "@id" in block.table.column_names:
-        ids = block.table.column("@id").take(pa.array(rows)).combine_chunks()
+    if ID in block.table.column_names:
+        ids = block.table.column(ID).take(pa.array(rows)).combine_chunks()
         if pa.types.is_dictionary(ids.type):
             ids = ids.dictionary_decode()
         ids = ids.cast(pa.large_string())

@@ -25,6 +25,7 @@ from profile_actors.engine.operators.contributions import concat, take
 from profile_actors.engine.operators.delay_lines import Payload
 from profile_actors.engine.operators.event_streams import Arrivals, Stream
 from profile_actors.engine.operators.kept_events import EventHistory, HistoryArrivals
+from profile_actors.ingest.hidden_columns import ID, TIMESTAMP, TYPE
 from profile_actors.rules.evaluation.evaluate import evaluate
 from profile_actors.rules.evaluation.windows import interval
 from profile_actors.rules.tree.kinds import path
@@ -34,7 +35,7 @@ from profile_actors.rules.tree.plan import EventFilter, Rescan
 EVENT_TYPE = Field(Element(0), "eventType", type=FieldType("string"))
 
 
-HIDDEN_OF = {"timestamp": "@timestamp", "eventType": "@type", "_id": "@id"}
+HIDDEN_OF = {"timestamp": TIMESTAMP, "eventType": TYPE, "_id": ID}
 
 
 @dataclass(slots=True)
@@ -153,8 +154,8 @@ def read_block(block: Block, slot_of: Array) -> BlockReader:
         slots, order = slots[again], order[again]
     types: frozenset[str] = frozenset()
     has_null = False
-    if "@type" in block.table.column_names:
-        texts = column(block.table.column("@type"))
+    if TYPE in block.table.column_names:
+        texts = column(block.table.column(TYPE))
         has_null = texts.valid is not None
         used = np.bincount(texts.values, minlength=1) > 0
         names = texts.dictionary or ()

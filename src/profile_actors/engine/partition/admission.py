@@ -30,9 +30,10 @@ from profile_actors.engine.log.entry import BatchNote, Block, NewIdentities, tim
 from profile_actors.engine.log.repairs import Offers, above, answered, offsets_of_rows
 from profile_actors.engine.log.row_locator import pack
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
+from profile_actors.ingest.hidden_columns import ID, K0, K1, NAMESPACE, ROW, VALUE
 from profile_actors.ingest.offsets import packed, ranges_of
 
-DROPPED = ("@k0", "@k1", "@value", "@namespace", "@row")
+DROPPED = (K0, K1, VALUE, NAMESPACE, ROW)
 
 
 @dataclass(slots=True)
@@ -216,15 +217,15 @@ def _block(
 ) -> Block | None:
     table = _joined(rows.tables)
     note_of_row = np.repeat(np.array(rows.notes), [t.num_rows for t in rows.tables])
-    k0, k1 = _uint64(table, "@k0"), _uint64(table, "@k1")
-    namespaces = _dictionary(table.column("@namespace"))
-    values = _array(table.column("@value"))
+    k0, k1 = _uint64(table, K0), _uint64(table, K1)
+    namespaces = _dictionary(table.column(NAMESPACE))
+    values = _array(table.column(VALUE))
     with lock:
         idents, new_rows = state.directory.admit(k0, k1, namespaces, values)
     if len(new_rows):
-        wanted = table.select(["@k0", "@k1", "@namespace", "@value"]).take(pa.array(new_rows))
-        plain = _array(wanted.column("@namespace")).cast(pa.string())
-        new_tables.append(wanted.set_column(2, "@namespace", plain))
+        wanted = table.select([K0, K1, NAMESPACE, VALUE]).take(pa.array(new_rows))
+        plain = _array(wanted.column(NAMESPACE)).cast(pa.string())
+        new_tables.append(wanted.set_column(2, NAMESPACE, plain))
     idents = idents.astype(np.int64)
     timestamps = times_of(table)
     table = table.drop_columns([name for name in DROPPED if name in table.column_names])
@@ -232,7 +233,7 @@ def _block(
     newest = state.directory.newest_of(idents)
     late = timestamps < newest
     block = Block(dataset, table, idents, order, timestamps, late)
-    if "@id" in table.column_names and state.behavior(dataset) == "event":
+    if ID in table.column_names and state.behavior(dataset) == "event":
         repeated = _duplicates(state, block, timestamps <= newest, crowds)
         if len(repeated):
             _count(out.notes, note_of_row[repeated], duplicate=True)
@@ -284,7 +285,7 @@ def _duplicates(state: State, block: Block, old: Array, crowds: Crowds) -> Array
     rows = np.union1d(order[twins], np.flatnonzero(old))
     if len(rows) == 0:
         return rows
-    ids = _array(block.table.column("@id").take(pa.array(rows)))
+    ids = _array(block.table.column(ID).take(pa.array(rows)))
     times, idents = block.timestamps[rows], block.idents[rows]
     old_rows = np.flatnonzero(old[rows])
     crowded, query, positions, log_rows = _candidates(state, idents, times, old_rows)

@@ -42,6 +42,7 @@ from profile_actors.engine.refold.backfill import Backfill, text_of
 from profile_actors.engine.refold.definition_use import kept
 from profile_actors.engine.refold.rescans import RescanChange, Task, grouped
 from profile_actors.errors import CorruptLog, FeedDamaged, ProfileActorsError
+from profile_actors.ingest.hidden_columns import ID, K0, K1, NAMESPACE, VALUE
 from profile_actors.ingest.offsets import packed
 
 OVERLAP_ROWS = 2_000
@@ -376,8 +377,8 @@ class Partition(Clockwork):
                         continue
                     times[here] = block.timestamps[local]
                     texts: list[str | None] = [None] * len(here)
-                    if "@id" in block.table.column_names:
-                        texts = block.table.column("@id").take(pa.array(local)).to_pylist()
+                    if ID in block.table.column_names:
+                        texts = block.table.column(ID).take(pa.array(local)).to_pylist()
                     for index, text in zip(here.tolist(), texts, strict=True):
                         datasets[index], ids[index] = block.dataset, text
         return datasets, times, ids
@@ -432,10 +433,10 @@ class Partition(Clockwork):
         if entry.identities is not None:
             table = entry.identities.table
             state.directory.restore_identities(
-                table.column("@k0").to_numpy(),
-                table.column("@k1").to_numpy(),
-                table.column("@namespace").to_pylist(),
-                table.column("@value").combine_chunks(),
+                table.column(K0).to_numpy(),
+                table.column(K1).to_numpy(),
+                table.column(NAMESPACE).to_pylist(),
+                table.column(VALUE).combine_chunks(),
             )
         early = self.take_early(entry.blocks)
         delta = fold_rows(state, entry.blocks, envelope.now, first_new_slot)

@@ -15,8 +15,7 @@ from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.log.entry import decode
 from profile_actors.engine.log.ports import Log
-
-OTHERS = "@others"
+from profile_actors.ingest.hidden_columns import OTHERS
 
 
 def holds(state: State, log: Log, kind: str, name: str) -> bool:
