@@ -15,6 +15,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.columnar.vectors import Vector, column, truth
 from profile_actors.definitions.declared import Schema
 from profile_actors.rules.evaluation.evaluate import evaluate
@@ -31,7 +32,7 @@ from profile_actors.rules.tree.kinds import path
 from profile_actors.rules.tree.nodes import Node
 from profile_actors.rules.tree.plan import Aggregate, AggregateLeaf, AttributeLeaf, Plan
 
-DAY = calendar.DAY_MS
+DAY = DAY_MS
 BASE = calendar.from_civil(2024, 2, 29, 12) or 0
 ARROW = {
     "eventType": pa.string(),

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.config import Config
 from profile_actors.definitions.catalogue_changes import extended
 from profile_actors.definitions.declared import Catalogue, Dataset, Field, Namespace, Schema
@@ -29,7 +30,7 @@ from profile_actors.ingest.csv_blocks import read_csv_blocks
 from profile_actors.ingest.door import Door, Prepared
 from profile_actors.ingest.typing.arrow_types import arrow_type
 from profile_actors.ingest.typing.field_checks import Check, compile_check
-from profile_actors.ingest.typing.times import DAY_MS, TimeReading
+from profile_actors.ingest.typing.times import TimeReading
 from profile_actors.ingest.typing.typed_columns import convert
 from profile_actors.ingest.typing.verdicts import Refused, judge
 

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.rules.language.parser import parse
 from profile_actors.rules.reference.validity import (
     LOOK_AHEAD,
@@ -17,7 +18,7 @@ from profile_actors.rules.reference.validity import (
 )
 from profile_actors.rules.semantics import calendar
 
-DAY = calendar.DAY_MS
+DAY = DAY_MS
 BASE = calendar.from_civil(2024, 2, 28, 12) or 0
 offsets = st.builds(
     lambda days, ms: BASE + days * DAY + ms,

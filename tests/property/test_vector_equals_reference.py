@@ -15,6 +15,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.columnar.vectors import FOREVER, Vector, column
 from profile_actors.definitions.declared import Schema
 from profile_actors.rules.evaluation.evaluate import evaluate
@@ -27,7 +28,7 @@ from profile_actors.rules.semantics import calendar
 from profile_actors.rules.tree.kinds import kind_of, path
 from profile_actors.rules.tree.nodes import Each, Field, Node
 
-DAY = calendar.DAY_MS
+DAY = DAY_MS
 BASE = calendar.from_civil(2024, 2, 29, 12) or 0
 INT64 = 2**63 - 1
 TYPES = {

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from profile_actors.columnar.vectors import DAY_MS, Array
+from profile_actors.columnar.time_units import DAY_MS, EXACT_MS, MONTHS
+from profile_actors.columnar.vectors import Array
 
 
 def unit_starts(unit: str, after: int, until: int) -> Array:
@@ -38,26 +39,6 @@ FAR_MS = 10**15
 
 
 FAR_MONTHS = 250_000
-
-
-EXACT_MS = {
-    "millisecond": 1,
-    "second": 1_000,
-    "minute": 60_000,
-    "hour": 3_600_000,
-    "day": DAY_MS,
-    "week": 7 * DAY_MS,
-}
-
-
-MONTHS = {
-    "month": 1,
-    "quarter": 3,
-    "year": 12,
-    "decade": 120,
-    "century": 1_200,
-    "millennium": 12_000,
-}
 
 
 _SUNDAY_MS = 3 * DAY_MS  # 1970-01-04, the first Sunday

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from profile_actors.columnar.state_columns import Array
+from profile_actors.columnar.vectors import Array
 
 _SPAN_BITS = 31
 

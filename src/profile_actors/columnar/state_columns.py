@@ -9,17 +9,15 @@ column's "nothing yet" is therefore encoded as zero, or filled when slots are gi
 from __future__ import annotations
 
 import mmap
-from typing import Any
 
 import numpy as np
+
+from profile_actors.columnar.vectors import Array
 
 MAP_NORESERVE = 0x4000  # Linux; not exported by every Python of 3.11
 
 
 UNSET = -62_135_596_800_000  # 0001-01-01T00:00Z in ms: before every event; a partition's first now
-
-
-Array = np.ndarray[Any, np.dtype[Any]]  # shapes and dtypes are said where they matter
 
 
 def reserve(capacity: int, dtype: np.dtype | type | str) -> np.ndarray:

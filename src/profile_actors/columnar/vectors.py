@@ -20,10 +20,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from profile_actors.columnar.time_units import DAY_MS
+
 FOREVER = int(np.iinfo(np.int64).max)
-
-
-DAY_MS = 86_400_000
 
 
 FEW_NAMES = 1024
@@ -35,6 +34,7 @@ CELLS_PER_NAME = 8
 
 
 Array = np.ndarray[Any, np.dtype[Any]]
+"""Shapes and dtypes are said where they matter."""
 
 
 class Vector(NamedTuple):

@@ -29,7 +29,7 @@ from typing import Any
 
 from profile_actors.actors.calls import Lost, Patience, Remote, closed_store
 from profile_actors.actors.wire import pack
-from profile_actors.columnar.state_columns import Array
+from profile_actors.columnar.vectors import Array
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
 from profile_actors.errors import Backpressure, DefinitionError, OffsetGap
 from profile_actors.ingest.offsets import NONE

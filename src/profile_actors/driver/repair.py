@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from profile_actors.actors.calls import LONGEST_PAUSE_S, Lost, Patience, call_all
 from profile_actors.actors.wire import pack
-from profile_actors.columnar.state_columns import Array
+from profile_actors.columnar.vectors import Array
 from profile_actors.driver.connection import Connection
 from profile_actors.driver.courier import Stream
 from profile_actors.engine.log.repairs import offsets_of_rows

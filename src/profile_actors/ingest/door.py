@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import structs
 
+from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.definitions.schema_paths import columns_of, fields_of
@@ -42,7 +43,6 @@ from profile_actors.ingest.rejects import Reject, full_json, raw_text
 from profile_actors.ingest.typing.field_checks import Check, Ignored, compile_check, ignores
 from profile_actors.ingest.typing.time_columns import numbers_of
 from profile_actors.ingest.typing.times import (
-    DAY_MS,
     PLAUSIBLE_MS,
     TIME_MAX_MS,
     TIME_MIN_MS,

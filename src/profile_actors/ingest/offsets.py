@@ -8,12 +8,10 @@ ascending, apart from each other, none empty; as bytes it is little-endian, whic
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, np.dtype[Any]]
-
+from profile_actors.columnar.vectors import Array
 
 NONE = np.zeros((0, 2), np.int64)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from profile_actors.columnar.state_columns import Array, Instants
+from profile_actors.columnar.state_columns import Instants
+from profile_actors.columnar.vectors import Array
 from profile_actors.engine.membership.gauges import Gauge
 from profile_actors.engine.membership.timers import Timer
 from profile_actors.engine.operators.attribute_columns import Attribute, AttributeTrack

@@ -17,8 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from profile_actors.columnar.runs import sizes_of, starts_of
-from profile_actors.columnar.state_columns import Array
-from profile_actors.columnar.vectors import FOREVER, Vector, differ, truth
+from profile_actors.columnar.vectors import FOREVER, Array, Vector, differ, truth
 from profile_actors.engine.fold.moments import Moments
 from profile_actors.engine.membership.rulebook import Tree
 from profile_actors.errors import RuleError

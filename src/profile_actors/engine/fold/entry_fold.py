@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from profile_actors.columnar.runs import starts_of
-from profile_actors.columnar.state_columns import UNSET, Array
+from profile_actors.columnar.state_columns import UNSET
+from profile_actors.columnar.vectors import Array
 from profile_actors.engine.fold.delta import Delta, RawChange
 from profile_actors.engine.fold.fold import Fold
 from profile_actors.engine.fold.stage_times import Stages

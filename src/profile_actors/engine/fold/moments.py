@@ -15,8 +15,7 @@ import numpy as np
 
 from profile_actors.columnar.runs import find
 from profile_actors.columnar.slot_pairs import distinct_pairs, union_of, upto
-from profile_actors.columnar.state_columns import Array
-from profile_actors.columnar.vectors import Vector
+from profile_actors.columnar.vectors import Array, Vector
 from profile_actors.engine.membership.rulebook import Rulebook
 from profile_actors.engine.operators.aggregates import Track
 from profile_actors.engine.operators.attribute_columns import AttributeTrack

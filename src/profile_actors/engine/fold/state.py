@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from profile_actors.columnar.state_columns import UNSET, Array, reserve
+from profile_actors.columnar.state_columns import UNSET, reserve
+from profile_actors.columnar.vectors import Array
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.fold.delta import Delta
 from profile_actors.engine.identity.directory import Directory

@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from profile_actors.columnar.hash_table import KeyTable
-from profile_actors.columnar.state_columns import UNSET, Array, reserve
+from profile_actors.columnar.state_columns import UNSET, reserve
+from profile_actors.columnar.vectors import Array
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.errors import StorageFull
 

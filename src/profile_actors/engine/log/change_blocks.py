@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from profile_actors.columnar.state_columns import Array
+from profile_actors.columnar.vectors import Array
 
 CAUSES = ("event", "late", "clock", "definition", "identity")
 

@@ -18,7 +18,7 @@ import numpy as np
 import xxhash
 
 from profile_actors.columnar.hash_table import KeyTable
-from profile_actors.columnar.state_columns import Array
+from profile_actors.columnar.vectors import Array
 from profile_actors.engine.log.row_locator import Locator
 
 CROWD_ROWS = 512

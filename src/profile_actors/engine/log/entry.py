@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from profile_actors.columnar.state_columns import Array
+from profile_actors.columnar.vectors import Array
 from profile_actors.engine.log.ports import Buffer
 from profile_actors.errors import CorruptLog
 from profile_actors.ingest.hidden_columns import TIMESTAMP

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from profile_actors.columnar.state_columns import Array
+from profile_actors.columnar.vectors import Array
 from profile_actors.engine.log.entry import BatchNote
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
 from profile_actors.ingest.hidden_columns import ROW

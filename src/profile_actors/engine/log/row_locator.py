@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from profile_actors.columnar.runs import ranges
-from profile_actors.columnar.state_columns import Array
+from profile_actors.columnar.vectors import Array
 
 SPARE_RUNS = 4  # runs beyond log2(rows) that there may be
 

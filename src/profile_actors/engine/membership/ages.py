@@ -11,8 +11,7 @@ import numpy as np
 
 from profile_actors.columnar.instants import LAST_MS
 from profile_actors.columnar.runs import ranges, starts_of
-from profile_actors.columnar.state_columns import Array
-from profile_actors.columnar.vectors import FOREVER, Vector
+from profile_actors.columnar.vectors import FOREVER, Array, Vector
 from profile_actors.engine.membership.gauges import FIRST, NULL, Ladder
 
 

@@ -17,8 +17,7 @@ from functools import partial
 
 import numpy as np
 
-from profile_actors.columnar.state_columns import Array
-from profile_actors.columnar.vectors import Texts
+from profile_actors.columnar.vectors import Array, Texts
 from profile_actors.engine.membership.rulebook import Rulebook
 from profile_actors.engine.operators.attribute_columns import Attribute
 from profile_actors.engine.operators.distinct_values import Distinct

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from profile_actors.columnar.state_columns import Array, reserve
-from profile_actors.columnar.vectors import Vector, compact
+from profile_actors.columnar.state_columns import reserve
+from profile_actors.columnar.vectors import Array, Vector, compact
 from profile_actors.engine.log.change_blocks import Layout
 from profile_actors.engine.membership.timers import Timer
 from profile_actors.rules.planning.thresholds import Measure, Threshold

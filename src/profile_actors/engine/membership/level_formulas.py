@@ -19,8 +19,7 @@ import numpy as np
 
 from profile_actors.columnar.runs import sizes_of, starts_of
 from profile_actors.columnar.slot_pairs import pair_order, union_of
-from profile_actors.columnar.state_columns import Array
-from profile_actors.columnar.vectors import FOREVER
+from profile_actors.columnar.vectors import FOREVER, Array
 from profile_actors.engine.membership.gauges import Gauge, Ladder, Reading
 from profile_actors.rules.planning.thresholds import Condition, Junction, Measure, Threshold
 

@@ -13,8 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from profile_actors.columnar.state_columns import Array
-from profile_actors.columnar.vectors import Vector
+from profile_actors.columnar.vectors import Array, Vector
 from profile_actors.engine.membership.rulebook import UNKNOWN, Rulebook
 from profile_actors.rules.evaluation.evaluate import evaluate
 from profile_actors.rules.evaluation.scalars import Leaf

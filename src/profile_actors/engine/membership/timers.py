@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from profile_actors.columnar.state_columns import UNSET, Array, reserve
-from profile_actors.columnar.vectors import FOREVER
+from profile_actors.columnar.state_columns import UNSET, reserve
+from profile_actors.columnar.vectors import FOREVER, Array
 from profile_actors.engine.operators.delay_lines import DelayLine
 
 

@@ -15,13 +15,11 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from profile_actors.columnar.state_columns import Array
+from profile_actors.columnar.time_units import DAY_MS
+from profile_actors.columnar.vectors import Array
 from profile_actors.engine.log.entry import Block, decode
 from profile_actors.engine.log.ports import Log
 from profile_actors.ingest.hidden_columns import ID, TIMESTAMP, TYPE
-
-DAY_MS = 86_400_000
-
 
 Key = tuple[int, str, str, int]
 

@@ -15,8 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from profile_actors.columnar.state_columns import Array
-from profile_actors.columnar.vectors import FOREVER
+from profile_actors.columnar.vectors import FOREVER, Array
 from profile_actors.engine.log.entry import Block
 from profile_actors.engine.merge.documents import id_of, rows_of
 from profile_actors.ingest.hidden_columns import ID

@@ -22,8 +22,8 @@ import numpy as np
 
 from profile_actors.columnar import exact_sums
 from profile_actors.columnar.runs import running, sizes_of
-from profile_actors.columnar.state_columns import Array, reserve
-from profile_actors.columnar.vectors import Vector, differ, null, widen
+from profile_actors.columnar.state_columns import reserve
+from profile_actors.columnar.vectors import Array, Vector, differ, null, widen
 from profile_actors.engine.operators.contributions import ClockGroups, RowGroups
 from profile_actors.engine.operators.delay_lines import Payload
 from profile_actors.rules.tree.plan import Aggregate

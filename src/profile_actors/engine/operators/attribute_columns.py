@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from profile_actors.columnar.runs import find
-from profile_actors.columnar.state_columns import Array, reserve
-from profile_actors.columnar.vectors import Vector, differ, may_forget
+from profile_actors.columnar.state_columns import reserve
+from profile_actors.columnar.vectors import Array, Vector, differ, may_forget
 from profile_actors.rules.tree.plan import AttributeLeaf
 
 ABSENT, STATED, STATED_NULL = 0, 1, 2

@@ -14,8 +14,7 @@ from functools import partial
 import numpy as np
 
 from profile_actors.columnar.runs import order_by
-from profile_actors.columnar.state_columns import Array
-from profile_actors.columnar.vectors import Vector, column, null, truth
+from profile_actors.columnar.vectors import Array, Vector, column, null, truth
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.engine.log.entry import Block
 from profile_actors.engine.merge.order_ties import ties_of

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from profile_actors.columnar.runs import order_by, starts_of
-from profile_actors.columnar.state_columns import Array
+from profile_actors.columnar.vectors import Array
 from profile_actors.engine.operators.delay_lines import Payload
 
 ENTERED = -1

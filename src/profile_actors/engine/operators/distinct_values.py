@@ -16,8 +16,8 @@ import numpy as np
 
 from profile_actors.columnar.hash_table import KeyTable
 from profile_actors.columnar.runs import running, sizes_of, starts_of
-from profile_actors.columnar.state_columns import Array, reserve
-from profile_actors.columnar.vectors import Vector, may_forget
+from profile_actors.columnar.state_columns import reserve
+from profile_actors.columnar.vectors import Array, Vector, may_forget
 from profile_actors.engine.operators.aggregates import (
     NO_SLOTS,
     NO_TIMES,

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from profile_actors.columnar.state_columns import UNSET, Array
-from profile_actors.columnar.vectors import FOREVER
+from profile_actors.columnar.state_columns import UNSET
+from profile_actors.columnar.vectors import FOREVER, Array
 from profile_actors.engine.operators.aggregates import (
     Count,
     DoubleSum,

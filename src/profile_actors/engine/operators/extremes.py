@@ -19,8 +19,8 @@ import numpy as np
 
 from profile_actors.columnar.runs import sizes_of
 from profile_actors.columnar.slot_pairs import upto
-from profile_actors.columnar.state_columns import Array, reserve
-from profile_actors.columnar.vectors import Vector
+from profile_actors.columnar.state_columns import reserve
+from profile_actors.columnar.vectors import Array, Vector
 from profile_actors.engine.operators.aggregates import (
     NO_SLOTS,
     NO_TIMES,

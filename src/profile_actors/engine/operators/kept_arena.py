@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from profile_actors.columnar.runs import ranges
-from profile_actors.columnar.state_columns import Array, reserve
+from profile_actors.columnar.state_columns import reserve
+from profile_actors.columnar.vectors import Array
 from profile_actors.engine.merge.order_ties import ordered
 
 MIN_ROWS = 1024

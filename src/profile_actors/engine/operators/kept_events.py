@@ -27,8 +27,8 @@ from functools import cached_property
 import numpy as np
 
 from profile_actors.columnar.runs import ranges, sizes_of, starts_of
-from profile_actors.columnar.state_columns import UNSET, Array, reserve
-from profile_actors.columnar.vectors import FOREVER, Texts, Vector
+from profile_actors.columnar.state_columns import UNSET, reserve
+from profile_actors.columnar.vectors import FOREVER, Array, Texts, Vector
 from profile_actors.engine.merge.order_ties import is_in_order, ordered
 from profile_actors.engine.operators.kept_arena import (
     MIN_ROOM,

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from msgspec import structs
 
 from profile_actors.columnar.runs import order_by
-from profile_actors.columnar.state_columns import Array
+from profile_actors.columnar.vectors import Array
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.log.crowds import CROWD_ROWS, Crowds
 from profile_actors.engine.log.entry import BatchNote, Block, NewIdentities, times_of

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from profile_actors.columnar.runs import starts_of
-from profile_actors.columnar.state_columns import Array
+from profile_actors.columnar.vectors import Array
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.fold.entry_fold import EntryDelta, fold_rows, publish

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from profile_actors.columnar.state_columns import Array
+from profile_actors.columnar.vectors import Array
 from profile_actors.engine.log.ports import Log
 from profile_actors.engine.log.row_locator import Run, pack
 from profile_actors.engine.merge.documents import Key, Taken, document, read

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from profile_actors.columnar.state_columns import Array
+from profile_actors.columnar.vectors import Array
 from profile_actors.engine.fold.delta import RawChange
 from profile_actors.engine.fold.fold import Fold
 from profile_actors.engine.log.change_blocks import Layout

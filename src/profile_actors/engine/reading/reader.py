@@ -20,8 +20,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from profile_actors.columnar.state_columns import UNSET, Array
-from profile_actors.columnar.vectors import FOREVER
+from profile_actors.columnar.state_columns import UNSET
+from profile_actors.columnar.vectors import FOREVER, Array
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.fold.state import State

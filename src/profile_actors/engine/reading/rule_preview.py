@@ -19,8 +19,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from profile_actors.columnar.state_columns import UNSET, Array
-from profile_actors.columnar.vectors import truth, widen
+from profile_actors.columnar.state_columns import UNSET
+from profile_actors.columnar.vectors import Array, truth, widen
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.log.ports import Log

@@ -16,8 +16,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from profile_actors.columnar.state_columns import Array
-from profile_actors.columnar.vectors import Vector
+from profile_actors.columnar.vectors import Array, Vector
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.log import change_blocks

@@ -7,8 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from profile_actors.columnar.state_columns import Array
-from profile_actors.columnar.vectors import FOREVER, truth
+from profile_actors.columnar.vectors import FOREVER, Array, truth
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.log.entry import Block, decode
 from profile_actors.engine.log.ports import Log

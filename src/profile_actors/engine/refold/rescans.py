@@ -25,8 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from profile_actors.columnar.state_columns import Array
-from profile_actors.columnar.vectors import FOREVER
+from profile_actors.columnar.vectors import FOREVER, Array
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.log.change_blocks import CAUSES, Group, computed_group, segment_group
 from profile_actors.engine.membership.rulebook import Rescanned, Rulebook

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from profile_actors.columnar.state_columns import Array
-from profile_actors.columnar.vectors import Vector, differ, widen
+from profile_actors.columnar.vectors import Array, Vector, differ, widen
 from profile_actors.engine.fold.entry_fold import DEFINITION
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.log import change_blocks

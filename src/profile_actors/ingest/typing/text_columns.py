@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.ingest.typing.arrow_types import Way, arrow_type
 from profile_actors.ingest.typing.cells import (
     Typed,
@@ -18,7 +19,6 @@ from profile_actors.ingest.typing.cells import (
 )
 from profile_actors.ingest.typing.field_checks import Check
 from profile_actors.ingest.typing.time_columns import as_days, as_times, times_of_texts
-from profile_actors.ingest.typing.times import DAY_MS
 from profile_actors.ingest.typing.verdicts import BOOLEAN_TEXTS
 
 _DOUBLE_BYTES = np.zeros(256, bool)

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.definitions.time_formats import FIRST_SHORT_YEAR, MONTHS, TimeFormat, offset_ms
 from profile_actors.ingest.typing.cells import (
     Typed,
@@ -26,7 +27,6 @@ from profile_actors.ingest.typing.cells import (
     valid,
 )
 from profile_actors.ingest.typing.times import (
-    DAY_MS,
     DIVISORS,
     EXCEL_1970,
     FIRST_EXCEL_DAY,

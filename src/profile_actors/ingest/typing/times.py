@@ -21,11 +21,9 @@ from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 
 import numpy as np
 
+from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.definitions.declared import Dataset
 from profile_actors.definitions.time_formats import TimeFormat, compile_time_format
-
-DAY_MS = 86_400_000
-
 
 TIME_MIN_MS = -62_135_596_800_000  # 0001-01-01
 

@@ -19,7 +19,8 @@ import numpy as np
 
 from profile_actors.columnar import kernels
 from profile_actors.columnar.instants import in_years, month_number, month_start
-from profile_actors.columnar.vectors import DAY_MS, Array, Vector, both, constant, truth, widen
+from profile_actors.columnar.time_units import DAY_MS
+from profile_actors.columnar.vectors import Array, Vector, both, constant, truth, widen
 from profile_actors.rules.evaluation.text_kernels import regex_group, text_test
 from profile_actors.rules.evaluation.windows import halves, holds, instant, known, stands_for_day
 from profile_actors.rules.semantics.string_tests import TEXT_TESTS

@@ -30,7 +30,8 @@ from profile_actors.columnar.instants import (
     unit_ceiling,
     unit_next,
 )
-from profile_actors.columnar.vectors import DAY_MS, FOREVER, Array
+from profile_actors.columnar.time_units import DAY_MS
+from profile_actors.columnar.vectors import FOREVER, Array
 from profile_actors.rules.tree.nodes import Calendar, Literal, Node, Now, Occurs
 
 NEVER = -FOREVER

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from profile_actors.columnar.instants import EXACT_MS
+from profile_actors.columnar.time_units import EXACT_MS
 from profile_actors.rules.tree.nodes import Call, Items, Literal, Node, Now, Occurs
 
 Known = bool | None

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from profile_actors.columnar.instants import EXACT_MS, MONTHS
 from profile_actors.columnar.kernels import COMPARISONS
+from profile_actors.columnar.time_units import EXACT_MS, MONTHS
 from profile_actors.rules.language.unparse import unparse
 from profile_actors.rules.semantics.string_tests import TEXT_TESTS
 from profile_actors.rules.tree.comparisons import _MIRRORED

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from profile_actors.columnar.instants import EXACT_MS, FIRST_MS, LAST_MS, MONTHS
+from profile_actors.columnar.instants import FIRST_MS, LAST_MS
+from profile_actors.columnar.time_units import EXACT_MS, MONTHS
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.rules.language.unparse import unparse
 from profile_actors.rules.planning.canonical import conjuncts, normal

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from profile_actors.columnar.instants import EXACT_MS
 from profile_actors.columnar.kernels import COMPARISONS
+from profile_actors.columnar.time_units import EXACT_MS
 from profile_actors.rules.tree.kinds import kind_of
 from profile_actors.rules.tree.nodes import Call, Items, Literal, Node, Now, Occurs
 from profile_actors.rules.tree.plan import AggregateLeaf, AttributeLeaf

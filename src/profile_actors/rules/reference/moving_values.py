@@ -15,15 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from profile_actors.columnar.time_units import DAY_MS, EXACT_MS
 from profile_actors.rules.semantics import calendar
-from profile_actors.rules.semantics.calendar import (
-    DAY_MS,
-    EXACT_MS,
-    Bounds,
-    Span,
-    occurs_bounds,
-    word_instant,
-)
+from profile_actors.rules.semantics.calendar import Bounds, Span, occurs_bounds, word_instant
 from profile_actors.rules.semantics.scalar_operators import compare, order
 from profile_actors.rules.semantics.values import Day, Instant, MapValue, Value
 from profile_actors.rules.tree.nodes import Calendar, Occurs

@@ -17,42 +17,16 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 
+from profile_actors.columnar.time_units import (
+    DAY_MS,
+    EXACT_MS,
+    HOUR_MS,
+    MINUTE_MS,
+    MONTHS,
+    SECOND_MS,
+    WEEK_MS,
+)
 from profile_actors.rules.tree.nodes import Occurs
-
-SECOND_MS = 1_000
-
-
-MINUTE_MS = 60_000
-
-
-HOUR_MS = 3_600_000
-
-
-DAY_MS = 86_400_000
-
-
-WEEK_MS = 7 * DAY_MS
-
-
-EXACT_MS = {
-    "millisecond": 1,
-    "second": SECOND_MS,
-    "minute": MINUTE_MS,
-    "hour": HOUR_MS,
-    "day": DAY_MS,
-    "week": WEEK_MS,
-}
-
-
-MONTHS = {
-    "month": 1,
-    "quarter": 3,
-    "year": 12,
-    "decade": 120,
-    "century": 1_200,
-    "millennium": 12_000,
-}
-
 
 UNITS = (*EXACT_MS, *MONTHS)
 

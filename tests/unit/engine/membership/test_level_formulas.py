@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profile_actors.columnar.slot_pairs import distinct_pairs, following
-from profile_actors.columnar.state_columns import Array
-from profile_actors.columnar.vectors import FOREVER, Vector
+from profile_actors.columnar.vectors import FOREVER, Array, Vector
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.engine.membership.ages import aged, climbed
 from profile_actors.engine.membership.gauges import FIRST, NULL, Gauge, Ladder

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.columnar.vectors import FOREVER, Vector, column, truth
 from profile_actors.definitions.declared import Schema
 from profile_actors.rules.evaluation.evaluate import evaluate
@@ -22,7 +23,7 @@ from profile_actors.rules.tree.clock_reads import ticks
 from profile_actors.rules.tree.kinds import path
 from profile_actors.rules.tree.nodes import Each, Literal, Node
 
-DAY = calendar.DAY_MS
+DAY = DAY_MS
 NOW = calendar.from_civil(2024, 3, 15, 10) or 0
 COLUMNS = {
     "s": pa.array(["apple", "Banana", None, "apple"]),

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profile_actors.columnar.instants import FIRST_MS, LAST_MS, shift, unit_next, unit_start
-from profile_actors.columnar.vectors import DAY_MS, FOREVER
+from profile_actors.columnar.time_units import DAY_MS
+from profile_actors.columnar.vectors import FOREVER
 from profile_actors.rules.evaluation import windows
 from profile_actors.rules.evaluation.windows import interval
 from profile_actors.rules.semantics import calendar
@@ -63,7 +64,7 @@ def counts(window: tuple[Occurs, ...], ts: int, now: int) -> bool:
 
 instants_near = st.one_of(
     st.builds(
-        lambda base, days, ms: base + days * calendar.DAY_MS + ms,
+        lambda base, days, ms: base + days * DAY_MS + ms,
         st.sampled_from(HOT),
         st.integers(-40, 40),
         st.integers(-2, 2),
@@ -74,7 +75,7 @@ times = st.one_of(
     st.sampled_from([Now("now"), Now("today"), Now("yesterday"), Now("tomorrow")]),
     st.builds(Calendar, st.sampled_from(calendar.UNITS), st.sampled_from([-1, 0, 1])),
     st.builds(lambda t: Literal(t, "timestamp"), instants_near),
-    st.builds(lambda t: Literal(t - t % calendar.DAY_MS, "date"), instants_near),
+    st.builds(lambda t: Literal(t - t % DAY_MS, "date"), instants_near),
 )
 distances = st.builds(
     lambda time, comparison, amount, unit, direction: Occurs(
@@ -114,7 +115,7 @@ def test_an_event_counts_exactly_inside_its_interval(
     assert enter >= ts
     probes = {ts - 1, ts, ts + 1, *nows}
     probes.update(end + d for end in (enter, leave) for d in (-1, 0, 1))
-    probes.update(ts + d * calendar.DAY_MS for d in (1, 7, 28, 29, 30, 31, 32, 365, 366))
+    probes.update(ts + d * DAY_MS for d in (1, 7, 28, 29, 30, 31, 32, 365, 366))
     for now in probes:
         if calendar.MIN_MS <= now <= calendar.MAX_MS:
             assert counts(window, ts, now) == (enter <= now < leave), (now, enter, leave)
@@ -133,7 +134,7 @@ def test_calendar_arithmetic_equals_the_scalar_one(t: int, amount: int, unit: st
 
 def test_edges_of_the_calendar_are_never_true() -> None:
     edges = [calendar.MIN_MS, calendar.MIN_MS + 1, calendar.MAX_MS - 1, calendar.MAX_MS]
-    nows = [edge + d * calendar.DAY_MS for edge in edges for d in (-400, -8, -1, 0, 1, 8, 400)]
+    nows = [edge + d * DAY_MS for edge in edges for d in (-400, -8, -1, 0, 1, 8, 400)]
     for unit, amount, comparison, time, direction in product(
         ("day", "week", "month", "decade"),
         (0, 1, 10**30),
@@ -189,7 +190,7 @@ def test_a_window_that_is_never_left() -> None:
         TIMESTAMP, "distance", Now("now"), comparison=">=", amount=7, unit="day", direction="before"
     )
     enter, leave = interval((old,), np.array([0]))
-    assert int(enter[0]) == 7 * calendar.DAY_MS
+    assert int(enter[0]) == 7 * DAY_MS
     assert int(leave[0]) == FOREVER
 
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.rules.language.parser import parse
 from profile_actors.rules.semantics import calendar
-from profile_actors.rules.semantics.calendar import DAY_MS, MAX_MS, MIN_MS, UNITS, from_civil
+from profile_actors.rules.semantics.calendar import MAX_MS, MIN_MS, UNITS, from_civil
 from profile_actors.rules.tree.nodes import Occurs
 
 EPOCH = datetime.datetime(1970, 1, 1)
