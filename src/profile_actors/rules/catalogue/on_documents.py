@@ -19,6 +19,7 @@ from profile_actors.rules.language.parser import parse
 from profile_actors.rules.language.types import union_scope
 from profile_actors.rules.reference.validity import evaluate_with_validity
 from profile_actors.rules.semantics.values import instant_of, parse_instant
+from profile_actors.rules.tree.constants import BOOLEAN
 
 Moment = datetime.datetime | int | str
 
@@ -71,7 +72,7 @@ def moment_ms(moment: Moment) -> int:
 def type_of(value: object) -> FieldType | None:
     """The type of a plain value, or None where it does not say (null, mixed arrays, objects)."""
     if isinstance(value, bool):
-        return FieldType("boolean")
+        return BOOLEAN
     if isinstance(value, Decimal):
         return FieldType("decimal", scale=max(0, -int(value.as_tuple().exponent)))
     for class_, kind in (

@@ -17,11 +17,11 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from profile_actors.columnar.instants import unit_next
-from profile_actors.columnar.kernels import COMPARISONS
 from profile_actors.columnar.vectors import FOREVER, Array
 from profile_actors.rules.evaluation.scalars import Evaluation, Leaf
 from profile_actors.rules.evaluation.windows import Instant, flips, halves, stands_for_day
 from profile_actors.rules.tree.clock_reads import _PART_UNITS, varies
+from profile_actors.rules.tree.comparisons import COMPARISONS
 from profile_actors.rules.tree.nodes import Calendar, Call, Node, Now, Occurs
 from profile_actors.rules.tree.walks import parts
 

@@ -25,6 +25,7 @@ from profile_actors.columnar.lists import Events, Item, Many, full, paired, take
 from profile_actors.columnar.vectors import FOREVER, Array, Vector
 from profile_actors.errors import RuleError
 from profile_actors.rules.evaluation.windows import halves, stands_for_day
+from profile_actors.rules.tree.comparisons import MIRRORED
 from profile_actors.rules.tree.free_names import reads
 from profile_actors.rules.tree.kinds import kind_of
 from profile_actors.rules.tree.nodes import Call, Node, Occurs
@@ -36,9 +37,6 @@ PAIRS = 1 << 21
 
 MOST_PAIRS = 1 << 22
 """Pairs of one profile at one instant: some 0.3 s of one core, or 200 MB."""
-
-
-_MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "="}
 
 
 class Rows(Protocol):
@@ -232,11 +230,11 @@ class Join:
                 else:
                     high = np.minimum(high, at + half.offset)
             return low, high, valid
-        if not (isinstance(part, Call) and part.function in _MIRRORED):
+        if not (isinstance(part, Call) and part.function in _LIMITS):
             return None
         operator, (x, y) = part.function, part.args
         if self._is_timestamp(y):
-            x, y, operator = y, x, _MIRRORED[operator]
+            x, y, operator = y, x, MIRRORED[operator]
         if not self._is_timestamp(x) or self.name in reads(y):
             return None
         vector = full(self.frame.value(y), self.frame.rows)

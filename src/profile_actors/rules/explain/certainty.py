@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from profile_actors.rules.explain.spans import _MIRRORED, Known, _Bounds, _number
+from profile_actors.rules.explain.spans import Known, _Bounds, _number
+from profile_actors.rules.tree.comparisons import MIRRORED
 from profile_actors.rules.tree.nodes import (
     Call,
     Chain,
@@ -84,7 +85,7 @@ class _Certainty:
             return yes if yes == no else None
         if function in ("isnull", "isnotnull") and (_is_count(args[0]) or self._sum(args[0])):
             return function == "isnotnull"
-        if function in _MIRRORED:
+        if function in MIRRORED:
             return self._compared(function, *args)
         if function == "in" and isinstance(args[1], Items) and not args[1].items:
             return False
@@ -107,7 +108,7 @@ class _Certainty:
 
     def _compared(self, function: str, a: Node, b: Node) -> Known:
         if isinstance(a, Literal) and not isinstance(b, Literal):
-            a, b, function = b, a, _MIRRORED[function]
+            a, b, function = b, a, MIRRORED[function]
         bound = _number(b)
         if self._sum(a):
             return None if bound is None else _holds(function, 0, bound)

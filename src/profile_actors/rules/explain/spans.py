@@ -7,12 +7,10 @@ from decimal import Decimal
 from typing import Any
 
 from profile_actors.columnar.time_units import EXACT_MS
+from profile_actors.rules.tree.comparisons import MIRRORED
 from profile_actors.rules.tree.nodes import Call, Items, Literal, Node, Now, Occurs
 
 Known = bool | None
-
-
-_MIRRORED = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
 def _number(node: Node) -> float | None:
@@ -75,11 +73,11 @@ class _Bounds:
             if None not in texts:
                 return self._among(args[0], function == "in", frozenset(texts))
             return self._null(args[0], False)
-        if function not in _MIRRORED:
+        if function not in MIRRORED:
             return None
         a, b = args
         if isinstance(a, Literal):
-            a, b, function = b, a, _MIRRORED[function]
+            a, b, function = b, a, MIRRORED[function]
         if self._null(a, False) is False or self._null(b, False) is False:
             return False
         constant = _constant(b)

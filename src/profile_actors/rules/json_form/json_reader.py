@@ -28,6 +28,7 @@ from profile_actors.rules.language.lexer import AGGREGATES
 from profile_actors.rules.language.parser import MAX_RULE_CHARS
 from profile_actors.rules.semantics.calendar import unit_of
 from profile_actors.rules.semantics.values import parse_instant
+from profile_actors.rules.tree.comparisons import COMPARISONS
 from profile_actors.rules.tree.faults import nearest
 from profile_actors.rules.tree.nodes import (
     Calendar,
@@ -55,10 +56,7 @@ from profile_actors.rules.tree.nodes import (
 _INT64 = 2**63 - 1
 
 
-_COMPARED = ("=", "!=", "<", "<=", ">", ">=")
-
-
-_BINARY = (*_COMPARED, "+", "*", "/", "%", "in", "notin", "like")
+_BINARY = (*COMPARISONS, "+", "*", "/", "%", "in", "notin", "like")
 
 
 _SHIFTS = {"this": 0, "last": -1, "next": 1}
@@ -434,7 +432,7 @@ class Reader:
         if form != "distance":
             return made
         comparison, direction = tree["comparison"], tree["direction"]
-        if comparison not in _COMPARED:
+        if comparison not in COMPARISONS:
             _wrong(place.at(".comparison"), "a comparison", _shown(comparison))
         if direction not in ("before", "after"):
             _wrong(place.at(".direction"), "before or after", _shown(direction))

@@ -19,11 +19,7 @@ from profile_actors.definitions.field_types import FieldType
 from profile_actors.rules.language import signatures
 from profile_actors.rules.language.functions import EACH, METHODS, spelling
 from profile_actors.rules.language.types import (
-    BOOLEAN,
     CONFLICT,
-    DOUBLE,
-    INTEGER,
-    TIMESTAMP,
     Scope,
     Type,
     array_of,
@@ -35,6 +31,7 @@ from profile_actors.rules.language.types import (
 )
 from profile_actors.rules.semantics import string_tests
 from profile_actors.rules.tree.comparisons import COMPARISONS
+from profile_actors.rules.tree.constants import BOOLEAN, DOUBLE, INTEGER, TIMESTAMP
 from profile_actors.rules.tree.faults import Fault, located, nearest, way_out
 from profile_actors.rules.tree.nodes import (
     Calendar,

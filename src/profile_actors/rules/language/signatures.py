@@ -11,10 +11,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from profile_actors.rules.language.types import (
-    BOOLEAN,
-    DOUBLE,
-    INTEGER,
-    STRING,
     Type,
     array_of,
     comparable,
@@ -22,6 +18,7 @@ from profile_actors.rules.language.types import (
     family,
     key_of,
 )
+from profile_actors.rules.tree.constants import BOOLEAN, DOUBLE, INTEGER, STRING
 from profile_actors.rules.tree.faults import Fault
 from profile_actors.rules.tree.nodes import Node
 

@@ -13,23 +13,9 @@ from dataclasses import dataclass, field
 
 from profile_actors.definitions.declared import Field, Schema
 from profile_actors.definitions.field_types import FieldType, parse_type
+from profile_actors.rules.tree.constants import DOUBLE, INTEGER, STRING, TIMESTAMP
 
 Type = FieldType | None
-
-
-STRING = FieldType("string")
-
-
-INTEGER = FieldType("integer")
-
-
-DOUBLE = FieldType("double")
-
-
-BOOLEAN = FieldType("boolean")
-
-
-TIMESTAMP = FieldType("timestamp")
 
 
 CONFLICT = FieldType("conflict")

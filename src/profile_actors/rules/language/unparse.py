@@ -18,6 +18,7 @@ from collections.abc import Sequence as Many
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from profile_actors.rules.language.functions import spelling
 from profile_actors.rules.language.lexer import RESERVED, is_word
 from profile_actors.rules.tree.nodes import (
     Calendar,
@@ -67,30 +68,6 @@ _BINARY = {
 
 
 _WORDS = {"in": "in", "notin": "notIn", "like": "like"}
-
-
-_CAMEL = {
-    "startswith": "startsWith",
-    "endswith": "endsWith",
-    "doesnotstartwith": "doesNotStartWith",
-    "doesnotendwith": "doesNotEndWith",
-    "doesnotcontain": "doesNotContain",
-    "notequalto": "notEqualTo",
-    "regexgroup": "regexGroup",
-    "isnull": "isNull",
-    "isnotnull": "isNotNull",
-    "subsetof": "subsetOf",
-    "supersetof": "supersetOf",
-    "groupby": "groupBy",
-    "topn": "topN",
-    "bottomn": "bottomN",
-    "currentyear": "currentYear",
-    "currentmonth": "currentMonth",
-    "currentdayofmonth": "currentDayOfMonth",
-    "getyear": "getYear",
-    "getmonth": "getMonth",
-    "getdayofmonth": "getDayOfMonth",
-}
 
 
 _LOOSE, _AND, _NOT, _COMPARISON, _UNARY, _POSTFIX = 0, 2, 3, 4, 7, 8
@@ -326,7 +303,7 @@ def _call(node: Call, scope: _Scope) -> tuple[int, str]:
         level = _BINARY.get(function, _COMPARISON)
         left = _text(args[0], level + (level == _COMPARISON), scope)
         return level, f"{left} {_WORDS.get(function, function)} {_text(args[1], level + 1, scope)}"
-    name = _CAMEL.get(function, function)
+    name = spelling(function)
     if not args or function in ("if", "isnull", "isnotnull", "and", "or"):
         return _POSTFIX, f"{name}({_listed(args, scope)})"
     return _POSTFIX, f"{_text(args[0], _POSTFIX, scope)}.{name}({_listed(args[1:], scope)})"
@@ -357,7 +334,7 @@ def _each(node: Each, scope: _Scope) -> str:
         return f"{source}.map(({names}) => mapEntry({body}, {_listed(node.extra, inner)}))"
     if node.function == "filter" and not node.variables:
         return f"{source}[{body}]"
-    name = _CAMEL.get(node.function, node.function)
+    name = spelling(node.function)
     return f"{source}.{name}({body}{''.join(', ' + _listed([e], scope) for e in node.extra)})"
 
 

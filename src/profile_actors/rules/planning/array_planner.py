@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.rules.planning.canonical import truth_of
-from profile_actors.rules.planning.event_filters import BOOLEAN, event_filter
+from profile_actors.rules.planning.event_filters import event_filter
 from profile_actors.rules.planning.event_folds import (
     FOLDS,
     child_type,
@@ -27,7 +27,6 @@ from profile_actors.rules.planning.event_folds import (
 )
 from profile_actors.rules.planning.planned_lists import (
     TOP,
-    TRUE,
     Planned,
     Scalars,
     Scope,
@@ -44,6 +43,7 @@ from profile_actors.rules.planning.planned_lists import (
 )
 from profile_actors.rules.planning.refusals import NotIncremental
 from profile_actors.rules.tree.clock_reads import varies
+from profile_actors.rules.tree.constants import BOOLEAN, STRING, TRUE
 from profile_actors.rules.tree.free_names import reads
 from profile_actors.rules.tree.nodes import (
     Call,
@@ -114,7 +114,7 @@ class ArrayPlanner:
     def _field(self, node: Field, scope: Scope) -> Node:
         base, path = path_of(node)
         if kind_word(base) == "map" and "." not in path:
-            return self._get(node, base, Literal(path, "string", type=FieldType("string")), scope)
+            return self._get(node, base, Literal(path, "string", type=STRING), scope)
         if isinstance(base, Root) or kind_word(base) != "object":
             raise NotIncremental(node, "a field of something other than an event")
         event = self.event(base, scope)

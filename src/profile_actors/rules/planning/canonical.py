@@ -10,21 +10,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from profile_actors.columnar.kernels import COMPARISONS
 from profile_actors.columnar.time_units import EXACT_MS, MONTHS
 from profile_actors.rules.language.unparse import unparse
 from profile_actors.rules.semantics.string_tests import TEXT_TESTS
-from profile_actors.rules.tree.comparisons import _MIRRORED
+from profile_actors.rules.tree.comparisons import COMPARISONS, MIRRORED
+from profile_actors.rules.tree.constants import FALSE, TRUE
 from profile_actors.rules.tree.nodes import Call, Items, Literal, Node, Occurs
 from profile_actors.rules.tree.walks import parts, rebuild
 
 _TESTS = {*COMPARISONS, *TEXT_TESTS, "and", "or", "not", "in", "notin", "isnull", "isnotnull"}
-
-
-TRUE = Literal(True, "boolean")
-
-
-FALSE = Literal(False, "boolean")
 
 
 def never_null(node: Node) -> bool:
@@ -63,14 +57,16 @@ def normal(node: Node) -> Node:
     return node
 
 
-def conjuncts(node: Node) -> list[Node]:
+def normal_conjuncts(node: Node) -> list[Node]:
     """The conditions that must all hold, negations pushed inwards as far as that keeps nulls."""
     node = normal(node)
     if node == TRUE:
         return []
     if isinstance(node, Call) and node.function == "and":
         return [
-            part for arg in node.args for part in (conjuncts(arg) if never_null(arg) else [arg])
+            part
+            for arg in node.args
+            for part in (normal_conjuncts(arg) if never_null(arg) else [arg])
         ]
     if isinstance(node, Call) and node.function == "not":
         inner = node.args[0]
@@ -78,7 +74,7 @@ def conjuncts(node: Node) -> list[Node]:
             return [
                 part
                 for arg in inner.args
-                for part in conjuncts(replace(node, args=(arg,), at=arg.at))
+                for part in normal_conjuncts(replace(node, args=(arg,), at=arg.at))
             ]
     return [node]
 
@@ -120,7 +116,7 @@ def _oriented(node: Call) -> Node:
         swap = unparse(b) < unparse(a)
     if not swap:
         return node
-    return replace(node, function=_MIRRORED[node.function], args=(b, a))
+    return replace(node, function=MIRRORED[node.function], args=(b, a))
 
 
 def _membership(node: Call) -> Call:

@@ -22,7 +22,7 @@ from profile_actors.definitions.field_types import FieldType
 from profile_actors.errors import RuleError
 from profile_actors.rules.planning.array_planner import ArrayPlanner
 from profile_actors.rules.planning.canonical import normal, truth_of
-from profile_actors.rules.planning.event_filters import BOOLEAN, event_filter
+from profile_actors.rules.planning.event_filters import event_filter
 from profile_actors.rules.planning.event_folds import (
     FOLDS,
     TIMESTAMP,
@@ -39,6 +39,7 @@ from profile_actors.rules.planning.rescan_reads import rescan
 from profile_actors.rules.planning.shapes import fits
 from profile_actors.rules.planning.trial import Trial
 from profile_actors.rules.tree.clock_reads import ticks, varies
+from profile_actors.rules.tree.constants import BOOLEAN, DOUBLE, INTEGER, STRING, ZERO
 from profile_actors.rules.tree.faults import located
 from profile_actors.rules.tree.kinds import kind_of
 from profile_actors.rules.tree.nodes import (
@@ -75,15 +76,6 @@ from profile_actors.rules.tree.plan import (
     Sequence,
 )
 from profile_actors.rules.tree.walks import parts, rebuild, walk
-
-INTEGER = FieldType("integer")
-
-
-DOUBLE = FieldType("double")
-
-
-ZERO = Literal(0, "integer", type=INTEGER)
-
 
 MAX_NODES = 5_000
 """Nodes of one planned rule, references written out; a chain of references can double each time."""
@@ -250,7 +242,7 @@ def _histories(rules: list[Rule]) -> tuple[History, ...]:
                 mine.add(node.filter)
             elif isinstance(node, KeptField) and node.path != "timestamp":
                 kept = fields.setdefault(node.filter, {})
-                kept[node.path] = node.type or FieldType("string")
+                kept[node.path] = node.type or STRING
         kind = "" if rule.root.type is None else rule.root.type.kind
         if kind in ("array", "map") or any(map(_shows_order, walk(rule.root))):
             ordered |= mine

@@ -13,12 +13,13 @@ from dataclasses import replace
 
 from profile_actors.columnar.instants import FIRST_MS, LAST_MS
 from profile_actors.columnar.time_units import EXACT_MS, MONTHS
-from profile_actors.definitions.field_types import FieldType
 from profile_actors.rules.language.unparse import unparse
-from profile_actors.rules.planning.canonical import conjuncts, normal
+from profile_actors.rules.planning.canonical import normal, normal_conjuncts
 from profile_actors.rules.planning.event_folds import EVENT_TYPE, TIMESTAMP
 from profile_actors.rules.planning.refusals import NotIncremental
 from profile_actors.rules.tree.clock_reads import varies
+from profile_actors.rules.tree.comparisons import MIRRORED
+from profile_actors.rules.tree.constants import BOOLEAN
 from profile_actors.rules.tree.nodes import Calendar, Call, Items, Literal, Node, Now, Occurs
 from profile_actors.rules.tree.plan import EventFilter
 
@@ -33,7 +34,7 @@ def event_filter(conditions: tuple[Node, ...]) -> EventFilter:
     fixed: dict[str, Node] = {}
     windows: dict[str, Occurs] = {}
     for condition in conditions:
-        for part in conjuncts(condition):
+        for part in normal_conjuncts(condition):
             if not varies(part):
                 fixed[unparse(part)] = part
                 continue
@@ -48,9 +49,6 @@ def event_filter(conditions: tuple[Node, ...]) -> EventFilter:
     return EventFilter(
         _pinned(ordered), predicate, tuple(windows[text] for text in sorted(windows))
     )
-
-
-BOOLEAN = FieldType("boolean")
 
 
 def _pinned(parts: tuple[Node, ...]) -> frozenset[str] | None:
@@ -95,13 +93,10 @@ def window_of(part: Node) -> Occurs | None:
         a, b = part.args
         operator = part.function
         if b == TIMESTAMP:
-            a, b, operator = b, a, _MIRROR.get(operator, operator)
+            a, b, operator = b, a, MIRRORED[operator]
         if a == TIMESTAMP and isinstance(b, Now):
             return _COMPARED[operator](b)
     return None
-
-
-_MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
 _START = Literal(FIRST_MS, "timestamp")

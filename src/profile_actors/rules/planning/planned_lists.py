@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from profile_actors.definitions.field_types import FieldType
-from profile_actors.rules.planning.event_filters import BOOLEAN, event_filter
+from profile_actors.rules.planning.event_filters import event_filter
 from profile_actors.rules.planning.event_folds import Stream, StreamReader
 from profile_actors.rules.planning.refusals import NotIncremental
+from profile_actors.rules.tree.constants import BOOLEAN, DOUBLE, INTEGER, ZERO
 from profile_actors.rules.tree.free_names import reads
 from profile_actors.rules.tree.nodes import (
     Call,
@@ -16,7 +17,6 @@ from profile_actors.rules.tree.nodes import (
     Element,
     Field,
     Items,
-    Literal,
     Node,
     Root,
     Variable,
@@ -32,12 +32,6 @@ class Scalars(Protocol):
     def value(self, node: Node) -> Node: ...
 
     def reference(self, node: Node) -> Node: ...
-
-
-INTEGER = FieldType("integer")
-
-
-ZERO = Literal(0, "integer", type=INTEGER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +123,7 @@ def some(many: Node, at: Node) -> Call:
     return Call(">", (count, ZERO), at=at.at, type=BOOLEAN)
 
 
-DOUBLE = FieldType("double")
-
-
 NUMBERS = ("integer", "double", "decimal")
-
-
-TRUE = Literal(True, "boolean", type=BOOLEAN)
 
 
 def includes(many: Planned, value: Node, at: Node, scope: Scope) -> Node:

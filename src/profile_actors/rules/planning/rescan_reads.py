@@ -6,7 +6,7 @@ filtered by the event's type, only rows of those types touch it; where one is no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from profile_actors.rules.tree.nodes import (
     Call,
@@ -24,7 +24,7 @@ from profile_actors.rules.tree.nodes import (
     Variable,
 )
 from profile_actors.rules.tree.plan import Rescan
-from profile_actors.rules.tree.walks import children, descendants
+from profile_actors.rules.tree.walks import children, conjuncts, descendants
 
 Key = tuple[str, str]
 
@@ -86,7 +86,7 @@ def event_types(tree: Node) -> set[str] | None:
 
 def _pinned(condition: Node, subject: Node) -> set[str] | None:
     """The types to which a conjunct of the condition confines ``subject.eventType``."""
-    for node in _conjuncts(condition):
+    for node in conjuncts(condition):
         if not isinstance(node, Call) or len(node.args) != 2:
             continue
         left, right = node.args
@@ -101,11 +101,3 @@ def _pinned(condition: Node, subject: Node) -> set[str] | None:
             if len(literals) == len(right.items):
                 return {str(item.value) for item in literals}
     return None
-
-
-def _conjuncts(node: Node) -> Iterator[Node]:
-    if isinstance(node, Call) and node.function == "and":
-        for arg in node.args:
-            yield from _conjuncts(arg)
-    else:
-        yield node

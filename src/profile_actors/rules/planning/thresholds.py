@@ -19,16 +19,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from profile_actors.columnar.kernels import COMPARISONS
 from profile_actors.columnar.time_units import EXACT_MS
+from profile_actors.rules.tree.comparisons import COMPARISONS, MIRRORED
 from profile_actors.rules.tree.kinds import kind_of
 from profile_actors.rules.tree.nodes import Call, Items, Literal, Node, Now, Occurs
 from profile_actors.rules.tree.plan import AggregateLeaf, AttributeLeaf
 
 Point = int | float | str
-
-
-_MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "!=": "!="}
 
 
 _EXACT_INT = 1 << 53
@@ -133,7 +130,7 @@ def _is_arithmetic(node: Node) -> bool:
 
 def _comparison(operator: str, left: Node, right: Node) -> Threshold | None:
     if isinstance(left, Literal):
-        left, right, operator = right, left, _MIRROR[operator]
+        left, right, operator = right, left, MIRRORED[operator]
     found = _measure(left)
     if found is None or not isinstance(right, Literal):
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from profile_actors.columnar.kernels import COMPARISONS
+from profile_actors.rules.tree.comparisons import COMPARISONS
 from profile_actors.rules.tree.nodes import Calendar, Call, Node, Now, Occurs
 from profile_actors.rules.tree.plan import Kept
 from profile_actors.rules.tree.walks import parts

@@ -1,8 +1,9 @@
-"""Comparison operators, and what each becomes with its sides changed."""
+"""Comparison operators, and what each becomes when its two sides change places."""
 
 from __future__ import annotations
 
-_MIRRORED = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+MIRRORED = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+"""``a < b`` says what ``b > a`` says."""
 
 
-COMPARISONS = ("=", "!=", "<", "<=", ">", ">=")
+COMPARISONS = tuple(MIRRORED)
