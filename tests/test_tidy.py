@@ -316,6 +316,22 @@ def test_map_of_rooms_is_in_step() -> None:
     assert module.with_map(text) == text, "run make map"
 
 
+def test_modules_that_prose_names_exist() -> None:
+    """Where a document, a docstring or a comment says ``room/module``, it is there."""
+    rooms = "|".join(sorted(path.name for path in PACKAGE.iterdir() if path.is_dir()))
+    named = re.compile(f"`(?:src/profile_actors/)?((?:{rooms})/[\\w/]*?)/?(?:\\.py)?`")
+    prose = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "bench").rglob("*.md")]
+    code = [path for room in ("src", "tests", "bench") for path in (ROOT / room).rglob("*.py")]
+    gone = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in (*prose, *code)
+        if path.name != "CHANGELOG.md"  # history
+        for name in named.findall(path.read_text(encoding="utf-8"))
+        if not ((PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file())
+    ]
+    assert gone == []
+
+
 def _project_files() -> list[Path]:
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],

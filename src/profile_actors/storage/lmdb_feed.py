@@ -10,8 +10,8 @@ Retention drops whole segments, an eighth of ``feed_retention_bytes`` each: dele
 leave their bytes in the file and fragment it.
 
 Damage. A damaged block raises FeedDamaged when it is read: it can be made again and appended in
-its place (``engine/mending.py``). Where that cannot be done the feed is condemned: a file
-``condemned`` says why, and the next opening deletes it and begins a new one.
+its place (``engine/partition/feed_mending.py``). Where that cannot be done the feed is condemned: a
+file ``condemned`` says why, and the next opening deletes it and begins a new one.
 
 Limits: ``feed_retention_days`` is not applied here (blocks carry no time that this module reads).
 An OS crash may damage an unsynced environment.

@@ -3,7 +3,7 @@
 ::
 
     <data>/store.json               the store's settings, for people; the catalogue is the truth
-    <data>/keeper.lock              held by who keeps the store running (``actors/placement.py``)
+    <data>/keeper.lock              held by who keeps the store running (``driver/placement.py``)
     <data>/catalogue/               LMDB: definitions, settings, assignment, epochs
     <data>/quarantine/              LMDB: rejected rows
     <data>/partitions/<i>/lock      who owns the partition
