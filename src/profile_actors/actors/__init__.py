@@ -1,1 +1,4 @@
-"""The thin Ray shells around the pure engine, and what the doors need to talk to them."""
+"""The thin Ray shells around the pure engine: partitions, coordinator, and calls that retry.
+
+The driver's half imports ``calls`` and ``wire``; the actors themselves are only called by name.
+"""

@@ -1,4 +1,7 @@
-"""What a user declares, what it must be, and how the catalogue of it changes."""
+"""What a user declares, what it must be, and how the catalogue of it changes.
+
+Every room below may import it, module by module or what is handed on here.
+"""
 
 from profile_actors.definitions.catalogue_changes import decode, encode, extended
 from profile_actors.definitions.declared import (

@@ -6,7 +6,7 @@ that is not whole is deleted at its opening and is new. Commits are not synced; 
 the machine's crash a tail may be missing, and the engine appends it again from its newest
 checkpoint on, which overwrites. So flush before a checkpoint is saved.
 
-Retention drops whole segments, an eighth of ``feed_retention_bytes`` each: deleting rows would
+Retention drops whole feed segments, an eighth of ``feed_retention_bytes`` each: deleting rows would
 leave their bytes in the file and fragment it.
 
 Damage. A damaged block raises FeedDamaged when it is read: it can be made again and appended in
@@ -66,7 +66,7 @@ class LmdbFeed:
         self._directory = PartitionLayout(Path(directory)).feed
         self._segment_bytes = max(1, config.feed_retention_bytes // SEGMENTS_KEPT)
         self._retention_bytes = config.feed_retention_bytes
-        # An entry's block must fit whatever the size at which a segment is left.
+        # An entry's block must fit whatever the size at which a feed segment is left.
         self._map_bytes = config.log_map_bytes
         self._crash_point = crash_point
         self._writing = threading.Lock()
@@ -86,7 +86,7 @@ class LmdbFeed:
             self._list()
 
     def _whole(self) -> list[Path]:
-        """The segments' directories. Raises FeedDamaged if one is missing, or it is condemned."""
+        """Directories of the feed segments. Raises FeedDamaged if one is missing or condemned."""
         found = self._listing()
         if (self._directory / CONDEMNED).exists():
             raise FeedDamaged(f"expected a feed, got a condemned one - at {self._directory}")
@@ -102,7 +102,7 @@ class LmdbFeed:
         return found
 
     def _list(self) -> None:
-        """Write down which segments there are. Raises StorageFull."""
+        """Write down which feed segments there are. Raises StorageFull."""
         names = [log_segment.path.name for log_segment in self._log_segments]
         try:
             write_whole(self._directory / LIST, (msgspec.json.encode(names),))
@@ -133,7 +133,7 @@ class LmdbFeed:
         self._list()
 
     def _clear(self) -> None:
-        """Delete every segment, the list first."""
+        """Delete every feed segment, the list first."""
         self._log_segments = ()
         (self._directory / LIST).unlink(missing_ok=True)
         for path in self._directory.glob(f"{PREFIX}*"):
@@ -141,8 +141,8 @@ class LmdbFeed:
         (self._directory / CONDEMNED).unlink(missing_ok=True)
 
     def end(self) -> int:
-        """One past the newest block, or where an empty last segment begins. Cost: one look-up, and
-        a hash pass over the newest block, which a crash of the machine is likeliest to damage.
+        """One past the newest block, or where an empty last feed segment begins. Cost: one look-up
+        and a hash pass over the newest block, which a crash of the machine is likeliest to damage.
 
         Raises CorruptLog (FeedDamaged).
         """
@@ -166,15 +166,15 @@ class LmdbFeed:
         Raises StorageFull, CorruptLog if retention has dropped the position.
         """
         with self._writing:
-            segments = self._log_segments
-            if not segments:
+            log_segments = self._log_segments
+            if not log_segments:
                 raise FencedOut(f"expected an open feed, got a closed one - at {self._directory}")
-            if position < segments[0].first:
+            if position < log_segments[0].first:
                 raise CorruptLog(
-                    f"expected a position from {segments[0].first} on, got {position} - at"
+                    f"expected a position from {log_segments[0].first} on, got {position} - at"
                     f" {self._directory}; retention has dropped it"
                 )
-            last = segments[-1]
+            last = log_segments[-1]
             if position > last.first and last.used_bytes() >= self._segment_bytes:
                 self._turn(position)
             log_segment = self._log_segment_of(position)
@@ -185,7 +185,7 @@ class LmdbFeed:
             self._crash_point("feed.after_append")
 
     def _turn(self, position: int) -> None:
-        """Begin a segment at a position beyond all stored ones; drop the oldest over the limit."""
+        """Begin a feed segment beyond all stored positions; drop the oldest over the limit."""
         last = self._log_segments[-1]
         if position < last.end():
             return
@@ -198,9 +198,9 @@ class LmdbFeed:
             remove_tree(oldest.path)
 
     def _log_segment_of(self, position: int) -> LogSegment:
-        segments = self._log_segments
-        index = bisect_right(segments, position, key=lambda log_segment: log_segment.first) - 1
-        return segments[max(index, 0)]
+        log_segments = self._log_segments
+        index = bisect_right(log_segments, position, key=lambda log_segment: log_segment.first) - 1
+        return log_segments[max(index, 0)]
 
     def read(self, after: int, limit_bytes: int) -> list[tuple[int, bytes]]:
         """Copies of the blocks with position > after, in order; at least one if there is one."""
@@ -209,7 +209,7 @@ class LmdbFeed:
         for log_segment in self._log_segments:
             if left < 0:
                 break
-            # Skipping whole segments that end before ``after`` is LMDB's own cheap look-up.
+            # Skipping whole feed segments that end before ``after`` is LMDB's own cheap look-up.
             try:
                 found = log_segment.range(after, left)
             except CorruptLog as error:
@@ -235,7 +235,7 @@ class LmdbFeed:
     def faults(self) -> list[int]:
         """Positions of damaged blocks. Cost: one hash pass over the feed, nothing is copied.
 
-        Raises FeedDamaged if a segment's tables cannot be walked; the feed is condemned then.
+        Raises FeedDamaged if a feed segment's tables cannot be walked; the feed is condemned then.
         """
         found: list[int] = []
         for log_segment in self._log_segments:
@@ -261,15 +261,15 @@ class LmdbFeed:
         return self._log_segments[0].first if self._log_segments else 0
 
     def flush(self) -> None:
-        """Make everything appended durable. Segments left earlier are synced when left."""
-        segments = self._log_segments
-        if segments:
+        """Make everything appended durable. Feed segments left earlier are synced when left."""
+        log_segments = self._log_segments
+        if log_segments:
             try:
-                segments[-1].sync()
-                if len(segments) > 1:
-                    segments[-2].sync()  # blocks appended again after a crash may lie there
+                log_segments[-1].sync()
+                if len(log_segments) > 1:
+                    log_segments[-2].sync()  # blocks appended again after a crash may lie there
             except lmdb.Error as error:
-                raise failed_write(error, str(segments[-1].data)) from error
+                raise failed_write(error, str(log_segments[-1].data)) from error
 
     def size_bytes(self) -> int:
         return sum(log_segment.used_bytes() for log_segment in self._log_segments)

@@ -1,10 +1,10 @@
 """The log of one partition: a row of LMDB environments, each entry checksummed and synced.
 
 Theory. ``<directory>/log/manifest.json`` lists the log segments; only the last is written. An
-append is one put in one transaction with one synced commit. When a segment has
-``log_segment_bytes``, or the next entry might not fit its map, a new segment is made durable first
-and then named by replacing the manifest: a crash between the two leaves a nameless directory,
-deleted at the next opening.
+append is one put in one transaction with one synced commit. When a log segment has
+``log_segment_bytes``, or the next entry might not fit its map, a new one is made durable first and
+then named by replacing the manifest: a crash between the two leaves a nameless directory, deleted
+at the next opening.
 
 Fencing. A ``flock`` on ``<directory>/lock`` for the object's life keeps other processes out; each
 append also checks, inside its transaction, that no higher epoch has been recorded on disk.
@@ -15,7 +15,7 @@ opened anew; reading goes on.
 
 Threads. One thread appends; any thread reads, meanwhile and during ``close``.
 
-Limits: damage to the newest meta page of the last segment makes LMDB fall back to the commit
+Limits: damage to the newest meta page of the last log segment makes LMDB fall back to the commit
 before, silently: a derived position beyond ``head()`` shows it. fsync is only as good as the
 disk's own.
 """
@@ -150,7 +150,7 @@ class LmdbLog:
         self._crash_point("log.named")
 
     def _check_id(self) -> None:
-        """Every segment is this log's, and none of what the catalogue was told of is missing."""
+        """All log segments are this log's, and none that the catalogue was told of is missing."""
         claim = self._claim
         if claim is None:
             return
@@ -159,13 +159,13 @@ class LmdbLog:
             # The last one of an older log gets its id only after ``log.json`` is written.
             may_lack = log_segment.first < self._since or claim.state == "accepting"
             if found != self.id and (found or not may_lack):
-                got = f"segment {log_segment.path.name} of log {found or 'without an id'}"
+                got = f"log segment {log_segment.path.name} of log {found or 'without an id'}"
                 raise claim.lost(got, self._paths.directory)
         if self._head < claim.entries:
             raise claim.lost(f"one with {self._head} entries", self._paths.directory)
 
     def _begin(self) -> Manifest:
-        """The first segment of a new log, and its manifest."""
+        """The first log segment of a new log, and its manifest."""
         name = log_segment_name(0)
         manifest = Manifest((LogSegmentEntry(name, 0),))
         self._log_segments = (self._new_log_segment(name, 0),)
@@ -175,7 +175,7 @@ class LmdbLog:
         return manifest
 
     def _drop_stray(self, path: Path) -> None:
-        """Delete what a crash left of a rotation: a segment that no manifest names and is empty.
+        """Delete what a crash left of a rotation: an empty log segment that no manifest names.
 
         One with entries means that the manifest is lost or old: then nothing is deleted.
         """
@@ -191,7 +191,7 @@ class LmdbLog:
                 entries = int(data.stat().st_size > STRAY_BYTES)
         if entries:
             raise CorruptLog(
-                f"expected {path.name} to be listed, got a segment with entries that is not - at"
+                f"expected {path.name} to be listed, got one with entries that is not - at"
                 f" {self._paths.manifest}; restore the newest manifest from a replica or backup"
             )
         remove_tree(path)
@@ -207,7 +207,7 @@ class LmdbLog:
 
     def _open_log_segment(self, entry: LogSegmentEntry) -> LogSegment:
         path = self._paths.log / entry.name
-        # A sealed segment never grows: its file's size is map enough.
+        # A sealed log segment never grows: its file's size is map enough.
         data = path / DATA
         size = data.stat().st_size if entry.sealed and data.is_file() else 0
         return LogSegment.open(
@@ -295,7 +295,7 @@ class LmdbLog:
         )
 
     def _rotate(self) -> None:
-        """Seal the last segment and begin the next one at the head."""
+        """Seal the last log segment and begin the next one at the head."""
         name = log_segment_name(self._head)
         remove_tree(self._paths.log / name)
         log_segment = self._new_log_segment(name, self._head)
@@ -304,7 +304,7 @@ class LmdbLog:
         closed = LogSegmentEntry(last.name, last.first, True, self._head - last.first)
         manifest = Manifest((*sealed, closed, LogSegmentEntry(name, self._head)))
         self._write(
-            "sealing a segment",
+            "sealing a log segment",
             lambda: save_manifest(self._paths.manifest, manifest, self._crash_point),
         )
         self._manifest = manifest
@@ -318,23 +318,23 @@ class LmdbLog:
             raise self._halted from error
 
     @staticmethod
-    def _log_segment_of(position: int, segments: tuple[LogSegment, ...]) -> LogSegment:
-        index = bisect_right(segments, position, key=lambda log_segment: log_segment.first) - 1
-        return segments[index]
+    def _log_segment_of(position: int, log_segments: tuple[LogSegment, ...]) -> LogSegment:
+        index = bisect_right(log_segments, position, key=lambda log_segment: log_segment.first) - 1
+        return log_segments[index]
 
     @contextmanager
     def view(self, position: int) -> Iterator[memoryview]:
         """The entry's bytes, verified at their first reading; may be called from any thread.
 
-        What is derived from the view stays readable after the context, but keeps the segment
+        What is derived from the view stays readable after the context, but keeps the log segment
         mapped. Raises CorruptLog, IndexError outside 0 <= position < head, FencedOut once closed.
         """
-        segments = self._log_segments
-        if not segments:
+        log_segments = self._log_segments
+        if not log_segments:
             raise FencedOut(f"expected an open log, got a closed one - at {self._paths.log}")
         if not 0 <= position < self._head:
             raise IndexError(f"expected a position below {self._head}, got {position}")
-        entry = self._log_segment_of(position, segments).view(position)
+        entry = self._log_segment_of(position, log_segments).view(position)
         try:
             yield entry
         finally:
@@ -346,9 +346,9 @@ class LmdbLog:
 
     def verify(self) -> Iterator[str]:
         """Re-read every entry from the file. Cost: one hash pass over the whole log."""
-        segments = self._log_segments
+        log_segments = self._log_segments
         for position in range(self._head):
-            fault = self._log_segment_of(position, segments).fault(position)
+            fault = self._log_segment_of(position, log_segments).fault(position)
             if fault is not None:
                 yield fault
 

@@ -12,7 +12,7 @@ shorter than it once was, opening raises LostLog. Nothing is begun in its place.
     kept        the log must be there, with this id and at least this many entries
 
 Limits: that a log is shorter is known as of the last position told (at openings and checkpoints,
-and every ``Config.tell_position_ms``). Segments sealed before the log had an id have none.
+and every ``Config.tell_position_ms``). Log segments sealed before the log had an id have none.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One LMDB environment that holds framed values by position: a piece of the log or of the feed.
 
 Theory: two named databases. ``values``: 8-byte big-endian position -> framed value
-(``framing.py``). ``meta``: the epoch of the writer that owns the segment, and the id of its log.
+(``framing.py``). ``meta``: the epoch of the writer that owns it, and the id of its log.
 Values are added in ascending order, so MDB_APPEND fills pages densely, and a large value lies in
 pages of its own which nothing moves or frees as long as it is not overwritten.
 
@@ -71,7 +71,7 @@ class LogSegment:
 
     @classmethod
     def create(cls, path: Path, first: int, map_bytes: int, *, sync: bool) -> LogSegment:
-        """A new, empty segment, durable. Raises StorageFull, OSError."""
+        """A new, empty log segment, durable. Raises StorageFull, OSError."""
         env = create_environment(path, map_bytes, len(DATABASES), sync=sync)
         log_segment = cls(path, first, env, writable=True)
         env.sync(True)
@@ -81,7 +81,7 @@ class LogSegment:
     def open(
         cls, path: Path, first: int, map_bytes: int, *, sync: bool, sealed: bool = False
     ) -> LogSegment:
-        """An existing segment; a sealed one read-only. Raises CorruptLog."""
+        """An existing log segment; a sealed one read-only. Raises CorruptLog."""
         env = open_environment(path, map_bytes, len(DATABASES), sync=sync, readonly=sealed)
         return cls(path, first, env, writable=not sealed)
 
@@ -106,7 +106,7 @@ class LogSegment:
             ) from error
 
     def count(self) -> int:
-        """How many values the segment has."""
+        """How many values the log segment has."""
         try:
             with self._env.begin(db=self._values) as transaction:
                 return int(transaction.stat(self._values)["entries"])
@@ -129,7 +129,7 @@ class LogSegment:
                 transaction.put(LOG, log.encode(), db=self._meta)
 
     def log(self) -> str:
-        """The id of the log that the segment belongs to; empty if it was made without one."""
+        """The id of the log that the log segment belongs to; empty if it was made without one."""
         try:
             with self._env.begin() as transaction:
                 return bytes(transaction.get(LOG, b"", db=self._meta)).decode()
@@ -167,7 +167,7 @@ class LogSegment:
             transaction.put(KEY.pack(position), value)
 
     def discard(self) -> None:
-        """Close a segment of which no view was ever handed out (an opening that failed)."""
+        """Close a log segment of which no view was ever handed out (an opening that failed)."""
         self._env.close()
 
     def sync(self) -> None:

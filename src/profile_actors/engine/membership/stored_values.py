@@ -1,5 +1,4 @@
-"""What a rulebook's state says: memberships by gauge, computed attributes as plain values; and
-plain values as bytes (format).
+"""What a rulebook's state says: memberships by gauge, attributes as plain values and as bytes.
 
 Theory: MessagePack has no decimals, and maps by numbers or decimals are none to most readers. So
 those go as extension types, and a value comes back as what it was: of the same type, to the digit.

@@ -1,5 +1,4 @@
-"""From queued sub-batches to one entry: exactly once, new identities, duplicates, the sorted
-permutation.
+"""From queued sub-batches to one entry: exactly once, new identities, duplicates, sorted rows.
 
 Theory (DESIGN section 7): a partition keeps one cursor per producer, the offset after the last row
 it has taken; rows below it came before. Rows that are appended to a producer's stream come as those

@@ -1,5 +1,4 @@
-"""Clock work in bounded steps: how far the clock may go at once, and slices where that is one
-instant.
+"""Clock work in bounded steps: how far the clock goes at once, and slices of one instant.
 
 Theory: what is due is known beforehand, so its amount is too. A clock that moves by itself goes no
 further in one entry than to where a bounded number of due rows lie; the rest follows entry by

@@ -1,5 +1,4 @@
-"""The change feed as it is delivered: packed blocks expanded, computed attributes with their
-values.
+"""The change feed as it is delivered: packed blocks expanded, attributes with their values.
 
 Theory: a block says which (gauge, slot) moved between which levels; the layouts that give the
 levels their names stand in the block of the definition in force. A computed attribute's change is

@@ -1,5 +1,4 @@
-"""The plan: which aggregates and attributes a catalogue's rules read, and what each rule does with
-them.
+"""The plan: aggregates and attributes that rules read, and what each rule does with them.
 
 Theory: the planner replaces, in every rule's typed tree, what one event at a time can keep up to
 date by an ``AggregateLeaf`` and what a record can change by an ``AttributeLeaf``; what is left is

@@ -1,9 +1,9 @@
 """The list of a log's segments, in a file that is replaced whole.
 
-Theory: line 1 is the xxh3-64 of the rest, in hex; the rest is JSON. A segment directory that the
-manifest does not name is what a crash left of a rotation: it never held an acknowledged entry, and
-is deleted. A segment's name is listed apart from its first position, so that a rewritten
-(compacted) segment can take another's place by replacing the manifest.
+Theory: line 1 is the xxh3-64 of the rest, in hex; the rest is JSON. The directory of a log
+segment that the manifest does not name is what a crash left of a rotation: it never held an
+acknowledged entry, and is deleted. A log segment's name is listed apart from its first position, so
+that a rewritten (compacted) one can take another's place by replacing the manifest.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ def load_manifest(path: Path) -> Manifest | None:
     try:
         manifest = msgspec.json.decode(body, type=Manifest)
     except msgspec.MsgspecError as error:
-        raise _corrupt(path, f"expected a list of segments, got '{error}'") from error
+        raise _corrupt(path, f"expected a list of log segments, got '{error}'") from error
     for form in (manifest.format, *(entry.format for entry in manifest.segments)):
         if form != FORMAT:
             raise _corrupt(path, f"expected log format {FORMAT}, got {form} (a newer release)")
     if not manifest.segments or [entry.sealed for entry in manifest.segments] != [
         True for _ in manifest.segments[1:]
     ] + [False]:
-        raise _corrupt(path, "expected sealed segments and one open one, got another order")
+        raise _corrupt(path, "expected sealed log segments and one open one, got another order")
     return manifest
 
 
