@@ -195,8 +195,8 @@ class World:
             slots = np.arange(state.directory.slots, dtype=np.uint32)
             if len(slots) == 0:
                 continue
-            profiles = self.partition._profiles(slots, max(instant, state.now))
-            if instant <= state.now and not self.partition.rescans.pending:
+            profiles = self.partition.reader.profiles_of(slots, max(instant, state.now))
+            if instant <= state.now and not self.partition.owed.rescans.pending:
                 self.check_members(list(profiles.values()))
             for slot, profile in profiles.items():
                 found += verification.reference_differences(state, self.log, slot, profile)

@@ -107,7 +107,9 @@ class Draws:
         """How far ahead some answer changes, or a millisecond less or more; 0: none is known."""
         state, now = self.world.partition.state, self.world.now
         slots = np.arange(state.directory.slots, dtype=np.uint32)
-        found = self.world.partition._profiles(slots, state.now).values() if len(slots) else ()
+        found = (
+            self.world.partition.reader.profiles_of(slots, state.now).values() if len(slots) else ()
+        )
         until = {m.valid_until for p in found for m in p.segments.values()}
         until |= {instant for p in found for instant in p.computed_valid_until.values()}
         near = sorted(u for u in until if u is not None and u < now + 400 * DAY)

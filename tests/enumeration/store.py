@@ -215,7 +215,7 @@ class Store:
         for (_, name), reason in state.book.pending.items():
             self.wrong(name, "pending", reason)
         slots = np.arange(state.directory.slots, dtype=np.uint32)
-        for profile in self.partition._profiles(slots, state.now + ahead).values():
+        for profile in self.partition.reader.profiles_of(slots, state.now + ahead).values():
             record, events = self.sent[profile.identities[0].value]
             for name, (is_segment, _) in self.rules.items():
                 if name not in self.found:

@@ -108,14 +108,14 @@ class Committed:
             log = MemoryLog()
             log.entries = self._log.entries[:position]
             one = Partition(log, MemoryFeed(), MemoryCheckpoints(), self._config)
-            while one.rescans.pending > pending:
+            while one.owed.rescans.pending > pending:
                 one.work(1)
-            self._known[version] = one if one.rescans.pending == pending else None
+            self._known[version] = one if one.owed.rescans.pending == pending else None
         return self._known[version]
 
     def ask(self, partition: Partition) -> tuple[Version, dict[str, Any]]:
         """Some of the questions, and which state it is that answers (the writer stands still)."""
-        version = partition.position, partition.rescans.pending
+        version = partition.position, partition.owed.rescans.pending
         names = islice(self._names, self._at_once)
         return version, {name: self._questions[name](partition) for name in names}
 

@@ -100,7 +100,7 @@ class Store:
     def profiles(self) -> list[Profile]:
         state = self.partition.state
         slots = np.arange(state.directory.slots, dtype=np.uint32)
-        return list(self.partition._profiles(slots, state.now).values())
+        return list(self.partition.reader.profiles_of(slots, state.now).values())
 
     def members(self, segment: str) -> set[str]:
         page, following = self.partition.members(segment)
@@ -124,7 +124,9 @@ class Store:
         state = self.partition.state
         found = list(verification.refold_differences(state, self.log))
         for slot in range(state.directory.slots):
-            profile = self.partition._profiles(np.array([slot], np.uint32), state.now)[slot]
+            profile = self.partition.reader.profiles_of(np.array([slot], np.uint32), state.now)[
+                slot
+            ]
             found += verification.reference_differences(state, self.log, slot, profile)
             for name, membership in profile.segments.items():
                 assert membership.version == self.catalogue.segments[name].version

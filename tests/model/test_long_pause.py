@@ -259,7 +259,7 @@ def test_the_writer_drains_forty_days_while_look_ups_go_on(tmp_path: Path) -> No
     writer.start()
     end = time.monotonic() + 60
     try:
-        while shop.partition.next_due() <= now or shop.partition.rescans.pending:
+        while shop.partition.next_due() <= now or shop.partition.owed.rescans.pending:
             (profile,) = shop.partition.profiles([key_of(WHO, PEOPLE[0], SEED)], writer.now())
             assert profile is not None
             assert profile.now == now

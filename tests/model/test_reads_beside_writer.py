@@ -36,7 +36,14 @@ from profile_actors.definitions.declared import (
 from profile_actors.engine.fold import state
 from profile_actors.engine.identity import directory
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
-from profile_actors.engine.partition import admission, partition, partition_clock
+from profile_actors.engine.partition import (
+    admission,
+    clock_steps,
+    entry_writer,
+    feed_writer,
+    partition,
+    partition_clock,
+)
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.engine.reading.answers import Profile
 from profile_actors.engine.refold import rescans
@@ -45,7 +52,10 @@ from profile_actors.ingest.identity_keys import key_of
 from tests.model.beside import NO_ANSWER, Committed
 from tests.model.hub import BASE, DAY, HOUR, SEED, WHO, Hub
 
-WRITING = (admission, partition_clock, directory, partition, rescans, state)
+WRITING = (
+    *(admission, partition_clock, clock_steps, entry_writer, feed_writer, partition),
+    *(directory, rescans, state),
+)
 """Where the writer changes what readers see, or should not yet see."""
 PEOPLE = ("u", "v", "w", "x")
 KEYS = [key_of(WHO, who, SEED) for who in PEOPLE]
@@ -93,7 +103,7 @@ def of_segment(ask: str, name: str, one: Partition) -> Any:
     try:
         return getattr(one, ask)(name)
     except Pending:
-        return NO_ANSWER if one.behind != UNSET else "pending"
+        return NO_ANSWER if one.owed.behind != UNSET else "pending"
 
 
 def changes(one: Partition) -> list[Any]:
@@ -136,7 +146,7 @@ QUESTIONS: dict[str, Callable[[Partition], Any]] = {
 def settled(one: Partition, profile: Profile | None) -> Profile | None:
     """A profile; while rescans are outstanding, without the history of rescanned segments: since
     when, and whether it ever was in, are known when they are done."""
-    if profile is None or not one.rescans.pending:
+    if profile is None or not one.owed.rescans.pending:
         return profile
     again = {rule.rule.name for rule in one.state.book.rescans}
     segments = {
@@ -224,8 +234,8 @@ def test_a_reader_between_two_lines_of_the_writer_reads_a_committed_state(seed: 
 @pytest.mark.parametrize("seed", range(100, 104))
 def test_a_reader_between_any_two_lines_of_the_engine_reads_a_committed_state(seed: int) -> None:
     every = [
-        importlib.import_module(f"profile_actors.engine.{module.name}")
-        for module in pkgutil.iter_modules(engine.__path__)
+        importlib.import_module(module.name)
+        for module in pkgutil.walk_packages(engine.__path__, "profile_actors.engine.")
     ]
     assert len(watched(seed, 4, every)) > 1000
 

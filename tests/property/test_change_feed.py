@@ -23,7 +23,12 @@ from profile_actors.definitions.declared import (
     Schema,
     SegmentDefinition,
 )
-from profile_actors.engine.partition import partition, partition_clock
+from profile_actors.engine.partition import (
+    entry_writer,
+    feed_writer,
+    partition,
+    partition_clock,
+)
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.engine.reading.answers import Change
 from profile_actors.engine.refold import rescans
@@ -159,7 +164,7 @@ def test_a_reader_between_two_lines_of_the_writer_misses_no_change(seed: int) ->
         now += rng.choice((0, HOUR, 5 * HOUR))
         with beside(
             hub.partitions[0], lambda: follower.read(rng.choice((0, 100))),
-            (partition, partition_clock, rescans),
+            (partition, partition_clock, entry_writer, feed_writer, rescans),
         ) as seen:  # fmt: skip
             write(rng, hub, now)
         assert seen
@@ -171,7 +176,7 @@ def test_a_read_that_is_full_before_entries_with_rescans_outstanding_ends_before
     follower = Follower(hub)
     hub.submit([("hits", "p", [{"who": "u", "at": BASE, "n": 0}])], BASE)
     hub.submit([("crm", "p", [{"who": "u", "at": BASE, "tags": ["a"]}])], BASE)
-    waiting = hub.partitions[0].rescans.first_pending
+    waiting = hub.partitions[0].owed.rescans.first_pending
     for i in range(20):
         hub.submit([("hits", "p", [{"who": f"w{i}", "at": BASE + i, "n": 0}])], BASE + i)
     while follower.read(60):

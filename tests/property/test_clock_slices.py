@@ -58,17 +58,19 @@ class SlicedWorld(World):
     def check(self, lookups_at: list[int]) -> None:
         """Look-ups at once; columns when nothing is owed."""
         self.check_lookups()
-        self.partition.finish_slices()
+        self.partition.clock.finish_slices()
         self.check_state(lookups_at)
 
     def check_lookups(self) -> None:
         """Every profile, now, against the reference evaluator; members only when they are right."""
         state = self.partition.state
-        self.slices += state.drain is not None or state.book.next_due() <= self.partition.behind
+        self.slices += (
+            state.drain is not None or state.book.next_due() <= self.partition.owed.behind
+        )
         slots = np.arange(state.directory.slots, dtype=np.uint32)
         if len(slots) == 0:
             return
-        profiles = self.partition._profiles(slots, max(self.now, state.now))
+        profiles = self.partition.reader.profiles_of(slots, max(self.now, state.now))
         found = [
             line
             for slot, profile in profiles.items()
@@ -81,7 +83,7 @@ class SlicedWorld(World):
                     self.partition.members(name)
 
     def check_members(self, profiles: list[Any]) -> None:
-        if self.partition.state.book.next_due() > self.partition.behind:
+        if self.partition.state.book.next_due() > self.partition.owed.behind:
             super().check_members(profiles)
 
 

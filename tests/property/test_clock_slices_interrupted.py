@@ -121,7 +121,7 @@ class Bench:
         """Everybody's answers are the reference evaluator's."""
         state = self.partition.state
         slots = np.arange(state.directory.slots, dtype=np.uint32)
-        for slot, profile in self.partition._profiles(slots, state.now).items():
+        for slot, profile in self.partition.reader.profiles_of(slots, state.now).items():
             assert (
                 list(verification.reference_differences(state, self.stores[0], slot, profile)) == []
             )

@@ -94,7 +94,7 @@ def test_texts_and_values_are_bounded_by_those_in_their_windows() -> None:
     assert job is not None
     job()
     restored = Partition(log, saved.feed, checkpoints, CONFIG)
-    assert restored.checkpointed == saved.position
+    assert restored.owed.checkpointed == saved.position
     assert saved.profiles(keys) == restored.profiles(keys) == answers
     assert max(named(restored).values()) == max(named(saved).values()) <= max(most.values())
 

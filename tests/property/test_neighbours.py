@@ -240,7 +240,7 @@ def _save(hub: Hub) -> None:
     """A degraded store is saved as any other."""
     partition = hub.partitions[0]
     job = partition.checkpoint_job(force=True)
-    assert job is not None or partition.checkpointed == partition.position
+    assert job is not None or partition.owed.checkpointed == partition.position
     if job is not None:
         job()
 

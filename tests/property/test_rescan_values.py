@@ -161,7 +161,7 @@ def test_a_decimal_is_the_same_decimal_after_a_checkpoint() -> None:
     hub.submit([("crm", "p", [row])], BASE)
     drain(hub)
     reopen(hub, "checkpoint")
-    assert hub.partitions[0].checkpointed == hub.partitions[0].position
+    assert hub.partitions[0].owed.checkpointed == hub.partitions[0].position
     changes, end = hub.partitions[0].changes(-1)
     assert [repr(c.new) for c in changes if c.name == "exact"] == ["Decimal('1.50')"]
     hub.submit([("crm", "p", [{**row, "at": BASE + 1}])], BASE + 1)
@@ -202,7 +202,7 @@ def test_an_older_checkpoint_is_used_where_no_text_may_have_been_a_decimal(
     job()
     untyped(hub.stores[0][2])
     hub.reopen()
-    assert hub.partitions[0].checkpointed == (hub.partitions[0].position if is_used else 0)
+    assert hub.partitions[0].owed.checkpointed == (hub.partitions[0].position if is_used else 0)
     assert said(hub) == wanted
 
 

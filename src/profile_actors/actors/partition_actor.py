@@ -173,11 +173,11 @@ class PartitionActor:
     def _tell(self) -> None:
         """Tell the coordinator now and then, and after checkpoints, how long the log is."""
         place, told = self._place, self._log.head()
-        saved = self._partition.checkpointed
+        saved = self._partition.owed.checkpointed
         pause_s = place.config.tell_position_ms / 1000
         due = time.monotonic() + pause_s
         while not self._stopped.wait(min(TELL_LOOK_S, pause_s)):
-            head, checkpoint = self._log.head(), self._partition.checkpointed
+            head, checkpoint = self._log.head(), self._partition.owed.checkpointed
             if head == told or (checkpoint == saved and time.monotonic() < due):
                 continue
             with suppress(ProfileActorsError):  # the next look tells it
@@ -239,7 +239,7 @@ class PartitionActor:
     def owed(self) -> tuple[int, int | None]:
         """The next position, and the oldest whose rescans are not all done (None: all are)."""
         partition = self._opened()
-        return partition.position, partition.rescans.first_pending
+        return partition.position, partition.owed.rescans.first_pending
 
     @ray.method(concurrency_group="read")
     def cursor(self, producer: str) -> int | None:

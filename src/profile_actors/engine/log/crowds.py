@@ -15,11 +15,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pyarrow as pa
 import xxhash
 
 from profile_actors.columnar.hash_table import KeyTable
+from profile_actors.columnar.runs import starts_of
 from profile_actors.columnar.vectors import Array
+from profile_actors.engine.log.entry import decode
+from profile_actors.engine.log.ports import Log
 from profile_actors.engine.log.row_locator import Locator
+from profile_actors.ingest.hidden_columns import ID
 
 CROWD_ROWS = 512
 """With more rows than this in a second, they are kept rather than read again."""
@@ -58,6 +63,31 @@ class Crowds:
         while self.rows > self._limit and len(self._known) > 1:
             del self._known[next(iter(self._known))]
         return table.find(*_hashed([dataset] * len(ids), times, ids)) >= 0
+
+
+def read_ids(log: Log, positions: Array, rows: Array) -> tuple[list[str], Array, list[str | None]]:
+    """(dataset, timestamp, _id) of rows in the log, in the order asked. For duplicates."""
+    datasets: list[str] = [""] * len(rows)
+    times = np.zeros(len(rows), np.int64)
+    ids: list[str | None] = [None] * len(rows)
+    order = np.argsort(positions, kind="stable")
+    for wanted in np.split(order, starts_of(positions[order])[1:]) if len(order) else ():
+        position = int(positions[wanted[0]])
+        with log.view(position) as view:
+            base = 0
+            for block in decode(view, f"position {position}").blocks:
+                here = wanted[(rows[wanted] >= base) & (rows[wanted] < base + block.rows)]
+                local = rows[here].astype(np.int64) - base
+                base += block.rows
+                if len(here) == 0:
+                    continue
+                times[here] = block.timestamps[local]
+                texts: list[str | None] = [None] * len(here)
+                if ID in block.table.column_names:
+                    texts = block.table.column(ID).take(pa.array(local)).to_pylist()
+                for index, text in zip(here.tolist(), texts, strict=True):
+                    datasets[index], ids[index] = block.dataset, text
+    return datasets, times, ids
 
 
 def _hashed(

@@ -13,7 +13,14 @@ Look-ups are exact meanwhile: they begin where the slot's own state stands. Memb
 
 from __future__ import annotations
 
+import threading
+
+import numpy as np
+
 from profile_actors.columnar.vectors import FOREVER
+from profile_actors.engine.fold.entry_fold import EntryDelta, fold_slice
+from profile_actors.engine.fold.state import State
+from profile_actors.engine.log.entry import Block
 from profile_actors.engine.membership.rulebook import Rulebook
 
 FEWEST_SLOTS = 1_024
@@ -64,3 +71,32 @@ def forget(book: Rulebook, at: int) -> None:
     assert at < FOREVER
     for line in book.lines():
         line.drop_due(at)
+
+
+def note_slice(state: State, delta: EntryDelta) -> None:
+    """Keep how far the slices are. The caller holds the lock and has published the delta."""
+    drain = delta.drain
+    if drain is None:
+        return
+    drain.next = delta.slice_end
+    is_over = drain.next >= drain.total
+    state.drain = None if is_over else drain
+    if is_over:
+        forget(state.book, drain.at)
+
+
+def take_early(state: State, blocks: list[Block], lock: threading.RLock) -> EntryDelta | None:
+    """The part in a drain of profiles that have rows now: it goes before these rows."""
+    drain = state.drain
+    if drain is None or not blocks:
+        return None
+    slots = np.unique(np.concatenate([state.directory.slot_of[b.idents] for b in blocks]))
+    slots = slots[drain.owed(slots)].astype(np.uint32)
+    if len(slots) == 0:
+        return None
+    delta = fold_slice(state, slots, None, drain.at)
+    # The instant was reached by an entry that is durable: this need not wait for the rows'.
+    with lock:
+        delta.fold.publish()
+        drain.early[slots] = True
+    return delta

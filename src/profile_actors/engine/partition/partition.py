@@ -1,9 +1,10 @@
 """One partition: log, state, and the one way from sub-batches to acknowledged, folded rows.
 
-Theory: ``commit`` admits sub-batches, appends one durable entry, folds it and publishes the delta;
-replay after a restart runs the same fold over the decoded entry. One thread writes; reads take the
-lock for as long as a copy of what they need, so they never see half an entry and never wait for a
-whole fold.
+Theory: a partition has a writer, a clock and a reader over one ``State``, and what it still owes
+in one record. ``commit`` admits sub-batches, appends one durable entry, folds it and publishes the
+delta; replay after a restart runs the same fold over the decoded entry. One thread writes; reads
+take the lock for as long as a copy of what they need, so they never see half an entry and never
+wait for a whole fold.
 
 Rules for editors: nothing here knows Ray, LMDB or a clock; ``now`` is passed in. What is logged
 decides; the order is admit, append, fold, publish, feed, and a crash between any two of them loses
@@ -16,43 +17,41 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 
-import msgspec
-import numpy as np
-import pyarrow as pa
-
-from profile_actors.columnar.runs import starts_of
-from profile_actors.columnar.vectors import Array
+from profile_actors.columnar.state_columns import UNSET
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
-from profile_actors.engine.fold.entry_fold import EntryDelta, fold_rows, publish
 from profile_actors.engine.fold.stage_times import Stages, no_clock
 from profile_actors.engine.fold.state import State, empty_state
-from profile_actors.engine.log import change_blocks
-from profile_actors.engine.log.crowds import Crowds
-from profile_actors.engine.log.entry import BatchNote, Block, Entry, decode, encode
+from profile_actors.engine.identity.identity import Identity
+from profile_actors.engine.log.crowds import Crowds, read_ids
 from profile_actors.engine.log.ports import Checkpoints, Feed, Log
-from profile_actors.engine.log.repairs import Rejects, fold_note
+from profile_actors.engine.log.repairs import Rejects
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
-from profile_actors.engine.membership.forgetting import of_book
 from profile_actors.engine.partition import checkpoint_image
-from profile_actors.engine.partition.admission import Admitted, admit
-from profile_actors.engine.partition.partition_clock import Clockwork
+from profile_actors.engine.partition.admission import admit
+from profile_actors.engine.partition.entry_writer import EntryWriter
+from profile_actors.engine.partition.feed_writer import FeedWriter
+from profile_actors.engine.partition.partition_clock import PartitionClock
+from profile_actors.engine.partition.recovery import Replay, newest_checkpoint
+from profile_actors.engine.reading.answers import Change, EventPage, PartitionStatus, Profile
+from profile_actors.engine.reading.reader import Reader
+from profile_actors.engine.reading.rule_preview import PartPreview
 from profile_actors.engine.refold.backfill import Backfill, text_of
 from profile_actors.engine.refold.definition_use import kept
-from profile_actors.engine.refold.rescans import RescanChange, Task, grouped
-from profile_actors.errors import CorruptLog, FeedDamaged, ProfileActorsError
-from profile_actors.ingest.hidden_columns import ID, K0, K1, NAMESPACE, VALUE
+from profile_actors.engine.refold.dossiers import Dossiers
+from profile_actors.engine.refold.owed import Owed
+from profile_actors.engine.refold.rescans import Rescans
+from profile_actors.errors import FeedDamaged, ProfileActorsError
 from profile_actors.ingest.offsets import packed
-
-OVERLAP_ROWS = 2_000
-
 
 BACKFILL_ENTRIES = 8
 """Entries of one step of a back-fill beside the writer, and about what it leaves to him."""
 
 
-class Partition(Clockwork):
+class Partition:
     """See the module. index: its number in the store; epoch: the owner's fencing number.
 
     Log and feed are the partition's from here on: ``close`` closes them, and so does an opening
@@ -71,21 +70,39 @@ class Partition(Clockwork):
         epoch: int = 0,
         clock: Callable[[], float] = no_clock,
     ) -> None:
-        self._checkpoints = checkpoints
+        self.log = log
+        self.feed = feed
+        self.config = config
+        self.index = index
+        self.lock = threading.RLock()
         self.stages = Stages(clock)
+        self.owed = Owed()
+        self._checkpoints = checkpoints
         self._epoch = epoch
-        self._rows_since_checkpoint = 0
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="log")
-        self._fed = 0
-        self._crowds = Crowds(config.max_crowded_rows, self._read_ids)
-        state = empty_state(config.max_profiles)
-        super().__init__(log, feed, config, index, state, threading.RLock())
+        self._crowds = Crowds(config.max_crowded_rows, partial(read_ids, log))
+        self._begin(empty_state(config.max_profiles), 0)
         try:
             self._recover()
         except BaseException:
             with suppress(ProfileActorsError):
                 self.close()
             raise
+
+    def _begin(self, state: State, fed: int) -> None:
+        """Writer, clock and reader of this state; its changes are in the feed up to ``fed``."""
+        self.state = state
+        self.owed.rescans = Rescans()
+        self._dossiers = Dossiers(state, self.log)
+        self._feed_writer = FeedWriter(self.feed, fed)
+        self._writer = EntryWriter(
+            self.log, self._feed_writer, self.config, state, self.owed, self.lock,
+            epoch=self._epoch, disk=self._disk, stages=self.stages,
+        )  # fmt: skip
+        self.clock = PartitionClock(state, self.owed, self._writer, self.config.max_due_rows)
+        self.reader = Reader(
+            self.log, self.feed, self.index, state, self.owed, self.lock, self.stage_seconds
+        )
 
     def close(self) -> None:
         """Flush the feed and let go of log, feed and the disk thread; twice is once.
@@ -114,36 +131,12 @@ class Partition(Clockwork):
         self.stages.lap("resolve")
         wanted = admitted.clock if now is None else now
         moment = state.now if wanted is None else max(state.now, wanted)
-        moment = self.moment_of_rows(moment, is_wall=now is not None)
+        moment = self.clock.moment_of_rows(moment, is_wall=now is not None)
         if admitted.notes or admitted.blocks or moment > state.now:
-            self._write(admitted, moment)
+            self._writer.write(admitted, moment)
         return [
             placed(reply, state) if reply.status == "ok" else reply for reply in admitted.replies
         ]
-
-    def _write(self, admitted: Admitted, now: int) -> None:
-        state = self.state
-        kind = "rows" if admitted.notes else "clock"
-        parts = encode(
-            kind, self._epoch, now, state.catalogue.version, tuple(admitted.notes),
-            admitted.identities, admitted.blocks,
-        )  # fmt: skip
-        rows = sum(block.rows for block in admitted.blocks)
-        # The fold reads state only, so it runs while the disk works; nothing is published before
-        # the entry is durable. For a few rows handing over to the thread would cost more.
-        durable = self._disk.submit(self._append, parts) if rows >= OVERLAP_ROWS else None
-        if durable is None:
-            self._append(parts)
-        try:
-            self.stages.lap("log")
-            early = self.take_early(admitted.blocks)
-            delta = fold_rows(state, admitted.blocks, now, admitted.first_new_slot, self.stages)
-            delta.add(early)
-        finally:
-            if durable is not None:
-                durable.result()
-        self.stages.lap("log")
-        self._settle(admitted.blocks, tuple(admitted.notes), delta)
 
     def backfill(self, catalogue: Catalogue, go_on: Callable[[], bool]) -> Backfill:
         """Fold a catalogue version's new rules beside the writer, up to about the present.
@@ -154,7 +147,7 @@ class Partition(Clockwork):
         """
         known = self.state.catalogue
         job = Backfill(self.state, self.log, kept(known, catalogue, self.log, self.state.position))
-        self.filling = job
+        self.owed.filling = job
         try:
             target = rest = self.state.position
             while go_on():
@@ -167,7 +160,7 @@ class Partition(Clockwork):
                     break
                 target = self.state.position
         finally:
-            self.filling = None
+            self.owed.filling = None
         return job
 
     def define(
@@ -188,24 +181,120 @@ class Partition(Clockwork):
         if prepared is None or not prepared.is_of(text):
             prepared = Backfill(state, self.log, catalogue)
         self._drain()
-        if moment > state.now and self.next_due() <= moment:
-            self.advance(moment)
+        if moment > state.now and self.clock.next_due() <= moment:
+            self.clock.advance(moment)
             self._drain()  # what the old rules still owe is done by the old rules
-        self._append(encode("definition", self._epoch, moment, catalogue.version, definition=text))
-        self._apply(prepared, moment)
+        self._writer.append("definition", moment, catalogue.version, definition=text)
+        self._writer.apply(prepared, moment)
 
     def checkpoint_job(self, force: bool = False) -> checkpoint_image.Job | None:
         """A copy of the state to be saved by a helper thread; None when not due yet."""
-        due = self._rows_since_checkpoint >= self.config.checkpoint_rows
+        due = self.owed.unsaved_rows >= self.config.checkpoint_rows
         # In the midst of slices a look at the columns would need to know whose part is done.
-        if not (due or force) or self.state.position == self.checkpointed or self.state.drain:
+        if not (due or force) or self.state.position == self.owed.checkpointed or self.state.drain:
             return None
-        self._rows_since_checkpoint = 0
+        self.owed.unsaved_rows = 0
         self._drain()
         self.feed.flush()
-        job = checkpoint_image.job(self.state, self._checkpoints, self._fed)
-        self.checkpointed = self.state.position
+        job = checkpoint_image.job(self.state, self._checkpoints, self._feed_writer.end)
+        self.owed.checkpointed = self.state.position
         return job
+
+    def work(self, limit: int) -> int:
+        """Do a slice of the clock's work and up to ``limit`` rescan evaluations; returns how many
+        entries have some left.
+
+        For the writer's thread, between entries. Changes join the feed block of their entry.
+        """
+        if self.state.drain is not None:
+            self.clock.next_slice()
+        rescans = self.owed.rescans
+        if rescans.pending:
+            rescans.work(self.state.book, self._dossiers, limit, self._writer.finish, self.lock)
+        return rescans.pending + (self.state.drain is not None)
+
+    # -- what others ask, of the clock and of the reader ------------------------------------------
+
+    @property
+    def position(self) -> int:
+        """The number of entries folded; the position of the next one."""
+        return self.state.position
+
+    @property
+    def now(self) -> int | None:
+        """The partition's instant in ms; None before its first."""
+        return None if self.state.now == UNSET else self.state.now
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The definitions in force; version 0 before the first."""
+        return self.state.catalogue
+
+    def advance(self, now: int) -> None:
+        """Move the clock and let what is due happen. Raises ClockError for an earlier instant."""
+        self.clock.advance(now)
+
+    def tick(self, now: int) -> None:
+        """Wall clock: let what is due happen, or as much of it as one step takes."""
+        self.clock.tick(now)
+
+    def next_due(self) -> int:
+        """The next instant (ms) at which the clock alone changes something; FOREVER if none."""
+        return self.clock.next_due()
+
+    def profiles(
+        self, keys: Sequence[tuple[int, int]], now: int | None = None
+    ) -> list[Profile | None]:
+        """Profiles by identity key as of ``now`` ms, in order; None where unknown."""
+        return self.reader.profiles(keys, now)
+
+    def events(
+        self,
+        key: tuple[int, int],
+        start: int | None = None,
+        end: int | None = None,
+        order: str = "asc",
+        limit: int = 1000,
+        cursor: str | None = None,
+    ) -> EventPage:
+        """A page of one profile's events."""
+        return self.reader.events(key, start, end, order, limit, cursor)
+
+    def members(
+        self, segment: str, after: int = -1, limit: int = 10_000
+    ) -> tuple[list[Identity], int | None]:
+        """A page of a segment's members and the cursor of the next page (None: the last)."""
+        return self.reader.members(segment, after, limit)
+
+    def count(self, segment: str) -> int:
+        """How many members a segment has."""
+        return self.reader.count(segment)
+
+    def changes(self, after: int = -1, limit_bytes: int = 1 << 18) -> tuple[list[Change], int]:
+        """Changes of entries after a position, in order, and the position they reach."""
+        return self.reader.changes(after, limit_bytes)
+
+    def holds(self, kind: str, name: str) -> bool:
+        """Whether rows name a dataset or namespace."""
+        return self.reader.holds(kind, name)
+
+    def preview(self, text: str, now: int | None, sample: int) -> PartPreview:
+        """Who would qualify for a rule that is not defined. Raises RuleError."""
+        return self.reader.preview(text, now, sample)
+
+    def status(self) -> PartitionStatus:
+        """The partition's own account of itself."""
+        return self.reader.status()
+
+    def verify(self, sample: int | None = None) -> list[str]:
+        """Differences between this state and what the log says, after the slices that are left:
+        until then columns are of two instants. For the writer's thread."""
+        self.clock.finish_slices()
+        return self.reader.verify(sample)
+
+    def cursor(self, producer: str) -> int | None:
+        """The next offset this partition expects of a producer; None if it never sent."""
+        return self.state.cursors.get(producer)
 
     def progress(self, producer: str) -> tuple[int | None, bytes, bytes]:
         """The cursor, and of the offsets below it those that are open and those that are taken
@@ -216,245 +305,35 @@ class Partition(Clockwork):
             return cursor, packed(mine.open.ranges), packed(mine.taken.ranges)
 
     def stage_seconds(self) -> dict[str, float]:
+        """Seconds by stage, for who measures."""
         return dict(self.stages.seconds)
 
     # -- inside -----------------------------------------------------------------------------------
-
-    def _append(self, parts: list[bytes | memoryview]) -> None:
-        self.log.append_at(self.state.position, parts, self._epoch)
-
-    def _apply(self, prepared: Backfill, now: int) -> None:
-        """Complete the new rulebook and put it in place of the old one."""
-        state = self.state
-        book, groups, delta_changes = prepared.finish(now)
-        position, count = state.position, state.directory.slots
-        layouts = change_blocks.pack_layouts([gauge.layout for gauge in book.gauges])
-        self._emit(position, change_blocks.Packed(now, position, groups, layouts))
-        every = frozenset(i for i, rule in enumerate(book.rescans) if rule.is_new)
-        with self.lock:
-            state.book = book
-            state.catalogue = prepared.catalogue
-            state.now = now
-            state.layouts_at = position
-            state.counters.changes += delta_changes
-            if every:
-                self.rescans.add(Task(position, now, now, count, count, [], every=every))
-            state.position = position + 1
-
-    def _emit(self, position: int, block: change_blocks.Packed) -> None:
-        # A replay comes by what retention has dropped; it stays dropped.
-        if position >= self.feed.first_kept():
-            try:
-                self.feed.append(position, change_blocks.encode(block))
-            except CorruptLog as error:
-                raise self.feed.condemn(str(error)) from error
-        self._fed = max(self._fed, position + 1)
-
-    def _settle(self, blocks: list[Block], notes: tuple[BatchNote, ...], delta: EntryDelta) -> None:
-        """Publish a folded entry and keep what is derived from it."""
-        state = self.state
-        position, started = state.position, state.now
-        if delta.groups:
-            self._emit(
-                position, change_blocks.Packed(delta.fold.now, state.layouts_at, delta.groups)
-            )
-        self.stages.lap("feed")
-        base = 0
-        for block in blocks:
-            is_event = state.behavior(block.dataset) == "event"
-            locator = state.locator if is_event else state.record_locator
-            idents, times = block.idents[block.order], block.timestamps[block.order]
-            # Merging takes longer than readers should wait: it is done before the lock.
-            locator.add(position, idents, times, base + block.order)
-            base += block.rows
-        self.stages.lap("locate")
-        now, slots = delta.fold.now, state.directory.slots
-        first_new = slots - delta.new_profiles
-        task = Task(position, started, now, slots, first_new, delta.rescans, delta.touched)
-        with self.lock:
-            publish(state, delta)
-            self.note_slice(delta)
-            state.locator.publish()
-            state.record_locator.publish()
-            self._count(blocks, notes, position)
-            if state.book.rescans:
-                # Together with the position: it tells readers that the entry is not complete yet.
-                self.rescans.add(task)
-            state.position = position + 1
-        for swap in of_book(state.book, state.directory.slots):
-            with self.lock:
-                swap()
-        self.stages.lap("publish")
-        self._rows_since_checkpoint += base
-
-    def work(self, limit: int) -> int:
-        """Do a slice of the clock's work and up to ``limit`` rescan evaluations; returns how many
-        entries have some left.
-
-        For the writer's thread, between entries. Changes join the feed block of their entry.
-        """
-        if self.state.drain is not None:
-            self.next_slice()
-        if self.rescans.pending:
-            self.rescans.work(self.state.book, self._dossiers, limit, self._finish, self.lock)
-        return self.rescans.pending + (self.state.drain is not None)
-
-    def _finish(self, task: Task) -> None:
-        """Put a completed task's changes into the feed block of its entry: that is complete now."""
-        groups = grouped(task, self.state)
-        if groups:
-            self._join(task, groups)
-        moved = [change for change in task.done if self._is_membership(change)]
-        with self.lock:
-            self.state.counters.changes += len(moved)
-            self.state.counters.changes_by_clock += sum(c.cause == "clock" for c in moved)
-            self.rescans.drop(task)
-
-    def _join(self, task: Task, groups: list[change_blocks.Group]) -> None:
-        try:
-            block = self.feed.get(task.position)
-        except FeedDamaged:
-            return  # whoever reads the block has it made anew, these changes included
-        packed = (
-            change_blocks.Packed(task.now, self.state.layouts_at, [])
-            if block is None
-            else change_blocks.decode(block)
-        )
-        # After a restart the block may hold them from before: the same groups, then, once.
-        packed.groups[:] = [group for group in packed.groups if group not in groups] + groups
-        self._emit(task.position, packed)
 
     def _drain(self) -> None:
         """Finish all slices and rescans: before rules change, and before a checkpoint."""
         while self.work(1 << 10):
             pass
 
-    def _is_membership(self, change: RescanChange) -> bool:
-        return self.state.book.rescans[change.rule].gauge >= 0
-
-    def _count(self, blocks: list[Block], notes: tuple[BatchNote, ...], position: int) -> None:
-        state = self.state
-        for block in blocks:
-            if state.behavior(block.dataset) == "event":
-                state.counters.events += block.rows
-            else:
-                state.counters.records += block.rows
-        for note in notes:
-            state.counters.late += note.late
-            state.counters.duplicate += note.duplicate
-            credited = 0
-            if note.credit is not None:
-                name, rows = note.credit
-                credited = state.cursors.get(name, 0)
-                state.cursors[name] = credited + rows
-            fold_note(state.rejects, note, credited)
-            if note.repair is None:
-                at = state.cursors.get(note.producer, 0)
-                state.cursors[note.producer] = max(at, note.through)
-            if note.repair is not None and note.repair[1] != "take":
-                continue
-            # Taken out and put in again: the dict is in the order in which producers were heard.
-            kept = state.receipts.pop(note.producer, [])
-            state.receipts[note.producer] = [*kept, (position, note)][-self.config.max_receipts :]
-            if len(state.receipts) > self.config.max_receipt_producers:
-                del state.receipts[next(iter(state.receipts))]
-
-    def _read_ids(self, positions: Array, rows: Array) -> tuple[list[str], Array, list[str | None]]:
-        """(dataset, timestamp, _id) of rows in the log, in the order asked. For duplicates."""
-        datasets: list[str] = [""] * len(rows)
-        times = np.zeros(len(rows), np.int64)
-        ids: list[str | None] = [None] * len(rows)
-        order = np.argsort(positions, kind="stable")
-        for wanted in np.split(order, starts_of(positions[order])[1:]) if len(order) else ():
-            position = int(positions[wanted[0]])
-            with self.log.view(position) as view:
-                base = 0
-                for block in decode(view, f"position {position}").blocks:
-                    here = wanted[(rows[wanted] >= base) & (rows[wanted] < base + block.rows)]
-                    local = rows[here].astype(np.int64) - base
-                    base += block.rows
-                    if len(here) == 0:
-                        continue
-                    times[here] = block.timestamps[local]
-                    texts: list[str | None] = [None] * len(here)
-                    if ID in block.table.column_names:
-                        texts = block.table.column(ID).take(pa.array(local)).to_pylist()
-                    for index, text in zip(here.tolist(), texts, strict=True):
-                        datasets[index], ids[index] = block.dataset, text
-        return datasets, times, ids
-
     def _recover(self) -> None:
-        """State and feed as they were: the newest checkpoint, and the log's tail replayed over it.
-
-        The feed is derived: a damaged one is dropped, and what lacks blocks that the checkpoint
-        covers is made again from the log's start.
-        """
+        """State and feed as they were; from the log's start if the feed lacks what is covered."""
         head = self.log.head()
-        loaded = checkpoint_image.load(self._checkpoints, self.config, head)
+        loaded = newest_checkpoint(self._checkpoints, self.feed, self.config, head)
+        if loaded is not None:
+            self._begin(loaded.state, loaded.fed)
+        self.owed.checkpointed = self.state.position
         try:
-            fed = self.feed.end()
-        except CorruptLog:
-            self.feed.reset()
-            fed = 0
-        if fed > head:
-            raise CorruptLog(
-                f"expected a log of at least {fed} entries, which the change feed covers, got"
-                f" {head}: the log has lost its newest entries; restore it from a replica or backup"
-                " (to go on without them, delete the partition's checkpoints/ and feed/)"
-            )
-        if loaded is not None and loaded.fed <= fed:
-            self._fed = loaded.fed
-            self._begin(loaded.state)
-        self.checkpointed = self.state.position
-        try:
-            self._replay_tail(head)
+            self._replay().up_to(head)
         except FeedDamaged:
             self.feed.reset()
-            self._fed = 0
-            self._begin(empty_state(self.config.max_profiles))
-            self._replay_tail(head)
+            self._begin(empty_state(self.config.max_profiles), 0)
+            self._replay().up_to(head)
 
-    def _replay_tail(self, head: int) -> None:
-        for position in range(self.state.position, head):
-            with self.log.view(position) as view:
-                self._replay(decode(view, f"position {position}"))
-
-    def _replay(self, entry: Entry) -> None:
-        state, envelope = self.state, entry.envelope
-        if envelope.kind == "definition":
-            catalogue = msgspec.json.decode(envelope.definition, type=Catalogue)
-            self._drain()
-            self._apply(Backfill(state, self.log, catalogue), envelope.now)
-            return
-        if envelope.slots is not None:
-            self.apply_slice(*envelope.slots, envelope.now)
-            return
-        first_new_slot = state.directory.slots
-        if entry.identities is not None:
-            table = entry.identities.table
-            state.directory.restore_identities(
-                table.column(K0).to_numpy(),
-                table.column(K1).to_numpy(),
-                table.column(NAMESPACE).to_pylist(),
-                table.column(VALUE).combine_chunks(),
-            )
-        early = self.take_early(entry.blocks)
-        delta = fold_rows(state, entry.blocks, envelope.now, first_new_slot)
-        delta.add(early)
-        self._settle(entry.blocks, envelope.batches, delta)
+    def _replay(self) -> Replay:
+        return Replay(self.log, self.state, self._writer, self.clock, self._drain)
 
 
 def placed(reply: Reply, state: State) -> Reply:
     """An accepted reply with the entry's position and now."""
     position = reply.position if reply.position >= 0 else state.position - 1
-    return Reply(
-        reply.status,
-        reply.accepted,
-        reply.duplicate,
-        reply.late,
-        position,
-        state.now,
-        reply.expected,
-        reply.open,
-        reply.taken,
-    )
+    return replace(reply, position=position, now=state.now)

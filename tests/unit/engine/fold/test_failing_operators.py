@@ -127,7 +127,7 @@ def test_a_reopening_comes_to_the_same(checkpoint: bool) -> None:
         saved(partition)
     before = (hub.pure(PEOPLE), partition.status().degraded, changes(hub))
     reopened = hub.reopen()
-    assert reopened.checkpointed == (reopened.position if checkpoint else 0)
+    assert reopened.owed.checkpointed == (reopened.position if checkpoint else 0)
     assert (hub.pure(PEOPLE), reopened.status().degraded, changes(hub)) == before
     assert set(reopened.status().degraded) == DOWN
     assert len(reopened.verify()) == len(DOWN)  # they are named, and nothing else is wrong
@@ -154,7 +154,7 @@ def test_another_version_of_the_program_asks_again(monkeypatch: pytest.MonkeyPat
     filled(hub, poison_at=20)
     saved(hub.partitions[0])
     monkeypatch.setattr(checkpoint_image, "PROGRAM", "the next one")
-    assert hub.reopen().checkpointed == 0
+    assert hub.reopen().owed.checkpointed == 0
 
 
 def test_a_sound_version_heals_it(monkeypatch: pytest.MonkeyPatch) -> None:

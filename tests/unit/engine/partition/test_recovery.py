@@ -15,7 +15,8 @@ from profile_actors.engine.log.entry import decode
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.log.ports import Buffer
 from profile_actors.engine.partition import checkpoint_image
-from profile_actors.engine.partition.partition import OVERLAP_ROWS, Partition
+from profile_actors.engine.partition.entry_writer import OVERLAP_ROWS
+from profile_actors.engine.partition.partition import Partition
 from profile_actors.errors import CorruptLog, CursorExpired, StorageFull
 from profile_actors.ingest.identity_keys import key_of
 from profile_actors.storage.checkpoint_files import FileCheckpoints
@@ -86,7 +87,7 @@ def feed_was_reset(partition: Partition) -> bool:
 
 def replayed(partition: Partition) -> bool:
     """Whether opening began at the log's start."""
-    return partition.checkpointed == 0
+    return partition.owed.checkpointed == 0
 
 
 def test_closing_twice_is_closing_once_and_all_is_there_again(

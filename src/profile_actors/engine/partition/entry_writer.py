@@ -1,0 +1,206 @@
+"""From an admitted entry to a durable, folded and published one.
+
+Theory: the log is first. An entry is encoded and appended, folded beside the state, and published
+with its block of the change feed; replay begins at the fold. A crash between any two of them loses
+nothing acknowledged.
+
+Rules for editors: every write of state after recovery is in ``settle``, ``apply``, or the clock's
+early slices, under the partition's lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from profile_actors.config import Config
+from profile_actors.engine.fold.entry_fold import EntryDelta, fold_rows, publish
+from profile_actors.engine.fold.stage_times import Stages
+from profile_actors.engine.fold.state import State
+from profile_actors.engine.log import change_blocks
+from profile_actors.engine.log.entry import BatchNote, Block, encode
+from profile_actors.engine.log.ports import Buffer, Log
+from profile_actors.engine.log.repairs import fold_note
+from profile_actors.engine.membership.forgetting import of_book
+from profile_actors.engine.partition.admission import Admitted
+from profile_actors.engine.partition.clock_steps import note_slice, take_early
+from profile_actors.engine.partition.feed_writer import FeedWriter
+from profile_actors.engine.refold.backfill import Backfill
+from profile_actors.engine.refold.owed import Owed
+from profile_actors.engine.refold.rescans import Task, grouped
+
+OVERLAP_ROWS = 2_000
+"""An entry of so many rows is folded while the disk works on it."""
+
+
+class EntryWriter:
+    """Appends, folds and publishes the entries of one partition. For the writer's thread.
+
+    disk: one thread, for appends beside a fold.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        feed: FeedWriter,
+        config: Config,
+        state: State,
+        owed: Owed,
+        lock: threading.RLock,
+        *,
+        epoch: int,
+        disk: ThreadPoolExecutor,
+        stages: Stages,
+    ) -> None:
+        self._log = log
+        self._feed = feed
+        self._config = config
+        self.state = state
+        self._owed = owed
+        self._lock = lock
+        self._epoch = epoch
+        self._disk = disk
+        self._stages = stages
+
+    def append(
+        self,
+        kind: str,
+        now: int,
+        catalogue: int,
+        *,
+        definition: bytes = b"",
+        slots: tuple[int, int, int] | None = None,
+    ) -> None:
+        """Make an entry without rows durable, of a definition or of a slice."""
+        parts = encode(kind, self._epoch, now, catalogue, definition=definition, slots=slots)
+        self._append(parts)
+
+    def _append(self, parts: list[Buffer]) -> None:
+        self._log.append_at(self.state.position, parts, self._epoch)
+
+    def write(self, admitted: Admitted, now: int) -> None:
+        """An entry of rows, or of the clock alone: durable, folded, published."""
+        state = self.state
+        kind = "rows" if admitted.notes else "clock"
+        parts = encode(
+            kind, self._epoch, now, state.catalogue.version, tuple(admitted.notes),
+            admitted.identities, admitted.blocks,
+        )  # fmt: skip
+        rows = sum(block.rows for block in admitted.blocks)
+        # The fold reads state only, so it runs while the disk works; nothing is published before
+        # the entry is durable. For a few rows handing over to the thread would cost more.
+        durable = self._disk.submit(self._append, parts) if rows >= OVERLAP_ROWS else None
+        if durable is None:
+            self._append(parts)
+        try:
+            self._stages.lap("log")
+            early = take_early(state, admitted.blocks, self._lock)
+            delta = fold_rows(state, admitted.blocks, now, admitted.first_new_slot, self._stages)
+            delta.add(early)
+        finally:
+            if durable is not None:
+                durable.result()
+        self._stages.lap("log")
+        self.settle(admitted.blocks, tuple(admitted.notes), delta)
+
+    def fold_again(
+        self, blocks: list[Block], notes: tuple[BatchNote, ...], now: int, first_new_slot: int
+    ) -> None:
+        """An entry of the log, in a replay: folded and published."""
+        early = take_early(self.state, blocks, self._lock)
+        delta = fold_rows(self.state, blocks, now, first_new_slot)
+        delta.add(early)
+        self.settle(blocks, notes, delta)
+
+    def settle(self, blocks: list[Block], notes: tuple[BatchNote, ...], delta: EntryDelta) -> None:
+        """Publish a folded entry and keep what is derived from it."""
+        state = self.state
+        position, started = state.position, state.now
+        if delta.groups:
+            self._feed.emit(
+                position, change_blocks.Packed(delta.fold.now, state.layouts_at, delta.groups)
+            )
+        self._stages.lap("feed")
+        base = 0
+        for block in blocks:
+            is_event = state.behavior(block.dataset) == "event"
+            locator = state.locator if is_event else state.record_locator
+            idents, times = block.idents[block.order], block.timestamps[block.order]
+            # Merging takes longer than readers should wait: it is done before the lock.
+            locator.add(position, idents, times, base + block.order)
+            base += block.rows
+        self._stages.lap("locate")
+        now, slots = delta.fold.now, state.directory.slots
+        first_new = slots - delta.new_profiles
+        task = Task(position, started, now, slots, first_new, delta.rescans, delta.touched)
+        with self._lock:
+            publish(state, delta)
+            note_slice(state, delta)
+            state.locator.publish()
+            state.record_locator.publish()
+            self._count(blocks, notes, position)
+            if state.book.rescans:
+                # Together with the position: it tells readers that the entry is not complete yet.
+                self._owed.rescans.add(task)
+            state.position = position + 1
+        for swap in of_book(state.book, state.directory.slots):
+            with self._lock:
+                swap()
+        self._stages.lap("publish")
+        self._owed.unsaved_rows += base
+
+    def apply(self, prepared: Backfill, now: int) -> None:
+        """Complete the new rulebook and put it in place of the old one."""
+        state = self.state
+        book, groups, delta_changes = prepared.finish(now)
+        position, count = state.position, state.directory.slots
+        layouts = change_blocks.pack_layouts([gauge.layout for gauge in book.gauges])
+        self._feed.emit(position, change_blocks.Packed(now, position, groups, layouts))
+        every = frozenset(i for i, rule in enumerate(book.rescans) if rule.is_new)
+        with self._lock:
+            state.book = book
+            state.catalogue = prepared.catalogue
+            state.now = now
+            state.layouts_at = position
+            state.counters.changes += delta_changes
+            if every:
+                self._owed.rescans.add(Task(position, now, now, count, count, [], every=every))
+            state.position = position + 1
+
+    def finish(self, task: Task) -> None:
+        """Put a completed task's changes into the feed block of its entry: that is complete now."""
+        groups = grouped(task, self.state)
+        if groups:
+            self._feed.join(task, groups, self.state)
+        moved = [change for change in task.done if self.state.book.rescans[change.rule].gauge >= 0]
+        with self._lock:
+            self.state.counters.changes += len(moved)
+            self.state.counters.changes_by_clock += sum(c.cause == "clock" for c in moved)
+            self._owed.rescans.drop(task)
+
+    def _count(self, blocks: list[Block], notes: tuple[BatchNote, ...], position: int) -> None:
+        state = self.state
+        for block in blocks:
+            if state.behavior(block.dataset) == "event":
+                state.counters.events += block.rows
+            else:
+                state.counters.records += block.rows
+        for note in notes:
+            state.counters.late += note.late
+            state.counters.duplicate += note.duplicate
+            credited = 0
+            if note.credit is not None:
+                name, rows = note.credit
+                credited = state.cursors.get(name, 0)
+                state.cursors[name] = credited + rows
+            fold_note(state.rejects, note, credited)
+            if note.repair is None:
+                at = state.cursors.get(note.producer, 0)
+                state.cursors[note.producer] = max(at, note.through)
+            if note.repair is not None and note.repair[1] != "take":
+                continue
+            # Taken out and put in again: the dict is in the order in which producers were heard.
+            kept = state.receipts.pop(note.producer, [])
+            state.receipts[note.producer] = [*kept, (position, note)][-self._config.max_receipts :]
+            if len(state.receipts) > self._config.max_receipt_producers:
+                del state.receipts[next(iter(state.receipts))]

@@ -1,0 +1,96 @@
+"""A partition after a restart: the newest checkpoint, and the log's tail replayed over it.
+
+Theory: the log is the ground; state and feed are folds of it. A checkpoint is a state that need
+not be folded again, good only as far as the feed has the blocks that it covers. Replay runs the
+same fold, publication and slices as the writer did, over entries that are durable already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from profile_actors.config import Config
+from profile_actors.definitions.declared import Catalogue
+from profile_actors.engine.fold.state import State
+from profile_actors.engine.log.entry import Entry, NewIdentities, decode
+from profile_actors.engine.log.ports import Checkpoints, Feed, Log
+from profile_actors.engine.partition import checkpoint_image
+from profile_actors.engine.partition.entry_writer import EntryWriter
+from profile_actors.engine.partition.partition_clock import PartitionClock
+from profile_actors.engine.refold.backfill import Backfill
+from profile_actors.errors import CorruptLog
+from profile_actors.ingest.hidden_columns import K0, K1, NAMESPACE, VALUE
+
+
+def newest_checkpoint(
+    checkpoints: Checkpoints, feed: Feed, config: Config, head: int
+) -> checkpoint_image.Loaded | None:
+    """The newest checkpoint that log and feed bear out; None when all is to be folded again.
+
+    A damaged feed is dropped: it is derived. Raises CorruptLog for a log that has lost entries.
+    """
+    loaded = checkpoint_image.load(checkpoints, config, head)
+    try:
+        fed = feed.end()
+    except CorruptLog:
+        feed.reset()
+        fed = 0
+    if fed > head:
+        raise CorruptLog(
+            f"expected a log of at least {fed} entries, which the change feed covers, got"
+            f" {head}: the log has lost its newest entries; restore it from a replica or backup"
+            " (to go on without them, delete the partition's checkpoints/ and feed/)"
+        )
+    return loaded if loaded is not None and loaded.fed <= fed else None
+
+
+class Replay:
+    """The entries of a log, folded into a state that stands before them.
+
+    finish: does all slices and rescans that are owed; asked for before rules change.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        state: State,
+        writer: EntryWriter,
+        clock: PartitionClock,
+        finish: Callable[[], None],
+    ) -> None:
+        self._log = log
+        self._state = state
+        self._writer = writer
+        self._clock = clock
+        self._finish = finish
+
+    def up_to(self, head: int) -> None:
+        """Fold the entries from the state's position up to ``head``."""
+        for position in range(self._state.position, head):
+            with self._log.view(position) as view:
+                self._entry(decode(view, f"position {position}"))
+
+    def _entry(self, entry: Entry) -> None:
+        envelope = entry.envelope
+        if envelope.kind == "definition":
+            catalogue = msgspec.json.decode(envelope.definition, type=Catalogue)
+            self._finish()
+            self._writer.apply(Backfill(self._state, self._log, catalogue), envelope.now)
+        elif envelope.slots is not None:
+            self._clock.apply_slice(*envelope.slots, envelope.now)
+        else:
+            first_new_slot = self._state.directory.slots
+            if entry.identities is not None:
+                self._restore(entry.identities)
+            self._writer.fold_again(entry.blocks, envelope.batches, envelope.now, first_new_slot)
+
+    def _restore(self, identities: NewIdentities) -> None:
+        table = identities.table
+        self._state.directory.restore_identities(
+            table.column(K0).to_numpy(),
+            table.column(K1).to_numpy(),
+            table.column(NAMESPACE).to_pylist(),
+            table.column(VALUE).combine_chunks(),
+        )
