@@ -8,10 +8,12 @@ from typing import Any
 from profile_actors.columnar.state_columns import Instants
 from profile_actors.columnar.vectors import Array
 from profile_actors.engine.membership.gauges import Gauge
+from profile_actors.engine.membership.rulebook import Part, Rulebook
 from profile_actors.engine.membership.timers import Timer
 from profile_actors.engine.operators.attribute_columns import Attribute, AttributeTrack
 from profile_actors.engine.operators.event_streams import Stream, StreamDelta
 from profile_actors.engine.operators.kept_events import EventHistory, HistoryDelta
+from profile_actors.rules.tree.plan import Key
 
 
 @dataclass(slots=True)
@@ -47,6 +49,10 @@ class Delta:
     qualified: list[tuple[Instants, Array, Array | int]] = field(default_factory=list)
     timers: list[tuple[Timer, Array, Array]] = field(default_factory=list)
     changes: list[RawChange] = field(default_factory=list)
+    broken: dict[Part, str] = field(default_factory=dict)
+    """The parts that raised, with why: they fold no more."""
+    pending: dict[Key, str] = field(default_factory=dict)
+    """The rules that have no answer from this step on, with why."""
 
     def mark(self) -> tuple[int, ...]:
         """How much of the rules' part there is by now, for ``undo``."""
@@ -60,8 +66,13 @@ class Delta:
     def _of_rules(self) -> tuple[list[Any], ...]:
         return self.gauges, self.qualified, self.timers, self.changes
 
-    def publish(self) -> None:
-        """Write the step into the state. The caller holds the partition's lock."""
+    def publish(self, book: Rulebook) -> None:
+        """Write the step into the state, which has this rulebook. The caller holds the partition's
+        lock."""
+        for part, reason in self.broken.items():
+            book.degrade(part, reason)
+        for key, reason in self.pending.items():
+            book.pending.setdefault(key, reason)
         for stream, delta in self.streams:
             stream.publish(delta)
         for history, kept in self.histories:

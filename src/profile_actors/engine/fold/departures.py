@@ -20,6 +20,7 @@ from profile_actors.columnar.runs import sizes_of, starts_of
 from profile_actors.columnar.vectors import FOREVER, Array, Vector, differ, truth
 from profile_actors.engine.fold.moments import Moments
 from profile_actors.engine.membership.rulebook import Tree
+from profile_actors.engine.operators.step_scope import StepScope
 from profile_actors.errors import RuleError
 from profile_actors.rules.evaluation.evaluate import evaluate
 from profile_actors.rules.planning.trends import FALLS
@@ -34,33 +35,27 @@ which the writer waits. Beyond, the rule has no answer for the profiles asked.""
 
 
 class Departures:
-    """One rule's virtual rows in one step. started: the step's first now; until: its last.
+    """One rule's virtual rows in one step."""
 
-    enough: no more is asked for than each slot's first change after this instant.
-    """
-
-    def __init__(
-        self, tree: Tree, moments: Moments, started: int, until: int, enough: int = FOREVER
-    ) -> None:
+    def __init__(self, tree: Tree, moments: Moments, scope: StepScope) -> None:
         self.tree = tree
         self.moments = moments
-        self.started = started
-        self.until = until
-        self.enough = enough
+        self.scope = scope
 
     def instants(self, slots: Array) -> tuple[Array, Array, Array]:
         """(slot, instant) at which kept events of these ascending slots enter or leave in the step,
         and which of the slots have one that enters. Neither ordered nor distinct."""
         slot_parts, at_parts = [slots[:0]], [np.zeros(0, np.int64)]
         enters = np.zeros(len(slots), np.bool_)
+        started, until = self.scope.started, self.scope.now
         for events in self.tree.histories:
             rows = self.moments.kept(events, slots)
-            enter = np.flatnonzero((rows.enter > self.started) & (rows.enter <= self.until))
+            enter = np.flatnonzero((rows.enter > started) & (rows.enter <= until))
             enters[rows.owner[enter]] = True
             slot_parts.append(slots[rows.owner[enter]])
             at_parts.append(rows.enter[enter])
             if rows.leave is not None:
-                leave = np.flatnonzero((rows.leave > self.started) & (rows.leave <= self.until))
+                leave = np.flatnonzero((rows.leave > started) & (rows.leave <= until))
                 slot_parts.append(slots[rows.owner[leave]])
                 at_parts.append(rows.leave[leave])
         return np.concatenate(slot_parts), np.concatenate(at_parts), enters
@@ -108,7 +103,7 @@ class Departures:
             before[1:] = here[:-1]
             first = starts_of(slots[index])
             before[first] = last[index[first]]
-            stops = (here != before) & (at[index] > self.enough)
+            stops = (here != before) & (at[index] > self.scope.enough)
             done[slots[index[stops]]] = True
             if end < len(slots):
                 last[end] = here[-1] if slots[end] == slots[index[-1]] else last[end]
@@ -134,18 +129,18 @@ class Departures:
             values = evaluate(root, leaf, len(index), at[index])
             first = starts_of(slots[index])
             mine = slots[index[first]]
-            before = evaluate(root, self.moments.before(mine), len(mine), self.started)
+            before = evaluate(root, self.moments.before(mine), len(mine), self.scope.started)
             here = changed_in_runs(before, values, first)
             if goes_on and slots[index[0]] == slots[begin]:
                 index, here = index[1:], here[1:]
-            done[slots[index[here & (at[index] > self.enough)]]] = True
+            done[slots[index[here & (at[index] > self.scope.enough)]]] = True
             found.append(index)
             marks.append(here)
         return np.concatenate(found), np.concatenate(marks)
 
     def _budget(self, slots: Array) -> int:
         """How many cells may be evaluated."""
-        if self.enough >= FOREVER:
+        if not self.scope.is_ahead:
             return FOREVER  # a step must be made whatever it costs
         return AHEAD_CELLS + AHEAD_CELLS_EACH * len(starts_of(slots))
 
@@ -167,7 +162,7 @@ class Departures:
         ends = np.cumsum(np.repeat(sizes, sizes_of(first, len(slots))))
         out: list[tuple[int, int, int]] = []
         begin = 0
-        cells = FIRST_CELLS if self.enough < FOREVER else MOST_CELLS
+        cells = FIRST_CELLS if self.scope.is_ahead else MOST_CELLS
         while begin < len(slots):
             done = int(ends[begin - 1]) if begin else 0
             end = max(begin + 1, int(np.searchsorted(ends, done + cells, side="right")))

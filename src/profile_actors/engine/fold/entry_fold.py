@@ -1,4 +1,9 @@
-"""One log entry folded into a delta, and the delta published."""
+"""One log entry folded into a delta, and the delta published.
+
+Law: a fold reads state and writes only scratch; what it finds broken is in its delta too. So to
+fold and not to publish changes nothing (``has_rows`` is lent for one fold and given back empty;
+tables of texts may have grown: a text means nothing until a published column names it).
+"""
 
 from __future__ import annotations
 
@@ -23,6 +28,7 @@ from profile_actors.engine.log import change_blocks
 from profile_actors.engine.log.entry import Block
 from profile_actors.engine.operators.block_matching import arrivals_of, read_block, touched_by
 from profile_actors.engine.operators.event_streams import Stream, StreamDelta
+from profile_actors.engine.operators.step_scope import StepScope
 
 EVENT, LATE, CLOCK, DEFINITION, IDENTITY = range(5)
 
@@ -59,7 +65,7 @@ def fold_rows(
     first_new_slot: int,
     stages: Stages | None = None,
 ) -> EntryDelta:
-    """Fold an entry's rows and the clock's move to ``now``. Reads state, writes only scratch."""
+    """Fold an entry's rows and the clock's move to ``now``."""
     stages = stages or Stages()
     book, slot_of = state.book, state.directory.slot_of
     events = [b for b in blocks if state.behavior(b.dataset) == "event"]
@@ -74,8 +80,10 @@ def fold_rows(
         is_held = state.drain is not None
         delta = Delta(now, drops_due=not is_held)
 
+        scope = StepScope(now, state.now, has_rows=has_rows, is_held=is_held)
+
         def step(stream: Stream) -> StreamDelta | None:
-            return stream.step(arrivals_of(stream, readers), now, has_rows, is_held)
+            return stream.step(arrivals_of(stream, readers), scope)
 
         tracks = _step_streams(state, delta, step)
         # Slots that are owed their part are still before the instant of the drain.
@@ -83,12 +91,7 @@ def fold_rows(
         attributes = _fold_attributes(state, delta, records) if records else {}
         stages.lap("fold")
         new_slots = np.arange(first_new_slot, state.directory.slots)
-        fold = Fold(
-            book, now, tracks, attributes, new_slots, has_rows, None, state.now, histories,
-            is_held=is_held,
-        )  # fmt: skip
-        fold.delta = delta
-        fold.qualify()
+        Fold(book, scope, delta, tracks, attributes, histories, new_slots).qualify()
         late_only = _late_only(state, blocks)
         groups, total, by_clock = _pack(state, delta.changes, late_only)
         stages.lap("segments")
@@ -104,21 +107,19 @@ def fold_rows(
 
 def fold_slice(state: State, slots: Array, span: tuple[int, int] | None, at: int) -> EntryDelta:
     """Let happen what is due by ``at`` for these ascending slots alone (``drains``). span: they are
-    those of this range. Reads state, writes only scratch."""
-    book = state.book
+    those of this range."""
     delta = Delta(at, drops_due=False)
+    scope = StepScope(at, at - 1, slots=slots, span=span)
     tracks = _step_streams(state, delta, lambda stream: stream.slice(slots, span, at))
     nobody = np.zeros(0, np.intp)
-    fold = Fold(book, at, tracks, {}, nobody, None, slots, at - 1, span=span)
-    fold.delta = delta
-    fold.qualify()
+    Fold(state.book, scope, delta, tracks, {}, {}, nobody).qualify()
     groups, total, by_clock = _pack(state, delta.changes, None)
     return EntryDelta(delta, groups, nobody, [], total, by_clock, [], 0)
 
 
 def publish(state: State, delta: EntryDelta) -> None:
     """Write a folded entry. The caller holds the partition's lock."""
-    delta.fold.publish()
+    delta.fold.publish(state.book)
     now = delta.fold.now
     state.modified[delta.touched] = now - UNSET
     for idents, newest in delta.newest:

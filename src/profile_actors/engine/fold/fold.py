@@ -18,8 +18,8 @@ import numpy as np
 from profile_actors.columnar.instants import unit_starts
 from profile_actors.columnar.runs import starts_of
 from profile_actors.columnar.slot_pairs import distinct_pairs, following, union_of
-from profile_actors.columnar.state_columns import UNSET
-from profile_actors.columnar.vectors import FOREVER, Array, Vector, differ, truth
+from profile_actors.columnar.vectors import Array
+from profile_actors.columnar.vectors import FOREVER, Vector, differ, truth
 from profile_actors.engine.fold.delta import Delta, RawChange
 from profile_actors.engine.fold.departures import Departures
 from profile_actors.engine.fold.moments import Moments
@@ -31,6 +31,7 @@ from profile_actors.engine.membership.timers import Timer
 from profile_actors.engine.operators.aggregates import Track
 from profile_actors.engine.operators.attribute_columns import AttributeTrack
 from profile_actors.engine.operators.kept_events import HistoryDelta
+from profile_actors.engine.operators.step_scope import StepScope
 from profile_actors.rules.evaluation.evaluate import evaluate, value_in
 from profile_actors.rules.evaluation.frames import Frame
 from profile_actors.rules.evaluation.horizons import boundary_of, next_boundary
@@ -47,43 +48,35 @@ FRAMES = 4
 class Fold:
     """One step over a rulebook. new_slots: int64[k], profiles that begin in this step, ascending.
 
-    only: a look-ahead's slots; enough: it asks for no more than their first changes after this.
-    span: they are those of this range. is_held: the clock stands, nothing due is looked at.
+    delta: what the operators did in it, and which of them failed; the rest is added here.
     """
 
     def __init__(
         self,
         book: Rulebook,
-        now: int,
+        scope: StepScope,
+        delta: Delta,
         tracks: dict[int, list[Track | None]],
         attributes: dict[str, AttributeTrack],
+        histories: dict[EventFilter, HistoryDelta],
         new_slots: Array,
-        has_rows: Array | None,
-        only: Array | None = None,
-        started: int = UNSET,
-        histories: dict[EventFilter, HistoryDelta] | None = None,
-        enough: int = FOREVER,
-        span: tuple[int, int] | None = None,
-        is_held: bool = False,
     ) -> None:
         self.book = book
-        self.now = now
+        self.scope = scope
+        self.now = scope.now
         self.new_slots = new_slots.astype(np.intp)
-        self.has_rows = has_rows
-        self.only = only
-        self.delta = Delta(now)
-        self.started = started
-        self.enough = enough
-        self.span = span
-        self.is_held = is_held
+        self.delta = delta
         by_aggregate = {
             aggregate: track
             for aggregate, (stream, index) in book.place.items()
             if stream in tracks and (track := tracks[stream][index]) is not None
         }
-        self.moments = Moments(book, by_aggregate, attributes, histories or {})
-        # What fails in a look-ahead has no answer there; in a step, none from then on.
-        self.pending: dict[Key, str] = book.pending if enough >= FOREVER else dict(book.pending)
+        self.moments = Moments(book, by_aggregate, attributes, histories)
+        # The rulebook's own are as they were until the delta is published.
+        self.pending: dict[Key, str] = dict(book.pending)
+        for part, reason in delta.broken.items():
+            for key in book.readers_of(part):
+                self._fail(key, reason)
         self.level_changes = LevelChanges()
         self._frames: dict[int, tuple[Array, Frame]] = {}
 
@@ -117,7 +110,11 @@ class Fold:
             self.delta.undo(began)
             self._frames.clear()  # what others share must not be half of an evaluation
             for key in rules:
-                self.pending.setdefault(key, f"at {self.now} ms: {error!r}")
+                self._fail(key, f"at {self.now} ms: {error!r}")
+
+    def _fail(self, key: Key, reason: str) -> None:
+        if key not in self.pending:
+            self.pending[key] = self.delta.pending[key] = reason
 
     def _at_once(
         self,
@@ -178,8 +175,8 @@ class Fold:
     def _age(self, gauge: Ladder, timer: Timer, index: int) -> None:
         """Ages of profiles with rows, at the step's end; of the others, by the clock."""
         node = gauge.measure.node
-        due, due_slots = self._timer_rows(timer)
-        mine = np.zeros(len(due), np.bool_) if self.has_rows is None else self.has_rows[due_slots]
+        _, due_slots = self._timer_rows(timer)
+        mine = self._have_rows(due_slots)
         slots, (clock_slots, clock_at) = self.moments.touched(
             gauge.aggregates, gauge.attributes, self.new_slots
         )
@@ -295,7 +292,7 @@ class Fold:
     def _grow(self, tree: Tree) -> None:
         """Evaluate a rule of any shape where its inputs or its time changed."""
         due, due_slots = self._timer_rows(tree.timer)
-        mine = np.zeros(len(due), np.bool_) if self.has_rows is None else self.has_rows[due_slots]
+        mine = self._have_rows(due_slots)
         row_slots, (pair_slots, pair_at) = self.moments.touched(
             tree.aggregates, tree.attributes, self.new_slots, tree.histories
         )
@@ -314,13 +311,19 @@ class Fold:
             self.delta.timers.append((tree.timer, due_slots[:0], due[:0]))
 
     def _timer_rows(self, timer: Timer | None) -> tuple[Array, Array]:
-        if timer is None or self.is_held:
+        """(due, slot) of what is due of a timer in this step."""
+        scope = self.scope
+        if timer is None or scope.is_held:
             return np.zeros(0, np.int64), np.zeros(0, np.uint32)
-        if self.span is not None:
-            return timer.between(*self.span, self.now)
-        if self.only is not None:
-            return timer.of(self.only, self.now)
+        if scope.span is not None:
+            return timer.between(*scope.span, self.now)
+        if scope.slots is not None:
+            return timer.of(scope.slots, self.now)
         return timer.due_rows(self.now)
+
+    def _have_rows(self, slots: Array) -> Array:
+        has_rows = self.scope.has_rows
+        return np.zeros(len(slots), np.bool_) if has_rows is None else has_rows[slots]
 
     def _grow_rows(self, tree: Tree, slots: Array) -> None:
         """Evaluate for profiles with rows, at the step's end."""
@@ -336,7 +339,7 @@ class Fold:
             gauge = self.book.gauges[tree.gauge]
             self._row_change(gauge, tree.gauge, slots, _flags(truth(after)))
             return
-        before = evaluate(root, self.moments.before(slots), len(slots), self.started)
+        before = evaluate(root, self.moments.before(slots), len(slots), self.scope.started)
         self._mark_rows((tree.rule.name,), slots, differ(before, after)[None, :])
 
     def _frame_at_end(self, slots: Array) -> Frame:
@@ -361,7 +364,7 @@ class Fold:
             end = np.full(len(mine), self.now)
             upcoming = next_boundary(tree.rule.root, self.moments.at(mine, end), end)
             self.delta.timers.append((tree.timer, mine, upcoming))
-        departures = Departures(tree, self.moments, self.started, self.now, self.enough)
+        departures = Departures(tree, self.moments, self.scope)
         if not tree.is_kept_alone:
             if tree.timer is not None:
                 slots, at = self._with_boundaries(tree, slots, at)
@@ -390,7 +393,7 @@ class Fold:
             self.delta.changes.append(RawChange(-1, names, slots, marks, marks, at, True))
 
     def _with_boundaries(self, tree: Tree, slots: Array, at: Array) -> tuple[Array, Array]:
-        if self.only is not None and tree.steps:
+        if self.scope.slots is not None and tree.steps:
             # A look-ahead passes every midnight up to a century: all at once, not one by one.
             first = starts_of(slots)
             more = [unit_starts(tree.steps, int(at[i]), self.now) for i in first]

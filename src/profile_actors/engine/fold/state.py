@@ -136,7 +136,7 @@ def _step_streams(
         except Exception as error:  # the filter of all of them
             failed = dict.fromkeys(range(len(stream.operators)), error)
         for place, raised in failed.items():
-            book.degrade(stream.operators[place].aggregate, _failure(state, raised))
+            delta.broken[stream.operators[place].aggregate] = _failure(state, raised)
     return tracks
 
 
@@ -151,7 +151,7 @@ def _step_histories(
         try:
             kept = history.step(history_arrivals(history, readers), now)
         except Exception as error:
-            book.degrade(events, _failure(state, error))
+            delta.broken[events] = _failure(state, error)
             continue
         if kept is not None:
             out[events] = kept
@@ -168,7 +168,7 @@ def _fold_attributes(state: State, delta: Delta, records: list[Block]) -> dict[s
         try:
             track = attribute.fold(stated_of(attribute, records, state.directory.slot_of))
         except Exception as error:
-            book.degrade(path, _failure(state, error))
+            delta.broken[path] = _failure(state, error)
             continue
         if track is not None:
             out[path] = track

@@ -41,6 +41,7 @@ from profile_actors.engine.operators.contributions import (
 from profile_actors.engine.operators.delay_lines import DelayLine, Payload
 from profile_actors.engine.operators.distinct_values import Distinct
 from profile_actors.engine.operators.extremes import Extreme
+from profile_actors.engine.operators.step_scope import StepScope
 from profile_actors.rules.evaluation.windows import interval
 from profile_actors.rules.tree.plan import Aggregate, EventFilter
 
@@ -172,16 +173,14 @@ class Stream:
     def step(
         self,
         arrivals: Arrivals | None,
-        now: int,
-        has_rows: Array | None,
-        is_held: bool = False,
+        scope: StepScope,
     ) -> StreamDelta | None:
-        """Move to ``now`` with the entry's rows. has_rows: bool per slot, who has rows in the
-        entry. is_held: the clock stands at ``now`` while its work is sliced: rows alone.
+        """Move to the scope's now with the entry's rows, of all slots.
 
         None when nothing happens. Cost: sorts of what arrived and what is due, nothing else.
         """
-        delta = StreamDelta(now, [], [], [], drops_due=not is_held)
+        now = scope.now
+        delta = StreamDelta(now, [], [], [], drops_due=not scope.is_held)
         if arrivals is not None:
             delta.failed.update(arrivals.failed)
         row_slots: list[Array] = []
@@ -195,11 +194,11 @@ class Stream:
                 row_columns.append(inside.columns)
         row_signs = [np.ones(len(s), np.int8) for s in row_slots]
         clock, was_due = None, False
-        if not is_held:
+        if not scope.is_held:
             entering, leaving = self.enter.due_rows(now), self.leave.due_rows(now)
             was_due = len(entering[0]) + len(leaving[0]) > 0
             clock = self._due(
-                entering, leaving, now, delta, has_rows, row_slots, row_columns, row_signs
+                entering, leaving, now, delta, scope.has_rows, row_slots, row_columns, row_signs
             )
         arrived = len(row_slots) == 1 and row_slots[0] is arrived_slots
         rows = self._row_groups(row_slots, row_columns, row_signs, arrived)

@@ -97,6 +97,6 @@ def take_early(state: State, blocks: list[Block], lock: threading.RLock) -> Entr
     delta = fold_slice(state, slots, None, drain.at)
     # The instant was reached by an entry that is durable: this need not wait for the rows'.
     with lock:
-        delta.fold.publish()
+        delta.fold.publish(state.book)
         drain.early[slots] = True
     return delta

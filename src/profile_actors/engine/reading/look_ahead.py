@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from profile_actors.columnar.vectors import Array
-from profile_actors.engine.fold.delta import RawChange
+from profile_actors.engine.fold.delta import Delta, RawChange
 from profile_actors.engine.fold.fold import Fold
 from profile_actors.engine.log.change_blocks import Layout
-from profile_actors.engine.membership.rulebook import Part, Rulebook
+from profile_actors.engine.membership.rulebook import Rulebook
 from profile_actors.engine.operators.aggregates import Track
+from profile_actors.engine.operators.step_scope import StepScope
 from profile_actors.rules.tree.plan import Key, Rule
 
 
@@ -30,7 +31,7 @@ def look_ahead(book: Rulebook, slots: Array, started: int, until: int, instant: 
     Beyond each rule's first change after the asked instant it need not be complete.
     """
     tracks: dict[int, list[Track | None]] = {}
-    failed: dict[Part, Exception] = {}
+    delta = Delta(until)
     for index, stream in enumerate(book.streams):
         if stream.is_silent:
             continue
@@ -40,12 +41,9 @@ def look_ahead(book: Rulebook, slots: Array, started: int, until: int, instant: 
         except Exception as error:
             errors = dict.fromkeys(range(len(stream.operators)), error)
         for place, raised in errors.items():
-            failed[stream.operators[place].aggregate] = raised
-    fold = Fold(
-        book, until, tracks, {}, np.zeros(0, np.int64), None, slots, started, enough=instant,
-    )  # fmt: skip
-    for part, raised in failed.items():
-        fold.pending.update(dict.fromkeys(book.readers_of(part), repr(raised)))
+            delta.broken[stream.operators[place].aggregate] = repr(raised)
+    scope = StepScope(until, started, slots=slots, enough=instant)
+    fold = Fold(book, scope, delta, tracks, {}, {}, np.zeros(0, np.int64))
     fold.qualify()
     return fold
 

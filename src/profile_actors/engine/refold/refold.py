@@ -26,6 +26,7 @@ from profile_actors.engine.operators.block_matching import (
 )
 from profile_actors.engine.operators.event_streams import Stream
 from profile_actors.engine.operators.kept_events import EventHistory
+from profile_actors.engine.operators.step_scope import StepScope
 from profile_actors.rules.evaluation.evaluate import evaluate
 from profile_actors.rules.evaluation.horizons import next_boundary
 from profile_actors.rules.tree.plan import Key
@@ -95,7 +96,7 @@ def fold_stream(stream: Stream, readers: list[BlockReader], now: int, failed: Fa
         return
     errors: dict[int, Exception] = {}
     try:
-        step = stream.step(arrivals_of(stream, readers) if readers else None, now, None)
+        step = stream.step(arrivals_of(stream, readers) if readers else None, StepScope(now))
         if step is not None:
             errors = step.failed
             stream.publish(step)
