@@ -19,6 +19,7 @@ import numpy as np
 from profile_actors.columnar.runs import sizes_of, starts_of
 from profile_actors.columnar.vectors import FOREVER, Array, Vector, differ, truth
 from profile_actors.engine.fold.moments import Moments
+from profile_actors.engine.membership.gauges import IN, OUT, flags
 from profile_actors.engine.membership.rulebook import Tree
 from profile_actors.engine.operators.step_scope import StepScope
 from profile_actors.errors import RuleError
@@ -62,9 +63,9 @@ class Departures:
 
     def bisected(self, slots: Array, at: Array, level: Array) -> tuple[Array, Array, Array]:
         """Where a rule with a trend turns: (slot, instant, level from then on), one per slot at
-        most. slots, at: ascending pairs; level: uint8 per slot, as it was before (1 out, 2 in)."""
+        most. slots, at: ascending pairs; level: uint8 per slot, as it was before."""
         first = starts_of(slots)
-        turns_from = 2 if self.tree.trend == FALLS else 1
+        turns_from = IN if self.tree.trend == FALLS else OUT
         can = np.flatnonzero(level[slots[first]] == turns_from)
         low = first[can]
         end = low + sizes_of(first, len(slots))[can]
@@ -74,12 +75,12 @@ class Departures:
             if len(open_) == 0:
                 break
             middle = (low[open_] + high[open_]) // 2
-            turned = self._truth(slots[middle], at[middle]) != (turns_from == 2)
+            turned = self._truth(slots[middle], at[middle]) != (turns_from == IN)
             high[open_[turned]] = middle[turned]
             low[open_[~turned]] = middle[~turned] + 1
         found = np.flatnonzero(low < end)
         turn = low[found]
-        levels = np.full(len(turn), 3 - turns_from, np.uint8)
+        levels = np.full(len(turn), OUT if turns_from == IN else IN, np.uint8)
         return slots[turn], at[turn], levels
 
     def _truth(self, slots: Array, at: Array) -> Array:
@@ -98,7 +99,7 @@ class Departures:
             if len(index) == 0:
                 continue
             budget = self._spent(budget, cells)
-            here = self._truth(slots[index], at[index]).astype(np.uint8) + np.uint8(1)
+            here = flags(self._truth(slots[index], at[index]))
             before = np.empty_like(here)
             before[1:] = here[:-1]
             first = starts_of(slots[index])

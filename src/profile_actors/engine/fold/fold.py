@@ -24,7 +24,7 @@ from profile_actors.engine.fold.delta import Delta, RawChange
 from profile_actors.engine.fold.departures import Departures
 from profile_actors.engine.fold.moments import Moments
 from profile_actors.engine.membership.ages import aged, climbed
-from profile_actors.engine.membership.gauges import NULL, Gauge, Ladder
+from profile_actors.engine.membership.gauges import Gauge, Ladder, flags, turned
 from profile_actors.engine.membership.level_formulas import LevelChanges, PairLevels, RowLevels
 from profile_actors.engine.membership.rulebook import Rulebook, Tree
 from profile_actors.engine.membership.timers import Timer
@@ -267,7 +267,7 @@ class Fold:
                 if slots[-1] < rows.first_new:
                     self._flip(tree.gauge, slots, truths, None)
                 else:
-                    self._row_change(gauges[tree.gauge], tree.gauge, slots, _flags(truths))
+                    self._row_change(gauges[tree.gauge], tree.gauge, slots, flags(truths))
         if trees and self.level_changes.pairs:
             pairs = PairLevels(gauges, self.level_changes)
             for tree in trees:
@@ -278,10 +278,10 @@ class Fold:
 
     def _flip(self, index: int, slots: Array, truths: Array, at: Array | None) -> None:
         """Flags that all turn, to these truths; ascending by (slot, at)."""
-        gauge, levels = self.book.gauges[index], _flags(truths)
+        gauge, levels = self.book.gauges[index], flags(truths)
         (segment,) = gauge.layout.segments
         when: Array | int = self.now if at is None else at
-        delta, old = self.delta, np.uint8(2 * NULL + 1) - levels
+        delta, old = self.delta, turned(levels)
         delta.gauges.append((gauge, slots, levels))
         delta.qualified.append((self.book.qualified[segment], slots, when))
         by_clock = at is not None
@@ -337,7 +337,7 @@ class Fold:
             self.delta.timers.append((tree.timer, slots, upcoming))
         if tree.gauge >= 0:
             gauge = self.book.gauges[tree.gauge]
-            self._row_change(gauge, tree.gauge, slots, _flags(truth(after)))
+            self._row_change(gauge, tree.gauge, slots, flags(truth(after)))
             return
         before = evaluate(root, self.moments.before(slots), len(slots), self.scope.started)
         self._mark_rows((tree.rule.name,), slots, differ(before, after)[None, :])
@@ -447,10 +447,6 @@ class Fold:
         if len(some):
             marks = marks[:, some]
             self.delta.changes.append(RawChange(-1, names, slots[some], marks, marks, None, False))
-
-
-def _flags(truths: Array) -> Array:
-    return truths.view(np.uint8) + np.uint8(NULL)
 
 
 def _per_name(groups: list[tuple[tuple[str, ...], Callable[[], Array]]]) -> list[Array]:

@@ -28,6 +28,8 @@ from profile_actors.rules.planning.thresholds import Measure, Threshold
 from profile_actors.rules.tree.walks import inputs_of
 
 ABSENT, NULL, FIRST = 0, 1, 2
+OUT, IN = NULL, FIRST
+"""The levels of a profile that exists, in a gauge of one boolean rule."""
 
 
 FEW_BREAKS = 24
@@ -60,6 +62,16 @@ class Reading:
             return np.asarray(levels >= kind(self._low))
         # Below the range the difference of unsigned numbers is large.
         return np.asarray(levels - kind(self._low) < kind(self._high - self._low))
+
+
+def flags(truths: Array) -> Array:
+    """Levels of a boolean rule: OUT or IN. truths: bool[n]. uint8[n]"""
+    return truths.view(np.uint8) + np.uint8(OUT)
+
+
+def turned(levels: Array) -> Array:
+    """The other level of each: OUT for IN, IN for OUT. uint8[n]"""
+    return np.uint8(OUT + IN) - levels
 
 
 class Gauge:

@@ -20,6 +20,7 @@ import numpy as np
 from profile_actors.columnar.state_columns import UNSET, Array
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.log.ports import Log
+from profile_actors.engine.membership.gauges import IN
 from profile_actors.engine.membership.rulebook import Rescanned
 from profile_actors.engine.membership.stored_values import member_bits
 from profile_actors.engine.reading.answers import Membership, Profile
@@ -155,7 +156,7 @@ class LookUps:
         if rule.gauge < 0:
             computed[name], validity[name] = value, until
             return
-        stored = rule.level[slot] == 2
+        stored = rule.level[slot] == IN
         last = rule.qualified.of(slot)
         if at != state.now or bool(value) != stored:
             last = at  # moved by the clock since, or by an entry whose rescans are queued

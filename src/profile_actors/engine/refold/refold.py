@@ -13,7 +13,7 @@ from profile_actors.engine.log.entry import Block, decode
 from profile_actors.engine.log.ports import Log
 from profile_actors.engine.membership.ages import aged
 from profile_actors.engine.membership.forgetting import of_parts
-from profile_actors.engine.membership.gauges import Ladder
+from profile_actors.engine.membership.gauges import Ladder, flags
 from profile_actors.engine.membership.rulebook import Part, Rulebook, Tree
 from profile_actors.engine.membership.stored_values import leaf_of
 from profile_actors.engine.operators.attribute_columns import Attribute
@@ -143,7 +143,7 @@ def _read_ladder(book: Rulebook, gauge: Ladder, slots: Array, now: int) -> None:
 def _read_tree(book: Rulebook, tree: Tree, slots: Array, now: int) -> None:
     if tree.gauge >= 0:
         value = evaluate(tree.rule.root, leaf_of(book, slots), len(slots), now)
-        book.gauges[tree.gauge].store(slots, truth(value).astype(np.uint8) + np.uint8(1))
+        book.gauges[tree.gauge].store(slots, flags(truth(value)))
     if tree.timer is not None:
         at = np.full(len(slots), now)
         due = next_boundary(tree.rule.root, leaf_of(book, slots), at)

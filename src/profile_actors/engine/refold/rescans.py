@@ -28,6 +28,7 @@ import numpy as np
 from profile_actors.columnar.vectors import FOREVER, Array
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.log.change_blocks import CAUSES, Group, computed_group, segment_group
+from profile_actors.engine.membership.gauges import IN, OUT
 from profile_actors.engine.membership.rulebook import Rescanned, Rulebook
 from profile_actors.engine.refold.dossiers import Dossiers
 from profile_actors.rules.reference.validity import evaluate_with_candidate, same
@@ -228,10 +229,10 @@ def _settle(
     old_level = int(rule.level[slot])
     is_member = bool(value)
     with lock:
-        rule.level[slot] = 2 if is_member else 1
-        if is_member != (old_level == 2):
+        rule.level[slot] = IN if is_member else OUT
+        if is_member != (old_level == IN):
             rule.qualified.put(np.array([slot]), at)
-    if is_member != (old_level == 2):
+    if is_member != (old_level == IN):
         task.done.append(RescanChange(index, slot, at, not is_member, is_member, cause))
 
 

@@ -19,6 +19,7 @@ from profile_actors.columnar.vectors import Array, Vector, differ, widen
 from profile_actors.engine.fold.entry_fold import DEFINITION
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.log import change_blocks
+from profile_actors.engine.membership.gauges import flags
 from profile_actors.engine.membership.rulebook import UNKNOWN, Frozen, Rescanned, Rulebook
 from profile_actors.engine.membership.stored_values import computed_values, member_bits
 from profile_actors.rules.evaluation.evaluate import plain
@@ -98,7 +99,7 @@ def _inherit(old: Rulebook, new: Rulebook, rule: Rescanned, slots: Array, now: i
         (r for r in old.rescans if (r.rule.kind, r.rule.name) == (rule.rule.kind, name)), None
     )
     if rule.gauge >= 0:
-        rule.level[slots] = 1 + member_bits(old, name, slots)
+        rule.level[slots] = flags(member_bits(old, name, slots))
         rule.qualified = new.qualified[name]
     if same is not None and same.rule == rule.rule and _reads_the_same(old, new, rule):
         rule.values, rule.timer, rule.is_new = same.values, same.timer, False
