@@ -79,6 +79,7 @@ bench: setup
 	$(PY) bench/latency.py
 	$(PY) bench/lookup.py
 	$(PY) bench/hot.py
+	$(PY) bench/tiny_entries.py --events 10_000
 	$(PY) bench/recovery.py
 	$(PY) bench/rules.py
 

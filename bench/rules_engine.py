@@ -36,6 +36,7 @@ from profile_actors.ingest.identity_keys import key_of
 from profile_actors.rules.language.parser import parse
 from profile_actors.rules.reference.validity import evaluate
 from profile_actors.storage.checkpoint_files import FileCheckpoints
+from profile_actors.storage.files.layout import PartitionLayout
 from profile_actors.storage.lmdb_feed import LmdbFeed
 from profile_actors.storage.lmdb_log import LmdbLog
 from workload import NAMESPACE, definitions
@@ -58,15 +59,27 @@ class Engine:
             name: Door(self.catalogue, name, SEED, self.config) for name in self.catalogue.datasets
         }
         self._sent: dict[str, int] = {}
-        self.partition = Partition(
-            LmdbLog(folder, self.config, epoch=1),
-            LmdbFeed(folder, self.config),
-            FileCheckpoints(folder),
+        self.partition = self._opened()
+        self.partition.define(self.catalogue, None)
+
+    def _opened(self) -> Partition:
+        return Partition(
+            LmdbLog(self._folder, self.config, epoch=1),
+            LmdbFeed(self._folder, self.config),
+            FileCheckpoints(self._folder),
             self.config,
             epoch=1,
             clock=time.thread_time,
         )
-        self.partition.define(self.catalogue, None)
+
+    def reopen(self) -> None:
+        """Open the partition again as after a crash: its newest checkpoint, and the log's tail."""
+        self.partition.close()
+        self.partition = self._opened()
+
+    def forget_checkpoints(self) -> None:
+        """Delete them: the next opening replays the whole log."""
+        shutil.rmtree(PartitionLayout(self._folder).checkpoints)
 
     def __enter__(self) -> Engine:
         return self

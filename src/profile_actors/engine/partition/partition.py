@@ -189,9 +189,13 @@ class Partition:
 
     def checkpoint_job(self, force: bool = False) -> checkpoint_image.Job | None:
         """A copy of the state to be saved by a helper thread; None when not due yet."""
-        due = self.owed.unsaved_rows >= self.config.checkpoint_rows
+        entries = self.state.position - self.owed.checkpointed
+        due = (
+            self.owed.unsaved_rows >= self.config.checkpoint_rows
+            or entries >= self.config.checkpoint_entries
+        )
         # In the midst of slices a look at the columns would need to know whose part is done.
-        if not (due or force) or self.state.position == self.owed.checkpointed or self.state.drain:
+        if not (due or force) or entries == 0 or self.state.drain:
             return None
         self.owed.unsaved_rows = 0
         self._drain()
