@@ -67,7 +67,8 @@ def start(
 
     partitions, clock: of a new store (default: one per core, 'wall'); an existing one keeps its
     own, and asking for another is a ConfigError. hook: for crash tests; called at named points in
-    the partitions. Cost: 3-4 s to start a local Ray, plus the replay of what no checkpoint covers.
+    the coordinator and the partitions. Cost: 3-4 s to start a local Ray, plus the replay of what no
+    checkpoint covers.
 
     Raises FencedOut within 2 s if another process runs the store elsewhere (it says which, since
     when), ConfigError if this one has it open, StoreUnavailable if RAY_ADDRESS does not answer

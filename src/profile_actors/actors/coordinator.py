@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from profile_actors.actors.writer import Hook, no_hook
 from profile_actors.config import Config
 from profile_actors.definitions.catalogue_changes import decode, encode, extended
 from profile_actors.definitions.declared import Catalogue, Dataset, Definition
@@ -69,8 +70,10 @@ class Enlistment(msgspec.Struct, frozen=True):
 class CoordinatorActor:
     """The shell; see the module."""
 
-    def __init__(self, place: CoordinatorPlace) -> None:
+    def __init__(self, place: CoordinatorPlace, hook: Hook = no_hook) -> None:
+        """hook: called at named points; crash tests kill the process there."""
         self._place = place
+        self._hook = hook
         self._refusal: ProfileActorsError | None = None
         self._keeper: DirectoryLock | None = None
         self._try_to_open()
@@ -189,7 +192,9 @@ class CoordinatorActor:
 
     def _commit(self, wanted: Catalogue) -> None:
         self._room.check()
+        self._hook("catalogue.before_commit")
         self._store.put(wanted.version, encode(wanted))
+        self._hook("catalogue.after_commit")
         self._catalogue = wanted
 
     def reject(

@@ -289,6 +289,7 @@ class PartitionActor:
 
             def switch() -> int:
                 partition.define(catalogue, writer.now(), prepared)
+                self._hook("partition.after_switch")
                 return partition.catalogue.version
 
             return writer.run(switch)
@@ -303,6 +304,7 @@ class PartitionActor:
 
         def go_on() -> bool:
             nonlocal last, position
+            self._hook("partition.between_steps")
             is_busy = self._writer.queued() > 0 or self._partition.position != position
             if is_busy and not self._stopping:
                 time.sleep(min(MAX_PAUSE_S, PAUSES * (time.monotonic() - last)))

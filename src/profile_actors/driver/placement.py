@@ -129,7 +129,7 @@ class Placement:
     """The actors of one store, created or found, and this process's part in keeping them."""
 
     def __init__(self, place: CoordinatorPlace, hook: Hook = no_hook) -> None:
-        """hook: see ``PartitionActor``.
+        """hook: see ``PartitionActor`` and ``CoordinatorActor``.
 
         Raises ConfigError, FencedOut where another process runs the store, StoreUnavailable, and
         what a partition could not open. What was begun is undone then, on a cluster too.
@@ -161,7 +161,7 @@ class Placement:
         self.is_cluster = RUNTIME.join(self.config)
         self._is_joined = True
         patience = self.config.call_timeout_s * LONG_CALL_FACTOR
-        self.coordinator = self._found_coordinator() or self._new_coordinator(place)
+        self.coordinator = self._found_coordinator() or self._new_coordinator(place, hook)
         # Processes take a second to start: do not wait for the coordinator to say how many.
         likely = (_kept_settings(self.path) or place.new).partitions
         started = [self._partition(index, hook) for index in range(likely)]
@@ -189,7 +189,7 @@ class Placement:
             return None
         return self._remote(handle, COORDINATOR)
 
-    def _new_coordinator(self, place: CoordinatorPlace) -> Remote:
+    def _new_coordinator(self, place: CoordinatorPlace, hook: Hook) -> Remote:
         """Start the store. Raises FencedOut if it runs elsewhere."""
         if self._keeper is None:
             self._keeper = self._lock()
@@ -198,7 +198,7 @@ class Placement:
             place = msgspec.structs.replace(place, is_keeper=True)
         actor = ray.remote(num_cpus=0)(CoordinatorActor)
         try:
-            remote = self._create(actor, COORDINATOR, False, place)
+            remote = self._create(actor, COORDINATOR, False, place, hook)
         except ValueError:  # somebody else has, a moment ago
             return self._remote(ray.get_actor(COORDINATOR, self.namespace), COORDINATOR)
         self._is_starter = True
