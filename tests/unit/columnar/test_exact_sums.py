@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 from hypothesis import given
@@ -41,7 +40,7 @@ def add(op: DoubleSum, values: list[float], sign: int = 1) -> None:
         is_windowed = False
 
         def best_of_staying(
-            self, slots: np.ndarray, name: str, is_max: bool, none: np.number[Any]
+            self, slots: np.ndarray, name: str, is_max: bool, none: np.generic
         ) -> np.ndarray:
             raise AssertionError("a sum never re-reads")
 

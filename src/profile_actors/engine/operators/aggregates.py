@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -60,15 +60,17 @@ class Step(Protocol):
     def is_windowed(self) -> bool:
         """Whether contributions may leave again, so that all live ones stand in the leave line."""
 
-    def best_of_staying(self, slots: Array, name: str, is_max: bool, none: np.number[Any]) -> Array:
+    def best_of_staying(self, slots: Array, name: str, is_max: bool, none: np.generic) -> Array:
         """Per sorted slot the greatest (least) value of the contributions that were in their
         windows before the step and still are at its end; ``none`` where there are none."""
 
 
 class Operator(Protocol):
-    """One aggregate's state. name: its payload column in the delay lines."""
+    """One aggregate's state. name: its payload column in the delay lines. presence: the column
+    that says where it holds a value, of an operator whose payload cannot say it."""
 
     name: str | None
+    presence: str | None
     aggregate: Aggregate
 
     def payload(self, value: Vector) -> Array: ...
@@ -90,6 +92,7 @@ class Silent:
 
     def __init__(self, failed: Operator) -> None:
         self.name = failed.name
+        self.presence = failed.presence
         self.aggregate = failed.aggregate
 
     def payload(self, value: Vector) -> Array:
@@ -136,6 +139,7 @@ class Additive:
     subtract."""
 
     lane_types: tuple[str, ...] = ("i4",)
+    presence: str | None = None
 
     def __init__(self, aggregate: Aggregate, name: str | None, capacity: int) -> None:
         self.aggregate = aggregate

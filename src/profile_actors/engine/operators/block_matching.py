@@ -138,6 +138,10 @@ class BlockReader:
                 except Exception as error:
                     failed[index] = error
             out[op.name] = np.zeros(len(selection.rows), np.int8) if kept is None else kept
+            if op.presence is not None:
+                is_there = np.full(len(selection.rows), kept is not None)
+                valid = None if kept is None else self.value(value).valid
+                out[op.presence] = is_there if valid is None else valid[selection.rows]
         return out, failed
 
 

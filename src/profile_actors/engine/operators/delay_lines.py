@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count
-from typing import Any
 
 import numpy as np
 
@@ -112,7 +111,7 @@ class Chunk:
         return self._by_slot, low, high
 
     def best_of(
-        self, slots: np.ndarray, after: int, name: str, is_max: bool, none: np.number[Any]
+        self, slots: np.ndarray, after: int, name: str, is_max: bool, none: np.generic
     ) -> np.ndarray:
         """Per slot the greatest (least) of a column over its rows due later than ``after``.
 
@@ -207,7 +206,7 @@ class DelayLine:
         return self._joined(taken)
 
     def best_of(
-        self, slots: np.ndarray, after: int, name: str, is_max: bool, none: np.number[Any]
+        self, slots: np.ndarray, after: int, name: str, is_max: bool, none: np.generic
     ) -> np.ndarray:
         """Per slot the greatest (least) of a column over its rows due later than ``after``; none
         where there are none. slots: sorted, unique."""

@@ -78,6 +78,7 @@ class Distinct:
     def __init__(self, aggregate: Aggregate, name: str | None, capacity: int) -> None:
         self.aggregate = aggregate
         self.name = name
+        self.presence: str | None = None
         self.count = reserve(capacity, np.int32)
         self.interner = Interner()
         self.pairs = KeyTable()

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -90,7 +89,7 @@ class _Step:
     now: int
     is_windowed: bool
 
-    def best_of_staying(self, slots: Array, name: str, is_max: bool, none: np.number[Any]) -> Array:
+    def best_of_staying(self, slots: Array, name: str, is_max: bool, none: np.generic) -> Array:
         return self.line.best_of(slots, self.now, name, is_max, none)
 
 
@@ -141,7 +140,8 @@ class Stream:
             operator(a, None if a.value is None else f"v{i}", capacity)
             for i, a in enumerate(aggregates)
         ]
-        names = tuple(o.name for o in self.operators if o.name is not None)
+        columns = [name for o in self.operators for name in (o.name, o.presence)]
+        names = tuple(name for name in columns if name is not None)
         self.names = names
         self.enter = DelayLine((*names, "leave"))
         self.leave = DelayLine(names)

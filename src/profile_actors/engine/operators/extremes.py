@@ -7,8 +7,9 @@ instant is what stays, and a stretch of what leaves and enters in the step: cont
 leave in one order, that of their timestamps, since both ends of a window are nondecreasing
 functions of them.
 
-Limits: of integers the least int64 stands for "none" in a max, the greatest in a min: a profile all
-of whose values are that number reads as null.
+Of integers and decimals the least int64 stands for "none" in a max, the greatest in a min, and may
+be a value just as well: for these the lines keep a second column, whether there is a value at all.
+It is read only where the extreme comes out as that number.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ class Extreme:
     def __init__(self, aggregate: Aggregate, name: str | None, capacity: int) -> None:
         self.aggregate = aggregate
         self.name = name
+        # Doubles are finite and instants lie in the years 1 to 9999: "none" is no value of theirs.
+        is_whole = aggregate.result.kind in ("integer", "decimal")
+        self.presence = f"{name}?" if is_whole else None
         self.is_max = aggregate.function == "max"
         self.dtype = np.dtype(np.float64 if aggregate.result.kind == "double" else np.int64)
         if self.dtype.kind == "f":
@@ -51,6 +55,7 @@ class Extreme:
         self._flip = np.array([self.none], self.dtype).view(np.int64)[0]
         self.better = np.maximum if self.is_max else np.minimum
         self.cells = reserve(capacity, np.int64)
+        self.has_none = reserve(capacity if is_whole else 0, np.bool_)  # it is the value, too
 
     def payload(self, value: Vector) -> Array:
         values = value.values.astype(self.dtype)
@@ -59,15 +64,19 @@ class Extreme:
     def _base(self, slots: Array) -> Array:
         return np.asarray((self.cells[slots] ^ self._flip).view(self.dtype))
 
-    def _vector(self, values: Array) -> Vector:
+    def _base_valid(self, slots: Array, values: Array) -> Array:
         valid = values != self.none
-        return Vector(values, None if bool(valid.all()) else valid)
+        return valid if self.presence is None else np.asarray(valid | self.has_none[slots])
 
     def current(self, slots: Array) -> Vector:
-        return self._vector(self._base(slots))
+        values = self._base(slots)
+        return _vector(values, self._base_valid(slots, values))
 
     def store(self, slots: Array, lanes: Lanes) -> None:
-        self.cells[slots] = lanes[0].view(np.int64) ^ self._flip
+        values, valid = lanes
+        self.cells[slots] = values.view(np.int64) ^ self._flip
+        if self.presence is not None:
+            self.has_none[slots] = valid & (values == self.none)
 
     def fold(self, step: Step) -> Track:
         stores: list[tuple[Array, Lanes]] = []
@@ -76,23 +85,28 @@ class Extreme:
         if step.rows is not None:
             track.slots = step.rows.slots
             values = self._row_values(step, step.rows)
-            track.values = self._vector(values)
-            track.changed = partial(self._differs, track.slots, values)
-            stores.append((track.slots, [values]))
+            valid = self._row_valid(step, step.rows, values)
+            track.values = _vector(values, valid)
+            track.changed = partial(self._differs, track.slots, values, valid)
+            stores.append((track.slots, [values, valid]))
         if step.clock is not None:
             clock = step.clock
             track.clock_slots, track.clock_at = clock.slots, clock.at
-            values = self._clock_values(step, clock)
-            track.clock_values = self._vector(values)
-            track.clock_changed = partial(self._clock_changes, clock, values)
-            stores.append((clock.distinct, [values[clock.last]]))
+            values, valid = self._clock_values(step, clock)
+            track.clock_values = _vector(values, valid)
+            track.clock_changed = partial(self._clock_changes, clock, values, valid)
+            stores.append((clock.distinct, [values[clock.last], valid[clock.last]]))
         return track
 
-    def _differs(self, slots: Array, values: Array) -> Array:
-        return np.asarray(values != self._base(slots))
+    def _differs(self, slots: Array, values: Array, valid: Array) -> Array:
+        base = self._base(slots)
+        return np.asarray((values != base) | (valid != self._base_valid(slots, base)))
 
-    def _clock_changes(self, clock: ClockGroups, values: Array) -> Array:
-        return np.asarray(values != previous(values, self._base(clock.distinct), clock))
+    def _clock_changes(self, clock: ClockGroups, values: Array, valid: Array) -> Array:
+        base = self._base(clock.distinct)
+        was_valid = self._base_valid(clock.distinct, base)
+        is_other = values != previous(values, base, clock)
+        return np.asarray(is_other | (valid != previous(valid, was_valid, clock)))
 
     def _row_values(self, step: Step, rows: RowGroups) -> Array:
         assert self.name is not None
@@ -109,14 +123,33 @@ class Extreme:
             out[lost] = self.better(stays, arriving[lost])
         return out
 
+    def _row_valid(self, step: Step, rows: RowGroups, values: Array) -> Array:
+        """Where there is a value: where it is not "none", or contributions say that they are it."""
+        valid = np.asarray(values != self.none)
+        if self.presence is None or valid.all():
+            return valid
+        present, doubtful = rows.columns[self.presence], np.flatnonzero(~valid)
+        if rows.sign is not None:
+            present = present & (rows.sign > 0)
+        arrives = np.logical_or.reduceat(present, rows.starts)[doubtful]
+        valid[doubtful] = arrives | self._any_stays(step, rows.slots[doubtful])
+        return valid
+
+    def _any_stays(self, step: Step, slots: Array) -> Array:
+        """Of profiles whose extreme is "none", whether a contribution that stays is a value."""
+        assert self.presence is not None
+        if step.is_windowed:
+            return step.best_of_staying(slots, self.presence, True, np.False_)
+        return self._base_valid(slots, self._base(slots))
+
     def _staying(self, step: Step, slots: Array) -> Array:
         assert self.name is not None
         return step.best_of_staying(
             slots, self.name, self.is_max, np.array([self.none], self.dtype)[0]
         )
 
-    def _clock_values(self, step: Step, clock: ClockGroups) -> Array:
-        """Extremes at every virtual row: over what is in at its instant."""
+    def _clock_values(self, step: Step, clock: ClockGroups) -> tuple[Array, Array]:
+        """Extremes at every virtual row of what is in at its instant, and where there are any."""
         assert self.name is not None
         slots = clock.distinct
         stays = self._staying(step, slots) if step.is_windowed else self._base(slots)
@@ -128,20 +161,34 @@ class Extreme:
         first, last = int(clock.at.min()), int(clock.at.max())
         enter = np.where(arrives, at, first - 1)[rows]
         leave = np.minimum(np.where(arrives, clock.leave, at)[rows], last + 1)
-        slot, value = np.repeat(clock.slots, sizes)[rows], clock.columns[self.name][rows]
+        slot = np.repeat(clock.slots, sizes)[rows]
         order = np.lexsort((leave, enter, slot))
-        slot, enter, leave = slot[order], enter[order], leave[order]
+        slot, enter, leave, rows = slot[order], enter[order], leave[order], rows[order]
         gone = upto(slot, leave, clock.slots, clock.at)
         come = upto(slot, enter, clock.slots, clock.at)
-        moving = _best_of_stretches(value[order], gone, come, self.better, self.none)
+        column = clock.columns[self.name][rows]
+        moving = _best_of_stretches(column, gone, come, self.better, self.none)
         pairs = sizes_of(clock.first, len(clock.slots))
-        return np.asarray(self.better(np.repeat(stays, pairs), moving))
+        values = self.better(np.repeat(stays, pairs), moving)
+        valid = np.asarray(values != self.none)
+        if self.presence is not None and not valid.all():
+            present = clock.columns[self.presence][rows]
+            moves = _best_of_stretches(present, gone, come, np.logical_or, False)
+            valid |= moves | np.repeat(self._any_stays(step, slots), pairs)
+        return values, valid
 
     def arrays(self, profiles: int) -> dict[str, Array]:
-        return {"cells": self.cells[:profiles]}
+        return {"cells": self.cells[:profiles], "has_none": self.has_none[:profiles]}
 
     def restore(self, arrays: dict[str, Array]) -> None:
         self.cells[: len(arrays["cells"])] = arrays["cells"]
+        # Checkpoints made before this was told apart have none.
+        has_none = arrays.get("has_none", self.has_none[:0])
+        self.has_none[: len(has_none)] = has_none
+
+
+def _vector(values: Array, valid: Array) -> Vector:
+    return Vector(values, None if bool(valid.all()) else valid)
 
 
 def _best_of_stretches(

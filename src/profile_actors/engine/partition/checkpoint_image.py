@@ -31,6 +31,8 @@ from profile_actors.engine.membership.rulebook import Rulebook
 from profile_actors.engine.membership.rulebook_builder import compile_plan
 from profile_actors.engine.membership.stored_values import decode_values, encode_values
 from profile_actors.engine.operators.delay_lines import DelayLine
+from profile_actors.engine.operators.event_streams import Stream
+from profile_actors.engine.operators.extremes import Extreme
 from profile_actors.errors import CorruptLog, ProfileActorsError
 from profile_actors.ingest.offsets import OffsetSet, packed, unpacked
 from profile_actors.rules.catalogue.catalogue_plan import plan
@@ -301,8 +303,8 @@ def _restore(state: State, arrays: dict[str, Array], namespaces: list[str]) -> N
     for i, stream in enumerate(book.streams):
         for j, op in enumerate(stream.operators):
             op.restore(under(f"stream/{i}/{j}/"))
-        _restore_line(stream.enter, under(f"stream/{i}/enter/"))
-        _restore_line(stream.leave, under(f"stream/{i}/leave/"))
+        _restore_line(stream.enter, _told_apart(stream, under(f"stream/{i}/enter/")))
+        _restore_line(stream.leave, _told_apart(stream, under(f"stream/{i}/leave/")))
     book.texts.restore(under("texts/"))
     for i, history in enumerate(book.histories.values()):
         history.restore(under(f"history/{i}/"))
@@ -330,6 +332,16 @@ def _restore(state: State, arrays: dict[str, Array], namespaces: list[str]) -> N
         else:
             rule.values = _untyped_values(i, arrays)
         rule.is_new = False
+
+
+def _told_apart(stream: Stream, arrays: dict[str, Array]) -> dict[str, Array]:
+    """A line's arrays; made before extremes told their greatest number from none, they do so now,
+    in the way in which they read then."""
+    for op in stream.operators:
+        if op.presence is not None:
+            none = op.none if isinstance(op, Extreme) else 0
+            arrays.setdefault(f"column/{op.presence}", arrays[f"column/{op.name}"] != none)
+    return arrays
 
 
 def _restore_line(line: DelayLine, arrays: dict[str, Array]) -> None:
