@@ -34,6 +34,7 @@ from profile_actors.rules.evaluation import joins
 from tests.differential.generate import BASE, DAY, SCHEMAS, Rules, drawn_schemas
 from tests.differential.oracle import Difference, FeedOracle, Key, now_of
 from tests.differential.shapes import shape_of
+from tests.differential.stretched import stretched_schemas
 
 Kind = Literal["narrow", "wide", "history", "odd"]
 KINDS: tuple[Kind, ...] = ("narrow", "wide", "history", "odd")
@@ -48,6 +49,8 @@ FEW_NAMES, CELLS_PER_NAME = vectors.FEW_NAMES, vectors.CELLS_PER_NAME
 WALL = BASE + 400 * DAY
 DRAWN_FROM = 1_000
 """From this seed on the schema is drawn too; worlds below keep the one they were found with."""
+STRETCHED_FROM = 2_000_000
+"""From this seed on numbers lie at the ends of their types, too."""
 
 
 def make_tight(is_tight: bool) -> None:
@@ -68,6 +71,8 @@ def empty_rules(seed: int, kind: Kind) -> Rules:
     if kind == "history":
         shape = shape_of(seed, is_drawn)
         return Rules({}, {}, shape.schemas, shape.datasets)
+    if seed >= STRETCHED_FROM:
+        return Rules({}, {}, stretched_schemas(seed, SCHEMAS))
     is_drawn = is_drawn and kind == "narrow"
     return Rules({}, {}, drawn_schemas(random.Random(seed)) if is_drawn else SCHEMAS)
 

@@ -17,14 +17,15 @@ from profile_actors.errors import RuleError
 from profile_actors.rules.catalogue.catalogue_plan import plan
 from tests.differential.crowded import CrowdedMaker
 from tests.differential.generate import DAY, HOUR, RuleMaker, Rules, rows
-from tests.differential.harness import DRAWN_FROM, Kind, World
+from tests.differential.harness import DRAWN_FROM, STRETCHED_FROM, Kind, World
 from tests.differential.history import HistoryMaker
 from tests.differential.odd import OddMaker
 from tests.differential.shapes import Stream, shape_of
+from tests.differential.stretched import stretched
 from tests.differential.wide import WideMaker, widened
 
 CROWDED_FROM = 1_000_000
-"""From this seed on narrow worlds have many rules over few aggregates."""
+"""From this seed on narrow worlds have many rules over few aggregates; up to the next limit."""
 Rows = list[dict[str, Any]]
 WEIGHTS = {
     "narrow": (6, 3, 2, 4, 2, 1, 1, 1),
@@ -62,7 +63,7 @@ class Draws:
 
     def rules(self) -> Rules:
         """Rules of a narrow or wide world that pass; the present ones if none of 50 does."""
-        is_crowded = self.kind == "narrow" and self.seed >= CROWDED_FROM
+        is_crowded = self.kind == "narrow" and CROWDED_FROM <= self.seed < STRETCHED_FROM
         maker = MAKERS[self.kind](self.rng)
         for _ in range(50):
             if is_crowded:
@@ -83,7 +84,11 @@ class Draws:
         count = self.rng.randint(1, most)
         if self.kind == "history":
             return self.stream.rows(dataset, count, low, high)
-        return rows(self.rng, dataset, count, low, high)
+        batch = rows(self.rng, dataset, count, low, high)
+        if self.seed < STRETCHED_FROM:
+            return batch
+        rules = self.world.rules
+        return stretched(self.seed, batch, rules.schemas[rules.datasets[dataset].schema])
 
     def submit(self, dataset: str, batch: Rows, pieces: int = 1) -> None:
         """Rows, with lists and maps where the world is wide."""
