@@ -136,7 +136,7 @@ def main() -> None:
         checkpoints = write(engine, users)
         wrote = time.perf_counter() - began
         seconds, core = opened_again(engine)
-        tail = engine.partition.position - engine.partition.checkpointed
+        tail = engine.partition.position - engine.partition.owed.checkpointed
         check(engine, users, probes)
         found: dict[str, Any] = {
             "look_up": timed(lambda user: engine.profiles([user_id(user)]), probes),

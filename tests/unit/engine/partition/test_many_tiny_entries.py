@@ -7,7 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from profile_actors.engine.log.entry import Entry
 from profile_actors.engine.partition.partition import Partition
+from profile_actors.engine.partition.recovery import Replay
 from tests.model.hub import CATALOGUE
 from tests.unit.engine.partition.test_recovery import CONFIG, opened, submit, told
 
@@ -20,7 +22,7 @@ def fill(partition: Partition, first: int, last: int) -> list[int]:
         job = partition.checkpoint_job()
         if job is not None:
             job()
-            saved.append(partition.checkpointed)
+            saved.append(partition.owed.checkpointed)
     return saved
 
 
@@ -39,13 +41,13 @@ def test_an_opening_replays_no_more_than_a_checkpoint_lets_stand(
     answers = told(partition)
     partition.close()
     replayed: list[int] = []
-    replay = Partition._replay
+    replay = Replay._entry
 
-    def counted(self: Partition, entry: object) -> None:
-        replayed.append(self.state.position)
-        replay(self, entry)  # type: ignore[arg-type]
+    def counted(self: Replay, entry: Entry) -> None:
+        replayed.append(self._state.position)
+        replay(self, entry)
 
-    monkeypatch.setattr(Partition, "_replay", counted)
+    monkeypatch.setattr(Replay, "_entry", counted)
     partition = opened(tmp_path / "0", config)
     assert told(partition) == answers
     assert replayed == list(range(entries, entries + every - 1))
