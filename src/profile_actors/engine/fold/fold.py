@@ -18,8 +18,7 @@ import numpy as np
 from profile_actors.columnar.instants import unit_starts
 from profile_actors.columnar.runs import starts_of
 from profile_actors.columnar.slot_pairs import distinct_pairs, following, union_of
-from profile_actors.columnar.vectors import Array
-from profile_actors.columnar.vectors import FOREVER, Vector, differ, truth
+from profile_actors.columnar.vectors import FOREVER, Array, Vector, differ, truth
 from profile_actors.engine.fold.delta import Delta, RawChange
 from profile_actors.engine.fold.departures import Departures
 from profile_actors.engine.fold.moments import Moments

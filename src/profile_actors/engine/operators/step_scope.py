@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from profile_actors.columnar.state_columns import UNSET, Array
-from profile_actors.columnar.vectors import FOREVER
+from profile_actors.columnar.state_columns import UNSET
+from profile_actors.columnar.vectors import FOREVER, Array
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from profile_actors.columnar.state_columns import UNSET, Array
+from profile_actors.columnar.state_columns import UNSET
+from profile_actors.columnar.vectors import Array
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.log.ports import Log
 from profile_actors.engine.membership.gauges import IN

@@ -14,8 +14,7 @@ import msgspec
 import numpy as np
 
 from profile_actors.columnar.state_columns import UNSET
-from profile_actors.columnar.vectors import Array
-from profile_actors.columnar.vectors import FOREVER
+from profile_actors.columnar.vectors import FOREVER, Array
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.log.ports import Feed, Log
