@@ -70,7 +70,7 @@ each_module = pytest.mark.parametrize(
 
 
 def _name(path: Path) -> str:
-    """``engine/log.py`` -> ``engine.log``; a room's ``__init__`` -> the room's name."""
+    """``engine/log/ports.py`` -> ``engine.log.ports``; a room's ``__init__`` -> the room's name."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     if len(parts) > 1 and parts[-1] == "__init__":
         parts = parts[:-1]
@@ -252,6 +252,15 @@ def test_pure_core_has_no_clock_chance_environment_or_print(path: Path) -> None:
 def test_names_say_something(path: Path) -> None:
     for part in path.relative_to(PACKAGE).with_suffix("").parts:
         assert part not in BANNED_NAMES, f"{path}: name the module after what it knows"
+
+
+def test_every_room_says_what_others_import() -> None:
+    """A title, then what others may import (decision 0027)."""
+    for path in MODULES:
+        if path.name == "__init__.py":
+            title, _, rest = (ast.get_docstring(_tree(path)) or "").partition("\n\n")
+            assert title.endswith("."), f"{path}: say in one sentence what the room is"
+            assert rest.strip().endswith("."), f"{path}: say what others may import"
 
 
 @each_module

@@ -42,7 +42,7 @@ META = "@meta"
 
 
 class FileCheckpoints:
-    """Checkpoints (engine/log.py) in ``<directory>/checkpoints`` and ``<directory>/runs``.
+    """Checkpoints (``engine/log/ports.py``) in its ``checkpoints`` and ``runs``.
 
     directory: the partition's. damaged: one sentence per checkpoint that ``load`` skipped.
     """

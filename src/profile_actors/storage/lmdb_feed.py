@@ -53,7 +53,7 @@ CONDEMNED = "condemned"
 
 
 class LmdbFeed:
-    """A Feed (engine/log.py) in ``<directory>/feed``; directory is the partition's.
+    """A Feed (``engine/log/ports.py``) in ``<directory>/feed``; directory is the partition's.
 
     One thread appends, any thread reads. is_new: there was no feed here, or a damaged one that was
     deleted; whoever has a checkpoint but a new feed must replay the log from its start to have all

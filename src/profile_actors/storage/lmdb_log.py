@@ -68,7 +68,7 @@ def log_segment_name(first: int) -> str:
 
 
 class LmdbLog:
-    """A Log (engine/log.py) in ``<directory>/log``.
+    """A Log (``engine/log/ports.py``) in ``<directory>/log``.
 
     directory: the partition's. epoch: given by the catalogue, higher for each new owner. claim:
     what the catalogue knows of the log (``log_id.py``); without one an empty place becomes a log

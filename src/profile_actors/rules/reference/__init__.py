@@ -1,5 +1,7 @@
 """The reference evaluator: slow, obvious, the whole language, with the value's valid_until.
 
+Others import what is handed on here; the vectorised evaluator is checked against it.
+
 Theory: a rule is evaluated at now, which also yields the first instant at which anything it read
 could differ; there it is evaluated again, and so on, until the value itself differs (RULES §6).
 Rules that it reads (``computed.x``, ``inSegment``) may be given as values or as trees; trees are
