@@ -20,7 +20,7 @@ from profile_actors.storage.files.lock import DirectoryLock
 HOLD = """
 import sys
 from pathlib import Path
-from profile_actors.storage.lock import DirectoryLock
+from profile_actors.storage.files.lock import DirectoryLock
 lock = DirectoryLock(Path(sys.argv[1]), 0.1)
 print("held", flush=True)
 sys.stdin.read()
