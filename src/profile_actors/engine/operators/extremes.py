@@ -2,7 +2,7 @@
 
 Theory: nothing is kept beside the extreme itself. When a leaving contribution equals it, the delay
 line, which has every live contribution of a window, says what is the best of those that stay: a
-search per chunk, however many they are. When the clock alone moves a profile, what is in at an
+search per chunk, however many they are. When the clock alone changes a profile, what is in at an
 instant is what stays, and a stretch of what leaves and enters in the step: contributions enter and
 leave in one order, that of their timestamps, since both ends of a window are nondecreasing
 functions of them.
@@ -173,8 +173,8 @@ class Extreme:
         valid = np.asarray(values != self.none)
         if self.presence is not None and not valid.all():
             present = clock.columns[self.presence][rows]
-            moves = _best_of_stretches(present, gone, come, np.logical_or, False)
-            valid |= moves | np.repeat(self._any_stays(step, slots), pairs)
+            changes = _best_of_stretches(present, gone, come, np.logical_or, False)
+            valid |= changes | np.repeat(self._any_stays(step, slots), pairs)
         return values, valid
 
     def arrays(self, profiles: int) -> dict[str, Array]:
