@@ -45,7 +45,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Receipts remembered per producer and partition, to answer a resent batch."""
     max_receipt_producers: int = 4_096
     """Producers whose receipts are remembered; those that were silent longest are forgotten first.
-    (Cursors are kept for ever: without them a row could count twice.)"""
+    (Cursors of named ones are kept for ever: without them a row could count twice.)"""
     max_crowded_rows: int = 4_000_000
     """Rows of seconds in which one profile has very many, whose ids a partition keeps in memory."""
     tell_position_ms: int = 60_000

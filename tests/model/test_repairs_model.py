@@ -79,6 +79,9 @@ class Local:
     def cursor(self, producer: str) -> int | None:
         return self.partition.cursor(producer)
 
+    def born(self) -> int:
+        return self.partition.heard_until
+
     def progress(self, producer: str) -> tuple[int | None, bytes, bytes]:
         return self.partition.progress(producer)
 

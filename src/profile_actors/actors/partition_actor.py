@@ -246,6 +246,12 @@ class PartitionActor:
         return self._opened().cursor(producer)
 
     @ray.method(concurrency_group="read")
+    def born(self) -> int:
+        """The wall time (ms) that a connection which begins now says in its name."""
+        self._opened()
+        return self._writer.born()
+
+    @ray.method(concurrency_group="read")
     def progress(self, producer: str) -> tuple[int | None, bytes, bytes]:
         return self._opened().progress(producer)
 

@@ -96,6 +96,7 @@ class Writer:
         self._partition = partition
         self._config = config
         self._wall = wall if clock == "wall" else None
+        self._real_wall = wall
         self._last_wall, self._last_look_s = wall(), time.monotonic()
         self._hook = hook
         self._room = room
@@ -152,6 +153,10 @@ class Writer:
             return None
         last = self._partition.now or 0
         return last if self.clock_error is not None else max(last, self._wall())
+
+    def born(self) -> int:
+        """Wall ms for the name of a connection that begins now: forgotten later than all before."""
+        return max(self._real_wall(), self._partition.heard_until)
 
     def queued(self) -> int:
         return len(self._tickets)
@@ -281,7 +286,9 @@ class Writer:
             for ticket in tickets:
                 ticket.reply.set_exception(refusal)
             return
-        replies = self._partition.commit([ticket.batch for ticket in tickets], self.now())
+        replies = self._partition.commit(
+            [ticket.batch for ticket in tickets], self.now(), self._real_wall()
+        )
         self._hook("writer.before_reply")
         for ticket, reply in zip(tickets, replies, strict=True):
             ticket.reply.set_result(reply)

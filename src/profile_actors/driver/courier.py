@@ -20,9 +20,11 @@ Limits: a client keeps at most ``Config.max_in_flight`` submissions unacknowledg
 from __future__ import annotations
 
 import queue
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from threading import Condition, Thread
 from typing import Any
@@ -31,7 +33,13 @@ from profile_actors.actors.calls import Lost, Patience, Remote, closed_store
 from profile_actors.actors.wire import pack
 from profile_actors.columnar.vectors import Array
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
-from profile_actors.errors import Backpressure, DefinitionError, OffsetGap
+from profile_actors.errors import (
+    Backpressure,
+    DefinitionError,
+    OffsetGap,
+    ProfileActorsError,
+    StoreUnavailable,
+)
 from profile_actors.ingest.offsets import NONE
 
 
@@ -42,6 +50,7 @@ class Stream:
     least: of a named one, the offset after the last rows that were numbered by their caller.
     waiting: its parcels on their way, oldest first. passed: offsets that some partition had
     passed over as rejected when the stream was begun, until they are stored; int64[k, 2].
+    began_s: monotonic.
     """
 
     producer: str
@@ -52,6 +61,7 @@ class Stream:
     least: int = 0
     passed: Array = field(default_factory=lambda: NONE)
     waiting: deque[Parcel] = field(default_factory=deque)
+    began_s: float = field(default_factory=time.monotonic)
 
     def is_oldest(self, parcel: Parcel) -> bool:
         """Whether nothing sent before it is on its way."""
@@ -172,6 +182,24 @@ class Courier:
             parcel.parts = []  # the rows are let go even if the caller keeps the future
             self.release()
 
+    def say_closed(self, stream: Stream, timeout_s: float) -> None:
+        """Tell partitions that an anonymous stream has ended, if all of it was answered.
+
+        One that cannot be told within timeout_s forgets it by itself.
+        """
+        if stream.broken or stream.waiting:
+            return
+        patience = Patience(timeout_s)
+        with suppress(ProfileActorsError, Lost):
+            begun = []
+            for partition, end in enumerate(stream.sent):
+                if end is not None:
+                    actor = self._partitions[partition]
+                    batch = SubBatch("", stream.producer, end, end, 0, closes=True)
+                    begun.append((actor, actor.begin("submit", *pack(batch))))
+            for actor, answer in begun:
+                actor.finish(answer, patience)
+
     def drain(self, timeout_s: float | None = None) -> bool:
         """Wait until nothing is in flight, and say whether it is so; nobody may send meanwhile."""
         with self._changed:
@@ -213,6 +241,8 @@ class Courier:
                         f"expected a dataset, got {part.batch.dataset!r}, which was deleted - at"
                         " submit; read store.definitions() again"
                     )
+                if reply.status == "forgotten":  # linked anew, rows that are there would come twice
+                    raise _forgotten(actor.name, part.batch)
                 if reply.status == "behind":
                     self._deliver(part.partition)
                 if reply.status in ("gap", "early"):
@@ -228,6 +258,14 @@ class Courier:
         if stream.named:
             raise _gap(part.batch, stream, reply)
         part.batch = replace(part.batch, after=reply.expected)
+
+
+def _forgotten(actor: str, batch: SubBatch) -> StoreUnavailable:
+    return StoreUnavailable(
+        "expected a connection that the partition remembers, got one that was closed or silent for"
+        f" too long - at {actor}, dataset {batch.dataset!r}; what was sent may or may not be there:"
+        " with producer= and offset= it can be sent again and counts once"
+    )
 
 
 def _gap(batch: SubBatch, stream: Stream, reply: Reply) -> OffsetGap:

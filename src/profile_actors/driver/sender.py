@@ -29,13 +29,22 @@ from profile_actors.driver.connection import Connection
 from profile_actors.driver.courier import Courier, Parcel, Stream
 from profile_actors.driver.receipts import PendingReceipt, Receipt
 from profile_actors.driver.repair import DROPPED, Repaired, not_stored, offered_again, progress
-from profile_actors.engine.log.sub_batch import ANONYMOUS, Reply, SubBatch
+from profile_actors.engine.log.connections import KEPT_MS, name_of
+from profile_actors.engine.log.sub_batch import Reply, SubBatch
 from profile_actors.errors import CallerError, ClockError, DefinitionError, OffsetGap
 from profile_actors.ingest.csv_blocks import TextBlock
 from profile_actors.ingest.door import Door, Prepared
 from profile_actors.ingest.offsets import packed, ranges_of
 from profile_actors.ingest.rejects import quarantined
 from profile_actors.ingest.route import split
+
+OWN_STREAM_S = KEPT_MS / 2000
+"""How long a connection uses one name: half as long as partitions take one for new."""
+
+
+LAST_WORD_S = 2.0
+"""How long a connection that closes tries to say so."""
+
 
 Rows: TypeAlias = Sequence[dict[str, Any]] | Any
 """Dicts, a pa.Table, a pa.RecordBatch or a TextBlock (pyarrow has no types to name)."""
@@ -153,6 +162,8 @@ class Sender:
     def close(self) -> None:
         """Refuse what is new; wait until what was begun is answered, a call's patience at most."""
         self._courier.close(self._connection.config.call_timeout_s)
+        if self._anonymous is not None:
+            self._courier.say_closed(self._anonymous, LAST_WORD_S)
 
     def end(self) -> None:
         """End the courier's thread, after calls were refused: every result is there then."""
@@ -241,9 +252,14 @@ class Sender:
 
     def _own(self) -> Stream:
         """The stream of this connection that numbers rows without an offset."""
-        if self._anonymous is None or self._anonymous.broken:
-            blank: list[int | None] = [None] * len(self._connection.partitions)
-            self._anonymous = Stream(ANONYMOUS + uuid.uuid4().hex, named=False, sent=blank)
+        own = self._anonymous
+        if own is not None and not own.broken and time.monotonic() - own.began_s < OWN_STREAM_S:
+            return own
+        if own is not None:  # rows keep their order across names
+            self._courier.drain(self._connection.config.call_timeout_s)
+        born = max(call_all(self._connection.partitions, "born"))
+        blank: list[int | None] = [None] * len(self._connection.partitions)
+        self._anonymous = Stream(name_of(born, uuid.uuid4().hex), named=False, sent=blank)
         return self._anonymous
 
     def _quarantine(

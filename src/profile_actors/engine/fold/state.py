@@ -17,6 +17,7 @@ from profile_actors.columnar.vectors import Array
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.fold.delta import Delta
 from profile_actors.engine.identity.directory import Directory
+from profile_actors.engine.log.connections import Connections
 from profile_actors.engine.log.entry import BatchNote, Block
 from profile_actors.engine.log.repairs import Rejects
 from profile_actors.engine.log.row_locator import Locator
@@ -66,7 +67,8 @@ class State:
     """See the module. now: ms, UNSET before the first entry. cursors: producer -> next offset.
     receipts: producer -> last notes, newest last, with the position that holds each. sealed: names
     of runs of the newest checkpoint. drain: work of the instant ``now`` that is let happen in
-    slices. rejects: producer -> its rejected rows that may come again."""
+    slices. rejects: producer -> its rejected rows that may come again. connections: anonymous
+    producers that may still be heard."""
 
     capacity: int
     directory: Directory
@@ -86,6 +88,7 @@ class State:
     has_rows: Array = field(default_factory=lambda: np.zeros(0, np.bool_))
     drain: Drain | None = None
     rejects: dict[str, Rejects] = field(default_factory=dict)
+    connections: Connections = field(default_factory=Connections)
 
     @property
     def profiles(self) -> int:

@@ -32,9 +32,9 @@ from profile_actors.ingest.hidden_columns import TIMESTAMP
 MAGIC = b"PAE1"
 
 
-FORMAT = 2
-"""Newest format that is read. An entry says the oldest that understands it: 1, or 2 where notes say
-what format 1 would leave out."""
+FORMAT = 3
+"""Newest format that is read. An entry says the oldest that understands it: 1, 2 where notes say
+what format 1 would leave out, or 3 where it speaks of anonymous connections."""
 
 
 ALIGN = 64
@@ -79,6 +79,15 @@ class BlockNote(msgspec.Struct, frozen=True, array_like=True):
     table: int
 
 
+class Hearing(msgspec.Struct, frozen=True, array_like=True):
+    """What an entry says of anonymous connections (``connections``): the wall clock's ms, which
+    have closed, and which are forgotten."""
+
+    wall: int
+    closed: tuple[str, ...] = ()
+    forgotten: tuple[str, ...] = ()
+
+
 class Envelope(msgspec.Struct, frozen=True, array_like=True):
     """All that an entry says besides its rows. now: ms. identities: (first ident, part) or None.
     parts: (offset, size) pairs. definition: the catalogue's canonical JSON, for its kind only.
@@ -97,6 +106,7 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     received: tuple[Any, ...] = ()
     sent: tuple[Any, ...] = ()
     slots: tuple[int, int, int] | None = None
+    hearing: Hearing | None = None
 
 
 @dataclass(slots=True)
@@ -144,6 +154,7 @@ def encode(
     blocks: list[Block] | None = None,
     definition: bytes = b"",
     slots: tuple[int, int, int] | None = None,
+    hearing: Hearing | None = None,
 ) -> list[Buffer]:
     """The parts whose concatenation is the entry. Row data is not copied here."""
     bodies: list[Buffer] = []
@@ -164,11 +175,11 @@ def encode(
     for body in bodies:
         spans.append((offset, len(body)))
         offset += _padded(len(body))
-    form = max((note.format for note in batches), default=1)
+    form = max([1 if hearing is None else 3, *(note.format for note in batches)])
     envelope = msgspec.msgpack.encode(
         Envelope(
             form, kind, epoch, now, catalogue, batches, identity_note, tuple(notes), tuple(spans),
-            definition, slots=slots,
+            definition, slots=slots, hearing=hearing,
         )
     )  # fmt: skip
     head = MAGIC + len(envelope).to_bytes(4, "little") + envelope

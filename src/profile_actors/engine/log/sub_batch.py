@@ -39,6 +39,7 @@ class SubBatch:
     after: offset up to which this producer's rows were sent to this partition before (None: this is
     the first batch of a producer the store does not know). through: the offset after this batch's
     last row, counting rows that went elsewhere or were rejected. clock: ms, event clock only.
+    closes: nothing more comes in this anonymous stream, and all that came was answered.
     table: None for a sub-batch that only moves the clock or the cursor. resend: the client had no
     answer for it. catalogue: the definitions' version that shaped the rows.
     """
@@ -54,6 +55,7 @@ class SubBatch:
     credit: Credit | None = None
     rejected: bytes = b""
     repair: Repair | None = None
+    closes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class Reply:
     """A partition's answer. status: 'ok', 'gap' (resend from ``expected``), 'early' (the producer
     that is credited stands at ``expected``, below what its sender sent before), 'behind' (the
     partition must first take the catalogue version), 'busy' (queue full, retry), 'unknown' (the
-    dataset was deleted), 'fenced' (a repair since is number ``expected``).
+    dataset was deleted), 'fenced' (a repair since is number ``expected``), 'forgotten' (of an
+    anonymous stream that was let go of: whether these rows are here is not known).
 
     open: offsets of rows that were not taken, since they had been rejected before: they must come
     as a repair. taken: in a repair, offsets that this partition stored. Both as packed ranges.

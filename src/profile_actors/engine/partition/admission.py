@@ -24,8 +24,9 @@ from msgspec import structs
 from profile_actors.columnar.runs import order_by
 from profile_actors.columnar.vectors import Array
 from profile_actors.engine.fold.state import State
+from profile_actors.engine.log.connections import is_anonymous
 from profile_actors.engine.log.crowds import CROWD_ROWS, Crowds
-from profile_actors.engine.log.entry import BatchNote, Block, NewIdentities, times_of
+from profile_actors.engine.log.entry import BatchNote, Block, Hearing, NewIdentities, times_of
 from profile_actors.engine.log.repairs import Offers, above, answered, offsets_of_rows
 from profile_actors.engine.log.row_locator import pack
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
@@ -48,6 +49,8 @@ class Admitted:
     clock: int | None
     cursors: dict[str, int]
     offers: Offers
+    closed: list[str] = field(default_factory=list)
+    hearing: Hearing | None = None
 
 
 def nothing(state: State) -> Admitted:
@@ -70,9 +73,11 @@ def admit(
     batches: Sequence[SubBatch],
     crowds: Crowds,
     lock: AbstractContextManager[object],
+    wall: int | None = None,
 ) -> Admitted:
     """Decide every row of the sub-batches. Gives idents, under the lock; else reads only.
 
+    wall: the wall clock's ms, by which silent connections are forgotten; None to forget none.
     Raises StorageFull when the reserved number of profiles is used up.
     """
     out = nothing(state)
@@ -80,6 +85,8 @@ def admit(
     for batch in batches:
         reply = _take(state, batch, out, pending)
         out.replies.append(reply)
+    producers = [note.producer for note in out.notes]
+    out.hearing = state.connections.hearing(wall, producers, tuple(out.closed))
     first_ident = state.directory.count
     new_tables: list[pa.Table] = []
     for dataset, rows in pending.items():
@@ -110,6 +117,12 @@ def _take(state: State, batch: SubBatch, out: Admitted, pending: dict[str, _Pend
     if batch.repair is not None:
         return _repair(state, batch, out, pending)
     cursor = out.cursors.get(batch.producer, state.cursors.get(batch.producer))
+    if batch.closes:
+        if cursor is not None and batch.producer not in out.closed:
+            out.closed.append(batch.producer)
+        return Reply("ok")
+    if _is_forgotten(state, batch.producer, cursor, out):
+        return Reply("forgotten")
     if batch.resend and cursor is not None and cursor >= batch.through:
         known = _receipt(state, batch, out)
         if known is not None:
@@ -147,6 +160,13 @@ def _take(state: State, batch: SubBatch, out: Admitted, pending: dict[str, _Pend
     _queue(batch, note, table, credited, out, pending)
     out.cursors[batch.producer] = max(cursor, batch.through)
     return Reply("ok", open=waiting)
+
+
+def _is_forgotten(state: State, producer: str, cursor: int | None, out: Admitted) -> bool:
+    """Whether it cannot be told what is here of this stream."""
+    if not is_anonymous(producer):
+        return False
+    return producer in out.closed or (cursor is None and state.connections.is_forgotten(producer))
 
 
 def _repair(state: State, batch: SubBatch, out: Admitted, pending: dict[str, _Pending]) -> Reply:

@@ -22,6 +22,7 @@ from profile_actors.columnar.vectors import Array
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.fold.state import Counters, State, empty_state
+from profile_actors.engine.log.connections import Connections, is_anonymous
 from profile_actors.engine.log.entry import BatchNote
 from profile_actors.engine.log.ports import Checkpoints
 from profile_actors.engine.log.repairs import Rejects
@@ -51,7 +52,8 @@ class Meta(msgspec.Struct, array_like=True):
     """What a checkpoint says besides its arrays. runs: names of sealed runs, '' for
     inline ones; those of events first. fed: one past the newest block of the feed. rejects:
     producer -> (open, taken, fence), offsets packed. broken: parts that have failed, as (kind,
-    number in the plan or path, why); pending: rules without an answer, as (kind, name, why)."""
+    number in the plan or path, why); pending: rules without an answer, as (kind, name, why).
+    connections: the newest wall time, and when each was heard."""
 
     now: int
     layouts_at: int
@@ -67,6 +69,7 @@ class Meta(msgspec.Struct, array_like=True):
     rejects: dict[str, tuple[bytes, bytes, int]] = {}
     broken: list[tuple[str, int | str, str]] = []
     pending: list[tuple[str, str, str]] = []
+    connections: tuple[int, dict[str, int]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,7 @@ def job(state: State, checkpoints: Checkpoints, fed: int) -> Job:
             for producer, mine in state.rejects.items()
         },
         _broken(state.book), [(*key, why) for key, why in state.book.pending.items()],
+        (state.connections.wall, dict(state.connections.heard)),
     )  # fmt: skip
     encoded, position = msgspec.msgpack.encode(meta), state.position
     # The checkpoint before this one stays, and so do the runs that it names.
@@ -166,6 +170,9 @@ def load(checkpoints: Checkpoints, config: Config, head: int) -> Loaded | None:
         producer: Rejects(OffsetSet(unpacked(waiting)), OffsetSet(unpacked(taken)), fence)
         for producer, (waiting, taken, fence) in meta.rejects.items()
     }
+    # One from before has heard nobody: as if at the beginning, like entries from before.
+    wall, heard = meta.connections or (0, dict.fromkeys(filter(is_anonymous, meta.cursors), 0))
+    state.connections = Connections(wall, heard)
     state.counters = Counters(*meta.counters)
     loaded = [
         Run(run["keys"], run["position"], run["row"], name)

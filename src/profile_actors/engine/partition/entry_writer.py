@@ -18,7 +18,7 @@ from profile_actors.engine.fold.entry_fold import EntryDelta, fold_rows, publish
 from profile_actors.engine.fold.stage_times import Stages
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.log import change_blocks
-from profile_actors.engine.log.entry import BatchNote, Block, encode
+from profile_actors.engine.log.entry import BatchNote, Block, Hearing, encode
 from profile_actors.engine.log.ports import Buffer, Log
 from profile_actors.engine.log.repairs import fold_note
 from profile_actors.engine.membership.forgetting import of_book
@@ -81,10 +81,10 @@ class EntryWriter:
     def write(self, admitted: Admitted, now: int) -> None:
         """An entry of rows, or of the clock alone: durable, folded, published."""
         state = self.state
-        kind = "rows" if admitted.notes else "clock"
+        kind = "rows" if admitted.notes or admitted.closed else "clock"
         parts = encode(
             kind, self._epoch, now, state.catalogue.version, tuple(admitted.notes),
-            admitted.identities, admitted.blocks,
+            admitted.identities, admitted.blocks, hearing=admitted.hearing,
         )  # fmt: skip
         rows = sum(block.rows for block in admitted.blocks)
         # The fold reads state only, so it runs while the disk works; nothing is published before
@@ -101,18 +101,29 @@ class EntryWriter:
             if durable is not None:
                 durable.result()
         self._stages.lap("log")
-        self.settle(admitted.blocks, tuple(admitted.notes), delta)
+        self.settle(admitted.blocks, tuple(admitted.notes), delta, admitted.hearing)
 
     def fold_again(
-        self, blocks: list[Block], notes: tuple[BatchNote, ...], now: int, first_new_slot: int
+        self,
+        blocks: list[Block],
+        notes: tuple[BatchNote, ...],
+        now: int,
+        first_new_slot: int,
+        hearing: Hearing | None,
     ) -> None:
         """An entry of the log, in a replay: folded and published."""
         early = take_early(self.state, blocks, self._lock)
         delta = fold_rows(self.state, blocks, now, first_new_slot)
         delta.add(early)
-        self.settle(blocks, notes, delta)
+        self.settle(blocks, notes, delta, hearing)
 
-    def settle(self, blocks: list[Block], notes: tuple[BatchNote, ...], delta: EntryDelta) -> None:
+    def settle(
+        self,
+        blocks: list[Block],
+        notes: tuple[BatchNote, ...],
+        delta: EntryDelta,
+        hearing: Hearing | None = None,
+    ) -> None:
         """Publish a folded entry and keep what is derived from it."""
         state = self.state
         position, started = state.position, state.now
@@ -139,6 +150,9 @@ class EntryWriter:
             state.locator.publish()
             state.record_locator.publish()
             self._count(blocks, notes, position)
+            for name in state.connections.fold([note.producer for note in notes], hearing):
+                state.cursors.pop(name, None)
+                state.receipts.pop(name, None)
             if state.book.rescans:
                 # Together with the position: it tells readers that the entry is not complete yet.
                 self._owed.rescans.add(task)

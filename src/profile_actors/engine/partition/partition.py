@@ -118,21 +118,24 @@ class Partition:
 
     # -- writing: one thread ----------------------------------------------------------------------
 
-    def commit(self, batches: Sequence[SubBatch], now: int | None) -> list[Reply]:
+    def commit(
+        self, batches: Sequence[SubBatch], now: int | None, wall: int | None = None
+    ) -> list[Reply]:
         """One entry of the given sub-batches: durable, folded and visible when this returns.
 
         now: wall ms; None on the event clock, where the largest ``clock`` of the batches rules.
+        wall: the wall clock's ms on either clock, by which silent connections are forgotten.
         Raises StorageFull, FencedOut, CorruptLog: after any of these the partition must be
         reopened.
         """
         state = self.state
         self.stages.start()
-        admitted = admit(state, batches, self._crowds, self.lock)
+        admitted = admit(state, batches, self._crowds, self.lock, wall)
         self.stages.lap("resolve")
         wanted = admitted.clock if now is None else now
         moment = state.now if wanted is None else max(state.now, wanted)
         moment = self.clock.moment_of_rows(moment, is_wall=now is not None)
-        if admitted.notes or admitted.blocks or moment > state.now:
+        if admitted.notes or admitted.closed or moment > state.now:
             self._writer.write(admitted, moment)
         return [
             placed(reply, state) if reply.status == "ok" else reply for reply in admitted.replies
@@ -307,6 +310,11 @@ class Partition:
             mine = self.state.rejects.get(producer) or Rejects()
             cursor = self.state.cursors.get(producer)
             return cursor, packed(mine.open.ranges), packed(mine.taken.ranges)
+
+    @property
+    def heard_until(self) -> int:
+        """The newest wall time (ms) in the log."""
+        return self.state.connections.wall
 
     def stage_seconds(self) -> dict[str, float]:
         """Seconds by stage, for who measures."""

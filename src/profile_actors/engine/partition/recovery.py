@@ -84,7 +84,9 @@ class Replay:
             first_new_slot = self._state.directory.slots
             if entry.identities is not None:
                 self._restore(entry.identities)
-            self._writer.fold_again(entry.blocks, envelope.batches, envelope.now, first_new_slot)
+            self._writer.fold_again(
+                entry.blocks, envelope.batches, envelope.now, first_new_slot, envelope.hearing
+            )
 
     def _restore(self, identities: NewIdentities) -> None:
         table = identities.table
