@@ -2,7 +2,12 @@
 
 Theory: an age grows with the clock, so a profile climbs the ladder of all limits on one time by
 itself: it reaches break b at the instant time + b. One timer knows the next of them. Where the
-time itself moves at an instant (a window lets an event go), the climb begins anew from there.
+time itself moves at an instant (a window lets an event go), the climb begins anew from there::
+
+    time t      t + b0      t + b1         m: the time is u now       u + b1
+    ---|-----------|-----------|--------------|--------------------------|-------->
+    level    2           3             4               3                     4
+                   ^ a break: one up          ^ a move: to where m - u stands
 """
 
 from __future__ import annotations

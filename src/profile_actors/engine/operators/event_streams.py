@@ -8,6 +8,14 @@ entry; it reads state and lines and returns a ``StreamDelta``; ``publish`` write
 *look-ahead* is the same step for one slot, over what the lines hold for it, never published: that
 is how valid_until is known.
 
+What is due when an entry comes at ``now``::
+
+                 last now         due            now
+    p, has rows     |---------------+-------------|    counts at now, together with the rows
+    q, has none     |---------------+-------------|    counts at due: a virtual row, by the clock
+
+What enters and leaves again between the two never counts for p, and makes two virtual rows of q.
+
 Law: steps a→b→c publish the same state as a→c (pure state; the virtual rows between differ).
 """
 

@@ -1,4 +1,13 @@
-"""The arena of kept events: blocks of rows per slot, placed, grown and packed."""
+"""The arena of kept events: blocks of rows per slot, placed, grown and packed.
+
+One lane, with the blocks of the slots p, q and r; q has outgrown its first block::
+
+    | p p p _ | x x | r _ | q q q _ _ _ |            |
+    0                                   end          length
+
+``_`` is room: a row put there is not seen until ``size`` counts it. ``x`` is abandoned: readers may
+still hold it, so it is never written again; packing leaves it behind, in new arrays.
+"""
 
 from __future__ import annotations
 
