@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -29,7 +30,9 @@ for n in range(int(sys.argv[2])):
 
 
 @pytest.mark.parametrize("clock", ["event", "wall"])
-def test_connections_that_closed_have_no_cursor(tmp_path: Path, clock: str) -> None:
+def test_connections_that_closed_have_no_cursor(
+    tmp_path: Path, clock: Literal["event", "wall"]
+) -> None:
     import ray
 
     with pf.start(tmp_path / "s", 2, clock) as store:

@@ -91,7 +91,7 @@ class ConnectionMachine(RuleBasedStateMachine):
             raise Died
 
         if fate:
-            self.log.append_at = dies  # type: ignore[method-assign]
+            self.log.append_at = dies  # type: ignore[method-assign, assignment]
         try:
             return self.partition.commit([batch], None, self.wall)[0]
         except Died:
