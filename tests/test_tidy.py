@@ -56,9 +56,7 @@ MAX_EXCEPTIONS = 0
 UNSPLIT = {
     *("rules.language.checker", "rules.language.resolver", "rules.json_form.json_reader"),
     *("rules.evaluation.frames", "rules.planning.array_planner"),
-    *("rules.planning.catalogue_planner", "rules.language.unparse"),
-    *("engine.reading.reader", "engine.fold.fold", "engine.partition.partition"),
-    *("engine.operators.event_streams", "engine.operators.kept_events"),
+    *("rules.planning.catalogue_planner", "engine.fold.fold", "engine.operators.event_streams"),
 }
 
 # Words that the glossary gives one meaning -> the rooms whose business that meaning is.
