@@ -93,7 +93,7 @@ class Busy(MemoryLog):
 def test_entries_that_come_during_a_preview_are_not_in_it(rule: str) -> None:
     store = grown()
     quiet = store.partition.preview(rule, None, 1000)
-    store.partition.log = Busy(store)
+    store.partition.reader._log = Busy(store)
     found = store.partition.preview(rule, None, 1000)
     assert store.partition.position == quiet.position + 1
     assert found == quiet

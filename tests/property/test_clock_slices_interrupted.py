@@ -197,7 +197,7 @@ def test_members_never_mix_two_instants(ask: str) -> None:
     """The writer comes to its first slice just before a reader gets the lock."""
     bench = Bench()
     lock: Any = LockAfter(bench.partition.lock, bench.to_slices)
-    bench.partition.lock = lock
+    bench.partition.reader._lock = lock
     with pytest.raises(Pending, match="step by step"):
         getattr(bench.partition, ask)("two")
     assert not lock.first
