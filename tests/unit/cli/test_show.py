@@ -83,7 +83,7 @@ def test_clock_work_in_steps_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch)
     today = SegmentDefinition("today", "xEvent[timestamp occurs this day].count() > 0")
     hub = Hub(catalogue=extended(CATALOGUE, [today]))
     (partition,) = hub.partitions
-    partition.config = msgspec.structs.replace(partition.config, max_due_rows=2)
+    partition.clock._max_due_rows = 2
     people = [{"who": name, "at": BASE, "_id": f"e{name}"} for name in ("ann", "bob", "cid")]
     hub.submit([("hits", "p", people)], BASE)
 

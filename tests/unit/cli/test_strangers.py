@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from profile_actors.actors.partition_actor import ActorStatus
-from profile_actors.cli import application, show, verbs
+from profile_actors.cli import application, show
 from profile_actors.definitions.catalogue_changes import extended
 from profile_actors.definitions.declared import Catalogue, Dataset, Namespace, Schema
 from profile_actors.driver.receipts import store_status
@@ -120,7 +120,7 @@ def test_errors_are_printed_written_out(
     def fail() -> Any:
         raise kind("got \x1b[31mred\u202e\nsecond line")
 
-    monkeypatch.setattr(verbs, "app", fail)
+    monkeypatch.setattr(application, "app", fail)
     monkeypatch.setattr(sys, "argv", ["profile-actors"])
     with pytest.raises(SystemExit):
         application.main()
