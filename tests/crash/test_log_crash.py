@@ -157,7 +157,7 @@ def test_full_disk_halts_and_keeps_what_was_acked(tmp_path: Path) -> None:
 import resource, sys
 from tests.crash.log_child import CONFIG, entry
 from profile_actors.errors import StorageFull
-from profile_actors.storage.log import LmdbLog
+from profile_actors.storage.lmdb_log import LmdbLog
 log = LmdbLog({str(tmp_path)!r}, CONFIG, epoch=1)
 log.append_at(0, [entry(0)], 1)
 resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
