@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
+from collections import deque
 from pathlib import Path
 
 import lmdb
@@ -63,6 +64,7 @@ class LmdbFeed:
     def __init__(
         self, directory: Path | str, config: Config, *, crash_point: CrashPoint = no_crash
     ) -> None:
+        self._dropped: deque[LogSegment] = deque(maxlen=2)
         self._directory = PartitionLayout(Path(directory)).feed
         self._segment_bytes = max(1, config.feed_retention_bytes // SEGMENTS_KEPT)
         self._retention_bytes = config.feed_retention_bytes
@@ -195,6 +197,9 @@ class LmdbFeed:
             oldest, *kept = self._log_segments
             self._log_segments = tuple(kept)
             self._list()
+            # Held for two more turns: an environment let go by a reader's thread, whose inode the
+            # next one gets at that moment, would be taken for still open.
+            self._dropped.append(oldest)
             remove_tree(oldest.path)
 
     def _log_segment_of(self, position: int) -> LogSegment:
