@@ -60,6 +60,11 @@ class Instants:
         code = (int(self._high[slot]) << 32) | int(self._low[slot])
         return code + UNSET - 1 if code else None
 
+    def at(self, slots: Array) -> Array:
+        """The instants of the slots, in any order, each below UNSET where it has none. int64 ms"""
+        codes = (self._high[slots].astype(np.int64) << 32) | self._low[slots]
+        return np.asarray(codes + (UNSET - 1))
+
     def array(self, slots: int) -> Array:
         """The codes of the first slots, for a checkpoint. int64[slots]"""
         return np.asarray((self._high[:slots].astype(np.int64) << 32) | self._low[:slots])
