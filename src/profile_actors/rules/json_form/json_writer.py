@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from profile_actors.errors import RuleError
-from profile_actors.rules.json_form.json_reader import Reader
+from profile_actors.rules.json_form.json_reader import JsonReader
 from profile_actors.rules.language.functions import spelling
 from profile_actors.rules.language.parser import parse
 from profile_actors.rules.language.unparse import unparse
@@ -75,7 +75,7 @@ def rule_to_json(text: str) -> Json:
 
 def rule_from_json(tree: Mapping[str, Any]) -> str:
     """The canonical text of a JSON tree. Raises RuleError saying where the tree is wrong."""
-    made = Reader().rule(tree)
+    made = JsonReader().rule(tree)
     text = unparse(made)
     try:
         reread = parse(text)
