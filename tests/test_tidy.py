@@ -24,7 +24,7 @@ LAYERS = (
 # The same inside a room: its folders, in reading order; "" is what lies beside the folders.
 INNER = {
     "rules": (
-        *("tree", "semantics", "language", "json_form", "reference", "evaluation", "planning"),
+        *("tree", "semantics", "language", "json_form", "reference", "planning", "evaluation"),
         *("catalogue", "explain"),
     ),
     "engine": (
@@ -54,9 +54,7 @@ EXCEPTIONS: dict[tuple[str, str], int] = {}
 MAX_EXCEPTIONS = 0
 # Modules of more than MAX_MODULE_LINES lines, all lines counted. To be split; none is added.
 UNSPLIT = {
-    *("rules.language.checker",),
-    *("rules.evaluation.frames", "rules.planning.array_planner"),
-    *("rules.planning.catalogue_planner", "engine.fold.fold", "engine.operators.event_streams"),
+    *("rules.evaluation.frames", "engine.fold.fold", "engine.operators.event_streams"),
 }
 
 # Words that the glossary gives one meaning -> the rooms whose business that meaning is.

@@ -21,6 +21,7 @@ from profile_actors.definitions.declared import Schema
 from profile_actors.rules.evaluation.evaluate import evaluate
 from profile_actors.rules.evaluation.horizons import next_boundary
 from profile_actors.rules.evaluation.scalars import Leaf
+from profile_actors.rules.evaluation.trial import Trial
 from profile_actors.rules.evaluation.windows import interval
 from profile_actors.rules.language.checker import check
 from profile_actors.rules.language.parser import parse
@@ -245,7 +246,7 @@ SCOPE = union_scope(
 
 def plan_of(text: str, kind: str = "segment") -> Plan:
     key = (kind, "r")
-    return plan_trees({key: check(parse(text), SCOPE)}, {key: text})
+    return plan_trees({key: check(parse(text), SCOPE)}, {key: text}, Trial().failure)
 
 
 def instants(runner: PlanRunner, plan: Plan, more: list[int]) -> list[int]:

@@ -24,7 +24,7 @@ from profile_actors.engine.membership.rulebook import Tree
 from profile_actors.engine.operators.step_scope import StepScope
 from profile_actors.errors import RuleError
 from profile_actors.rules.evaluation.evaluate import evaluate
-from profile_actors.rules.planning.trends import FALLS
+from profile_actors.rules.tree.trends import FALLS
 
 FIRST_CELLS, MOST_CELLS = 1 << 16, 1 << 21
 """Kept events times instants that are evaluated at once: at first, and at most."""

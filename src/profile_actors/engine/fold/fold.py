@@ -34,8 +34,8 @@ from profile_actors.engine.operators.step_scope import StepScope
 from profile_actors.rules.evaluation.evaluate import evaluate, value_in
 from profile_actors.rules.evaluation.frames import Frame
 from profile_actors.rules.evaluation.horizons import boundary_of, next_boundary
-from profile_actors.rules.planning.trends import FALLS, RISES
 from profile_actors.rules.tree.plan import Aggregate, AggregateLeaf, EventFilter, Key
+from profile_actors.rules.tree.trends import FALLS, RISES
 
 T = TypeVar("T")
 

@@ -22,7 +22,6 @@ from profile_actors.rules.planning.thresholds import (
     condition_of,
     thresholds_of,
 )
-from profile_actors.rules.planning.trends import is_kept_alone, trend
 from profile_actors.rules.tree.clock_reads import unit_steps
 from profile_actors.rules.tree.plan import (
     Aggregate,
@@ -33,6 +32,7 @@ from profile_actors.rules.tree.plan import (
     Rescan,
     Rule,
 )
+from profile_actors.rules.tree.trends import is_kept_alone, trend
 from profile_actors.rules.tree.walks import inputs_of, leaves_of
 
 

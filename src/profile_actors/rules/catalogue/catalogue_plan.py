@@ -5,6 +5,7 @@ from __future__ import annotations
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.rules.catalogue.publication import texts_of
 from profile_actors.rules.catalogue.typed_rules import check_all
+from profile_actors.rules.evaluation.trial import Trial
 from profile_actors.rules.planning.catalogue_planner import plan_trees
 from profile_actors.rules.tree.plan import Plan
 
@@ -18,4 +19,4 @@ def plan(catalogue: Catalogue, *, drafts: bool = False) -> Plan:
     trees = check_all(catalogue, drafts=drafts)
     texts = texts_of(catalogue, drafts=drafts)
     ordered = {key: trees[key] for key in texts}
-    return plan_trees(ordered, texts, catalogue.version, may_rescan=True)
+    return plan_trees(ordered, texts, Trial().failure, catalogue.version, may_rescan=True)

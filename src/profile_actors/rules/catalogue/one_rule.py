@@ -9,9 +9,10 @@ import msgspec
 from profile_actors.definitions.declared import Catalogue, ComputedAttribute, SegmentDefinition
 from profile_actors.errors import RuleError
 from profile_actors.rules.catalogue.typed_rules import check_all
+from profile_actors.rules.evaluation.trial import Trial
 from profile_actors.rules.planning.catalogue_planner import CataloguePlanner
-from profile_actors.rules.planning.refusals import NotIncremental
 from profile_actors.rules.planning.rescan_reads import rescan
+from profile_actors.rules.tree.faults import NotIncremental
 from profile_actors.rules.tree.nodes import Node
 from profile_actors.rules.tree.plan import Key, Plan
 
@@ -40,7 +41,7 @@ def plan_alone(text: str, catalogue: Catalogue) -> Plan:
     Cost: types every rule of the catalogue once. Raises RuleError.
     """
     trees, key = with_rule(text, catalogue)
-    planner = CataloguePlanner(trees)
+    planner = CataloguePlanner(trees, Trial().failure)
     try:
         return planner.plan([planner.rule(key)], catalogue.version)
     except NotIncremental as refusal:

@@ -14,6 +14,7 @@ from typing import Any
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.rules.catalogue.one_rule import with_rule
 from profile_actors.rules.evaluation.scalars import evaluate
+from profile_actors.rules.evaluation.trial import Trial
 from profile_actors.rules.explain.certainty import certain
 from profile_actors.rules.explain.costs import (
     Cost,
@@ -38,9 +39,9 @@ from profile_actors.rules.explain.wording import (
 from profile_actors.rules.language.unparse import unparse, unparse_stage
 from profile_actors.rules.planning.catalogue_planner import CataloguePlanner, refused
 from profile_actors.rules.planning.event_folds import EVENT_TYPE
-from profile_actors.rules.planning.refusals import NotIncremental
 from profile_actors.rules.planning.rescan_reads import rescan
 from profile_actors.rules.tree.clock_reads import varies
+from profile_actors.rules.tree.faults import NotIncremental
 from profile_actors.rules.tree.free_names import reads
 from profile_actors.rules.tree.nodes import (
     Calendar,
@@ -95,7 +96,7 @@ def explain(text: str, catalogue: Catalogue) -> Report:
     triggers = rescan(key, trees, "")
     del trees[key]
     own = [key for key, other in trees.items() if other == tree]
-    reporter = _Reporter(CataloguePlanner(trees), own)
+    reporter = _Reporter(CataloguePlanner(trees, Trial().failure), own)
     report: Report = {"rule": text, "type": None if tree.type is None else tree.type.kind}
     report["defined_as"] = [_name(key) for key in own]
     segments = {name: other for (kind, name), other in trees.items() if kind == "segment"}

@@ -17,9 +17,8 @@ from typing import Any
 
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.rules.language import signatures
-from profile_actors.rules.language.functions import EACH, METHODS, spelling
+from profile_actors.rules.language.field_paths import field_type
 from profile_actors.rules.language.types import (
-    CONFLICT,
     Scope,
     Type,
     array_of,
@@ -32,7 +31,7 @@ from profile_actors.rules.language.types import (
 from profile_actors.rules.semantics import string_tests
 from profile_actors.rules.tree.comparisons import COMPARISONS
 from profile_actors.rules.tree.constants import BOOLEAN, DOUBLE, INTEGER, TIMESTAMP
-from profile_actors.rules.tree.faults import Fault, located, nearest, way_out
+from profile_actors.rules.tree.faults import Fault, located, nearest
 from profile_actors.rules.tree.nodes import (
     Calendar,
     Call,
@@ -98,9 +97,6 @@ class _Names:
 
     def bind(self, name: str, type_: Type, scale: int | None = None) -> _Names:
         return replace(self, variables={**self.variables, name: (type_, scale)})
-
-
-_CALLED = tuple(spelling(name) for name in (*METHODS, *EACH))
 
 
 class _Checker:
@@ -186,65 +182,8 @@ class _Checker:
         path.reverse()
         base = self.of(path[0].base, names)
         for position, part in enumerate(path):
-            base = replace(part, base=base, type=self._child(base, part, path, position))
+            base = replace(part, base=base, type=field_type(self.scope, base, path, position))
         return base
-
-    def _child(self, base: Node, part: Field, path: list[Field], position: int) -> Type:
-        """The type of ``base.name`` (RULES §1: through arrays, flattened; a map's by key)."""
-        owner, through_array = base.type, False
-        while owner is not None and owner.kind == "array":
-            owner, through_array = owner.item, True
-        found: Type = None
-        if owner is not None and owner.kind == "map":
-            found = owner.item
-        elif owner is not None:
-            known = dict(owner.fields) if owner.kind == "object" else {}
-            if part.name not in known:
-                raise self._unknown(owner, known, base, path, position)
-            found = known[part.name]
-            if found == CONFLICT:
-                raise Fault(
-                    f"schemas declare field {part.name!r} with types that do not go together;"
-                    " rename one of them",
-                    part.at,
-                )
-        if not through_array:
-            return found
-        while found is not None and found.kind == "array":
-            found = found.item
-        return array_of(found)
-
-    def _unknown(
-        self,
-        owner: FieldType,
-        known: Mapping[str, Any],
-        base: Node,
-        path: list[Field],
-        position: int,
-    ) -> Fault:
-        names = [part.name for part in path]
-        name = names[position]
-        whole = ".".join(names)
-        at = path[position].at
-        way = way_out(name, known, _CALLED)
-        if owner.kind != "object":
-            return Fault(f"{described(owner)} has no fields; got `{whole}`{way}", at)
-        if name == "computed" and isinstance(base, Element):
-            return Fault("computed attributes belong to the profile: write `^.computed.name`", at)
-        if name == "computed":
-            return Fault("expected computed.NAME", at)
-        close = nearest(name, [*known, "xEvent"] if isinstance(base, Root) else known)
-        if way:
-            close = way
-        elif close:
-            names[position] = close.split("'")[1]
-            close = f"; did you mean `{'.'.join(names)}`?"
-        place = "an event" if owner == self.scope.event else "an object"
-        place = "the profile" if isinstance(base, Root) else place
-        profile = self.scope.profile
-        if isinstance(base, Element) and profile is not None and name in dict(profile.fields):
-            close = f"; the profile's is `$1.{'.'.join(names)}`"
-        return Fault(f"unknown field `{whole}` of {place}{close}", at)
 
     # Functions of values.
 

@@ -1,14 +1,15 @@
-"""Planning of what needs the events themselves: lists, maps, joins and sequences over kept events.
+"""Planning of what needs the events themselves: values and lists over kept events.
 
-Theory: where ``streams`` sees no fold of one event at a time, the events that the rule reads are
-*kept* per profile (``plan.Kept``), and the expression over them stays an expression, in a small
+Theory: where ``event_folds`` sees no fold of one event at a time, the events that the rule reads
+are *kept* per profile (``plan.Kept``), and the expression over them stays an expression, in a small
 set of forms that ``frames`` evaluates: filter, map, topN, bottomN, groupBy, mapEntry, functions of
 lists, let, and ``Sequence`` for CHAIN. Quantifiers and inline aggregates become counts and folds of
 filters. Conditions on one event alone go into the filter of what is kept, so that only rows which
 can matter are kept and touch a profile; a moving one becomes the window in which an event counts.
 
-Refused (NotIncremental, hence rescanned): arrays inside events, lists of the profile, conditions of
-CHAIN that move with the clock and read earlier steps, list literals as lists.
+Maps are planned by ``map_planner``, CHAIN by ``chain_planner``; both ask this walk for what stands
+inside them. Refused (NotIncremental, hence rescanned): arrays inside events, lists of the profile,
+list literals as lists.
 """
 
 from __future__ import annotations
@@ -17,21 +18,23 @@ from dataclasses import replace
 
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.rules.planning.canonical import truth_of
+from profile_actors.rules.planning.chain_planner import sequence
 from profile_actors.rules.planning.event_filters import event_filter
 from profile_actors.rules.planning.event_folds import (
     FOLDS,
-    child_type,
     is_composite,
     refuse_composite,
     type_of,
 )
+from profile_actors.rules.planning.map_planner import looked_up, planned_map
 from profile_actors.rules.planning.planned_lists import (
     TOP,
+    Bindings,
     Planned,
     Scalars,
-    Scope,
     call_of,
     elements_in,
+    field_of_each,
     folded,
     includes,
     kind_word,
@@ -41,9 +44,8 @@ from profile_actors.rules.planning.planned_lists import (
     path_of,
     some,
 )
-from profile_actors.rules.planning.refusals import NotIncremental
-from profile_actors.rules.tree.clock_reads import varies
 from profile_actors.rules.tree.constants import BOOLEAN, STRING, TRUE
+from profile_actors.rules.tree.faults import NotIncremental
 from profile_actors.rules.tree.free_names import reads
 from profile_actors.rules.tree.nodes import (
     Call,
@@ -62,7 +64,7 @@ from profile_actors.rules.tree.nodes import (
     Root,
     Variable,
 )
-from profile_actors.rules.tree.plan import Kept, KeptField, Sequence, Stage
+from profile_actors.rules.tree.plan import Kept, KeptField
 from profile_actors.rules.tree.walks import conjuncts
 
 
@@ -74,11 +76,11 @@ class ArrayPlanner:
 
     # -- scalars -----------------------------------------------------------------------------
 
-    def value(self, node: Node, scope: Scope = TOP) -> Node:
+    def value(self, node: Node, scope: Bindings = TOP) -> Node:
         """A scalar expression, wherever it stands. Raises NotIncremental."""
         return self.expression(node, scope) if reads(node) else self.scalars.value(node)
 
-    def expression(self, node: Node, scope: Scope = TOP) -> Node:
+    def expression(self, node: Node, scope: Bindings = TOP) -> Node:
         """A scalar expression that is not one of single folds. Raises NotIncremental."""
         match node:
             case Variable() | Element():
@@ -95,26 +97,27 @@ class ArrayPlanner:
             case Quantified():
                 return self._quantified(node, scope)
             case Chain():
-                return self._sequence(node, scope)
+                return sequence(node, scope, self)
             case Occurs():
                 until = None if node.until is None else self.value(node.until, scope)
                 subject, time = self.value(node.subject, scope), self.value(node.time, scope)
                 return replace(node, subject=subject, time=time, until=until)
             case Let():
-                made, inner = self._let(node, scope)
+                made, inner = self.let(node, scope)
                 return replace(made, body=self.value(node.body, inner))
         raise NotIncremental(node, _REFUSED.get(type(node), "this kind of value"))
 
-    def condition(self, node: Node, scope: Scope = TOP) -> Node:
+    def condition(self, node: Node, scope: Bindings = TOP) -> Node:
         """A boolean that is never null; a list is true when it is not empty."""
         if kind_word(node) == "array":
             return some(self.array(node, scope).node, node)
         return truth_of(self.value(node, scope))
 
-    def _field(self, node: Field, scope: Scope) -> Node:
+    def _field(self, node: Field, scope: Bindings) -> Node:
         base, path = path_of(node)
         if kind_word(base) == "map" and "." not in path:
-            return self._get(node, base, Literal(path, "string", type=STRING), scope)
+            key = Literal(path, "string", type=STRING)
+            return looked_up(node, base, key, scope, self)
         if isinstance(base, Root) or kind_word(base) != "object":
             raise NotIncremental(node, "a field of something other than an event")
         event = self.event(base, scope)
@@ -123,7 +126,7 @@ class ArrayPlanner:
         refuse_composite(node, "of an event")
         return KeptField(event.node, path, event.of, at=node.at, type=node.type)
 
-    def event(self, node: Node, scope: Scope) -> Planned:
+    def event(self, node: Node, scope: Bindings) -> Planned:
         """What stands for one event, or none."""
         match node:
             case Variable() | Element():
@@ -133,12 +136,12 @@ class ArrayPlanner:
                 many = self.array(source, scope)
                 return Planned(replace(node, args=(many.node,)), many.of, None)
             case Let():
-                made, inner = self._let(node, scope)
+                made, inner = self.let(node, scope)
                 body = self.event(node.body, inner)
                 return Planned(replace(made, body=body.node), body.of, None)
         raise NotIncremental(node, f"{origin(node)} as a value")
 
-    def _call(self, node: Call, scope: Scope) -> Node:
+    def _call(self, node: Call, scope: Bindings) -> Node:
         function, args = node.function, node.args
         if function in FOLDS:
             return folded(function, self.array(args[0], scope), node)
@@ -155,7 +158,7 @@ class ArrayPlanner:
             many = self._scalars(args[0], scope)
             return replace(node, args=(many.node,))
         if function == "get":
-            return self._get(node, args[0], args[1], scope)
+            return looked_up(node, args[0], args[1], scope, self)
         if function in ("isnull", "isnotnull") and kind_word(args[0]) == "object":
             event = self.event(args[0], scope)
             if isinstance(event.node, Call):
@@ -165,14 +168,7 @@ class ArrayPlanner:
             raise NotIncremental(node, f"{function}() of a list, map or object")
         return replace(node, args=tuple(self.value(arg, scope) for arg in args))
 
-    def _get(self, node: Node, base: Node, key: Node, scope: Scope) -> Node:
-        mapped = self.map(base, scope)
-        if kind_word(node) in ("array", "map", "object", ""):
-            raise NotIncremental(node, "a list of a map as a value")
-        args = (mapped.node, self.value(key, scope))
-        return Call("get", args, at=node.at, type=node.type)
-
-    def _quantified(self, node: Quantified, scope: Scope) -> Node:
+    def _quantified(self, node: Quantified, scope: Bindings) -> Node:
         first, *rest = node.ranges
         if node.kind not in ("exists", "forall"):
             return folded(node.kind, self._selected(node, scope), node)
@@ -182,28 +178,28 @@ class ArrayPlanner:
         if rest:
             claims.append(replace(node, ranges=tuple(rest), type=BOOLEAN))
         if node.kind == "exists":
-            return some(self._filtered(source, claims, variables, scope).node, node)
+            return some(self.filtered(source, claims, variables, scope).node, node)
         broken: list[Node] = [
             Call("not", (Call("and", tuple(claims), type=BOOLEAN),), at=node.at, type=BOOLEAN)
         ]
         if not claims:
             return Literal(True, "boolean", at=node.at, type=BOOLEAN)
-        counter = some(self._filtered(source, broken, variables, scope).node, node)
+        counter = some(self.filtered(source, broken, variables, scope).node, node)
         return Call("not", (counter,), at=node.at, type=BOOLEAN)
 
     # -- functions of lists ------------------------------------------------------------------
 
-    def _membership(self, node: Call, scope: Scope) -> Node:
+    def _membership(self, node: Call, scope: Bindings) -> Node:
         item, source = node.args if node.function != "includes" else reversed(node.args)
         return member(self._among(source, scope), self.value(item, scope), node, scope)
 
-    def _among(self, node: Node, scope: Scope) -> Planned | Items:
+    def _among(self, node: Node, scope: Bindings) -> Planned | Items:
         """A list of scalars to look in, or the literal of one."""
         if not isinstance(node, Items):
             return self._scalars(node, scope)
         return replace(node, items=tuple(self.value(item, scope) for item in node.items))
 
-    def _compared_sets(self, node: Call, scope: Scope) -> Node:
+    def _compared_sets(self, node: Call, scope: Bindings) -> Node:
         a, b = node.args if node.function != "supersetof" else reversed(node.args)
         inside = node.function == "intersects"
         if isinstance(a, Items) and inside:
@@ -217,11 +213,11 @@ class ArrayPlanner:
         found = some(self._elements_in(a, b, inside, node, scope).node, node)
         return found if inside else call_of("not", found, BOOLEAN, node)
 
-    def _elements_in(self, a: Node, b: Node, inside: bool, node: Node, scope: Scope) -> Planned:
+    def _elements_in(self, a: Node, b: Node, inside: bool, node: Node, scope: Bindings) -> Planned:
         """The elements of a that are (or are not) in b."""
         return elements_in(self._scalars(a, scope), self._among(b, scope), inside, node, scope)
 
-    def _scalars(self, node: Node, scope: Scope) -> Planned:
+    def _scalars(self, node: Node, scope: Bindings) -> Planned:
         """A list of scalars."""
         many = self.array(node, scope)
         if many.of is not None or many.item is None or many.item.kind in ("array", "object"):
@@ -230,7 +226,7 @@ class ArrayPlanner:
 
     # -- lists -------------------------------------------------------------------------------
 
-    def array(self, node: Node, scope: Scope = TOP) -> Planned:
+    def array(self, node: Node, scope: Bindings = TOP) -> Planned:
         """A list. Raises NotIncremental."""
         match node:
             case Events():
@@ -239,7 +235,7 @@ class ArrayPlanner:
                 return Planned(Kept(events, at=node.at, type=kind), events, None, ())
             case Each(function="filter"):
                 source = self.array(node.source, scope)
-                return self._filtered(source, [node.body], node.variables, scope)
+                return self.filtered(source, [node.body], node.variables, scope)
             case Each(function="map"):
                 return self._mapped(node, scope)
             case Each(function="topn" | "bottomn"):
@@ -255,7 +251,7 @@ class ArrayPlanner:
                 variable, of = scope.bound(node)
                 return Planned(variable, of, None if of is not None else item)
             case Let():
-                made, inner = self._let(node, scope)
+                made, inner = self.let(node, scope)
                 body = self.array(node.body, inner)
                 return Planned(replace(made, body=body.node), body.of, body.item)
             case Computed():
@@ -263,8 +259,8 @@ class ArrayPlanner:
                 return Planned(root, None, None if root.type is None else root.type.item)
         raise NotIncremental(node, origin(node))
 
-    def _filtered(
-        self, source: Planned, conditions: list[Node], variables: tuple[str, ...], scope: Scope
+    def filtered(
+        self, source: Planned, conditions: list[Node], variables: tuple[str, ...], scope: Bindings
     ) -> Planned:
         """The elements that meet the conditions; what can be asked of one event alone when it
         comes, is."""
@@ -289,11 +285,11 @@ class ArrayPlanner:
         found = Each("filter", node, body, (inner.last,), at=node.at, type=node.type)
         return Planned(found, of, source.item)
 
-    def _mapped(self, node: Each, scope: Scope) -> Planned:
+    def _mapped(self, node: Each, scope: Bindings) -> Planned:
         return self._taken(self.array(node.source, scope), node.body, node.variables, node, scope)
 
     def _taken(
-        self, source: Planned, body: Node, variables: tuple[str, ...], node: Node, scope: Scope
+        self, source: Planned, body: Node, variables: tuple[str, ...], node: Node, scope: Bindings
     ) -> Planned:
         """map: an expression of each element."""
         inner = scope.inside(variables, source.of)
@@ -315,7 +311,7 @@ class ArrayPlanner:
         )  # fmt: skip
         return Planned(found, made.of if kind != "array" else None, made.item)
 
-    def _best(self, node: Each, scope: Scope) -> Planned:
+    def _best(self, node: Each, scope: Bindings) -> Planned:
         source = self.array(node.source, scope)
         inner = scope.inside(node.variables, source.of)
         key = self.value(node.body, inner)
@@ -327,7 +323,7 @@ class ArrayPlanner:
         )
         return Planned(found, source.of, source.item)
 
-    def _fields(self, node: Field, scope: Scope) -> Planned:
+    def _fields(self, node: Field, scope: Bindings) -> Planned:
         """A path through a list of events: the values of that field."""
         names = [node.name]
         base: Node = node.base
@@ -336,34 +332,18 @@ class ArrayPlanner:
             base = base.base
         if isinstance(base, Root) or kind_word(base) != "array":
             raise NotIncremental(node, origin(node))
-        source = self.array(base, scope)
-        item = None if node.type is None else node.type.item
-        if source.of is None or item is None or item.kind in ("array", "map", "object"):
-            kind_name = "object" if item is None else item.kind
-            raise NotIncremental(node, f"a field of type {kind_name} of each event")
-        kind_of_step = base.type
-        for name in reversed(names):
-            kind_of_step = child_type(kind_of_step, name)
-            if kind_of_step is not None and kind_of_step.kind in ("array", "map"):
-                raise NotIncremental(node, f"a field of type {kind_of_step.kind} of each event")
-            kind_of_step = FieldType("array", item=kind_of_step)
-        path = ".".join(reversed(names))
-        inner = scope.bind(None, source.of)
-        field = KeptField(Variable(inner.last), path, source.of, at=node.at, type=item)
-        kind = FieldType("array", item=item)
-        made = Each("map", source.node, field, (inner.last,), at=node.at, type=kind)
-        return Planned(made, None, item)
+        return field_of_each(node, names[::-1], base, self.array(base, scope), scope)
 
-    def _selected(self, node: Quantified, scope: Scope) -> Planned:
+    def _selected(self, node: Quantified, scope: Bindings) -> Planned:
         first = node.ranges[0]
         conditions = [] if first.condition is None else [first.condition]
         source = self.array(first.source, scope)
-        found = self._filtered(source, conditions, (first.name,), scope)
+        found = self.filtered(source, conditions, (first.name,), scope)
         if node.result is None or node.result == Variable(first.name):
             return found
         return self._taken(found, node.result, (first.name,), node, scope)
 
-    def _list_of_call(self, node: Call, scope: Scope) -> Planned:
+    def _list_of_call(self, node: Call, scope: Bindings) -> Planned:
         function = node.function
         if function == "distinct":
             many = self._scalars(node.args[0], scope)
@@ -381,51 +361,13 @@ class ArrayPlanner:
             return Planned(made, mapped.of if function == "get" else None, item)
         raise NotIncremental(node, f"{function}() of lists")
 
-    # -- maps --------------------------------------------------------------------------------
+    # -- maps, bindings ----------------------------------------------------------------------
 
-    def map(self, node: Node, scope: Scope = TOP) -> Planned:
-        """A map; of: the events in the lists that are its values."""
-        match node:
-            case Each(function="groupby"):
-                source = self.array(node.source, scope)
-                inner = scope.inside(node.variables, source.of)
-                key = self.value(node.body, inner)
-                made = replace(node, source=source.node, body=key, variables=(inner.last,))
-                return Planned(made, source.of, None)
-            case Each(function="mapentries"):
-                return self._entries(node, scope)
-            case Let():
-                bound, inner = self._let(node, scope)
-                body = self.map(node.body, inner)
-                return Planned(replace(bound, body=body.node), body.of, None)
-            case Variable():
-                variable, of = scope.bound(node)
-                return Planned(variable, of, None)
-            case Computed():
-                return Planned(self.scalars.reference(node), None, None)
-        raise NotIncremental(node, origin(node))
+    def map(self, node: Node, scope: Bindings = TOP) -> Planned:
+        """A map; of: the events in the lists that are its values. Raises NotIncremental."""
+        return planned_map(node, scope, self)
 
-    def _entries(self, node: Each, scope: Scope) -> Planned:
-        source = self.map(node.source, scope)
-        key_name, value_name = node.variables
-        first = scope.bind(key_name, None)
-        inner = first.bind(value_name, source.of)
-        key, of = self.value(node.body, inner), None
-        kind = kind_word(node.extra[0])
-        if kind == "array":
-            many = self.array(node.extra[0], inner)
-            value, of = many.node, many.of
-        elif kind in ("map", "object"):
-            raise NotIncremental(node.extra[0], "a map of maps or objects")
-        else:
-            value = self.value(node.extra[0], inner)
-        names = (first.last, inner.last)
-        made = replace(node, source=source.node, body=key, extra=(value,), variables=names)
-        return Planned(made, of, None)
-
-    # -- bindings, sequences -----------------------------------------------------------------
-
-    def _let(self, node: Let, scope: Scope) -> tuple[Let, Scope]:
+    def let(self, node: Let, scope: Bindings) -> tuple[Let, Bindings]:
         """The let with its value planned and its name renamed, and the scope of its body."""
         kind = kind_word(node.value)
         if kind == "array":
@@ -438,32 +380,6 @@ class ArrayPlanner:
             found = Planned(self.value(node.value, scope), None, None)
         inner = scope.bind(node.name, found.of)
         return replace(node, name=inner.last, value=found.node), inner
-
-    def _sequence(self, node: Chain, scope: Scope) -> Node:
-        base = self.array(node.source, scope)
-        if base.of is None:
-            raise NotIncremental(node, "a sequence of something other than events")
-        stages: list[Stage] = []
-        within, earlier = scope, set[str]()
-        for step in node.steps:
-            parts = [p for c in (step.what, step.when) if c is not None for p in conjuncts(c)]
-            own = [part for part in parts if not reads(part) & earlier]
-            found = self._filtered(base, own, (), scope)
-            # The step's own event is a level to its conditions, and a name to later ones.
-            inner = within.bind(None, found.of)
-            rest = [part for part in parts if reads(part) & earlier]
-            claims = tuple(self.condition(part, inner) for part in rest)
-            for part, claim_of_part in zip(rest, claims, strict=True):
-                if varies(claim_of_part):
-                    raise NotIncremental(
-                        part,
-                        "a CHAIN condition that reads an earlier step and moves with the clock",
-                    )
-            claim = None if not claims else Call("and", claims, at=step.at, type=BOOLEAN)
-            stages.append(Stage(inner.last, found.node, claim, step.count, at=step.at))
-            within = within.bind(step.name, found.of)
-            earlier.add(step.name)
-        return Sequence(tuple(stages), at=node.at, type=BOOLEAN)
 
 
 _REFUSED: dict[type, str] = {Root: "the whole profile as a value"}

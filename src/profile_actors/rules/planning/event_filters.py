@@ -16,10 +16,10 @@ from profile_actors.columnar.time_units import EXACT_MS, MONTHS
 from profile_actors.rules.language.unparse import unparse
 from profile_actors.rules.planning.canonical import normal, normal_conjuncts
 from profile_actors.rules.planning.event_folds import EVENT_TYPE, TIMESTAMP
-from profile_actors.rules.planning.refusals import NotIncremental
 from profile_actors.rules.tree.clock_reads import varies
 from profile_actors.rules.tree.comparisons import MIRRORED
 from profile_actors.rules.tree.constants import BOOLEAN
+from profile_actors.rules.tree.faults import NotIncremental
 from profile_actors.rules.tree.nodes import Calendar, Call, Items, Literal, Node, Now, Occurs
 from profile_actors.rules.tree.plan import EventFilter
 

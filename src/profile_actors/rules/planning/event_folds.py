@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.rules.planning.canonical import normal, truth_of
-from profile_actors.rules.planning.refusals import NotIncremental
+from profile_actors.rules.tree.faults import NotIncremental
 from profile_actors.rules.tree.kinds import kind_of, path
 from profile_actors.rules.tree.nodes import (
     Calendar,

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.rules.planning.event_filters import event_filter
-from profile_actors.rules.planning.event_folds import Stream, StreamReader
-from profile_actors.rules.planning.refusals import NotIncremental
+from profile_actors.rules.planning.event_folds import Stream, StreamReader, child_type
 from profile_actors.rules.tree.constants import BOOLEAN, DOUBLE, INTEGER, ZERO
+from profile_actors.rules.tree.faults import NotIncremental
 from profile_actors.rules.tree.free_names import reads
 from profile_actors.rules.tree.nodes import (
     Call,
@@ -17,15 +17,16 @@ from profile_actors.rules.tree.nodes import (
     Element,
     Field,
     Items,
+    Let,
     Node,
     Root,
     Variable,
 )
-from profile_actors.rules.tree.plan import EventFilter
+from profile_actors.rules.tree.plan import EventFilter, KeptField
 
 
 class Scalars(Protocol):
-    """The planner of what stands alone (``planner.RulePlanner``)."""
+    """The planner of what stands alone (``rule_planner.RulePlanner``)."""
 
     reader: StreamReader
 
@@ -47,7 +48,7 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class Bindings:
     """What names (levels: None) around an expression are, innermost last: (name in the rule, name
     in the plan, of as in Planned).
 
@@ -57,10 +58,10 @@ class Scope:
 
     entries: tuple[tuple[str | None, str, EventFilter | None], ...] = ()
 
-    def bind(self, name: str | None, of: EventFilter | None) -> Scope:
-        return Scope((*self.entries, (name, f"e{len(self.entries) + 1}", of)))
+    def bind(self, name: str | None, of: EventFilter | None) -> Bindings:
+        return Bindings((*self.entries, (name, f"e{len(self.entries) + 1}", of)))
 
-    def inside(self, variables: tuple[str, ...], of: EventFilter | None) -> Scope:
+    def inside(self, variables: tuple[str, ...], of: EventFilter | None) -> Bindings:
         return self.bind(variables[0] if variables else None, of)
 
     @property
@@ -81,7 +82,30 @@ class Scope:
         raise NotIncremental(node, "the profile as a value")
 
 
-TOP = Scope()
+TOP = Bindings()
+
+
+class Lists(Protocol):
+    """The walk over one rule's lists (``array_planner.ArrayPlanner``), as forms inside it see it.
+
+    Each may raise NotIncremental.
+    """
+
+    scalars: Scalars
+
+    def value(self, node: Node, scope: Bindings) -> Node: ...
+
+    def condition(self, node: Node, scope: Bindings) -> Node: ...
+
+    def array(self, node: Node, scope: Bindings) -> Planned: ...
+
+    def map(self, node: Node, scope: Bindings) -> Planned: ...
+
+    def let(self, node: Let, scope: Bindings) -> tuple[Let, Bindings]: ...
+
+    def filtered(
+        self, source: Planned, conditions: list[Node], variables: tuple[str, ...], scope: Bindings
+    ) -> Planned: ...
 
 
 def kind_word(node: Node) -> str:
@@ -126,7 +150,7 @@ def some(many: Node, at: Node) -> Call:
 NUMBERS = ("integer", "double", "decimal")
 
 
-def includes(many: Planned, value: Node, at: Node, scope: Scope) -> Node:
+def includes(many: Planned, value: Node, at: Node, scope: Bindings) -> Node:
     """Whether an element equals the planned value, which stands in this scope."""
     inner = scope.bind(None, None)
     equal = Call("=", (Variable(inner.last, type=many.item), value), type=BOOLEAN)
@@ -134,7 +158,7 @@ def includes(many: Planned, value: Node, at: Node, scope: Scope) -> Node:
     return some(found, at)
 
 
-def member(many: Planned | Node, value: Node, node: Call, scope: Scope) -> Node:
+def member(many: Planned | Node, value: Node, node: Call, scope: Bindings) -> Node:
     """``in``, ``notIn`` or ``includes``. many: a planned list, or the planned literal of one."""
     if isinstance(many, Node):
         function = "in" if node.function == "includes" else node.function
@@ -150,7 +174,7 @@ def excluded(found: Node, value: Node, at: Node) -> Node:
 
 
 def elements_in(
-    many: Planned, others: Planned | Items, inside: bool, at: Node, scope: Scope
+    many: Planned, others: Planned | Items, inside: bool, at: Node, scope: Bindings
 ) -> Planned:
     """The elements that are (or are not) among the others."""
     inner = scope.bind(None, None)
@@ -196,3 +220,28 @@ def of_one_event(
     except NotIncremental:
         return None
     return condition
+
+
+def field_of_each(
+    node: Field, names: list[str], base: Node, source: Planned, scope: Bindings
+) -> Planned:
+    """A path through a list of events: the values of that field. Raises NotIncremental.
+
+    names: the path from ``base``, whose plan is ``source``.
+    """
+    item = None if node.type is None else node.type.item
+    if source.of is None or item is None or item.kind in ("array", "map", "object"):
+        kind_name = "object" if item is None else item.kind
+        raise NotIncremental(node, f"a field of type {kind_name} of each event")
+    kind_of_step = base.type
+    for name in names:
+        kind_of_step = child_type(kind_of_step, name)
+        if kind_of_step is not None and kind_of_step.kind in ("array", "map"):
+            raise NotIncremental(node, f"a field of type {kind_of_step.kind} of each event")
+        kind_of_step = FieldType("array", item=kind_of_step)
+    path = ".".join(names)
+    inner = scope.bind(None, source.of)
+    field = KeptField(Variable(inner.last), path, source.of, at=node.at, type=item)
+    kind = FieldType("array", item=item)
+    made = Each("map", source.node, field, (inner.last,), at=node.at, type=kind)
+    return Planned(made, None, item)

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.rules.language.types import family
-from profile_actors.rules.planning.refusals import NotIncremental
 from profile_actors.rules.semantics.string_tests import TEXT_TESTS
 from profile_actors.rules.tree.comparisons import COMPARISONS
+from profile_actors.rules.tree.faults import NotIncremental
 from profile_actors.rules.tree.nodes import (
     Calendar,
     Call,

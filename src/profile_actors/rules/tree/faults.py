@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterable
 
 from profile_actors.errors import RuleError
+from profile_actors.rules.tree.nodes import Node
 
 _NULL_WORDS = {"null", "none", "nil", "undefined"}
 
@@ -29,6 +30,19 @@ class Fault(Exception):
         super().__init__(message, at)
         self.message = message
         self.at = at
+
+
+class NotIncremental(Exception):
+    """A sub-expression that no operator keeps up to date. node: it; reason: why, in words.
+
+    rule: the (kind, name) of the rule whose text the node's position belongs to, once known.
+    """
+
+    def __init__(self, node: Node, reason: str) -> None:
+        super().__init__(node, reason)
+        self.node = node
+        self.reason = reason
+        self.rule: tuple[str, str] | None = None
 
 
 def located(text: str, at: int | None, message: str) -> RuleError:

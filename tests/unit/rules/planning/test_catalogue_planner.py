@@ -15,6 +15,7 @@ from profile_actors.definitions.field_types import FieldType
 from profile_actors.errors import RuleError
 from profile_actors.rules.catalogue.catalogue_plan import plan
 from profile_actors.rules.catalogue.typed_rules import check_all
+from profile_actors.rules.evaluation.trial import Trial
 from profile_actors.rules.language.parser import parse
 from profile_actors.rules.language.unparse import unparse, unparse_aggregate, unparse_filter
 from profile_actors.rules.planning.catalogue_planner import plan_trees
@@ -29,7 +30,7 @@ def planned(**rules: str) -> Plan:
         ("computed" if name.startswith("c_") else "segment", name): text
         for name, text in rules.items()
     }
-    return plan_trees({key: parse(text) for key, text in texts.items()}, texts)
+    return plan_trees({key: parse(text) for key, text in texts.items()}, texts, Trial().failure)
 
 
 def shapes(*rules: str) -> Catalogue:
@@ -311,7 +312,7 @@ def test_equal_sub_expressions_are_one_object() -> None:
 def test_what_cannot_run_incrementally_is_refused(rule: str, reason: str, marked: str) -> None:
     trees = check_all(shapes(rule))
     with pytest.raises(RuleError, match="parsed, but not evaluated incrementally yet") as error:
-        plan_trees(trees, {("segment", "s"): rule})
+        plan_trees(trees, {("segment", "s"): rule}, Trial().failure)
     assert reason in str(error.value)
     assert rule[error.value.column - 1 :].startswith(marked)
     (rescan,) = typed(rule).rescans
@@ -587,7 +588,7 @@ def test_a_rule_of_a_catalogue_that_no_operator_holds_is_a_rescan() -> None:
     (rescan,) = made.rescans
     assert (rescan.kind, rescan.name, rescan.types) == ("segment", "first", frozenset({"a"}))
     with pytest.raises(RuleError, match="segment 'first'") as error:
-        plan_trees(check_all(catalogue), {("segment", "first"): rule})
+        plan_trees(check_all(catalogue), {("segment", "first"): rule}, Trial().failure)
     assert rule in str(error.value)
 
 

@@ -27,11 +27,11 @@ from profile_actors.rules.evaluation.horizons import boundary_of
 from profile_actors.rules.evaluation.scalars import Leaf
 from profile_actors.rules.evaluation.scalars import evaluate as evaluate_scalar
 from profile_actors.rules.evaluation.windows import interval
-from profile_actors.rules.planning.trends import is_kept_alone, trend
 from profile_actors.rules.tree.clock_reads import varies
 from profile_actors.rules.tree.kinds import kind_of
 from profile_actors.rules.tree.nodes import Node
 from profile_actors.rules.tree.plan import AggregateLeaf, EventFilter, Kept, KeptField
+from profile_actors.rules.tree.trends import is_kept_alone, trend
 from profile_actors.rules.tree.walks import parts
 
 NOW = 1_709_208_000_000  # 2024-02-29T12:00Z
