@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +21,7 @@ SPENT = 'xEvent[eventType = "purchase"].sum(price)'
 
 @pytest.fixture(scope="session")
 def ray_runtime() -> Iterator[None]:
-    """One local Ray for the session; stores come and go in it."""
+    """One local Ray for the session, in a folder of its own; stores come and go in it."""
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_DEDUP_LOGS"] = "0"
@@ -29,7 +31,11 @@ def ray_runtime() -> Iterator[None]:
     if ray.is_initialized():  # another folder's conftest brought the same fixture
         yield
         return
+    # Sockets want a short path; nothing of this Ray is where another one would look for it.
+    folder = tempfile.mkdtemp(prefix="pa-", dir="/tmp")
+    os.environ["RAY_TMPDIR"] = folder
     ray.init(
+        address="local",
         num_cpus=4,
         include_dashboard=False,
         log_to_driver=False,
@@ -38,6 +44,7 @@ def ray_runtime() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def shop() -> list[pf.Definition]:
