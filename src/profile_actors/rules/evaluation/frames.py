@@ -5,7 +5,8 @@ elements of a list is evaluated in an inner frame with one row per element of al
 says which row of the outer frame each belongs to. An expression is evaluated in the outermost frame
 that has all it reads and spread to where it is used, so what does not depend on an element is
 not computed per element. A filter of a list that lies further out is a join (``joins``): its
-elements are found by equal values and by ranges of time, not by trying all pairs.
+elements are found by equal values and by ranges of time, not by trying all pairs. How lists and
+maps are made is ``frame_lists``.
 
 This is the scalar evaluator with lists, not another one: scalar nodes are ``Evaluation``'s.
 """
@@ -17,17 +18,22 @@ from typing import cast
 
 import numpy as np
 
-from profile_actors.columnar import kernels, lists
-from profile_actors.columnar.lists import Events, Item, KeptRows, Many, Mapped, full, take
+from profile_actors.columnar import lists
+from profile_actors.columnar.lists import Events, Item, KeptRows, Many, Mapped, full
 from profile_actors.columnar.vectors import FOREVER, Array, Vector, both, truth
 from profile_actors.rules.evaluation.chains import found_sequences
-from profile_actors.rules.evaluation.joins import Found, Join
+from profile_actors.rules.evaluation.frame_lists import (
+    entry_of,
+    joined,
+    list_of,
+    map_of,
+    moving_parts,
+)
+from profile_actors.rules.evaluation.joins import Found
 from profile_actors.rules.evaluation.scalars import Evaluation, Leaf
-from profile_actors.rules.tree.clock_reads import varies
 from profile_actors.rules.tree.free_names import reads
 from profile_actors.rules.tree.nodes import Call, Each, Let, Literal, Node, Variable
 from profile_actors.rules.tree.plan import Kept, KeptField, Sequence
-from profile_actors.rules.tree.walks import conjuncts
 
 TIMESTAMP = "timestamp"
 
@@ -171,7 +177,7 @@ class Frame(Evaluation):
             assert isinstance(item, Vector), f"expected a scalar, got {type(item).__name__}"
             return item
         if isinstance(node, Let):
-            return self._let(node).value(node.body)
+            return self.let(node).value(node.body)
         if isinstance(node, Sequence):
             return Vector(found_sequences(self, node))
         if isinstance(node, Call):
@@ -183,7 +189,8 @@ class Frame(Evaluation):
                 return self._get(node)
         return super()._compute(node)
 
-    def _let(self, node: Let) -> Frame:
+    def let(self, node: Let) -> Frame:
+        """The inner frame in which a let's name is bound: the same rows."""
         return self.within(None, self.rows, {node.name: self.any(node.value)})
 
     def any(self, node: Node) -> Item | Mapped:
@@ -205,7 +212,7 @@ class Frame(Evaluation):
             found = home.event(node)
             return found if path is None else Events(found.rows, found.place[path])
         if isinstance(node, Let):
-            return self._let(node).event(node.body)
+            return self.let(node).event(node.body)
         if isinstance(node, Call) and node.function == "head":
             many = self.many(node.args[0])
             assert isinstance(many.item, Events), many
@@ -238,7 +245,7 @@ class Frame(Evaluation):
     def _count(self, node: Node) -> Vector:
         if isinstance(node, Each) and node.function == "filter" and self.home(node) is self:
             sizes = self.found(node).sizes
-            if sizes is not None and not _moving(node):
+            if sizes is not None and not moving_parts(node):
                 return Vector(sizes)
         return lists.count(self.many(node))
 
@@ -250,15 +257,7 @@ class Frame(Evaluation):
     def _get(self, node: Call) -> Vector:
         mapped = self.map(node.args[0])
         assert isinstance(mapped.values, Vector), "lists are asked for by many()"
-        return _vector_or_none(mapped.values, self._entry(mapped, node.args[1]))
-
-    def _entry(self, mapped: Mapped, key: Node) -> Array:
-        """The index of each row's entry with the key; -1 where there is none."""
-        wanted = lists.take_vector(self.value(key), mapped.owner)
-        hits = np.flatnonzero(kernels.compare("=", mapped.keys, wanted).values)
-        out = np.full(self.rows, -1, np.intp)
-        out[mapped.owner[hits]] = hits
-        return out
+        return _vector_or_none(mapped.values, entry_of(self, mapped, node.args[1]))
 
     # -- lists -------------------------------------------------------------------------------
 
@@ -271,33 +270,8 @@ class Frame(Evaluation):
             return found if path is None else lists.spread(found, path)
         known = self._lists.get(id(node))
         if known is None:
-            known = self._lists[id(node)] = (node, self._list(node))
+            known = self._lists[id(node)] = (node, list_of(self, node))
         return known[1]
-
-    def _list(self, node: Node) -> Many:
-        if isinstance(node, Kept):
-            return self._kept(node)
-        if isinstance(node, Each):
-            return self._each(node)
-        if isinstance(node, Let):
-            return self._let(node).many(node.body)
-        if isinstance(node, Call) and node.function == "distinct":
-            return lists.distinct(self.many(node.args[0]))
-        if isinstance(node, Call) and node.function in ("keys", "values"):
-            mapped = self.map(node.args[0])
-            part = mapped.keys if node.function == "keys" else mapped.values
-            return Many(mapped.owner, part, mapped.rows)
-        if isinstance(node, Call) and node.function == "get":
-            mapped = self.map(node.args[0])
-            assert isinstance(mapped.values, Many), "scalars are asked for by value()"
-            entry = self._entry(mapped, node.args[1])
-            has = np.flatnonzero(entry >= 0)
-            found = lists.spread(mapped.values, entry[has])
-            return Many(has[found.owner], found.item, self.rows, found.in_time)
-        assert isinstance(node, Variable), node
-        item = self.names[node.name]
-        assert isinstance(item, Many), f"expected a list, got {type(item).__name__}"
-        return item
 
     def kept_rows(self, node: Kept) -> KeptRows:
         """All kept events of the profiles, of the outermost frame's rows; also those that do not
@@ -309,67 +283,12 @@ class Frame(Evaluation):
             known = self._kept_rows[id(node)] = cast(KeptRows, self.leaf(node))
         return known
 
-    def _kept(self, node: Kept) -> Many:
-        rows = self.kept_rows(node)
-        if rows.leave is None and rows.max_enter <= self.earliest:
-            index = np.arange(len(rows.owner))
-            return Many(rows.owner, Events(rows, index), self.rows, in_time=True)
-        now = self.now if self.now.ndim == 0 else self.now[rows.owner]
-        counts = rows.enter <= now
-        if rows.leave is not None:
-            counts &= rows.leave > now
-        if counts.all():
-            index = np.arange(len(rows.owner))
-            return Many(rows.owner, Events(rows, index), self.rows, in_time=True)
-        index = np.flatnonzero(counts)
-        return Many(rows.owner[index], Events(rows, index), self.rows, in_time=True)
-
-    def _each(self, node: Each) -> Many:
-        if node.function == "filter":
-            return self._filtered(node)
-        source = self.many(node.source)
-        inner = self.inside(source, node.variables[0])
-        if node.function == "map":
-            return self._mapped(node, source, inner)
-        keys = full(inner.value(node.body), inner.rows)
-        source, keys = _with_keys(source, keys)
-        amount = node.extra[0]
-        assert isinstance(amount, Literal)
-        return lists.best(source, keys, int(amount.value), node.function == "topn")
-
-    @staticmethod
-    def _mapped(node: Each, source: Many, inner: Frame) -> Many:
-        item = inner.any(node.body)
-        assert not isinstance(item, Mapped), "a list of maps is not planned"
-        if isinstance(item, Events):
-            valid = item.place >= 0
-        elif isinstance(item, Vector) and item.valid is not None:
-            valid = item.valid
-        else:
-            return Many(source.owner, item, source.rows)
-        index = np.flatnonzero(valid)
-        return Many(source.owner[index], _known(take(item, index)), source.rows)
-
     def found(self, node: Each) -> Found:
-        """The pairs of a row and an element of the filter's source that meet the conditions which
-        do not move with the clock."""
+        """The filter's pairs of a row and an element, found once (``frame_lists.joined``)."""
         known = self._found.get(id(node))
         if known is None:
-            fixed = [part for part in conjuncts(node.body) if not varies(part)]
-            home = self.home(node.source)
-            made = Join(self, home, home.many(node.source), node.variables[0]).found(fixed)
-            known = self._found[id(node)] = (node, made)
+            known = self._found[id(node)] = (node, joined(self, node))
         return known[1]
-
-    def _filtered(self, node: Each) -> Many:
-        found = self.found(node)
-        left, right = found.pairs()
-        moving = _moving(node)
-        if moving and len(left):
-            inner = self.of_elements(left, take(found.source.item, right), node.variables[0])
-            index = np.flatnonzero(inner.all_of(moving))
-            left, right = left[index], right[index]
-        return Many(left, take(found.source.item, right), self.rows, found.source.in_time)
 
     def all_of(self, conditions: list[Node]) -> Array:
         """Where all conditions hold. bool[rows]"""
@@ -389,55 +308,8 @@ class Frame(Evaluation):
             return found if path is None else lists.spread_map(found, path)
         known = self._maps.get(id(node))
         if known is None:
-            known = self._maps[id(node)] = (node, self._map(node))
+            known = self._maps[id(node)] = (node, map_of(self, node))
         return known[1]
-
-    def _map(self, node: Node) -> Mapped:
-        if isinstance(node, Let):
-            return self._let(node).map(node.body)
-        if not isinstance(node, Each):
-            assert isinstance(node, Variable), node
-            item = self.names[node.name]
-            assert isinstance(item, Mapped), f"expected a map, got {type(item).__name__}"
-            return item
-        if node.function == "groupby":
-            source = self.many(node.source)
-            keys = self.inside(source, node.variables[0]).value(node.body)
-            source, keys = _with_keys(source, full(keys, len(source.owner)))
-            return lists.grouped(source, keys)
-        assert node.function == "mapentries", node.function
-        before = self.map(node.source)
-        names: dict[str, Item | Mapped] = dict(
-            zip(node.variables, (before.keys, before.values), strict=True)
-        )
-        inner = self.within(before.owner, len(before.owner), names)
-        keys, values = full(inner.value(node.body), inner.rows), inner.any(node.extra[0])
-        assert not isinstance(values, Mapped), "a map of maps is not planned"
-        valid = keys.valid
-        if isinstance(values, Vector):
-            valid = both(valid, values.valid)
-        if valid is None:
-            return lists.mapped_of(before.owner, keys, values, self.rows)
-        index = np.flatnonzero(valid)
-        keys = Vector(keys.values[index], None, keys.dictionary)
-        return lists.mapped_of(before.owner[index], keys, _known(take(values, index)), self.rows)
-
-
-def _moving(node: Each) -> list[Node]:
-    return [part for part in conjuncts(node.body) if varies(part)]
-
-
-def _known(item: Item) -> Item:
-    """Elements of which none is null."""
-    return Vector(item.values, None, item.dictionary) if isinstance(item, Vector) else item
-
-
-def _with_keys(source: Many, keys: Vector) -> tuple[Many, Vector]:
-    """The elements whose key is not null, and their keys."""
-    if keys.valid is None:
-        return source, keys
-    index = np.flatnonzero(keys.valid)
-    return lists.picked(source, index), Vector(keys.values[index], None, keys.dictionary)
 
 
 def _or_none(events: Events, index: Array) -> Events:
