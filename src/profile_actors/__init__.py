@@ -19,6 +19,8 @@ from profile_actors.definitions.declared import (
 )
 from profile_actors.driver.iterators import Changes, Members
 from profile_actors.driver.receipts import IngestReport, PendingReceipt, Receipt, StoreStatus
+from profile_actors.driver.streams.async_stream import AsyncRowStream
+from profile_actors.driver.streams.row_stream import RowStream
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.reading.answers import (
     Change,
@@ -53,6 +55,7 @@ from profile_actors.rules.catalogue.on_documents import evaluate
 from profile_actors.rules.json_form.json_writer import format_rule, rule_from_json, rule_to_json
 
 __all__ = [
+    "AsyncRowStream",
     "Backpressure",
     "CallerError",
     "Catalogue",
@@ -86,6 +89,7 @@ __all__ = [
     "Profile",
     "ProfileActorsError",
     "Receipt",
+    "RowStream",
     "RuleError",
     "Schema",
     "SchemaError",

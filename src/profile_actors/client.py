@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import RLock
 from types import TracebackType
 from typing import Literal
+from weakref import WeakSet
 
 from profile_actors.actors.calls import call_all, closed_store
 from profile_actors.actors.writer import Hook, no_hook
@@ -42,6 +43,7 @@ from profile_actors.driver.receipts import (
     store_status,
 )
 from profile_actors.driver.sender import Rows, Sender
+from profile_actors.driver.streams.stream_doors import StreamDoors
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.reading.answers import EventPage, Preview, Profile
 from profile_actors.errors import CallerError, ClockError, DefinitionError, StoreUnavailable
@@ -85,7 +87,7 @@ def start(
         raise
 
 
-class Store:
+class Store(StreamDoors):
     """A running store; made by ``start``."""
 
     def __init__(self, placement: Placement) -> None:
@@ -104,6 +106,7 @@ class Store:
         )
         self._connection.catalogue = in_force(self._connection)
         self._sender = Sender(self._connection)
+        self._streams = WeakSet()
 
     def __enter__(self) -> Store:
         return self
@@ -128,6 +131,8 @@ class Store:
         with self._closing:  # whoever comes second returns when it is done
             if self._is_ended:
                 return
+            for stream in list(self._streams):
+                stream.finish(self._connection.config.call_timeout_s)
             self._closed = True
             try:
                 self._sender.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -78,6 +78,15 @@ class PendingReceipt:
             for piece in self._pieces
         ]
         return summed(receipts, self._max_rejects)
+
+    def whole(self) -> Receipt:
+        """The result with every rejected row, however many."""
+        receipts = [piece.result() for piece in self._pieces]
+        return summed(receipts, sum(len(receipt.rejected) for receipt in receipts))
+
+    def when_done(self, tell: Callable[[], object]) -> None:
+        """Call ``tell`` when the last piece is answered, in the thread that settles it."""
+        self._pieces[-1].add_done_callback(lambda _: tell())
 
 
 class Explanation:

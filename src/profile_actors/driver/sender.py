@@ -359,7 +359,6 @@ class Sender:
         source: str | None,
     ) -> Callable[[list[Reply]], Receipt]:
         """What makes the receipt of the replies, after the repair of rows that wait for one."""
-        limit = self._connection.config.max_receipt_rejects
         rejects = [(r.row, r.path, r.reason) for r in prepared.rejects]
         odd_times = prepared.odd_times
         is_again = stream.named and bool(rejects or len(stream.passed))
@@ -376,7 +375,7 @@ class Sender:
                 duplicate=sum(reply.duplicate for reply in replies) + repaired.duplicate + known,
                 late=sum(reply.late for reply in replies) + repaired.late,
                 rejected_count=len(refused),
-                rejected=[(row - first, path, reason) for row, path, reason in refused[:limit]],
+                rejected=[(row - first, path, reason) for row, path, reason in refused],
                 odd_times=odd_times,
             )
 

@@ -1,0 +1,4 @@
+"""Streams: rows that come one by one gather in the driver and travel as batches.
+
+``client`` imports ``stream_doors``; the package hands on ``RowStream`` and ``AsyncRowStream``.
+"""

@@ -1,0 +1,111 @@
+"""The two doors through which a program begins a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from weakref import WeakSet
+
+from profile_actors.driver.arguments import check_stream
+from profile_actors.driver.connection import Connection
+from profile_actors.driver.sender import Sender
+from profile_actors.driver.streams.async_stream import AsyncRowStream
+from profile_actors.driver.streams.row_stream import RowStream
+from profile_actors.driver.streams.travel import OnReject
+from profile_actors.errors import CallerError
+
+
+class StreamDoors:
+    """What ``Store`` says of streams."""
+
+    _connection: Connection
+    _sender: Sender
+    _streams: WeakSet[RowStream]
+
+    def stream(
+        self,
+        dataset: str,
+        *,
+        linger_ms: float = 5,
+        producer: str | None = None,
+        block: bool = True,
+        on_reject: OnReject | None = None,
+    ) -> RowStream:
+        """Send rows one by one, which travel in batches: ``with store.stream("orders") as s:``.
+
+        ``s.send(row)`` returns at once; ``s.flush()`` waits until what was sent is durable and
+        folded; ``s.receipt()`` has the totals. A row travels at once when nothing of the stream is
+        on its way, else with those that came within linger_ms, or that fill a batch
+        (``Config.max_stream_batch_rows``). block=False: ``send`` raises Backpressure instead of
+        waiting for room.
+
+        producer: rows are numbered in a stream of your own, from ``cursor(producer)``, which is
+        ``s.start``: leave out so many rows of your source and each counts exactly once, however
+        often the program dies. Rejected rows count. One stream at a time per producer.
+
+        on_reject: called with each rejected row's number (as sent here, from ``s.start``), path and
+        reason, in the stream's thread, in order, when the row's batch is answered; it must not wait
+        for the stream. The rows are in the quarantine.
+
+        The first error of the store ends the stream: the next ``send`` and ``close`` raise it. The
+        block closes the stream, after an exception too. Raises DefinitionError, CallerError.
+        """
+        self._check_open()
+        self._check_arguments(dataset, linger_ms, producer)
+        return self._begin(dataset, linger_ms, producer, block, on_reject, None)
+
+    def astream(
+        self,
+        dataset: str,
+        *,
+        linger_ms: float = 5,
+        producer: str | None = None,
+        block: bool = True,
+        on_reject: OnReject | None = None,
+    ) -> AsyncRowStream:
+        """``stream`` for asyncio: ``async with store.astream("orders") as s: await s.send(row)``.
+
+        ``send`` waits only where there is no room, ``flush`` and the end of the block for the
+        store's answer; neither blocks the loop. on_reject is called in the loop.
+        """
+        self._check_open()
+        self._check_arguments(dataset, linger_ms, producer)
+
+        def opening(rejected: OnReject | None, changed: Callable[[], object]) -> RowStream:
+            return self._begin(dataset, linger_ms, producer, False, rejected, changed)
+
+        return AsyncRowStream(opening, block=block, on_reject=on_reject)
+
+    def _begin(
+        self,
+        dataset: str,
+        linger_ms: float,
+        producer: str | None,
+        block: bool,
+        on_reject: OnReject | None,
+        on_change: Callable[[], object] | None,
+    ) -> RowStream:
+        made = RowStream(
+            self._sender,
+            dataset,
+            self._connection.config,
+            linger_ms=linger_ms,
+            producer=producer,
+            block=block,
+            on_reject=on_reject,
+            on_change=on_change,
+            start=0 if producer is None else self._sender.cursor(producer),
+        )
+        self._streams.add(made)  # its thread keeps it there until it has ended
+        return made
+
+    def _check_arguments(self, dataset: str, linger_ms: float, producer: str | None) -> None:
+        check_stream(producer, None)
+        self._sender.check_dataset(dataset, "stream")
+        is_number = isinstance(linger_ms, int | float) and not isinstance(linger_ms, bool)
+        if not is_number or not 0 <= linger_ms < 60_000:
+            raise CallerError(
+                f"expected linger_ms as 0 to 60000 milliseconds, got {linger_ms!r} - at stream"
+            )
+
+    def _check_open(self) -> None:
+        raise NotImplementedError
