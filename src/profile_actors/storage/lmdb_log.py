@@ -7,7 +7,8 @@ then named by replacing the manifest: a crash between the two leaves a nameless 
 at the next opening.
 
 Fencing. A ``flock`` on ``<directory>/lock`` for the object's life keeps other processes out; each
-append also checks, inside its transaction, that no higher epoch has been recorded on disk.
+append and each rotation also checks, inside its transaction, that no higher epoch has been recorded
+on disk. An opening records its epoch first and reads the head then.
 
 Failed commits. When a commit fails nobody knows whether its bytes reached the disk, and a second
 fsync may lie about the first. So after any failed write the log refuses to write until it is
@@ -101,38 +102,52 @@ class LmdbLog:
         make_directory(self._paths.log)
         self._lock = DirectoryLock(self._paths.lock, lock_wait_s)
         self._log_segments: tuple[LogSegment, ...] = ()
-        log_segment: LogSegment
         try:
             self._manifest = self._open()
         except BaseException:
-            for log_segment in self._log_segments:
-                log_segment.discard()
-            self._log_segments = ()
+            self._discard()
             self._lock.release()
             raise
 
     def _open(self) -> Manifest:
+        """Make this the only writer, and only then read where the log ends.
+
+        A writer whose lock file was deleted may append, and rotate, until the epoch is recorded in
+        the log segment that it writes; a rotation meanwhile means that it is the next one.
+        """
         self._take_id()
-        manifest = load_manifest(self._paths.manifest)
-        remove_asides(self._paths.log)
-        named = {entry.name for entry in manifest.segments} if manifest else set()
-        for path in sorted(self._paths.log.glob("segment-*")):
-            if path.name not in named:
-                self._drop_stray(path)
-        if manifest is None:
-            manifest = self._begin()
-        else:
-            for entry in manifest.segments:
-                if self._claim is not None and not (self._paths.log / entry.name / DATA).is_file():
-                    got = f"a log without {entry.name}/{DATA}"
-                    raise self._claim.lost(got, self._paths.directory)
-                self._log_segments = (*self._log_segments, self._open_log_segment(entry))
-        self._head = self._log_segments[-1].end()
+        if load_manifest(self._paths.manifest) is None:
+            self._begin()
+        while True:
+            manifest = load_manifest(self._paths.manifest)
+            assert manifest is not None, self._paths.manifest
+            self._open_log_segments(manifest)
+            self._check_id()
+            self._check_whole(manifest)
+            self._write("recording the epoch", self._record_epoch)
+            if load_manifest(self._paths.manifest) == manifest:
+                break
+            self._discard()
         self._check_whole(manifest)
-        self._check_id()
-        last = self._log_segments[-1]
-        self._write("recording the epoch", lambda: last.claim(self.epoch, self.id))
+        self._head = self._log_segments[-1].end()
+        remove_asides(self._paths.log)
+        self._drop_strays({entry.name for entry in manifest.segments})
         return manifest
+
+    def _record_epoch(self) -> None:
+        self._log_segments[-1].claim(self.epoch, self.id)
+
+    def _open_log_segments(self, manifest: Manifest) -> None:
+        for entry in manifest.segments:
+            if self._claim is not None and not (self._paths.log / entry.name / DATA).is_file():
+                got = f"a log without {entry.name}/{DATA}"
+                raise self._claim.lost(got, self._paths.directory)
+            self._log_segments = (*self._log_segments, self._open_log_segment(entry))
+
+    def _discard(self) -> None:
+        for log_segment in self._log_segments:
+            log_segment.discard()
+        self._log_segments = ()
 
     def _take_id(self) -> None:
         """Look again, now that nobody else writes here, and write ``log.json`` of a new log."""
@@ -161,18 +176,24 @@ class LmdbLog:
             if found != self.id and (found or not may_lack):
                 got = f"log segment {log_segment.path.name} of log {found or 'without an id'}"
                 raise claim.lost(got, self._paths.directory)
-        if self._head < claim.entries:
-            raise claim.lost(f"one with {self._head} entries", self._paths.directory)
+        entries = self._log_segments[-1].end()
+        if entries < claim.entries:
+            raise claim.lost(f"one with {entries} entries", self._paths.directory)
 
-    def _begin(self) -> Manifest:
+    def _begin(self) -> None:
         """The first log segment of a new log, and its manifest."""
+        self._drop_strays(set())
         name = log_segment_name(0)
         manifest = Manifest((LogSegmentEntry(name, 0),))
-        self._log_segments = (self._new_log_segment(name, 0),)
+        self._new_log_segment(name, 0).discard()
         self._write(
             "creating the log", lambda: save_manifest(self._paths.manifest, manifest, no_crash)
         )
-        return manifest
+
+    def _drop_strays(self, named: set[str]) -> None:
+        for path in sorted(self._paths.log.glob("segment-*")):
+            if path.name not in named:
+                self._drop_stray(path)
 
     def _drop_stray(self, path: Path) -> None:
         """Delete what a crash left of a rotation: an empty log segment that no manifest names.
@@ -224,7 +245,7 @@ class LmdbLog:
         for (entry, log_segment), following in zip(
             pairs, [*manifest.segments[1:], None], strict=True
         ):
-            end, count = log_segment.end(), log_segment.count()
+            end, count = log_segment.extent()
             wanted = following.first if following else end
             if end != wanted or count != end - entry.first:
                 raise CorruptLog(
@@ -244,11 +265,11 @@ class LmdbLog:
         with self._writing:
             self._check_writable(position, epoch)
             value = frame(position, parts)
-            if self._needs_rotation(len(value)):
-                self._rotate()
             log_segment = self._log_segments[-1]
-            self._crash_point("log.before_put")
             try:
+                if self._needs_rotation(len(value)):
+                    log_segment = self._rotate()
+                self._crash_point("log.before_put")
                 log_segment.append(position, value, epoch, self._before_commit)
             except lmdb.MapFullError as error:  # raised by put: nothing was written
                 raise StorageFull(
@@ -294,21 +315,27 @@ class LmdbLog:
             or used + value_bytes + MAP_SLACK_BYTES > self._config.log_map_bytes
         )
 
-    def _rotate(self) -> None:
-        """Seal the last log segment and begin the next one at the head."""
+    def _rotate(self) -> LogSegment:
+        """Seal the last log segment and begin the next one at the head.
+
+        Inside the last one's write transaction, where a newer writer records its epoch: it does so
+        before (FencedOut: what stands at the head is that writer's) or finds the new manifest.
+        """
         name = log_segment_name(self._head)
-        remove_tree(self._paths.log / name)
-        log_segment = self._new_log_segment(name, self._head)
-        self._crash_point("log.rotate.segment_made")
         *sealed, last = self._manifest.segments
-        closed = LogSegmentEntry(last.name, last.first, True, self._head - last.first)
-        manifest = Manifest((*sealed, closed, LogSegmentEntry(name, self._head)))
-        self._write(
-            "sealing a log segment",
-            lambda: save_manifest(self._paths.manifest, manifest, self._crash_point),
-        )
+        with self._log_segments[-1].held(self.epoch):
+            remove_tree(self._paths.log / name)
+            log_segment = self._new_log_segment(name, self._head)
+            self._crash_point("log.rotate.segment_made")
+            closed = LogSegmentEntry(last.name, last.first, True, self._head - last.first)
+            manifest = Manifest((*sealed, closed, LogSegmentEntry(name, self._head)))
+            self._write(
+                "sealing a log segment",
+                lambda: save_manifest(self._paths.manifest, manifest, self._crash_point),
+            )
         self._manifest = manifest
         self._log_segments = (*self._log_segments, log_segment)
+        return log_segment
 
     def _write(self, what: str, action: Callable[[], None]) -> None:
         try:

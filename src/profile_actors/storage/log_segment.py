@@ -19,7 +19,8 @@ Limits: a value overwritten while a view of it is held changes under the view (t
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import lmdb
@@ -92,26 +93,27 @@ class LogSegment:
     def where(self, position: int) -> str:
         return f"{self.data} position {position}"
 
-    def end(self) -> int:
-        """One past the last position that has a value; ``first`` if there is none."""
+    def extent(self) -> tuple[int, int]:
+        """One past the last position that has a value (``first`` if there is none), and how many
+        have one; both of one moment. Raises CorruptLog.
+        """
         try:
             with self._env.begin(db=self._values) as transaction, transaction.cursor() as cursor:
-                if not cursor.last():
-                    return self.first
-                return int(KEY.unpack(cursor.key())[0]) + 1
+                end = int(KEY.unpack(cursor.key())[0]) + 1 if cursor.last() else self.first
+                return end, int(transaction.stat(self._values)["entries"])
         except (lmdb.Error, struct.error) as error:
             raise CorruptLog(
                 f"expected a last position, got '{error}' - at {self.data}; restore the file from a"
                 " replica or backup"
             ) from error
 
+    def end(self) -> int:
+        """One past the last position that has a value; ``first`` if there is none."""
+        return self.extent()[0]
+
     def count(self) -> int:
         """How many values the log segment has."""
-        try:
-            with self._env.begin(db=self._values) as transaction:
-                return int(transaction.stat(self._values)["entries"])
-        except lmdb.Error as error:
-            raise failed_read(error, str(self.data)) from error
+        return self.extent()[1]
 
     def used_bytes(self) -> int:
         """Bytes of the file in use (its last page's end)."""
@@ -144,6 +146,13 @@ class LogSegment:
                 f"expected to be the newest writer, epoch {epoch}, got epoch {recorded} recorded"
                 f" - at {self.data}; another incarnation owns this log, end this one"
             )
+
+    @contextmanager
+    def held(self, epoch: int) -> Iterator[None]:
+        """While it lasts no process writes here or records an epoch. Raises FencedOut as append."""
+        with self._env.begin(write=True) as transaction:
+            self._check_epoch(transaction, epoch)
+            yield
 
     def append(
         self, position: int, value: bytes, epoch: int, before_commit: Callable[[], None]
