@@ -55,6 +55,7 @@ class Child:
         return word, int(head)
 
     def is_silent(self, seconds: float) -> bool:
+        assert self._process.stdout is not None
         return not select.select([self._process.stdout], [], [], seconds)[0]
 
     def loses_its_lock(self, directory: Path, entries: int) -> None:
