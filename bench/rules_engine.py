@@ -34,7 +34,7 @@ from profile_actors.ingest.definition_files import parse_definitions
 from profile_actors.ingest.door import Door
 from profile_actors.ingest.identity_keys import key_of
 from profile_actors.rules.language.parser import parse
-from profile_actors.rules.reference.validity import evaluate
+from profile_actors.rules.reference.validity import value_at
 from profile_actors.storage.checkpoint_files import FileCheckpoints
 from profile_actors.storage.files.layout import PartitionLayout
 from profile_actors.storage.lmdb_feed import LmdbFeed
@@ -233,7 +233,7 @@ def expected_members(
         out[name] = {
             user
             for user, own in events.items()
-            if evaluate(tree, (records or {}).get(user), own, now)
+            if value_at(tree, (records or {}).get(user), own, now)
         }
     return out
 

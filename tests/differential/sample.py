@@ -15,7 +15,7 @@ from profile_actors.rules.catalogue.typed_rules import check_all
 from profile_actors.rules.language.checker import check
 from profile_actors.rules.language.parser import parse
 from profile_actors.rules.language.types import union_scope
-from profile_actors.rules.reference.validity import evaluate
+from profile_actors.rules.reference.validity import value_at
 from profile_actors.rules.tree.nodes import Node
 from tests.differential.generate import BASE, DAY, PEOPLE, Rules
 from tests.differential.shapes import GAPS, Shape, Stream
@@ -81,7 +81,7 @@ class Sample:
         found = set()
         for record, events in self.profiles:
             for now in (self.now, self.later):
-                value = evaluate(tree, record, events, now, self.computed, self.segments)
+                value = value_at(tree, record, events, now, self.computed, self.segments)
                 found.add(bool(value))
                 if len(found) == 2:
                     return True

@@ -406,14 +406,14 @@ def test_rows_that_cross_a_deletion_of_their_dataset_are_refused_or_kept_readabl
     table = Door(extended(store.catalogue, [late]), "late", 0, CONFIG).prepare(dicts, 0, T0).table
     sub = SubBatch("late", "q", 0, 1, store.catalogue.version, T0, table)
     assert store.partition.commit([sub], None)[0].status == "unknown"
-    assert not store.partition.holds("dataset", "late")
+    assert not store.partition.has_rows_of("dataset", "late")
     store.buy(("ann", 2.0, 1))
     store.apply(late)
     sub = SubBatch("late", "q", 0, 1, store.catalogue.version, T0, table)
     assert store.partition.commit([sub], None)[0].accepted == 1
-    assert store.partition.holds("dataset", "late")
-    assert store.partition.holds("namespace", "CRMID")
-    assert not store.partition.holds("namespace", "ECID")
+    assert store.partition.has_rows_of("dataset", "late")
+    assert store.partition.has_rows_of("namespace", "CRMID")
+    assert not store.partition.has_rows_of("namespace", "ECID")
     store.delete("late")  # as if the rows had come after the store was asked
     assert "late" in store.partition.catalogue.datasets
     assert store.profile("ann").computed == {"spent": 3.0}

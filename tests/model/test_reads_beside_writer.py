@@ -139,7 +139,7 @@ QUESTIONS: dict[str, Callable[[Partition], Any]] = {
     "preview": lambda one: one.preview("not(xEvent.count() > 1)", None, 10),
     "asked preview": lambda one: one.preview('not(tags.includes("a"))', None, 10),
     "cursor": lambda one: (one.cursor("p"), one.cursor("q")),
-    "holds": lambda one: one.holds("dataset", "crm"),
+    "has_rows_of": lambda one: one.has_rows_of("dataset", "crm"),
 }  # fmt: skip
 
 

@@ -25,9 +25,9 @@ from profile_actors.columnar.vectors import FOREVER, Array, Vector, column, trut
 from profile_actors.rules.catalogue.catalogue_plan import plan
 from profile_actors.rules.catalogue.one_rule import plan_alone, with_rule
 from profile_actors.rules.catalogue.typed_rules import check_all
-from profile_actors.rules.evaluation.evaluate import evaluate, plain
 from profile_actors.rules.evaluation.horizons import next_boundary
-from profile_actors.rules.evaluation.scalars import evaluate as evaluate_flat
+from profile_actors.rules.evaluation.planned_values import plain_values, vector_of
+from profile_actors.rules.evaluation.scalars import scalar_vector as evaluate_flat
 from profile_actors.rules.evaluation.windows import interval
 from profile_actors.rules.reference.validity import evaluate_with_candidate
 from profile_actors.rules.tree.kinds import path
@@ -182,7 +182,7 @@ class World:
         values: list[Any] = [1] * len(rows.owner)
         if aggregate.value is not None and len(values):
             vector = rows.value(aggregate.value)
-            values = plain(vector, None)
+            values = plain_values(vector, None)
             counts &= np.array([value is not None for value in values], np.bool_)
         mine: list[list[Any]] = [[] for _ in self.events]
         for place in np.flatnonzero(counts).tolist():
@@ -237,7 +237,7 @@ def check(text: str, seed: int) -> list[Any] | None:
             # A boundary may be far: the year 2100 and forever are as good as any later instant.
             world.nows = np.minimum(bounds - (instants == "before"), BASE * 2)
         nows = world.nows
-        values = plain(evaluate(rule.root, world.leaf, len(nows), nows), rule.root.type)
+        values = plain_values(vector_of(rule.root, world.leaf, len(nows), nows), rule.root.type)
         if instants == "drawn":
             bounds = np.minimum(next_boundary(rule.root, world.leaf, nows), world.flips(made))
             assert (bounds > nows).all()

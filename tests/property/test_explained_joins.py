@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 import profile_actors as pf
 from profile_actors.columnar.vectors import Array
 from profile_actors.rules.catalogue.one_rule import plan_alone
-from profile_actors.rules.evaluation.evaluate import evaluate
 from profile_actors.rules.evaluation.joins import Found, Join
+from profile_actors.rules.evaluation.planned_values import vector_of
 from profile_actors.rules.explain.costs import Cost, Ways, ways_of_filter, ways_of_stage
 from profile_actors.rules.explain.report import explain
 from profile_actors.rules.explain.wording import render
@@ -91,7 +91,7 @@ def test_joins_go_as_they_are_explained(monkeypatch: pytest.MonkeyPatch) -> None
         watched.seen.clear()
         world = World(seed)
         root = plan.rules[0].root
-        evaluate(root, world.leaf, len(world.nows), world.nows)
+        vector_of(root, world.leaf, len(world.nows), world.nows)
         for key, ways in told(root).items():
             if key in watched.seen:  # else no profile came that far
                 assert watched.seen[key] == (texts(ways.alone), texts(ways.tried)), (rule, key)

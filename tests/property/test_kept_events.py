@@ -36,7 +36,7 @@ from profile_actors.engine.operators.kept_events import (
     KeptRows,
 )
 from profile_actors.rules.evaluation import text_kernels
-from profile_actors.rules.evaluation.evaluate import plain
+from profile_actors.rules.evaluation.planned_values import plain_values
 from profile_actors.rules.tree.nodes import Call, Element, Field, Literal, Now, Occurs
 from profile_actors.rules.tree.plan import EventFilter, History
 
@@ -157,7 +157,7 @@ def listed(rows: KeptRows, after: int, ordered: bool) -> list[tuple[int, Event]]
 
 
 def plain_of(vector: Vector) -> list[Any]:
-    return plain(vector, None)
+    return plain_values(vector, None)
 
 
 def untied(rows: list[tuple[int, Event]]) -> list[tuple[int, Event]]:

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.columnar.vectors import Vector, column, truth
 from profile_actors.definitions.declared import Schema
-from profile_actors.rules.evaluation.evaluate import evaluate
 from profile_actors.rules.evaluation.horizons import next_boundary
+from profile_actors.rules.evaluation.planned_values import vector_of
 from profile_actors.rules.evaluation.scalars import Leaf
 from profile_actors.rules.evaluation.trial import Trial
 from profile_actors.rules.evaluation.windows import interval
@@ -27,7 +27,7 @@ from profile_actors.rules.language.checker import check
 from profile_actors.rules.language.parser import parse
 from profile_actors.rules.language.types import union_scope
 from profile_actors.rules.planning.catalogue_planner import plan_trees
-from profile_actors.rules.reference.validity import evaluate as reference
+from profile_actors.rules.reference.validity import value_at as reference
 from profile_actors.rules.semantics import calendar
 from profile_actors.rules.tree.kinds import path
 from profile_actors.rules.tree.nodes import Node
@@ -198,13 +198,13 @@ class PlanRunner:
         return leaf
 
     def at(self, root: Node, now: int) -> Vector:
-        return evaluate(root, self.leaf_at(now), 1, now)
+        return vector_of(root, self.leaf_at(now), 1, now)
 
     def aggregate(self, aggregate: Aggregate, now: int) -> Vector:
         count = len(self.rows)
         chosen = np.ones(count, np.bool_)
         if aggregate.filter.predicate is not None:
-            chosen &= truth(evaluate(aggregate.filter.predicate, self.leaf, count, 0))
+            chosen &= truth(vector_of(aggregate.filter.predicate, self.leaf, count, 0))
         if aggregate.filter.types is not None:
             named = [row["eventType"] in aggregate.filter.types for row in self.rows]
             assert not (chosen & ~np.array(named, np.bool_)).any(), (
@@ -214,7 +214,7 @@ class PlanRunner:
         chosen &= (enter <= now) & (now < leave)
         values: list[Any] = [1] * int(chosen.sum())
         if aggregate.value is not None:
-            vector = evaluate(aggregate.value, self.leaf, count, 0)
+            vector = vector_of(aggregate.value, self.leaf, count, 0)
             chosen &= True if vector.valid is None else vector.valid
             values = vector.values[chosen].tolist()
             if vector.dictionary is not None:

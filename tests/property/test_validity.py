@@ -12,9 +12,9 @@ from profile_actors.rules.language.parser import parse
 from profile_actors.rules.reference.validity import (
     LOOK_AHEAD,
     MAX_STEPS,
-    evaluate,
     evaluate_with_validity,
     same,
+    value_at,
 )
 from profile_actors.rules.semantics import calendar
 
@@ -84,7 +84,7 @@ def test_values_hold_until_then(
         # A rule that steps each second or hour and never changes: the search ends after MAX_STEPS
         # steps, at an instant that is early, never late (see ``reference``).
         gave_up = until - now >= MAX_STEPS * 1_000
-        assert gave_up or not same(value, evaluate(tree, {}, happened, until))
+        assert gave_up or not same(value, value_at(tree, {}, happened, until))
     # Changes come in bursts near now, so look there more closely than a uniform choice would.
     end = limit + 1 if until is None else until
     reach = [end - now, min(end - now, 500 * DAY), min(end - now, 3 * DAY)]
@@ -92,4 +92,4 @@ def test_values_hold_until_then(
     midnights = {t - t % DAY + ms for t in instants for ms in (-1, 0, 1)}
     for instant in {end - 1, now + 1, *instants, *midnights}:
         if now <= instant < end:
-            assert same(value, evaluate(tree, {}, happened, instant)), (value, instant)
+            assert same(value, value_at(tree, {}, happened, instant)), (value, instant)

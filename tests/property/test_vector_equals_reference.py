@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.columnar.vectors import FOREVER, Vector, column
 from profile_actors.definitions.declared import Schema
-from profile_actors.rules.evaluation.evaluate import evaluate
 from profile_actors.rules.evaluation.horizons import next_boundary
+from profile_actors.rules.evaluation.planned_values import vector_of
 from profile_actors.rules.language.checker import check
 from profile_actors.rules.language.parser import parse
 from profile_actors.rules.language.types import union_scope
-from profile_actors.rules.reference.validity import evaluate as reference
+from profile_actors.rules.reference.validity import value_at as reference
 from profile_actors.rules.semantics import calendar
 from profile_actors.rules.tree.kinds import kind_of, path
 from profile_actors.rules.tree.nodes import Each, Field, Node
@@ -232,7 +232,7 @@ def vector_values(body: Node, documents: list[dict[str, Any]], now: Any) -> list
         assert name is not None
         return columns[name]
 
-    vector = evaluate(body, leaf, len(documents), now)
+    vector = vector_of(body, leaf, len(documents), now)
     kind, scale = kind_of(body)
     raw = vector.values.tolist()
     if vector.dictionary is not None:

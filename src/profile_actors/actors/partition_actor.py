@@ -231,9 +231,9 @@ class PartitionActor:
         return partition.preview(rule, self._writer.now(), sample)
 
     @ray.method(concurrency_group="preview")
-    def holds(self, kind: str, name: str) -> bool:
+    def has_rows_of(self, kind: str, name: str) -> bool:
         """Whether rows name a dataset or namespace."""
-        return self._opened().holds(kind, name)
+        return self._opened().has_rows_of(kind, name)
 
     @ray.method(concurrency_group="read")
     def owed(self) -> tuple[int, int | None]:

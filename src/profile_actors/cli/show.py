@@ -70,10 +70,10 @@ def table(
 
 
 def _cell(value: Any) -> Text:
-    return value if isinstance(value, Text) else Text(one_line(plain(value)))
+    return value if isinstance(value, Text) else Text(one_line(cell_text(value)))
 
 
-def plain(value: Any) -> str:
+def cell_text(value: Any) -> str:
     """A cell's text: null as a dash, whole numbers with separators, doubles as short as exact."""
     if value is None:
         return "–"
@@ -102,7 +102,7 @@ def value_text(name: str, value: Any, moments: frozenset[str]) -> str:
     """A computed value; those that are instants as such."""
     if name in moments and isinstance(value, int):
         return moment(value)
-    return f"{value:,.2f}" if isinstance(value, float) else plain(value)
+    return f"{value:,.2f}" if isinstance(value, float) else cell_text(value)
 
 
 def moments_of(catalogue: Catalogue) -> frozenset[str]:
@@ -169,7 +169,7 @@ def events(console: Console, page: EventPage, title: str = "events") -> None:
     first = [name for name in ("timestamp", "eventType", "_id") if any(name in r for r in rows)]
     names = first + sorted({name for row in rows for name in row} - set(first))
     cells = [
-        [moment(row.get(n)) if n in MOMENT_COLUMNS else plain(row.get(n)) for n in names]
+        [moment(row.get(n)) if n in MOMENT_COLUMNS else cell_text(row.get(n)) for n in names]
         for row in rows
     ]
     right = [

@@ -263,7 +263,7 @@ def eval_(
     if json:
         show.as_json({"value": value, "valid_until": valid_until})
     else:
-        text = show.safe(show.plain(value))
+        text = show.safe(show.cell_text(value))
         console.print(f"{text}  (valid until {show.moment(valid_until)})", highlight=False)
 
 

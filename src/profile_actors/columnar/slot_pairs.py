@@ -9,7 +9,7 @@ from profile_actors.columnar.vectors import Array
 _SPAN_BITS = 31
 
 
-def union_of(parts: list[Array]) -> Array:
+def slots_of_all(parts: list[Array]) -> Array:
     """The slots of all parts, ascending, each once."""
     parts = [part for part in parts if len(part)]
     if not parts:

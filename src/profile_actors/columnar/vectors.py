@@ -7,7 +7,7 @@ are int64 ms UTC, decimals int64 unscaled (the scale is the node's type's).
 What is kept over many entries shares one growing dictionary, ``Texts``. It is not small, so who
 walks a dictionary first takes ``compact``; equal codes of one ``Texts`` are equal texts.
 
-Inside an evaluation a constant is a vector of shape (); only ``vector.evaluate`` widens it.
+Inside an evaluation a constant is a vector of shape (); only who asked for the values widens it.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ from profile_actors.ingest.offsets import NONE
 
 
 @dataclass(slots=True)
-class Stream:
+class ProducerRows:
     """One producer's rows as this client sends them. sent: per partition, the chain's end.
 
     least: of a named one, the offset after the last rows that were numbered by their caller.
@@ -85,7 +85,7 @@ class Parcel:
     """What one submission put on its way, and who waits for it. streams: the one its rows are
     numbered in, and the named one that they are appended to, if any."""
 
-    streams: tuple[Stream, ...]
+    streams: tuple[ProducerRows, ...]
     parts: list[Part]
     finish: Callable[[list[Reply]], Any]
     result: Future[Any] = field(default_factory=Future)
@@ -139,7 +139,7 @@ class Courier:
 
     def send(
         self,
-        streams: tuple[Stream, ...],
+        streams: tuple[ProducerRows, ...],
         batches: Sequence[tuple[int, SubBatch]],
         finish: Callable[[list[Reply]], Any],
     ) -> Parcel:
@@ -158,13 +158,13 @@ class Courier:
         with self._changed:
             if not self._is_ended:
                 if self._thread is None:
-                    self._thread = Thread(target=self._settle_all, name="courier", daemon=True)
+                    self._thread = Thread(target=self._await_all, name="courier", daemon=True)
                     self._thread.start()
                 self._outbox.put(parcel)
                 return
-        self.settle(parcel)  # nobody else will; calls are refused, so it ends at once
+        self.await_answers(parcel)  # nobody else will; calls are refused, so it ends at once
 
-    def settle(self, parcel: Parcel) -> None:
+    def await_answers(self, parcel: Parcel) -> None:
         """Wait until every part is answered 'ok', resending as needed; then set the result."""
         try:
             replies = [self._answer(parcel, part) for part in parcel.parts]
@@ -182,7 +182,7 @@ class Courier:
             parcel.parts = []  # the rows are let go even if the caller keeps the future
             self.release()
 
-    def say_closed(self, stream: Stream, timeout_s: float) -> None:
+    def say_closed(self, stream: ProducerRows, timeout_s: float) -> None:
         """Tell partitions that an anonymous stream has ended, if all of it was answered.
 
         One that cannot be told within timeout_s forgets it by itself.
@@ -220,9 +220,9 @@ class Courier:
         if self._thread is not None:
             self._thread.join()
 
-    def _settle_all(self) -> None:
+    def _await_all(self) -> None:
         while (parcel := self._outbox.get()) is not None:
-            self.settle(parcel)
+            self.await_answers(parcel)
 
     def _answer(self, parcel: Parcel, part: Part) -> Reply:
         actor = self._partitions[part.partition]
@@ -268,7 +268,7 @@ def _forgotten(actor: str, batch: SubBatch) -> StoreUnavailable:
     )
 
 
-def _gap(batch: SubBatch, stream: Stream, reply: Reply) -> OffsetGap:
+def _gap(batch: SubBatch, stream: ProducerRows, reply: Reply) -> OffsetGap:
     return OffsetGap(
         f"expected rows of producer {stream.producer!r} from offset {reply.expected} on, got a"
         f" batch after them - at dataset {batch.dataset!r}; rows before it never arrived: resend"

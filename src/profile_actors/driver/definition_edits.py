@@ -65,7 +65,11 @@ def delete(connection: Connection, name: str, kind: str | None) -> None:
     if isinstance(item, Dataset | Namespace):
         word = "dataset" if isinstance(item, Dataset) else "namespace"
         answers = call_all(
-            connection.partitions, "holds", word, name_of(item), timeout_s=connection.long_timeout_s
+            connection.partitions,
+            "has_rows_of",
+            word,
+            name_of(item),
+            timeout_s=connection.long_timeout_s,
         )
         if any(answers):
             what = "rows" if word == "dataset" else "identities"

@@ -21,7 +21,7 @@ from profile_actors.actors.calls import LONGEST_PAUSE_S, Lost, Patience, call_al
 from profile_actors.actors.wire import pack
 from profile_actors.columnar.vectors import Array
 from profile_actors.driver.connection import Connection
-from profile_actors.driver.courier import Stream
+from profile_actors.driver.courier import ProducerRows
 from profile_actors.engine.log.repairs import offsets_of_rows
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
 from profile_actors.errors import DefinitionError, StoreUnavailable
@@ -83,7 +83,7 @@ class Repaired:
 
 def not_stored(
     connection: Connection,
-    stream: Stream,
+    stream: ProducerRows,
     batch: SubBatch,
     rejects: list[tuple[int, str, str]],
     source: str | None,
@@ -101,7 +101,7 @@ def not_stored(
 
 def offered_again(
     connection: Connection,
-    stream: Stream,
+    stream: ProducerRows,
     batches: list[tuple[int, SubBatch]],
     replies: list[Reply],
     source: str | None,

@@ -26,7 +26,7 @@ from profile_actors.actors.calls import call_all
 from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.driver.arguments import check_stream, instant_text
 from profile_actors.driver.connection import Connection
-from profile_actors.driver.courier import Courier, Parcel, Stream
+from profile_actors.driver.courier import Courier, Parcel, ProducerRows
 from profile_actors.driver.receipts import PendingReceipt, Receipt
 from profile_actors.driver.repair import DROPPED, Repaired, not_stored, offered_again, progress
 from profile_actors.engine.log.connections import KEPT_MS, name_of
@@ -62,8 +62,8 @@ class Sender:
             connection.config.max_in_flight,
         )
         self._lock = Lock()
-        self._anonymous: Stream | None = None
-        self._named: dict[str, Stream] = {}
+        self._anonymous: ProducerRows | None = None
+        self._named: dict[str, ProducerRows] = {}
         self._doors: dict[tuple[int, str], Door] = {}
         self.stage_s: dict[str, float] = {}
         self._now: int | None = None
@@ -108,13 +108,13 @@ class Sender:
                 raise
             parcels = self._send_all(dataset, streams, prepared, first, source, later=later)
         if not later and len(parcels) == 1:
-            self._courier.settle(parcels[0])
+            self._courier.await_answers(parcels[0])
         return PendingReceipt([p.result for p in parcels], limit)
 
     def _send_all(
         self,
         dataset: str,
-        streams: tuple[Stream, ...],
+        streams: tuple[ProducerRows, ...],
         prepared: list[tuple[int, Prepared]],
         first: int,
         source: str | None,
@@ -221,7 +221,9 @@ class Sender:
             )
         return self._doors[key]
 
-    def _streams(self, producer: str | None, offset: int | None) -> tuple[tuple[Stream, ...], int]:
+    def _streams(
+        self, producer: str | None, offset: int | None
+    ) -> tuple[tuple[ProducerRows, ...], int]:
         """The stream that numbers the rows, the named one they are appended to if any, and the
         offset of the submission's first row in the former.
 
@@ -234,7 +236,9 @@ class Sender:
         named = self._named.get(producer)
         if named is None or named.broken:
             known = progress(self._connection, producer)
-            named = Stream(producer, named=True, next_offset=known.cursor, passed=known.waiting)
+            named = ProducerRows(
+                producer, named=True, next_offset=known.cursor, passed=known.waiting
+            )
             self._named[producer] = named
         if offset is None:
             own = self._own()
@@ -250,7 +254,7 @@ class Sender:
             )
         return (named,), offset
 
-    def _own(self) -> Stream:
+    def _own(self) -> ProducerRows:
         """The stream of this connection that numbers rows without an offset."""
         own = self._anonymous
         if own is not None and not own.broken and time.monotonic() - own.began_s < OWN_STREAM_S:
@@ -259,14 +263,14 @@ class Sender:
             self._courier.drain(self._connection.config.call_timeout_s)
         born = max(call_all(self._connection.partitions, "born"))
         blank: list[int | None] = [None] * len(self._connection.partitions)
-        self._anonymous = Stream(name_of(born, uuid.uuid4().hex), named=False, sent=blank)
+        self._anonymous = ProducerRows(name_of(born, uuid.uuid4().hex), named=False, sent=blank)
         return self._anonymous
 
     def _quarantine(
         self,
         dataset: str,
         source: str | None,
-        streams: tuple[Stream, ...],
+        streams: tuple[ProducerRows, ...],
         first: int,
         prepared: list[Prepared],
     ) -> None:
@@ -291,7 +295,7 @@ class Sender:
     def _send(
         self,
         dataset: str,
-        streams: tuple[Stream, ...],
+        streams: tuple[ProducerRows, ...],
         at: int,
         prepared: Prepared,
         clock: int | None,
@@ -355,7 +359,7 @@ class Sender:
         prepared: Prepared,
         first: int,
         batches: list[tuple[int, SubBatch]],
-        stream: Stream,
+        stream: ProducerRows,
         source: str | None,
     ) -> Callable[[list[Reply]], Receipt]:
         """What makes the receipt of the replies, after the repair of rows that wait for one."""

@@ -52,10 +52,10 @@ def raw_text(row: Any) -> str:
 
 def full_json(value: Any) -> str:
     """A value as JSON text. Raises TypeError, ValueError, OverflowError, RecursionError."""
-    return msgspec.json.encode(value, enc_hook=_plain).decode()
+    return msgspec.json.encode(value, enc_hook=_as_text).decode()
 
 
-def _plain(value: Any) -> Any:
+def _as_text(value: Any) -> Any:
     if isinstance(value, dt.datetime | dt.date | Decimal):
         return str(value)
     raise TypeError

@@ -23,7 +23,7 @@ from profile_actors.engine.membership.gauges import IN, OUT, flags
 from profile_actors.engine.membership.rulebook import Tree
 from profile_actors.engine.operators.step_scope import StepScope
 from profile_actors.errors import RuleError
-from profile_actors.rules.evaluation.evaluate import evaluate
+from profile_actors.rules.evaluation.planned_values import vector_of
 from profile_actors.rules.tree.trends import FALLS
 
 FIRST_CELLS, MOST_CELLS = 1 << 16, 1 << 21
@@ -84,7 +84,7 @@ class Departures:
         return slots[turn], at[turn], levels
 
     def _truth(self, slots: Array, at: Array) -> Array:
-        values = evaluate(self.tree.rule.root, self.moments.at(slots, at), len(slots), at)
+        values = vector_of(self.tree.rule.root, self.moments.at(slots, at), len(slots), at)
         return truth(values)
 
     def levels(self, slots: Array, at: Array, level: Array) -> tuple[Array, Array]:
@@ -127,10 +127,10 @@ class Departures:
                 continue
             budget = self._spent(budget, cells)
             leaf = self.moments.at(slots[index], at[index])
-            values = evaluate(root, leaf, len(index), at[index])
+            values = vector_of(root, leaf, len(index), at[index])
             first = starts_of(slots[index])
             mine = slots[index[first]]
-            before = evaluate(root, self.moments.before(mine), len(mine), self.scope.started)
+            before = vector_of(root, self.moments.before(mine), len(mine), self.scope.started)
             here = changed_in_runs(before, values, first)
             if goes_on and slots[index[0]] == slots[begin]:
                 index, here = index[1:], here[1:]

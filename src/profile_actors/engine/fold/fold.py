@@ -17,7 +17,7 @@ import numpy as np
 
 from profile_actors.columnar.instants import unit_starts
 from profile_actors.columnar.runs import starts_of
-from profile_actors.columnar.slot_pairs import distinct_pairs, following, union_of
+from profile_actors.columnar.slot_pairs import distinct_pairs, following, slots_of_all
 from profile_actors.columnar.vectors import FOREVER, Array, Vector, differ, truth
 from profile_actors.engine.fold.delta import Delta, RawChange
 from profile_actors.engine.fold.departures import Departures
@@ -31,9 +31,9 @@ from profile_actors.engine.operators.aggregates import Track
 from profile_actors.engine.operators.attribute_columns import AttributeTrack
 from profile_actors.engine.operators.kept_events import HistoryDelta
 from profile_actors.engine.operators.step_scope import StepScope
-from profile_actors.rules.evaluation.evaluate import evaluate, value_in
 from profile_actors.rules.evaluation.frames import Frame
 from profile_actors.rules.evaluation.horizons import boundary_of, next_boundary
+from profile_actors.rules.evaluation.planned_values import value_in, vector_of
 from profile_actors.rules.tree.plan import Aggregate, AggregateLeaf, EventFilter, Key
 from profile_actors.rules.tree.trends import FALLS, RISES
 
@@ -146,10 +146,10 @@ class Fold:
         else:
             slots, pairs = self.moments.touched(gauge.aggregates, gauge.attributes, self.new_slots)
             if len(slots):
-                values = evaluate(node, self.moments.at_end(slots), len(slots), self.now)
+                values = vector_of(node, self.moments.at_end(slots), len(slots), self.now)
                 self._row_change(gauge, index, slots, gauge.levels(values))
             if len(pairs[0]):
-                values = evaluate(node, self.moments.at(*pairs), len(pairs[0]), pairs[1])
+                values = vector_of(node, self.moments.at(*pairs), len(pairs[0]), pairs[1])
                 self._clock_change(gauge, index, *pairs, gauge.levels(values))
 
     def _climb_aggregate(
@@ -179,14 +179,14 @@ class Fold:
         slots, (clock_slots, clock_at) = self.moments.touched(
             gauge.aggregates, gauge.attributes, self.new_slots
         )
-        slots = union_of([slots, due_slots[mine]])
+        slots = slots_of_all([slots, due_slots[mine]])
         if len(slots):
             times = self.moments.at_end(slots)(node)
             assert isinstance(times, Vector)
             levels, upcoming = aged(gauge, times, self.now)
             self._row_change(gauge, index, slots, levels)
             self.delta.timers.append((timer, slots, upcoming))
-        slots = union_of([clock_slots, due_slots[~mine]])
+        slots = slots_of_all([clock_slots, due_slots[~mine]])
         if len(slots):
             stored = self.book.current(node, slots)
             changed = self.moments.at(clock_slots, clock_at)(node)
@@ -296,7 +296,7 @@ class Fold:
             tree.aggregates, tree.attributes, self.new_slots, tree.histories
         )
         if mine.any():
-            row_slots = union_of([row_slots, due_slots[mine]])
+            row_slots = slots_of_all([row_slots, due_slots[mine]])
         if not mine.all():
             pair_slots, pair_at = distinct_pairs(
                 np.concatenate([pair_slots, due_slots[~mine]]),
@@ -338,7 +338,7 @@ class Fold:
             gauge = self.book.gauges[tree.gauge]
             self._row_change(gauge, tree.gauge, slots, flags(truth(after)))
             return
-        before = evaluate(root, self.moments.before(slots), len(slots), self.scope.started)
+        before = vector_of(root, self.moments.before(slots), len(slots), self.scope.started)
         self._mark_rows((tree.rule.name,), slots, differ(before, after)[None, :])
 
     def _frame_at_end(self, slots: Array) -> Frame:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from profile_actors.columnar.runs import find
-from profile_actors.columnar.slot_pairs import distinct_pairs, union_of, upto
+from profile_actors.columnar.slot_pairs import distinct_pairs, slots_of_all, upto
 from profile_actors.columnar.vectors import Array, Vector
 from profile_actors.engine.membership.rulebook import Rulebook
 from profile_actors.engine.operators.aggregates import Track
@@ -78,7 +78,7 @@ class Moments:
                     np.concatenate([track.clock_slots for track in clocks]),
                     np.concatenate([track.clock_at for track in clocks]),
                 )
-            known = union_of([*parts, more]), pairs
+            known = slots_of_all([*parts, more]), pairs
             _remember(self._unions, key, known)
         return known
 

@@ -90,7 +90,7 @@ class Locator:
         limit = max(AT_ONCE_ROWS, 4 * len(idents))
         for fusion in list(self._fusions):
             self._work(fusion, max(limit, fusion.rows // SLICES))
-        self._settle(limit)
+        self._compact(limit)
 
     def publish(self) -> None:
         """Show readers what was prepared. The caller holds the partition's lock."""
@@ -107,7 +107,7 @@ class Locator:
                 runs[:] = [mapped if one is run else one for one in runs]
             self.runs = tuple(mapped if one is run else one for one in self.runs)
 
-    def _settle(self, limit: int) -> None:
+    def _compact(self, limit: int) -> None:
         """Merge until there are few runs, or none is worth it. limit: rows to be moved at once."""
         most = len(self).bit_length() - 1
         while len(self._next) > most - LAZY_RUNS:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from profile_actors.columnar.runs import sizes_of, starts_of
-from profile_actors.columnar.slot_pairs import pair_order, union_of
+from profile_actors.columnar.slot_pairs import pair_order, slots_of_all
 from profile_actors.columnar.vectors import FOREVER, Array
 from profile_actors.engine.membership.gauges import Gauge, Ladder, Reading
 from profile_actors.rules.planning.thresholds import Condition, Junction, Measure, Threshold
@@ -106,7 +106,7 @@ class RowLevels:
     def __init__(self, gauges: list[Gauge], level_changes: LevelChanges, new_slots: Array) -> None:
         self._gauges = gauges
         parts = [slots for changes in level_changes.rows.values() for slots, _ in changes]
-        self.slots = union_of([*parts, new_slots]).astype(np.intp, copy=False)
+        self.slots = slots_of_all([*parts, new_slots]).astype(np.intp, copy=False)
         count = len(self.slots)
         self._begun = count - len(new_slots)
         self.first_new = int(new_slots[0]) if len(new_slots) else FOREVER

@@ -14,7 +14,7 @@ import numpy as np
 
 from profile_actors.columnar.vectors import Array, Vector
 from profile_actors.engine.membership.rulebook import UNKNOWN, Rulebook
-from profile_actors.rules.evaluation.evaluate import evaluate
+from profile_actors.rules.evaluation.planned_values import vector_of
 from profile_actors.rules.evaluation.scalars import Leaf
 from profile_actors.rules.tree.plan import Rule
 
@@ -45,7 +45,7 @@ def member_bits(book: Rulebook, segment: str, slots: Array) -> Array:
 
 def computed_values(book: Rulebook, rule: Rule, slots: Array, now: int) -> Vector:
     """A computed attribute's values as of the state."""
-    return evaluate(rule.root, leaf_of(book, slots), len(slots), now)
+    return vector_of(rule.root, leaf_of(book, slots), len(slots), now)
 
 
 def encode_values(values: dict[int, Any]) -> bytes:

@@ -47,7 +47,7 @@ class Track:
     stores: list[tuple[Array, Lanes]] = field(default_factory=list)
 
 
-class Step(Protocol):
+class StepInput(Protocol):
     """What an operator is given: the grouped contributions of one stream in one step."""
 
     @property
@@ -75,7 +75,7 @@ class Operator(Protocol):
 
     def payload(self, value: Vector) -> Array: ...
 
-    def fold(self, step: Step) -> Track: ...
+    def fold(self, step: StepInput) -> Track: ...
 
     def current(self, slots: Array) -> Vector: ...
 
@@ -98,7 +98,7 @@ class Silent:
     def payload(self, value: Vector) -> Array:
         return np.zeros(len(value.values), np.int8)
 
-    def fold(self, step: Step) -> Track:
+    def fold(self, step: StepInput) -> Track:
         raise AssertionError(f"{self.aggregate.function} has failed and is asked no more")
 
     def current(self, slots: Array) -> Vector:
@@ -154,7 +154,7 @@ class Additive:
         """Integers per contribution and lane."""
         raise NotImplementedError
 
-    def settle(self, lanes: Lanes) -> Lanes:
+    def normalised(self, lanes: Lanes) -> Lanes:
         """Bring lanes into their one normal form."""
         return lanes
 
@@ -173,7 +173,7 @@ class Additive:
     def current(self, slots: Array) -> Vector:
         return self.read(self.base(slots, len(self.lanes)))
 
-    def fold(self, step: Step) -> Track:
+    def fold(self, step: StepInput) -> Track:
         stores: list[tuple[Array, Lanes]] = []
         nothing = self.read(self.base(NO_SLOTS, len(self.lanes)))
         track = Track(NO_SLOTS, nothing, NO_SLOTS, NO_TIMES, nothing, no_flags, no_flags, stores)
@@ -206,7 +206,7 @@ class Additive:
             deltas = [lane * rows.sign for lane in deltas]
         base = self.base(rows.slots, len(deltas))
         added = [np.add.reduceat(lane, rows.starts) for lane in deltas]
-        return base, self.settle([b + a for b, a in zip(base, added, strict=True)])
+        return base, self.normalised([b + a for b, a in zip(base, added, strict=True)])
 
     def _clock_lanes(self, clock: ClockGroups) -> tuple[Lanes, Lanes]:
         deltas = self.deltas(clock.columns, clock.size)
@@ -215,8 +215,8 @@ class Additive:
         for lane, start in zip(deltas, base, strict=True):
             per_pair = np.add.reduceat(lane * clock.sign, clock.starts)
             out.append(running(per_pair, clock.first, start))
-        settled = self.settle(out)
-        return base + [np.zeros(len(base[0]), object)] * (len(settled) - len(base)), settled
+        normal = self.normalised(out)
+        return base + [np.zeros(len(base[0]), object)] * (len(normal) - len(base)), normal
 
     def arrays(self, profiles: int) -> dict[str, Array]:
         return {f"lane{i}": lane[:profiles] for i, lane in enumerate(self.lanes)}
@@ -264,7 +264,7 @@ class IntegerSum(Additive):
         values = columns[self.name]
         return [values >> np.int64(32), values & np.int64(0xFFFFFFFF)]
 
-    def settle(self, lanes: Lanes) -> Lanes:
+    def normalised(self, lanes: Lanes) -> Lanes:
         high, low = lanes
         return [high + (low >> np.int64(32)), low & np.int64(0xFFFFFFFF)]
 
@@ -312,7 +312,7 @@ class DoubleSum(Additive):
             out.append(extra)
         return out
 
-    def settle(self, lanes: Lanes) -> Lanes:
+    def normalised(self, lanes: Lanes) -> Lanes:
         high, low = exact_sums.carry(lanes[0], lanes[1])
         spill = np.flatnonzero(np.abs(high) >= exact_sums.SPILL_HIGH)
         if len(spill) == 0 and len(lanes) == 2:

@@ -25,7 +25,7 @@ from profile_actors.engine.operators.delay_lines import Payload
 from profile_actors.engine.operators.event_streams import Arrivals, Stream
 from profile_actors.engine.operators.kept_events import EventHistory, HistoryArrivals
 from profile_actors.ingest.hidden_columns import ID, TIMESTAMP, TYPE
-from profile_actors.rules.evaluation.evaluate import evaluate
+from profile_actors.rules.evaluation.planned_values import vector_of
 from profile_actors.rules.evaluation.windows import interval
 from profile_actors.rules.tree.kinds import path
 from profile_actors.rules.tree.nodes import Element, Field, Node
@@ -98,7 +98,7 @@ class BlockReader:
     def value(self, node: Node) -> Vector:
         """An expression over the block's events, evaluated once."""
         if id(node) not in self.known:
-            self.known[id(node)] = evaluate(node, self.leaf, self.block.rows, 0)
+            self.known[id(node)] = vector_of(node, self.leaf, self.block.rows, 0)
         return self.known[id(node)]
 
     def selected(self, predicate: Node | None, in_time: bool = False) -> Selection:

@@ -22,7 +22,7 @@ from profile_actors.engine.operators.aggregates import (
     NO_SLOTS,
     NO_TIMES,
     Lanes,
-    Step,
+    StepInput,
     Track,
     no_flags,
     previous,
@@ -103,7 +103,7 @@ class Distinct:
             self.references = np.concatenate([self.references, np.zeros_like(self.references)])
         self.references[number] = pair_references
 
-    def fold(self, step: Step) -> Track:
+    def fold(self, step: StepInput) -> Track:
         stores: list[tuple[Array, Lanes]] = []
         nothing = Vector(np.zeros(0, np.int64))
         track = Track(NO_SLOTS, nothing, NO_SLOTS, NO_TIMES, nothing, no_flags, no_flags, stores)

@@ -26,7 +26,7 @@ from profile_actors.engine.operators.aggregates import (
     NO_SLOTS,
     NO_TIMES,
     Lanes,
-    Step,
+    StepInput,
     Track,
     no_flags,
     previous,
@@ -78,7 +78,7 @@ class Extreme:
         if self.presence is not None:
             self.has_none[slots] = valid & (values == self.none)
 
-    def fold(self, step: Step) -> Track:
+    def fold(self, step: StepInput) -> Track:
         stores: list[tuple[Array, Lanes]] = []
         nothing = Vector(np.zeros(0, self.dtype))
         track = Track(NO_SLOTS, nothing, NO_SLOTS, NO_TIMES, nothing, no_flags, no_flags, stores)
@@ -108,7 +108,7 @@ class Extreme:
         is_other = values != previous(values, base, clock)
         return np.asarray(is_other | (valid != previous(valid, was_valid, clock)))
 
-    def _row_values(self, step: Step, rows: RowGroups) -> Array:
+    def _row_values(self, step: StepInput, rows: RowGroups) -> Array:
         assert self.name is not None
         base = self._base(rows.slots)
         values = rows.columns[self.name]
@@ -123,7 +123,7 @@ class Extreme:
             out[lost] = self.better(stays, arriving[lost])
         return out
 
-    def _row_valid(self, step: Step, rows: RowGroups, values: Array) -> Array:
+    def _row_valid(self, step: StepInput, rows: RowGroups, values: Array) -> Array:
         """Where there is a value: where it is not "none", or contributions say that they are it."""
         valid = np.asarray(values != self.none)
         if self.presence is None or valid.all():
@@ -135,20 +135,20 @@ class Extreme:
         valid[doubtful] = arrives | self._any_stays(step, rows.slots[doubtful])
         return valid
 
-    def _any_stays(self, step: Step, slots: Array) -> Array:
+    def _any_stays(self, step: StepInput, slots: Array) -> Array:
         """Of profiles whose extreme is "none", whether a contribution that stays is a value."""
         assert self.presence is not None
         if step.is_windowed:
             return step.best_of_staying(slots, self.presence, True, np.False_)
         return self._base_valid(slots, self._base(slots))
 
-    def _staying(self, step: Step, slots: Array) -> Array:
+    def _staying(self, step: StepInput, slots: Array) -> Array:
         assert self.name is not None
         return step.best_of_staying(
             slots, self.name, self.is_max, np.array([self.none], self.dtype)[0]
         )
 
-    def _clock_values(self, step: Step, clock: ClockGroups) -> tuple[Array, Array]:
+    def _clock_values(self, step: StepInput, clock: ClockGroups) -> tuple[Array, Array]:
         """Extremes at every virtual row of what is in at its instant, and where there are any."""
         assert self.name is not None
         slots = clock.distinct

@@ -4,8 +4,8 @@ Theory: the log is first. An entry is encoded and appended, folded beside the st
 with its block of the change feed; replay begins at the fold. A crash between any two of them loses
 nothing acknowledged.
 
-Rules for editors: every write of state after recovery is in ``settle``, ``apply``, or the clock's
-early slices, under the partition's lock.
+Rules for editors: every write of state after recovery is in ``publish_entry``, ``apply``, or the
+clock's early slices, under the partition's lock.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class EntryWriter:
             if durable is not None:
                 durable.result()
         self._stages.lap("log")
-        self.settle(admitted.blocks, tuple(admitted.notes), delta, admitted.hearing)
+        self.publish_entry(admitted.blocks, tuple(admitted.notes), delta, admitted.hearing)
 
     def fold_again(
         self,
@@ -115,9 +115,9 @@ class EntryWriter:
         early = take_early(self.state, blocks, self._lock)
         delta = fold_rows(self.state, blocks, now, first_new_slot)
         delta.add(early)
-        self.settle(blocks, notes, delta, hearing)
+        self.publish_entry(blocks, notes, delta, hearing)
 
-    def settle(
+    def publish_entry(
         self,
         blocks: list[Block],
         notes: tuple[BatchNote, ...],

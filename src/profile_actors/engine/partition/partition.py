@@ -281,9 +281,9 @@ class Partition:
         """Changes of entries after a position, in order, and the position they reach."""
         return self.reader.changes(after, limit_bytes)
 
-    def holds(self, kind: str, name: str) -> bool:
+    def has_rows_of(self, kind: str, name: str) -> bool:
         """Whether rows name a dataset or namespace."""
-        return self.reader.holds(kind, name)
+        return self.reader.has_rows_of(kind, name)
 
     def preview(self, text: str, now: int | None, sample: int) -> PartPreview:
         """Who would qualify for a rule that is not defined. Raises RuleError."""

@@ -34,7 +34,9 @@ class Writer(Protocol):
         """An entry: durable, folded, published."""
         ...
 
-    def settle(self, blocks: list[Block], notes: tuple[BatchNote, ...], delta: EntryDelta) -> None:
+    def publish_entry(
+        self, blocks: list[Block], notes: tuple[BatchNote, ...], delta: EntryDelta
+    ) -> None:
         """Publish a folded entry that is durable."""
         ...
 
@@ -132,4 +134,4 @@ class PartitionClock:
         slots = slots[~drain.early[low:high]]
         delta = fold_slice(self._state, slots, (low, high), at)
         delta.drain, delta.slice_end = drain, high
-        self._writer.settle([], (), delta)
+        self._writer.publish_entry([], (), delta)

@@ -27,7 +27,7 @@ from profile_actors.engine.membership.stored_values import computed_values
 from profile_actors.engine.reading.answers import Change
 from profile_actors.errors import CursorExpired
 from profile_actors.rules.catalogue.catalogue_plan import plan
-from profile_actors.rules.evaluation.evaluate import plain
+from profile_actors.rules.evaluation.planned_values import plain_values
 
 
 class Delivery:
@@ -135,7 +135,7 @@ class Delivery:
             if rule.kind == "computed" and rule.name == name:
                 with suppress(Exception):  # it has no answer, and is no reason to stop the feed
                     column = computed_values(book, rule, slots, self.state.now)
-                    return dict(zip(idents, plain(column, rule.root.type), strict=True))
+                    return dict(zip(idents, plain_values(column, rule.root.type), strict=True))
         return {}
 
 

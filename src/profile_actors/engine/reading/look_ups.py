@@ -27,7 +27,7 @@ from profile_actors.engine.membership.stored_values import member_bits
 from profile_actors.engine.reading.answers import Membership, Profile
 from profile_actors.engine.reading.look_ahead import Ahead, all_change, look_ahead, sort_in
 from profile_actors.engine.refold.dossiers import Dossiers
-from profile_actors.rules.evaluation.evaluate import evaluate, plain
+from profile_actors.rules.evaluation.planned_values import plain_values, vector_of
 from profile_actors.rules.reference.validity import evaluate_with_validity
 from profile_actors.rules.semantics.calendar import MAX_MS, shift
 from profile_actors.rules.tree.plan import Key
@@ -76,8 +76,8 @@ class LookUps:
             if rule.kind == "computed" and rule.key not in fold.pending:
                 try:
                     # One with too much to compare for these profiles has no answer for them.
-                    found = evaluate(rule.root, leaf, len(slots), times)
-                    values[rule.name] = plain(found, rule.root.type)
+                    found = vector_of(rule.root, leaf, len(slots), times)
+                    values[rule.name] = plain_values(found, rule.root.type)
                 except Exception as error:
                     fold.pending[rule.key] = f"at {instant} ms: {error!r}"
         failed = {**book.pending, **fold.pending}  # at last: the writer may have added some

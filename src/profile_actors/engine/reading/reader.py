@@ -32,7 +32,7 @@ from profile_actors.engine.reading.change_delivery import Delivery
 from profile_actors.engine.reading.event_pages import event_page
 from profile_actors.engine.reading.look_ups import LookUps
 from profile_actors.engine.reading.rule_preview import PartPreview, preview
-from profile_actors.engine.refold.definition_use import holds
+from profile_actors.engine.refold.definition_use import has_rows_of
 from profile_actors.engine.refold.owed import Owed
 from profile_actors.errors import DefinitionError, FeedDamaged, Pending
 from profile_actors.rules.catalogue.publication import not_served
@@ -194,9 +194,9 @@ class Reader:
             head = (self._state.position if waiting is None else waiting) - 1
         return self._delivery.changes(after, head, limit_bytes)
 
-    def holds(self, kind: str, name: str) -> bool:
+    def has_rows_of(self, kind: str, name: str) -> bool:
         """Whether rows name a dataset or namespace (see ``engine.holdings``)."""
-        return holds(self._state, self._log, kind, name)
+        return has_rows_of(self._state, self._log, kind, name)
 
     def preview(self, text: str, now: int | None, sample: int) -> PartPreview:
         """Whom a rule would let in (see ``engine.preview``). Raises RuleError."""

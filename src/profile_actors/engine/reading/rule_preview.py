@@ -31,8 +31,8 @@ from profile_actors.engine.refold.dossiers import Dossiers
 from profile_actors.engine.refold.refold import refold
 from profile_actors.rules.catalogue.one_rule import plan_alone
 from profile_actors.rules.catalogue.typed_rules import check_all
-from profile_actors.rules.evaluation.evaluate import plain
-from profile_actors.rules.reference.validity import evaluate
+from profile_actors.rules.evaluation.planned_values import plain_values
+from profile_actors.rules.reference.validity import value_at
 from profile_actors.rules.tree.plan import Rescan, Rule
 
 SLOTS_PER_STEP = 1 << 16
@@ -97,7 +97,7 @@ def _folded(book: Rulebook, rule: Rule, profiles: int, now: int) -> tuple[Array,
 
     def read(slot: int) -> Any:
         one = np.array([slot], np.uint32)
-        return plain(widen(computed_values(book, rule, one, now), 1), rule.root.type)[0]
+        return plain_values(widen(computed_values(book, rule, one, now), 1), rule.root.type)[0]
 
     return np.concatenate(found), read
 
@@ -113,7 +113,7 @@ def _asked(
     found: dict[int, Any] = {}
     for slot in range(profiles):
         record, events = dossiers.of(slot, position - 1)
-        value = evaluate(rule.tree, record, events, now, computed, segments, in_order=True)
+        value = value_at(rule.tree, record, events, now, computed, segments, in_order=True)
         if value is not None and (rule.kind == "computed" or bool(value)):
             found[slot] = value
     return np.array(list(found), np.uint32), found.__getitem__

@@ -18,7 +18,7 @@ from profile_actors.engine.log.ports import Log
 from profile_actors.ingest.hidden_columns import OTHERS
 
 
-def holds(state: State, log: Log, kind: str, name: str) -> bool:
+def has_rows_of(state: State, log: Log, kind: str, name: str) -> bool:
     """Whether the log has rows of a dataset (kind 'dataset') or identities of a namespace."""
     if kind == "dataset":
         return name in _datasets(log, state.position)

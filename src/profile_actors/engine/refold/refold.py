@@ -27,8 +27,8 @@ from profile_actors.engine.operators.block_matching import (
 from profile_actors.engine.operators.event_streams import Stream
 from profile_actors.engine.operators.kept_events import EventHistory
 from profile_actors.engine.operators.step_scope import StepScope
-from profile_actors.rules.evaluation.evaluate import evaluate
 from profile_actors.rules.evaluation.horizons import next_boundary
+from profile_actors.rules.evaluation.planned_values import vector_of
 from profile_actors.rules.tree.plan import Key
 
 Failed = Callable[[Part, Exception], None]
@@ -131,7 +131,7 @@ def read_gauges(book: Rulebook, slots: Array, now: int, kept: Collection[int] = 
 
 
 def _read_ladder(book: Rulebook, gauge: Ladder, slots: Array, now: int) -> None:
-    values = evaluate(gauge.measure.node, leaf_of(book, slots), len(slots), now)
+    values = vector_of(gauge.measure.node, leaf_of(book, slots), len(slots), now)
     if gauge.timer is None:
         gauge.store(slots, gauge.levels(values))
     else:
@@ -142,7 +142,7 @@ def _read_ladder(book: Rulebook, gauge: Ladder, slots: Array, now: int) -> None:
 
 def _read_tree(book: Rulebook, tree: Tree, slots: Array, now: int) -> None:
     if tree.gauge >= 0:
-        value = evaluate(tree.rule.root, leaf_of(book, slots), len(slots), now)
+        value = vector_of(tree.rule.root, leaf_of(book, slots), len(slots), now)
         book.gauges[tree.gauge].store(slots, flags(truth(value)))
     if tree.timer is not None:
         at = np.full(len(slots), now)

@@ -162,7 +162,7 @@ def _rule_steps(
     cause = "definition" if index in task.every else "event"
     for slot in mine.tolist():
         value, due = evaluated(slot, task.now)
-        _settle(task, index, rule, slot, task.now, value, cause, lock)
+        _keep(task, index, rule, slot, task.now, value, cause, lock)
         rule.timer.set_due(slot, due)
         yield
     # The others: instant by instant, until nothing more is due by the task's now.
@@ -173,7 +173,7 @@ def _rule_steps(
             break
         for at, slot in zip(when.tolist(), slots.tolist(), strict=True):
             value, due = evaluated(slot, at)
-            _settle(task, index, rule, slot, at, value, "clock", lock)
+            _keep(task, index, rule, slot, at, value, "clock", lock)
             rule.timer.set_due(slot, due)
             yield
 
@@ -208,7 +208,7 @@ def _begin(
         rule.values.setdefault(slot, nothing)
 
 
-def _settle(
+def _keep(
     task: Task,
     index: int,
     rule: Rescanned,

@@ -22,7 +22,7 @@ from profile_actors.engine.log import change_blocks
 from profile_actors.engine.membership.gauges import flags
 from profile_actors.engine.membership.rulebook import UNKNOWN, Frozen, Rescanned, Rulebook
 from profile_actors.engine.membership.stored_values import computed_values, member_bits
-from profile_actors.rules.evaluation.evaluate import plain
+from profile_actors.rules.evaluation.planned_values import plain_values
 from profile_actors.rules.reference.validity import same
 from profile_actors.rules.tree.plan import Rule
 
@@ -160,7 +160,9 @@ def _differing(
         known: Vector = computed_values(old, was, slots, now)
         if known.values.dtype == values.values.dtype:
             return np.asarray(differ(known, values))
-    pairs = zip(_values(old, rule.name, slots, now), plain(values, rule.root.type), strict=True)
+    pairs = zip(
+        _values(old, rule.name, slots, now), plain_values(values, rule.root.type), strict=True
+    )
     return np.array([not same(a, b) for a, b in pairs])
 
 
@@ -172,7 +174,7 @@ def _values(book: Rulebook, name: str, slots: Array, now: int) -> list[Any]:
     for rule in book.plan.rules:
         if rule.kind == "computed" and rule.name == name:
             try:
-                return plain(computed_values(book, rule, slots, now), rule.root.type)
+                return plain_values(computed_values(book, rule, slots, now), rule.root.type)
             except Exception:  # it has no answer any more, and the entry is logged
                 return [None] * len(slots)
     for rescan in book.rescans:

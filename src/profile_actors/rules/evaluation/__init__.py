@@ -1,4 +1,4 @@
 """Vectorised evaluation: one NumPy pass per node over many profiles, and when a value next changes.
 
-The engine imports ``evaluate``, ``frames``, ``windows`` and ``horizons``.
+The engine imports ``planned_values``, ``frames``, ``windows`` and ``horizons``.
 """

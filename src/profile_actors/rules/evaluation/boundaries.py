@@ -29,8 +29,8 @@ from profile_actors.rules.tree.walks import parts
 def next_boundary(node: Node, leaf: Leaf, at: Array) -> Array:
     """Per row the first instant later than ``at`` at which the value could differ, leaves constant.
 
-    leaf: as for ``evaluate``. at: int64 ms per row. Returns int64 ms, FOREVER where it never does;
-    may be spurious, never late. Cost: like evaluating the moving parts.
+    leaf: as for ``scalar_vector``. at: int64 ms per row. Returns int64 ms, FOREVER where it never
+    does; may be spurious, never late. Cost: like evaluating the moving parts.
     """
     if not varies(node):
         return np.full(at.shape, FOREVER, np.int64)

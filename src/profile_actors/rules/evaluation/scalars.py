@@ -38,7 +38,7 @@ NUMERIC = ("integer", "double", "decimal")
 MANY_ITEMS = 16
 
 
-def evaluate(node: Node, leaf: Leaf, rows: int, now: int | Array) -> Vector:
+def scalar_vector(node: Node, leaf: Leaf, rows: int, now: int | Array) -> Vector:
     """The node's value in every row.
 
     leaf: gives the vector (one value per row) of ``Field(Element(0), name)`` chains, AggregateLeaf

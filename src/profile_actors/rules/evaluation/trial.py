@@ -21,11 +21,10 @@ import numpy as np
 
 from profile_actors.columnar.vectors import Array, Texts, Vector, null, truth, widen
 from profile_actors.definitions.field_types import FieldType
-from profile_actors.rules.evaluation.evaluate import plain, value_in
 from profile_actors.rules.evaluation.frames import Frame
 from profile_actors.rules.evaluation.horizons import boundary_of
-from profile_actors.rules.evaluation.scalars import Leaf
-from profile_actors.rules.evaluation.scalars import evaluate as evaluate_scalar
+from profile_actors.rules.evaluation.planned_values import plain_values, value_in
+from profile_actors.rules.evaluation.scalars import Leaf, scalar_vector
 from profile_actors.rules.evaluation.windows import interval
 from profile_actors.rules.tree.clock_reads import varies
 from profile_actors.rules.tree.kinds import kind_of
@@ -159,7 +158,7 @@ class Trial:
         for shape in SHAPES:
             rows = sum(shape.sizes)
             of_block: Leaf = partial(_field, shape, rows)
-            found = evaluate_scalar(node, of_block, rows, 0)
+            found = scalar_vector(node, of_block, rows, 0)
             if found.values.shape != (rows,):
                 raise TypeError(f"expected {rows} values, got shape {found.values.shape}")
         self._borne.add(node)
@@ -187,7 +186,7 @@ def _type_of(node: Node) -> FieldType:
 
 def _read(root: Node, frame: Frame) -> None:
     found = value_in(frame, root)
-    plain(found, root.type)
+    plain_values(found, root.type)
     if found.values.shape != (frame.rows,):
         raise TypeError(f"expected {frame.rows} values, got shape {found.values.shape}")
     if found.values.dtype != object:

@@ -40,7 +40,7 @@ NEVER = -FOREVER
 DAY_SHIFT = {"today": 0, "yesterday": -1, "tomorrow": 1}
 
 
-class Step(NamedTuple):
+class CalendarStep(NamedTuple):
     """kind 'next': start of the unit ``amount`` after the containing one; 'end': its last ms;
     'shift': T + amount·unit."""
 
@@ -58,12 +58,12 @@ class Instant:
     """
 
     base: Array | None
-    steps: tuple[Step, ...] = ()
+    steps: tuple[CalendarStep, ...] = ()
     valid: Array | None = None
 
     def then(self, kind: str, amount: int, unit: str) -> Instant:
         """The same function with one more step."""
-        return Instant(self.base, (*self.steps, Step(kind, amount, unit)), self.valid)
+        return Instant(self.base, (*self.steps, CalendarStep(kind, amount, unit)), self.valid)
 
     @property
     def moving(self) -> bool:
@@ -99,7 +99,7 @@ class Instant:
 
 
 @lru_cache(maxsize=4096)
-def _known_of_now(steps: tuple[Step, ...]) -> tuple[int, int]:
+def _known_of_now(steps: tuple[CalendarStep, ...]) -> tuple[int, int]:
     low, high = _known(Instant(None, steps))
     return int(low), int(high)
 
@@ -136,9 +136,9 @@ def instant(node: Node, fixed: Fixed, last: bool = False) -> Instant:
     if isinstance(node, Now):
         if node.kind == "now":
             return Instant(None)
-        return Instant(None, (Step("next", DAY_SHIFT[node.kind], "day"),))
+        return Instant(None, (CalendarStep("next", DAY_SHIFT[node.kind], "day"),))
     if isinstance(node, Calendar):
-        this = Instant(None, (Step("next", 0, node.unit),)) if node.shift else Instant(None)
+        this = Instant(None, (CalendarStep("next", 0, node.unit),)) if node.shift else Instant(None)
         return this.then("end" if last else "next", node.shift, node.unit)
     values, valid = fixed(node)
     return Instant(values, (), valid)
@@ -307,7 +307,7 @@ def _literal(node: Node) -> tuple[Array, Array | None]:
     return np.asarray(node.value, np.int64), None
 
 
-def _apply(step: Step, value: Array) -> Array:
+def _apply(step: CalendarStep, value: Array) -> Array:
     if step.kind == "shift":
         return shift(value, step.amount, step.unit)
     if step.kind == "next":
@@ -316,7 +316,7 @@ def _apply(step: Step, value: Array) -> Array:
 
 
 @lru_cache(maxsize=4096)
-def _limits(step: Step) -> tuple[int, int]:
+def _limits(step: CalendarStep) -> tuple[int, int]:
     """The least and greatest result of a step: a whole unit inside the years 1-9999."""
     if step.kind == "shift":
         return FIRST_MS, LAST_MS
@@ -327,7 +327,7 @@ def _limits(step: Step) -> tuple[int, int]:
     return int(unit_next(first, step.unit)) - 1, int(after) - 1
 
 
-def _invert(step: Step, value: Array) -> Array:
+def _invert(step: CalendarStep, value: Array) -> Array:
     value = saturate(value)
     if step.kind == "shift":
         return shift_first(value, step.amount, step.unit)

@@ -13,7 +13,7 @@ from typing import Any
 
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.rules.catalogue.one_rule import with_rule
-from profile_actors.rules.evaluation.scalars import evaluate
+from profile_actors.rules.evaluation.scalars import scalar_vector
 from profile_actors.rules.evaluation.trial import Trial
 from profile_actors.rules.explain.certainty import certain
 from profile_actors.rules.explain.costs import (
@@ -346,7 +346,7 @@ def _constant(root: Node) -> Any:
     """The value of an expression that reads neither leaves nor the clock; None otherwise."""
     if varies(root) or any(isinstance(node, AggregateLeaf | AttributeLeaf) for node in walk(root)):
         return None
-    vector = evaluate(root, _no_leaf, 1, 0)
+    vector = scalar_vector(root, _no_leaf, 1, 0)
     if vector.valid is not None and not vector.valid[0]:
         return "null"
     value = vector.values[0].item()

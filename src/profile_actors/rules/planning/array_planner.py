@@ -267,8 +267,8 @@ class ArrayPlanner:
         rest: list[Node] = []
         pushed = source.conditions
         for part in (p for condition in conditions for p in conjuncts(condition)):
-            reader = self.scalars.reader
-            alone = None if pushed is None else of_one_event(reader, part, variables, pushed)
+            finder = self.scalars.finder
+            alone = None if pushed is None else of_one_event(finder, part, variables, pushed)
             if alone is None or pushed is None:
                 rest.append(part)
             else:

@@ -54,7 +54,7 @@ Resolve = Callable[[Node], Node]
 
 
 @dataclass(frozen=True)
-class Stream:
+class EventValues:
     """One value per event (None: the event itself) for the events that satisfy every condition.
 
     value and conditions read ``Element(0)``, the event. distinct: equal values count once.
@@ -64,7 +64,7 @@ class Stream:
     value: Node | None = None
     distinct: bool = False
 
-    def where(self, condition: Node) -> Stream:
+    def where(self, condition: Node) -> EventValues:
         return replace(self, conditions=(*self.conditions, condition))
 
     def item(self) -> Node:
@@ -72,28 +72,28 @@ class Stream:
         return EVENT if self.value is None else self.value
 
 
-class StreamReader:
+class FoldFinder:
     """Recognises streams in one rule's tree. resolve: see ``Resolve``."""
 
     def __init__(self, resolve: Resolve) -> None:
         self.resolve = resolve
 
-    def stream(self, node: Node) -> Stream | None:
+    def event_values(self, node: Node) -> EventValues | None:
         """The node as a stream of events, or None if it is something else."""
         match node:
             case Events():
-                return Stream()
+                return EventValues()
             case Each(function="filter", source=source, body=body, variables=names):
-                found = self.stream(source)
+                found = self.event_values(source)
                 if found is None:
                     return None
                 if found.distinct:
                     raise NotIncremental(node, "a filter after distinct()")
                 return found.where(self.condition(body, names, found))
             case Each(function="map", source=source, body=body, variables=names):
-                return self._mapped(node, self.stream(source), body, names)
+                return self._mapped(node, self.event_values(source), body, names)
             case Field(base=base):
-                found = self.stream(base)
+                found = self.event_values(base)
                 if found is None:
                     return None
                 if found.distinct:
@@ -105,7 +105,7 @@ class StreamReader:
             case Quantified(kind="select"):
                 return self.selected(node)
             case Call(function="distinct", args=(source,)):
-                found = self.stream(source)
+                found = self.event_values(source)
                 if found is None:
                     return None
                 if found.value is None:
@@ -113,10 +113,10 @@ class StreamReader:
                 return replace(found, distinct=True)
         return None
 
-    def selected(self, node: Quantified) -> Stream | None:
+    def selected(self, node: Quantified) -> EventValues | None:
         """The elements that a quantifier or query of one range runs over, as values of result."""
         first = node.ranges[0]
-        found = self.stream(first.source)
+        found = self.event_values(first.source)
         if found is None:
             return None
         if len(node.ranges) > 1:
@@ -130,19 +130,19 @@ class StreamReader:
         return self._mapped(node, found, node.result, (first.name,))
 
     def _mapped(
-        self, node: Node, found: Stream | None, body: Node, names: tuple[str, ...]
-    ) -> Stream | None:
+        self, node: Node, found: EventValues | None, body: Node, names: tuple[str, ...]
+    ) -> EventValues | None:
         if found is None:
             return None
         if found.distinct:
             raise NotIncremental(node, "a path or map after distinct()")
         return replace(found, value=self.value(body, names, found))
 
-    def value(self, body: Node, names: tuple[str, ...], over: Stream) -> Node:
+    def value(self, body: Node, names: tuple[str, ...], over: EventValues) -> Node:
         """The body as a scalar expression of one event."""
         return normal(self._scalar(_applied(body, names, over)))
 
-    def condition(self, body: Node, names: tuple[str, ...], over: Stream) -> Node:
+    def condition(self, body: Node, names: tuple[str, ...], over: EventValues) -> Node:
         """The body as a boolean of one event; a null element is no element."""
         condition = truth_of(self._scalar(_applied(body, names, over)))
         if over.value is not None:
@@ -232,7 +232,7 @@ def type_of(value: Node) -> FieldType:
     return FieldType("timestamp") if value == TIMESTAMP else FieldType("double")
 
 
-def _applied(body: Node, names: tuple[str, ...], over: Stream) -> Node:
+def _applied(body: Node, names: tuple[str, ...], over: EventValues) -> Node:
     """The body with its element (by variable, or as Element(0)) replaced by the stream's item."""
     if names:
         return substituted(body, names[0], over.item())

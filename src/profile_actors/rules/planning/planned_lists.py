@@ -7,7 +7,7 @@ from typing import Protocol
 
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.rules.planning.event_filters import event_filter
-from profile_actors.rules.planning.event_folds import Stream, StreamReader, child_type
+from profile_actors.rules.planning.event_folds import EventValues, FoldFinder, child_type
 from profile_actors.rules.tree.constants import BOOLEAN, DOUBLE, INTEGER, ZERO
 from profile_actors.rules.tree.faults import NotIncremental
 from profile_actors.rules.tree.free_names import reads
@@ -28,7 +28,7 @@ from profile_actors.rules.tree.plan import EventFilter, KeptField
 class Scalars(Protocol):
     """The planner of what stands alone (``rule_planner.RulePlanner``)."""
 
-    reader: StreamReader
+    finder: FoldFinder
 
     def value(self, node: Node) -> Node: ...
 
@@ -209,13 +209,13 @@ def folded(function: str, many: Planned, node: Node) -> Node:
 
 
 def of_one_event(
-    reader: StreamReader, part: Node, variables: tuple[str, ...], others: tuple[Node, ...]
+    finder: FoldFinder, part: Node, variables: tuple[str, ...], others: tuple[Node, ...]
 ) -> Node | None:
     """The condition as one on ``Element(0)``, if it reads one event and at most a window."""
     if reads(part) - {variables[0] if variables else 0}:
         return None
     try:
-        condition = reader.condition(part, variables, Stream())
+        condition = finder.condition(part, variables, EventValues())
         event_filter((*others, condition))
     except NotIncremental:
         return None

@@ -22,8 +22,8 @@ from profile_actors.rules.planning.event_filters import event_filter
 from profile_actors.rules.planning.event_folds import (
     FOLDS,
     TIMESTAMP,
-    Stream,
-    StreamReader,
+    EventValues,
+    FoldFinder,
     is_composite,
     refuse_composite,
     substituted,
@@ -74,7 +74,7 @@ class RulePlanner:
 
     def __init__(self, others: Sharing) -> None:
         self.others = others
-        self.reader = StreamReader(self.reference)
+        self.finder = FoldFinder(self.reference)
         self.arrays = ArrayPlanner(self)
         self.known: dict[int, tuple[Node, Node | NotIncremental]] = {}
         self.written_out = 0
@@ -103,7 +103,7 @@ class RulePlanner:
         """The node where a condition is expected: an array is true when it is not empty."""
         if node.type is None or node.type.kind == "array":
             try:
-                found = self.reader.stream(node)
+                found = self.finder.event_values(node)
                 if found is not None:
                     return self._any(found, node)
             except NotIncremental:
@@ -149,7 +149,7 @@ class RulePlanner:
                 until = None if node.until is None else self.value(node.until)
                 subject, time = self.value(node.subject), self.value(node.time)
                 return replace(node, subject=subject, time=time, until=until)
-            case Field() if self.reader.stream(node) is None:
+            case Field() if self.finder.event_values(node) is None:
                 return _attribute(node)
         raise NotIncremental(node, _REFUSED.get(type(node), "a list as a value"))
 
@@ -178,22 +178,22 @@ class RulePlanner:
         found = self._need(node.source)
         if found.distinct:
             raise NotIncremental(node, f"{node.function}() of an expression after distinct()")
-        body = self.reader.value(node.body, node.variables, found)
+        body = self.finder.value(node.body, node.variables, found)
         return self._fold(node.function, replace(found, value=body), node)
 
     def _quantified(self, node: Quantified) -> Node:
         if node.kind == "forall":
             first = node.ranges[0]
-            found = self.reader.selected(replace(node, ranges=(replace(first, condition=None),)))
+            found = self.finder.selected(replace(node, ranges=(replace(first, condition=None),)))
             if len(node.ranges) > 1 or found is None:
                 raise NotIncremental(node, "a quantifier over something other than the events")
             if first.condition is None:
                 return Literal(True, "boolean", at=node.at, type=BOOLEAN)
             claim = Call("not", (first.condition,), at=first.condition.at, type=BOOLEAN)
-            broken = found.where(self.reader.condition(claim, (first.name,), found))
+            broken = found.where(self.finder.condition(claim, (first.name,), found))
             count = self._leaf("count", broken, None, INTEGER, node)
             return Call("=", (count, ZERO), at=node.at, type=BOOLEAN)
-        found = self.reader.selected(node)
+        found = self.finder.selected(node)
         if found is None:
             raise NotIncremental(node, "a quantifier over something other than the events")
         if node.kind == "exists":
@@ -202,19 +202,19 @@ class RulePlanner:
             return self._fold(node.kind, found, node)
         raise NotIncremental(node, "a list as a value")
 
-    def _need(self, node: Node) -> Stream:
-        found = self.reader.stream(node)
+    def _need(self, node: Node) -> EventValues:
+        found = self.finder.event_values(node)
         if found is None:
             raise NotIncremental(node, "a list that is not made of the profile's events")
         return found
 
-    def _any(self, found: Stream, node: Node) -> Node:
+    def _any(self, found: EventValues, node: Node) -> Node:
         """Whether the stream has an element."""
         value = None if found.value is None else _scalar(found.value)
         count = self._leaf("count", found, value, INTEGER, node)
         return Call(">", (count, ZERO), at=node.at, type=BOOLEAN)
 
-    def _fold(self, function: str, found: Stream, node: Node) -> Node:
+    def _fold(self, function: str, found: EventValues, node: Node) -> Node:
         """count, sum, average, min or max of the stream's non-null values."""
         if found.value is None:
             if function != "count":
@@ -240,7 +240,7 @@ class RulePlanner:
         return Call("/", (total, count), at=node.at, type=DOUBLE)
 
     def _leaf(
-        self, function: str, found: Stream, value: Node | None, result: FieldType, node: Node
+        self, function: str, found: EventValues, value: Node | None, result: FieldType, node: Node
     ) -> AggregateLeaf:
         if function == "count" and value == TIMESTAMP:
             value = None  # an event always has a timestamp

@@ -17,18 +17,18 @@ from profile_actors.rules.reference.event_order import order_events
 from profile_actors.rules.reference.validity import (
     LOOK_AHEAD,
     MAX_STEPS,
-    evaluate,
     evaluate_with_candidate,
     evaluate_with_validity,
     same,
+    value_at,
 )
 
 __all__ = [
     "LOOK_AHEAD",
     "MAX_STEPS",
-    "evaluate",
     "evaluate_with_candidate",
     "evaluate_with_validity",
     "order_events",
     "same",
+    "value_at",
 ]

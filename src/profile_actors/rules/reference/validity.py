@@ -26,7 +26,7 @@ Rules = Mapping[str, Any]
 """Name -> a plain value, or a tree to evaluate."""
 
 
-def evaluate(
+def value_at(
     tree: Node,
     profile: Mapping[str, Any] | None,
     events: Sequence[Mapping[str, Any]],
@@ -58,7 +58,7 @@ def evaluate_with_validity(
     condition: bool = False,
     in_order: bool = False,
 ) -> tuple[Any, int | None]:
-    """As ``evaluate``, and the first later instant (ms) at which the value differs, or None.
+    """As ``value_at``, and the first later instant (ms) at which the value differs, or None.
 
     condition: read the value as a segment's membership, so that null is false and an array is
     whether it holds something. Cost: one evaluation per candidate boundary until then.

@@ -20,7 +20,7 @@ from profile_actors.engine.membership.level_formulas import (
     formula_of,
     holds,
 )
-from profile_actors.rules.evaluation.evaluate import evaluate
+from profile_actors.rules.evaluation.planned_values import vector_of
 from profile_actors.rules.planning.thresholds import Measure, Threshold, condition_of, thresholds_of
 from profile_actors.rules.tree.nodes import Call, Items, Literal, Node, Now, Occurs
 from profile_actors.rules.tree.plan import Aggregate, AggregateLeaf, AttributeLeaf, EventFilter
@@ -102,11 +102,13 @@ def test_levels_say_what_evaluation_says(nodes: list[Node]) -> None:
     for gauge in gauges:
         assert isinstance(gauge, Ladder)
         node = gauge.measure.node
-        values = evaluate(node, VALUES.__getitem__, ROWS, now)
+        values = vector_of(node, VALUES.__getitem__, ROWS, now)
         gauge.store(np.arange(ROWS), gauge.levels(values))
     for node, (formula, _) in zip(kept, formulas, strict=True):
         found = holds(formula, lambda n: gauges[n].level[:ROWS], (ROWS,))
-        assert found.tolist() == evaluate(node, VALUES.__getitem__, ROWS, now).values.tolist(), node
+        assert found.tolist() == vector_of(node, VALUES.__getitem__, ROWS, now).values.tolist(), (
+            node
+        )
 
 
 @pytest.mark.parametrize("operator", ["=", "!=", "<", "<=", ">", ">="])
@@ -117,7 +119,7 @@ def test_the_largest_integers_are_cut_like_others(operator: str, constant: int) 
     assert isinstance(cut, Threshold)
     gauge = Ladder(cut.measure, [], 8, [cut])
     levels = gauge.levels(VALUES[COUNT])
-    expected = evaluate(node, VALUES.__getitem__, ROWS, 0).values
+    expected = vector_of(node, VALUES.__getitem__, ROWS, 0).values
     assert gauge.truth_of(cut)[levels].tolist() == expected.tolist()
 
 

@@ -13,8 +13,8 @@ import pytest
 from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.columnar.vectors import FOREVER, Vector, column, truth
 from profile_actors.definitions.declared import Schema
-from profile_actors.rules.evaluation.evaluate import evaluate
 from profile_actors.rules.evaluation.horizons import next_boundary
+from profile_actors.rules.evaluation.planned_values import vector_of
 from profile_actors.rules.language.checker import check
 from profile_actors.rules.language.parser import parse
 from profile_actors.rules.language.types import union_scope
@@ -67,7 +67,7 @@ def leaf(node: Node) -> Vector:
 
 def values(text: str, now: int | np.ndarray[Any, Any] = NOW) -> list[Any]:
     """One plain value per row; None where null."""
-    return plain(evaluate(event_expression(text), leaf, 4, now))
+    return plain(vector_of(event_expression(text), leaf, 4, now))
 
 
 def plain(vector: Vector) -> list[Any]:
@@ -166,7 +166,7 @@ def test_infinity_and_not_a_number_are_null() -> None:
     big = pa.array([1e308, -1e308, 1.0])
     each = parse("xEvent[d * 10]")
     assert isinstance(each, Each)
-    vector = evaluate(each.body, lambda node: column(big), 3, NOW)
+    vector = vector_of(each.body, lambda node: column(big), 3, NOW)
     assert plain(vector) == [None, None, 10.0]
 
 
@@ -207,7 +207,7 @@ def test_odd_arrow_columns() -> None:
 def test_a_repeated_dictionary_text_is_one_text() -> None:
     repeated = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2]), pa.array(["a", "b", "a"]))
     tree = event_expression('s = "a"')
-    assert truth(evaluate(tree, lambda node: column(repeated), 3, NOW)).tolist() == [
+    assert truth(vector_of(tree, lambda node: column(repeated), 3, NOW)).tolist() == [
         True,
         False,
         True,
@@ -250,12 +250,12 @@ def test_ticking_expressions(text: str, is_ticking: bool) -> None:
 
 def test_a_list_is_no_scalar() -> None:
     with pytest.raises(TypeError, match="scalar expression"):
-        evaluate(parse("xEvent"), leaf, 4, NOW)
+        vector_of(parse("xEvent"), leaf, 4, NOW)
 
 
 def test_constants_are_widened() -> None:
-    assert plain(evaluate(Literal("x", "string"), leaf, 3, NOW)) == ["x", "x", "x"]
-    assert evaluate(Literal(True, "boolean"), leaf, 0, NOW).values.shape == (0,)
+    assert plain(vector_of(Literal("x", "string"), leaf, 3, NOW)) == ["x", "x", "x"]
+    assert vector_of(Literal(True, "boolean"), leaf, 0, NOW).values.shape == (0,)
 
 
 def test_deeply_nested_arithmetic_is_linear() -> None:

@@ -22,8 +22,8 @@ from profile_actors.rules.semantics.scalar_operators import EXACT
 from profile_actors.rules.tree.nodes import Node
 
 
-def evaluate(node: Node, leaf: Leaf, rows: int, now: int | Array) -> Vector:
-    """The planned node's value in every row, as ``evaluation.evaluate``, for arrays too.
+def vector_of(node: Node, leaf: Leaf, rows: int, now: int | Array) -> Vector:
+    """The planned node's value in every row, as ``scalars.scalar_vector``, for arrays too.
 
     An array's or map's value is an object array of plain lists or dicts; that costs a Python loop
     over their elements.
@@ -32,7 +32,7 @@ def evaluate(node: Node, leaf: Leaf, rows: int, now: int | Array) -> Vector:
 
 
 def value_in(frame: Frame, node: Node) -> Vector:
-    """``evaluate`` in an outermost frame that is made already, and may be asked for more."""
+    """``vector_of`` in an outermost frame that is made already, and may be asked for more."""
     kind = "" if node.type is None else node.type.kind
     if kind == "array":
         assert node.type is not None
@@ -40,7 +40,7 @@ def value_in(frame: Frame, node: Node) -> Vector:
     if kind == "map":
         assert node.type is not None
         mapped = frame.map(node)
-        keys, values = plain(mapped.keys, None), plain_items(mapped.values, node.type.item)
+        keys, values = plain_values(mapped.keys, None), plain_items(mapped.values, node.type.item)
         entries = list(zip(keys, values, strict=True))
         bounds = bounds_of(mapped.owner, mapped.rows).tolist()
         return _objects([dict(entries[a:b]) for a, b in pairwise(bounds)])
@@ -68,10 +68,10 @@ def plain_items(item: Item, kind: FieldType | None) -> list[Any]:
         assert kind is not None
         return _lists(item, kind)
     assert isinstance(item, Vector), "an event is no value"
-    return plain(item, kind)
+    return plain_values(item, kind)
 
 
-def plain(vector: Vector, kind: FieldType | None) -> list[Any]:
+def plain_values(vector: Vector, kind: FieldType | None) -> list[Any]:
     """A vector as plain Python values, None where null. kind: its type."""
     values: list[Any] = vector.values.tolist()
     if vector.dictionary is not None:
