@@ -236,10 +236,9 @@ class Sender:
         named = self._named.get(producer)
         if named is None or named.broken:
             known = progress(self._connection, producer)
-            named = ProducerRows(
+            named = self._named[producer] = ProducerRows(
                 producer, named=True, next_offset=known.cursor, passed=known.waiting
             )
-            self._named[producer] = named
         if offset is None:
             own = self._own()
             return (own, named), own.next_offset
