@@ -82,6 +82,7 @@ enumeration: setup
 bench: setup
 	$(PY) bench/w1.py $(ARGS)
 	$(PY) bench/latency.py
+	$(PY) bench/stream.py
 	$(PY) bench/lookup.py
 	$(PY) bench/hot.py
 	$(PY) bench/tiny_entries.py --events 10_000
