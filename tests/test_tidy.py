@@ -346,6 +346,20 @@ def test_modules_that_prose_names_exist() -> None:
     assert gone == []
 
 
+def test_unit_tests_mirror_the_package() -> None:
+    """``tests/unit/ROOM/test_MODULE.py`` tests ``ROOM/MODULE.py``; what tests more stands in
+    ``tests/model``, ``tests/property`` or the like."""
+    unit = ROOT / "tests" / "unit"
+    tests = [path.relative_to(unit) for path in unit.rglob("test_*.py")]
+    assert tests, "no unit tests?"
+    strays = [
+        str(path)
+        for path in tests
+        if not (PACKAGE / path.with_name(path.name.removeprefix("test_"))).is_file()
+    ]
+    assert strays == []
+
+
 def _project_files() -> list[Path]:
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
