@@ -248,8 +248,12 @@ class Store(StreamDoors):
         at its new rows; the same bytes under another name count once; other content is new, and
         ``report.warnings`` says so where a file is no longer what it was. closed=False: the files
         may still grow, so a last line without a line end is left for the next time.
-        max_bad_percent: raise SchemaError when more of a file's rows are rejected (what was
-        accepted stays). progress: show a bar; by default on a terminal.
+        max_bad_percent: a file of which more rows are rejected is taken for broken, and read no
+        further. progress: show a bar; by default on a terminal.
+
+        A broken file (no header, not UTF-8, unreadable, …) does not keep the others from loading:
+        ``report.broken`` says which and why, and what was accepted of it stays. Raises SchemaError,
+        OSError where every file is broken, CallerError where there is none.
         """
         self._check_open()
         patterns = [files] if isinstance(files, str | Path) else files

@@ -184,6 +184,13 @@ def test_a_file_of_which_nothing_is_taken_is_an_error(
     assert "none.csv" in text.replace("\n", "").partition("refused")[2]
     assert "half.csv" not in text.replace("\n", "").partition("refused")[2]
     fails(monkeypatch, "ingest", "orders", tmp_path / "broken.csv", *where)
+    (tmp_path / "headless.csv").write_text("")
+    (tmp_path / "later.csv").write_text(head + rows[7])
+    code, text = ingest("headless.csv", "later.csv")
+    assert code == 1
+    assert "accepted 1 " in text
+    assert "headless.csv" in text.replace("\n", "").partition("broken")[2]
+    assert "header" in text.replace("\n", "").partition("headless.csv")[2]
     (tmp_path / "more.csv").write_text(good + bad.removeprefix(head) + rows[6])
     fails(monkeypatch, "ingest", "orders", tmp_path / "more.csv", "--max-bad-percent", "10", *where)
     printed = capsys.readouterr()

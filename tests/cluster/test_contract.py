@@ -532,6 +532,43 @@ def test_a_share_of_bad_rows_can_be_too_much(event: pf.Store, tmp_path: Path) ->
     assert (report.accepted, report.duplicate, report.rejected_count) == (1, 9, 1)
 
 
+def test_a_broken_file_does_not_keep_the_others_from_loading(
+    event: pf.Store, tmp_path: Path
+) -> None:
+    def file(name: str, content: bytes) -> Path:
+        (tmp_path / name).write_bytes(content)
+        return tmp_path / name
+
+    def rows(name: str, count: int) -> bytes:
+        return "".join(f"{name}{n},c0811,2020-01-01,1,x\n" for n in range(count)).encode()
+
+    header = HEADER.encode()
+    bad = file("d_bad.csv", header + rows("d", 1) + b"d1,c0811,soon,1,x\n")
+    twice = file("b_twice.csv", b"at," + header + rows("b", 1))
+    files = [
+        file("a.csv", header + rows("a", 2)),
+        twice,
+        file("c_empty.csv", b""),
+        bad,
+        file("e_latin.csv", "größe,".encode("latin-1") + header),
+        file("f.csv", header + rows("f", 3)),
+    ]
+    report = event.ingest("orders", files, max_bad_percent=10)
+    assert list(report.broken) == [str(file) for file in files[1:5]]
+    assert "twice" in report.broken[str(twice)] or "'at'" in report.broken[str(twice)]
+    assert "10 percent" in report.broken[str(bad)]
+    assert (report.files, report.accepted, report.rejected_count) == (6, 2 + 1 + 3, 1)
+    assert report.accepted + report.rejected_count == report.rows
+    assert report.refused == []
+    assert len(event.events("CRMID", "c0811").events) == 6
+    with pytest.raises(pf.SchemaError, match="c_empty"):
+        event.ingest("orders", files[2:3])
+    # Mended, it goes on; the others are known.
+    file("b_twice.csv", header + rows("b", 1))
+    again = event.ingest("orders", files[:2])
+    assert (again.accepted, again.duplicate, again.broken) == (1, 2, {})
+
+
 # ---- time -----------------------------------------------------------------------------------
 
 

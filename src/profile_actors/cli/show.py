@@ -256,7 +256,7 @@ def _times(dataset: Dataset) -> str:
 
 
 def report(console: Console, done: IngestReport) -> None:
-    """What an ingest did, in two lines, and a line for each file of which nothing was taken."""
+    """What an ingest did, in two lines, and a line for each file that was not taken whole."""
     speed = done.rows / done.seconds if done.seconds else 0
     console.print(
         f"{done.files:,} files, {done.rows:,} rows, {done.bytes:,} bytes in {done.seconds:.1f} s"
@@ -273,6 +273,10 @@ def report(console: Console, done: IngestReport) -> None:
             f"[bold red]refused[/] {safe(file)}: every row was rejected",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
+    for file, why in done.broken.items():
+        console.print(
+            f"[bold red]broken[/] {safe(file)}: {safe(why)}", highlight=False, soft_wrap=True
+        )
 
 
 def warnings(console: Console, texts: Sequence[str]) -> None:

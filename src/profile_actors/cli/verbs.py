@@ -87,8 +87,9 @@ def ingest(
 ) -> None:
     """Load CSV files; each counts once, resumes where a crash left it, goes on if it grew.
 
-    Exit code 1 if a file is broken, has more bad rows than --max-bad-percent, or if of a file rows
-    were rejected and none was accepted or known already.
+    A broken file, or one with more bad rows than --max-bad-percent, does not keep the others from
+    loading. Exit code 1 if there was one, or if of a file rows were rejected and none was accepted
+    or known already.
     """
     with _open(data) as store:
         bar = False if json else None
@@ -103,7 +104,7 @@ def ingest(
                 one_line(f"the reasons: profile-actors quarantine {dataset} --data {data}"),
                 highlight=False, markup=False, soft_wrap=True,
             )  # fmt: skip
-    if done.refused:
+    if done.refused or done.broken:
         raise typer.Exit(1)
 
 

@@ -66,7 +66,10 @@ def ingest_files(
     progress: bool | None,
     closed: bool = True,
 ) -> IngestReport:
-    """Load files and wait until everything is durable and folded; see ``Store.ingest``."""
+    """Load files and wait until everything is durable and folded; see ``Store.ingest``.
+
+    A broken file ends its own load, not the others'. Raises its error where no file was whole.
+    """
     sender.check_dataset(dataset, "ingest")
     if max_bad_percent is not None and not (
         isinstance(max_bad_percent, int | float) and 0 <= max_bad_percent <= 100
@@ -77,11 +80,12 @@ def ingest_files(
     files = matching(patterns)
     began = time.perf_counter()
     before = dict(sender.stage_s)
-    total = sum(file.stat().st_size for file in files)
+    total = sum(file.stat().st_size for file in files if file.is_file())  # one may go meanwhile
     show = sys.stderr.isatty() if progress is None else progress
     bar = _bar() if show else None
     task = TaskID(0) if bar is None else bar.add_task(f"{len(files)} files", total=total, rows=0)
     report = IngestReport()
+    faults: list[Exception] = []
     with bar or nullcontext():
         for file in files:
 
@@ -93,6 +97,10 @@ def ingest_files(
 
             one = _FileLoad(connection, sender, dataset, file, max_bad_percent, closed)
             report = report.plus(one.run(on_block))
+            if one.fault is not None:
+                faults.append(one.fault)
+    if len(faults) == len(files):
+        raise faults[0]
     stages = {name: s - before.get(name, 0.0) for name, s in sender.stage_s.items()}
     return msgspec.structs.replace(report, seconds=time.perf_counter() - began, stage_s=stages)
 
@@ -152,19 +160,49 @@ class _FileLoad:
         self._closed = closed
         self._pending: deque[PendingReceipt] = deque()
         self._rows = 0
+        self._known = 0
+        self._bytes = 0
         self._done = Receipt()
+        self._warnings: list[str] = []
+        self.fault: SchemaError | OSError | None = None
 
     def run(self, on_block: OnBlock) -> IngestReport:
-        """Send what the store has not, wait for all of it. Raises SchemaError."""
+        """Send what the store has not, wait for all of it.
+
+        Where the file is broken, ``fault`` says how; what was read before stays sent.
+        """
+        try:
+            self._load(on_block)
+        except (SchemaError, OSError) as error:
+            self.fault = error
+            while self._pending:
+                self._take()
+        done, fault = self._done, self.fault
+        duplicate = self._known + done.duplicate
+        is_refused = done.rejected_count > 0 and done.accepted + duplicate == 0 and fault is None
+        return IngestReport(
+            files=1,
+            rows=self._rows,
+            accepted=done.accepted,
+            duplicate=duplicate,
+            late=done.late,
+            rejected_count=done.rejected_count,
+            bytes=self._bytes,
+            warnings=[*self._warnings, *(f"{self._file.name}: {text}" for text in done.warnings)],
+            refused=[str(self._file)] if is_refused else [],
+            broken={} if fault is None else {str(self._file): str(fault)},
+        )
+
+    def _load(self, on_block: OnBlock) -> None:
+        """Raises SchemaError, OSError for a broken file."""
         found = self._recognised()
+        self._warnings = found.warnings
         content = found.content
         producer = content.producer
         # Two files of one name may both have bad rows: the name alone would mix them up.
         source = f"{content.name}#{producer[:6]}"
         before = progress(self._connection, producer)
         cursor, waiting = before.cursor, before.waiting
-        size = 0
-        duplicate = 0
         blocks = read_csv_blocks(
             self._file,
             self._connection.config.ingest_block_bytes,
@@ -179,12 +217,12 @@ class _FileLoad:
             self._sender.spent("parse", began)
             if block is None:
                 break
-            size += block.size_bytes
+            self._bytes += block.size_bytes
             on_block(block.size_bytes, len(block))
             self._rows += len(block)
             known = min(max(0, cursor - block.first_row), len(block))
             again = common(waiting, np.array([[block.first_row, block.first_row + known]]))
-            duplicate += known - int((again[:, 1] - again[:, 0]).sum())
+            self._known += known - int((again[:, 1] - again[:, 0]).sum())
             parts = [block[:known].only(again)] if len(again) else []
             if known < len(block):
                 parts.append(block[known:] if known else block)
@@ -202,20 +240,7 @@ class _FileLoad:
         self._check_share(0)
         self._sender.forget(producer)
         self._keep(msgspec.structs.replace(content, rows=self._rows))
-        done = self._done
-        duplicate += done.duplicate
-        is_refused = done.rejected_count > 0 and done.accepted + duplicate == 0
-        return IngestReport(
-            files=1,
-            rows=self._rows,
-            accepted=done.accepted,
-            duplicate=duplicate,
-            late=done.late,
-            rejected_count=done.rejected_count,
-            bytes=size or content.bytes,  # a header alone is in no block
-            warnings=[*found.warnings, *(f"{self._file.name}: {text}" for text in done.warnings)],
-            refused=[str(self._file)] if is_refused else [],
-        )
+        self._bytes = self._bytes or content.bytes  # a header alone is in no block
 
     def _skips_unnamed(self) -> bool:
         ignore = self._connection.catalogue.datasets[self._dataset].ignore

@@ -103,7 +103,8 @@ class IngestReport(msgspec.Struct, frozen=True):
     """What became of the rows of the files of one ``ingest``.
 
     refused: the files of which rows were rejected, and none was accepted or known already: they are
-    probably not what the dataset expects. warnings: per file, what to look at, in sentences.
+    probably not what the dataset expects. broken: file -> why it could not be read to its end; what
+    was read before is counted, and stays. warnings: per file, what to look at, in sentences.
     bytes: read. seconds: elapsed. stage_s: seconds the driver spent by stage (parse, validate,
     split, send), the time it waited not counted.
     """
@@ -119,6 +120,7 @@ class IngestReport(msgspec.Struct, frozen=True):
     stage_s: dict[str, float] = {}
     warnings: list[str] = []
     refused: list[str] = []
+    broken: dict[str, str] = {}
 
     def plus(self, other: IngestReport) -> IngestReport:
         """Two files' counts together."""
@@ -132,6 +134,7 @@ class IngestReport(msgspec.Struct, frozen=True):
             bytes=self.bytes + other.bytes,
             warnings=self.warnings + other.warnings,
             refused=self.refused + other.refused,
+            broken=self.broken | other.broken,
         )
 
 
