@@ -196,7 +196,7 @@ class _FileLoad:
     def _load(self, on_block: OnBlock) -> None:
         """Raises SchemaError, OSError for a broken file."""
         found = self._recognised()
-        self._warnings = found.warnings
+        self._warnings = list(found.warnings)
         content = found.content
         producer = content.producer
         # Two files of one name may both have bad rows: the name alone would mix them up.
