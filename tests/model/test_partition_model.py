@@ -261,4 +261,4 @@ class PartitionMachine(RuleBasedStateMachine):
 
 
 TestPartition = PartitionMachine.TestCase
-TestPartition.settings = settings(max_examples=30, stateful_step_count=20)
+TestPartition.settings = settings(max_examples=20, stateful_step_count=20)

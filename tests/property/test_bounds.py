@@ -22,7 +22,7 @@ PEOPLE = 60
 PRODUCERS = ("p", "q", "r")
 STEP = 12 * HOUR  # the longest window of the rules, a week, is 14 entries
 EARLY = 80
-LATE = 20 * EARLY
+LATE = 10 * EARLY
 
 
 def batch(number: int) -> Rows:

@@ -137,7 +137,7 @@ def write(rng: random.Random, hub: Hub, now: int) -> None:
         one.define(catalogue(version, **(MORE if version % 2 == 0 else {})), None)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(st.integers(0, 1 << 32))
 def test_reads_of_any_size_at_any_time_are_the_whole_feed(seed: int) -> None:
     rng = random.Random(seed)

@@ -95,7 +95,7 @@ def told(world: World) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("kind", ["narrow", "history"])
 @pytest.mark.parametrize(
-    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))]
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))]
 )
 def test_slices_tell_what_one_go_tells(seed: int, kind: Kind) -> None:
     draws = Draws(seed, kind)
@@ -121,9 +121,12 @@ def only_early(draws: Draws) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize("kind", ["narrow", "history"])
-def test_look_ups_are_exact_between_slices(kind: Kind) -> None:
+@pytest.mark.parametrize(
+    "seeds", [(100, 101), pytest.param((102, 103, 104), marks=pytest.mark.slow)]
+)
+def test_look_ups_are_exact_between_slices(seeds: tuple[int, ...], kind: Kind) -> None:
     behind = 0
-    for seed in range(100, 104):
+    for seed in seeds:
         draws = Draws(seed, kind)
         draws.submit = only_early(draws)  # type: ignore[method-assign]
         sliced = SlicedWorld(seed, kind)

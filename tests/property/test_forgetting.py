@@ -128,7 +128,7 @@ def test_what_was_gathered_before_keeps_its_texts() -> None:
 
 
 @given(st.lists(st.text(max_size=3), max_size=30, unique=True), st.data())
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_restricted_texts_are_the_marked_ones_in_their_order(
     words: list[str], data: st.DataObject
 ) -> None:

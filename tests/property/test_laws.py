@@ -84,7 +84,7 @@ def told(hub: Hub, rows: list[Parcel], entries: list[int], drops_due: list[int])
     return {"now": hub.pure(PEOPLE), "later": hub.pure(PEOPLE, END + DAY)}
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(parcels, st.lists(st.integers(1, 40)), st.lists(st.integers(1, 20), max_size=4))
 def test_any_cut_comes_to_the_same_state(
     rows: list[Parcel], entries: list[int], drops_due: list[int]
@@ -96,7 +96,7 @@ def test_any_cut_comes_to_the_same_state(
     assert told(Hub(), rows, entries, drops_due) == one
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(parcels, st.randoms(use_true_random=False), st.lists(st.integers(1, 40)))
 def test_arrival_order_and_partition_count_do_not_matter(
     rows: list[Parcel], random: Any, entries: list[int]
@@ -109,7 +109,7 @@ def test_arrival_order_and_partition_count_do_not_matter(
     assert told(Hub(3), shuffled, [], [1, 2]) == one
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(parcels, st.lists(st.integers(1, 40)), st.integers(0, 40), st.booleans())
 def test_state_is_the_fold_of_the_log_at_every_position(
     rows: list[Parcel], entries: list[int], stop: int, with_checkpoint: bool
@@ -140,7 +140,7 @@ on_boundaries = st.builds(
 )
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(st.lists(on_boundaries, min_size=1, max_size=8))
 def test_members_are_who_their_own_look_up_says(rows: list[Parcel]) -> None:
     """L3 at the instants where windows end: stored levels against a look-up, after each entry."""
@@ -156,7 +156,7 @@ records = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(st.lists(records, min_size=2, max_size=8), st.randoms(use_true_random=False))
 def test_records_of_equal_times_agree_in_any_order(rows: list[Parcel], random: Any) -> None:
     shuffled = list(rows)
