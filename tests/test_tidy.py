@@ -346,6 +346,40 @@ def test_modules_that_prose_names_exist() -> None:
     assert gone == []
 
 
+# Dotted names in double back-ticks: ``frames.Frame``, ``room.module``, ``module.py``.
+DOTTED = re.compile(r"``([a-z]\w*)\.(\w+)(?:[.(\[][^`]*)?``")
+RULE_NAMES = {"pf", "xEvent", "m"}  # the first words of paths in a rule's text, or a caller's
+
+
+def test_dotted_names_in_prose_exist() -> None:
+    """Where prose says ``module.name`` or ``room.module``, it is there."""
+    modules = {path.stem: _code_names(path) for path in MODULES if path.name != "__init__.py"}
+    rooms = {path.name: {p.stem for p in path.rglob("*")} for path in PACKAGE.rglob("*/")}
+    roots = {path.name for path in PACKAGE.iterdir() if path.is_dir()}
+    known = {name for path in MODULES for name in _code_names(path)} | RULE_NAMES
+    gone = []
+    for path in MODULES:
+        own = _code_names(path)
+        for first, second in DOTTED.findall(path.read_text(encoding="utf-8")):
+            has = {*modules.get(first, ()), *rooms.get(first, ())}
+            if second == "py":
+                right = first in modules
+            elif first in roots or (has and first not in own) or second[0].isupper():
+                right = second in has
+            else:  # a variable, a field, or a module of the library
+                right = bool(has) or first in known
+            if not right:
+                gone.append(f"{path.relative_to(PACKAGE)}: {first}.{second}")
+    assert gone == []
+
+
+@cache
+def _code_names(path: Path) -> set[str]:
+    """Every name that a module's code says."""
+    names = {_identifier(node) for node in ast.walk(_tree(path))}
+    return names | {part for target, _ in _imports(path) for part in target.split(".")}
+
+
 def test_unit_tests_mirror_the_package() -> None:
     """``tests/unit/ROOM/test_MODULE.py`` tests ``ROOM/MODULE.py``; what tests more stands in
     ``tests/model``, ``tests/property`` or the like."""

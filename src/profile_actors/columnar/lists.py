@@ -203,7 +203,7 @@ def count(many: Many) -> Vector:
 
 def total(many: Many, is_decimal: bool = False) -> Vector:
     """Exact sums: of integers null beyond int64, of decimals Python integers there, of doubles
-    correctly rounded (see ``sums``)."""
+    correctly rounded (see ``exact_sums``)."""
     values = many.item
     assert isinstance(values, Vector), values
     starts = starts_of(many.owner)

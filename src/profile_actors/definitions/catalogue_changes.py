@@ -1,7 +1,7 @@
 """How a catalogue changes: additive, idempotent, all or nothing; stored rows stay valid.
 
-Theory: ``merge`` is the only way. What rows in the log were written under keeps its meaning, so a
-dataset's schema, identities, timestamp, id and mode, and a namespace's kind and normalisation,
+Theory: ``extended`` is the only way. What rows in the log were written under keeps its meaning, so
+a dataset's schema, identities, timestamp, id and mode, and a namespace's kind and normalisation,
 never change. How a dataset's times are read and what it leaves out may: that holds from then on.
 """
 

@@ -2,10 +2,10 @@
 
 Theory: a ``Door`` is compiled once per catalogue version and dataset. Rows come as dicts, as an
 Arrow table or as a block of a text file; from each the same cells are taken per declared column,
-converted by ``columns`` under the one authority ``verdicts``, and joined with what the dataset's
-mapping says: identity, time, type, id. A row that fails anywhere leaves with the first reason in a
-fixed order (structure, unknown fields, fields as declared, time, id, identities), so every way of
-coming in gives the same reject. Accepted plus rejected is submitted, always.
+converted by ``typed_columns`` under the one authority ``verdicts``, and joined with what the
+dataset's mapping says: identity, time, type, id. A row that fails anywhere leaves with the first
+reason in a fixed order (structure, unknown fields, fields as declared, time, id, identities), so
+every way of coming in gives the same reject. Accepted plus rejected is submitted, always.
 
 Limits: an undeclared column refuses each row that has a value in it.
 """

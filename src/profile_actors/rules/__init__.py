@@ -1,4 +1,5 @@
 """The rule language: text, typed tree, plan, vectorised evaluation, and the reference evaluator.
 
-The engine imports ``tree``, ``evaluation`` and ``catalogue``, the client ``explain``.
+The engine imports ``tree``, ``planning.thresholds``, ``evaluation``, ``catalogue`` and, for rescans
+and verification, ``reference``; the client imports ``explain``.
 """

@@ -38,7 +38,7 @@ class RawChange:
 @dataclass(slots=True)
 class Delta:
     """Everything one step changes, beside the state. cuts: False if it is of some slots alone, or
-    the clock stands (``drains``): what is due stays in its lines then."""
+    the clock stands (``clock_steps``): what is due stays in its lines then."""
 
     now: int
     drops_due: bool = True

@@ -2,7 +2,7 @@
 
 Theory: between two instants at which a kept event enters or leaves, such a rule stands still. So
 its virtual rows are these instants, all known at once. A condition that can only turn one way while
-events leave (``rules.trends``) is bisected: one evaluation per halving, not one per departure. All
+events leave (``trends``) is bisected: one evaluation per halving, not one per departure. All
 others are evaluated at each instant, in pieces of bounded memory; a look-ahead goes no further than
 the first change that it was asked for.
 

@@ -106,8 +106,8 @@ def fold_rows(
 
 
 def fold_slice(state: State, slots: Array, span: tuple[int, int] | None, at: int) -> EntryDelta:
-    """Let happen what is due by ``at`` for these ascending slots alone (``drains``). span: they are
-    those of this range."""
+    """Let happen what is due by ``at`` for these ascending slots alone (``clock_steps``). span:
+    they are those of this range."""
     delta = Delta(at, drops_due=False)
     scope = StepScope(at, at - 1, slots=slots, span=span)
     tracks = _step_streams(state, delta, lambda stream: stream.slice(slots, span, at))

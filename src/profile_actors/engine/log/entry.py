@@ -91,7 +91,7 @@ class Hearing(msgspec.Struct, frozen=True, array_like=True):
 class Envelope(msgspec.Struct, frozen=True, array_like=True):
     """All that an entry says besides its rows. now: ms. identities: (first ident, part) or None.
     parts: (offset, size) pairs. definition: the catalogue's canonical JSON, for its kind only.
-    slots: of kind 'slice': those from the first up to the second, of so many (``drains``)."""
+    slots: of kind 'slice': those from the first up to the second, of so many (``clock_steps``)."""
 
     format: int
     kind: str

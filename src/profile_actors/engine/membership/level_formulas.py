@@ -1,6 +1,6 @@
 """Rules that are functions of levels: turned where a level that they read has moved.
 
-Theory: such a rule changes only with the level of a ladder that it reads (``measures``). A step
+Theory: such a rule changes only with the level of a ladder that it reads (``thresholds``). A step
 knows which levels moved: of profiles with rows once, at its end; of the others at instants. Over
 the union of those places each ladder has its levels before and after as bytes, and a rule is a few
 passes over bytes; nothing is read per rule from the columns. A rule whose ladders moved in few of

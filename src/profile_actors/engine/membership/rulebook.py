@@ -43,7 +43,7 @@ class Tree:
     """A rule that is no rung. histories: the filters whose kept events it reads. gauge: index of
     its Flag, -1 for a computed attribute. steps: the calendar unit ('day', 'month') at whose starts
     it may change whatever its inputs. is_kept_alone: whether kept events are all that moves it;
-    trend: which way it then can turn (``rules.trends``). formula: the rule over the levels of
+    trend: which way it then can turn (``trends``). formula: the rule over the levels of
     ``ladders`` (by number), if it is one; then they alone move it."""
 
     rule: Rule

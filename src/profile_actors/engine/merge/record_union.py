@@ -13,8 +13,8 @@ from profile_actors.engine.merge.documents import Row, document
 def union_of(rows: Iterable[Row], replaces: dict[str, bool]) -> dict[str, Any]:
     """The union view of record rows: per leaf the newest source time, ties by dataset name.
 
-    Within a dataset at equal times the larger value wins, as in ``attributes``. replaces: datasets
-    whose newest row stands alone.
+    Within a dataset at equal times the larger value wins, as in ``attribute_columns``. replaces:
+    datasets whose newest row stands alone.
     """
     stated: dict[str, dict[str, tuple[int, Any]]] = {}
     newest: dict[str, int] = {}

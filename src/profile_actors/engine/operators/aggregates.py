@@ -280,7 +280,7 @@ class IntegerSum(Additive):
 
 
 class DoubleSum(Additive):
-    """Exact sum of doubles (see ``sums``): two lanes, and a third of Python integers where wide."""
+    """Exact sum of doubles (``exact_sums``): two lanes, a third of Python integers where wide."""
 
     lane_types = ("i8", "i8")
 

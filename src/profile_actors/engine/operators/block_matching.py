@@ -204,7 +204,7 @@ def history_arrivals(history: EventHistory, readers: list[BlockReader]) -> Histo
     """The rows of all blocks that a history's filter lets through, in slot order.
 
     Cost: a few passes per field kept; with a window some 30 to 200 ns per row and conjunct; what
-    ``ties`` says where the order among equal times shows.
+    ``order_ties`` says where the order among equal times shows.
     """
     spec = history.spec
     parts: list[HistoryArrivals] = []

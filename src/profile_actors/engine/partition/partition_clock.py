@@ -1,4 +1,4 @@
-"""The clock of a partition: ticks, advances, and their work in bounded steps (``drains``)."""
+"""The clock of a partition: ticks, advances, and their work in bounded steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Look-aheads: the step of some slots alone into the future, never published (``lookup``)."""
+"""Look-aheads: the step of some slots alone into the future, never published."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ class Reader:
         limit: int = 1000,
         cursor: str | None = None,
     ) -> EventPage:
-        """A page of one profile's events, start <= timestamp < end, by order key (``pages``).
+        """A page of one profile's events, start <= timestamp < end, by order key (``event_pages``).
 
         Unknown profiles have an empty page.
         """
@@ -195,11 +195,11 @@ class Reader:
         return self._delivery.changes(after, head, limit_bytes)
 
     def has_rows_of(self, kind: str, name: str) -> bool:
-        """Whether rows name a dataset or namespace (see ``engine.holdings``)."""
+        """Whether rows name a dataset or namespace."""
         return has_rows_of(self._state, self._log, kind, name)
 
     def preview(self, text: str, now: int | None, sample: int) -> PartPreview:
-        """Whom a rule would let in (see ``engine.preview``). Raises RuleError."""
+        """How many profiles a rule would hold for, and some of them. Raises RuleError."""
         return preview(self._state, self._log, self._lock, text, now, sample)
 
     # -- verification -----------------------------------------------------------------------------

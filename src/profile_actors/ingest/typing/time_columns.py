@@ -1,8 +1,8 @@
 """Whole columns of times: ISO-8601 texts, numbers in any unit, texts in declared formats.
 
-Theory: as in ``columns``: what a kernel accepts is provably what ``judge`` accepts, with the same
-value; every other cell is suspect. A format's groups are extracted by RE2 from the distinct texts,
-and its arithmetic is done on whole arrays. Fractions of seconds and of days are computed as
+Theory: as in ``typed_columns``: what a kernel accepts is provably what ``judge`` accepts, with the
+same value; every other cell is suspect. A format's groups are extracted by RE2 from the distinct
+texts, and its arithmetic is done on whole arrays. Fractions of seconds and of days are computed as
 doubles only where rounding cannot decide; what is near a boundary is suspect.
 """
 

@@ -47,7 +47,7 @@ def _naming(key: Key) -> Iterator[None]:
     try:
         yield
     except RuleError as error:
-        # A rule that is only asked about has no name (see ``single``).
+        # A rule that is only asked about has no name (see ``one_rule``).
         message = f"in {WORDS[key[0]]} {key[1]!r}: {error.message}" if key[1] else error.message
         raise RuleError(message, error.line, error.column) from None
 

@@ -1,6 +1,6 @@
 """When an expression with arrays could next change by the clock alone: boundaries over frames.
 
-Theory: as in ``boundary``, but a part that stands in an inner frame changes where the earliest of
+Theory: as in ``boundaries``, but a part that stands in an inner frame changes where the earliest of
 its rows does. Kept events change an array at the instants at which they enter and leave. Pairs
 that a join excludes by conditions which do not move stay excluded, so only the others are asked.
 """
@@ -25,7 +25,7 @@ from profile_actors.rules.tree.walks import conjuncts, parts
 def next_boundary(node: Node, leaf: Leaf, at: Array) -> Array:
     """Per row the first instant later than ``at`` at which the value could differ, leaves constant.
 
-    As ``boundary.next_boundary``, for nodes with arrays too. Cost: evaluating the moving parts.
+    As ``boundaries``, for nodes with arrays too. Cost: evaluating the moving parts.
     """
     if not varies(node):
         return np.full(at.shape, FOREVER, np.int64)

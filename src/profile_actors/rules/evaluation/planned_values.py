@@ -1,7 +1,6 @@
-"""The vectorised evaluator's door: columns in, one value per row out, and when it next changes.
+"""The values of planned rules, one per row: as a vector, and as plain Python values.
 
-``columns`` has the data, ``evaluation`` the evaluator, ``boundary`` its instants of change; the
-engine imports them from here.
+The engine asks here for what a rule is at an instant; when that next changes is ``horizons``.
 """
 
 from __future__ import annotations

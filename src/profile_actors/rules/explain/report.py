@@ -3,7 +3,7 @@
 Theory: the answer is made by the planner itself: the rule is planned as if it stood in the
 catalogue, and where that is refused every sub-expression is tried alone, so that the report names
 the smallest parts that do not run incrementally. What stands for one element of a list is told by
-the list's own part, not apart from it. ``explain`` gives plain data, ``explain_text`` text.
+the list's own part, not apart from it. ``explain`` gives plain data, ``wording`` text.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def explain(text: str, catalogue: Catalogue) -> Report:
     """The plan of a rule over the catalogue's schemas and rules, as JSON-able data.
 
     Keys: rule, type, incremental, runs (folded, over kept events, by rescan), cost (of the worst
-    part, see ``explain_costs.Cost``), reason (None if incremental), canonical (the planned text,
+    part, see ``costs.Cost``), reason (None if incremental), canonical (the planned text,
     None if refused), timed (changes by the clock besides its windows), constant (the value that it
     always has, if it reads nothing or is a condition with only one outcome), defined_as (the
     definitions whose rule this is), same_as (others with the same plan), plan (a tree of parts:

@@ -1,4 +1,4 @@
 """Rules as JSON trees, both ways, without loss.
 
-The package's front imports ``json_writer``; ``json_reader`` is its other half.
+The package's front imports ``json_writer``, which checks itself with ``json_reader``.
 """

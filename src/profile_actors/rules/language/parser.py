@@ -1,7 +1,7 @@
 """Rule text to tree: parsing with Lark, bounds on a rule's size, errors that say what was expected.
 
 Theory: LALR(1) parsing is iterative and linear, so no text can exhaust the stack or the clock; the
-walk that resolves names (``scopes.py``) is recursive and refuses what nests deeper than MAX_DEPTH.
+walk that resolves names (``resolver``) is recursive and refuses what nests deeper than MAX_DEPTH.
 
 Limits: MAX_RULE_CHARS per rule, MAX_ITEMS per list, MAX_DEPTH levels of nesting (each operator of a
 chain such as ``a + b + c`` is one; ``and`` and ``or`` chains are one altogether).

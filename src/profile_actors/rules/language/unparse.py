@@ -7,7 +7,7 @@ are bound, and writes back-ticks and ``$1.`` exactly where a name would else mea
 Parts of a rule, and planned leaves, read as the expression that they stand for.
 
 Limits: trees that no text parses to (a bare element, a timestamp literal with milliseconds) get a
-text for people; ``convert`` tells them apart by parsing it.
+text for people; ``json_writer`` tells them apart by parsing it.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
 Theory: vectors, lists, maps and events are different things to the evaluator, and only the types
 say which a node is. So one pass over what was planned derives each node's *shape* from its parts
 and compares it with what its function takes. What does not fit is no error of the rule: the rule
-is evaluated again from its documents instead (``planner``). So no accepted rule can meet a kernel
-that does not know what it was handed, whatever the planner made of it.
+is evaluated again from its documents instead (``rule_planner``). So no accepted rule can meet a
+kernel that does not know what it was handed, whatever the planner made of it.
 
-Rules for editors: a function that ``evaluation`` or ``frames`` learns is a line of ``_SCALAR`` or a
+Rules for editors: a function that ``scalars`` or ``frames`` learns is a line of ``_SCALAR`` or a
 method here; without one, rules that use it are rescanned.
 """
 

@@ -1,4 +1,13 @@
-"""Evaluation with valid_until: the first later instant at which the value differs."""
+"""Evaluation with valid_until: the first later instant at which the value differs.
+
+Theory: a rule is evaluated at now, which also yields the first instant at which anything it read
+could differ; there it is evaluated again, and so on, until the value itself differs (RULES §6).
+Rules that it reads (``computed.x``, ``inSegment``) may be given as values or as trees; trees are
+evaluated first, each at the same instants, and bring their own candidates.
+
+Limits: the search ends LOOK_AHEAD after now, or after MAX_STEPS evaluations; in that case the
+instant reached is answered, which is never later than the true one.
+"""
 
 from __future__ import annotations
 

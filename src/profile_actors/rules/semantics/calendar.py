@@ -8,8 +8,8 @@ monotone too. Hence every form of ``occurs`` is membership in one closed span of
 ends are monotone functions of its TIME: that is what both evaluators rely on to find the instants
 at which it changes.
 
-Rules for editors: pure integer functions, no floats, no clock. ``windows.py`` holds the vectorised
-versions; its tests compare them with these.
+Rules for editors: pure integer functions, no floats, no clock. ``evaluation.windows`` holds the
+vectorised versions; its tests compare them with these.
 """
 
 from __future__ import annotations

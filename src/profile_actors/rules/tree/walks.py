@@ -69,7 +69,7 @@ def parts(node: Node) -> Iterator[Node]:
 
 
 def rebuild(node: Node, children: list[Node]) -> Node:
-    """The planned node with other direct sub-expressions, in ``boundary.parts`` order."""
+    """The planned node with other direct sub-expressions, in the order of ``parts``."""
     if isinstance(node, Call):
         return replace(node, args=tuple(children))
     if isinstance(node, Items):

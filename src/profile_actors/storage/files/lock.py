@@ -10,7 +10,7 @@ ticks since boot, by which a number that was given to another process since is r
 of change is since when the lock is held.
 
 Limits: one machine; not on network file systems. Against a holder whose lock file somebody deleted
-there is still the epoch that the log keeps on disk (``log.py``).
+there is still the epoch that the log keeps on disk (``log_segment``).
 """
 
 from __future__ import annotations
