@@ -7,7 +7,21 @@ cursor goes on by them from wherever it stands, so that several senders of one n
 each other's offsets (decision 0015). Independently, an event with the (dataset, identity,
 timestamp, ``_id``) of one in the log or earlier in the entry is a duplicate for ever. A row newer
 than its identity's newest cannot be one, so only older or equal rows are looked up, all of a batch
-at once.
+at once. An entry with the rows below, where the newest of the log are 50 of a and 20 of b::
+
+    identity, time, id    a 40 x    a 60 y    b 20 z    b 20 z    c 10 v    c 10 w
+    not newer: "old"        old                 old       old
+    same time: "twins"                         twin      twin      twin      twin
+
+    y is neither and cannot repeat anything. Of the seconds of old rows the log has a 40 x and
+    b 20 q. With them the rows that are old or twins are sorted, a row of the log before its like:
+
+    a 40 x (log)    a 40 x    b 20 q (log)    b 20 z    b 20 z    c 10 v    c 10 w
+                      ^                                   ^
+                      equal to the one before: these two are duplicates
+
+Where the log has a *crowd* of rows of one identity in one second, they are not read again: their
+ids are kept (``crowds``).
 """
 
 from __future__ import annotations
