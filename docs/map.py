@@ -9,15 +9,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "profile_actors"
 DOCUMENT = ROOT / "docs" / "ARCHITECTURE.md"
-START, END = "<!-- map: written by `make map` -->", "<!-- end of map -->"
+ROOMS_START, MODULES_START = (
+    f"<!-- {what}: written by `make map` -->" for what in ("rooms", "modules")
+)
+END = "<!-- end -->"
 # Reading order: each room uses only those before it.
 ROOMS = (
     *("__init__", "errors", "config", "columnar", "definitions", "ingest", "rules"),
     *("engine", "storage", "actors", "driver", "client", "cli", "__main__"),
 )
 FOLDERS = (
-    *("files", "typing", "tree", "semantics", "language", "json_form", "reference"),
-    *("evaluation", "planning", "catalogue", "explain", "log", "identity", "merge", "operators"),
+    *("files", "streams", "typing", "tree", "semantics", "language", "json_form", "reference"),
+    *("planning", "evaluation", "catalogue", "explain", "log", "identity", "merge", "operators"),
     *("membership", "fold", "refold", "reading", "partition"),
 )
 
@@ -35,38 +38,46 @@ def _order(path: Path) -> tuple[int, int, str]:
     return room, folder, str(path)
 
 
-def lines() -> list[str]:
-    """The rooms, one line each; then every room's modules, each with its docstring's title."""
-    rooms = {path.parent: _title(path) for path in PACKAGE.rglob("__init__.py")}
-    modules = [path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"]
-    modules.sort(key=_order)
-    out, inside = [], []
+def rooms() -> list[str]:
+    """One line for each room, and for each folder in it."""
+    titles = {path.parent: _title(path) for path in PACKAGE.rglob("__init__.py")}
+    out: list[str] = []
     shown: set[Path] = {PACKAGE}
-    for path in modules:
+    for path in _modules():
         room = path.parent
-        above = [r for r in (room.parent, room) if r in rooms and r not in shown]
-        for new in above:
+        for new in [r for r in (room.parent, room) if r in titles and r not in shown]:
             depth = len(new.relative_to(PACKAGE).parts) - 1
-            out.append(f"{'  ' * depth}- `{new.relative_to(PACKAGE)}/`: {rooms[new]}")
+            out.append(f"{'  ' * depth}- `{new.relative_to(PACKAGE)}/`: {titles[new]}")
             shown.add(new)
         if room == PACKAGE:
             out.append(f"- `{path.name}`: {_title(path)}")
-    for room in [r for r in shown if r != PACKAGE]:
-        held = [path for path in modules if path.parent == room]
-        if held:
-            first = modules.index(held[0])
-            inside.append((first, room, held))
-    for _, room, held in sorted(inside):
-        out += ["", f"### `{room.relative_to(PACKAGE)}/`", ""]
-        out += [f"- `{path.relative_to(PACKAGE)}`: {_title(path)}" for path in held]
     return out
 
 
+def modules() -> list[str]:
+    """The modules of every room, one line each."""
+    out: list[str] = []
+    held: dict[Path, list[Path]] = {}
+    for path in _modules():
+        held.setdefault(path.parent, []).append(path)
+    for room, paths in held.items():
+        if room != PACKAGE:
+            out += ["", f"### `{room.relative_to(PACKAGE)}/`", ""]
+            out += [f"- `{path.relative_to(PACKAGE)}`: {_title(path)}" for path in paths]
+    return out[1:]
+
+
+def _modules() -> list[Path]:
+    return sorted((p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py"), key=_order)
+
+
 def with_map(text: str) -> str:
-    """The document with what stands between its two markers replaced by today's map."""
-    head, rest = text.split(START)
-    _, tail = rest.split(END)
-    return "\n".join([head + START, "", *lines(), "", END + tail])
+    """The document with what stands between its pairs of markers replaced by today's map."""
+    for start, lines in ((ROOMS_START, rooms()), (MODULES_START, modules())):
+        head, rest = text.split(start)
+        _, tail = rest.split(END, 1)
+        text = "\n".join([head + start, "", *lines, "", END + tail])
+    return text
 
 
 if __name__ == "__main__":
