@@ -19,7 +19,13 @@ from profile_actors.definitions.declared import (
     label_of,
     name_of,
 )
-from profile_actors.definitions.field_types import MAX_NAME_CHARS, FieldType, innermost, parse_type
+from profile_actors.definitions.field_types import (
+    MAX_NAME_CHARS,
+    NUMBERS,
+    FieldType,
+    innermost,
+    parse_type,
+)
 from profile_actors.definitions.schema_paths import columns_of, fields_of, tree_of
 from profile_actors.definitions.time_formats import compile_time_format
 from profile_actors.errors import DefinitionError, SchemaError
@@ -68,7 +74,7 @@ def _checked_schema(schema: Schema) -> Schema:
 def _constraint_problem(field: Field, kind: FieldType) -> str | None:
     """What is wrong with a field's constraints, or None."""
     bounds = [b for b in (field.minimum, field.maximum) if b is not None]
-    if bounds and kind.kind not in ("integer", "double", "decimal"):
+    if bounds and kind.kind not in NUMBERS:
         return f"expected minimum and maximum on numbers only, got a {kind.kind}"
     if (field.pattern is not None or field.max_length is not None) and kind.kind != "string":
         return f"expected pattern and max_length on strings only, got a {kind.kind}"

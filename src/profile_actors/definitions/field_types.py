@@ -12,6 +12,14 @@ SCALARS = ("string", "integer", "double", "decimal", "boolean", "timestamp", "da
 MAX_NAME_CHARS = 256  # of any name; names travel in every envelope
 
 
+NUMBERS = ("integer", "double", "decimal")
+"""Kinds that are numbers."""
+
+
+COMPOSITE = ("array", "map", "object")
+"""Kinds that hold others."""
+
+
 class FieldType(msgspec.Struct, frozen=True):
     """A schema field's type. kind: one of SCALARS, 'array', 'map' or 'object'.
 

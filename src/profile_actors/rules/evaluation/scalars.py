@@ -32,9 +32,6 @@ Leaf = Callable[[Node], Any]
 """What leaves stand for: a Vector, one value per row; for kept events ``lists.KeptRows``."""
 
 
-NUMERIC = ("integer", "double", "decimal")
-
-
 MANY_ITEMS = 16
 
 

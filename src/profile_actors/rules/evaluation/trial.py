@@ -19,6 +19,7 @@ from functools import partial
 
 import numpy as np
 
+from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.columnar.vectors import Array, Texts, Vector, null, truth, widen
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.rules.evaluation.frames import Frame
@@ -36,15 +37,12 @@ from profile_actors.rules.tree.walks import parts
 NOW = 1_709_208_000_000  # 2024-02-29T12:00Z
 
 
-_DAY = 86_400_000
-
-
 _VALUES: dict[str, tuple[object, ...]] = {
     "string": ("", "a", "b", "Ab"),
     "double": (0.0, 1.5, -2.0, 1e300),
     "boolean": (True, False),
-    "timestamp": (NOW, NOW - _DAY, NOW + 1, 0),
-    "date": (NOW - NOW % _DAY, 0),
+    "timestamp": (NOW, NOW - DAY_MS, NOW + 1, 0),
+    "date": (NOW - NOW % DAY_MS, 0),
 }
 
 
@@ -86,7 +84,7 @@ class _MadeUpEvents:
     ) -> None:
         self._shape, self._kinds, self._texts = shape, kinds, texts
         self.owner = np.repeat(np.arange(len(shape.sizes)), shape.sizes)
-        self.time: Array = NOW - _DAY * (len(self.owner) - np.arange(len(self.owner)))
+        self.time: Array = NOW - DAY_MS * (len(self.owner) - np.arange(len(self.owner)))
         self.enter, self.leave = self.time, None
         if events.window:
             self.enter, self.leave = interval(events.window, self.time)
@@ -143,7 +141,7 @@ class Trial:
                 self._frames[shape] = Frame(self._leaf(shape), np.asarray(NOW), rows)
             _read(root, self._frames[shape])
             if varies(root) and rows > 1:
-                _read(root, Frame(self._leaf(shape), NOW + _DAY * np.arange(rows), rows))
+                _read(root, Frame(self._leaf(shape), NOW + DAY_MS * np.arange(rows), rows))
 
     def _filter(self, events: EventFilter) -> None:
         if events.predicate is not None:

@@ -32,12 +32,10 @@ from profile_actors.columnar.instants import (
 )
 from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.columnar.vectors import FOREVER, Array
+from profile_actors.rules.semantics.calendar import DAY_WORDS
 from profile_actors.rules.tree.nodes import Calendar, Literal, Node, Now, Occurs
 
 NEVER = -FOREVER
-
-
-DAY_SHIFT = {"today": 0, "yesterday": -1, "tomorrow": 1}
 
 
 class CalendarStep(NamedTuple):
@@ -136,7 +134,7 @@ def instant(node: Node, fixed: Fixed, last: bool = False) -> Instant:
     if isinstance(node, Now):
         if node.kind == "now":
             return Instant(None)
-        return Instant(None, (CalendarStep("next", DAY_SHIFT[node.kind], "day"),))
+        return Instant(None, (CalendarStep("next", DAY_WORDS[node.kind], "day"),))
     if isinstance(node, Calendar):
         this = Instant(None, (CalendarStep("next", 0, node.unit),)) if node.shift else Instant(None)
         return this.then("end" if last else "next", node.shift, node.unit)

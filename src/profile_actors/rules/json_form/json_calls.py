@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import Any
 
 from profile_actors.rules.json_form.json_places import (
-    INT64,
     Place,
     demand_arity,
     demand_keys,
@@ -25,7 +24,8 @@ from profile_actors.rules.json_form.json_places import (
 )
 from profile_actors.rules.language.functions import EACH, FUNCTIONS, MAX_COUNT, METHODS, spelling
 from profile_actors.rules.language.lexer import AGGREGATES
-from profile_actors.rules.semantics.calendar import unit_of
+from profile_actors.rules.semantics.calendar import UNIT_SHIFTS, unit_of
+from profile_actors.rules.semantics.values import INT64_MAX
 from profile_actors.rules.tree.comparisons import COMPARISONS
 from profile_actors.rules.tree.faults import nearest
 from profile_actors.rules.tree.nodes import (
@@ -51,9 +51,6 @@ from profile_actors.rules.tree.nodes import (
 _BINARY = (*COMPARISONS, "+", "*", "/", "%", "in", "notin", "like")
 
 
-_SHIFTS = {"this": 0, "last": -1, "next": 1}
-
-
 _DAYS = ("now", "today", "yesterday", "tomorrow")
 
 
@@ -63,7 +60,7 @@ _QUANTIFIERS = ("exists", "forall", "select", *AGGREGATES)
 _KNOWN = [
     *(spelling(name) for name in (*METHODS, *EACH, *FUNCTIONS) if name != "date"),
     *(*_BINARY, "-", "and", "or", "not", "array", "occurs", "let", "CHAIN", "notIn"),
-    *(*_QUANTIFIERS, *_SHIFTS, *_DAYS),
+    *(*_QUANTIFIERS, *UNIT_SHIFTS, *_DAYS),
 ]
 
 
@@ -116,12 +113,12 @@ class JsonCalls:
             **{other: (1, 1) for other in AGGREGATES},
             **FUNCTIONS,
             **dict.fromkeys(_BINARY, (2, 2)),
-            **dict.fromkeys(("and", "or"), (2, INT64)),
-            **dict.fromkeys(_SHIFTS, (1, 1)),
+            **dict.fromkeys(("and", "or"), (2, INT64_MAX)),
+            **dict.fromkeys(UNIT_SHIFTS, (1, 1)),
             **dict.fromkeys(_DAYS, (0, 0)),
             "-": (1, 2),
             "not": (1, 1),
-            "array": (0, INT64),
+            "array": (0, INT64_MAX),
         }
         if name not in arities or name == "date":
             if name in EACH:
@@ -133,7 +130,7 @@ class JsonCalls:
             return Now(name)
         if name == "array":
             return Items(args)
-        if name in _SHIFTS or name == "insegment":
+        if name in UNIT_SHIFTS or name == "insegment":
             text = args[0].value if isinstance(args[0], Literal) else None
             if name == "insegment" and isinstance(text, str):
                 return InSegment(text)
@@ -141,7 +138,7 @@ class JsonCalls:
             if unit is None or name == "insegment":
                 words = "a segment's name" if name == "insegment" else "a unit"
                 refuse(place.at(".params[0]"), f"{words} as a String literal", shown(text))
-            return Calendar(unit, _SHIFTS[name])
+            return Calendar(unit, UNIT_SHIFTS[name])
         if name == "-" and len(args) == 1:
             return Call("neg", args)
         if name in ("and", "or"):
@@ -230,11 +227,11 @@ class JsonCalls:
         unit = unit_of(tree["unit"]) if isinstance(tree["unit"], str) else None
         if unit is None:
             refuse(place.at(".unit"), "a unit of time", shown(tree["unit"]))
-        amount = whole_number(tree["amount"], place.at(".amount"), 0, INT64)
+        amount = whole_number(tree["amount"], place.at(".amount"), 0, INT64_MAX)
         return replace(made, comparison=comparison, amount=amount, unit=unit, direction=direction)
 
     def _chain(self, params: Any, place: Place) -> Chain:
-        demand_arity("chain", len(params), place, 2, INT64)
+        demand_arity("chain", len(params), place, 2, INT64_MAX)
         source = self.node(params[0], place.at(".params[0]"))
         inner = place.deeper()
         steps: list[Step] = []

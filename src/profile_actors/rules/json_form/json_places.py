@@ -13,9 +13,8 @@ from typing import Any, NoReturn
 
 from profile_actors.errors import RuleError
 from profile_actors.rules.language.functions import spelling
+from profile_actors.rules.semantics.values import INT64_MAX
 from profile_actors.rules.tree.faults import nearest
-
-INT64 = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,5 +74,5 @@ def demand_arity(name: str, count: int, place: Place, least: int, most: int) -> 
     """Refuse a function that is given fewer or more parameters than it takes."""
     if not least <= count <= most:
         words = str(least) if least == most else f"at least {least}"
-        words = words if most in (least, INT64) else f"{least} to {most}"
+        words = words if most in (least, INT64_MAX) else f"{least} to {most}"
         refuse(place.at(".params"), f"{words} parameter(s) for {spelling(name)}", count)

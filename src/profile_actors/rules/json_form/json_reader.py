@@ -16,7 +16,6 @@ from typing import Any
 
 from profile_actors.rules.json_form.json_calls import JsonCalls
 from profile_actors.rules.json_form.json_places import (
-    INT64,
     Place,
     demand_keys,
     name_of,
@@ -25,7 +24,7 @@ from profile_actors.rules.json_form.json_places import (
 )
 from profile_actors.rules.language.functions import MAX_DEPTH
 from profile_actors.rules.language.parser import MAX_RULE_CHARS
-from profile_actors.rules.semantics.values import parse_instant
+from profile_actors.rules.semantics.values import INT64_MAX, parse_instant
 from profile_actors.rules.tree.faults import nearest
 from profile_actors.rules.tree.nodes import (
     Call,
@@ -137,7 +136,7 @@ class JsonReader:
             except UnicodeEncodeError:
                 refuse(place, "text", "half of a surrogate pair")
             return Literal(value, "string")
-        if isinstance(value, int) and abs(value) <= INT64:
+        if isinstance(value, int) and abs(value) <= INT64_MAX:
             made = Literal(abs(value), "integer")
             return Call("neg", (made,)) if value < 0 else made
         if isinstance(value, float) and math.isfinite(value):

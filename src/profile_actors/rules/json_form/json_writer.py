@@ -20,6 +20,7 @@ from profile_actors.rules.json_form.json_reader import JsonReader
 from profile_actors.rules.language.functions import spelling
 from profile_actors.rules.language.parser import parse
 from profile_actors.rules.language.unparse import unparse
+from profile_actors.rules.semantics.calendar import UNIT_SHIFTS
 from profile_actors.rules.tree.nodes import (
     Calendar,
     Call,
@@ -47,7 +48,7 @@ Json = dict[str, Any]
 _LITERALS = {"string": "String", "boolean": "Boolean", "integer": "Integer", "double": "Double"}
 
 
-_SHIFTS = {0: "this", -1: "last", 1: "next"}
+_SHIFTS = {shift: word for word, shift in UNIT_SHIFTS.items()}
 
 
 _PROFILE: Json = {"nodeType": "parameterReference", "position": 1}

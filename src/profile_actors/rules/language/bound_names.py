@@ -18,8 +18,6 @@ from profile_actors.rules.language.lexer import RESERVED
 from profile_actors.rules.tree.faults import Fault
 from profile_actors.rules.tree.nodes import Node, Variable
 
-INT64 = 2**63 - 1
-
 
 @dataclass(frozen=True, slots=True)
 class Around:

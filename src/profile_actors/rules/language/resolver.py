@@ -18,7 +18,6 @@ from lark import Token, Tree
 
 from profile_actors.rules.language import call_resolver
 from profile_actors.rules.language.bound_names import (
-    INT64,
     Around,
     bindable,
     offset,
@@ -27,7 +26,8 @@ from profile_actors.rules.language.bound_names import (
     whole_number,
 )
 from profile_actors.rules.language.functions import MAX_COUNT, MAX_DEPTH, MAX_ITEMS
-from profile_actors.rules.semantics.calendar import unit_of
+from profile_actors.rules.semantics.calendar import UNIT_SHIFTS, unit_of
+from profile_actors.rules.semantics.values import INT64_MAX
 from profile_actors.rules.tree.faults import Fault
 from profile_actors.rules.tree.nodes import (
     Calendar,
@@ -148,7 +148,7 @@ class _Resolver:
                     "distance",
                     self.node(rest[-1], around),
                     comparison=str(comparison),
-                    amount=whole_number(amount, INT64),
+                    amount=whole_number(amount, INT64_MAX),
                     unit=unit_of(unit) or "",
                     direction="before" if is_before else "after",
                     at=at,
@@ -168,7 +168,7 @@ class _Resolver:
     def _calendar(self, tree: Tree[Any], around: Around) -> Node:
         del around
         word, unit = pieces(tree)
-        shift = {"this": 0, "last": -1, "next": 1}[str(word).lower()]
+        shift = UNIT_SHIFTS[str(word).lower()]
         return Calendar(unit_of(unit) or "", shift, at=offset(tree))
 
     # Bindings.
@@ -253,7 +253,7 @@ class _Resolver:
         return Literal(str(tree.children[0]), "string", at=offset(tree))
 
     def _integer(self, tree: Tree[Any], around: Around) -> Node:
-        return Literal(whole_number(pieces(tree)[0], INT64), "integer", at=offset(tree))
+        return Literal(whole_number(pieces(tree)[0], INT64_MAX), "integer", at=offset(tree))
 
     def _double(self, tree: Tree[Any], around: Around) -> Node:
         value = float(str(tree.children[0]))

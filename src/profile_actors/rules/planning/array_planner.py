@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from profile_actors.definitions.field_types import FieldType
+from profile_actors.definitions.field_types import COMPOSITE, FieldType
 from profile_actors.rules.planning.canonical import truth_of
 from profile_actors.rules.planning.chain_planner import sequence
 from profile_actors.rules.planning.event_filters import event_filter
@@ -84,7 +84,7 @@ class ArrayPlanner:
         """A scalar expression that is not one of single folds. Raises NotIncremental."""
         match node:
             case Variable() | Element():
-                if kind_word(node) in ("array", "map", "object", ""):
+                if kind_word(node) in (*COMPOSITE, ""):
                     raise NotIncremental(node, "a list or event as a value")
                 return scope.bound(node)[0]
             case Field():

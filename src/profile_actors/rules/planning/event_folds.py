@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from profile_actors.definitions.field_types import FieldType
+from profile_actors.definitions.field_types import COMPOSITE, FieldType
 from profile_actors.rules.planning.canonical import normal, truth_of
 from profile_actors.rules.tree.faults import NotIncremental
 from profile_actors.rules.tree.kinds import kind_of, path
@@ -198,13 +198,13 @@ class FoldFinder:
 
 def is_composite(node: Node) -> bool:
     """Whether the node is a list, map or object, as far as its type is known."""
-    return node.type is not None and node.type.kind in ("array", "map", "object")
+    return node.type is not None and node.type.kind in COMPOSITE
 
 
 def refuse_composite(node: Field, where: str) -> None:
     """Raise NotIncremental for a path that is no scalar, or that goes through a map or array."""
     step: Node = node
-    composite: tuple[str, ...] = ("array", "map", "object")
+    composite: tuple[str, ...] = COMPOSITE
     while isinstance(step, Field):
         if step.type is not None and step.type.kind in composite:
             raise NotIncremental(node, f"a field of type {step.type.kind} {where}")

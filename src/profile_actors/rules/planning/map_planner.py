@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from profile_actors.definitions.field_types import COMPOSITE
 from profile_actors.rules.planning.planned_lists import (
     Bindings,
     Lists,
@@ -64,7 +65,7 @@ def _entries(node: Each, scope: Bindings, lists: Lists) -> Planned:
 def looked_up(node: Node, base: Node, key: Node, scope: Bindings, lists: Lists) -> Node:
     """A map's value for a key, which is a scalar. Raises NotIncremental."""
     mapped = lists.map(base, scope)
-    if kind_word(node) in ("array", "map", "object", ""):
+    if kind_word(node) in (*COMPOSITE, ""):
         raise NotIncremental(node, "a list of a map as a value")
     args = (mapped.node, lists.value(key, scope))
     return Call("get", args, at=node.at, type=node.type)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from profile_actors.definitions.field_types import FieldType
+from profile_actors.definitions.field_types import COMPOSITE, NUMBERS, FieldType
 from profile_actors.rules.planning.event_filters import event_filter
 from profile_actors.rules.planning.event_folds import EventValues, FoldFinder, child_type
 from profile_actors.rules.tree.constants import BOOLEAN, DOUBLE, INTEGER, ZERO
@@ -147,9 +147,6 @@ def some(many: Node, at: Node) -> Call:
     return Call(">", (count, ZERO), at=at.at, type=BOOLEAN)
 
 
-NUMBERS = ("integer", "double", "decimal")
-
-
 def includes(many: Planned, value: Node, at: Node, scope: Bindings) -> Node:
     """Whether an element equals the planned value, which stands in this scope."""
     inner = scope.bind(None, None)
@@ -230,7 +227,7 @@ def field_of_each(
     names: the path from ``base``, whose plan is ``source``.
     """
     item = None if node.type is None else node.type.item
-    if source.of is None or item is None or item.kind in ("array", "map", "object"):
+    if source.of is None or item is None or item.kind in COMPOSITE:
         kind_name = "object" if item is None else item.kind
         raise NotIncremental(node, f"a field of type {kind_name} of each event")
     kind_of_step = base.type

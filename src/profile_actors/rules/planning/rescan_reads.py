@@ -23,10 +23,8 @@ from profile_actors.rules.tree.nodes import (
     Root,
     Variable,
 )
-from profile_actors.rules.tree.plan import Rescan
+from profile_actors.rules.tree.plan import Key, Rescan
 from profile_actors.rules.tree.walks import children, conjuncts, descendants
-
-Key = tuple[str, str]
 
 
 def rescan(key: Key, trees: Mapping[Key, Node], reason: str) -> Rescan:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
-from profile_actors.definitions.field_types import FieldType
+from profile_actors.definitions.field_types import COMPOSITE, NUMBERS, FieldType
 from profile_actors.rules.planning.array_planner import ArrayPlanner
 from profile_actors.rules.planning.canonical import truth_of
 from profile_actors.rules.planning.event_filters import event_filter
@@ -231,7 +231,7 @@ class RulePlanner:
             if kind.kind in ("string", "boolean"):
                 raise NotIncremental(node, f"{function}() of type {kind.kind}")
             return self._leaf(function, found, value, kind, node)
-        if kind.kind not in ("integer", "double", "decimal"):
+        if kind.kind not in NUMBERS:
             raise NotIncremental(node, f"{function}() of type {kind.kind}")
         total = self._leaf("sum", found, value, kind, node)
         if function == "sum":
@@ -263,7 +263,7 @@ _REFUSED: dict[type, str] = {
 
 def _scalar(value: Node) -> Node:
     kind = value.type.kind if value.type is not None else ""
-    if kind in ("array", "map", "object"):
+    if kind in COMPOSITE:
         raise NotIncremental(value, f"a value of type {kind} of each event")
     return value
 

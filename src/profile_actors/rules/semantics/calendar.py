@@ -170,14 +170,19 @@ def calendar_interval(now: int, unit: str, steps: int) -> Span | None:
     return None if first is None else interval(first, unit)
 
 
-_DAY_WORDS = {"today": 0, "yesterday": -1, "tomorrow": 1}
+UNIT_SHIFTS = {"this": 0, "last": -1, "next": 1}
+"""Which unit a word before one names, counted from the one that now is in."""
+
+
+DAY_WORDS = {"today": 0, "yesterday": -1, "tomorrow": 1}
+"""Which day a word names, counted from today."""
 
 
 def word_instant(kind: str, now: int) -> int | None:
     """``now`` itself, or the midnight of today, yesterday or tomorrow."""
     if kind == "now":
         return now
-    return in_range(now - now % DAY_MS + _DAY_WORDS[kind] * DAY_MS)
+    return in_range(now - now % DAY_MS + DAY_WORDS[kind] * DAY_MS)
 
 
 def instant_span(t: int | None) -> Span | None:

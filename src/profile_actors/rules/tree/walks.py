@@ -21,6 +21,7 @@ from profile_actors.rules.tree.plan import (
     AttributeLeaf,
     Kept,
     KeptField,
+    Key,
     Sequence,
 )
 
@@ -113,9 +114,9 @@ def conjuncts(node: Node) -> list[Node]:
     return [node]
 
 
-def references(tree: Node) -> list[tuple[str, str]]:
+def references(tree: Node) -> list[Key]:
     """The rules a tree reads, as ('computed' | 'segment', name), in order, each once."""
-    found: dict[tuple[str, str], None] = {}
+    found: dict[Key, None] = {}
     for node in descendants(tree):
         if isinstance(node, Computed):
             found["computed", node.name] = None
