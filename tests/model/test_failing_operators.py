@@ -10,7 +10,13 @@ import pytest
 from profile_actors.columnar import lists
 from profile_actors.columnar.vectors import Vector
 from profile_actors.definitions.catalogue_changes import extended
-from profile_actors.definitions.declared import Catalogue, ComputedAttribute, SegmentDefinition
+from profile_actors.definitions.declared import (
+    Catalogue,
+    ComputedAttribute,
+    Field,
+    Schema,
+    SegmentDefinition,
+)
 from profile_actors.engine.operators.extremes import Extreme
 from profile_actors.engine.partition import checkpoint_image
 from profile_actors.engine.partition.partition import Partition
@@ -22,6 +28,7 @@ PEOPLE = ("a", "b", "c")
 # What reads the smallest n of a day, directly or by way of another rule; not what else is folded
 # over the same events ("day").
 DOWN = {"least", "low", "lowly"}
+DEGRADED = {"computed least", "segment low", "segment lowly"}
 POISON = 13
 RULES = extended(
     CATALOGUE,
@@ -90,7 +97,7 @@ def test_all_else_is_exact_and_what_is_down_says_so() -> None:
     partition = hub.partitions[0]
     assert partition.position == 41
     degraded = partition.status().degraded
-    assert set(degraded) == DOWN
+    assert set(degraded) == DEGRADED
     for reason in degraded.values():
         assert "position 21" in reason
         assert "ZeroDivisionError('planted')" in reason
@@ -118,6 +125,43 @@ def test_all_else_is_exact_and_what_is_down_says_so() -> None:
 
 
 @pytest.mark.usefixtures("planted")
+def test_a_segment_and_an_attribute_of_one_name_are_two() -> None:
+    least = "xEvent[timestamp occurs <= 1 day before now].min(n)"
+    named = [SegmentDefinition("one", f"{least} < 2"), ComputedAttribute("one", least)]
+    hub = Hub(1, extended(CATALOGUE, [*named, ComputedAttribute("low", "xEvent.count()")]))
+    filled(hub, poison_at=20)
+    partition = hub.partitions[0]
+    assert set(partition.status().degraded) == {"computed least", "computed one", "segment one"}
+    told = partition.verify()
+    assert sum("computed 'one'" in line for line in told) == 1
+    assert sum("segment 'one'" in line for line in told) == 1
+
+
+def test_a_segment_answers_while_the_attribute_of_its_name_is_evaluated_again() -> None:
+    fields: dict[str, str | Field] = {"tags": "string[]", "tier": "string"}
+    rules = [
+        SegmentDefinition("one", 'tier = "gold"'),
+        SegmentDefinition("two", 'tags.includes("a")'),
+        ComputedAttribute("one", 'if(tags.includes("a"), 1, 2)'),
+    ]
+    wanted = msgspec.structs.replace(
+        CATALOGUE, schemas=CATALOGUE.schemas | {"person": Schema("person", "record", fields)},
+        segments={}, computed={},
+    )  # fmt: skip
+    hub = Hub(1, extended(wanted, rules))
+    (partition,) = hub.partitions
+    rows: Rows = [{"who": "a", "at": BASE, "tier": "gold", "tags": ["a"]}]
+    partition.commit([hub.sub_batch("crm", "p", 0, rows, clock=BASE)], None)
+    assert partition.owed.rescans.pending
+    while partition.owed.rescans.pending:
+        assert partition.count("one") == 1
+        with pytest.raises(Pending):
+            partition.count("two")
+        partition.work(1)
+    assert (partition.count("one"), partition.count("two")) == (1, 1)
+
+
+@pytest.mark.usefixtures("planted")
 @pytest.mark.parametrize("checkpoint", [False, True])
 def test_a_reopening_comes_to_the_same(checkpoint: bool) -> None:
     hub = Hub(1, RULES)
@@ -129,14 +173,14 @@ def test_a_reopening_comes_to_the_same(checkpoint: bool) -> None:
     reopened = hub.reopen()
     assert reopened.owed.checkpointed == (reopened.position if checkpoint else 0)
     assert (hub.pure(PEOPLE), reopened.status().degraded, changes(hub)) == before
-    assert set(reopened.status().degraded) == DOWN
+    assert set(reopened.status().degraded) == DEGRADED
     assert len(reopened.verify()) == len(DOWN)  # they are named, and nothing else is wrong
     # It goes on: rows are accepted, the clock moves, the others answer.
     rows = hits(41, 2)
     assert hub.submit([("hits", "p", rows)], rows[0]["at"]) == len(PEOPLE)
     reopened.advance(BASE + 20 * DAY)
     assert reopened.count("spenders") == 0
-    assert set(reopened.status().degraded) == DOWN
+    assert set(reopened.status().degraded) == DEGRADED
     assert len(reopened.verify()) == len(DOWN)  # they are named, and nothing else is wrong
 
 
@@ -170,7 +214,7 @@ def test_a_sound_version_heals_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
         patched.setattr(Extreme, "fold", fold)
         filled(hub, poison_at=20)
-        assert set(hub.partitions[0].status().degraded) == DOWN
+        assert set(hub.partitions[0].status().degraded) == DEGRADED
         assert without_down(hub.pure(PEOPLE)) == without_down(sound.pure(PEOPLE))
         assert changes(hub) == changes(sound)
     partition = hub.reopen()
@@ -206,8 +250,8 @@ def test_a_definition_whose_rule_fails_over_the_history_is_pending_for_ever(
     for again in (partition, hub.reopen()):
         assert again.position == position
         assert again.catalogue.version == wanted.version
-        assert set(again.status().degraded) == {"rich", "top"}
-        assert "planted" in again.status().degraded["rich"]
+        assert set(again.status().degraded) == {"segment rich", "computed top"}
+        assert "planted" in again.status().degraded["segment rich"]
         assert again.count("buyers") == len(PEOPLE)
         with pytest.raises(Pending, match="planted"):
             again.count("rich")
@@ -221,11 +265,11 @@ def test_an_operator_that_fails_in_a_back_fill_takes_its_own_rules_down_only() -
     (partition,) = hub.partitions
     partition.define(wanted, None, partition.backfill(wanted, lambda: True))
     for again in (partition, hub.reopen()):
-        assert set(again.status().degraded) == DOWN
+        assert set(again.status().degraded) == DEGRADED
         assert again.count("buyers") == len(PEOPLE)
         assert len(again.verify()) == len(DOWN)  # they are named, and nothing else is wrong
     filled(hub, poison_at=None, until=3)
-    assert set(hub.partitions[0].status().degraded) == DOWN
+    assert set(hub.partitions[0].status().degraded) == DEGRADED
 
 
 def without(catalogue: Catalogue) -> Catalogue:

@@ -55,7 +55,8 @@ def visits(who: str, pairs: int, first: int) -> Rows:
 def check(hub: Hub, failed: set[str]) -> None:
     """The rules that failed say so, and why; the others answer; nothing else is wrong."""
     (partition,) = hub.partitions
-    assert set(partition.status().degraded) == failed
+    kinds = {name: "computed" if name == "pairs" else "segment" for name in failed}
+    assert set(partition.status().degraded) == {f"{kinds[name]} {name}" for name in failed}
     for name in FOUND:
         assert partition.count(name) == 2
     for name in PAIRED.keys() & failed:

@@ -84,7 +84,8 @@ class Change(msgspec.Struct, frozen=True):
 class PartitionStatus(msgspec.Struct, frozen=True):
     """One partition's own account of itself. now, next_due: ms, None if unset or nothing is due.
 
-    lag: log entries not yet folded plus sub-batches queued. degraded: rule or operator -> reason.
+    lag: log entries not yet folded plus sub-batches queued. degraded: rules without an answer, by
+    kind and name ('segment loyal', 'computed visits') -> reason.
     stage_s: processor seconds of the writer's thread by stage.
     backfill: of definitions that are being taken, entries folded so far, and of how many.
     clock_goal: the instant (ms) that the clock is on its way to in several steps, else None.

@@ -150,7 +150,9 @@ class Reader:
                 f"the clock's work of {self._state.now} ms and later is being done step by step;"
                 " ask again in a moment (profiles are exact meanwhile)"
             )
-        if self._owed.rescans.pending and any(r.rule.name == segment for r in book.rescans):
+        if self._owed.rescans.pending and any(
+            r.rule.key == ("segment", segment) for r in book.rescans
+        ):
             raise Pending(
                 f"segment {segment!r} is being evaluated again for {self._owed.rescans.pending} log"
                 " entries; ask again in a moment"
@@ -255,7 +257,7 @@ class Reader:
                 feed_bytes=self._feed.size_bytes(),
                 state_bytes=state.size_bytes(state.profiles),
                 checkpoint=self._owed.checkpointed,
-                degraded={name: why for (_, name), why in state.book.pending.items()},
+                degraded={" ".join(key): why for key, why in state.book.pending.items()},
                 stage_s=self._stage_seconds(),
                 backfill=None if filling is None else (filling.folded, state.position),
                 clock_goal=self._owed.behind if due <= self._owed.behind else None,

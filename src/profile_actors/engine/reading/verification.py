@@ -37,8 +37,11 @@ SHORT_HISTORY_EVENTS = 200
 
 def without_answer(state: State) -> Iterator[str]:
     """The rules that raised, and so answer nothing."""
-    for (_, name), reason in sorted(state.book.pending.items()):
-        yield f"expected an answer of every rule, got none of {name!r}, which is pending: {reason}"
+    for (kind, name), reason in sorted(state.book.pending.items()):
+        yield (
+            f"expected an answer of every rule, got none of {kind} {name!r}, which is pending:"
+            f" {reason}"
+        )
 
 
 def refold_differences(state: State, log: Log) -> Iterator[str]:
