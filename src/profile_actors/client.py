@@ -372,10 +372,10 @@ class Store(StreamDoors):
         """The store's account of itself, a partition that is in trouble included."""
         self._check_open()
         rejected: dict[str, tuple[int, int, int]] = self._connection.coordinator.call("rejected")
+        notes: list[str] = self._connection.coordinator.call("notes")
         actors = call_all(self._connection.partitions, "status")
-        return store_status(
-            str(self.path), self.clock, self._connection.catalogue.version, rejected, actors
-        )
+        version = self._connection.catalogue.version
+        return store_status(str(self.path), self.clock, version, rejected, actors, notes)
 
     def verify(self, sample: int | None = None) -> list[str]:
         """Re-read every log entry and refold (sample) profiles; the differences, [] when none."""

@@ -129,4 +129,15 @@ class StorageFull(Halt):
 
 
 class FencedOut(Halt):
-    """Another incarnation owns this partition's directory or epoch."""
+    """Another incarnation owns this partition's directory or epoch.
+
+    epoch: the one that the log has recorded, 0 where it was not asked.
+    """
+
+    def __init__(self, message: str, epoch: int = 0) -> None:
+        super().__init__(message, epoch)
+        self.message = message
+        self.epoch = epoch
+
+    def __str__(self) -> str:
+        return self.message

@@ -50,6 +50,39 @@ def test_a_store_that_lost_a_log_or_its_catalogue_is_refused(tmp_path: Path) -> 
         ]
 
 
+def test_a_catalogue_from_an_older_backup_heals_from_the_logs(tmp_path: Path) -> None:
+    data, backup = tmp_path / "s", tmp_path / "backup"
+    with pf.start(data, partitions=2, clock="event") as store:
+        store.apply(*shop())
+        store.submit("orders", orders(100))
+    shutil.copytree(data / "catalogue", backup)
+    with pf.start(data) as store:
+        assert store.status().notes == []
+        store.apply(pf.SegmentDefinition("since", "xEvent.count() >= 1"))
+        version = store.apply(pf.SegmentDefinition("later", "xEvent.count() >= 2"))
+        store.submit("orders", orders(100, first=100))
+    with pf.start(data) as store:
+        before = answers(store)
+        definitions = store.definitions()
+    shutil.rmtree(data / "catalogue")
+    shutil.copytree(backup, data / "catalogue")
+    with pf.start(data) as store:
+        notes = store.status().notes
+        assert len(notes) == 2
+        assert f"version {version} were taken over from the log of partition" in " ".join(notes)
+        assert answers(store) == before
+        assert store.definitions() == definitions
+        assert store.submit("orders", orders(50, first=150)).duplicate == 50
+        # What is applied now is newer than what the partitions have, and so is taken by them.
+        assert store.apply(pf.SegmentDefinition("newest", "xEvent.count() >= 1")) == version + 1
+        assert len(list(store.members("newest"))) == len(list(store.members("since"))) > 0
+        assert store.verify() == []
+        before = answers(store)
+    with pf.start(data) as store:
+        assert store.status().notes == []
+        assert answers(store) == before
+
+
 def flip_feed_blocks(data: Path) -> list[int]:
     """Change a byte of some blocks of each partition's feed but the newest; returns how many."""
     flipped = []

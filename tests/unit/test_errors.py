@@ -35,6 +35,7 @@ def test_positions_travel_with_the_error() -> None:
     rule = pickle.loads(pickle.dumps(errors.RuleError("no", line=3, column=14)))
     assert (rule.message, rule.line, rule.column) == ("no", 3, 14)
     assert pickle.loads(pickle.dumps(errors.OffsetGap("no", expected=7))).expected == 7
+    assert pickle.loads(pickle.dumps(errors.FencedOut("no", epoch=5))).epoch == 5
 
 
 def test_every_error_is_exactly_one_kind_of_fault() -> None:

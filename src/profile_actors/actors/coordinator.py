@@ -46,6 +46,13 @@ KEEPER_WAIT_S = 0.5
 """For whoever keeps a store and is just ending; who comes second shall be told at once."""
 
 
+OLD_CATALOGUE = (
+    "the catalogue is older than the logs, probably from a backup: files that were loaded since and"
+    " have grown count anew where rows have no id, and rows that were rejected since are not in"
+    " quarantine"
+)
+
+
 class CoordinatorPlace(msgspec.Struct, frozen=True):
     """What the coordinator is started with. new: the settings if the store does not exist yet.
 
@@ -75,6 +82,7 @@ class CoordinatorActor:
         self._place = place
         self._hook = hook
         self._refusal: ProfileActorsError | None = None
+        self._notes: dict[str, str] = {}
         self._keeper: DirectoryLock | None = None
         self._try_to_open()
 
@@ -128,9 +136,9 @@ class CoordinatorActor:
         """The actor's process, for operators."""
         return os.getpid()
 
-    def enlist(self, index: int) -> Enlistment:
+    def enlist(self, index: int, above: int = 0) -> Enlistment:
         """For a partition that (re)starts: a new epoch, the store's clock, the definitions, and
-        what is known of its log.
+        what is known of its log. above: an epoch that its log has recorded.
 
         Raises ConfigError for a partition that the store has not.
         """
@@ -141,7 +149,9 @@ class CoordinatorActor:
                 f" {self._place.path}"
             )
         claim = self._store.claim(index, uuid.uuid4().hex)
-        epoch = self._store.next_epoch(str(index))
+        if above > self._store.epoch(str(index)):
+            self._notes["epochs"] = OLD_CATALOGUE
+        epoch = self._store.next_epoch(str(index), above)
         return Enlistment(epoch, self._settings.clock, self._catalogue, claim)
 
     def tell(self, index: int, log_id: str, entries: int, directory: str) -> None:
@@ -149,11 +159,33 @@ class CoordinatorActor:
         self._check()
         self._store.tell(index, log_id, entries, time.time_ns() // 1_000_000, directory)
 
+    def recall(self, index: int, catalogue: Catalogue) -> None:
+        """A partition has definitions that are newer than those it was enlisted with: take them.
+
+        They were committed once, so the catalogue is an older one, from a backup. Idempotent.
+        """
+        self._check()
+        ours = self._catalogue.version
+        if catalogue.version > ours:
+            self._store.adopt(catalogue.version, encode(catalogue))
+            self._catalogue = catalogue
+            self._notes["definitions"] = (
+                f"definitions of version {catalogue.version} were taken over from the log of"
+                f" partition {index}, since the catalogue had version {ours}: {OLD_CATALOGUE}"
+            )
+
+    def notes(self) -> list[str]:
+        """What an operator should know of this start, in sentences."""
+        self._check()
+        return list(self._notes.values())
+
     def catalogue(self, version: int | None = None) -> Catalogue:
-        """The definitions of a version that was committed; None: the newest."""
+        """The definitions of a version, or of the newest kept before it; None: the newest."""
         self._check()
         if version is None or version >= self._catalogue.version:
             return self._catalogue
+        while version and self._store.get(version) is None:
+            version -= 1
         content = self._store.get(version) if version else None
         return Catalogue() if content is None else decode(content)
 

@@ -132,13 +132,10 @@ class PartitionActor:
             coordinator, "coordinator", place.config.call_timeout_s, Session(place.path)
         )
         self._coordinator = remote
-        known: Enlistment = remote.call("enlist", place.index)
-        epoch, clock, catalogue = known.epoch, known.clock, known.catalogue
         directory = Path(place.path)
         # The log first: its lock keeps a dying predecessor (or another store) out of the rest.
-        self._log = LmdbLog(
-            directory, place.config, epoch=epoch, claim=known.claim, crash_point=self._hook
-        )
+        known = self._open_log()
+        epoch, clock, catalogue = known.epoch, known.clock, known.catalogue
         try:
             self._hook("log.begun")
             # Nothing is appended before the catalogue knows that there is a log to be missed.
@@ -152,6 +149,12 @@ class PartitionActor:
             self._log, feed, checkpoints, place.config,
             index=place.index, epoch=epoch, clock=time.thread_time,
         )  # fmt: skip
+        if self._partition.catalogue.version > catalogue.version:
+            try:
+                remote.call("recall", place.index, self._partition.catalogue)
+            except BaseException:
+                self._partition.close()
+                raise
         self._writer = Writer(
             self._partition,
             place.config,
@@ -169,6 +172,28 @@ class PartitionActor:
         else:
             with suppress(StorageFull):  # whoever sends rows has it taken then
                 self._take(catalogue)
+
+    def _open_log(self) -> Enlistment:
+        """Open the log under a new epoch. One from a catalogue that is older than the log, which a
+        backup may be, is too low: then under the next one above the log's.
+        """
+        place, above = self._place, 0
+        while True:
+            known: Enlistment = self._coordinator.call("enlist", place.index, above)
+            try:
+                self._log = LmdbLog(
+                    place.path,
+                    place.config,
+                    epoch=known.epoch,
+                    claim=known.claim,
+                    crash_point=self._hook,
+                )
+            except FencedOut as error:
+                if above or error.epoch <= known.epoch:
+                    raise
+                above = error.epoch
+            else:
+                return known
 
     def _tell(self) -> None:
         """Tell the coordinator now and then, and after checkpoints, how long the log is."""

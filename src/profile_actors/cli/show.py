@@ -320,6 +320,8 @@ def status(console: Console, now: StoreStatus) -> None:
         listed = ", ".join(f"{name} {n:,}" for name, n in sorted(counts.items()) if n)
         if listed or counts is now.quarantined:
             console.print(f"rejected rows {what}: {safe(listed) or 'none'}")
+    for note in now.notes:
+        console.print(f"[yellow]note[/] {safe(note)}", highlight=False, soft_wrap=True)
     for index, reason in now.halted.items():
         console.print(f"[red]partition {index}[/] {safe(reason)}", highlight=False)
     for part in parts:

@@ -143,7 +143,8 @@ class StoreStatus(msgspec.Struct, frozen=True):
 
     halted: partition -> why it does not write. rejected: rows ever rejected, per dataset;
     quarantined: those of them that can be looked at and offered again; repaired: those of them that
-    were offered again and stored. The rest was dropped at ``Config.max_quarantine_rows``.
+    were offered again and stored. The rest was dropped at ``Config.max_quarantine_rows``. notes:
+    what an operator should know since the store was started, in sentences.
     """
 
     path: str
@@ -163,6 +164,7 @@ class StoreStatus(msgspec.Struct, frozen=True):
     partitions: list[ActorStatus]
     quarantined: dict[str, int] = {}
     repaired: dict[str, int] = {}
+    notes: list[str] = []
 
 
 def store_status(
@@ -171,6 +173,7 @@ def store_status(
     catalogue: int,
     rejected: dict[str, tuple[int, int, int]],
     actors: list[ActorStatus],
+    notes: list[str],
 ) -> StoreStatus:
     """Add up the partitions' own accounts."""
     parts = [actor.partition for actor in actors if actor.partition is not None]
@@ -178,6 +181,7 @@ def store_status(
         path=path,
         clock=clock,
         catalogue=catalogue,
+        notes=notes,
         now=max((part.now for part in parts if part.now is not None), default=None),
         profiles=sum(part.profiles for part in parts),
         events=sum(part.events for part in parts),

@@ -10,6 +10,9 @@ Which logs there are is recorded here too (``log_id.py``), beside the settings: 
 was ever told to be there, an empty place is a lost log. The same holds for the catalogue itself:
 one that is missing beside ``store.json`` or a partition's log is not begun anew.
 
+A catalogue from an older backup knows less than the logs: an epoch that a log has recorded and
+definitions that a partition has taken are taken over from there (``next_epoch``, ``adopt``).
+
 Limits: one process at a time (``flock``); versions are kept for ever (they are what the log's
 entries refer to), each at most MAP_BYTES in sum.
 """
@@ -171,14 +174,14 @@ class CatalogueStore:
             )
         return bytes(value[HEADER_BYTES:])
 
-    def _put_next(self, database: str, number: int, content: bytes) -> None:
+    def _put_next(self, database: str, number: int, content: bytes, may_skip: bool = False) -> None:
         """Store a version that follows the newest; the same content again changes nothing."""
         with self._writing:
             stored = self._get(database, number)
             if stored == content:
                 return
             newest = self._newest(database)
-            if number != newest + 1:
+            if number != newest + 1 and not (may_skip and number > newest):
                 raise FencedOut(
                     f"expected {database} number {newest + 1} next, got {number} - at"
                     f" {self._paths.catalogue}; somebody else wrote it, read it again"
@@ -200,6 +203,12 @@ class CatalogueStore:
         """
         assert version >= 1, version
         self._put_next("versions", version, content)
+
+    def adopt(self, version: int, content: bytes) -> None:
+        """Commit a version that a log has and a catalogue from a backup has not; those between are
+        gone. Repeating the newest is harmless. Raises FencedOut unless it is newer, StorageFull.
+        """
+        self._put_next("versions", version, content, may_skip=True)
 
     def get(self, version: int) -> bytes | None:
         """One version's content, None if there is none. Raises CorruptLog."""
@@ -349,12 +358,15 @@ class CatalogueStore:
         """Commit an assignment durably; versions start at 1. Raises FencedOut, StorageFull."""
         self._put_next("assignments", version, np.asarray(table).astype("<u2").tobytes())
 
-    def next_epoch(self, sequencer: str) -> int:
-        """A number higher than any given before for this sequencer; the first is 1. Durable."""
+    def next_epoch(self, sequencer: str, above: int = 0) -> int:
+        """A number higher than any given before for this sequencer, and than above; the first is 1.
+
+        above: what a log has recorded, which a catalogue from a backup does not know. Durable.
+        """
         with self._writing:
             try:
                 with self._env.begin(write=True, db=self._db["epochs"]) as transaction:
-                    epoch = self._epoch(transaction.get(sequencer.encode())) + 1
+                    epoch = max(self._epoch(transaction.get(sequencer.encode())), above) + 1
                     transaction.put(sequencer.encode(), NUMBER.pack(epoch))
             except lmdb.Error as error:
                 raise failed_write(

@@ -144,7 +144,8 @@ class LogSegment:
         if recorded > epoch:
             raise FencedOut(
                 f"expected to be the newest writer, epoch {epoch}, got epoch {recorded} recorded"
-                f" - at {self.data}; another incarnation owns this log, end this one"
+                f" - at {self.data}; another incarnation owns this log, end this one",
+                epoch=recorded,
             )
 
     @contextmanager

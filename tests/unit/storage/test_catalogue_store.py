@@ -204,3 +204,18 @@ def test_oldest_leave_first(tmp_path: Path) -> None:
     quarantine.add("orders", [rejected(row) for row in range(100, 125)])
     assert [row.row for row in quarantine.read("orders", 100)] == list(range(115, 125))
     quarantine.close()
+
+
+def test_what_a_log_knows_is_taken_over_by_a_catalogue_from_a_backup(tmp_path: Path) -> None:
+    store = CatalogueStore(tmp_path)
+    store.put(1, b"one")
+    assert [store.next_epoch("0"), store.next_epoch("0", 7), store.next_epoch("0", 3)] == [1, 8, 9]
+    store.adopt(4, b"four")
+    store.adopt(4, b"four")
+    assert [store.get(n) for n in (1, 2, 4)] == [b"one", None, b"four"]
+    for version, content in ((4, b"another"), (2, b"two")):
+        with pytest.raises(FencedOut):
+            store.adopt(version, content)
+    store.put(5, b"five")
+    assert store.newest_version() == 5
+    store.close()
