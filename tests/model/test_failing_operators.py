@@ -13,6 +13,7 @@ from profile_actors.definitions.catalogue_changes import extended
 from profile_actors.definitions.declared import (
     Catalogue,
     ComputedAttribute,
+    Definition,
     Field,
     Schema,
     SegmentDefinition,
@@ -127,8 +128,12 @@ def test_all_else_is_exact_and_what_is_down_says_so() -> None:
 @pytest.mark.usefixtures("planted")
 def test_a_segment_and_an_attribute_of_one_name_are_two() -> None:
     least = "xEvent[timestamp occurs <= 1 day before now].min(n)"
-    named = [SegmentDefinition("one", f"{least} < 2"), ComputedAttribute("one", least)]
-    hub = Hub(1, extended(CATALOGUE, [*named, ComputedAttribute("low", "xEvent.count()")]))
+    named: list[Definition] = [
+        SegmentDefinition("one", f"{least} < 2"),
+        ComputedAttribute("one", least),
+        ComputedAttribute("low", "xEvent.count()"),
+    ]
+    hub = Hub(1, extended(CATALOGUE, named))
     filled(hub, poison_at=20)
     partition = hub.partitions[0]
     assert set(partition.status().degraded) == {"computed least", "computed one", "segment one"}
@@ -139,7 +144,7 @@ def test_a_segment_and_an_attribute_of_one_name_are_two() -> None:
 
 def test_a_segment_answers_while_the_attribute_of_its_name_is_evaluated_again() -> None:
     fields: dict[str, str | Field] = {"tags": "string[]", "tier": "string"}
-    rules = [
+    rules: list[Definition] = [
         SegmentDefinition("one", 'tier = "gold"'),
         SegmentDefinition("two", 'tags.includes("a")'),
         ComputedAttribute("one", 'if(tags.includes("a"), 1, 2)'),

@@ -173,7 +173,7 @@ def store_status(
     catalogue: int,
     rejected: dict[str, tuple[int, int, int]],
     actors: list[ActorStatus],
-    notes: list[str],
+    notes: Sequence[str] = (),
 ) -> StoreStatus:
     """Add up the partitions' own accounts."""
     parts = [actor.partition for actor in actors if actor.partition is not None]
@@ -181,7 +181,7 @@ def store_status(
         path=path,
         clock=clock,
         catalogue=catalogue,
-        notes=notes,
+        notes=list(notes),
         now=max((part.now for part in parts if part.now is not None), default=None),
         profiles=sum(part.profiles for part in parts),
         events=sum(part.events for part in parts),
