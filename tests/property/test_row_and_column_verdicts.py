@@ -30,7 +30,7 @@ from profile_actors.ingest.csv_blocks import read_csv_blocks
 from profile_actors.ingest.door import Door, Prepared
 from profile_actors.ingest.typing.arrow_types import arrow_type
 from profile_actors.ingest.typing.field_checks import Check, compile_check
-from profile_actors.ingest.typing.times import TimeReading
+from profile_actors.ingest.typing.time_readings import TimeReading
 from profile_actors.ingest.typing.typed_columns import convert
 from profile_actors.ingest.typing.verdicts import Refused, judge
 

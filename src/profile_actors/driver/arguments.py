@@ -17,7 +17,7 @@ import msgspec
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.log.sub_batch import ANONYMOUS
 from profile_actors.errors import CallerError
-from profile_actors.ingest.typing.times import TIME_MAX_MS, TIME_MIN_MS
+from profile_actors.ingest.typing.time_readings import TIME_MAX_MS, TIME_MIN_MS
 
 Instant = int | datetime | date | str
 

@@ -1,6 +1,6 @@
 """Files into the store: each counts once, resumes after a crash, pipelined, with a progress bar.
 
-Theory: a file is a producer known by its content (``ingest/contents.py``), whose offsets are row
+Theory: a file is a producer known by its content (``file_contents``), whose offsets are row
 numbers. So the store knows how far it got, whatever the path or the size of the blocks was; rows
 before the cursor are not even sent, but for those that were rejected: they are offered again, since
 definitions may have changed. Which content a producer stands for is kept before its first row is
@@ -36,14 +36,14 @@ from profile_actors.driver.repair import progress
 from profile_actors.driver.sender import Sender
 from profile_actors.driver.terminal import one_line
 from profile_actors.errors import CallerError, SchemaError
-from profile_actors.ingest.contents import (
+from profile_actors.ingest.csv_blocks import read_csv_blocks
+from profile_actors.ingest.file_contents import (
     Digests,
     FileContent,
     Recognised,
     complete_bytes,
     recognised,
 )
-from profile_actors.ingest.csv_blocks import read_csv_blocks
 from profile_actors.ingest.offsets import common
 
 SUFFIXES = (".csv",)

@@ -42,7 +42,7 @@ from profile_actors.ingest.primary_identity import Identities, Refusals
 from profile_actors.ingest.rejects import Reject, full_json, raw_text
 from profile_actors.ingest.typing.field_checks import Check, Ignored, compile_check, ignores
 from profile_actors.ingest.typing.time_columns import numbers_of
-from profile_actors.ingest.typing.times import (
+from profile_actors.ingest.typing.time_readings import (
     PLAUSIBLE_MS,
     TIME_MAX_MS,
     TIME_MIN_MS,

@@ -1,4 +1,4 @@
-"""The contents of files that were read, in the catalogue's environment (``ingest/contents.py``).
+"""The contents of files that were read, in the catalogue's environment (``file_contents``).
 
 Theory: two keys lead to a content. By name: what a file of this name may have grown from, one
 record per producer, the longest that was read. By digest: the same bytes under any name; kept for
@@ -15,7 +15,7 @@ import msgspec
 import xxhash
 
 from profile_actors.errors import CorruptLog
-from profile_actors.ingest.contents import FileContent
+from profile_actors.ingest.file_contents import FileContent
 from profile_actors.storage.files.atomic_files import failed_write
 from profile_actors.storage.files.framing import HEADER_BYTES, damage, frame
 

@@ -1,4 +1,4 @@
-"""What the engine asks of storage: a log of entries, a feed, checkpoints; and the same in memory.
+"""What the engine asks of storage: a log of entries, a feed, checkpoints.
 
 Theory: the log is the ground state, feed and checkpoints are derived from it. The engine sees bytes
 only through these protocols, so the same engine runs over LMDB, in memory, and in a simulator.

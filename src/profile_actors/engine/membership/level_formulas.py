@@ -33,7 +33,7 @@ LevelsOf = Callable[[int], Array]
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """A cut of the ladder with this number."""
+    """A threshold of the ladder with this number."""
 
     ladder: int
     reading: Reading

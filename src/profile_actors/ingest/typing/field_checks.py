@@ -16,7 +16,7 @@ from msgspec import structs
 
 from profile_actors.definitions.declared import Field
 from profile_actors.definitions.field_types import FieldType
-from profile_actors.ingest.typing.times import TimeReading
+from profile_actors.ingest.typing.time_readings import TimeReading
 
 Ignored = frozenset[str] | Literal["*"]  # paths that nobody wants, or all that are not declared
 

@@ -26,7 +26,7 @@ from profile_actors.ingest.typing.cells import (
     sure_rows,
     valid,
 )
-from profile_actors.ingest.typing.times import (
+from profile_actors.ingest.typing.time_readings import (
     DIVISORS,
     EXCEL_1970,
     FIRST_EXCEL_DAY,

@@ -22,7 +22,12 @@ import numpy as np
 
 from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.ingest.typing.field_checks import Check, ignores
-from profile_actors.ingest.typing.times import FRACTIONAL, TIME_MAX_MS, TIME_MIN_MS, TimeReading
+from profile_actors.ingest.typing.time_readings import (
+    FRACTIONAL,
+    TIME_MAX_MS,
+    TIME_MIN_MS,
+    TimeReading,
+)
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 DECIMAL_DIGITS = 18  # Arrow decimal128 with 18 digits: an int64 of units of the last digit

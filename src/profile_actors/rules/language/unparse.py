@@ -87,7 +87,7 @@ _TIME_WORDS = {"before", "after", "on", "between", "this", "last", "next"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Scope:
+class _Around:
     """levels: elements between here and the profile. names: bound variables. steps: those of them
     that stand for the timestamp of a CHAIN step's last event (within WHEN). own: the variable of a
     planned step's own event, whose fields stand bare."""
@@ -97,15 +97,15 @@ class _Scope:
     steps: frozenset[str] = frozenset()
     own: str | None = None
 
-    def deeper(self) -> _Scope:
+    def deeper(self) -> _Around:
         return replace(self, levels=self.levels + 1)
 
-    def bind(self, *names: str) -> _Scope:
+    def bind(self, *names: str) -> _Around:
         bound = frozenset(names)
         return replace(self, names=self.names | bound, steps=self.steps - bound)
 
 
-_TOP = _Scope()
+_TOP = _Around()
 
 
 def unparse(node: Node) -> str:
@@ -160,47 +160,47 @@ def _joined(conditions: Many[Node]) -> str:
     return " and ".join(_text(condition, _NOT, _TOP) for condition in conditions)
 
 
-def _text(node: Node, outer: int, scope: _Scope) -> str:
+def _text(node: Node, outer: int, around: _Around) -> str:
     """outer: the tightness that the surroundings ask for; looser text gets parentheses."""
-    tightness, text = _form(node, scope)
+    tightness, text = _form(node, around)
     return f"({text})" if tightness < outer else text
 
 
-def _form(node: Node, scope: _Scope) -> tuple[int, str]:
+def _form(node: Node, around: _Around) -> tuple[int, str]:
     match node:
         case Literal():
             return _POSTFIX, _literal(node)
         case Call():
-            return _call(node, scope)
+            return _call(node, around)
         case Occurs(subject=subject):
-            left = _text(subject, _COMPARISON + 1, scope)
-            return _COMPARISON, f"{left} occurs {_moment(node, scope)}"
+            left = _text(subject, _COMPARISON + 1, around)
+            return _COMPARISON, f"{left} occurs {_moment(node, around)}"
         case Each():
-            return _POSTFIX, _each(node, scope)
+            return _POSTFIX, _each(node, around)
         case Quantified():
-            return _LOOSE, _quantified(node, scope)
+            return _LOOSE, _quantified(node, around)
         case Let(name=name, value=value, body=body):
-            inner = _text(body, _LOOSE, scope.bind(name))
-            return _LOOSE, f"let {_bare(name)} = ({_text(value, _LOOSE, scope)}) in {inner}"
+            inner = _text(body, _LOOSE, around.bind(name))
+            return _LOOSE, f"let {_bare(name)} = ({_text(value, _LOOSE, around)}) in {inner}"
         case Chain():
-            return _POSTFIX, _chain(node, scope)
+            return _POSTFIX, _chain(node, around)
         case AggregateLeaf(aggregate=aggregate):
             return _POSTFIX, unparse_aggregate(aggregate)
         case Kept(filter=events):
             return _POSTFIX, unparse_filter(events)
         case KeptField(event=event, path=path):
-            return _POSTFIX, _kept_field(event, path, scope)
+            return _POSTFIX, _kept_field(event, path, around)
         case Sequence():
             return _POSTFIX, _sequence(node)
         case Field(base=base, name=name):
-            return _POSTFIX, _field(base, name, scope)
-    return _POSTFIX, _simple(node, scope)
+            return _POSTFIX, _field(base, name, around)
+    return _POSTFIX, _simple(node, around)
 
 
-def _simple(node: Node, scope: _Scope) -> str:
+def _simple(node: Node, around: _Around) -> str:
     match node:
         case Items(items=items):
-            return f"[{_listed(items, scope)}]"
+            return f"[{_listed(items, around)}]"
         case Root():
             return "$1"
         case Events():
@@ -210,7 +210,7 @@ def _simple(node: Node, scope: _Scope) -> str:
         case Variable(name=name):
             return _bare(name)
         case Computed(name=name):
-            bare = scope.levels == 0 and "computed" not in scope.names
+            bare = around.levels == 0 and "computed" not in around.names
             return f"{'' if bare else '$1.'}computed.{_name(name)}"
         case InSegment(name=name):
             return f"inSegment({_string(name)})"
@@ -223,27 +223,27 @@ def _simple(node: Node, scope: _Scope) -> str:
     raise AssertionError(f"no text for {type(node).__name__}")
 
 
-def _field(base: Node, name: str, scope: _Scope) -> str:
+def _field(base: Node, name: str, around: _Around) -> str:
     if isinstance(base, Element):
         return _bare(name) if base.up == 0 else f"{'^' * base.up}.{_name(name)}"
     if isinstance(base, Root):
-        bare = scope.levels == 0 and name not in scope.names
+        bare = around.levels == 0 and name not in around.names
         return _bare(name) if bare else f"$1.{_name(name)}"
-    if isinstance(base, Variable) and base.name in scope.steps and name == "timestamp":
+    if isinstance(base, Variable) and base.name in around.steps and name == "timestamp":
         return _bare(base.name)
     if (
         isinstance(base, Field)
         and isinstance(base.base, Variable)
-        and base.base.name in scope.steps
+        and base.base.name in around.steps
     ):
         return f"{_bare(base.base.name)}.{_name(base.name)}.{_name(name)}"
-    return f"{_text(base, _POSTFIX, scope)}.{_name(name)}"
+    return f"{_text(base, _POSTFIX, around)}.{_name(name)}"
 
 
-def _kept_field(event: Node, path: str, scope: _Scope) -> str:
+def _kept_field(event: Node, path: str, around: _Around) -> str:
     base, *names = path.split(".")
-    is_own = isinstance(event, Variable) and event.name == scope.own
-    text = _bare(base) if is_own else _field(event, base, scope)
+    is_own = isinstance(event, Variable) and event.name == around.own
+    text = _bare(base) if is_own else _field(event, base, around)
     return ".".join([text, *map(_name, names)])
 
 
@@ -286,32 +286,32 @@ def _literal(node: Literal) -> str:
     return f"date({day}, {moment.hour}, {moment.minute}, {seconds})"
 
 
-def _listed(nodes: Many[Node], scope: _Scope) -> str:
-    return ", ".join(_text(node, _LOOSE, scope) for node in nodes)
+def _listed(nodes: Many[Node], around: _Around) -> str:
+    return ", ".join(_text(node, _LOOSE, around) for node in nodes)
 
 
-def _call(node: Call, scope: _Scope) -> tuple[int, str]:
+def _call(node: Call, around: _Around) -> tuple[int, str]:
     function, args = node.function, node.args
     if function in ("and", "or") and len(args) > 1:
         level = _AND if function == "and" else _AND - 1
-        return level, f" {function} ".join(_text(arg, level + 1, scope) for arg in args)
+        return level, f" {function} ".join(_text(arg, level + 1, around) for arg in args)
     if function == "not":
-        return _NOT, f"not {_text(args[0], _NOT, scope)}"
+        return _NOT, f"not {_text(args[0], _NOT, around)}"
     if function == "neg":
-        return _UNARY, f"-{_text(args[0], _UNARY, scope)}"
+        return _UNARY, f"-{_text(args[0], _UNARY, around)}"
     if function in _BINARY or function in _WORDS:
         level = _BINARY.get(function, _COMPARISON)
-        left = _text(args[0], level + (level == _COMPARISON), scope)
-        return level, f"{left} {_WORDS.get(function, function)} {_text(args[1], level + 1, scope)}"
+        left = _text(args[0], level + (level == _COMPARISON), around)
+        return level, f"{left} {_WORDS.get(function, function)} {_text(args[1], level + 1, around)}"
     name = spelling(function)
     if not args or function in ("if", "isnull", "isnotnull", "and", "or"):
-        return _POSTFIX, f"{name}({_listed(args, scope)})"
-    return _POSTFIX, f"{_text(args[0], _POSTFIX, scope)}.{name}({_listed(args[1:], scope)})"
+        return _POSTFIX, f"{name}({_listed(args, around)})"
+    return _POSTFIX, f"{_text(args[0], _POSTFIX, around)}.{name}({_listed(args[1:], around)})"
 
 
-def _moment(node: Occurs, scope: _Scope) -> str:
+def _moment(node: Occurs, around: _Around) -> str:
     """The right side of ``occurs``, which is also what stands in WHEN(…)."""
-    time = _text(node.time, _COMPARISON + 1, scope)
+    time = _text(node.time, _COMPARISON + 1, around)
     if node.form == "distance":
         plural = _PLURALS.get(node.unit, f"{node.unit}s")
         unit = f"{node.amount} {node.unit if node.amount == 1 else plural}"
@@ -320,13 +320,13 @@ def _moment(node: Occurs, scope: _Scope) -> str:
         time = f"({time})"  # `on -x` would subtract from a name
     if node.form == "between":
         assert node.until is not None
-        return f"between {time} and {_text(node.until, _COMPARISON + 1, scope)}"
+        return f"between {time} and {_text(node.until, _COMPARISON + 1, around)}"
     return f"{node.form} {time}"
 
 
-def _each(node: Each, scope: _Scope) -> str:
-    inner = scope.bind(*node.variables) if node.variables else scope.deeper()
-    source, body = _text(node.source, _POSTFIX, scope), _text(node.body, _LOOSE, inner)
+def _each(node: Each, around: _Around) -> str:
+    inner = around.bind(*node.variables) if node.variables else around.deeper()
+    source, body = _text(node.source, _POSTFIX, around), _text(node.body, _LOOSE, inner)
     names = ", ".join(map(_bare, node.variables))
     if len(node.variables) == 1:
         body = f"{names} => {body}"
@@ -335,25 +335,25 @@ def _each(node: Each, scope: _Scope) -> str:
     if node.function == "filter" and not node.variables:
         return f"{source}[{body}]"
     name = spelling(node.function)
-    return f"{source}.{name}({body}{''.join(', ' + _listed([e], scope) for e in node.extra)})"
+    return f"{source}.{name}({body}{''.join(', ' + _listed([e], around) for e in node.extra)})"
 
 
-def _ranges(ranges: Many[Range], scope: _Scope) -> tuple[str, _Scope]:
+def _ranges(ranges: Many[Range], around: _Around) -> tuple[str, _Around]:
     texts: list[str] = []
     for place, item in enumerate(ranges, 1):
-        source = _text(item.source, _POSTFIX, scope)
-        scope = scope.bind(item.name)
+        source = _text(item.source, _POSTFIX, around)
+        around = around.bind(item.name)
         condition = ""
         if item.condition is not None:
             # A quantifier at the end of a condition would take the next range for its own.
             outer = _LOOSE if place == len(ranges) else _LOOSE + 1
-            condition = f" where {_text(item.condition, outer, scope)}"
+            condition = f" where {_text(item.condition, outer, around)}"
         texts.append(f"{_bare(item.name)} from {source}{condition}")
-    return ", ".join(texts), scope
+    return ", ".join(texts), around
 
 
-def _quantified(node: Quantified, scope: _Scope) -> str:
-    ranges, inner = _ranges(node.ranges, scope)
+def _quantified(node: Quantified, around: _Around) -> str:
+    ranges, inner = _ranges(node.ranges, around)
     if node.result is None or node.kind == "select":
         return f"{node.kind} {ranges}"
     result = _text(node.result, _POSTFIX, inner)
@@ -366,8 +366,8 @@ def _sequence(node: Sequence) -> str:
     return f"CHAIN(xEvent, timestamp, [{', '.join(map(unparse_stage, node.stages))}])"
 
 
-def _chain(node: Chain, scope: _Scope) -> str:
-    source, within = _text(node.source, _LOOSE, scope), scope.deeper()
+def _chain(node: Chain, around: _Around) -> str:
+    source, within = _text(node.source, _LOOSE, around), around.deeper()
     steps: list[str] = []
     earlier: frozenset[str] = frozenset()
     for step in node.steps:

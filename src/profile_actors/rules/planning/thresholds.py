@@ -1,14 +1,14 @@
-"""What rules compare with constants: measures, and the cuts that their comparisons make in them.
+"""What rules compare with constants: measures, and the thresholds that their comparisons set.
 
 Theory: a comparison of a value with a constant depends only on which of a few *breaks* the value
 has reached. So a rule that is made of such comparisons is a function of levels: of how many breaks
 of each *measure* (a value that its leaves alone decide, or its age) are at or below it. Equal
 measures of all rules are one, and its levels are kept once (``gauges.Ladder``).
 
-A text t is cut like a number: the smallest text greater than t is t with a zero character behind.
+A text t is like a number: the smallest text greater than t is t with a zero character behind.
 
 Limits: an age is now minus a time, against exact units: ``X occurs >= N days before now``. What
-compares two values that both vary, and every other test, is no cut: such a rule stays a tree.
+compares two values that both vary, and every other test, is no threshold: such a rule stays a tree.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ Condition = Threshold | Junction
 
 
 def condition_of(node: Node) -> Condition | None:
-    """A boolean planned tree as cuts, or None if it is more than that. Null reads as false.
+    """A boolean planned tree as thresholds, or None if it is more than that. Null reads as false.
 
     Cost: one pass over the tree.
     """
@@ -103,7 +103,7 @@ def condition_of(node: Node) -> Condition | None:
 
 
 def thresholds_of(condition: Condition) -> Iterator[Threshold]:
-    """The cuts of a condition, in order."""
+    """The thresholds of a condition, in order."""
     if isinstance(condition, Threshold):
         yield condition
     else:

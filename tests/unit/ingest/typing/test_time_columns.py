@@ -16,7 +16,7 @@ from profile_actors.definitions.time_formats import compile_time_format
 from profile_actors.errors import DefinitionError
 from profile_actors.ingest.csv_blocks import read_csv_blocks
 from profile_actors.ingest.door import Door
-from profile_actors.ingest.typing.times import odd_units
+from profile_actors.ingest.typing.time_readings import odd_units
 
 WALL_MS = 1_800_000_000_000
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from profile_actors.ingest.contents import Digests, Recognised, complete_bytes, recognised
 from profile_actors.ingest.csv_blocks import read_csv_blocks
+from profile_actors.ingest.file_contents import Digests, Recognised, complete_bytes, recognised
 from profile_actors.storage.catalogue_store import CatalogueStore
 
 
