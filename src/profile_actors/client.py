@@ -344,7 +344,7 @@ class Store(StreamDoors):
         return Explanation(explain(rule, self._connection.catalogue))
 
     def preview(self, rule: str, sample: int = 10) -> Preview:
-        """Whom a rule would let in: the exact count and a sample, from the stored log.
+        """The profiles that a rule would hold for: their exact count and a sample, from the log.
 
         Nothing is saved, and rows go on coming meanwhile. Of a rule that is not boolean: who has a
         value, and the sample's values. Cost: as much as one new rule's back-fill. Raises RuleError.

@@ -249,7 +249,7 @@ class PartitionActor:
 
     @ray.method(concurrency_group="preview")
     def preview(self, version: int, rule: str, sample: int) -> PartPreview | None:
-        """Whom a rule would let in; None if the definitions here are older than version."""
+        """The profiles that a rule would hold for; None if the definitions here are older."""
         partition = self._opened()
         if partition.catalogue.version < version:
             return None
@@ -304,8 +304,8 @@ class PartitionActor:
     def define(self, catalogue: Catalogue) -> int:
         """Take the definitions if they are newer; returns the version that holds. Idempotent.
 
-        New rules are folded from the log in this thread, while the writer goes on; he only puts
-        them in place.
+        New rules are folded from the log in this thread while the writer goes on; the writer only
+        publishes what was folded.
         """
         self._opened()
         return self._take(catalogue)

@@ -294,7 +294,7 @@ class Writer:
             ticket.reply.set_result(reply)
 
     def _step(self, step: Callable[[], Any], future: Future[Any]) -> None:
-        """Run control work; what the caller did wrong goes back to him, the rest halts."""
+        """Run control work; what the caller did wrong goes back to the caller, the rest halts."""
         try:
             future.set_result(step())
         except _Refused as refused:

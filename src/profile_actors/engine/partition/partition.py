@@ -48,7 +48,7 @@ from profile_actors.errors import FeedDamaged, ProfileActorsError
 from profile_actors.ingest.offsets import packed
 
 BACKFILL_ENTRIES = 8
-"""Entries of one step of a back-fill beside the writer, and about what it leaves to him."""
+"""Entries of one step of a back-fill beside the writer, and about what it leaves to the writer."""
 
 
 class Partition:

@@ -1,4 +1,4 @@
-"""Previews: whom a rule would let in, over the stored log, with nothing saved.
+"""Previews: the profiles that a rule would hold for, over the stored log, with nothing saved.
 
 Theory: the rule is planned alone and its operators are folded from the log into scratch columns, as
 of one position and instant that are read once at the beginning; entries that come later are not

@@ -165,7 +165,7 @@ def _rule_steps(
         _keep(task, index, rule, slot, task.now, value, cause, lock)
         rule.timer.set_due(slot, due)
         yield
-    # The others: instant by instant, until nothing more is due by the task's now.
+    # Then the profiles whose time has come, instant by instant, up to the task's now.
     while True:
         when, slots = rule.timer.due_rows(task.now)
         rule.timer.line.drop_due(task.now)
