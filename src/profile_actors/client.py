@@ -273,17 +273,29 @@ class Store(StreamDoors):
 
     # Reading
 
-    def profile(self, namespace: str, value: str) -> Profile | None:
-        """The profile that has an identity, as of now; None if nobody has."""
-        return self.profiles([(namespace, value)])[0]
+    def profile(
+        self, namespace: str, value: str, fields: Iterable[str] | None = None
+    ) -> Profile | None:
+        """The profile that has an identity, as of now; None if nobody has. fields: see
+        ``profiles``."""
+        return self.profiles([(namespace, value)], fields)[0]
 
-    def profiles(self, identities: Iterable[tuple[str, str] | Identity]) -> list[Profile | None]:
+    def profiles(
+        self,
+        identities: Iterable[tuple[str, str] | Identity],
+        fields: Iterable[str] | None = None,
+    ) -> list[Profile | None]:
         """Many profiles at once, in the order asked, None for unknown ones.
 
-        identities: pairs of namespace and value, or what ``members`` yields.
+        identities: pairs of namespace and value, or what ``members`` yields. fields: which parts
+        are worked out and sent, the others are empty; all by default. ``identities``,
+        ``attributes``, ``computed``, ``segments``, or some of one: ``segments.vip``,
+        ``computed(visits,spent)``, ``attributes.home(city,geo.lat)``. Raises DefinitionError for
+        unknown names, CallerError for what is no such text.
         """
         self._check_open()
-        return self._connection.profiles(identity_pairs(identities))
+        asked = self._connection.asked(fields, self.definitions)
+        return self._connection.profiles(identity_pairs(identities), asked)
 
     def events(
         self,

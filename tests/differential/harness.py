@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from profile_actors.columnar import vectors
+from profile_actors.columnar.vectors import Array
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.log import row_locator
@@ -27,6 +28,7 @@ from profile_actors.engine.operators import delay_lines, kept_arena
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.engine.reading import verification
 from profile_actors.engine.reading.answers import Change, Profile
+from profile_actors.engine.reading.fields import Fields
 from profile_actors.engine.refold.backfill import Backfill
 from profile_actors.ingest.door import Door
 from profile_actors.rules.catalogue.typed_rules import check_all
@@ -203,10 +205,27 @@ class World:
             profiles = self.partition.reader.profiles_of(slots, max(instant, state.now))
             if instant <= state.now and not self.partition.owed.rescans.pending:
                 self.check_members(list(profiles.values()))
+            self.check_fields(slots, max(instant, state.now), profiles)
             for slot, profile in profiles.items():
                 found += verification.reference_differences(state, self.log, slot, profile)
                 self.checks += len(self.rules.segments) + len(self.rules.computed)
         assert not found, found[:3]
+
+    def check_fields(self, slots: Array, instant: int, whole: dict[int, Profile]) -> None:
+        """Asked for some rules alone, look-ups say of them what they say when all are asked."""
+        pick = (len(slots) + instant) % 3
+        segments = tuple(sorted(self.rules.segments)[pick::3])
+        computed = tuple(sorted(self.rules.computed)[pick::3])
+        fields = Fields(True, (), segments, computed)
+        for slot, some in self.partition.reader.profiles_of(slots, instant, fields).items():
+            of = whole[slot]
+            expected = (
+                {name: of.segments[name] for name in segments if name in of.segments},
+                {name: of.computed[name] for name in computed if name in of.computed},
+                {name: of.computed_valid_until[name] for name in computed if name in of.computed},
+            )
+            got = (some.segments, some.computed, some.computed_valid_until)
+            assert repr(got) == repr(expected), (slot, instant, fields)
 
     def check_members(self, profiles: list[Profile]) -> None:
         """A segment's members are the profiles whose own look-up says so."""

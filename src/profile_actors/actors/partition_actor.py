@@ -23,6 +23,7 @@ from threading import Event, Lock, Thread
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import ray
 
@@ -244,7 +245,8 @@ class PartitionActor:
         if name == "head":
             return dumps(partition.position)
         if name == "profiles":
-            return dumps(partition.profiles(args[0], self._writer.now()))
+            keys = np.frombuffer(args[0], np.uint64).reshape(-1, 2)
+            return dumps(partition.look_up(keys, self._writer.now(), *args[1:]))
         return dumps(self._mender.mended(lambda: getattr(partition, name)(*args)))
 
     @ray.method(concurrency_group="preview")

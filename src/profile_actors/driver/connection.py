@@ -7,7 +7,7 @@ says so, is given them, and is asked again. So a driver never sees answers from 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,17 @@ from profile_actors.actors.wire import loads
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.reading.answers import Profile
+from profile_actors.engine.reading.fields import EVERYTHING, Fields, fields_of
+from profile_actors.engine.reading.profile_columns import Answer
 from profile_actors.errors import DefinitionError
 from profile_actors.ingest.identity_keys import identity_key
 
 LOOK_UPS_PER_CALL = 1_000
 """Profiles asked for in one call: bounds the message and how long the partition is held."""
+
+
+KEPT_SELECTORS = 64
+"""Values of ``fields=`` whose meaning is remembered."""
 
 
 class Connection:
@@ -46,6 +52,7 @@ class Connection:
         self.catalogue: Catalogue = coordinator.call("catalogue")
         self.seed = seed
         self.assignment = assignment
+        self._asked: dict[Any, tuple[int, Fields]] = {}
 
     def deliver(self, partition: int) -> None:
         """Give a partition the definitions this driver knows."""
@@ -104,22 +111,50 @@ class Connection:
             )
         return identity_key(definition, value, self.seed, self.assignment)
 
-    def profiles(self, identities: Sequence[tuple[str, str]]) -> list[Profile | None]:
+    def asked(self, selectors: Any, newest: Callable[[], Catalogue]) -> Fields:
+        """What ``fields=`` says. newest: the definitions in force, asked for if a name is unknown:
+        another driver may have applied it since."""
+        if selectors is None:
+            return EVERYTHING
+        if isinstance(selectors, Iterable) and not isinstance(selectors, str):
+            selectors = tuple(selectors)
+        if not isinstance(selectors, tuple) or not all(isinstance(s, str) for s in selectors):
+            return fields_of(selectors, self.catalogue)  # which says what is wrong
+        version, known = self._asked.get(selectors, (-1, EVERYTHING))
+        if version != self.catalogue.version:
+            try:
+                known = fields_of(selectors, self.catalogue)
+            except DefinitionError:
+                known = fields_of(selectors, newest())
+            while len(self._asked) >= KEPT_SELECTORS:
+                del self._asked[next(iter(self._asked))]
+            self._asked[selectors] = self.catalogue.version, known
+        return known
+
+    def profiles(
+        self, identities: Sequence[tuple[str, str]], fields: Fields = EVERYTHING
+    ) -> list[Profile | None]:
         """The profiles of pairs of namespace and value, in their order, None for unknown ones."""
         owners = [self.owner(*pair) for pair in identities]
-        return [
-            profile
-            for first in range(0, len(owners), LOOK_UPS_PER_CALL)
-            for profile in self._profiles(owners[first : first + LOOK_UPS_PER_CALL])
-        ]
+        out: list[Profile | None] = []
+        for first in range(0, len(owners), LOOK_UPS_PER_CALL):
+            out += self._profiles(owners[first : first + LOOK_UPS_PER_CALL], fields)
+        return out
 
-    def _profiles(self, owners: Sequence[tuple[int, tuple[int, int]]]) -> list[Profile | None]:
+    def _profiles(
+        self, owners: Sequence[tuple[int, tuple[int, int]]], fields: Fields
+    ) -> list[Profile | None]:
         wanted: dict[int, list[int]] = {}
         for place, (partition, _) in enumerate(owners):
             wanted.setdefault(partition, []).append(place)
-        questions = {p: ([owners[place][1] for place in places],) for p, places in wanted.items()}
+        questions: dict[int, tuple[Any, ...]] = {}
+        for partition, places in wanted.items():
+            keys = np.array([owners[place][1] for place in places], np.uint64)
+            # What is asked nearly always, everything, need not be said.
+            questions[partition] = (keys.tobytes(), *([] if fields == EVERYTHING else [fields]))
         out: list[Profile | None] = [None] * len(owners)
-        for partition, answers in self.read_each(questions, "profiles").items():
-            for place, answer in zip(wanted[partition], answers, strict=True):
-                out[place] = answer
+        answers: dict[int, Answer] = self.read_each(questions, "profiles")
+        for partition, answer in answers.items():
+            for place, profile in zip(wanted[partition], answer.profiles(), strict=True):
+                out[place] = profile
         return out

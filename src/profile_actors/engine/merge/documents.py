@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
+from profile_actors.columnar.runs import starts_of
 from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.columnar.vectors import Array
-from profile_actors.engine.log.entry import Block, decode
+from profile_actors.engine.log.entry import Block, blocks_of_rows
 from profile_actors.engine.log.ports import Log
 from profile_actors.ingest.hidden_columns import ID, TIMESTAMP, TYPE
 
@@ -73,17 +74,20 @@ class Taken(msgspec.Struct, frozen=True):
 
 
 def read(log: Log, positions: Array, rows: Array) -> list[Taken]:
-    """The given rows (entry position, row in the entry), by entry and block."""
+    """The given rows (entry position, row in the entry), each once, by ascending entry, block and
+    row. Cost: those blocks are opened once; of their columns those rows are read."""
+    order = np.lexsort((rows, positions))
+    positions, rows = positions[order], rows[order].astype(np.int64)
+    starts = starts_of(positions) if len(positions) else positions[:0]
+    ends = [*starts[1:].tolist(), len(positions)]
     out: list[Taken] = []
-    for position in np.unique(positions).tolist():
-        wanted = np.sort(rows[positions == position]).astype(np.int64)
+    for begin, end in zip(starts.tolist(), ends, strict=False):
+        position = int(positions[begin])
         with log.view(position) as view:
-            base = 0
-            for block in decode(view, f"position {position}").blocks:
-                local = wanted[(wanted >= base) & (wanted < base + block.rows)] - base
-                base += block.rows
-                if len(local):
-                    out.append(_taken(block, local))
+            out += [
+                _taken(block.dataset, block.table, local)
+                for block, local in blocks_of_rows(view, f"position {position}", rows[begin:end])
+            ]
     return out
 
 
@@ -94,12 +98,12 @@ def read_rows(log: Log, positions: Array, rows: Array) -> list[Row]:
 
 def rows_of(block: Block, local: Array) -> list[Row]:
     """The given rows of one block. local: int64[n], row numbers in the block."""
-    return _taken(block, local).rows()
+    return _taken(block.dataset, block.table, local).rows()
 
 
-def _taken(block: Block, local: Array) -> Taken:
-    shown = [n for n in block.table.column_names if n in RENAMED or not n.startswith("@")]
-    table = block.table.select(shown).take(pa.array(local))
+def _taken(dataset: str, table: pa.Table, local: Array) -> Taken:
+    shown = [n for n in table.column_names if n in RENAMED or not n.startswith("@")]
+    table = table.select(shown).take(pa.array(local))
     for index, field in enumerate(table.schema):
         if pa.types.is_timestamp(field.type):
             milliseconds = table.column(index).cast(pa.timestamp("ms")).cast(pa.int64())
@@ -107,7 +111,7 @@ def _taken(block: Block, local: Array) -> Taken:
         elif pa.types.is_date32(field.type):
             days = table.column(index).cast(pa.int32()).cast(pa.int64())
             table = table.set_column(index, field.name, pa.compute.multiply(days, DAY_MS))
-    return Taken(block.dataset, table)
+    return Taken(dataset, table)
 
 
 def in_order(rows: Iterable[Row]) -> list[tuple[Key, Row]]:

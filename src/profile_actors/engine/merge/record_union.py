@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from profile_actors.engine.merge.documents import Row, document
+import numpy as np
+
+from profile_actors.columnar.vectors import Array
+from profile_actors.engine.log.ports import Log
+from profile_actors.engine.log.row_locator import Run, rows_of_all
+from profile_actors.engine.merge.documents import Row, document, read_rows
 
 
 def union_of(rows: Iterable[Row], replaces: dict[str, bool]) -> dict[str, Any]:
@@ -35,6 +40,21 @@ def union_of(rows: Iterable[Row], replaces: dict[str, bool]) -> dict[str, Any]:
             if name not in union or time > union[name][0]:
                 union[name] = (time, value)
     return document({name: value for name, (_, value) in sorted(union.items())})
+
+
+def union_views(
+    log: Log, runs: Sequence[Run], idents: Array, replaces: dict[str, bool]
+) -> list[dict[str, Any]]:
+    """The union view of each ident's record rows, {} where it has none. runs: the record locator's.
+
+    Cost: each log block once, and their rows as documents.
+    """
+    owners, positions, rows = rows_of_all(runs, idents)
+    order = np.lexsort((rows, positions))
+    mine: list[list[Row]] = [[] for _ in range(len(idents))]
+    for owner, row in zip(owners[order].tolist(), read_rows(log, positions, rows), strict=True):
+        mine[owner].append(row)
+    return [union_of(stated, replaces) if stated else {} for stated in mine]
 
 
 def _sortable(value: Any) -> Any:

@@ -217,11 +217,15 @@ class Stream:
         self._fold(rows, clock, delta)
         return delta
 
-    def look_ahead(self, slots: Array, now: int, after: int) -> StreamDelta:
-        """A move from ``after`` to ``now`` for these sorted slots alone, not to be published."""
-        entering, leaving = (
-            _within(line.gather(slots), after, now) for line in (self.enter, self.leave)
-        )
+    def look_ahead(self, slots: Array, now: int, after: int) -> StreamDelta | None:
+        """A move from ``after`` to ``now`` for these sorted slots alone, not to be published; None
+        if nothing is due."""
+        lines = (self.enter, self.leave)
+        if not any(line.chunks for line in lines):
+            return None
+        entering, leaving = (_within(line.gather(slots), after, now) for line in lines)
+        if not len(entering[0]) and not len(leaving[0]):
+            return None
         return self._stepped(entering, leaving, now)
 
     def slice(self, slots: Array, span: tuple[int, int] | None, now: int) -> StreamDelta | None:

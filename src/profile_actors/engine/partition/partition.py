@@ -21,6 +21,7 @@ from dataclasses import replace
 from functools import partial
 
 from profile_actors.columnar.state_columns import UNSET
+from profile_actors.columnar.vectors import Array
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.fold.stage_times import Stages, no_clock
@@ -37,6 +38,8 @@ from profile_actors.engine.partition.feed_writer import FeedWriter
 from profile_actors.engine.partition.partition_clock import PartitionClock
 from profile_actors.engine.partition.recovery import Replay, newest_checkpoint
 from profile_actors.engine.reading.answers import Change, EventPage, PartitionStatus, Profile
+from profile_actors.engine.reading.fields import EVERYTHING, Fields
+from profile_actors.engine.reading.profile_columns import Answer
 from profile_actors.engine.reading.reader import Reader
 from profile_actors.engine.reading.rule_preview import PartPreview
 from profile_actors.engine.refold.backfill import Backfill, text_of
@@ -254,6 +257,10 @@ class Partition:
     ) -> list[Profile | None]:
         """Profiles by identity key as of ``now`` ms, in order; None where unknown."""
         return self.reader.profiles(keys, now)
+
+    def look_up(self, keys: Array, now: int | None, fields: Fields = EVERYTHING) -> Answer:
+        """The same as columns, of the asked fields alone. keys: uint64[n, 2]."""
+        return self.reader.look_up(keys, now, fields)
 
     def events(
         self,

@@ -9,7 +9,7 @@ import msgspec
 from profile_actors.engine.identity.identity import Identity
 
 
-class Membership(msgspec.Struct, frozen=True):
+class Membership(msgspec.Struct, frozen=True, gc=False):
     """A profile in (or once in) a segment. Times are ms UTC.
 
     status: 'realized' | 'exited' | 'pending'. last_qualification_time: the instant of the last

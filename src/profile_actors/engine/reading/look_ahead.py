@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 
-from profile_actors.columnar.vectors import Array
-from profile_actors.engine.fold.delta import Delta, RawChange
+from profile_actors.columnar.state_columns import UNSET
+from profile_actors.columnar.vectors import FOREVER, Array
+from profile_actors.engine.fold.delta import Delta
 from profile_actors.engine.fold.fold import Fold
-from profile_actors.engine.log.change_blocks import Layout
-from profile_actors.engine.membership.rulebook import Rulebook
+from profile_actors.engine.membership.timers import Timer
 from profile_actors.engine.operators.aggregates import Track
 from profile_actors.engine.operators.step_scope import StepScope
-from profile_actors.rules.tree.plan import Key, Rule
+from profile_actors.engine.reading.rule_sheets import Sheet
 
 
-@dataclass(slots=True)
-class Ahead:
-    """What a look-ahead found for one slot. segments: (instant, is member), ascending."""
-
-    segments: dict[str, list[tuple[int, bool]]] = field(default_factory=dict)
-    computed: dict[str, list[int]] = field(default_factory=dict)
-
-
-def look_ahead(book: Rulebook, slots: Array, started: int, until: int, instant: int) -> Fold:
-    """The step of these slots alone from ``started``, where their state stands, to ``until``;
-    not published.
+def look_ahead(sheet: Sheet, slots: Array, started: int, until: int, instant: int) -> Fold:
+    """The step of these slots and of the sheet's rules alone from ``started``, where their state
+    stands, to ``until``; not published.
 
     Beyond each rule's first change after the asked instant it need not be complete.
     """
+    book = sheet.book
     tracks: dict[int, list[Track | None]] = {}
     delta = Delta(until)
-    for index, stream in enumerate(book.streams):
+    for index in sheet.streams:
+        stream = book.streams[index]
         if stream.is_silent:
             continue
         try:
             ahead = stream.look_ahead(slots, until, started)
-            tracks[index], errors = ahead.tracks, ahead.failed
         except Exception as error:
             errors = dict.fromkeys(range(len(stream.operators)), error)
+        else:
+            if ahead is None:
+                continue
+            tracks[index], errors = ahead.tracks, ahead.failed
         for place, raised in errors.items():
             delta.broken[stream.operators[place].aggregate] = repr(raised)
     scope = StepScope(until, started, slots=slots, enough=instant)
@@ -48,39 +43,75 @@ def look_ahead(book: Rulebook, slots: Array, started: int, until: int, instant: 
     return fold
 
 
-def all_change(fold: Fold, timed: list[Rule], slots: Array, instant: int) -> bool:
-    """Whether each timed rule changes for each slot after the instant, as far as was looked.
+class Turns:
+    """What a look-ahead found, by rule of a sheet and profile, as of an instant.
 
-    Then nothing farther ahead is asked for: other rules have all they hold in the delay lines, but
-    those are cut at the same place; so they too must have changed, or have nothing left to come.
+    moved: (segment, profile) indexes of changes up to the instant, with when and what then, of each
+    pair the last one at the end. until, until_value: int64[segments, n], int64[attributes, n]: the
+    first change after the instant, FOREVER where none is known.
     """
-    later: dict[Key, set[int]] = {}
-    layouts = [gauge.layout for gauge in fold.book.gauges]
-    for change in fold.delta.changes:
-        assert change.at is not None
-        is_value = change.gauge < 0
-        names = change.names if is_value else layouts[change.gauge].segments
-        mine = set(change.slots[change.at > instant].tolist())
-        for name in names:
-            later.setdefault(("computed" if is_value else "segment", name), set()).update(mine)
-    wanted = set(slots.tolist())
-    if any(stream.upcoming(slots, fold.now) for stream in fold.book.streams):
-        return False
-    sound = (rule for rule in timed if rule.key not in fold.pending)
-    return all(later.get(rule.key, set()) >= wanted for rule in sound)
 
+    def __init__(self, sheet: Sheet, fold: Fold, slots: Array, instant: int) -> None:
+        self._sheet = sheet
+        self._slots = slots
+        self._instant = instant
+        self.until = np.full((len(sheet.segments), len(slots)), FOREVER)
+        self.until_value = np.full((len(sheet.computed), len(slots)), FOREVER)
+        self.moved: list[tuple[Array, Array, Array, Array]] = []
+        for change in fold.delta.changes:
+            assert change.at is not None, "a look-ahead has no rows"
+            rows = np.searchsorted(slots, change.slots)
+            if change.gauge < 0:
+                self._mark(change.names, change.new, rows, change.at)
+            else:
+                self._turn(change.gauge, change.old, change.new, rows, change.at)
 
-def sort_in(change: RawChange, ahead: dict[int, Ahead], layouts: list[Layout]) -> None:
-    """Spread one raw change over the slots' look-aheads."""
-    assert change.at is not None, "a look-ahead has no rows"
-    if change.gauge < 0:
-        for row, name in enumerate(change.names):
-            for i in np.flatnonzero(change.new[row]).tolist():
-                instants = ahead[int(change.slots[i])].computed.setdefault(name, [])
-                instants.append(int(change.at[i]))
-        return
-    layout = layouts[change.gauge]
-    old, new = layout.truth[change.old], layout.truth[change.new]
-    for i, column in zip(*np.nonzero(old != new), strict=True):
-        found = ahead[int(change.slots[i])].segments.setdefault(layout.segments[column], [])
-        found.append((int(change.at[i]), bool(new[i, column])))
+    def _turn(self, gauge: int, old: Array, new: Array, rows: Array, at: Array) -> None:
+        """Level changes of a gauge, ascending in time for each profile."""
+        reader = self._sheet.readers.get(gauge)
+        if reader is None:
+            return
+        is_in = reader.truth[:, new]
+        column, index = np.nonzero(reader.truth[:, old] != is_in)
+        segment, row, when = reader.rows[column], rows[index], at[index]
+        past = when <= self._instant
+        if past.any():
+            self.moved.append((segment[past], row[past], when[past], is_in[column, index][past]))
+        # Of equal pairs the last one written stays: so the first change is written last.
+        later = np.flatnonzero(~past)[::-1]
+        self.until[segment[later], row[later]] = when[later]
+
+    def _mark(self, names: tuple[str, ...], marks: Array, rows: Array, at: Array) -> None:
+        """Marks of computed attributes, ascending in time for each profile."""
+        row_of = self._sheet.row_of
+        place = np.array([row_of.get(("computed", name), -1) for name in names], np.intp)
+        name, index = np.nonzero(marks & (place >= 0)[:, None] & (at > self._instant))
+        name, index = name[::-1], index[::-1]
+        self.until_value[place[name], rows[index]] = at[index]
+
+    def are_complete(self, fold: Fold) -> bool:
+        """Whether each timed rule changes for each profile after the instant, as far as was looked.
+
+        Then nothing farther ahead is asked for: other rules have all they hold in the delay lines
+        and in the timers of ages, but those are cut at the same place; so they must have nothing
+        left to come.
+        """
+        sheet = self._sheet
+        for rule in sheet.timed:
+            if rule.key not in fold.pending:
+                table = self.until if rule.kind == "segment" else self.until_value
+                if (table[sheet.row_of[rule.key]] == FOREVER).any():
+                    return False
+        streams = (sheet.book.streams[index] for index in sheet.streams)
+        if any(stream.upcoming(self._slots, fold.now) for stream in streams):
+            return False
+        return not any(self._climbs_on(timer, fold) for timer in sheet.age_timers)
+
+    def _climbs_on(self, timer: Timer, fold: Fold) -> bool:
+        """Whether some profile's age reaches another limit later than was looked."""
+        due = timer.due[self._slots] + UNSET
+        due[due == UNSET] = FOREVER
+        for moved, slots, upcoming in fold.delta.timers:
+            if moved is timer:
+                due[np.searchsorted(self._slots, slots)] = upcoming
+        return bool(((due > fold.now) & (due < FOREVER)).any())

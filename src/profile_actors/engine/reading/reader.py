@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Sequence
 from itertools import islice
 
-import msgspec
 import numpy as np
 
 from profile_actors.columnar.state_columns import UNSET
@@ -19,8 +18,7 @@ from profile_actors.engine.fold.state import State
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.log.ports import Feed, Log
 from profile_actors.engine.membership.stored_values import member_bits
-from profile_actors.engine.merge.documents import read_rows
-from profile_actors.engine.merge.record_union import union_of
+from profile_actors.engine.merge.record_union import union_views
 from profile_actors.engine.reading import verification
 from profile_actors.engine.reading.answers import (
     Change,
@@ -30,7 +28,9 @@ from profile_actors.engine.reading.answers import (
 )
 from profile_actors.engine.reading.change_delivery import Delivery
 from profile_actors.engine.reading.event_pages import event_page
+from profile_actors.engine.reading.fields import EVERYTHING, Fields, picked
 from profile_actors.engine.reading.look_ups import LookUps
+from profile_actors.engine.reading.profile_columns import Answer
 from profile_actors.engine.reading.rule_preview import PartPreview, preview
 from profile_actors.engine.refold.definition_use import has_rows_of
 from profile_actors.engine.refold.owed import Owed
@@ -58,55 +58,59 @@ class Reader:
         self._owed = owed
         self._lock = lock
         self._stage_seconds = stage_seconds
-        self._look_ups = LookUps(state, log)
+        self.look_ups = LookUps(state, log)
         self._delivery = Delivery(log, feed, index, state, lock)
 
-    def profiles_of(self, slots: Array, instant: int) -> dict[int, Profile]:
+    def profiles_of(
+        self, slots: Array, instant: int, fields: Fields = EVERYTHING
+    ) -> dict[int, Profile]:
         """Profiles by slot as of an instant, without what records say. Caller holds the lock."""
-        return self._look_ups.of(slots, instant)
+        return self.look_ups.of(slots, instant, fields)
 
     # -- profiles ---------------------------------------------------------------------------------
 
     def profiles(
-        self, keys: Sequence[tuple[int, int]], now: int | None = None
+        self, keys: Sequence[tuple[int, int]], now: int | None = None, fields: Fields = EVERYTHING
     ) -> list[Profile | None]:
         """Profiles by identity key (k0, k1), as of ``now`` ms (at least the partition's), in order.
 
-        None where unknown. Cost: one look-ahead for all, then Python per profile and rule.
+        None where unknown.
         """
+        return self.look_up(np.array(keys, np.uint64).reshape(-1, 2), now, fields).profiles()
+
+    def look_up(self, keys: Array, now: int | None, fields: Fields) -> Answer:
+        """The asked fields of the profiles that have these identity keys, as columns.
+
+        keys: uint64[n, 2]. Cost: a fixed number of array passes for all of them together, a Python
+        step per profile and rescanned rule, and their record rows.
+        """
+        state = self._state
         with self._lock:
-            idents = self._idents(keys)
-            known = np.unique(idents[idents >= 0])
-            if len(known) == 0:
-                return [None] * len(keys)
-            slots = np.unique(self._state.directory.slot_of[known]).astype(np.uint32)
-            instant = self._state.now if now is None else max(self._state.now, now)
-            found = self._look_ups.of(slots, instant)
-            records = {int(i): self._record_rows(int(i)) for i in known}
-            slot_of = {int(i): int(self._state.directory.slot_of[i]) for i in known}
-            datasets = self._state.catalogue.datasets.values()
+            idents = state.directory.find(keys[:, 0], keys[:, 1])
+            known = np.unique(idents[(idents >= 0) & (idents < state.known)])
+            slots = np.unique(state.directory.slot_of[known]).astype(np.intp)
+            instant = state.now if now is None else max(state.now, now)
+            found = self.look_ups.found(slots, instant, fields) if len(slots) else []
+            modified = [state.modified[part.slots] + UNSET for part in found]
+            records = state.record_locator.runs
+            datasets = state.catalogue.datasets.values()
+        parts = []
         replaces = {d.name: d.mode == "replace" for d in datasets}
-        out: list[Profile | None] = []
-        for ident in idents.tolist():
-            if ident < 0:
-                out.append(None)
-                continue
-            profile = found[slot_of[ident]]
-            positions, rows = records[ident]
-            if len(rows):
-                union = union_of(read_rows(self._log, positions, rows), replaces)
-                profile = msgspec.structs.replace(profile, attributes=union)
-            out.append(profile)
-        return out
-
-    def _idents(self, keys: Sequence[tuple[int, int]]) -> Array:
-        k0 = np.array([key[0] for key in keys], np.uint64)
-        k1 = np.array([key[1] for key in keys], np.uint64)
-        found = self._state.directory.find(k0, k1)
-        return np.where(found < self._state.known, found, -1)
-
-    def _record_rows(self, ident: int) -> tuple[Array, Array]:
-        return self._state.record_locator.rows_of(ident)[1:]
+        for part, newest in zip(found, modified, strict=True):
+            columns = self.look_ups.columns(part, newest, fields)
+            if records and fields.attributes != ():
+                owners = state.directory.ident_of[part.slots]
+                views = union_views(self._log, records, owners, replaces)
+                if fields.attributes is not None:
+                    views = [picked(view, fields.attributes) for view in views]
+                columns.attributes = views
+            parts.append(columns)
+        order = np.concatenate([np.zeros(0, np.intp), *(part.slots for part in found)])
+        row_of = np.argsort(order)
+        rows = np.full(len(idents), -1)
+        asked = np.flatnonzero((idents >= 0) & (idents < state.known))
+        rows[asked] = row_of[np.searchsorted(slots, state.directory.slot_of[idents[asked]])]
+        return Answer(parts, rows)
 
     # -- events -----------------------------------------------------------------------------------
 
@@ -124,9 +128,10 @@ class Reader:
         Unknown profiles have an empty page.
         """
         with self._lock:
-            ident = int(self._idents([key])[0])
+            ident = int(self._state.directory.find(*np.array([key], np.uint64).T)[0])
             runs = self._state.locator.runs
-        if ident < 0:
+            known = self._state.known
+        if not 0 <= ident < known:
             return EventPage([], None)
         return event_page(self._log, runs, ident, start, end, order, limit, cursor)
 
@@ -228,7 +233,7 @@ class Reader:
         total = self._state.directory.slots
         wanted = np.unique(np.linspace(0, total - 1, min(total, 100 if sample is None else sample)))
         for slot in wanted.astype(np.int64).tolist() if total else ():
-            found = self._look_ups.of(np.array([slot], np.uint32), self._state.now)[slot]
+            found = self.look_ups.of(np.array([slot], np.uint32), self._state.now)[slot]
             out += verification.reference_differences(self._state, self._log, slot, found)
         return out[: verification.MAX_DIFFERENCES]
 

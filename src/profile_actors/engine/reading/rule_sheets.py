@@ -1,0 +1,182 @@
+"""What look-ups of some rules need of a rulebook, worked out once.
+
+Theory: a look-up of a thousand profiles is a fixed number of array passes, and one of a single
+profile must not spend its time on what is the same for all of them: which rules are asked, in what
+order, which gauge says what, which streams hold what may still move them. All that is a *sheet*,
+made once per rulebook and set of asked rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from profile_actors.columnar.state_columns import Instants
+from profile_actors.columnar.vectors import Array
+from profile_actors.definitions.declared import Catalogue
+from profile_actors.engine.membership.gauges import Gauge, Ladder
+from profile_actors.engine.membership.rulebook import Rescanned, Rulebook
+from profile_actors.engine.membership.timers import Timer
+from profile_actors.rules.tree.plan import Aggregate, AggregateLeaf, Key, Rule
+from profile_actors.rules.tree.walks import leaves_of
+
+FEW_SLOTS = 3
+"""Up to so many profiles are cheaper read one by one than by an array pass per segment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """The segments of one gauge. columns: their numbers among the gauge's own; rows: theirs in the
+    sheet, -1 of those of the gauge's that are not asked."""
+
+    gauge: Gauge
+    truth: Array
+    rows: Array
+    row_of: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """The asked rules of one rulebook.
+
+    book: with those ladders, trees, marks and rescans alone that the asked rules need; its gauges,
+    streams and columns are the rulebook's own. segments: names, planned ones in alphabetical order,
+    then rescanned ones; planned: how many those are. versions: of the definitions, by segment.
+    streams: the numbers of those that the asked rules read. rules: the planned computed attributes;
+    computed: the names of all, rescanned ones last. timed: rules whose own clock moves them;
+    age_timers: of the ladders of ages.
+    """
+
+    whole: Rulebook
+    catalogue: Catalogue
+    book: Rulebook
+    segments: tuple[str, ...]
+    planned: int
+    versions: Array
+    readers: dict[int, Reader]
+    qualified: tuple[Instants, ...]
+    streams: tuple[int, ...]
+    rules: tuple[Rule, ...]
+    computed: tuple[str, ...]
+    timed: tuple[Rule, ...]
+    age_timers: tuple[Timer, ...]
+    row_of: dict[Key, int]
+
+    def inside(self, slots: Array) -> Array:
+        """Who is in which segment, as the state stands. bool[segments, n]; false for rescans."""
+        out = np.zeros((len(self.segments), len(slots)), np.bool_)
+        for reader in self.readers.values():
+            out[reader.rows] = reader.truth[:, reader.gauge.level[slots]]
+        return out
+
+    def last(self, slots: Array) -> Array:
+        """When each slot last entered or left. int64[segments, n] ms, below UNSET where never."""
+        out = np.empty((len(self.segments), len(slots)), np.int64)
+        if len(slots) <= FEW_SLOTS:
+            for column, slot in enumerate(slots.tolist()):
+                found = [instants.of(slot) for instants in self.qualified]
+                out[:, column] = [NEVER if at is None else at for at in found]
+            return out
+        for row, instants in enumerate(self.qualified):
+            out[row] = instants.at(slots)
+        return out
+
+
+NEVER = -(1 << 62)
+"""An instant before all: where a profile has never been in a segment, nor left it."""
+
+
+def sheet_of(
+    book: Rulebook,
+    catalogue: Catalogue,
+    segments: Collection[str] | None,
+    computed: Collection[str] | None,
+) -> Sheet:
+    """The sheet of these rules (None: of all); names that the rulebook does not know are left
+    out."""
+    kinds = {"segment": segments, "computed": computed}
+
+    def is_asked(key: Key) -> bool:
+        names = kinds[key[0]]
+        return names is None or key[1] in names
+
+    rescans = [rescan for rescan in book.rescans if is_asked(rescan.rule.key)]
+    again = {rescan.rule.name: rescan for rescan in book.rescans if rescan.gauge >= 0}
+    planned = sorted(n for n in book.qualified if n not in again and is_asked(("segment", n)))
+    names = [*planned, *(r.rule.name for r in rescans if r.gauge >= 0)]
+    rules = tuple(r for r in book.plan.rules if r.kind == "computed" and is_asked(r.key))
+    values = [*(r.name for r in rules), *(r.rule.name for r in rescans if r.gauge < 0)]
+    row_of = {("segment", name): row for row, name in enumerate(names)}
+    row_of |= {("computed", name): row for row, name in enumerate(values)}
+    part = _part(book, row_of, rescans)
+    return Sheet(
+        whole=book,
+        catalogue=catalogue,
+        book=part,
+        segments=tuple(names),
+        planned=len(planned),
+        versions=np.array([catalogue.segments[name].version for name in names], np.int64),
+        readers=_readers(book, {name: row for row, name in enumerate(planned)}),
+        qualified=tuple(
+            again[name].qualified if name in again else book.qualified[name] for name in names
+        ),
+        streams=_streams(part, rules),
+        rules=rules,
+        computed=tuple(values),
+        timed=tuple(tree.rule for tree in part.trees if tree.timer is not None),
+        age_timers=tuple(ladder.timer for ladder in _ladders(part) if ladder.timer is not None),
+        row_of=row_of,
+    )
+
+
+def _part(book: Rulebook, asked: Collection[Key], rescans: list[Rescanned]) -> Rulebook:
+    """The rulebook with what the asked rules need alone; all columns and failures are shared."""
+    ladders = {
+        measure: number
+        for (measure, number), ladder in zip(book.ladders.items(), _ladders(book), strict=True)
+        if any(key in asked for key in ladder.readers)
+    }
+    marks = {
+        aggregate: [name for name in names if ("computed", name) in asked]
+        for aggregate, names in book.marks.items()
+    }
+    return replace(
+        book,
+        ladders=ladders,
+        trees=[tree for tree in book.trees if tree.rule.key in asked],
+        marks={aggregate: names for aggregate, names in marks.items() if names},
+        rescans=rescans,
+    )
+
+
+def _ladders(book: Rulebook) -> list[Ladder]:
+    """The gauges that are ladders, in the order in which the rulebook lists them."""
+    gauges = [book.gauges[number] for number in book.ladders.values()]
+    return [gauge for gauge in gauges if isinstance(gauge, Ladder)]
+
+
+def _readers(book: Rulebook, rows: dict[str, int]) -> dict[int, Reader]:
+    """By gauge, what it says of the segments that have these rows in a sheet."""
+    out = {}
+    for number, gauge in enumerate(book.gauges):
+        row_of = np.array([rows.get(name, -1) for name in gauge.layout.segments], np.intp)
+        columns = np.flatnonzero(row_of >= 0)
+        if len(columns):
+            truth = np.ascontiguousarray(gauge.layout.truth[:, columns].T)
+            out[number] = Reader(gauge, truth, row_of[columns], row_of)
+    return out
+
+
+def _streams(part: Rulebook, rules: tuple[Rule, ...]) -> tuple[int, ...]:
+    """The streams whose lines may move what is asked."""
+    read: set[Aggregate] = set(part.marks)
+    for ladder in _ladders(part):
+        read.update(ladder.aggregates)
+    for tree in part.trees:
+        read.update(tree.aggregates)
+    for rule in rules:
+        leaves = leaves_of(rule.root)
+        read.update(leaf.aggregate for leaf in leaves if isinstance(leaf, AggregateLeaf))
+    return tuple(sorted({part.place[aggregate][0] for aggregate in read}))
