@@ -71,6 +71,8 @@ def test_parameters_are_called_as_promised() -> None:
     assert names(pf.Store.submit_async) == ["dataset", "rows", "producer", "offset", "block"]
     assert names(pf.Store.ingest)[:3] == ["dataset", "files", "max_bad_percent"]
     assert names(pf.Store.quarantine) == ["dataset", "limit"]
+    assert names(pf.Store.profile) == ["namespace", "value", "fields"]
+    assert names(pf.Store.profiles) == ["identities", "fields"]
     assert names(pf.Store.events) == [
         *("namespace", "value", "start", "end", "order", "limit", "cursor"),
     ]
@@ -127,6 +129,21 @@ def test_a_profile_never_in_a_segment_does_not_list_it_and_nulls_are_keys(event:
     assert profile is not None
     assert "big" not in profile.segments
     assert profile.computed["cheapest"] is None
+
+
+def test_fields_are_what_is_asked_of_a_profile(event: pf.Store) -> None:
+    event.submit("orders", [order(3, 3, price=150.0)])
+    whole = event.profile("CRMID", "c0003")
+    some = event.profile("CRMID", "c0003", ["segments.big", "computed(spent)"])
+    assert whole is not None
+    assert some == pf.Profile(
+        [], {}, {"big": whole.segments["big"]}, {"spent": 150.0}, {"spent": None},
+        whole.last_modified, whole.now,
+    )  # fmt: skip
+    assert event.profiles([("CRMID", "c0003"), ("CRMID", "never")], ["identities"]) == [
+        pf.Profile(whole.identities, {}, {}, {}, {}, whole.last_modified, whole.now),
+        None,
+    ]
 
 
 def test_status_and_reports_are_frozen(event: pf.Store, tmp_path: Path) -> None:
@@ -238,6 +255,9 @@ WRONG: list[Case] = [
     (lambda s: s.profile("CRMID", None), pf.CallerError, "texts"),  # type: ignore[arg-type]
     (lambda s: s.profile("CRMID", "\ud800"), pf.CallerError, "texts"),
     (lambda s: s.profiles("CRMID"), pf.CallerError, "pairs"),  # type: ignore[arg-type]
+    (lambda s: s.profile("CRMID", "x", ["segments.nope"]), pf.DefinitionError, "known: big"),
+    (lambda s: s.profile("CRMID", "x", "segments"), pf.CallerError, "fields="),
+    (lambda s: s.profiles([], fields=[3]), pf.CallerError, "fields="),  # type: ignore[list-item]
     (lambda s: s.events("Email", "x"), pf.DefinitionError, "CRMID"),
     (lambda s: s.events("CRMID", "x", order="up"), pf.CallerError, "desc"),  # type: ignore[arg-type]
     (lambda s: s.events("CRMID", "x", limit=0), pf.CallerError, "limit"),

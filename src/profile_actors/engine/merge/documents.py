@@ -38,7 +38,8 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """Rows taken out of one block: the columns that documents show, times as integer ms."""
+    """Rows of one dataset with the same columns: those that documents show, times as integer
+    ms."""
 
     dataset: str
     table: pa.Table
@@ -74,36 +75,61 @@ class Taken(msgspec.Struct, frozen=True):
 
 
 def read(log: Log, positions: Array, rows: Array) -> list[Taken]:
-    """The given rows (entry position, row in the entry), each once, by ascending entry, block and
-    row. Cost: those blocks are opened once; of their columns those rows are read."""
+    """The given rows (entry position, row in the entry), each once: one ``Taken`` for all rows of a
+    dataset that have the same columns.
+
+    Cost: each block is opened once, and of its columns those rows are read; the rest is done for
+    all of them together. Raises CorruptLog.
+    """
+    return [taken for _, taken in _placed(log, positions, rows)]
+
+
+def _placed(log: Log, positions: Array, rows: Array) -> list[tuple[list[int], Taken]]:
+    """As ``read``, each with the places of its rows among those given."""
     order = np.lexsort((rows, positions))
     positions, rows = positions[order], rows[order].astype(np.int64)
-    starts = starts_of(positions) if len(positions) else positions[:0]
-    ends = [*starts[1:].tolist(), len(positions)]
-    out: list[Taken] = []
-    for begin, end in zip(starts.tolist(), ends, strict=False):
-        position = int(positions[begin])
+    starts = starts_of(positions).tolist() if len(positions) else []
+    pieces: dict[tuple[str, pa.Schema], tuple[list[int], list[pa.Table]]] = {}
+    for begin, end in zip(starts, [*starts[1:], len(positions)], strict=False):
+        position, place = int(positions[begin]), begin
         with log.view(position) as view:
-            out += [
-                _taken(block.dataset, block.table, local)
-                for block, local in blocks_of_rows(view, f"position {position}", rows[begin:end])
-            ]
-    return out
+            for block, local in blocks_of_rows(view, f"position {position}", rows[begin:end]):
+                key = block.dataset, block.table.schema
+                places, tables = pieces.setdefault(key, ([], []))
+                places += order[place : place + len(local)].tolist()
+                tables.append(_some(block.table, local))
+                place += len(local)
+    return [
+        (places, Taken(dataset, _shown(pa.concat_tables(tables))))
+        for (dataset, _), (places, tables) in pieces.items()
+    ]
+
+
+def _some(table: pa.Table, local: Array) -> pa.Table:
+    """The given rows. Cost: rows next to each other are not even copied."""
+    first, count = int(local[0]), len(local)
+    if int(local[-1]) - first == count - 1:
+        return table.slice(first, count)
+    return table.take(pa.array(local))
 
 
 def read_rows(log: Log, positions: Array, rows: Array) -> list[Row]:
-    """The given rows (entry position, row in the entry), in no particular order."""
-    return [row for taken in read(log, positions, rows) for row in taken.rows()]
+    """The given rows (entry position, row in the entry), in the order given."""
+    out: list[Any] = [None] * len(positions)
+    for places, taken in _placed(log, positions, rows):
+        for place, row in zip(places, taken.rows(), strict=True):
+            out[place] = row
+    return out
 
 
 def rows_of(block: Block, local: Array) -> list[Row]:
     """The given rows of one block. local: int64[n], row numbers in the block."""
-    return _taken(block.dataset, block.table, local).rows()
+    return Taken(block.dataset, _shown(block.table.take(pa.array(local)))).rows()
 
 
-def _taken(dataset: str, table: pa.Table, local: Array) -> Taken:
-    shown = [n for n in table.column_names if n in RENAMED or not n.startswith("@")]
-    table = table.select(shown).take(pa.array(local))
+def _shown(table: pa.Table) -> pa.Table:
+    """The columns that documents show, times as integer ms."""
+    table = table.select([n for n in table.column_names if n in RENAMED or not n.startswith("@")])
     for index, field in enumerate(table.schema):
         if pa.types.is_timestamp(field.type):
             milliseconds = table.column(index).cast(pa.timestamp("ms")).cast(pa.int64())
@@ -111,7 +137,7 @@ def _taken(dataset: str, table: pa.Table, local: Array) -> Taken:
         elif pa.types.is_date32(field.type):
             days = table.column(index).cast(pa.int32()).cast(pa.int64())
             table = table.set_column(index, field.name, pa.compute.multiply(days, DAY_MS))
-    return Taken(dataset, table)
+    return table
 
 
 def in_order(rows: Iterable[Row]) -> list[tuple[Key, Row]]:

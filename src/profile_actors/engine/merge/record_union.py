@@ -7,8 +7,6 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-import numpy as np
-
 from profile_actors.columnar.vectors import Array
 from profile_actors.engine.log.ports import Log
 from profile_actors.engine.log.row_locator import Run, rows_of_all
@@ -50,9 +48,8 @@ def union_views(
     Cost: each log block once, and their rows as documents.
     """
     owners, positions, rows = rows_of_all(runs, idents)
-    order = np.lexsort((rows, positions))
     mine: list[list[Row]] = [[] for _ in range(len(idents))]
-    for owner, row in zip(owners[order].tolist(), read_rows(log, positions, rows), strict=True):
+    for owner, row in zip(owners.tolist(), read_rows(log, positions, rows), strict=True):
         mine[owner].append(row)
     return [union_of(stated, replaces) if stated else {} for stated in mine]
 

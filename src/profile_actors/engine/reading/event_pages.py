@@ -51,13 +51,16 @@ def event_page(
     low, high = _span(ident, start, end)
     found: list[Placed] = []
     while len(found) <= limit and low <= high:
-        keys, positions, rows = _nearest(runs, low, high, limit + 1 - len(found), is_back)
+        wanted = limit + 1 - len(found)
+        keys, positions, rows = _nearest(runs, low, high, wanted, is_back)
         if not len(keys):
             break
         # Of a second that is crowded with what has been shown, nothing may be left.
         low, high = (low, int(keys[0]) - 1) if is_back else (int(keys[-1]) + 1, high)
         placed = _placed(read(log, positions, rows), is_back)
         found += [one for one in placed if _is_asked(one[0], start, end, after, is_back)]
+        if len(keys) < wanted:
+            break  # those were all
     following = None
     if len(found) > limit:
         following = base64.b64encode(msgspec.json.encode(found[limit - 1][0])).decode()
@@ -104,8 +107,8 @@ def _nearest(
 
 def _bounds(run: Run, low: int, high: int) -> tuple[int, int]:
     """Where the keys from low up to high, both included, stand in a run."""
-    i = int(np.searchsorted(run.keys, np.uint64(low), side="left"))
-    return i, max(i, int(np.searchsorted(run.keys, np.uint64(high), side="right")))
+    i, j = run.keys.searchsorted(np.array([low, high + 1], np.uint64)).tolist()
+    return i, max(i, j)
 
 
 def _placed(taken: list[Taken], is_back: bool) -> list[Placed]:
