@@ -52,7 +52,7 @@ from profile_actors.storage.files.atomic_files import Room
 from profile_actors.storage.lmdb_feed import LmdbFeed
 from profile_actors.storage.lmdb_log import LmdbLog
 
-READS = frozenset({"profiles", "events", "members", "count", "changes", "head"})
+READS = frozenset({"profiles", "events", "members", "count", "change_columns", "head"})
 """What ``read`` may ask of a partition."""
 
 

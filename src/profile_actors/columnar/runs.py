@@ -39,6 +39,23 @@ def running(deltas: np.ndarray, starts: np.ndarray, base: np.ndarray) -> np.ndar
     return np.asarray(total + np.repeat(base - before, sizes))
 
 
+def distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct keys, ascending, and each key's number among them. keys: intp[n] >= 0.
+
+    Cost: a table up to the largest key where keys are many, else a sort.
+    """
+    most = int(keys.max(initial=-1)) + 1
+    if most > TABLE_CELLS * len(keys):
+        used, place = np.unique(keys, return_inverse=True)
+        return used, place
+    seen = np.zeros(most, np.bool_)
+    seen[keys] = True
+    used = np.flatnonzero(seen)
+    number = np.zeros(most, np.intp)
+    number[used] = np.arange(len(used))
+    return used, number[keys]
+
+
 def find(sorted_keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where ``wanted`` stand in unique ``sorted_keys``: (index, hit), index valid where hit.
 

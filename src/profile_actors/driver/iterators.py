@@ -14,10 +14,15 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import msgspec
+import numpy as np
+import pyarrow as pa
 
+from profile_actors.driver.arguments import whole_number
 from profile_actors.driver.connection import Connection
 from profile_actors.engine.identity.identity import Identity
+from profile_actors.engine.log.change_columns import ChangeColumns
 from profile_actors.engine.reading.answers import Change
+from profile_actors.engine.reading.change_delivery import changes_of
 from profile_actors.errors import CallerError, Pending
 
 T = TypeVar("T")
@@ -28,7 +33,15 @@ MEMBERS_PAGE = 10_000
 
 
 CHANGES_PAGE_BYTES = 256_000
-"""Packed bytes of the feed per call; about 7 bytes a change before they are expanded."""
+"""Packed bytes of the feed per call; 1.5 to 7 bytes a change before they are expanded."""
+
+
+CHANGES_AT_ONCE = 1_000
+"""So many changes are made into objects at a time."""
+
+
+BATCH_ROWS = 65_536
+"""Changes of one record batch, at most, if nothing else is asked."""
 
 
 FOLLOW_PAUSE_S = 0.05
@@ -86,31 +99,36 @@ class _Feed:
         self.position = position
         self.taken = taken
         self._fetched = position
-        self._page: list[Change] = []
+        self._page: ChangeColumns | None = None
+        self._next = 0  # the first change of the page that was not delivered
+        self._made: list[Change] = []  # from there on, the last one first
         self._waiting_since_s: float | None = None
 
-    def peek(self, end: int | None) -> Change | None:
-        """The next change, None if there is none (none at a position up to end)."""
-        while not self._page:
-            page, reached = self._connection.read(
-                self.partition, "changes", self._fetched, CHANGES_PAGE_BYTES
+    def peek(self, end: int | None) -> int | None:
+        """When the next change happened, None if there is none (none at a position up to end)."""
+        while self._page is None:
+            page: ChangeColumns = self._connection.read(
+                self.partition, "change_columns", self._fetched, CHANGES_PAGE_BYTES
             )
-            if reached <= self._fetched:
+            if page.reached <= self._fetched:
                 if end is None or self._fetched >= end - 1:
                     return None
                 self._wait(end)
                 continue
             self._waiting_since_s = None
-            skip = 0
-            if self.taken and page and page[0].position == self.position + 1:
-                skip = self.taken
-            page.reverse()
-            self._page = page[: len(page) - skip]
-            self._fetched = reached
-            if not self._page:
-                self.position, self.taken = reached, 0
-        change = self._page[-1]
-        return None if end is not None and change.position > end else change
+            is_begun = self.taken and len(page) and page.position[0] == self.position + 1
+            self._next = self.taken if is_begun else 0
+            self._fetched = page.reached
+            if self._next < len(page):
+                self._page = page
+            else:
+                self.position, self.taken = self._fetched, 0
+        if self._made:
+            change = self._made[-1]
+            return None if end is not None and change.position > end else change.at
+        if end is not None and self._page.position[self._next] > end:
+            return None
+        return int(self._page.at[self._next])
 
     def _wait(self, end: int) -> None:
         """Entries up to end have rescans outstanding: wait a little. Raises Pending in the end."""
@@ -126,13 +144,42 @@ class _Feed:
         time.sleep(FOLLOW_PAUSE_S)
 
     def take(self) -> Change:
-        change = self._page.pop()
+        """The next change; after a ``peek`` that found one."""
+        page = self._page
+        assert page is not None, "a peek comes first"
+        if not self._made:
+            self._made = changes_of(page, self._next, self._next + CHANGES_AT_ONCE)[::-1]
+        change = self._made.pop()
         if change.position - 1 != self.position:
             self.position, self.taken = change.position - 1, 0
         self.taken += 1
-        if not self._page:
-            self.position, self.taken = self._fetched, 0
+        self._next += 1
+        if self._next == len(page):
+            self._finish()
         return change
+
+    def take_batch(self, rows: int, end: int | None) -> pa.RecordBatch:
+        """The next changes, ``rows`` at most; after a ``peek`` that found one."""
+        page = self._page
+        assert page is not None, "a peek comes first"
+        stop = min(self._next + rows, len(page))
+        if end is not None:
+            stop = min(stop, int(np.searchsorted(page.position, end, side="right")))
+        batch = page.batch(self._next, stop)
+        self._made = []
+        position = int(page.position[stop - 1])
+        if position - 1 != self.position:
+            self.position, self.taken = position - 1, 0
+        # Of that entry, the changes that this batch has.
+        self.taken += stop - max(self._next, int(np.searchsorted(page.position, position)))
+        self._next = stop
+        if stop == len(page):
+            self._finish()
+        return batch
+
+    def _finish(self) -> None:
+        """The page is delivered whole."""
+        self.position, self.taken, self._page = self._fetched, 0, None
 
 
 class Changes:
@@ -161,6 +208,26 @@ class Changes:
         return self
 
     def __next__(self) -> Change:
+        feed = self._following()
+        if feed is None:
+            raise StopIteration
+        return feed.take()
+
+    def batches(self, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+        """The changes as Arrow record batches, each of one partition and of ``rows`` at most.
+
+        The columns are those of ``engine.log.change_columns``; order within a partition, values and
+        errors are those of the rows. ``cursor`` stands behind the last batch that was given; rows
+        and batches may be taken in turn. Cost: some 0.2 us a change.
+        """
+        rows = whole_number(rows, "rows", "changes", 1)
+        while (feed := self._following()) is not None:
+            end = None if self._ends is None else self._ends[feed.partition]
+            yield feed.take_batch(rows, end)
+
+    def _following(self) -> _Feed | None:
+        """The feed that has the next change, the earliest of all; None at the present. Waits for
+        one if changes are followed."""
         if not self._follow and self._ends is None:
             self._ends = list(self._connection.read_all("head"))
         while True:
@@ -168,9 +235,9 @@ class Changes:
             if self._heap:
                 _, partition = heapq.heappop(self._heap)
                 self._dry.append(partition)
-                return self._feeds[partition].take()
+                return self._feeds[partition]
             if not self._follow:
-                raise StopIteration
+                return None
             time.sleep(FOLLOW_PAUSE_S)
 
     def _refill(self) -> None:
@@ -178,11 +245,11 @@ class Changes:
         dry = []
         for partition in self._dry:
             end = None if self._ends is None else self._ends[partition]
-            change = self._feeds[partition].peek(end)
-            if change is None:
+            at = self._feeds[partition].peek(end)
+            if at is None:
                 dry.append(partition)
             else:
-                heapq.heappush(self._heap, (change.at, partition))
+                heapq.heappush(self._heap, (at, partition))
         self._dry = dry
 
 

@@ -9,10 +9,12 @@ block can be read without compiling rules, also by a later planner.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
+from profile_actors.columnar.runs import order_by
 from profile_actors.columnar.vectors import Array
 
 CAUSES = ("event", "late", "clock", "definition", "identity")
@@ -125,75 +127,82 @@ def computed_group(
     )
 
 
-class Expanded(msgspec.Struct, frozen=True):
-    """One change: ident, name, kind ('membership' | 'computed'), instant, before, after, cause."""
-
-    ident: int
-    name: str
-    kind: str
-    at: int
-    old: bool
-    new: bool
-    cause: str
-    had: bool
+Name = tuple[str, str]
+"""('membership' | 'computed', name of the segment or computed attribute)."""
 
 
-def expand(packed: Packed, layouts: list[Layout]) -> list[Expanded]:
-    """All changes of a block, in order of (at, ident). Cost: Python per change; for delivery only.
+class Expanded(NamedTuple):
+    """All changes of a block, in order of (at, ident, kind, name).
 
-    had: the profile existed before (its old status is 'exited' rather than none).
+    idents: uint32[n]; name: int[n], numbers of ``names``; at: int64[n] ms; new: bool[n], whether
+    it is a member then (before, it was the other); had: bool[n], whether the profile existed before
+    (else its old status is none rather than 'exited'); cause: uint8[n], indexes into CAUSES.
     """
-    out: list[Expanded] = []
-    for group in packed.groups:
-        idents = np.frombuffer(group.idents, np.uint32)
-        count = len(idents)
-        at = np.frombuffer(group.at, np.int64) if group.at else np.full(count, packed.now)
-        causes = (
-            np.full(count, group.cause)
-            if isinstance(group.cause, int)
-            else np.frombuffer(group.cause, np.uint8)
-        )
-        for name, kind, rows, old, new, had in _flips(group, layouts, count):
-            for i, row in enumerate(rows.tolist()):
-                out.append(
-                    Expanded(
-                        int(idents[row]), name, kind, int(at[row]), bool(old[i]), bool(new[i]),
-                        CAUSES[causes[row]], bool(had[i]),
-                    )
-                )  # fmt: skip
-    out.sort(key=lambda change: (change.at, change.ident, change.kind, change.name))
-    return out
+
+    names: list[Name]
+    idents: Array
+    name: Array
+    at: Array
+    new: Array
+    had: Array
+    cause: Array
 
 
-def _flips(
-    group: Group, layouts: list[Layout], count: int
-) -> list[tuple[str, str, Array, Array, Array, Array]]:
-    """(name, kind, rows, old, new, had) per segment or attribute of a group."""
-    yes = np.ones(count, np.bool_)
+def expand(packed: Packed, layouts: list[Layout]) -> Expanded:
+    """All changes of a block. Cost: a few array passes per group, and three sorts by digits."""
+    parts = [_flips(group, layouts, packed.now) for group in packed.groups]
+    names = sorted({name for part in parts for name in part.names})
+    number = {name: place for place, name in enumerate(names)}
+    tables = [np.array([number[name] for name in part.names], np.int64) for part in parts]
+    nothing = Expanded(
+        [], np.zeros(0, np.uint32), np.zeros(0, np.int64), np.zeros(0, np.int64),
+        np.zeros(0, np.bool_), np.zeros(0, np.bool_), np.zeros(0, np.uint8),
+    )  # fmt: skip
+    every = [nothing, *parts]
+    name = np.concatenate([nothing.name, *(t[p.name] for t, p in zip(tables, parts, strict=True))])
+    idents = np.concatenate([part.idents for part in every])
+    at = np.concatenate([part.at for part in every])
+    order = order_by(name)
+    order = order[order_by(idents[order])]
+    if len(at) and (at != at[0]).any():
+        order = order[np.argsort(at[order], kind="stable")]
+    return Expanded(
+        names, idents[order], name[order], at[order],
+        np.concatenate([part.new for part in every])[order],
+        np.concatenate([part.had for part in every])[order],
+        np.concatenate([part.cause for part in every])[order],
+    )  # fmt: skip
+
+
+def _flips(group: Group, layouts: list[Layout], now: int) -> Expanded:
+    """The changes of one group, of each name in the group's own order."""
+    idents = np.frombuffer(group.idents, np.uint32)
+    count = len(idents)
     if group.source == -2:
-        total = len(group.names) * count
-        marks = np.unpackbits(np.frombuffer(group.new, np.uint8), count=total)
-        table = marks.reshape(len(group.names), count)
-        rows_of = [np.flatnonzero(table[i]) for i in range(len(group.names))]
-        return [
-            (name, "computed", rows, yes[rows], yes[rows], yes[rows])
-            for name, rows in zip(group.names, rows_of, strict=True)
-        ]
-    if group.source == -1:
-        old = np.frombuffer(group.old, np.bool_)
-        new = np.frombuffer(group.new, np.bool_)
-        return [(group.names[0], "membership", np.arange(count), old, new, yes)]
-    layout = layouts[group.source]
-    dtype = np.uint8 if len(layout.truth) <= 256 else np.uint16
-    before: Array = np.frombuffer(group.old, dtype)
-    after: Array = np.frombuffer(group.new, dtype)
-    out = []
-    for column, name in enumerate(layout.segments):
-        old, new = layout.truth[before, column], layout.truth[after, column]
-        rows = np.flatnonzero(old != new)
-        if len(rows):
-            out.append((name, "membership", rows, old[rows], new[rows], before[rows] > 0))
-    return out
+        marks = np.unpackbits(np.frombuffer(group.new, np.uint8), count=len(group.names) * count)
+        name, row = np.nonzero(marks.reshape(len(group.names), count))
+        names = [("computed", one) for one in group.names]
+        new = had = np.ones(len(row), np.bool_)
+    elif group.source == -1:
+        row, name = np.arange(count), np.zeros(count, np.int64)
+        names = [("membership", group.names[0])]
+        new, had = np.frombuffer(group.new, np.bool_), np.ones(count, np.bool_)
+    else:
+        layout = layouts[group.source]
+        dtype = np.uint8 if len(layout.truth) <= 256 else np.uint16
+        before: Array = np.frombuffer(group.old, dtype)
+        after: Array = np.frombuffer(group.new, dtype)
+        truth = np.ascontiguousarray(layout.truth.T)
+        is_in = truth.take(after, axis=1)
+        name, row = np.nonzero(truth.take(before, axis=1) != is_in)
+        names = [("membership", one) for one in layout.segments]
+        new, had = is_in[name, row], before[row] > 0
+    at = np.frombuffer(group.at, np.int64)[row] if group.at else np.full(len(row), now)
+    if isinstance(group.cause, int):
+        cause = np.full(len(row), group.cause, np.uint8)
+    else:
+        cause = np.frombuffer(group.cause, np.uint8)[row]
+    return Expanded(names, idents[row], name, at, new, had, cause)
 
 
 @dataclass(frozen=True, slots=True)

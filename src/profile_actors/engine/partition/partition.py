@@ -27,6 +27,7 @@ from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.fold.stage_times import Stages, no_clock
 from profile_actors.engine.fold.state import State, empty_state
 from profile_actors.engine.identity.identity import Identity
+from profile_actors.engine.log.change_columns import ChangeColumns
 from profile_actors.engine.log.crowds import Crowds, read_ids
 from profile_actors.engine.log.ports import Checkpoints, Feed, Log
 from profile_actors.engine.log.repairs import Rejects
@@ -38,6 +39,7 @@ from profile_actors.engine.partition.feed_writer import FeedWriter
 from profile_actors.engine.partition.partition_clock import PartitionClock
 from profile_actors.engine.partition.recovery import Replay, newest_checkpoint
 from profile_actors.engine.reading.answers import Change, EventPage, PartitionStatus, Profile
+from profile_actors.engine.reading.change_delivery import changes_of
 from profile_actors.engine.reading.fields import EVERYTHING, Fields
 from profile_actors.engine.reading.profile_columns import Answer
 from profile_actors.engine.reading.reader import Reader
@@ -286,6 +288,11 @@ class Partition:
 
     def changes(self, after: int = -1, limit_bytes: int = 1 << 18) -> tuple[list[Change], int]:
         """Changes of entries after a position, in order, and the position they reach."""
+        page = self.reader.changes(after, limit_bytes)
+        return changes_of(page, 0, len(page)), page.reached
+
+    def change_columns(self, after: int, limit_bytes: int) -> ChangeColumns:
+        """The same as columns."""
         return self.reader.changes(after, limit_bytes)
 
     def has_rows_of(self, kind: str, name: str) -> bool:

@@ -63,7 +63,7 @@ class EventPage(msgspec.Struct, frozen=True):
     next: str | None
 
 
-class Change(msgspec.Struct, frozen=True):
+class Change(msgspec.Struct, frozen=True, gc=False):
     """One difference of a membership ('exited'/'realized', None before the first) or of a computed
     attribute (old is not kept: None; new: its value at delivery).
 

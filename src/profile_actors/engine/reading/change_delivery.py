@@ -10,15 +10,21 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from itertools import repeat
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from profile_actors.columnar.runs import distinct
+from profile_actors.columnar.vectors import Array, Vector
 from profile_actors.definitions.declared import Catalogue
+from profile_actors.definitions.field_types import FieldType
 from profile_actors.engine.fold.state import State
+from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.log import change_blocks as packed_changes
-from profile_actors.engine.log.change_blocks import Expanded, Layout
+from profile_actors.engine.log.change_blocks import CAUSES, Expanded, Layout, Name, Packed
+from profile_actors.engine.log.change_columns import STATUS, ChangeColumns, Values
 from profile_actors.engine.log.entry import read_envelope
 from profile_actors.engine.log.ports import Feed, Log
 from profile_actors.engine.membership.rulebook import UNKNOWN
@@ -28,6 +34,9 @@ from profile_actors.engine.reading.answers import Change
 from profile_actors.errors import CursorExpired
 from profile_actors.rules.catalogue.catalogue_plan import plan
 from profile_actors.rules.evaluation.planned_values import plain_values
+
+VALUE = "computed"
+NO_CHANGES = Packed(0, -1, [])
 
 
 class Delivery:
@@ -44,7 +53,7 @@ class Delivery:
         self.lock = lock
         self._layouts: dict[int, list[Layout]] = {}
 
-    def changes(self, after: int, head: int, limit_bytes: int) -> tuple[list[Change], int]:
+    def changes(self, after: int, head: int, limit_bytes: int) -> ChangeColumns:
         """Changes of the positions after ``after`` up to ``head``, and the position reached.
 
         after: -1 for all that is kept. Raises CursorExpired where retention dropped what follows.
@@ -63,9 +72,9 @@ class Delivery:
         found: list[tuple[int, Expanded]] = []
         for position, block in blocks:
             packed = packed_changes.decode(block)
-            expanded = packed_changes.expand(packed, self._layouts_of(packed, position))
-            found.extend((position, change) for change in expanded)
-        return self._delivered(found), max(after, blocks[-1][0] if is_partial else head)
+            layouts = self._layouts_of(packed, position)
+            found.append((position, packed_changes.expand(packed, layouts)))
+        return self._delivered(found, max(after, blocks[-1][0] if is_partial else head))
 
     def _layouts_of(self, packed: packed_changes.Packed, position: int) -> list[Layout]:
         at = packed.layouts_at
@@ -87,57 +96,109 @@ class Delivery:
         catalogue = msgspec.json.decode(text, type=Catalogue)
         return [gauge.layout for gauge in compile_plan(plan(catalogue), catalogue, 1).gauges]
 
-    def _delivered(self, found: list[tuple[int, Expanded]]) -> list[Change]:
+    def _delivered(self, found: list[tuple[int, Expanded]], reached: int) -> ChangeColumns:
         """Changes as readers get them. The lock is held for the values of what changed, once."""
-        idents: dict[str, set[int]] = {}
-        for _, change in found:
-            if change.kind == "computed":
-                idents.setdefault(change.name, set()).add(change.ident)
+        number: dict[Name, int] = {}
+        tables = [
+            np.array([number.setdefault(name, len(number)) for name in part.names], np.int64)
+            for _, part in found
+        ]
+        nothing = packed_changes.expand(NO_CHANGES, [])
+        every = [nothing, *(part for _, part in found)]
+        pairs = zip(tables, found, strict=True)
+        name = np.concatenate([nothing.name, *(table[part.name] for table, (_, part) in pairs)])
+        idents = np.concatenate([part.idents for part in every])
+        used, who = distinct(idents.astype(np.intp))
+        names = list(number)
+        asked = {
+            code: np.flatnonzero(name == code) for code, key in enumerate(names) if key[0] == VALUE
+        }
         with self.lock:
-            values = {name: self._values(name, sorted(mine)) for name, mine in idents.items()}
+            values = {
+                code: self._values(names[code][1], idents[rows]) for code, rows in asked.items()
+            }
+        directory = self.state.directory
         # Idents of complete entries are never described again, so this needs no lock.
-        known = {c.ident for _, c in found}
-        identities = {ident: self.state.directory.identity(ident) for ident in known}
-        out = []
-        for position, c in found:
-            if c.kind == "computed":
-                old, new = None, values[c.name].get(c.ident)
-            else:
-                old = _status(c.old) if c.old or c.had else None
-                new = _status(c.new)
-            out.append(
-                Change(
-                    self.index,
-                    position,
-                    c.at,
-                    c.kind,
-                    c.name,
-                    identities[c.ident],
-                    old,
-                    new,
-                    c.cause,
-                )
-            )
-        return out
+        namespaces, ids = directory.identities(used)
+        sizes = [len(part.idents) for _, part in found]
+        positions = np.array([position for position, _ in found], np.int64)
+        return ChangeColumns(
+            self.index,
+            reached,
+            names,
+            name,
+            namespaces,
+            ids,
+            who,
+            np.repeat(positions, sizes),
+            np.concatenate([part.at for part in every]),
+            np.concatenate([part.new for part in every]),
+            np.concatenate([part.had for part in every]),
+            np.concatenate([part.cause for part in every]),
+            {
+                code: Values(rows, *_plainly(*values[code], count=len(rows)))
+                for code, rows in asked.items()
+            },
+        )
 
-    def _values(self, name: str, idents: list[int]) -> dict[int, Any]:
-        """A computed attribute's values now, by ident; empty if it has no answer (any more)."""
+    def _values(
+        self, name: str, idents: Array
+    ) -> tuple[Vector | list[Any] | None, FieldType | None, Array]:
+        """A computed attribute's values now, its type, and each change's number among the values;
+        None if it has no answer (any more)."""
         book = self.state.book
+        used, place = distinct(idents.astype(np.intp))
+        slots = self.state.directory.slot_of[used].astype(np.intp)
         if ("computed", name) in book.pending:
-            return {}
-        slots = self.state.directory.slot_of[idents].astype(np.uint32)
+            return None, None, place
         for rescan in book.rescans:
             if rescan.gauge < 0 and rescan.rule.name == name:
                 stored = [rescan.values.get(slot) for slot in slots.tolist()]
-                shown = [None if value is UNKNOWN else value for value in stored]
-                return dict(zip(idents, shown, strict=True))
+                return [None if value is UNKNOWN else value for value in stored], None, place
         for rule in book.plan.rules:
             if rule.kind == "computed" and rule.name == name:
                 with suppress(Exception):  # it has no answer, and is no reason to stop the feed
                     column = computed_values(book, rule, slots, self.state.now)
-                    return dict(zip(idents, plain_values(column, rule.root.type), strict=True))
-        return {}
+                    return column, rule.root.type, place
+        return None, None, place
 
 
-def _status(is_member: bool) -> str:
-    return "realized" if is_member else "exited"
+def _plainly(
+    found: Vector | list[Any] | None, kind: FieldType | None, place: Array, count: int
+) -> tuple[Array | list[Any], Array | None]:
+    """Values as they travel: numbers as an array and where they are valid, others as a list."""
+    if found is None:
+        return [None] * count, None
+    if isinstance(found, Vector):
+        is_plain = found.dictionary is None and found.values.dtype.kind in "ifb"
+        if is_plain and (kind is None or kind.kind != "decimal"):
+            valid = None if found.valid is None else found.valid[place]
+            return found.values[place], valid
+        found = plain_values(found, kind)
+    return [found[one] for one in place.tolist()], None
+
+
+def changes_of(page: ChangeColumns, begin: int, end: int) -> list[Change]:
+    """The changes of a page from begin up to end, as objects. Cost: a microsecond each."""
+    part = slice(begin, end)
+    name, new = page.name[part].tolist(), page.new[part].tolist()
+    used, who = distinct(page.who[part])
+    identities = [Identity(page.namespaces[one], page.ids[one]) for one in used.tolist()]
+    news: list[Any] = [STATUS[is_in] for is_in in new]
+    pairs = zip(new, page.had[part].tolist(), strict=True)
+    olds: list[Any] = [STATUS[not is_in] if not is_in or had else None for is_in, had in pairs]
+    for values in page.values.values():
+        for row, value in zip(*values.plain(begin, end), strict=True):
+            olds[row - begin], news[row - begin] = None, value
+    return list(map(
+        Change,
+        repeat(page.partition),
+        page.position[part].tolist(),
+        page.at[part].tolist(),
+        [page.names[code][0] for code in name],
+        [page.names[code][1] for code in name],
+        [identities[one] for one in who.tolist()],
+        olds,
+        news,
+        [CAUSES[code] for code in page.cause[part].tolist()],
+    ))  # fmt: skip

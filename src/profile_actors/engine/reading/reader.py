@@ -16,12 +16,12 @@ from profile_actors.columnar.state_columns import UNSET
 from profile_actors.columnar.vectors import FOREVER, Array
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.identity.identity import Identity
+from profile_actors.engine.log.change_columns import ChangeColumns
 from profile_actors.engine.log.ports import Feed, Log
 from profile_actors.engine.membership.stored_values import member_bits
 from profile_actors.engine.merge.record_union import union_views
 from profile_actors.engine.reading import verification
 from profile_actors.engine.reading.answers import (
-    Change,
     EventPage,
     PartitionStatus,
     Profile,
@@ -190,7 +190,7 @@ class Reader:
             slots = np.arange(self._state.profiles)
             return int(np.count_nonzero(member_bits(self._state.book, segment, slots)))
 
-    def changes(self, after: int = -1, limit_bytes: int = 1 << 18) -> tuple[list[Change], int]:
+    def changes(self, after: int = -1, limit_bytes: int = 1 << 18) -> ChangeColumns:
         """Changes of entries after a position, in order, and the position they reach.
 
         Ends before the oldest entry with rescans outstanding. Computed attributes carry their
