@@ -119,21 +119,36 @@ class ChangeColumns(msgspec.Struct, array_like=True, gc=False):
     def _typed(self, begin: int, end: int) -> Iterator[pa.Array]:
         """The columns of values, by type."""
         count = min(end, len(self)) - begin
-        for kind, dtype in (("i", np.int64), ("f", np.float64), ("b", np.bool_)):
-            out, valid = np.zeros(count, dtype), np.zeros(count, np.bool_)
-            for one in self.values.values():
-                if isinstance(one.values, np.ndarray) and one.values.dtype.kind == kind:
-                    low, high = np.searchsorted(one.rows, (begin, end)).tolist()
-                    rows = one.rows[low:high] - begin
-                    out[rows] = one.values[low:high]
-                    valid[rows] = True if one.valid is None else one.valid[low:high]
-            yield pa.array(out, mask=~valid)
-        texts: list[str | None] = [None] * count
+        others: dict[type, tuple[list[int], list[Any]]] = {}
         for one in self.values.values():
             if isinstance(one.values, list):
                 for row, value in zip(*one.plain(begin, end), strict=True):
-                    texts[row - begin] = _text(value)
+                    rows, values = others.setdefault(_kind(value), ([], []))
+                    rows.append(row - begin)
+                    values.append(value)
+        for kind, dtype in ((int, np.int64), (float, np.float64), (bool, np.bool_)):
+            out, valid = np.zeros(count, dtype), np.zeros(count, np.bool_)
+            for one in self.values.values():
+                if isinstance(one.values, np.ndarray) and one.values.dtype == dtype:
+                    low, high = np.searchsorted(one.rows, (begin, end)).tolist()
+                    place = one.rows[low:high] - begin
+                    out[place] = one.values[low:high]
+                    valid[place] = True if one.valid is None else one.valid[low:high]
+            if kind in others:
+                rows, values = others[kind]
+                out[rows], valid[rows] = values, True
+            yield pa.array(out, mask=~valid)
+        texts: list[str | None] = [None] * count
+        for row, value in zip(*others.get(str, ([], [])), strict=True):
+            texts[row] = _text(value)
         yield pa.array(texts, pa.string())
+
+
+def _kind(value: Any) -> type:
+    """The column of a plain value: its type, str for what has no column of its own."""
+    if type(value) is int and not -(1 << 63) <= value < 1 << 63:
+        return str
+    return type(value) if type(value) in (int, float, bool, type(None)) else str
 
 
 def _coded(codes: Array, words: Any, mask: Array | None = None) -> pa.DictionaryArray:
@@ -160,8 +175,8 @@ def _compact(codes: Array, words: list[str]) -> tuple[Array, list[str]]:
     return place[codes], words if every else [words[code] for code in used.tolist()]
 
 
-def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
+def _text(value: Any) -> str:
+    if isinstance(value, str):
         return value
     if isinstance(value, Decimal):
         return str(value)

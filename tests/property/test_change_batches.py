@@ -1,0 +1,151 @@
+"""Batches of the change feed are its rows: the same changes, order, cursors and errors.
+
+Theory: one iteration is read row by row, and is the expectation. Others take batches of any size,
+rows in between, stop anywhere and go on from the cursor in a new iteration; what each partition
+gave, put together, must be that, over pages of the feed as small as they can be.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from decimal import Decimal
+from typing import Any, cast
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from profile_actors.config import Config
+from profile_actors.driver import iterators
+from profile_actors.driver.connection import Connection
+from profile_actors.driver.iterators import Changes
+from profile_actors.engine.log.change_columns import SCHEMA
+from profile_actors.engine.reading.answers import Change
+from profile_actors.errors import CallerError, Pending
+from tests.model.hub import BASE, HOUR, Hub
+from tests.property.test_change_feed import catalogue, write
+
+Row = tuple[Any, ...]
+
+
+class Direct:
+    """A connection to partitions of this process."""
+
+    config = Config(pending_wait_ms=1)
+
+    def __init__(self, hub: Hub) -> None:
+        self.partitions = hub.partitions
+
+    def read(self, partition: int, name: str, *args: Any) -> Any:
+        """Ask one partition."""
+        one = self.partitions[partition]
+        return one.position if name == "head" else getattr(one, name)(*args)
+
+    def read_all(self, name: str, *args: Any) -> list[Any]:
+        """Ask every partition."""
+        return [self.read(index, name, *args) for index in range(len(self.partitions))]
+
+
+def changes(hub: Hub, after: str | None = None) -> Changes:
+    """The feed from a cursor on, up to the present."""
+    return Changes(cast(Connection, Direct(hub)), after, follow=False)
+
+
+def of_row(change: Change) -> Row:
+    """What a batch must say of a change."""
+    c, value = change, change.new
+    columns: list[Any] = [None] * 4
+    if c.kind == "computed" and value is not None:
+        kinds = [type(value) is int, type(value) is float, type(value) is bool, True]
+        text = value if isinstance(value, str) else str(value)
+        is_text = isinstance(value, str | Decimal)
+        columns[kinds.index(True)] = (
+            value if True in kinds[:3] else text if is_text else json.dumps(value)
+        )
+    old, new = (c.old, c.new) if c.kind == "membership" else (None, None)
+    place = (
+        c.partition,
+        c.position,
+        c.at,
+        c.kind,
+        c.name,
+        *(c.identity.namespace, c.identity.value),
+    )
+    return (*place, old, new, *columns, c.cause)
+
+
+def of_batch(batch: pa.RecordBatch) -> list[Row]:
+    """The rows of a batch."""
+    assert batch.schema == SCHEMA
+    index = SCHEMA.get_field_index("at")
+    batch = batch.set_column(index, "at", batch.column(index).cast(pa.int64()))
+    return [tuple(row.values()) for row in batch.to_pylist()]
+
+
+def by_partition(rows: list[Row]) -> dict[int, list[Row]]:
+    out: dict[int, list[Row]] = {}
+    for row in rows:
+        out.setdefault(row[0], []).append(row)
+    return out
+
+
+def world(seed: int) -> tuple[random.Random, Hub]:
+    """Two partitions that have written for a while, and owe nothing."""
+    rng = random.Random(seed)
+    hub, now = Hub(2, catalogue()), BASE
+    for _ in range(rng.randrange(2, 12)):
+        now += rng.choice((0, 1, HOUR, 5 * HOUR))
+        write(rng, hub, now)
+    for one in hub.partitions:
+        while one.work(1000):
+            pass
+    return rng, hub
+
+
+@settings(max_examples=8)
+@given(st.integers(0, 1 << 32))
+def test_batches_of_any_size_are_the_rows(seed: int) -> None:
+    rng, hub = world(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(iterators, "CHANGES_PAGE_BYTES", rng.choice((1, 100, 400, 1 << 20)))
+        patch.setattr(iterators, "CHANGES_AT_ONCE", rng.choice((1, 3, 1000)))
+        expected = [of_row(change) for change in changes(hub)]
+        got: list[Row] = []
+        cursor = None
+        while True:
+            feed = changes(hub, cursor)
+            before = len(got)
+            for batch in feed.batches(rng.choice((1, 2, 5, 1000))):
+                assert len(set(batch.column("partition").to_pylist())) == 1
+                got += of_batch(batch)
+                cursor = feed.cursor
+                if rng.random() < 0.3:
+                    break
+            for _ in range(rng.choice((0, 0, 2))):
+                got += [of_row(change) for change in [next(feed, None)] if change is not None]
+            cursor = feed.cursor
+            if len(got) == before:
+                break
+    assert by_partition(got) == by_partition(expected)
+
+
+def test_batches_are_merged_by_time_and_bounded() -> None:
+    _, hub = world(3)
+    sizes = [batch.num_rows for batch in changes(hub).batches(4)]
+    assert max(sizes) <= 4
+    with pytest.raises(CallerError, match="rows"):
+        next(changes(hub).batches(0))
+
+
+def test_batches_wait_for_rules_that_are_evaluated_again_as_rows_do() -> None:
+    _, hub = world(5)
+    later = BASE + 99 * HOUR
+    hub.submit([("crm", "p", [{"who": "u", "at": later, "tags": ["a"]}])], later)
+    with pytest.raises(Pending):
+        list(changes(hub).batches())
+    for one in hub.partitions:
+        while one.work(1000):
+            pass
+    assert pa.Table.from_batches(changes(hub).batches()).num_rows == len(list(changes(hub)))
