@@ -29,7 +29,7 @@ from profile_actors.driver.arguments import (
     text_name,
     whole_number,
 )
-from profile_actors.driver.connection import Connection
+from profile_actors.driver.connection import Connection, Selectors
 from profile_actors.driver.definition_edits import delete, in_force, preview, tell
 from profile_actors.driver.file_ingest import ingest_files
 from profile_actors.driver.iterators import Changes, Members
@@ -273,25 +273,17 @@ class Store(StreamDoors):
 
     # Reading
 
-    def profile(
-        self, namespace: str, value: str, fields: Iterable[str] | None = None
-    ) -> Profile | None:
-        """The profile that has an identity, as of now; None if nobody has. fields: see
-        ``profiles``."""
+    def profile(self, namespace: str, value: str, fields: Selectors = None) -> Profile | None:
+        """The profile that has an identity, as of now; None if nobody has. See ``profiles``."""
         return self.profiles([(namespace, value)], fields)[0]
 
     def profiles(
-        self,
-        identities: Iterable[tuple[str, str] | Identity],
-        fields: Iterable[str] | None = None,
+        self, identities: Iterable[tuple[str, str] | Identity], fields: Selectors = None
     ) -> list[Profile | None]:
         """Many profiles at once, in the order asked, None for unknown ones.
 
-        identities: pairs of namespace and value, or what ``members`` yields. fields: which parts
-        are worked out and sent, the others are empty; all by default. ``identities``,
-        ``attributes``, ``computed``, ``segments``, or some of one: ``segments.vip``,
-        ``computed(visits,spent)``, ``attributes.home(city,geo.lat)``. Raises DefinitionError for
-        unknown names, CallerError for what is no such text.
+        identities: pairs of namespace and value, or what ``members`` yields. fields: what is worked
+        out and sent (default: all), such as "identities", "segments.vip", "computed(visits,spent)".
         """
         self._check_open()
         asked = self._connection.asked(fields, self.definitions)
@@ -341,8 +333,8 @@ class Store(StreamDoors):
     def changes(self, after: str | None = None, follow: bool = False) -> Changes:
         """Membership and computed-attribute changes, oldest first, from a cursor on.
 
-        The iterator's ``.cursor`` is where it stands. Ends at the present unless follow.
-        Raises CursorExpired if the feed no longer holds what follows the cursor.
+        ``.cursor`` is where it stands; ``.batches()`` gives Arrow record batches instead. Ends at
+        the present unless follow. Raises CursorExpired if what follows the cursor was dropped.
         """
         self._check_open()
         return Changes(self._connection, after, follow)

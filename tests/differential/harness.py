@@ -205,7 +205,8 @@ class World:
             profiles = self.partition.reader.profiles_of(slots, max(instant, state.now))
             if instant <= state.now and not self.partition.owed.rescans.pending:
                 self.check_members(list(profiles.values()))
-            self.check_fields(slots, max(instant, state.now), profiles)
+            if (instant + state.position) % 4 == 0:
+                self.check_fields(slots, max(instant, state.now), profiles)
             for slot, profile in profiles.items():
                 found += verification.reference_differences(state, self.log, slot, profile)
                 self.checks += len(self.rules.segments) + len(self.rules.computed)

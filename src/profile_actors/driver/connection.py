@@ -30,6 +30,10 @@ KEPT_SELECTORS = 64
 """Values of ``fields=`` whose meaning is remembered."""
 
 
+Selectors = Iterable[str] | None
+"""What ``fields=`` takes (``engine.reading.fields``); None: everything."""
+
+
 class Connection:
     """What the doors share."""
 
@@ -111,7 +115,7 @@ class Connection:
             )
         return identity_key(definition, value, self.seed, self.assignment)
 
-    def asked(self, selectors: Any, newest: Callable[[], Catalogue]) -> Fields:
+    def asked(self, selectors: Selectors, newest: Callable[[], Catalogue]) -> Fields:
         """What ``fields=`` says. newest: the definitions in force, asked for if a name is unknown:
         another driver may have applied it since."""
         if selectors is None:
