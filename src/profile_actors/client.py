@@ -44,6 +44,7 @@ from profile_actors.driver.receipts import (
 )
 from profile_actors.driver.sender import Rows, Sender
 from profile_actors.driver.streams.stream_doors import StreamDoors
+from profile_actors.driver.streams.submissions import Submissions
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.reading.answers import EventPage, Preview, Profile
 from profile_actors.errors import CallerError, ClockError, DefinitionError, StoreUnavailable
@@ -106,6 +107,9 @@ class Store(StreamDoors):
         )
         self._connection.catalogue = in_force(self._connection)
         self._sender = Sender(self._connection)
+        self._submissions = Submissions(
+            self._sender, placement.config, self.clock, str(placement.path)
+        )
         self._streams = WeakSet()
 
     def __enter__(self) -> Store:
@@ -135,6 +139,7 @@ class Store(StreamDoors):
                 stream.finish(self._connection.config.call_timeout_s)
             self._closed = True
             try:
+                self._submissions.close(self._connection.config.call_timeout_s)
                 self._sender.close()
             finally:
                 try:
@@ -209,7 +214,7 @@ class Store(StreamDoors):
         append under one name. Raises DefinitionError, OffsetGap, StoreUnavailable, Halt.
         """
         self._check_open()
-        return self._sender.submit(dataset, rows, producer, offset, later=False).result()
+        return self._submissions.submit(dataset, rows, producer, offset).result()
 
     def submit_async(
         self,
@@ -222,11 +227,13 @@ class Store(StreamDoors):
     ) -> PendingReceipt:
         """Like ``submit``, but returns at once: ``.result()`` waits for the receipt.
 
-        With ``Config.max_in_flight`` submissions unacknowledged it blocks, or raises Backpressure
-        if block is False.
+        With ``Config.max_in_flight`` batches unacknowledged it blocks, or raises Backpressure if
+        block is False. On the wall clock small submissions of dicts that come meanwhile travel
+        together, up to ``Config.max_stream_batch_rows`` rows a batch, and block when
+        ``max_stream_rows`` wait; each has its own receipt.
         """
         self._check_open()
-        return self._sender.submit(dataset, rows, producer, offset, later=True, block=block)
+        return self._submissions.submit_later(dataset, rows, producer, offset, block)
 
     def cursor(self, producer: str) -> int:
         """The offset of the next row that the store needs of a producer; 0 if it is unknown."""
@@ -256,6 +263,7 @@ class Store(StreamDoors):
         OSError where every file is broken, CallerError where there is none.
         """
         self._check_open()
+        self._submissions.settle_order()
         patterns = [files] if isinstance(files, str | Path) else files
         return ingest_files(
             self._connection, self._sender, dataset, patterns, max_bad_percent, progress, closed

@@ -30,13 +30,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_queue_batches: int = 64
     """Sub-batches waiting in a partition; beyond it the answer is 'retry after'."""
     max_in_flight: int = 8
-    """Batches that one client keeps unacknowledged before submit_async blocks."""
+    """Batches that one client keeps unacknowledged before submit_async blocks. Small submissions of
+    dicts on the wall clock, which travel together, are one batch."""
     max_stream_rows: int = 100_000
-    """Rows that wait in one stream of a driver (``Store.stream``) before ``send`` blocks."""
+    """Rows that wait in one stream of a driver (``Store.stream``) before ``send`` blocks; of small
+    submissions, before ``submit_async`` does."""
     max_stream_bytes: int = 64 << 20
     """Bytes of them, of dicts estimated from every sixteenth, before it blocks too."""
     max_stream_batch_rows: int = 10_000
-    """Rows that travel as one batch of a stream."""
+    """Rows that travel as one batch of a stream, or of small submissions."""
     ingest_block_bytes: int = 10_000_000
     """Bytes of one block that the file reader parses at a time."""
     max_identity_chars: int = 1_024

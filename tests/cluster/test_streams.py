@@ -14,12 +14,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from msgspec import structs
 
 import profile_actors as pf
 from profile_actors.actors.calls import call_all
@@ -348,6 +350,101 @@ def test_the_driver_does_not_grow(store: pf.Store, count: int) -> None:
         assert len(stream._on_way) == len(stream._waiting.items) == 0
     assert stream.receipt().accepted == count
     assert sizes[-1] - sizes[2] < 12, sizes
+
+
+def expected(
+    groups: list[list[dict[str, Any]]], known: dict[tuple[str, int], str], newest: int
+) -> list[pf.Receipt]:
+    """The receipts of submissions in turn. known: rows that are stored, by id and time; what is
+    older than newest is late."""
+    out = []
+    for rows in groups:
+        count: dict[str, int] = dict.fromkeys(("accepted", "duplicate", "late"), 0)
+        refused, odd = [], 0
+        for number, row in enumerate(rows):
+            odd += row["at"] < 10**11
+            key = (row["_id"], row["at"])
+            if row["price"] < 0:
+                refused.append(number)
+            elif key in known:
+                count["duplicate"] += 1
+            else:
+                known[key] = row["customer"]
+                count["accepted"] += 1
+                count["late"] += row["at"] < newest
+        out.append(
+            pf.Receipt(
+                **count,
+                rejected_count=len(refused),
+                rejected=[(n, "price", "") for n in refused],
+                odd_times={"odd": odd} if odd else {},
+            )
+        )
+    return out
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_small_submissions_that_travel_together_keep_their_receipts(
+    store: pf.Store, held: Path, dies: bool
+) -> None:
+    """Duplicates, late and rejected rows, odd times: each is told to the call that brought it,
+    after a partition died with the answers in its hands as well."""
+    chance = random.Random(dies)
+    rows = orders_of(f"small{dies}", 460)
+    newest = rows[299]["at"]
+    for customer in range(25):  # everybody's newest is the same, so that what is late is plain
+        rows[275 + customer]["at"] = newest
+    known = {(row["_id"], row["at"]): row["customer"] for row in rows[:300]}
+    assert store.submit("orders", rows[:300]).accepted == 300
+    groups: list[list[dict[str, Any]]] = []
+    fresh = rows[300:]
+    while fresh:
+        size = chance.randrange(1, 8)
+        part, fresh = fresh[:size], fresh[size:]
+        for row in [*part]:
+            what = chance.randrange(12)
+            if what == 0:
+                part.append(row)
+            elif what == 1:
+                part.insert(0, bad(row) | {"_id": row["_id"] + "bad"})
+            elif what == 2:
+                part.append(chance.choice(rows[:300]))
+            elif what == 3:
+                part.append(row | {"_id": row["_id"] + "late", "at": newest - 5_000})
+            elif what == 4 and len(groups) % 10 == 7:
+                part.append(row | {"_id": row["_id"] + "odd", "at": START // 1000})
+        groups.append(part)
+    assert sum(map(len, groups)) < CONFIG.max_stream_rows
+    held.touch()
+    try:
+        mine = [[dict(row) for row in group] for group in groups]
+        pending = [store.submit_async("orders", group) for group in mine[:25]]
+        for group in mine:
+            for row in group:
+                row.clear()  # the caller's own again
+        pending += [store.submit_async("orders", group) for group in groups[25:]]
+        assert len(store._submissions._waiting) > len(groups) // 2, "most wait for others"
+        if dies:
+            time.sleep(0.5)
+            for actor in store.status().partitions:
+                os.kill(actor.pid, signal.SIGKILL)
+        late = threading.Thread(target=store.submit, args=("orders", rows[:1]))
+        late.start()  # behind all of them
+    finally:
+        held.unlink()
+    found = [one.result() for one in pending]
+    late.join()
+    wanted = expected(groups, known, newest)
+    for got, want in zip(found, wanted, strict=True):
+        odd = {"odd": sum(got.odd_times.values())} if got.odd_times else {}
+        plain = [(row, path, "") for row, path, _ in got.rejected]
+        assert structs.replace(got, rejected=plain, odd_times=odd) == want
+    counts = Counter(known.values())
+    for customer, profile in zip(
+        counts, store.profiles([("CRMID", one) for one in counts]), strict=True
+    ):
+        assert profile is not None
+        assert profile.computed["orders"] == counts[customer]
 
 
 def test_the_same_for_asyncio(store: pf.Store) -> None:

@@ -9,8 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from profile_actors.actors.partition_actor import ActorStatus
+from profile_actors.engine.log.sub_batch import Reply
+from profile_actors.ingest.offsets import offsets_of, unpacked
 from profile_actors.rules.explain.wording import render
 
 
@@ -56,6 +59,22 @@ def summed(receipts: Sequence[Receipt], max_rejects: int) -> Receipt:
         rejected=[row for r in receipts for row in r.rejected][:max_rejects],
         odd_times=dict(odd),
     )
+
+
+class RowCounts:
+    """Which rows of one batch were duplicates, and which were late: ascending numbers from its
+    first row, int64[n]. Filled when the batch is answered."""
+
+    def __init__(self) -> None:
+        self.duplicate = self.late = np.zeros(0, np.int64)
+
+    def take(self, replies: Sequence[Reply], first: int) -> None:
+        """Of the partitions' replies; first: the offset of the batch's first row."""
+        told = [reply.rows for reply in replies if reply.rows is not None]
+        duplicate = [offsets_of(unpacked(one)) for one, _ in told]
+        late = [offsets_of(unpacked(one)) for _, one in told]
+        self.duplicate = np.sort(np.concatenate([self.duplicate, *duplicate])) - first
+        self.late = np.sort(np.concatenate([self.late, *late])) - first
 
 
 class PendingReceipt:

@@ -22,9 +22,11 @@ from profile_actors.actors.wire import pack
 from profile_actors.columnar.vectors import Array
 from profile_actors.driver.connection import Connection
 from profile_actors.driver.courier import ProducerRows
+from profile_actors.driver.receipts import Receipt
 from profile_actors.engine.log.repairs import offsets_of_rows
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
 from profile_actors.errors import DefinitionError, StoreUnavailable
+from profile_actors.ingest.door import Prepared
 from profile_actors.ingest.offsets import (
     NONE,
     contains,
@@ -266,3 +268,34 @@ class _Repair:
                     self._connection.deliver(partition)
             patience.wait_or_raise(actor.name)
             answer = actor.begin("submit", *pack(batch))
+
+
+def receipt_of(
+    connection: Connection,
+    stream: ProducerRows,
+    batches: list[tuple[int, SubBatch]],
+    replies: list[Reply],
+    prepared: Prepared,
+    first: int,
+    source: str | None,
+) -> Receipt:
+    """The receipt of one piece of a submission, after the repair of rows that wait for one.
+
+    first: the offset of the submission's first row. source: of quarantine records.
+    """
+    rejects = [(r.row, r.path, r.reason) for r in prepared.rejects]
+    repaired, refused = Repaired(), rejects
+    is_again = stream.named and bool(rejects or len(stream.passed))
+    if is_again or any(reply.open for reply in replies):
+        repaired = offered_again(connection, stream, batches, replies, source)
+        refused = not_stored(connection, stream, batches[0][1], rejects, source)
+        refused = sorted(refused + [(row, "", DROPPED) for row in repaired.dropped])
+    known = len(rejects) + len(repaired.dropped) - len(refused)
+    return Receipt(
+        accepted=sum(reply.accepted for reply in replies) + repaired.accepted,
+        duplicate=sum(reply.duplicate for reply in replies) + repaired.duplicate + known,
+        late=sum(reply.late for reply in replies) + repaired.late,
+        rejected_count=len(refused),
+        rejected=[(row - first, path, reason) for row, path, reason in refused],
+        odd_times=prepared.odd_times,
+    )

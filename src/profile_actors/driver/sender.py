@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 from typing import Any, TypeAlias
 
@@ -27,8 +27,8 @@ from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.driver.arguments import check_stream, instant_text
 from profile_actors.driver.connection import Connection
 from profile_actors.driver.courier import Courier, Parcel, ProducerRows
-from profile_actors.driver.receipts import PendingReceipt, Receipt
-from profile_actors.driver.repair import DROPPED, Repaired, not_stored, offered_again, progress
+from profile_actors.driver.receipts import PendingReceipt, Receipt, RowCounts
+from profile_actors.driver.repair import progress, receipt_of
 from profile_actors.engine.log.connections import KEPT_MS, name_of
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
 from profile_actors.errors import CallerError, ClockError, DefinitionError, OffsetGap
@@ -78,10 +78,12 @@ class Sender:
         later: bool,
         block: bool = True,
         source: str | None = None,
+        by_row: RowCounts | None = None,
     ) -> PendingReceipt:
         """Send rows. later: return before the answers are there (the courier waits for them).
 
-        source: what the quarantine calls the origin of the rows. Raises OffsetGap, Backpressure,
+        source: what the quarantine calls the origin of the rows. by_row: is told which rows were
+        duplicate or late, before the result is there. Raises OffsetGap, Backpressure,
         DefinitionError for an unknown dataset; other errors come with the result.
         """
         check_stream(producer, offset)
@@ -106,7 +108,9 @@ class Sender:
             except BaseException:
                 self._courier.release()
                 raise
-            parcels = self._send_all(dataset, streams, prepared, first, source, later=later)
+            parcels = self._send_all(
+                dataset, streams, prepared, first, source, later=later, by_row=by_row
+            )
         if not later and len(parcels) == 1:
             self._courier.await_answers(parcels[0])
         return PendingReceipt([p.result for p in parcels], limit)
@@ -120,6 +124,7 @@ class Sender:
         source: str | None,
         *,
         later: bool,
+        by_row: RowCounts | None,
     ) -> list[Parcel]:
         """Send the pieces of one submission, for which one place is reserved."""
         clock = max((p.clock for _, p in prepared if p.clock is not None), default=None)
@@ -130,7 +135,7 @@ class Sender:
                 if not is_reserved:
                     self._courier.reserve()
                 is_reserved = True
-                parcel = self._send(dataset, streams, at, piece, clock, first, source)
+                parcel = self._send(dataset, streams, at, piece, clock, first, source, by_row)
                 is_reserved = False
                 parcels.append(parcel)
                 if later or len(prepared) > 1:
@@ -212,14 +217,20 @@ class Sender:
 
     def _door(self, dataset: str) -> Door:
         self.check_dataset(dataset)
-        catalogue = self._connection.catalogue
-        key = (catalogue.version, dataset)
+        key = (self._connection.catalogue.version, dataset)
         if key not in self._doors:
-            self._doors = {k: d for k, d in self._doors.items() if k[0] == catalogue.version}
-            self._doors[key] = Door(
-                catalogue, dataset, self._connection.seed, self._connection.config
-            )
+            self._doors = {k: d for k, d in self._doors.items() if k[0] == key[0]}
+            self._doors[key] = self._new_door(dataset)
         return self._doors[key]
+
+    def _new_door(self, dataset: str) -> Door:
+        known = self._connection
+        return Door(known.catalogue, dataset, known.seed, known.config)
+
+    def odd_times(self, dataset: str, groups: Sequence[Rows]) -> list[dict[str, int]]:
+        """What receipts say of the times of several groups of rows. Takes no lock."""
+        door = self._new_door(dataset)
+        return [door.prepare(rows, 0, wall_ms()).odd_times for rows in groups]
 
     def _streams(
         self, producer: str | None, offset: int | None
@@ -300,6 +311,7 @@ class Sender:
         clock: int | None,
         first: int,
         source: str | None,
+        by_row: RowCounts | None,
     ) -> Parcel:
         """Split one piece, link its parts into the partitions' chains, send them."""
         stream, target = streams[0], streams[-1]
@@ -337,6 +349,7 @@ class Sender:
                         table,
                         credit=credit,
                         rejected=rejected,
+                        by_row=by_row is not None,
                     ),
                 )
             )
@@ -348,41 +361,15 @@ class Sender:
         elif stream.named:
             stream.least = max(stream.least, through)
         began = time.perf_counter()
-        finish = self._finisher(prepared, first, batches, stream, source)
+
+        def finish(replies: list[Reply]) -> Receipt:
+            if by_row is not None:
+                by_row.take(replies, first)
+            return receipt_of(self._connection, stream, batches, replies, prepared, first, source)
+
         parcel = self._courier.send(streams, batches, finish)
         self.spent("send", began)
         return parcel
-
-    def _finisher(
-        self,
-        prepared: Prepared,
-        first: int,
-        batches: list[tuple[int, SubBatch]],
-        stream: ProducerRows,
-        source: str | None,
-    ) -> Callable[[list[Reply]], Receipt]:
-        """What makes the receipt of the replies, after the repair of rows that wait for one."""
-        rejects = [(r.row, r.path, r.reason) for r in prepared.rejects]
-        odd_times = prepared.odd_times
-        is_again = stream.named and bool(rejects or len(stream.passed))
-
-        def finish(replies: list[Reply]) -> Receipt:
-            repaired, refused = Repaired(), rejects
-            if is_again or any(reply.open for reply in replies):
-                repaired = offered_again(self._connection, stream, batches, replies, source)
-                refused = not_stored(self._connection, stream, batches[0][1], rejects, source)
-                refused = sorted(refused + [(row, "", DROPPED) for row in repaired.dropped])
-            known = len(rejects) + len(repaired.dropped) - len(refused)
-            return Receipt(
-                accepted=sum(reply.accepted for reply in replies) + repaired.accepted,
-                duplicate=sum(reply.duplicate for reply in replies) + repaired.duplicate + known,
-                late=sum(reply.late for reply in replies) + repaired.late,
-                rejected_count=len(refused),
-                rejected=[(row - first, path, reason) for row, path, reason in refused],
-                odd_times=odd_times,
-            )
-
-        return finish
 
 
 def _in_pieces(rows: Rows, limit: int) -> list[Any]:

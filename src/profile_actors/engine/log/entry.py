@@ -50,7 +50,8 @@ class BatchNote(msgspec.Struct, frozen=True, array_like=True):
     credit: (producer, rows), a named stream that goes on by them besides. rejected: offsets that
     the range passed over, packed (``ingest.offsets``), counted from 0 at the first credited row.
     repair: (attempt, step, offsets) of a note that is no range but a step of a repair
-    (``repairs``).
+    (``repairs``). rows: which rows were duplicate or late, where the sender had to know; older
+    readers pass over it.
     """
 
     dataset: str
@@ -63,6 +64,7 @@ class BatchNote(msgspec.Struct, frozen=True, array_like=True):
     credit: tuple[str, int] | None = None
     rejected: bytes = b""
     repair: tuple[int, str, bytes] | None = None
+    rows: tuple[bytes, bytes] | None = None
 
     @property
     def format(self) -> int:

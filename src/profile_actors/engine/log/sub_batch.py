@@ -32,6 +32,10 @@ Repair = tuple[int, str, bytes]
 """(attempt, step, offsets): a step of the repair of rejected rows (``repairs``); packed ranges."""
 
 
+RowVerdicts = tuple[bytes, bytes]
+"""The offsets of a sub-batch's rows that were duplicates, and of those that were late; packed."""
+
+
 @dataclass(frozen=True, slots=True)
 class SubBatch:
     """The share of one submitted batch that one partition owns.
@@ -39,7 +43,8 @@ class SubBatch:
     after: offset up to which this producer's rows were sent to this partition before (None: this is
     the first batch of a producer the store does not know). through: the offset after this batch's
     last row, counting rows that went elsewhere or were rejected. clock: ms, event clock only.
-    closes: nothing more comes in this anonymous stream, and all that came was answered.
+    closes: nothing more comes in this anonymous stream, and all that came was answered. by_row:
+    submissions of several callers travel in it, so the reply is to say which rows it counts.
     table: None for a sub-batch that only moves the clock or the cursor. resend: the client had no
     answer for it. catalogue: the definitions' version that shaped the rows.
     """
@@ -56,6 +61,7 @@ class SubBatch:
     rejected: bytes = b""
     repair: Repair | None = None
     closes: bool = False
+    by_row: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,7 @@ class Reply:
 
     open: offsets of rows that were not taken, since they had been rejected before: they must come
     as a repair. taken: in a repair, offsets that this partition stored. Both as packed ranges.
+    rows: what was asked for with ``by_row``.
     """
 
     status: str
@@ -79,3 +86,4 @@ class Reply:
     expected: int = 0
     open: bytes = b""
     taken: bytes = b""
+    rows: RowVerdicts | None = None

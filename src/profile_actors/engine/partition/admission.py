@@ -45,7 +45,7 @@ from profile_actors.engine.log.repairs import Offers, above, answered, offsets_o
 from profile_actors.engine.log.row_locator import pack
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
 from profile_actors.ingest.hidden_columns import ID, K0, K1, NAMESPACE, ROW, VALUE
-from profile_actors.ingest.offsets import packed, ranges_of
+from profile_actors.ingest.offsets import packed, ranges_of, union, unpacked
 
 DROPPED = (K0, K1, VALUE, NAMESPACE, ROW)
 
@@ -117,6 +117,7 @@ def admit(
                 accepted=counted.accepted,
                 duplicate=counted.duplicate,
                 late=counted.late,
+                rows=counted.rows,
             )
     return out
 
@@ -159,6 +160,7 @@ def _take(state: State, batch: SubBatch, out: Admitted, pending: dict[str, _Pend
     if batch.table is None and batch.through <= cursor:
         return Reply("ok")
     duplicate, table, waiting = 0, batch.table, b""
+    verdicts = (b"", b"") if batch.by_row else None
     if table is not None:
         offsets = offsets_of_rows(table)
         if len(offsets) and offsets[0] < cursor:
@@ -166,10 +168,12 @@ def _take(state: State, batch: SubBatch, out: Admitted, pending: dict[str, _Pend
             is_open = out.offers.unfinished(batch.producer, offsets[:kept])
             waiting = packed(ranges_of(offsets[:kept][is_open]))
             duplicate, table = kept - int(is_open.sum()), table.slice(kept)
+            if batch.by_row:
+                verdicts = packed(ranges_of(offsets[:kept][~is_open])), b""
     rejected = batch.rejected if credit else above(batch.rejected, cursor)
     note = BatchNote(
         batch.dataset, batch.producer, batch.after, batch.through,
-        0 if table is None else table.num_rows, duplicate, 0, credit, rejected,
+        0 if table is None else table.num_rows, duplicate, 0, credit, rejected, rows=verdicts,
     )  # fmt: skip
     _queue(batch, note, table, credited, out, pending)
     out.cursors[batch.producer] = max(cursor, batch.through)
@@ -230,7 +234,9 @@ def _receipt(state: State, batch: SubBatch, out: Admitted) -> Reply | None:
             )
             rest = len(offsets) - note.accepted - note.duplicate
             if rest <= 0:
-                return Reply("ok", note.accepted, note.duplicate, note.late, position)
+                return Reply(
+                    "ok", note.accepted, note.duplicate, note.late, position, rows=note.rows
+                )
             # Rows that waited for a repair then: they do still, or were repaired since.
             waits = out.offers.unfinished(batch.producer, offsets)
             duplicate = note.duplicate + rest - int(waits.sum())
@@ -260,7 +266,7 @@ def _block(
         plain = _array(wanted.column(NAMESPACE)).cast(pa.string())
         new_tables.append(wanted.set_column(2, NAMESPACE, plain))
     idents = idents.astype(np.int64)
-    timestamps = times_of(table)
+    timestamps, offsets = times_of(table), offsets_of_rows(table)
     table = table.drop_columns([name for name in DROPPED if name in table.column_names])
     order = _order(idents, timestamps)
     newest = state.directory.newest_of(idents)
@@ -269,27 +275,36 @@ def _block(
     if ID in table.column_names and state.behavior(dataset) == "event":
         repeated = _duplicates(state, block, timestamps <= newest, crowds)
         if len(repeated):
-            _count(out.notes, note_of_row[repeated], duplicate=True)
+            _count(out.notes, note_of_row[repeated], offsets[repeated], duplicate=True)
             keep = np.ones(block.rows, np.bool_)
             keep[repeated] = False
             kept = np.flatnonzero(keep)
             table = table.take(pa.array(kept)).combine_chunks()
             idents, timestamps = idents[kept], timestamps[kept]
-            note_of_row = note_of_row[kept]
+            note_of_row, offsets = note_of_row[kept], offsets[kept]
             late = late[kept]
             block = Block(dataset, table, idents, _order(idents, timestamps), timestamps, late)
     late_at = np.flatnonzero(late)
     if len(late_at):
-        _count(out.notes, note_of_row[late_at], duplicate=False)
+        _count(out.notes, note_of_row[late_at], offsets[late_at], duplicate=False)
     return block
 
 
-def _count(notes: list[BatchNote], rows: Array, *, duplicate: bool) -> None:
-    """Move rows of the notes from accepted to duplicate, or count them late."""
+def _count(notes: list[BatchNote], rows: Array, offsets: Array, *, duplicate: bool) -> None:
+    """Move rows of the notes from accepted to duplicate, or count them late.
+
+    rows: the note of each; offsets: what the row is in its producer's stream.
+    """
     for note, count in enumerate(np.bincount(rows, minlength=len(notes)).tolist()):
         if not count:
             continue
         old = notes[note]
+        if old.rows is not None:
+            which = list(old.rows)
+            at = 0 if duplicate else 1
+            mine = union(unpacked(which[at]), ranges_of(offsets[rows == note]))
+            which[at] = packed(mine)
+            old = structs.replace(old, rows=(which[0], which[1]))
         if duplicate:
             accepted, repeated, late = old.accepted - count, old.duplicate + count, old.late
         else:
