@@ -15,7 +15,6 @@ from pathlib import Path
 from threading import RLock
 from types import TracebackType
 from typing import Literal
-from weakref import WeakSet
 
 from profile_actors.actors.calls import call_all, closed_store
 from profile_actors.actors.writer import Hook, no_hook
@@ -37,14 +36,11 @@ from profile_actors.driver.placement import Placement, check_agreed, wanted_plac
 from profile_actors.driver.receipts import (
     Explanation,
     IngestReport,
-    PendingReceipt,
-    Receipt,
     StoreStatus,
     store_status,
 )
-from profile_actors.driver.sender import Rows, Sender
-from profile_actors.driver.streams.stream_doors import StreamDoors
-from profile_actors.driver.streams.submissions import Submissions
+from profile_actors.driver.sender import Sender
+from profile_actors.driver.streams.writing_doors import WritingDoors
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.reading.answers import EventPage, Preview, Profile
 from profile_actors.errors import CallerError, ClockError, DefinitionError, StoreUnavailable
@@ -88,7 +84,7 @@ def start(
         raise
 
 
-class Store(StreamDoors):
+class Store(WritingDoors):
     """A running store; made by ``start``."""
 
     def __init__(self, placement: Placement) -> None:
@@ -107,10 +103,7 @@ class Store(StreamDoors):
         )
         self._connection.catalogue = in_force(self._connection)
         self._sender = Sender(self._connection)
-        self._submissions = Submissions(
-            self._sender, placement.config, self.clock, str(placement.path)
-        )
-        self._streams = WeakSet()
+        self._begin_writing()
 
     def __enter__(self) -> Store:
         return self
@@ -135,8 +128,7 @@ class Store(StreamDoors):
         with self._closing:  # whoever comes second returns when it is done
             if self._is_ended:
                 return
-            for stream in list(self._streams):
-                stream.finish(self._connection.config.call_timeout_s)
+            self._finish_streams()
             self._closed = True
             try:
                 self._submissions.close(self._connection.config.call_timeout_s)
@@ -201,39 +193,6 @@ class Store(StreamDoors):
         return self._connection.catalogue
 
     # Writing
-
-    def submit(
-        self, dataset: str, rows: Rows, producer: str | None = None, offset: int | None = None
-    ) -> Receipt:
-        """Store rows; returns when they are durable and folded.
-
-        rows: dicts, a pa.Table or a pa.RecordBatch. producer, offset: a stream of your own whose
-        rows you number; rows below ``cursor(producer)`` count as duplicates, but for those that
-        were rejected: they are judged anew, and stored once if they are right now. Without an
-        offset rows are appended at the cursor, wherever it stands by then: several drivers may
-        append under one name. Raises DefinitionError, OffsetGap, StoreUnavailable, Halt.
-        """
-        self._check_open()
-        return self._submissions.submit(dataset, rows, producer, offset).result()
-
-    def submit_async(
-        self,
-        dataset: str,
-        rows: Rows,
-        producer: str | None = None,
-        offset: int | None = None,
-        *,
-        block: bool = True,
-    ) -> PendingReceipt:
-        """Like ``submit``, but returns at once: ``.result()`` waits for the receipt.
-
-        With ``Config.max_in_flight`` batches unacknowledged it blocks, or raises Backpressure if
-        block is False. On the wall clock small submissions of dicts that come meanwhile travel
-        together, up to ``Config.max_stream_batch_rows`` rows a batch, and block when
-        ``max_stream_rows`` wait; each has its own receipt.
-        """
-        self._check_open()
-        return self._submissions.submit_later(dataset, rows, producer, offset, block)
 
     def cursor(self, producer: str) -> int:
         """The offset of the next row that the store needs of a producer; 0 if it is unknown."""

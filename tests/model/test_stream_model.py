@@ -23,7 +23,8 @@ import pytest
 from profile_actors.config import Config
 from profile_actors.driver.receipts import PendingReceipt, Receipt
 from profile_actors.driver.sender import Sender
-from profile_actors.driver.streams.row_stream import OnReject, RowStream
+from profile_actors.driver.streams.row_stream import RowStream
+from profile_actors.driver.streams.travel import OnReject
 from profile_actors.engine.log.sub_batch import SubBatch
 from profile_actors.errors import Backpressure, OffsetGap, StoreUnavailable
 from profile_actors.ingest.identity_keys import key_of

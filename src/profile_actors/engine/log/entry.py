@@ -29,6 +29,7 @@ from profile_actors.columnar.vectors import Array
 from profile_actors.engine.log.ports import Buffer
 from profile_actors.errors import CorruptLog
 from profile_actors.ingest.hidden_columns import TIMESTAMP
+from profile_actors.ingest.offsets import packed, ranges_of, union, unpacked
 
 MAGIC = b"PAE1"
 
@@ -70,6 +71,20 @@ class BatchNote(msgspec.Struct, frozen=True, array_like=True):
     def format(self) -> int:
         """The oldest format that says this."""
         return 2 if self.credit or self.rejected or self.repair else 1
+
+    def counting(self, offsets: Array, *, duplicate: bool) -> BatchNote:
+        """The note with accepted rows counted as duplicates instead, or as late besides."""
+        count, rows = len(offsets), self.rows
+        if rows is not None:
+            told = list(rows)
+            at = 0 if duplicate else 1
+            told[at] = packed(union(unpacked(told[at]), ranges_of(offsets)))
+            rows = told[0], told[1]
+        if duplicate:
+            moved = {"accepted": self.accepted - count, "duplicate": self.duplicate + count}
+        else:
+            moved = {"late": self.late + count}
+        return msgspec.structs.replace(self, rows=rows, **moved)
 
 
 class BlockNote(msgspec.Struct, frozen=True, array_like=True):

@@ -33,7 +33,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from msgspec import structs
 
 from profile_actors.columnar.runs import order_by
 from profile_actors.columnar.vectors import Array
@@ -45,7 +44,7 @@ from profile_actors.engine.log.repairs import Offers, above, answered, offsets_o
 from profile_actors.engine.log.row_locator import pack
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
 from profile_actors.ingest.hidden_columns import ID, K0, K1, NAMESPACE, ROW, VALUE
-from profile_actors.ingest.offsets import packed, ranges_of, union, unpacked
+from profile_actors.ingest.offsets import packed, ranges_of
 
 DROPPED = (K0, K1, VALUE, NAMESPACE, ROW)
 
@@ -295,21 +294,8 @@ def _count(notes: list[BatchNote], rows: Array, offsets: Array, *, duplicate: bo
 
     rows: the note of each; offsets: what the row is in its producer's stream.
     """
-    for note, count in enumerate(np.bincount(rows, minlength=len(notes)).tolist()):
-        if not count:
-            continue
-        old = notes[note]
-        if old.rows is not None:
-            which = list(old.rows)
-            at = 0 if duplicate else 1
-            mine = union(unpacked(which[at]), ranges_of(offsets[rows == note]))
-            which[at] = packed(mine)
-            old = structs.replace(old, rows=(which[0], which[1]))
-        if duplicate:
-            accepted, repeated, late = old.accepted - count, old.duplicate + count, old.late
-        else:
-            accepted, repeated, late = old.accepted, old.duplicate, old.late + count
-        notes[note] = structs.replace(old, accepted=accepted, duplicate=repeated, late=late)
+    for note in np.unique(rows).tolist():
+        notes[note] = notes[note].counting(offsets[rows == note], duplicate=duplicate)
 
 
 def _order(idents: Array, timestamps: Array) -> Array:

@@ -1,4 +1,4 @@
-"""The two doors through which a program begins a stream."""
+"""The doors through which a program sends rows: a submission at a time, or in a stream."""
 
 from __future__ import annotations
 
@@ -7,19 +7,62 @@ from weakref import WeakSet
 
 from profile_actors.driver.arguments import check_stream
 from profile_actors.driver.connection import Connection
-from profile_actors.driver.sender import Sender
+from profile_actors.driver.receipts import PendingReceipt, Receipt
+from profile_actors.driver.sender import Rows, Sender
 from profile_actors.driver.streams.async_stream import AsyncRowStream
 from profile_actors.driver.streams.row_stream import RowStream
+from profile_actors.driver.streams.submissions import Submissions
 from profile_actors.driver.streams.travel import OnReject
 from profile_actors.errors import CallerError
 
 
-class StreamDoors:
-    """What ``Store`` says of streams."""
+class WritingDoors:
+    """The part of ``Store`` that sends rows."""
 
     _connection: Connection
     _sender: Sender
-    _streams: WeakSet[RowStream]
+
+    def _begin_writing(self) -> None:
+        known = self._connection
+        self._submissions = Submissions(self._sender, known.config, known.clock, known.path)
+        self._streams: WeakSet[RowStream] = WeakSet()
+
+    def _finish_streams(self) -> None:
+        for stream in list(self._streams):
+            stream.finish(self._connection.config.call_timeout_s)
+
+    def submit(
+        self, dataset: str, rows: Rows, producer: str | None = None, offset: int | None = None
+    ) -> Receipt:
+        """Store rows; returns when they are durable and folded.
+
+        rows: dicts, a pa.Table or a pa.RecordBatch. producer, offset: a stream of your own whose
+        rows you number; rows below ``cursor(producer)`` count as duplicates, but for those that
+        were rejected: they are judged anew, and stored once if they are right now. Without an
+        offset rows are appended at the cursor, wherever it stands by then: several drivers may
+        append under one name. Raises DefinitionError, OffsetGap, StoreUnavailable, Halt.
+        """
+        self._check_open()
+        return self._submissions.submit(dataset, rows, producer, offset).result()
+
+    def submit_async(
+        self,
+        dataset: str,
+        rows: Rows,
+        producer: str | None = None,
+        offset: int | None = None,
+        *,
+        block: bool = True,
+    ) -> PendingReceipt:
+        """Like ``submit``, but returns at once: ``.result()`` waits for the receipt.
+
+        With ``Config.max_in_flight`` batches unacknowledged it blocks, or raises Backpressure if
+        block is False. On the wall clock small submissions of dicts that come meanwhile travel
+        together, up to ``Config.max_stream_batch_rows`` rows a batch, and block when
+        ``max_stream_rows`` wait; each has its own receipt.
+        """
+        self._check_open()
+        return self._submissions.submit_later(dataset, rows, producer, offset, block)
 
     def stream(
         self,
