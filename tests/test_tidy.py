@@ -33,6 +33,7 @@ INNER = {
     ),
     "ingest": ("typing", ""),
     "storage": ("files", ""),
+    "driver": ("", "streams"),
 }
 DOORS = {"actors", "driver", "client", "cli", "__init__", "__main__"}
 ONLY_IN = {"ray": DOORS, "lmdb": {"storage"}}
