@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import queue
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -32,6 +33,7 @@ from typing import Any
 from profile_actors.actors.calls import Lost, Patience, Remote, closed_store
 from profile_actors.actors.wire import pack
 from profile_actors.columnar.vectors import Array
+from profile_actors.engine.log.connections import KEPT_MS, name_of
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
 from profile_actors.errors import (
     Backpressure,
@@ -41,6 +43,9 @@ from profile_actors.errors import (
     StoreUnavailable,
 )
 from profile_actors.ingest.offsets import NONE
+
+OWN_STREAM_S = KEPT_MS / 2000
+"""How long a connection uses one name: half as long as partitions take one for new."""
 
 
 @dataclass(slots=True)
@@ -62,6 +67,10 @@ class ProducerRows:
     passed: Array = field(default_factory=lambda: NONE)
     waiting: deque[Parcel] = field(default_factory=deque)
     began_s: float = field(default_factory=time.monotonic)
+
+    def may_go_on(self, now_s: float) -> bool:
+        """Whether an anonymous stream may number more rows. now_s: monotonic."""
+        return not self.broken and now_s - self.began_s < OWN_STREAM_S
 
     def is_oldest(self, parcel: Parcel) -> bool:
         """Whether nothing sent before it is on its way."""
@@ -241,14 +250,27 @@ class Courier:
                         f"expected a dataset, got {part.batch.dataset!r}, which was deleted - at"
                         " submit; read store.definitions() again"
                     )
-                if reply.status == "forgotten":  # linked anew, rows that are there would come twice
-                    raise _forgotten(actor.name, part.batch)
+                if reply.status == "forgotten":
+                    part.batch = self._renamed(parcel, part)
                 if reply.status == "behind":
                     self._deliver(part.partition)
                 if reply.status in ("gap", "early"):
                     self._judge(parcel, part, reply)
             patience.wait_or_raise(actor.name)
             part.answer = actor.begin("submit", *pack(part.batch))
+
+    def _renamed(self, parcel: Parcel, part: Part) -> SubBatch:
+        """Rows of a connection that the partition has let go of, under a name of their own: its
+        wall clock may have jumped, or this machine slept.
+
+        Raises StoreUnavailable where they were sent before: they may be there, and come twice.
+        """
+        parcel.streams[0].broken = True  # what comes after is numbered anew
+        actor = self._partitions[part.partition]
+        if part.batch.resend:
+            raise _forgotten(actor.name, part.batch)
+        name = name_of(int(actor.call("born")), uuid.uuid4().hex)
+        return replace(part.batch, producer=name, after=None)
 
     def _judge(self, parcel: Parcel, part: Part, reply: Reply) -> None:
         """Something before this sub-batch is missing: wait for it, go on without, or refuse."""

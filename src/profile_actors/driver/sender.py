@@ -29,7 +29,7 @@ from profile_actors.driver.connection import Connection
 from profile_actors.driver.courier import Courier, Parcel, ProducerRows
 from profile_actors.driver.receipts import PendingReceipt, Receipt, RowCounts
 from profile_actors.driver.repair import progress, receipt_of
-from profile_actors.engine.log.connections import KEPT_MS, name_of
+from profile_actors.engine.log.connections import name_of
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
 from profile_actors.errors import CallerError, ClockError, DefinitionError, OffsetGap
 from profile_actors.ingest.csv_blocks import TextBlock
@@ -37,10 +37,6 @@ from profile_actors.ingest.door import Door, Prepared
 from profile_actors.ingest.offsets import packed, ranges_of
 from profile_actors.ingest.rejects import quarantined
 from profile_actors.ingest.route import split
-
-OWN_STREAM_S = KEPT_MS / 2000
-"""How long a connection uses one name: half as long as partitions take one for new."""
-
 
 LAST_WORD_S = 2.0
 """How long a connection that closes tries to say so."""
@@ -53,7 +49,11 @@ Rows: TypeAlias = Sequence[dict[str, Any]] | Any
 class Sender:
     """The writing half of a driver's connection. Thread-safe: submissions are numbered in turn."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(
+        self, connection: Connection, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """monotonic: seconds, by which a connection's own stream ages."""
+        self._monotonic = monotonic
         self._connection = connection
         self._courier = Courier(
             connection.path,
@@ -266,15 +266,15 @@ class Sender:
 
     def _own(self) -> ProducerRows:
         """The stream of this connection that numbers rows without an offset."""
-        own = self._anonymous
-        if own is not None and not own.broken and time.monotonic() - own.began_s < OWN_STREAM_S:
+        own, now_s = self._anonymous, self._monotonic()
+        if own is not None and own.may_go_on(now_s):
             return own
         if own is not None:  # rows keep their order across names
             self._courier.drain(self._connection.config.call_timeout_s)
-        born = max(call_all(self._connection.partitions, "born"))
+        name = name_of(max(call_all(self._connection.partitions, "born")), uuid.uuid4().hex)
         blank: list[int | None] = [None] * len(self._connection.partitions)
-        self._anonymous = ProducerRows(name_of(born, uuid.uuid4().hex), named=False, sent=blank)
-        return self._anonymous
+        own = self._anonymous = ProducerRows(name, named=False, sent=blank, began_s=now_s)
+        return own
 
     def _quarantine(
         self,

@@ -6,7 +6,8 @@ closes, or when it was silent for ``KEPT_MS`` of the wall time that entries carr
 name that is no longer known must not pass for the first of a new one (it may be there already), so
 the name says when it was born, by the partitions' clocks. The law: a name that was let go of is
 either still in ``heard`` (closed a short while ago) or was born more than ``KEPT_MS`` before the
-newest logged wall time. A driver uses a name for half as long.
+newest logged wall time. A driver uses a name for half as long; what it is refused at the first
+sending all the same (a wall clock jumped, a machine slept) is not there, and goes under a new name.
 """
 
 from __future__ import annotations
