@@ -9,6 +9,7 @@ column's "nothing yet" is therefore encoded as zero, or filled when slots are gi
 from __future__ import annotations
 
 import mmap
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -20,6 +21,9 @@ MAP_NORESERVE = 0x4000  # Linux; not exported by every Python of 3.11
 UNSET = -62_135_596_800_000  # 0001-01-01T00:00Z in ms: before every event; a partition's first now
 
 
+RELEASE_BYTES = 1 << 20  # of rows that were given up, before the system has their memory back
+
+
 def reserve(capacity: int, dtype: np.dtype | type | str) -> np.ndarray:
     """A zeroed array of ``capacity`` cells that uses memory only where it is written."""
     kind = np.dtype(dtype)
@@ -28,48 +32,53 @@ def reserve(capacity: int, dtype: np.dtype | type | str) -> np.ndarray:
     return np.frombuffer(mmap.mmap(-1, size, flags=flags), dtype=kind, count=capacity)
 
 
-class Instants:
-    """One instant (ms) per slot, or none: 48 bits each, since a column per segment adds up.
+class DenseRows:
+    """Rows for some of the slots, close together. parts: arrays by name, [capacity, width] each,
+    and ``owner``, uint32[capacity], the slot of each row. Rows from ``count`` on are zero."""
 
-    Instants up to the year 8920 are kept as they are; later ones read as that.
-    """
+    def __init__(self, capacity: int, widths: Mapping[str, tuple[int, type]]) -> None:
+        self.count = 0
+        self._touched = 0
+        self.parts = {
+            name: reserve(capacity * width, kind).reshape(capacity, width)
+            for name, (width, kind) in widths.items()
+        }
+        self.owner = self.parts["owner"] = reserve(capacity, np.uint32)
+        self.row_bytes = sum(part.strides[0] for part in self.parts.values() if part.size)
 
-    def __init__(self, capacity: int) -> None:
-        self._low = reserve(capacity, np.uint32)
-        self._high = reserve(capacity, np.uint16)
+    def add(self, slots: Array) -> Array:
+        """Rows of zeros for the slots. int64[n]"""
+        first, self.count = self.count, self.count + len(slots)
+        self.owner[first : self.count] = slots
+        return np.arange(first, self.count)
 
-    def put(self, slots: Array, at: Array | int) -> None:
-        """Set the slots' instants; of equal slots the last counts."""
-        if isinstance(at, int):
-            code = min(at - UNSET + 1, 2**48 - 1)
-            self._low[slots] = code & 0xFFFFFFFF
-            self._high[slots] = code >> 32
-            return
-        codes = np.ascontiguousarray(np.minimum(at, 2**48 - 2 + UNSET) + (1 - UNSET), "<i8")
-        self._low[slots] = codes.view("<u4")[0::2]
-        self._high[slots] = codes.view("<u2")[2::4]
+    def drop(self, rows: Array) -> tuple[Array, Array]:
+        """Take rows away; the last ones fill their holes: (slots of the moved, their rows)."""
+        self._touched = max(self._touched, self.count)
+        end = self.count - len(rows)
+        stays = np.ones(len(rows), np.bool_)
+        stays[rows[rows >= end] - end] = False
+        last, holes = np.flatnonzero(stays) + end, rows[rows < end]
+        for part in self.parts.values():
+            part[holes] = part[last]
+            part[end : self.count] = 0
+        self.count = end
+        if (self._touched - end) * self.row_bytes > RELEASE_BYTES:
+            for part in self.parts.values():
+                give_back(part, end, self._touched)
+            self._touched = end
+        return self.owner[holes], holes
 
-    def copy(self, slots: int) -> Instants:
-        """The instants of the first slots, in columns of their own."""
-        made = Instants(len(self._low))
-        made._low[:slots], made._high[:slots] = self._low[:slots], self._high[:slots]
-        return made
 
-    def of(self, slot: int) -> int | None:
-        """The slot's instant, None when it has none."""
-        code = (int(self._high[slot]) << 32) | int(self._low[slot])
-        return code + UNSET - 1 if code else None
-
-    def at(self, slots: Array) -> Array:
-        """The instants of the slots, in any order, each below UNSET where it has none. int64 ms"""
-        codes = (self._high[slots].astype(np.int64) << 32) | self._low[slots]
-        return np.asarray(codes + (UNSET - 1))
-
-    def array(self, slots: int) -> Array:
-        """The codes of the first slots, for a checkpoint. int64[slots]"""
-        return np.asarray((self._high[:slots].astype(np.int64) << 32) | self._low[:slots])
-
-    def restore(self, codes: Array) -> None:
-        """Take the codes of a checkpoint."""
-        self._low[: len(codes)] = codes & 0xFFFFFFFF
-        self._high[: len(codes)] = codes >> 32
+def give_back(column: np.ndarray, first: int, end: int) -> None:
+    """Give the memory of a reserved array's rows from ``first`` up to ``end`` back; whole pages of
+    them read as zero from then on, and nothing else may be relied on in any."""
+    owner: object = column
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    held = owner.obj if isinstance(owner, memoryview) else owner
+    assert isinstance(held, mmap.mmap), "expected an array that reserve made"
+    low = -(-first * column.strides[0] // mmap.PAGESIZE) * mmap.PAGESIZE
+    size = end * column.strides[0] // mmap.PAGESIZE * mmap.PAGESIZE - low
+    if size > 0:
+        held.madvise(mmap.MADV_DONTNEED, low, size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from profile_actors.columnar.state_columns import Instants
+from profile_actors.columnar.instant_columns import Instants, put_all
 from profile_actors.columnar.vectors import Array
 from profile_actors.engine.membership.gauges import Gauge
 from profile_actors.engine.membership.rulebook import Part, Rulebook
@@ -81,7 +81,6 @@ class Delta:
             attribute.publish(track)
         for gauge, slots, levels in self.gauges:
             gauge.store(slots, levels)
-        for column, slots, at in self.qualified:
-            column.put(slots, at)
+        put_all(self.qualified)
         for timer, slots, upcoming in self.timers:
             timer.publish(self.now, slots, upcoming, self.drops_due)

@@ -102,8 +102,9 @@ class State:
     def size_bytes(self, profiles: int) -> int:
         """Bytes of state in use, roughly: columns up to the last profile, lines, identities."""
         per_profile = 8 + sum(gauge.level.itemsize for gauge in self.book.gauges)
-        per_profile += 6 * len(self.book.qualified)
         total = self.directory.size_bytes
+        tables = {id(one.rows): one.rows for one in self.book.qualified.values()}
+        total += sum(rows.size_bytes(profiles) for rows in tables.values())
         for stream in self.book.streams:
             total += stream.enter.size_bytes + stream.leave.size_bytes
             for op in stream.operators:

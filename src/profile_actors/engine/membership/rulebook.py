@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from profile_actors.columnar.state_columns import Instants
+from profile_actors.columnar.instant_columns import Instants
 from profile_actors.columnar.vectors import FOREVER, Array, Texts, Vector
 from profile_actors.engine.membership.gauges import Gauge, Ladder
 from profile_actors.engine.membership.level_formulas import Formula

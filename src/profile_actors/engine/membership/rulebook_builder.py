@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from profile_actors.columnar.state_columns import Instants, reserve
+from profile_actors.columnar.instant_columns import Instants, instant_columns
+from profile_actors.columnar.state_columns import reserve
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.membership.gauges import Flag, Ladder, Rung
 from profile_actors.engine.membership.level_formulas import formula_of
@@ -64,8 +65,10 @@ def compile_plan(plan: Plan, catalogue: Catalogue, capacity: int) -> Rulebook:
             if found is not None and is_formula:
                 conditions[rule.name] = found
             _add_tree(book, rule, capacity, rule.timed and not is_formula)
-        if rule.kind == "segment":
-            book.qualified[rule.name] = Instants(capacity)
+    keys = [rule.key for rule in plan.rules] + [rescan.key for rescan in plan.rescans]
+    segments = [name for kind, name in keys if kind == "segment"]
+    columns = instant_columns(capacity, len(segments))
+    book.qualified = dict(zip(segments, columns, strict=True))
     for rescan in plan.rescans:
         _add_rescan(book, rescan, capacity)
     for key, state in withheld(catalogue).items():
@@ -127,8 +130,7 @@ def _add_rescan(book: Rulebook, rescan: Rescan, capacity: int) -> None:
         flag = Flag(rescan.name, capacity)
         book.gauge_of[rescan.name] = (gauge, 0)
         book.gauges.append(flag)
-        qualified = Instants(capacity)
-        book.qualified[rescan.name] = qualified
+        qualified = book.qualified[rescan.name]
         level = flag.level
     book.rescans.append(Rescanned(rescan, gauge, level, qualified, {}, Timer(capacity)))
 

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from profile_actors.columnar.instant_columns import Instants, restore_tables, table_arrays
 from profile_actors.columnar.vectors import Array
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
@@ -275,11 +276,9 @@ def _arrays(state: State) -> Iterator[tuple[str, Array]]:
         if isinstance(gauge, Ladder) and gauge.timer is not None:
             yield f"gauge_timer/{i}/due_of", gauge.timer.due[:profiles]
             yield from _line_arrays(f"gauge_timer/{i}/line", gauge.timer.line)
-    for segment, column in book.qualified.items():
-        yield f"qualified/{segment}", column.array(profiles)
+    yield from table_arrays(_instants(book), profiles)
     for i, frozen in enumerate(book.frozen.values()):
         yield f"frozen/{i}/inside", frozen.inside[:profiles]
-        yield f"frozen/{i}/qualified", frozen.qualified.array(profiles)
     for i, tree in enumerate(book.trees):
         if tree.timer is not None:
             yield f"timer/{i}/due_of", tree.timer.due[:profiles]
@@ -288,6 +287,12 @@ def _arrays(state: State) -> Iterator[tuple[str, Array]]:
         yield f"rescan/{i}/due_of", rule.timer.due[:profiles]
         yield from _line_arrays(f"rescan/{i}/line", rule.timer.line)
         yield f"rescan/{i}/typed", np.frombuffer(encode_values(rule.values), np.uint8)
+
+
+def _instants(book: Rulebook) -> dict[str, Instants]:
+    """All columns of instants, by the name that a checkpoint has for each."""
+    frozen = {f"frozen/{i}/qualified": one.qualified for i, one in enumerate(book.frozen.values())}
+    return {**{f"qualified/{name}": column for name, column in book.qualified.items()}, **frozen}
 
 
 def _line_arrays(prefix: str, line: DelayLine) -> Iterator[tuple[str, Array]]:
@@ -322,11 +327,9 @@ def _restore(state: State, arrays: dict[str, Array], namespaces: list[str]) -> N
         if isinstance(gauge, Ladder) and gauge.timer is not None:
             gauge.timer.due[:profiles] = arrays[f"gauge_timer/{i}/due_of"]
             _restore_line(gauge.timer.line, under(f"gauge_timer/{i}/line/"))
-    for segment, column in book.qualified.items():
-        column.restore(arrays[f"qualified/{segment}"])
+    restore_tables(_instants(book), arrays, profiles)
     for i, frozen in enumerate(book.frozen.values()):
         frozen.inside[:profiles] = arrays[f"frozen/{i}/inside"]
-        frozen.qualified.restore(arrays[f"frozen/{i}/qualified"])
     for i, tree in enumerate(book.trees):
         if tree.timer is not None:
             tree.timer.due[:profiles] = arrays[f"timer/{i}/due_of"]

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from profile_actors.columnar.instant_columns import instant_columns
 from profile_actors.columnar.vectors import Array, Vector, differ, widen
 from profile_actors.engine.fold.entry_fold import DEFINITION
 from profile_actors.engine.fold.state import State
@@ -37,12 +38,18 @@ def succeed(state: State, book: Rulebook, now: int) -> tuple[list[change_blocks.
     old, slots = state.book, np.arange(state.directory.slots, dtype=np.uint32)
     for key, frozen in book.frozen.items():
         book.frozen[key] = _frozen(old, key, frozen, slots, now)
+    fresh = []
     for segment in book.qualified:
         before = old.frozen.get(("segment", segment))
         if segment in old.qualified:
             book.qualified[segment] = old.qualified[segment]
         elif before is not None:
             book.qualified[segment] = before.qualified
+        else:
+            fresh.append(segment)
+    # A table of those alone: the columns that others had in theirs would lie waste.
+    columns = instant_columns(state.capacity, len(fresh))
+    book.qualified |= zip(fresh, columns, strict=True)
     for rule in book.rescans:
         _inherit(old, book, rule, slots, now)
     groups: list[change_blocks.Group] = []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from profile_actors.columnar.state_columns import UNSET, Instants
+from profile_actors.columnar.instant_columns import Instants
+from profile_actors.columnar.state_columns import UNSET
 
 
 def test_many_slots_are_read_at_once_and_none_is_below_every_instant() -> None:

@@ -1,0 +1,175 @@
+"""One instant per slot, or none: columns that are read one by one and kept together.
+
+Instants up to the year 8920 are kept as they are; later ones read as that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count
+
+import msgspec
+import numpy as np
+
+from profile_actors.columnar.instant_rows import InstantRows, Part
+from profile_actors.columnar.state_columns import UNSET, reserve
+from profile_actors.columnar.vectors import Array
+
+MOST = 2**48 - 1
+
+
+FEW = 20
+"""A table of up to so many columns is six bytes for each of them and every slot."""
+
+
+class InstantCells:
+    """As ``InstantRows``, of few columns."""
+
+    def __init__(self, capacity: int, columns: int) -> None:
+        self.columns = columns
+        self._low = reserve(capacity * columns, np.uint32).reshape(capacity, columns)
+        self._high = reserve(capacity * columns, np.uint16).reshape(capacity, columns)
+
+    def size_bytes(self, slots: int) -> int:
+        """Bytes in use when there are so many slots."""
+        return 6 * self.columns * slots
+
+    def of(self, column: int, slots: Array) -> Array:
+        """Codes of a column. int64[n]"""
+        high = self._high[slots, column].astype(np.int64)
+        return np.asarray((high << 32) | self._low[slots, column])
+
+    def all_of(self, slots: Array) -> Array:
+        """Codes of all columns. int64[n, columns]"""
+        return np.asarray((self._high[slots].astype(np.int64) << 32) | self._low[slots])
+
+    def put(self, parts: Sequence[Part]) -> None:
+        """Set codes of many columns at once."""
+        for column, slots, codes in parts:
+            self._low[slots, column] = codes & 0xFFFFFFFF
+            self._high[slots, column] = codes >> 32
+
+    def restore(self, codes: Mapping[int, Array]) -> None:
+        """Set the codes of the first slots. codes: int64[slots] by column."""
+        self.put([(column, np.arange(len(given)), given) for column, given in codes.items()])
+
+    def arrays(self, slots: int) -> dict[str, Array]:
+        """Everything about the first slots, by name; views."""
+        return {"low": self._low[:slots], "high": self._high[:slots]}
+
+    @staticmethod
+    def of_arrays(capacity: int, arrays: dict[str, Array]) -> InstantCells:
+        """The table that ``arrays`` gave."""
+        made = InstantCells(capacity, arrays["low"].shape[1])
+        made._low[: len(arrays["low"])] = arrays["low"]
+        made._high[: len(arrays["high"])] = arrays["high"]
+        return made
+
+
+Table = InstantRows | InstantCells
+
+
+def _table(capacity: int, columns: int) -> Table:
+    return (InstantCells if columns <= FEW else InstantRows)(capacity, columns)
+
+
+class Instants:
+    """A column of ``rows``. Those that change together belong into one table."""
+
+    __slots__ = ("capacity", "column", "rows")
+
+    def __init__(self, capacity: int, rows: Table | None = None, column: int = 0) -> None:
+        self.capacity = capacity
+        self.rows = _table(capacity, 1) if rows is None else rows
+        self.column = column
+
+    def put(self, slots: Array, at: Array | int) -> None:
+        """Set the slots' instants; of equal slots the last counts."""
+        slots = np.asarray(slots)
+        if len(slots) > 1 and not (slots[1:] > slots[:-1]).all():
+            slots, last = np.unique(slots[::-1], return_index=True)
+            at = at if isinstance(at, int) else at[::-1][last]
+        self.rows.put([(self.column, slots, _codes(at))])
+
+    def of(self, slot: int) -> int | None:
+        """The slot's instant, None when it has none."""
+        code = int(self.rows.of(self.column, np.array([slot]))[0])
+        return code + UNSET - 1 if code else None
+
+    def at(self, slots: Array) -> Array:
+        """The instants of the slots, in any order, each below UNSET where it has none. int64 ms"""
+        return self.rows.of(self.column, slots) + (UNSET - 1)
+
+    def copy(self, slots: int) -> Instants:
+        """The instants of the first slots, in a column of its own."""
+        made = Instants(self.capacity)
+        made.rows.restore({0: self.rows.of(self.column, np.arange(slots))})
+        return made
+
+
+def instant_columns(capacity: int, count: int) -> list[Instants]:
+    """Columns of one table."""
+    rows = _table(capacity, count)
+    return [Instants(capacity, rows, column) for column in range(count)]
+
+
+def put_all(parts: Iterable[tuple[Instants, Array, Array | int]]) -> None:
+    """Put the slots' instants of many columns at once.
+
+    A column's slots stand in one part only; once each where the instant is one number, else
+    ascending by (slot, instant), of which the last of a slot counts.
+    """
+    tables: dict[int, tuple[Table, list[tuple[int, Array, Array | int]]]] = {}
+    for column, slots, at in parts:
+        codes = _codes(at)
+        if not isinstance(codes, int) and len(slots) > 1:
+            last = np.append(slots[1:] != slots[:-1], True)
+            if not last.all():
+                slots, codes = slots[last], codes[last]
+        mine = tables.setdefault(id(column.rows), (column.rows, []))
+        mine[1].append((column.column, slots, codes))
+    for rows, mine_parts in tables.values():
+        rows.put(mine_parts)
+
+
+def table_arrays(columns: Mapping[str, Instants], slots: int) -> Iterator[tuple[str, Array]]:
+    """For a checkpoint: tables as they are, and which of their columns has which name."""
+    for i, rows in enumerate(_tables(columns)):
+        names = {name: one.column for name, one in columns.items() if one.rows is rows}
+        yield f"instants/{i}/columns", np.frombuffer(msgspec.json.encode(names), np.uint8)
+        for part, array in rows.arrays(slots).items():
+            yield f"instants/{i}/rows/{part}", array
+
+
+def restore_tables(columns: Mapping[str, Instants], arrays: dict[str, Array], slots: int) -> None:
+    """Take columns from a checkpoint's arrays. What was in other tables there is put into those of
+    the columns; checkpoints from before there were tables have an array of codes by each name."""
+    saved = {name: arrays[name] for name in columns if name in arrays}
+    for i in count():
+        if f"instants/{i}/columns" not in arrays:
+            break
+        names = msgspec.json.decode(arrays[f"instants/{i}/columns"].tobytes(), type=dict[str, int])
+        prefix = f"instants/{i}/rows/"
+        parts = {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}
+        some = columns[next(iter(names))]
+        kind = InstantRows if "pools" in parts else InstantCells
+        rows = kind.of_arrays(some.capacity, parts)
+        mine = {name: one for name, one in columns.items() if one.rows is some.rows}
+        if {name: one.column for name, one in mine.items()} == names:
+            for one in mine.values():
+                one.rows = rows
+        else:
+            saved |= {name: rows.of(number, np.arange(slots)) for name, number in names.items()}
+    for table in _tables(columns):
+        mine = {name: one for name, one in columns.items() if one.rows is table}
+        table.restore({one.column: saved[name] for name, one in mine.items() if name in saved})
+
+
+def _tables(columns: Mapping[str, Instants]) -> list[Table]:
+    return list({id(one.rows): one.rows for one in columns.values()}.values())
+
+
+def _codes(at: Array | int) -> Array | int:
+    if isinstance(at, int):
+        return min(at - UNSET + 1, MOST)
+    return np.minimum(at, MOST - 1 + UNSET).astype(np.int64) + (1 - UNSET)

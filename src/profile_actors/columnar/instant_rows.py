@@ -1,0 +1,401 @@
+"""Many columns of instants per slot: a pool of distinct instants, and per column a pointer into it.
+
+Theory: a slot's columns change together, so that they hold few distinct instants: with workload
+W1's hundred segments and ten events a profile, eleven, in twenty-five columns; the others never
+had one. So a slot has a pool of 48-bit instants and, per column, a pointer (0: none). A put takes
+the next place of the pool, once per slot and instant, however many columns it moves. Every slot has
+``BASE`` places and pointers of half a byte, side by side in arrays over all slots. When no place is
+known to be free, the pointers say which are: those that nothing points to. A slot that has too few
+even so gets a row on a *shelf*: more places, and the upper halves of its pointers. On the last
+shelf a row is an instant per column, and pool and pointers lie idle. Rows of a shelf are close
+together: the last one fills the hole of one that left.
+
+Law: a slot never uses more than its base and six bytes a column.
+
+Limits: one writer; who reads beside him holds the lock under which he puts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from profile_actors.columnar.slot_pairs import union_of
+from profile_actors.columnar.state_columns import DenseRows, reserve
+from profile_actors.columnar.vectors import Array
+
+Part = tuple[int, Array, Array | int]
+"""A column, slots, and their codes: of each, or one of all."""
+
+
+BASE = 15  # places of every pool: as many as half a byte names
+
+
+POOLS = (20, 27, 36, 48, 64, 90, 120, 160, 220)  # with the shelves'; below 256
+
+
+ROOM = 8  # a pool of which all but an eighth is pointed to is too small
+
+
+FULL = (1 << BASE) - 1
+
+
+FREE = np.array([(~taken & (taken + 1)).bit_length() - 1 for taken in range(FULL + 1)], np.uint8)
+"""The least place that a set of taken ones, as bits, lacks."""
+
+
+USED = np.array([(1 << (byte & 15) | 1 << (byte >> 4)) >> 1 for byte in range(256)], np.uint16)
+"""The places that a byte of two pointers names, as bits."""
+
+
+AT_ONCE = 4_096  # what is worked on in one go, so that it stays in a core's cache
+
+
+class Shelf(DenseRows):
+    """More for the slots whose base is too small. upper: uint8[rows, bytes], halves of pointers;
+    low, high: uint32 and uint16[rows, places]; taken: uint8[rows, bytes], a bit per place of the
+    pool, 0 where known to be free. pool: places with the base's. On the last shelf (``is_plain``)
+    places are columns, and there are no other parts."""
+
+    def __init__(self, capacity: int, width: int, pool: int, is_plain: bool) -> None:
+        places = pool if is_plain else pool - BASE
+        bits = 0 if is_plain else (pool + 7) // 8
+        super().__init__(
+            capacity,
+            {
+                "upper": (width, np.uint8), "low": (places, np.uint32),
+                "high": (places, np.uint16), "taken": (bits, np.uint8),
+            },
+        )  # fmt: skip
+        self.pool = pool
+        self.is_plain = is_plain
+        self.upper, self.low = self.parts["upper"], self.parts["low"]
+        self.high, self.taken = self.parts["high"], self.parts["taken"]
+
+
+class InstantRows:
+    """Codes of instants by (slot, column): positive numbers below 2**48, 0 for none."""
+
+    def __init__(self, capacity: int, columns: int, pools: Sequence[int] = POOLS) -> None:
+        self.columns = columns
+        width = (columns + 1) // 2
+        pools = [pool for pool in pools if width + 6 * (pool - BASE) < 6 * columns]
+        self.shelves = [
+            *(Shelf(capacity, width, pool, False) for pool in pools),
+            Shelf(capacity, 0, columns, True),
+        ]
+        self._pointers = reserve(capacity * width, np.uint8).reshape(capacity, width)
+        self.low = reserve(capacity * BASE, np.uint32).reshape(capacity, BASE)
+        self.high = reserve(capacity * BASE, np.uint16).reshape(capacity, BASE)
+        self._newest = reserve(capacity, np.uint8)  # what points to the place last taken
+        self._taken = reserve(capacity, np.uint16)  # places of the base, as bits
+        self._shelf = reserve(capacity, np.uint8)  # 0: the base is enough
+        self._row = reserve(capacity, np.uint32)
+        self._pools = [BASE, *pools]
+        self._roomy = [pool - max(2, pool // ROOM) for pool in self._pools]
+
+    def size_bytes(self, slots: int) -> int:
+        """Bytes in use when there are so many slots."""
+        base = self._pointers.shape[1] + 6 * BASE + 8
+        return base * slots + sum(shelf.count * shelf.row_bytes for shelf in self.shelves)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def of(self, column: int, slots: Array) -> Array:
+        """Codes of a column. int64[n]; cost: four random reads a slot"""
+        pointers = (self._pointers[slots, column >> 1] >> (4 * (column & 1))) & 15
+        pointers = pointers.astype(np.intp)
+        for shelf, some, rows in self._shelved(slots):
+            if not shelf.is_plain:
+                upper = shelf.upper[rows, column >> 1] >> (4 * (column & 1)) & 15
+                pointers[some] |= upper.astype(np.intp) << 4
+        return self._follow(slots, pointers[:, None], column)[:, 0]
+
+    def all_of(self, slots: Array) -> Array:
+        """Codes of all columns. int64[n, columns]; cost: some 3 ns each"""
+        return self._follow(slots, self._all_pointers(slots).astype(np.intp), None)
+
+    def _shelved(self, slots: Array) -> Iterator[tuple[Shelf, Array, Array]]:
+        """Per shelf that has any: which of the slots, and their rows. int64"""
+        numbers = self._shelf[slots]
+        if numbers.any():
+            for number in range(1, int(numbers.max()) + 1):
+                some = np.flatnonzero(numbers == number)
+                if not len(some):
+                    continue
+                yield self.shelves[number - 1], some, self._row[slots[some]].astype(np.intp)
+
+    def _all_pointers(self, slots: Array) -> Array:
+        """uint8[n, columns]; those of plain rows mean nothing."""
+        out = _halves(self._pointers[slots])
+        for shelf, some, rows in self._shelved(slots):
+            if not shelf.is_plain:
+                out[some] |= _halves(shelf.upper[rows]) << 4
+        return out[:, : self.columns]
+
+    def _pool_of(self, slots: Array, number: int) -> Array:
+        """What the pointers of slots on a shelf (0: on none) stand for; 0 first. int64[n, 1 + m]"""
+        shelf = self.shelves[number - 1] if number else None
+        out = np.zeros((len(slots), 1 + self._pools[number]), np.int64)
+        out[:, 1 : BASE + 1] = (self.high[slots].astype(np.int64) << 32) | self.low[slots]
+        if shelf is not None:
+            rows = self._row[slots].astype(np.intp)
+            out[:, BASE + 1 :] = (shelf.high[rows].astype(np.int64) << 32) | shelf.low[rows]
+        return out
+
+    def _follow(self, slots: Array, pointers: Array, column: int | None) -> Array:
+        """Codes that pointers (intp[n, columns of the caller's]) stand for, of a column or all."""
+        out = np.zeros(pointers.shape, np.int64)
+        numbers = self._shelf[slots]
+        for number in range(int(numbers.max(initial=0)) + 1):
+            some = np.flatnonzero(numbers == number)
+            mine = slots[some]
+            if number == len(self.shelves):
+                shelf, rows = self.shelves[-1], self._row[mine].astype(np.intp)
+                part = slice(None) if column is None else slice(column, column + 1)
+                high = shelf.high[rows, part].astype(np.int64)
+                out[some] = (high << 32) | shelf.low[rows, part]
+            elif len(some):
+                pool = self._pool_of(mine, number)
+                out[some] = np.take_along_axis(pool, pointers[some], axis=1)
+        return out
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def put(self, parts: Sequence[Part]) -> None:
+        """Set codes of many columns at once.
+
+        A (slot, column) stands in one part only, and there once. Cost: two random accesses per
+        slot and instant, and three per (slot, column).
+        """
+        at_once: dict[int, list[tuple[int, Array]]] = {}
+        timed: list[tuple[int, Array, Array]] = []
+        for column, slots, codes in parts:
+            if isinstance(codes, int):
+                at_once.setdefault(codes, []).append((column, slots))
+            else:
+                timed.append((column, slots, codes))
+        for code, columns in at_once.items():
+            self._take_places(union_of([slots for _, slots in columns]), code)
+            self._point_parts(columns, code)
+        for column, slots, codes in timed:
+            self._take_places(slots, codes)
+            self._point(slots, column, codes)
+
+    def _point_parts(self, parts: list[tuple[int, Array]], code: int) -> None:
+        if sum(len(slots) for _, slots in parts) > AT_ONCE:
+            for column, slots in parts:
+                self._point(slots, column, code)
+            return
+        for parity in (0, 1):
+            some = [(column, slots) for column, slots in parts if column & 1 == parity]
+            if some:
+                sizes = [len(slots) for _, slots in some]
+                columns = np.repeat([column for column, _ in some], sizes)
+                self._point(np.concatenate([slots for _, slots in some]), columns, code)
+
+    def _take_places(self, slots: Array, codes: Array | int) -> None:
+        """Have the newest place of each slot's pool hold its code. slots: ascending, each once."""
+        full = self._full(slots)
+        for start in range(0, len(full), AT_ONCE):
+            self._rescan(full[start : start + AT_ONCE])
+        taken = self._taken[slots]
+        places = FREE[taken].astype(np.intp)
+        for shelf, some, rows in self._shelved(slots):
+            if not shelf.is_plain:
+                bits = np.unpackbits(shelf.taken[rows], axis=1, bitorder="little")
+                mine = places[some] = bits.argmin(axis=1)
+                shelf.taken[rows, mine >> 3] |= np.uint8(1) << (mine & 7).astype(np.uint8)
+        if not isinstance(codes, int):
+            # Columns that change at one instant may come one by one. A place on a shelf is not
+            # looked at: the instant is kept twice then.
+            last = self._newest[slots].astype(np.intp) - 1
+            cells = slots.astype(np.intp) * BASE + np.clip(last, 0, BASE - 1)
+            known = (self.high.reshape(-1)[cells].astype(np.int64) << 32) | self.low.reshape(-1)[
+                cells
+            ]
+            places = np.where((known == codes) & (last >= 0) & (last < BASE), last, places)
+        self._taken[slots] = taken | (1 << np.minimum(places, BASE - 1))
+        self._store(slots, places, codes)
+        self._newest[slots] = places + 1
+
+    def _full(self, slots: Array) -> Array:
+        """Those of the slots that have no place that is known to be free."""
+        is_full = self._taken[slots] == FULL
+        for shelf, some, rows in self._shelved(slots):
+            is_full[some] = (shelf.taken[rows] == 255).all(axis=1) if not shelf.is_plain else False
+        return np.asarray(slots[is_full])
+
+    def _store(self, slots: Array, places: Array, codes: Array | int) -> None:
+        """Put codes into places of the slots' pools."""
+        some: Array | slice = slice(None)
+        if len(places) and int(places.max()) >= BASE:
+            some = np.flatnonzero(places < BASE)
+            for shelf, mine, rows in self._shelved(slots):
+                beyond = places[mine] >= BASE
+                if not shelf.is_plain and beyond.any():
+                    mine, rows = mine[beyond], rows[beyond]
+                    cells = rows * shelf.low.shape[1] + (places[mine] - BASE)
+                    _set(shelf, cells, codes if isinstance(codes, int) else codes[mine])
+        cells = slots[some].astype(np.intp) * BASE + places[some]
+        _set(self, cells, codes if isinstance(codes, int) else codes[some])
+
+    def _point(self, slots: Array, columns: Array | int, codes: Array | int) -> None:
+        """Point columns, all even or all odd, to the newest place; each (slot, column) once."""
+        values = self._newest[slots]
+        one = columns if isinstance(columns, int) else int(columns[0])
+        shift, byte = np.uint8(4 * (one & 1)), columns >> 1
+        _set_halves(self._pointers, slots.astype(np.intp), byte, values & np.uint8(15), shift)
+        for shelf, some, rows in self._shelved(slots):
+            column = columns if isinstance(columns, int) else columns[some]
+            if shelf.is_plain:
+                cells = rows * self.columns + column
+                _set(shelf, cells, codes if isinstance(codes, int) else codes[some])
+            else:
+                upper = values[some] >> np.uint8(4)
+                _set_halves(shelf.upper, rows, column >> 1, upper, shift)
+
+    def _rescan(self, slots: Array) -> None:
+        """Look which places are free; more of them for who has few even so."""
+        numbers = self._shelf[slots]
+        bare = slots[numbers == 0]
+        if len(bare):
+            taken = np.bitwise_or.reduce(USED[self._pointers[bare]], axis=1)
+            self._taken[bare] = taken
+            self._move_up(bare[np.bitwise_count(taken) > self._roomy[0]], 0)
+        for number in np.unique(numbers[numbers > 0]).tolist():
+            mine = slots[numbers == number]
+            shelf, rows = self.shelves[number - 1], self._row[mine].astype(np.intp)
+            used = np.zeros((len(mine), 8 * shelf.taken.shape[1] + 1), np.bool_)
+            pointers = self._all_pointers(mine)
+            used[np.arange(len(mine))[:, None], pointers] = True
+            live = used[:, 1:].sum(axis=1)
+            used[:, shelf.pool + 1 :] = True
+            shelf.taken[rows] = np.packbits(used[:, 1:], axis=1, bitorder="little")
+            self._move_up(mine[live > self._roomy[number]], number)
+
+    def _move_up(self, slots: Array, number: int) -> None:
+        """From a shelf (0: from none) to the next."""
+        if not len(slots):
+            return
+        old = self.shelves[number - 1] if number else None
+        new = self.shelves[number]
+        rows = self._row[slots].astype(np.intp)
+        every = self.all_of(slots) if new.is_plain else np.zeros(0, np.int64)
+        to = new.add(slots)
+        if new.is_plain:
+            new.low[to], new.high[to] = every & 0xFFFFFFFF, every >> 32
+        else:
+            new.taken[to] = _taken_bits(new.pool, np.zeros(len(slots), np.int64))
+            if old is None:
+                new.taken[to, :2] |= self._taken[slots].view(np.uint8).reshape(-1, 2)
+            else:
+                places = old.low.shape[1]
+                new.upper[to] = old.upper[rows]
+                new.low[to, :places], new.high[to, :places] = old.low[rows], old.high[rows]
+                bits = np.unpackbits(old.taken[rows], axis=1, count=old.pool, bitorder="little")
+                packed = np.packbits(bits, axis=1, bitorder="little")
+                new.taken[to, : packed.shape[1]] |= packed
+        if old is not None:
+            moved, holes = old.drop(rows)
+            self._row[moved] = holes
+        self._row[slots], self._shelf[slots] = to, number + 1
+
+    def restore(self, codes: Mapping[int, Array]) -> None:
+        """Set the codes of the first slots, none of which has any yet. codes: int64[slots] by
+        column. Cost: one sort of each slot's."""
+        size = max(map(len, codes.values()), default=0)
+        for start in range(0, size, AT_ONCE):
+            part = np.zeros((min(AT_ONCE, size - start), self.columns), np.int64)
+            for column, given in codes.items():
+                part[:, column] = given[start : start + AT_ONCE]
+            order = np.argsort(part, axis=1)
+            ascending = np.take_along_axis(part, order, axis=1)
+            is_new = np.diff(ascending, axis=1, prepend=0) != 0
+            labels = np.cumsum(is_new, axis=1)
+            pointers = np.empty(part.shape, np.int64)
+            np.put_along_axis(pointers, order, labels, axis=1)
+            slots, live = np.arange(start, start + len(part)), labels[:, -1]
+            number = np.searchsorted(self._roomy, live)
+            self._shelf[slots] = number
+            for one in np.unique(number[number > 0]).tolist():
+                some = np.flatnonzero(number == one)
+                shelf = self.shelves[one - 1]
+                rows = self._row[slots[some]] = shelf.add(slots[some])
+                if shelf.is_plain:
+                    shelf.low[rows], shelf.high[rows] = part[some] & 0xFFFFFFFF, part[some] >> 32
+                else:
+                    shelf.upper[rows] = _packed(pointers[some] >> 4)
+                    shelf.taken[rows] = _taken_bits(shelf.pool, live[some])
+            self._pointers[slots] = _packed(pointers & 15)
+            self._taken[slots] = (1 << np.minimum(live, BASE)) - 1
+            owner, place = np.nonzero(is_new)
+            self._store(slots[owner], labels[owner, place] - 1, ascending[owner, place])
+
+    # -- checkpoints -----------------------------------------------------------------------------
+
+    def arrays(self, slots: int) -> dict[str, Array]:
+        """Everything about the first slots, by name; views."""
+        out = {name: array[:slots] for name, array in self._parts.items()}
+        out["pools"] = np.array([shelf.pool for shelf in self.shelves], np.int64)
+        for number, shelf in enumerate(self.shelves):
+            for name, part in shelf.parts.items():
+                out[f"{number}/{name}"] = part[: shelf.count]
+        return out
+
+    @property
+    def _parts(self) -> dict[str, Array]:
+        return {
+            "pointers": self._pointers, "low": self.low, "high": self.high, "newest": self._newest,
+            "taken": self._taken, "shelf": self._shelf, "row": self._row,
+        }  # fmt: skip
+
+    @staticmethod
+    def of_arrays(capacity: int, arrays: dict[str, Array]) -> InstantRows:
+        """The rows that ``arrays`` gave, of whatever shapes they had."""
+        *pools, columns = arrays["pools"].tolist()
+        made = InstantRows(capacity, columns, pools)
+        for name, part in made._parts.items():
+            part[: len(arrays[name])] = arrays[name]
+        for number, shelf in enumerate(made.shelves):
+            shelf.count = len(arrays[f"{number}/owner"])
+            for name, part in shelf.parts.items():
+                part[: shelf.count] = arrays[f"{number}/{name}"]
+        return made
+
+
+def _taken_bits(pool: int, live: Array) -> Array:
+    """The first ``live`` places of each pool, and what is beyond it, as bits. uint8[n, bytes]"""
+    place = np.arange((pool + 7) // 8 * 8)
+    return np.packbits((place < live[:, None]) | (place >= pool), axis=1, bitorder="little")
+
+
+def _set(pool: Shelf | InstantRows, cells: Array, codes: Array | int) -> None:
+    """Set instants by cell of the pool's flat arrays."""
+    pool.low.reshape(-1)[cells] = codes & 0xFFFFFFFF
+    pool.high.reshape(-1)[cells] = codes >> 32
+
+
+def _set_halves(
+    bytes_: Array, rows: Array, byte: Array | int, values: Array, shift: np.uint8
+) -> None:
+    """Set one half of each byte. values: uint8 below 16; shift: uint8, 0 or 4."""
+    cells, flat = rows * bytes_.shape[1] + byte, bytes_.reshape(-1)
+    flat[cells] = (flat[cells] & np.uint8(0xF0 >> int(shift))) | (values << shift)
+
+
+def _halves(packed: Array) -> Array:
+    """uint8[n, bytes] -> uint8[n, 2 * bytes]"""
+    out = np.empty((len(packed), 2 * packed.shape[1]), np.uint8)
+    out[:, 0::2] = packed & 15
+    out[:, 1::2] = packed >> 4
+    return out
+
+
+def _packed(halves: Array) -> Array:
+    """The inverse of ``_halves``, of any number of columns. uint8"""
+    out = halves[:, 0::2].astype(np.uint8)
+    odd = halves[:, 1::2].astype(np.uint8)
+    out[:, : odd.shape[1]] |= odd << 4
+    return out

@@ -1,0 +1,115 @@
+"""Columns of instants are what a dict of (column, slot) is, whatever is put, copied and restored.
+
+Drawn: how many columns there are, how few slots share the puts (so that pools fill, are cleared
+out, and rows move from shelf to shelf), equal slots in one put, many columns at one instant or at
+several, tables that come back from a checkpoint of today's or yesterday's form.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from profile_actors.columnar.instant_columns import (
+    Instants,
+    instant_columns,
+    put_all,
+    restore_tables,
+    table_arrays,
+)
+from profile_actors.columnar.state_columns import UNSET
+from profile_actors.columnar.vectors import Array
+
+SLOTS = 40
+Model = dict[tuple[int, int], int]
+
+
+def check(rng: np.random.Generator, columns: list[Instants], model: Model) -> None:
+    every = np.arange(SLOTS)
+    wanted = np.full((SLOTS, len(columns)), UNSET - 1)
+    for (number, slot), at in model.items():
+        wanted[slot, number] = at
+    for number in rng.integers(0, len(columns), 5).tolist():
+        assert columns[number].at(every[::-1]).tolist() == wanted[::-1, number].tolist()
+        assert columns[number].of(7) == model.get((number, 7))
+    for rows in {id(one.rows): one.rows for one in columns}.values():
+        mine = [number for number, one in enumerate(columns) if one.rows is rows]
+        found = rows.all_of(every) + (UNSET - 1)
+        assert (found[:, [columns[number].column for number in mine]] == wanted[:, mine]).all()
+        assert rows.size_bytes(SLOTS) <= SLOTS * (6 * rows.columns + rows.columns // 2 + 104)
+
+
+def step(rng: np.random.Generator, columns: list[Instants], model: Model, now: int) -> None:
+    """What an entry does: some slots at its now, others at instants of their own."""
+    mine = rng.random(SLOTS) < rng.choice([0.1, 0.5, 0.9])
+    parts: list[tuple[Instants, Array, Array | int]] = []
+    for number in rng.permutation(len(columns))[: rng.integers(1, len(columns) + 1)].tolist():
+        slots = np.flatnonzero(mine & (rng.random(SLOTS) < 0.4)).astype(np.uint32)
+        if len(slots):
+            parts.append((columns[number], slots, now))
+            model |= {(number, slot): now for slot in slots.tolist()}
+        slots = (
+            np.sort(rng.choice(np.flatnonzero(~mine), rng.integers(0, 20)))
+            if not mine.all()
+            else slots[:0]
+        )
+        at = now - rng.integers(0, 6, len(slots))
+        order = np.lexsort((at, slots))
+        slots, at = slots[order], at[order]
+        if len(slots):
+            parts.append((columns[number], slots, at))
+            model |= {(number, s): t for s, t in zip(slots.tolist(), at.tolist(), strict=True)}
+    put_all(parts)
+
+
+@pytest.mark.parametrize("count", [1, 9, 33, 100, 261])
+@pytest.mark.parametrize("seed", range(2))
+def test_columns_are_what_a_dict_is(count: int, seed: int) -> None:
+    rng = np.random.default_rng([seed, count])
+    columns, model = instant_columns(64, count), Model()
+    now = int(rng.integers(-(10**12), 10**12))
+    for _ in range(25):
+        now += int(rng.integers(1, 10**9))
+        if rng.random() < 0.7:
+            step(rng, columns, model, now)
+        else:
+            number = int(rng.integers(count))
+            slots = rng.integers(0, SLOTS, rng.integers(1, 12))
+            at = rng.integers(UNSET, now, len(slots))
+            columns[number].put(slots, at)
+            model |= {(number, s): t for s, t in zip(slots.tolist(), at.tolist(), strict=True)}
+        if rng.random() < 0.1:
+            number = int(rng.integers(count))
+            columns[number] = columns[number].copy(SLOTS)
+        if rng.random() < 0.1:
+            columns = restored(rng, columns, model)
+        check(rng, columns, model)
+
+
+def restored(rng: np.random.Generator, columns: list[Instants], model: Model) -> list[Instants]:
+    """From a checkpoint: of tables, or of one array of codes a column, as they used to be."""
+    named = {f"qualified/{number}": one for number, one in enumerate(columns)}
+    if rng.random() < 0.5:
+        arrays = {name: np.array(array) for name, array in table_arrays(named, SLOTS)}
+    else:
+        arrays = {
+            f"qualified/{number}": np.array(
+                [model.get((number, slot), UNSET - 1) + 1 - UNSET for slot in range(SLOTS)]
+            )
+            for number in range(len(columns))
+        }
+    fresh = instant_columns(64, len(columns))
+    restore_tables({f"qualified/{number}": one for number, one in enumerate(fresh)}, arrays, SLOTS)
+    return fresh
+
+
+def test_instants_beyond_48_bits_read_as_the_last_of_them() -> None:
+    column = Instants(4)
+    column.put(np.array([1, 2]), np.array([2**60, UNSET]))
+    column.put(np.array([3]), 2**60)
+    assert column.at(np.arange(4)).tolist() == [
+        UNSET - 1,
+        2**48 - 2 + UNSET,
+        UNSET,
+        2**48 - 2 + UNSET,
+    ]
