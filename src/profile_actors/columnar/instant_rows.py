@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from profile_actors.columnar.slot_pairs import union_of
+from profile_actors.columnar.slot_pairs import slots_of_all
 from profile_actors.columnar.state_columns import DenseRows, reserve
 from profile_actors.columnar.vectors import Array
 
@@ -177,7 +177,7 @@ class InstantRows:
             else:
                 timed.append((column, slots, codes))
         for code, columns in at_once.items():
-            self._take_places(union_of([slots for _, slots in columns]), code)
+            self._take_places(slots_of_all([slots for _, slots in columns]), code)
             self._point_parts(columns, code)
         for column, slots, codes in timed:
             self._take_places(slots, codes)
