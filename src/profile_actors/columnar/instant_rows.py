@@ -118,13 +118,13 @@ class InstantRows:
 
     def _shelved(self, slots: Array) -> Iterator[tuple[Shelf, Array, Array]]:
         """Per shelf that has any: which of the slots, and their rows. int64"""
-        numbers = self._shelf[slots]
+        numbers = self._shelf.take(slots)
         if numbers.any():
             for number in range(1, int(numbers.max()) + 1):
                 some = np.flatnonzero(numbers == number)
                 if not len(some):
                     continue
-                yield self.shelves[number - 1], some, self._row[slots[some]].astype(np.intp)
+                yield self.shelves[number - 1], some, self._row.take(slots[some]).astype(np.intp)
 
     def _all_pointers(self, slots: Array) -> Array:
         """uint8[n, columns]; those of plain rows mean nothing."""
@@ -147,7 +147,7 @@ class InstantRows:
     def _follow(self, slots: Array, pointers: Array, column: int | None) -> Array:
         """Codes that pointers (intp[n, columns of the caller's]) stand for, of a column or all."""
         out = np.zeros(pointers.shape, np.int64)
-        numbers = self._shelf[slots]
+        numbers = self._shelf.take(slots)
         for number in range(int(numbers.max(initial=0)) + 1):
             some = np.flatnonzero(numbers == number)
             mine = slots[some]
@@ -171,7 +171,8 @@ class InstantRows:
         """
         at_once: dict[int, list[tuple[int, Array]]] = {}
         timed: list[tuple[int, Array, Array]] = []
-        for column, slots, codes in parts:
+        for column, given, codes in parts:
+            slots = given.astype(np.intp)  # once: every look into an array would do it
             if isinstance(codes, int):
                 at_once.setdefault(codes, []).append((column, slots))
             else:
@@ -200,8 +201,8 @@ class InstantRows:
         full = self._full(slots)
         for start in range(0, len(full), AT_ONCE):
             self._rescan(full[start : start + AT_ONCE])
-        taken = self._taken[slots]
-        places = FREE[taken].astype(np.intp)
+        taken = self._taken.take(slots)
+        places = FREE.take(taken).astype(np.intp)
         for shelf, some, rows in self._shelved(slots):
             if not shelf.is_plain:
                 bits = np.unpackbits(shelf.taken[rows], axis=1, bitorder="little")
@@ -211,10 +212,10 @@ class InstantRows:
             # Columns that change at one instant may come one by one. A place on a shelf is not
             # looked at: the instant is kept twice then.
             last = self._newest[slots].astype(np.intp) - 1
-            cells = slots.astype(np.intp) * BASE + np.clip(last, 0, BASE - 1)
-            known = (self.high.reshape(-1)[cells].astype(np.int64) << 32) | self.low.reshape(-1)[
-                cells
-            ]
+            cells = slots * BASE + np.clip(last, 0, BASE - 1)
+            known = (self.high.reshape(-1).take(cells).astype(np.int64) << 32) | self.low.reshape(
+                -1
+            )[cells]
             places = np.where((known == codes) & (last >= 0) & (last < BASE), last, places)
         self._taken[slots] = taken | (1 << np.minimum(places, BASE - 1))
         self._store(slots, places, codes)
@@ -222,7 +223,7 @@ class InstantRows:
 
     def _full(self, slots: Array) -> Array:
         """Those of the slots that have no place that is known to be free."""
-        is_full = self._taken[slots] == FULL
+        is_full = self._taken.take(slots) == FULL
         for shelf, some, rows in self._shelved(slots):
             is_full[some] = (shelf.taken[rows] == 255).all(axis=1) if not shelf.is_plain else False
         return np.asarray(slots[is_full])
@@ -238,15 +239,15 @@ class InstantRows:
                     mine, rows = mine[beyond], rows[beyond]
                     cells = rows * shelf.low.shape[1] + (places[mine] - BASE)
                     _set(shelf, cells, codes if isinstance(codes, int) else codes[mine])
-        cells = slots[some].astype(np.intp) * BASE + places[some]
+        cells = slots[some] * BASE + places[some]
         _set(self, cells, codes if isinstance(codes, int) else codes[some])
 
     def _point(self, slots: Array, columns: Array | int, codes: Array | int) -> None:
         """Point columns, all even or all odd, to the newest place; each (slot, column) once."""
-        values = self._newest[slots]
+        values = self._newest.take(slots)
         one = columns if isinstance(columns, int) else int(columns[0])
         shift, byte = np.uint8(4 * (one & 1)), columns >> 1
-        _set_halves(self._pointers, slots.astype(np.intp), byte, values & np.uint8(15), shift)
+        _set_halves(self._pointers, slots, byte, values & np.uint8(15), shift)
         for shelf, some, rows in self._shelved(slots):
             column = columns if isinstance(columns, int) else columns[some]
             if shelf.is_plain:
@@ -258,7 +259,7 @@ class InstantRows:
 
     def _rescan(self, slots: Array) -> None:
         """Look which places are free; more of them for who has few even so."""
-        numbers = self._shelf[slots]
+        numbers = self._shelf.take(slots)
         bare = slots[numbers == 0]
         if len(bare):
             taken = np.bitwise_or.reduce(USED[self._pointers[bare]], axis=1)
@@ -382,7 +383,10 @@ def _set_halves(
 ) -> None:
     """Set one half of each byte. values: uint8 below 16; shift: uint8, 0 or 4."""
     cells, flat = rows * bytes_.shape[1] + byte, bytes_.reshape(-1)
-    flat[cells] = (flat[cells] & np.uint8(0xF0 >> int(shift))) | (values << shift)
+    old = flat.take(cells)
+    old &= np.uint8(0xF0 >> int(shift))
+    old |= values << shift
+    flat[cells] = old
 
 
 def _halves(packed: Array) -> Array:
