@@ -30,14 +30,8 @@ Part = tuple[int, Array, Array | int]
 
 
 BASE = 15  # places of every pool: as many as half a byte names
-
-
 POOLS = (20, 27, 36, 48, 64, 90, 120, 160, 220)  # with the shelves'; below 256
-
-
 ROOM = 8  # a pool of which all but an eighth is pointed to is too small
-
-
 FULL = (1 << BASE) - 1
 
 
