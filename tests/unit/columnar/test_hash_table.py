@@ -32,7 +32,8 @@ def test_key_table_numbers_keys_in_order_of_first_appearance(batches: list[list[
 def _walked(table: KeyTable) -> np.ndarray:
     """Per key, how many cells past its first one it stands: what a look-up of it walks."""
     used = np.flatnonzero(table._number >= 0)
-    homes = table._home(table._k0[used], table._k1[used])
+    k0, k1 = table.keys()
+    homes = table._home(k0[table._number[used]], k1[table._number[used]])
     return np.asarray((used - homes) % len(table._number))
 
 

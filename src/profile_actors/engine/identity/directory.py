@@ -44,7 +44,8 @@ class Directory:
     @property
     def size_bytes(self) -> int:
         """Bytes in use."""
-        return self.table.size_bytes + self.count * 26 + len(self._blob)
+        used = int(self._ends[self.count - 1]) if self.count else 0
+        return self.table.size_bytes + self.count * 26 + used
 
     def find(self, k0: Array, k1: Array) -> Array:
         """Idents of keys, -1 where unknown. int32[n]."""
@@ -97,8 +98,10 @@ class Directory:
         )
         begin = int(self._ends[known - 1]) if known else 0
         end = begin + len(text)
-        while end > len(self._blob):
-            self._blob = np.concatenate([self._blob, np.zeros_like(self._blob)])
+        if end > len(self._blob):
+            blob = np.zeros(max(end, 2 * len(self._blob)), np.uint8)  # no memory before it is used
+            blob[:begin] = self._blob[:begin]
+            self._blob = blob
         self._blob[begin:end] = text
         self._ends[known:count] = begin + (offsets[1:] - offsets[0])
         self.namespace[known:count] = namespaces
