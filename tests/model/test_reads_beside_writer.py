@@ -118,7 +118,15 @@ def changes(one: Partition) -> list[Any]:
 def status(one: Partition) -> dict[str, Any]:
     """The status, but for sizes and timings, which are no facts of the log."""
     found: dict[str, Any] = msgspec.structs.asdict(one.status())
-    for name in ("log_bytes", "feed_bytes", "state_bytes", "stage_s", "checkpoint", "clock_goal"):
+    for name in (
+        "log_bytes",
+        "feed_bytes",
+        "state_bytes",
+        "state_by_kind",
+        "stage_s",
+        "checkpoint",
+        "clock_goal",
+    ):
         del found[name]
     return found
 

@@ -99,18 +99,32 @@ class State:
         """'event', 'record' or 'lookup'."""
         return self.catalogue.schemas[self.catalogue.datasets[dataset].schema].behavior
 
+    def bytes_by_kind(self, profiles: int) -> dict[str, int]:
+        """Bytes of memory in use, roughly, by what they are for (``PartitionStatus``)."""
+        book = self.book
+        columns = [*book.qualified.values(), *(frozen.qualified for frozen in book.frozen.values())]
+        tables = {id(column.rows): column.rows for column in columns}
+        operators = [op for stream in book.streams for op in stream.operators]
+        lines = [line for stream in book.streams for line in (stream.enter, stream.leave)]
+        timers = [*book.timers(), *(rule.timer for rule in book.rescans)]
+        runs = (*self.locator.runs, *self.record_locator.runs)
+        return {
+            "identities": self.directory.size_bytes,
+            "instants": sum(rows.size_bytes(profiles) for rows in tables.values()),
+            "levels": profiles * sum(gauge.level.itemsize for gauge in book.gauges),
+            "aggregates": sum(a.nbytes for op in operators for a in op.arrays(profiles).values()),
+            "attributes": sum(one.size_bytes(profiles) for one in book.attributes.values()),
+            "lines": sum(line.size_bytes for line in (*lines, *(one.line for one in timers))),
+            "timers": sum(one.due[:profiles].nbytes for one in timers),
+            "kept_events": sum(history.size_bytes for history in book.histories.values()),
+            "modified": 8 * profiles,
+            "log_index": sum(16 * len(run) for run in runs if not run.name),
+        }
+
     def size_bytes(self, profiles: int) -> int:
-        """Bytes of state in use, roughly: columns up to the last profile, lines, identities."""
-        per_profile = 8 + sum(gauge.level.itemsize for gauge in self.book.gauges)
-        total = self.directory.size_bytes
-        tables = {id(one.rows): one.rows for one in self.book.qualified.values()}
-        total += sum(rows.size_bytes(profiles) for rows in tables.values())
-        for stream in self.book.streams:
-            total += stream.enter.size_bytes + stream.leave.size_bytes
-            for op in stream.operators:
-                total += sum(a.nbytes for a in op.arrays(profiles).values())
-        total += sum(history.size_bytes for history in self.book.histories.values())
-        return total + per_profile * profiles
+        """Bytes of all kinds but the log's index, which checkpoints put into mapped files."""
+        kinds = self.bytes_by_kind(profiles)
+        return sum(kinds.values()) - kinds["log_index"]
 
 
 def empty_state(capacity: int) -> State:

@@ -185,6 +185,15 @@ class Attribute:
 
         return swap
 
+    def size_bytes(self, profiles: int) -> int:
+        """Bytes of the columns in use; texts apart."""
+        columns = (
+            column[:profiles]
+            for of in (self.values, self.times, self.state)
+            for column in of.values()
+        )
+        return sum(column.nbytes for column in columns)
+
     def arrays(self, profiles: int) -> dict[str, Array]:
         """Columns for a checkpoint."""
         out: dict[str, Array] = {}

@@ -90,6 +90,11 @@ class PartitionStatus(msgspec.Struct, frozen=True):
     backfill: of definitions that are being taken, entries folded so far, and of how many.
     clock_goal: the instant (ms) that the clock is on its way to in several steps, else None.
     slices: of the work of one instant, the profiles that are done, and of how many.
+    state_bytes: memory of what is kept per profile. state_by_kind: where it goes: identities;
+    instants (when each membership last changed); levels (memberships); aggregates; attributes;
+    lines (what falls due later), timers; kept_events; modified (when each profile last changed);
+    and log_index, not in state_bytes: where the newest rows stand in the log, until the next
+    checkpoint puts that into mapped files.
     """
 
     partition: int
@@ -114,3 +119,4 @@ class PartitionStatus(msgspec.Struct, frozen=True):
     backfill: tuple[int, int] | None = None
     clock_goal: int | None = None
     slices: tuple[int, int] | None = None
+    state_by_kind: dict[str, int] = {}

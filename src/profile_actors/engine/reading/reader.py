@@ -267,4 +267,5 @@ class Reader:
                 backfill=None if filling is None else (filling.folded, state.position),
                 clock_goal=self._owed.behind if due <= self._owed.behind else None,
                 slices=None if state.drain is None else (state.drain.next, state.drain.total),
+                state_by_kind=state.bytes_by_kind(state.profiles),
             )
