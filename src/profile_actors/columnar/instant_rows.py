@@ -113,12 +113,13 @@ class InstantRows:
     def _shelved(self, slots: Array) -> Iterator[tuple[Shelf, Array, Array]]:
         """Per shelf that has any: which of the slots, and their rows. int64"""
         numbers = self._shelf.take(slots)
-        if numbers.any():
-            for number in range(1, int(numbers.max()) + 1):
-                some = np.flatnonzero(numbers == number)
-                if not len(some):
-                    continue
-                yield self.shelves[number - 1], some, self._row.take(slots[some]).astype(np.intp)
+        if not len(slots) or not numbers.max():
+            return
+        rows = self._row.take(slots).astype(np.intp)
+        for number in np.bincount(numbers).nonzero()[0].tolist():
+            if number:
+                some = (numbers == number).nonzero()[0]
+                yield self.shelves[number - 1], some, rows[some]
 
     def _all_pointers(self, slots: Array) -> Array:
         """uint8[n, columns]; those of plain rows mean nothing."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from profile_actors.columnar.state_columns import Instants
+from profile_actors.columnar.instant_columns import Instants, at_all
 from profile_actors.columnar.vectors import Array
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.membership.gauges import Gauge, Ladder
@@ -21,9 +21,6 @@ from profile_actors.engine.membership.rulebook import Rescanned, Rulebook
 from profile_actors.engine.membership.timers import Timer
 from profile_actors.rules.tree.plan import Aggregate, AggregateLeaf, Key, Rule
 from profile_actors.rules.tree.walks import leaves_of
-
-FEW_SLOTS = 3
-"""Up to so many profiles are cheaper read one by one than by an array pass per segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +70,7 @@ class Sheet:
 
     def last(self, slots: Array) -> Array:
         """When each slot last entered or left. int64[segments, n] ms, below UNSET where never."""
-        out = np.empty((len(self.segments), len(slots)), np.int64)
-        if len(slots) <= FEW_SLOTS:
-            for column, slot in enumerate(slots.tolist()):
-                found = [instants.of(slot) for instants in self.qualified]
-                out[:, column] = [NEVER if at is None else at for at in found]
-            return out
-        for row, instants in enumerate(self.qualified):
-            out[row] = instants.at(slots)
-        return out
-
-
-NEVER = -(1 << 62)
-"""An instant before all: where a profile has never been in a segment, nor left it."""
+        return at_all(self.qualified, slots)
 
 
 def sheet_of(
