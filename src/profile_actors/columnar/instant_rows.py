@@ -32,6 +32,7 @@ Part = tuple[int, Array, Array | int]
 BASE = 15  # places of every pool: as many as half a byte names
 POOLS = (20, 27, 36, 48, 64, 90, 120, 160, 220)  # with the shelves'; below 256
 ROOM = 8  # a pool of which all but an eighth is pointed to is too small
+AT_ONCE = 4_096  # what is worked on in one go, so that it stays in a core's cache
 FULL = (1 << BASE) - 1
 
 
@@ -41,9 +42,6 @@ FREE = np.array([(~taken & (taken + 1)).bit_length() - 1 for taken in range(FULL
 
 USED = np.array([(1 << (byte & 15) | 1 << (byte >> 4)) >> 1 for byte in range(256)], np.uint16)
 """The places that a byte of two pointers names, as bits."""
-
-
-AT_ONCE = 4_096  # what is worked on in one go, so that it stays in a core's cache
 
 
 class Shelf(DenseRows):
@@ -66,6 +64,9 @@ class Shelf(DenseRows):
         self.is_plain = is_plain
         self.upper, self.low = self.parts["upper"], self.parts["low"]
         self.high, self.taken = self.parts["high"], self.parts["taken"]
+
+
+Found = tuple[Shelf, Array, Array]
 
 
 class InstantRows:
@@ -110,10 +111,10 @@ class InstantRows:
         """Codes of all columns. int64[n, columns]; cost: some 3 ns each"""
         return self._follow(slots, self._all_pointers(slots).astype(np.intp), None)
 
-    def _shelved(self, slots: Array) -> Iterator[tuple[Shelf, Array, Array]]:
+    def _shelved(self, slots: Array) -> Iterator[Found]:
         """Per shelf that has any: which of the slots, and their rows. int64"""
         numbers = self._shelf.take(slots)
-        if not len(slots) or not numbers.max():
+        if not numbers.any():
             return
         rows = self._row.take(slots).astype(np.intp)
         for number in np.bincount(numbers).nonzero()[0].tolist():
@@ -193,42 +194,40 @@ class InstantRows:
 
     def _take_places(self, slots: Array, codes: Array | int) -> None:
         """Have the newest place of each slot's pool hold its code. slots: ascending, each once."""
-        full = self._full(slots)
-        for start in range(0, len(full), AT_ONCE):
-            self._rescan(full[start : start + AT_ONCE])
-        taken = self._taken.take(slots)
+        taken, shelved = self._taken.take(slots), list(self._shelved(slots))
+        is_full = taken == FULL
+        for shelf, some, rows in shelved:
+            is_full[some] = (shelf.taken[rows] == 255).all(axis=1) if not shelf.is_plain else False
+        if is_full.any():
+            for start in range(0, len(slots), AT_ONCE):
+                part = slice(start, start + AT_ONCE)
+                self._rescan(slots[part][is_full[part]])
+            taken, shelved = self._taken.take(slots), list(self._shelved(slots))
         places = FREE.take(taken).astype(np.intp)
-        for shelf, some, rows in self._shelved(slots):
+        for shelf, some, rows in shelved:
             if not shelf.is_plain:
                 bits = np.unpackbits(shelf.taken[rows], axis=1, bitorder="little")
                 mine = places[some] = bits.argmin(axis=1)
                 shelf.taken[rows, mine >> 3] |= np.uint8(1) << (mine & 7).astype(np.uint8)
         if not isinstance(codes, int):
-            # Columns that change at one instant may come one by one. A place on a shelf is not
-            # looked at: the instant is kept twice then.
-            last = self._newest[slots].astype(np.intp) - 1
+            # Columns that change at one instant may come one by one; on a shelf it is kept twice.
+            last = self._newest.take(slots).astype(np.intp) - 1
             cells = slots * BASE + np.clip(last, 0, BASE - 1)
-            known = (self.high.reshape(-1).take(cells).astype(np.int64) << 32) | self.low.reshape(
-                -1
-            )[cells]
-            places = np.where((known == codes) & (last >= 0) & (last < BASE), last, places)
+            maybe = (self.low.reshape(-1).take(cells) == (codes & 0xFFFFFFFF)).nonzero()[0]
+            if len(maybe):
+                same = self.high.reshape(-1).take(cells[maybe]) == codes[maybe] >> 32
+                again = maybe[same & (last[maybe] >= 0) & (last[maybe] < BASE)]
+                places[again] = last[again]
         self._taken[slots] = taken | (1 << np.minimum(places, BASE - 1))
-        self._store(slots, places, codes)
+        self._store(slots, places, codes, shelved)
         self._newest[slots] = places + 1
 
-    def _full(self, slots: Array) -> Array:
-        """Those of the slots that have no place that is known to be free."""
-        is_full = self._taken.take(slots) == FULL
-        for shelf, some, rows in self._shelved(slots):
-            is_full[some] = (shelf.taken[rows] == 255).all(axis=1) if not shelf.is_plain else False
-        return np.asarray(slots[is_full])
-
-    def _store(self, slots: Array, places: Array, codes: Array | int) -> None:
+    def _store(self, slots: Array, places: Array, codes: Array | int, shelved: list[Found]) -> None:
         """Put codes into places of the slots' pools."""
         some: Array | slice = slice(None)
         if len(places) and int(places.max()) >= BASE:
             some = np.flatnonzero(places < BASE)
-            for shelf, mine, rows in self._shelved(slots):
+            for shelf, mine, rows in shelved:
                 beyond = places[mine] >= BASE
                 if not shelf.is_plain and beyond.any():
                     mine, rows = mine[beyond], rows[beyond]
@@ -327,7 +326,8 @@ class InstantRows:
             self._pointers[slots] = _packed(pointers & 15)
             self._taken[slots] = (1 << np.minimum(live, BASE)) - 1
             owner, place = np.nonzero(is_new)
-            self._store(slots[owner], labels[owner, place] - 1, ascending[owner, place])
+            every, places = slots[owner], labels[owner, place] - 1
+            self._store(every, places, ascending[owner, place], list(self._shelved(every)))
 
     # -- checkpoints -----------------------------------------------------------------------------
 
