@@ -258,7 +258,7 @@ class InstantRows:
         if len(bare):
             taken = np.bitwise_or.reduce(USED[self._pointers[bare]], axis=1)
             self._taken[bare] = taken
-            self._move_up(bare[np.bitwise_count(taken) > self._roomy[0]], 0)
+            self._promote(bare[np.bitwise_count(taken) > self._roomy[0]], 0)
         for number in np.unique(numbers[numbers > 0]).tolist():
             mine = slots[numbers == number]
             shelf, rows = self.shelves[number - 1], self._row[mine].astype(np.intp)
@@ -268,9 +268,9 @@ class InstantRows:
             live = used[:, 1:].sum(axis=1)
             used[:, shelf.pool + 1 :] = True
             shelf.taken[rows] = np.packbits(used[:, 1:], axis=1, bitorder="little")
-            self._move_up(mine[live > self._roomy[number]], number)
+            self._promote(mine[live > self._roomy[number]], number)
 
-    def _move_up(self, slots: Array, number: int) -> None:
+    def _promote(self, slots: Array, number: int) -> None:
         """From a shelf (0: from none) to the next."""
         if not len(slots):
             return
@@ -293,8 +293,8 @@ class InstantRows:
                 packed = np.packbits(bits, axis=1, bitorder="little")
                 new.taken[to, : packed.shape[1]] |= packed
         if old is not None:
-            moved, holes = old.drop(rows)
-            self._row[moved] = holes
+            shifted, holes = old.drop(rows)
+            self._row[shifted] = holes
         self._row[slots], self._shelf[slots] = to, number + 1
 
     def restore(self, codes: Mapping[int, Array]) -> None:
