@@ -183,7 +183,7 @@ def test_bounds() -> None:
     ],
 )
 def test_hostile_rules_end_soon(text: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()  # no loaded machine makes a rule hostile
     with contextlib.suppress(RuleError):
         parse(text)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
