@@ -9,11 +9,19 @@ by one; here they stand among other rules, in worlds with late rows, reopenings,
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tests.differential.generate import Rules
 from tests.differential.wide import WideMaker
 
-LISTS = {"odd_texts": "xEvent.place.distinct()", "odd_wholes": "xEvent.n", "odd_labels": "labels"}
-"""Attributes that are lists, which rules read."""
+READ = {
+    "odd_texts": "xEvent.place.distinct()",
+    "odd_wholes": "xEvent.n",
+    "odd_labels": "labels",
+    "odd_clock": "if(score > 1, now, born)",
+}
+"""Attributes that rules read: lists, and a time that is now for some."""
+Operand = Callable[[bool], str]
 
 
 class OddMaker(WideMaker):
@@ -55,10 +63,37 @@ class OddMaker(WideMaker):
             "$1.limits.values()", "$1.computed.odd_wholes", "xEvent[n > 0].map(E => E.n + 1)",
         ))  # fmt: skip
 
+    def moment_of(self, inside: bool) -> str:
+        """A timestamp, or null; often one that moves with the clock."""
+        own = "timestamp" if inside else "xEvent.max(timestamp)"
+        return self.rng.choice((
+            "now", "today", "tomorrow", own, "$1.born", f"if($1.score > 1, now, {own})",
+            f"if($1.tier = \"gold\", today, {own})", f"[{own}, now].min()", "$1.computed.odd_clock",
+            "[today, $1.born].head()",
+        ))  # fmt: skip
+
+    def moments(self, inside: bool) -> str:
+        """A list of timestamps."""
+        one = self.moment_of(inside)
+        return self.rng.choice((
+            f"[{one}]", f"[{one}, {self.moment_of(inside)}]", "xEvent.timestamp", "[now, today]",
+            "xEvent.map(E => if(E.n > 0, now, E.timestamp))",
+        ))  # fmt: skip
+
+    def operands(self) -> tuple[Operand, Operand]:
+        """What makes an operand of a type, and a list of it."""
+        return self.rng.choice((
+            (self.text, self.texts),
+            (self.text, self.texts),
+            (self.whole, self.wholes),
+            (self.whole, self.wholes),
+            (self.moment_of, self.moments),
+        ))  # fmt: skip
+
     def claim(self, inside: bool) -> str:
         """A condition over such operands."""
         rng = self.rng
-        one, many = rng.choice(((self.text, self.texts), (self.whole, self.wholes)))
+        one, many = self.operands()
         x, xs = one(inside), many(inside)
         return rng.choice((
             f"{x} {rng.choice(('in', 'notIn'))} {xs}",
@@ -90,7 +125,7 @@ class OddMaker(WideMaker):
 
     def value(self) -> str:
         rng = self.rng
-        one, many = rng.choice(((self.text, self.texts), (self.whole, self.wholes)))
+        one, many = self.operands()
         return rng.choice((
             super().value(),
             f"{many(False)}.intersection({many(False)})",
@@ -105,6 +140,6 @@ class OddMaker(WideMaker):
         ))  # fmt: skip
 
     def rules(self, count: int) -> Rules:
-        """As of a wide world, and the lists that operands read."""
+        """As of a wide world, and the attributes that operands read."""
         made = super().rules(count)
-        return Rules(made.segments, {**LISTS, **made.computed})
+        return Rules(made.segments, {**READ, **made.computed})

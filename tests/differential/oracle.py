@@ -81,7 +81,7 @@ class FeedOracle:
         record, events = self.dossiers.of(slot, position)
         value, until = evaluate_with_validity(
             self.trees[rule], record, events, at, self.computed, self.segments,
-            condition=rule[0] == "segment", in_order=True,
+            condition=rule[0] == "segment", in_order=True, is_passing=True,
         )  # fmt: skip
         return (bool(value) if rule[0] == "segment" else value), until
 

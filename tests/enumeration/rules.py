@@ -47,6 +47,10 @@ RESCANNED = {
     "{integer}": "pm",
 }
 """Attributes by rescan."""
+MOVING = {"clock": "if(pb, now, xEvent.max(t))", "morrow": "if(pb, tomorrow, pday)"}
+"""Attributes whose value moves with the clock, for some profiles: a timestamp and a date."""
+CLOCK = {"timestamp": ("now", "clock"), "date": ("today", "morrow")}
+"""The word and the attribute of a type that move with the clock."""
 
 
 def name_of(kind: str, prefix: str) -> str:
@@ -59,7 +63,7 @@ def attributes() -> dict[str, str]:
     """Name -> rule of the attributes that operands read."""
     made = {name_of(kind, "c"): rule for kind, rule in COMPUTED.items() if kind != "{[string]}"}
     made["c_m_lists"] = COMPUTED["{[string]}"]
-    return made | {name_of(kind, "r"): rule for kind, rule in RESCANNED.items()}
+    return made | {name_of(kind, "r"): rule for kind, rule in RESCANNED.items()} | MOVING
 
 
 LITERALS = {
@@ -153,6 +157,10 @@ def _scalars(kind: str, place: Place, event: str | None) -> list[str]:
         made.append(f"xEvent.average({field})")
     if kind == "boolean":
         made.append(f"isNull({place.root}ps)")
+    if kind in CLOCK:
+        word, attribute = CLOCK[kind]
+        made += [word, f"if({place.root}pb, {event or profile}, {word})"]
+        made.append(f"{place.root}computed.{attribute}")
     return made
 
 
@@ -171,6 +179,7 @@ def _lists(kind: str, place: Place, event: str | None) -> list[str]:
         f"xEvent[n > 0].map(E => E.{field})",
         f"xEvent.{field}.distinct()",
         f"xEvent.topN(n, 1).{field}",
+        *(f"[{other}, {word}]" for word in CLOCK.get(family, ())[:1]),
     ]
 
 

@@ -16,13 +16,14 @@ from profile_actors.columnar.vectors import Array, Vector
 from profile_actors.engine.membership.rulebook import UNKNOWN, Rulebook
 from profile_actors.rules.evaluation.planned_values import vector_of
 from profile_actors.rules.evaluation.scalars import Leaf
+from profile_actors.rules.semantics.values import PASSING
 from profile_actors.rules.tree.plan import Rule
 
 Ext = msgspec.msgpack.Ext
 
 
-DECIMAL, PAIRS, NOT_KEPT = 1, 2, 3
-"""Extension types: a decimal's text; a map whose keys are not all texts; UNKNOWN."""
+DECIMAL, PAIRS, NOT_KEPT, NOW = 1, 2, 3, 4
+"""Extension types: a decimal's text; a map whose keys are not all texts; UNKNOWN; PASSING."""
 
 
 def leaf_of(book: Rulebook, slots: Array) -> Leaf:
@@ -48,6 +49,17 @@ def computed_values(book: Rulebook, rule: Rule, slots: Array, now: int) -> Vecto
     return vector_of(rule.root, leaf_of(book, slots), len(slots), now)
 
 
+def shown(value: Any, now: int) -> Any:
+    """A kept value as a caller sees it at ``now``."""
+    if isinstance(value, list):
+        return [shown(item, now) for item in value]
+    if isinstance(value, dict):
+        return {shown(key, now): shown(item, now) for key, item in value.items()}
+    if value is UNKNOWN:
+        return None
+    return now if value is PASSING else value
+
+
 def encode_values(values: dict[int, Any]) -> bytes:
     """Plain values by slot. Cost: Python per value, list item and map entry."""
     return msgspec.msgpack.encode([(slot, _packed(values[slot])) for slot in sorted(values)])
@@ -68,7 +80,9 @@ def _packed(value: Any) -> Any:
             return {key: _packed(item) for key, item in value.items()}
         pairs = [(_packed(key), _packed(item)) for key, item in value.items()]
         return Ext(PAIRS, msgspec.msgpack.encode(pairs))
-    return Ext(NOT_KEPT, b"") if value is UNKNOWN else value
+    if value is UNKNOWN or value is PASSING:
+        return Ext(NOT_KEPT if value is UNKNOWN else NOW, b"")
+    return value
 
 
 def _unpacked(code: int, data: memoryview) -> Any:
@@ -76,8 +90,8 @@ def _unpacked(code: int, data: memoryview) -> Any:
         return Decimal(bytes(data).decode())
     if code == PAIRS:
         return dict(_DECODER.decode(data))
-    assert code == NOT_KEPT, code
-    return UNKNOWN
+    assert code in (NOT_KEPT, NOW), code
+    return UNKNOWN if code == NOT_KEPT else PASSING
 
 
 _DECODER = msgspec.msgpack.Decoder(ext_hook=_unpacked)

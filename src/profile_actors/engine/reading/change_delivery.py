@@ -27,9 +27,8 @@ from profile_actors.engine.log.change_blocks import CAUSES, Expanded, Layout, Na
 from profile_actors.engine.log.change_columns import STATUS, ChangeColumns, Values
 from profile_actors.engine.log.entry import read_envelope
 from profile_actors.engine.log.ports import Feed, Log
-from profile_actors.engine.membership.rulebook import UNKNOWN
 from profile_actors.engine.membership.rulebook_builder import compile_plan
-from profile_actors.engine.membership.stored_values import computed_values
+from profile_actors.engine.membership.stored_values import computed_values, shown
 from profile_actors.engine.reading.answers import Change
 from profile_actors.errors import CursorExpired
 from profile_actors.rules.catalogue.catalogue_plan import plan
@@ -153,8 +152,9 @@ class Delivery:
             return None, None, place
         for rescan in book.rescans:
             if rescan.gauge < 0 and rescan.rule.name == name:
-                stored = [rescan.values.get(slot) for slot in slots.tolist()]
-                return [None if value is UNKNOWN else value for value in stored], None, place
+                now = self.state.now
+                told = [shown(rescan.values.get(slot), now) for slot in slots.tolist()]
+                return told, None, place
         for rule in book.plan.rules:
             if rule.kind == "computed" and rule.name == name:
                 with suppress(Exception):  # it has no answer, and is no reason to stop the feed

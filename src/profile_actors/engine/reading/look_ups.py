@@ -211,7 +211,8 @@ class LookUps:
         state = self._state
         record, events = self._looked_up.of(slot, state.position - 1)
         computed, segments = state.book.values_of("computed"), state.book.values_of("segment")
-        at, value = state.now, None
+        # Since when is asked of memberships only; a value may change with every millisecond.
+        at, value = state.now if rule.gauge >= 0 else instant, None
         until: int | None = at
         while until is not None and until <= instant:
             at = until

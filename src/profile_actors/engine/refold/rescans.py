@@ -5,7 +5,8 @@ that the rule reads. Tasks are worked off in log order, in bounded slices, after
 acknowledged. A task evaluates each of its profiles over the documents *up to its position*, at its
 now; profiles without rows are evaluated at the instants their timers hold, each change at its own.
 So a rescan's changes are the same whenever the work is done, and after a replay; they join the
-feed block of the entry that caused them.
+feed block of the entry that caused them. ``now`` within a value is kept as PASSING: it moves on
+with every millisecond, which is no change.
 
 A look-up never waits: it evaluates its own profile at the asked instant. Whether it is in is exact
 then; since when, and whether it was in and left between two queued entries, is known when the tasks
@@ -189,8 +190,9 @@ def _evaluated(
     """(value, when to look next: FOREVER for never). Raises _Failed."""
     try:
         value, candidate = evaluate_with_candidate(
-            rule.rule.tree, record, events, at, computed, segments, rule.gauge >= 0, in_order=True
-        )
+            rule.rule.tree, record, events, at, computed, segments, rule.gauge >= 0,
+            in_order=True, is_passing=True,
+        )  # fmt: skip
     except Exception as error:
         raise _Failed from error
     return value, FOREVER if candidate is None else candidate

@@ -1,10 +1,10 @@
 """When an expression could next change by the clock alone.
 
 Theory: with the leaves held constant, a tree's value is a step function of now. A comparison of
-the clock with a fixed time flips where ``windows`` inverts it; a day word, a calendar interval or a
-date part of now steps at the next start of its unit; all else steps where one of its parts does.
-The earliest of these is a candidate: the value may turn out not to differ there, but it differs
-nowhere before.
+the clock or of a day word with a fixed time flips where ``windows`` inverts it; any other day word,
+a calendar interval or a date part of now steps at the next start of its unit; all else steps where
+one of its parts does. The earliest of these is a candidate: the value may turn out not to differ
+there, but it differs nowhere before.
 
 Limits: ``now`` used as a plain value changes every millisecond and answers ``at + 1``; the planner
 refuses such rules (``ticks``).
@@ -19,7 +19,7 @@ import numpy as np
 from profile_actors.columnar.instants import unit_next
 from profile_actors.columnar.vectors import FOREVER, Array
 from profile_actors.rules.evaluation.scalars import Evaluation, Leaf
-from profile_actors.rules.evaluation.windows import Instant, flips, halves, stands_for_day
+from profile_actors.rules.evaluation.windows import flips, halves, instant, stands_for_day
 from profile_actors.rules.tree.clock_reads import _PART_UNITS, varies
 from profile_actors.rules.tree.comparisons import COMPARISONS
 from profile_actors.rules.tree.nodes import Calendar, Call, Node, Now, Occurs
@@ -77,17 +77,18 @@ class Boundaries:
         return node.function in _PART_UNITS and all(arg == Now("now") for arg in node.args)
 
     def _comparison(self, x: Node, y: Node) -> Iterator[Array]:
-        if y == Now("now"):
+        if y == Now("now") or not isinstance(x, Now):
             x, y = y, x
-        if x != Now("now"):
+        if not isinstance(x, Now):
             yield self.of(x)
             yield self.of(y)
             return
         yield self.of(y)
         vector = self.evaluation.value(y)
-        clock = Instant(None)
+        clock = instant(x, self.evaluation.fixed)
         for flip in (clock.first(vector.values), clock.first(vector.values + 1)):
             yield _where(vector.valid, flip)
+        yield from clock.known()
 
     def _occurs(self, node: Occurs) -> Iterator[Array]:
         bounds = halves(node, self.evaluation.fixed, stands_for_day(node.time))

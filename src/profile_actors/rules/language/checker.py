@@ -30,7 +30,7 @@ from profile_actors.rules.language.types import (
 )
 from profile_actors.rules.semantics import string_tests
 from profile_actors.rules.tree.comparisons import COMPARISONS
-from profile_actors.rules.tree.constants import BOOLEAN, DOUBLE, INTEGER, TIMESTAMP
+from profile_actors.rules.tree.constants import BOOLEAN, DATE, DOUBLE, INTEGER, TIMESTAMP
 from profile_actors.rules.tree.faults import Fault, located, nearest
 from profile_actors.rules.tree.nodes import (
     Calendar,
@@ -169,7 +169,8 @@ class _Checker:
         return replace(node, type=BOOLEAN)
 
     def _now(self, node: Now, names: _Names) -> Node:
-        return replace(node, type=TIMESTAMP)
+        # A day word is its midnight and, under ``on``, the whole day: a date, whoever reads it.
+        return replace(node, type=TIMESTAMP if node.kind == "now" else DATE)
 
     def _calendar(self, node: Calendar, names: _Names) -> Node:
         return replace(node, type=TIMESTAMP)

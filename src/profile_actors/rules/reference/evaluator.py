@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from profile_actors.definitions.field_types import FieldType
 from profile_actors.rules.reference import array_functions, chain_search
 from profile_actors.rules.reference.array_functions import array
 from profile_actors.rules.reference.moving_values import (
@@ -83,6 +84,13 @@ def truth(value: Value) -> bool:
     raise Fault(f"expected a condition, got {scalar_operators.described(value)}")
 
 
+def _scalar(type_: FieldType) -> FieldType:
+    """What lists and maps of the type hold in the end."""
+    while type_.item is not None:
+        type_ = type_.item
+    return type_
+
+
 class Evaluator:
     """Evaluates trees in one world at the horizon's now."""
 
@@ -137,6 +145,8 @@ class Evaluator:
     def _computed(self, node: Computed, scope: Scope) -> Value:
         value, until = self.world.computed.get(node.name, (None, None))
         self.horizon.add(until)
+        if node.type is not None and _scalar(node.type).kind in ("double", "decimal"):
+            self.horizon.fix(value)  # as such a number it moves no more
         return lift(value, node.type)
 
     def _in_segment(self, node: InSegment, scope: Scope) -> Value:
@@ -303,7 +313,10 @@ class Evaluator:
 
     def _occurs(self, node: Occurs, scope: Scope) -> Value:
         subject = self.value(node.subject, scope)
-        when = self._time(node.time, node.form == "on", scope)
+        # A known type says what is a day; without a schema the value itself does.
+        of = node.time.type
+        is_day = node.form == "on" and (of is None or of.kind == "date")
+        when = self._time(node.time, is_day, scope)
         until = None if node.until is None else self._time(node.until, False, scope)
         if subject is None or when is None or (node.until is not None and until is None):
             return False

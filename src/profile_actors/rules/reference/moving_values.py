@@ -12,6 +12,7 @@ outcome flips where a monotone condition first holds, and bisection over millise
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from profile_actors.columnar.time_units import DAY_MS, EXACT_MS
 from profile_actors.rules.semantics import calendar
 from profile_actors.rules.semantics.calendar import Bounds, Span, occurs_bounds, word_instant
 from profile_actors.rules.semantics.scalar_operators import compare, order
-from profile_actors.rules.semantics.values import Day, Instant, MapValue, Value
+from profile_actors.rules.semantics.values import PASSING, Day, Instant, MapValue, Value
 from profile_actors.rules.tree.nodes import Calendar, Occurs
 
 MAX_SEGMENTS = 50_000  # calendar steps of one run where both sides of an occurs move
@@ -30,6 +31,10 @@ class Moving(Instant):
     """``now`` or a day word, with its value at this evaluation's now."""
 
     word: str
+
+    def read_as(self, kind: str) -> Instant:
+        """Itself: read through another rule, a word of the clock moves on."""
+        return self
 
 
 class MovingNumber(int):
@@ -54,10 +59,6 @@ _PARTS: dict[str, Callable[[int], int]] = {
     "month": calendar.month,
     "day": calendar.day_of_month,
 }
-
-
-# How many steps of its own size until a part has shown every value it has.
-_CYCLE = {"year": 1, "month": 12, "day": 70}
 
 
 OFFSETS = {"now": 0, "today": 0, "yesterday": -DAY_MS, "tomorrow": DAY_MS}
@@ -133,13 +134,9 @@ class Horizon:
             starts = (calendar.from_civil(year, 1, 1) for year in years)
             later = [s - moving.offset for s in starts if s is not None]
             return min((s for s in later if s > self.now), default=None)
-        at: int | None = self.now
-        for _ in range(_CYCLE[moving.part]):
-            at = None if at is None else self._next_step(moving, at)
-            if at is None or at > self.limit:
-                return None
-            there = MovingNumber.of(moving.part, at, moving.offset)
-            if there is None or order(int(there), other) != present:
+        for start in _turns(moving.part, self.now + moving.offset, other):
+            at = start - moving.offset
+            if at > self.now and order(_PARTS[moving.part](start), other) != present:
                 return at
         return None
 
@@ -170,6 +167,35 @@ def _leaves(value: Value) -> Iterator[Value]:
             yield from _leaves(item)
     elif not isinstance(value, dict):
         yield value
+
+
+def _turns(part: str, t: int, other: Value) -> Iterator[int]:
+    """From about ``t`` on, in order, the starts of the months or days whose number may stand in
+    another order to ``other`` than the one before: where a year or month begins anew, and where
+    ``other`` is reached and passed. No three months in a row lack a day that some month has."""
+    whole = math.floor(other) if -1 < other < 32 else 0
+    numbers = sorted({1, whole, whole + 1})
+    date = calendar.civil(t)
+    for ahead in range(3):
+        if part == "month":
+            days = [(date.year + ahead, number, 1) for number in numbers]
+        else:
+            year, month = divmod(date.year * 12 + date.month - 1 + ahead, 12)
+            days = [(year, month + 1, number) for number in numbers]
+        starts = (calendar.from_civil(*day) for day in days)
+        yield from (start for start in starts if start is not None)
+
+
+def passing(value: Value) -> Value:
+    """The value with PASSING for each ``now`` in it."""
+    if isinstance(value, list):
+        return [passing(item) for item in value]
+    if isinstance(value, MapValue):
+        made = MapValue()
+        for same, (key, item) in value.pairs.items():
+            made.pairs[same] = (passing(key), passing(item))
+        return made
+    return PASSING if isinstance(value, Moving) and value.word == "now" else value
 
 
 def _reaches(moving: Moving, target: int) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 from profile_actors.errors import RuleError
 from profile_actors.rules.reference.evaluator import Evaluator, truth
 from profile_actors.rules.reference.event_order import order_events
-from profile_actors.rules.reference.moving_values import Horizon, Occasions
+from profile_actors.rules.reference.moving_values import Horizon, Occasions, passing
 from profile_actors.rules.reference.world import TOP, World
 from profile_actors.rules.semantics.calendar import MAX_MS, in_range, shift
 from profile_actors.rules.semantics.values import Value, plain
@@ -66,13 +66,16 @@ def evaluate_with_validity(
     text: str = "",
     condition: bool = False,
     in_order: bool = False,
+    is_passing: bool = False,
 ) -> tuple[Any, int | None]:
     """As ``value_at``, and the first later instant (ms) at which the value differs, or None.
 
     condition: read the value as a segment's membership, so that null is false and an array is
-    whether it holds something. Cost: one evaluation per candidate boundary until then.
+    whether it holds something. is_passing: ``now`` within a value, as of
+    ``if(c, now, t)``, is given as PASSING, and that it moves on is no difference. Cost: one
+    evaluation per candidate boundary until then.
     """
-    run = _Run(tree, profile, events, computed, segments, now, condition, in_order)
+    run = _Run(tree, profile, events, computed, segments, now, condition, in_order, is_passing)
     return run.guarded(text, steps=MAX_STEPS)
 
 
@@ -85,12 +88,14 @@ def evaluate_with_candidate(
     segments: Collection[str] | Rules = (),
     condition: bool = False,
     in_order: bool = False,
+    is_passing: bool = False,
 ) -> tuple[Any, int | None]:
     """The value at ``now``, and the first later instant (ms) at which it *could* differ, or None.
 
-    One evaluation: for timers, which look again at each candidate. Raises RuleError.
+    One evaluation: for timers, which look again at each candidate. is_passing: as for
+    ``evaluate_with_validity``; without it they would look at every millisecond. Raises RuleError.
     """
-    run = _Run(tree, profile, events, computed, segments, now, condition, in_order)
+    run = _Run(tree, profile, events, computed, segments, now, condition, in_order, is_passing)
     return run.guarded("", steps=-1)
 
 
@@ -107,8 +112,10 @@ class _Run:
         now: int,
         condition: bool = False,
         in_order: bool = False,
+        is_passing: bool = False,
     ) -> None:
         self.tree = tree
+        self.is_passing = is_passing
         self.profile = dict(profile or {})
         self.unordered = events
         self.computed = dict(computed or {})
@@ -166,23 +173,26 @@ class _Run:
             if not isinstance(source, Node):
                 value, bound = source, None
             else:
-                value, bound = self._value(source, world, now, limit, kind == "segment")
+                value, horizon = self._value(source, world, now, limit, kind == "segment")
+                bound = horizon.first  # what moves on in the value is its reader's to compare
             if kind == "computed":
                 computed[name] = (value, bound)
             else:
                 segments[name] = (bool(value), bound)
-        value, bound = self._value(self.tree, world, now, limit, self.condition)
-        return plain(value), bound
+        value, horizon = self._value(self.tree, world, now, limit, self.condition)
+        if self.is_passing:
+            value = passing(value)
+        return plain(horizon.fix(value)), horizon.first
 
     def _value(
         self, tree: Node, world: World, now: int, limit: int, condition: bool
-    ) -> tuple[Value, int | None]:
+    ) -> tuple[Value, Horizon]:
         horizon = Horizon(now, limit)
         evaluator = Evaluator(world, horizon, self.occasions)
         value = evaluator.value(tree, TOP)
         if condition:
             value = truth(value)
-        return horizon.fix(value), horizon.first
+        return value, horizon
 
 
 def same(a: Any, b: Any) -> bool:

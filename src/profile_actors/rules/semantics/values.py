@@ -15,12 +15,17 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.rules.semantics.calendar import in_range
 from profile_actors.rules.tree.faults import Fault
 
 Value = Any
 """None, bool, int, float, str, Decimal, Instant, list, dict or MapValue."""
+
+
+PASSING: Any = object()
+"""What ``now`` is within a value where its moving on is no difference."""
 
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
@@ -37,6 +42,10 @@ class Instant:
     """A point of time. ms: UTC milliseconds since 1970, in the years 1 to 9999."""
 
     ms: int
+
+    def read_as(self, kind: str) -> Instant:
+        """As a 'timestamp' or a 'date'."""
+        return Day(self.ms - self.ms % DAY_MS) if kind == "date" else Instant(self.ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +143,7 @@ def _instant(ms: int | None) -> Instant | None:
 
 
 def _day(ms: int | None) -> Day | None:
-    return None if ms is None else Day(ms - ms % 86_400_000)
+    return None if ms is None else Day(ms - ms % DAY_MS)
 
 
 def _lift_typed(raw: object, type_: FieldType) -> Value:
@@ -174,7 +183,7 @@ def _convert(value: Value, kind: str) -> Value:
             ms = _ms(value)
             if ms is None or in_range(ms) is None:
                 return None
-            return Instant(ms) if kind == "timestamp" else _day(ms)
+            return (value if isinstance(value, Instant) else Instant(ms)).read_as(kind)
         case "object":
             return value if isinstance(value, dict) else None
     return None

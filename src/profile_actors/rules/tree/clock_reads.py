@@ -47,6 +47,16 @@ def ticks(node: Node) -> bool:
     return any(ticks(child) for child in children)
 
 
+def _stepping(node: Node) -> list[Node]:
+    """The parts that may step. A word of the clock compared with another thing does not: it flips
+    once, and a boundary says when."""
+    children = list(parts(node))
+    if isinstance(node, Call) and node.function in COMPARISONS:
+        words = [child for child in children if isinstance(child, Now)]
+        return children if len(words) != 1 else [c for c in children if c is not words[0]]
+    return children
+
+
 def unit_steps(node: Node) -> str:
     """The unit ('day', 'month', or '') at whose starts the tree may change whatever its leaves.
 
@@ -56,7 +66,7 @@ def unit_steps(node: Node) -> str:
     pending = [node]
     while pending:
         current = pending.pop()
-        pending.extend(parts(current))
+        pending.extend(_stepping(current))
         if isinstance(current, Call) and current.function in ("currentmonth", "currentyear"):
             found = found or "month"
         elif (

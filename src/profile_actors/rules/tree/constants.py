@@ -20,6 +20,9 @@ BOOLEAN = FieldType("boolean")
 TIMESTAMP = FieldType("timestamp")
 
 
+DATE = FieldType("date")
+
+
 ZERO = Literal(0, "integer", type=INTEGER)
 
 

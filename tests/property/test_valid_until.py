@@ -1,0 +1,121 @@
+"""``valid_until`` - 1 and + 0 against the real flip, for rules of the whole grammar (RULES §6).
+
+Theory: worlds and rules are those of the differential harness. Each profile is asked now, and says
+until when each answer holds. Asked again at an instant before that, a millisecond before, and at
+it, the store and the reference evaluator must say: the same, the same, another.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from profile_actors.engine.reading.answers import Profile
+from profile_actors.engine.refold.dossiers import Dossiers
+from profile_actors.rules.catalogue.typed_rules import check_all
+from profile_actors.rules.reference.validity import (
+    MAX_STEPS,
+    evaluate,
+    evaluate_with_validity,
+    same,
+)
+from tests.differential.generate import DAY, HOUR
+from tests.differential.harness import KINDS, Kind, World
+from tests.differential.worlds import Draws
+
+Rule = tuple[str, str]
+ENDS, BETWEEN = 3, 2
+"""How many of a world's flips are looked at, and instants before each."""
+
+
+def world_of(seed: int, kind: Kind) -> World:
+    """Rules, rows of both behaviours, some of them ahead of the clock, and a move of it."""
+    draws = Draws(seed, kind)
+    draws.define()
+    draws.submit("crm", draws.rows("crm", 6, DAY, 0))
+    draws.submit("hits", draws.rows("hits", 12, 3 * DAY, HOUR))
+    draws.submit_early()
+    draws.world.do("advance", draws.world.now + draws.rng.choice((1, HOUR, DAY)))
+    draws.world.drain()
+    return draws.world
+
+
+def asked(world: World, at: int) -> dict[int, Profile]:
+    """All profiles at an instant."""
+    slots = np.arange(world.partition.state.directory.slots, dtype=np.uint32)
+    return world.partition.reader.profiles_of(slots, at)
+
+
+def value_of(profile: Profile, rule: Rule) -> Any:
+    """What it says; of a segment whether the profile is in it."""
+    kind, name = rule
+    if kind == "computed":
+        return profile.computed[name]
+    return name in profile.segments and profile.segments[name].status == "realized"
+
+
+def until_of(profile: Profile, rule: Rule, else_: int | None) -> int | None:
+    """Until when. A segment that was never entered is not listed, and says nothing of that."""
+    kind, name = rule
+    if kind == "computed":
+        return profile.computed_valid_until[name]
+    return profile.segments[name].valid_until if name in profile.segments else else_
+
+
+def instants(ends: list[int], now: int, rng: random.Random) -> Iterator[int]:
+    """Where to look: at some flips, a millisecond before, and anywhere before them."""
+    near = [end for end in ends if end - now < 40 * DAY]
+    for end in {*rng.sample(near, min(len(near), ENDS)), *rng.sample(ends, min(len(ends), 1))}:
+        yield from (end - 1, end)
+        yield from (rng.randint(now, end - 1) for _ in range(BETWEEN))
+
+
+def flips(seed: int, kind: Kind) -> int:
+    """Check one world; how many answers were asked for at their flip."""
+    world, rng = world_of(seed, kind), random.Random(seed)
+    state = world.partition.state
+    trees, now = check_all(state.catalogue), state.now
+    computed = {name: tree for (of, name), tree in trees.items() if of == "computed"}
+    segments = {name: tree for (of, name), tree in trees.items() if of == "segment"}
+    dossiers, documents, first = Dossiers(state, world.log), {}, {}
+    for slot, profile in asked(world, now).items():
+        documents[slot] = dossiers.of(slot, state.position)
+        for rule, tree in trees.items():
+            value, until = evaluate_with_validity(
+                tree, *documents[slot], now, computed, segments,
+                condition=rule[0] == "segment", in_order=True,
+            )  # fmt: skip
+            value = bool(value) if rule[0] == "segment" else value
+            assert same(value, value_of(profile, rule)), rule
+            assert until_of(profile, rule, until) == until, rule
+            first[slot, rule] = value, until
+    ends = sorted({until for _, until in first.values() if until is not None})
+    found = 0
+    for at in sorted(set(instants(ends, now, rng))):
+        there = asked(world, at)
+        for (slot, rule), (value, until) in first.items():
+            got = value_of(there[slot], rule)
+            record, events = documents[slot]
+            said = evaluate(trees[rule], record, events, at, computed, segments, in_order=True)
+            assert same(bool(said) if rule[0] == "segment" else said, got), (rule, at, said, got)
+            if until is None or at < until:
+                assert same(value, got), (rule, world.rules, at, until, value, got)
+            elif at == until and at - now < MAX_STEPS * 1_000:  # else the search may have given up
+                assert not same(value, got), (rule, world.rules, at, value)
+                found += 1
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_answers_hold_until_then_and_no_longer(kind: Kind) -> None:
+    assert sum(flips(seed, kind) for seed in range(5_000, 5_003)) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_answers_hold_until_then_and_no_longer(kind: Kind) -> None:
+    assert sum(flips(seed, kind) for seed in range(6_000, 6_060)) > 300
