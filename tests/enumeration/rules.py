@@ -47,6 +47,8 @@ RESCANNED = {
     "{integer}": "pm",
 }
 """Attributes by rescan."""
+OBJECT = {"event_object": "xEvent.head().o", "event_objects": "xEvent.o"}
+"""Attributes that are whole objects, with leaves of all types that documents write as text."""
 MOVING = {"clock": "if(pb, now, xEvent.max(t))", "morrow": "if(pb, tomorrow, pday)"}
 """Attributes whose value moves with the clock, for some profiles: a timestamp and a date."""
 CLOCK = {"timestamp": ("now", "clock"), "date": ("today", "morrow")}
@@ -63,7 +65,7 @@ def attributes() -> dict[str, str]:
     """Name -> rule of the attributes that operands read."""
     made = {name_of(kind, "c"): rule for kind, rule in COMPUTED.items() if kind != "{[string]}"}
     made["c_m_lists"] = COMPUTED["{[string]}"]
-    return made | {name_of(kind, "r"): rule for kind, rule in RESCANNED.items()} | MOVING
+    return made | {name_of(kind, "r"): rule for kind, rule in RESCANNED.items()} | MOVING | OBJECT
 
 
 LITERALS = {
@@ -119,6 +121,8 @@ NAMED = Place("V.", "$1.")
 def operands(kind: str, place: Place) -> list[str]:
     """Expressions of a type, each from somewhere else; what is null for some profile is most."""
     root = place.root
+    if kind in ("object", "[object]"):
+        return _objects(kind, place)
     made: list[str] = []
     event = None if place.event is None else place.event + EVENT.get(kind, "")
     if kind in LITERALS:
@@ -183,6 +187,21 @@ def _lists(kind: str, place: Place, event: str | None) -> list[str]:
     ]
 
 
+def _objects(kind: str, place: Place) -> list[str]:
+    own = f"{place.root}po" if place.event is None else f"{place.event}o"
+    if kind == "object":
+        attribute = f"{place.root}computed.event_object"
+        return [
+            own,
+            "xEvent.head().o",
+            attribute,
+            f"[{own}].head()",
+            f"if(isNull({own}), {own}, {own})",
+        ]
+    attribute = f"{place.root}computed.event_objects"
+    return ["xEvent.o", attribute, f"[{own}]", "xEvent.topN(n, 2).o", "xEvent.map(E => E.o)"]
+
+
 def _maps(kind: str) -> list[str]:
     if kind == "{integer}":
         return ["xEvent.groupBy(s).map((K, G) => mapEntry(K, G.sum(n)))"]
@@ -197,6 +216,7 @@ def forms() -> Iterator[tuple[str, tuple[str, ...], str]]:
     for family in FAMILIES:
         yield from _of_family(family)
         yield from _of_lists(f"[{family}]", family)
+    yield from _of_objects()
     for text in ("{0}.contains({1})", "{0}.doesNotStartWith({1}, {2})", "{0} like {1}",
                  "{0}.equals({1}, false)", "{0}.notEqualTo({1})"):  # fmt: skip
         yield text, ("string", "string", "boolean")[: text.count("{")], "boolean"
@@ -235,6 +255,23 @@ def forms() -> Iterator[tuple[str, tuple[str, ...], str]]:
         yield "isNull({0})", (kind,), "boolean"
         yield "{0}.map((K, G) => mapEntry(K, isNull(G)))", (kind,), "{boolean}"
     yield "{0}.a", ("{integer}",), "integer"
+
+
+def _of_objects() -> Iterator[tuple[str, tuple[str, ...], str]]:
+    yield "{0}", ("object",), "object"
+    yield "{0}", ("[object]",), "[object]"
+    yield "isNull({0})", ("object",), "boolean"
+    yield "{0} = {0}", ("object",), "boolean"
+    yield "{0}.fee", ("object",), "decimal"
+    yield "{0}.day", ("object",), "date"
+    for text, result in (
+        ("{0}.head()", "object"), ("{0}.count()", "integer"), ("{0}.distinct()", "[object]"),
+        ("{0}.fee", "[decimal]"), ("{0}.day.max()", "date"), ("{0}.filter(fee > 1)", "[object]"),
+        ("{0}.topN(fee, 1)", "[object]"), ("{0}.map(I => I.day)", "[date]"),
+        ("{0}.groupBy(I => I.day).values().head()", "[object]"), ("{0}.sum(fee)", "decimal"),
+        ("exists I from {0} where I.fee > 1", "boolean"),
+    ):  # fmt: skip
+        yield text, ("[object]",), result
 
 
 def _of_family(family: str) -> Iterator[tuple[str, tuple[str, ...], str]]:

@@ -22,6 +22,7 @@ from profile_actors.engine.log.sub_batch import SubBatch
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.engine.reading.answers import Profile
 from profile_actors.ingest.door import Door
+from profile_actors.rules.catalogue.on_documents import typed_documents
 from profile_actors.rules.language.checker import check
 from profile_actors.rules.language.parser import parse
 from profile_actors.rules.language.types import union_scope
@@ -48,6 +49,12 @@ HIT = pf.Schema(
         "sa": "string[]",
         "m": "map<integer>",
         "items[].qty": "integer",
+        "items[].fee": "decimal(2)",
+        "items[].at": "timestamp",
+        "o.fee": "decimal(2)",
+        "o.at": "timestamp",
+        "o.day": "date",
+        "o.name": "string",
     },
 )
 PERSON = pf.Schema(
@@ -66,6 +73,8 @@ PERSON = pf.Schema(
         "pna": "integer[]",
         "pm": "map<integer>",
         "pms": "map<string>",
+        "po.fee": "decimal(2)",
+        "po.day": "date",
     },
 )
 SCHEMAS = {"hit": HIT, "person": PERSON}
@@ -97,14 +106,20 @@ def event(who: str, number: int, at: int, names: str = "snxdbt", odd: int = 0) -
         row["day"] = _moment(at - odd * DAY)[:10]
     if "l" in names:
         row |= {"sa": ["a", "b"][: 1 + odd % 2], "m": {"a": odd, "k": 1}}
-        row["items"] = [{"qty": odd}, {"qty": None}, {"qty": 1}]
+        row["items"] = [{"qty": odd, "fee": "1.50"}, {"qty": None}, {"qty": 1, "at": _moment(at)}]
+        row["o"] = {
+            "fee": "0.50",
+            "at": _moment(at),
+            "day": _moment(at)[:10],
+            "name": "ab"[odd % 2],
+        }
     return row
 
 
 FULL = {
     "ps": "a", "ps2": "ab", "pn": 1, "px": 1.5, "pd": "1.25", "pb": True,
     "pt": _moment(BASE - DAY), "pday": "2024-02-28", "psa": ["a", "c"], "pna": [1, 2],
-    "pm": {"a": 1, "k": 2}, "pms": {"a": "a"},
+    "pm": {"a": 1, "k": 2}, "pms": {"a": "a"}, "po": {"fee": "1.50", "day": "2024-02-28"},
 }  # fmt: skip
 
 
@@ -226,8 +241,9 @@ class Store:
     ) -> None:
         """One rule of one profile."""
         value, until = evaluate_with_validity(
-            self.trees[name], record, events, profile.now, self.read, {}, condition=is_segment
-        )
+            self.trees[name], *typed_documents(_SCOPE, record, events), profile.now, self.read, {},
+            condition=is_segment, in_order=True,
+        )  # fmt: skip
         self.checks += 1
         if is_segment:
             membership = profile.segments.get(name)

@@ -1,7 +1,7 @@
 """``pf.evaluate``: one rule over plain documents, without a store; for testing rules (RULES §6).
 
-Theory: parse, type-check when a schema is given, then the reference evaluator. Without a schema
-every type is found out while evaluating, and unknown paths are null.
+Theory: parse, type-check when a schema is given and type the documents by it, then the reference
+evaluator. Without a schema every type is found out while evaluating, and unknown paths are null.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from profile_actors.definitions.field_types import FieldType
 from profile_actors.errors import RuleError
 from profile_actors.rules.language.checker import check
 from profile_actors.rules.language.parser import parse
-from profile_actors.rules.language.types import union_scope
+from profile_actors.rules.language.types import Scope, union_scope
+from profile_actors.rules.reference.event_order import order_events
 from profile_actors.rules.reference.validity import evaluate_with_validity
-from profile_actors.rules.semantics.values import instant_of, parse_instant
+from profile_actors.rules.semantics.values import instant_of, lift, parse_instant
 from profile_actors.rules.tree.constants import BOOLEAN
+from profile_actors.rules.tree.faults import Fault
 
 Moment = datetime.datetime | int | str
 
@@ -42,15 +44,56 @@ def evaluate(
     attributes the profile has. segments: the segments it is in. Values come back as plain Python;
     timestamps and dates as ms (UTC). Raises RuleError.
     """
-    tree = parse(pql)
+    tree, in_order = parse(pql), False
     if schema is not None:
         schemas = [schema] if isinstance(schema, Schema) else list(schema)
         types = {name: type_of(value) for name, value in (computed or {}).items()}
         known = {name: type_ for name, type_ in types.items() if type_ is not None}
-        tree = check(tree, union_scope(schemas, known, segments), None, pql)
+        scope = union_scope(schemas, known, segments)
+        tree = check(tree, scope, None, pql)
+        profile, events, in_order = *typed_documents(scope, profile, events), True
     return evaluate_with_validity(
-        tree, profile, events, moment_ms(now), computed=computed, segments=segments, text=pql
-    )
+        tree, profile, events, moment_ms(now), computed=computed, segments=segments, text=pql,
+        in_order=in_order,
+    )  # fmt: skip
+
+
+def typed_documents(
+    scope: Scope, profile: Mapping[str, Any] | None, events: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The documents with values as a store reads them, to every leaf of an object; events in order.
+
+    What does not fit its type stays as it is: a rule that reads it says so. Of an object only the
+    fields that a schema knows are there. Cost: Python per value. Raises RuleError for an event
+    without a timestamp.
+    """
+    try:
+        ordered = order_events(events)
+    except Fault as fault:
+        raise RuleError(fault.message) from None
+    return _fields(profile or {}, scope.profile), [_fields(e, scope.event) for e in ordered]
+
+
+def _fields(document: Mapping[str, Any], type_: FieldType | None) -> dict[str, Any]:
+    """The fields of a whole document; those that no schema knows stay."""
+    known = {} if type_ is None else dict(type_.fields)
+    return {name: _typed(raw, known.get(name)) for name, raw in document.items()}
+
+
+def _typed(raw: Any, type_: FieldType | None) -> Any:
+    """A value, typed to its leaves."""
+    if type_ is None or raw is None:
+        return raw
+    if type_.kind == "object" and isinstance(raw, Mapping):
+        return {name: _typed(raw[name], of) for name, of in type_.fields if name in raw}
+    if type_.kind == "array" and isinstance(raw, list | tuple):
+        return [_typed(item, type_.item) for item in raw if item is not None]
+    if type_.kind == "map" and isinstance(raw, Mapping):
+        return {key: _typed(item, type_.item) for key, item in raw.items()}
+    try:
+        return lift(raw, type_)
+    except Fault:
+        return raw
 
 
 def moment_ms(moment: Moment) -> int:

@@ -1,4 +1,4 @@
-"""pf.evaluate's door: forms of now, documents, schemas, computed values, segments."""
+"""evaluate's door: forms of now, documents, schemas, computed values, segments."""
 
 from __future__ import annotations
 
@@ -148,3 +148,30 @@ def test_a_moving_subject_behind_an_end_that_stands_still_has_no_more_boundaries
     midnight = 1_709_337_600_000  # today is now for one millisecond
     ahead = {"pt": datetime.datetime(2024, 3, 20)}
     assert evaluate(rule, ahead, [], now=now) == (False, midnight)
+
+
+def test_whole_objects_have_typed_leaves_as_in_a_store() -> None:
+    hit = Schema(
+        "hit",
+        "event",
+        {"o.fee": "decimal(2)", "o.day": "date", "items[].at": "timestamp", "o.parts": "double[]"},
+    )
+    whole = {"fee": "1.50", "day": "2024-02-28", "parts": [1, None], "unknown": 1}
+    event = {"timestamp": 0, "o": whole, "items": [{"at": "1970-01-02"}, None, {"at": None}]}
+    for rule, expected in {
+        "xEvent.head().o": {"fee": Decimal("1.50"), "day": 1_709_078_400_000, "parts": [1.0]},
+        "xEvent.items": [{"at": 86_400_000}, {}],
+        "xEvent.groupBy(o.fee > 1).map((K, G) => mapEntry(K, G.o.head().day))": {
+            True: 1_709_078_400_000
+        },
+    }.items():
+        value, until = evaluate(rule, {}, [event], now=1, schema=hit)
+        assert repr((value, until)) == repr((expected, None))
+
+
+def test_what_does_not_fit_its_type_is_told_by_a_rule_that_reads_it() -> None:
+    hit = Schema("hit", "event", {"o.fee": "decimal(2)", "n": "integer"})
+    event = {"timestamp": 0, "o": {"fee": "much"}, "n": 1}
+    assert evaluate("xEvent.sum(n)", {}, [event], now=1, schema=hit) == (1, None)
+    with pytest.raises(RuleError, match="expected decimal as the schema says, got 'much'"):
+        evaluate("xEvent.sum(o.fee)", {}, [event], now=1, schema=hit)
