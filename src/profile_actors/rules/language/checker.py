@@ -31,7 +31,7 @@ from profile_actors.rules.language.types import (
 from profile_actors.rules.semantics import string_tests
 from profile_actors.rules.tree.comparisons import COMPARISONS
 from profile_actors.rules.tree.constants import BOOLEAN, DATE, DOUBLE, INTEGER, TIMESTAMP
-from profile_actors.rules.tree.faults import Fault, located, nearest
+from profile_actors.rules.tree.faults import Fault, located, nearest, split_name
 from profile_actors.rules.tree.nodes import (
     Calendar,
     Call,
@@ -81,7 +81,9 @@ def check(tree: Node, scope: Scope, expect: str | None = None, text: str = "") -
             )
         return made
     except Fault as fault:
-        raise located(text, fault.at, fault.message) from None
+        is_told = "back-ticks" in fault.message
+        hint = "" if is_told else split_name(text, fault.at)
+        raise located(text, fault.at, fault.message + hint) from None
 
 
 @dataclass(frozen=True, slots=True)

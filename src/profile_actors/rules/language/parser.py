@@ -10,6 +10,7 @@ chain such as ``a + b + c`` is one; ``and`` and ``or`` chains are one altogether
 from __future__ import annotations
 
 import functools
+import re
 
 from lark import Lark, UnexpectedInput, UnexpectedToken
 
@@ -20,6 +21,9 @@ from profile_actors.rules.tree.faults import Fault, located
 from profile_actors.rules.tree.nodes import Node
 
 MAX_RULE_CHARS = 20_000
+
+
+_LAST_NAME = re.compile(r"([^\W\d]\w*) \Z")
 
 
 _WORDS = {
@@ -149,7 +153,18 @@ def _unexpected(text: str, error: UnexpectedToken) -> RuleError:
         hint = "; write `!=` for not equal"
     elif str(token).lower() == "is":
         hint = "; write isNull(x) or isNotNull(x)"
+    elif "an operator" in names and token.type == "NAME":
+        hint = _blank_name(text[:at], str(token))
     return located(text, at, f"expected {_either(names)}, got {got}{hint}")
+
+
+def _blank_name(before: str, name: str) -> str:
+    """What to write if a name goes on behind a blank. A name's case tells: words in a row that are
+    no names (``a equals b``) are small."""
+    found = _LAST_NAME.search(before)
+    if found is None or name.lower() == name:
+        return ""
+    return f"; a field's name with a blank is written in back-ticks: `{found.group(1)} {name}`"
 
 
 def _either(names: list[str]) -> str:

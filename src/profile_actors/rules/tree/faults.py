@@ -19,6 +19,9 @@ _NULL_WORDS = {"null", "none", "nil", "undefined"}
 _PLAIN_NAME = re.compile(r"[^\W\d]\w*\Z")
 
 
+_HYPHENATED = re.compile(r"(?:\$1\.|\^+\.)?(?:[^\W\d]\w*\.)*[^\W\d]\w*-[^\W\d]\w*(?:-\w+)*")
+
+
 _SHOWN = 96  # characters of a source line that fit a terminal beside the indent
 
 
@@ -71,6 +74,19 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return f"; did you mean {lowered[name.lower()]!r}?"
     found = difflib.get_close_matches(name[:80], names[:2000], n=1, cutoff=0.6)
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def split_name(text: str, at: int | None) -> str:
+    """What to write if the name at this offset was to go on behind a hyphen, as ``"; …"``, or
+    nothing: ``Sub-Category`` is Sub minus Category, whether or not a schema has such a field."""
+    for found in _HYPHENATED.finditer(text):
+        if at is not None and found.start() <= at < found.end():
+            path, _, name = found.group().rpartition(".")
+            whole = f"{path}.`{name}`" if path else f"`{name}`"
+            return (
+                f"; {name} is a subtraction: a field of that name is written in back-ticks, {whole}"
+            )
+    return ""
 
 
 def way_out(name: str, known: Collection[str], functions: Collection[str]) -> str:

@@ -256,3 +256,35 @@ def test_many_definitions_in_a_row_do_not_recurse() -> None:
     computed.update({f"c{i}": f"computed.c{i - 1} + 1" for i in range(1, 1_500)})
     reversed_order = dict(reversed(computed.items()))
     assert next(iter(check_all(catalogue({}, reversed_order)))) == ("computed", "c0")
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ('xEvent[Sub-Category = "x"]', "written in back-ticks, `Sub-Category`"),
+        ('Sub-Category = "x"', "written in back-ticks, `Sub-Category`"),
+        ("xEvent.sum(price-tax)", "written in back-ticks, `price-tax`"),
+        ('xEvent[name-tag-2 = "x"]', "written in back-ticks, `name-tag-2`"),
+        ("xEvent[where2.y-z > 1]", "written in back-ticks, where2.`y-z`"),
+        ('$1.home-town = "a"', "written in back-ticks, $1.`home-town`"),
+        ("computed.my-attr > 1", "written in back-ticks, computed.`my-attr`"),
+        ('xEvent[a-b = "x"]', "written in back-ticks: `a-b`"),
+        ('xEvent[Order ID = "x"]', "written in back-ticks: `Order ID`"),
+        ('Sub Category = "x"', "written in back-ticks: `Sub Category`"),
+        ('(select V from xEvent where V.Order Date = "x").count() > 1', "`Order Date`"),
+    ],
+)
+def test_a_name_that_no_schema_has_is_written_in_back_ticks_as_well(rule: str, words: str) -> None:
+    hit = Schema("hit", "event", {"price": "double", "name": "string", "a-b": "string"})
+    person = Schema("person", "record", {"Sub": "string"})
+    with pytest.raises(RuleError) as caught:
+        check(parse(rule), union_scope([hit, person]), "segment", rule)
+    assert words in str(caught.value)
+
+
+def test_what_has_blanks_around_it_is_a_subtraction_and_small_words_are_no_names() -> None:
+    hit = Schema("hit", "event", {"price": "double"})
+    for rule in ("xEvent[price - tax > 1]", 'city equals "x"', 'xEvent[tax = "a-b"]'):
+        with pytest.raises(RuleError) as caught:
+            check(parse(rule), union_scope([hit]), "segment", rule)
+        assert "back-ticks" not in str(caught.value)
