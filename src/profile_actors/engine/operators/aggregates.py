@@ -66,14 +66,18 @@ class StepInput(Protocol):
 
 
 class Operator(Protocol):
-    """One aggregate's state. name: its payload column in the delay lines. presence: the column
-    that says where it holds a value, of an operator whose payload cannot say it."""
+    """One aggregate's state. name: its payload column in the delay lines. presence: a second
+    column, of an operator whose values one cannot hold: whether there is a value, or its high
+    digits."""
 
     name: str | None
     presence: str | None
     aggregate: Aggregate
 
     def payload(self, value: Vector) -> Array: ...
+
+    def second(self, value: Vector) -> Array:
+        """What the column ``presence`` keeps of the values, of an operator that has one."""
 
     def fold(self, step: StepInput) -> Track: ...
 
@@ -96,6 +100,9 @@ class Silent:
         self.aggregate = failed.aggregate
 
     def payload(self, value: Vector) -> Array:
+        return np.zeros(len(value.values), np.int8)
+
+    def second(self, value: Vector) -> Array:
         return np.zeros(len(value.values), np.int8)
 
     def fold(self, step: StepInput) -> Track:
@@ -148,6 +155,9 @@ class Additive:
 
     def payload(self, value: Vector) -> Array:
         """What a delay line keeps of one value."""
+        raise NotImplementedError
+
+    def second(self, value: Vector) -> Array:
         raise NotImplementedError
 
     def deltas(self, columns: Payload, size: int) -> Lanes:

@@ -139,9 +139,9 @@ class BlockReader:
                     failed[index] = error
             out[op.name] = np.zeros(len(selection.rows), np.int8) if kept is None else kept
             if op.presence is not None:
-                is_there = np.full(len(selection.rows), kept is not None)
-                valid = None if kept is None else self.value(value).valid
-                out[op.presence] = is_there if valid is None else valid[selection.rows]
+                out[op.presence] = np.zeros(len(selection.rows), np.int8)
+                if kept is not None:
+                    out[op.presence] = op.second(_rows_of(self.value(value), selection.rows))
         return out, failed
 
 

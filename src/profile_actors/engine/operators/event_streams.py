@@ -30,8 +30,6 @@ from profile_actors.columnar.state_columns import UNSET
 from profile_actors.columnar.vectors import FOREVER, Array
 from profile_actors.engine.operators.aggregates import (
     Count,
-    DoubleSum,
-    IntegerSum,
     Operator,
     Silent,
     Track,
@@ -48,6 +46,7 @@ from profile_actors.engine.operators.contributions import (
 from profile_actors.engine.operators.delay_lines import DelayLine, Payload
 from profile_actors.engine.operators.distinct_values import Distinct
 from profile_actors.engine.operators.extremes import Extreme
+from profile_actors.engine.operators.long_sums import sum_of
 from profile_actors.engine.operators.step_scope import StepScope
 from profile_actors.rules.evaluation.windows import interval
 from profile_actors.rules.tree.plan import Aggregate, EventFilter
@@ -129,8 +128,7 @@ def operator(aggregate: Aggregate, name: str | None, capacity: int) -> Operator:
     if aggregate.function == "count":
         return Count(aggregate, name, capacity)
     if aggregate.function == "sum":
-        is_double = aggregate.result.kind == "double"
-        return (DoubleSum if is_double else IntegerSum)(aggregate, name, capacity)
+        return sum_of(aggregate)(aggregate, name, capacity)
     if aggregate.function == "distinct":
         return Distinct(aggregate, name, capacity)
     assert aggregate.function in ("min", "max"), aggregate.function

@@ -61,6 +61,9 @@ class Extreme:
         values = value.values.astype(self.dtype)
         return values if value.valid is None else np.where(value.valid, values, self.none)
 
+    def second(self, value: Vector) -> Array:
+        return np.ones(len(value.values), np.bool_) if value.valid is None else value.valid
+
     def _base(self, slots: Array) -> Array:
         return np.asarray((self.cells[slots] ^ self._flip).view(self.dtype))
 

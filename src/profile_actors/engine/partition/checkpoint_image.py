@@ -35,6 +35,7 @@ from profile_actors.engine.membership.stored_values import decode_values, encode
 from profile_actors.engine.operators.delay_lines import DelayLine
 from profile_actors.engine.operators.event_streams import Stream
 from profile_actors.engine.operators.extremes import Extreme
+from profile_actors.engine.operators.long_sums import LongSum
 from profile_actors.errors import CorruptLog, ProfileActorsError
 from profile_actors.ingest.offsets import OffsetSet, packed, unpacked
 from profile_actors.rules.catalogue.catalogue_plan import plan
@@ -156,6 +157,8 @@ def load(checkpoints: Checkpoints, config: Config, head: int) -> Loaded | None:
         return None
     if _plan_name(state) != meta.plan or not _has_types(state, arrays):
         return None
+    if not _has_lanes(state, arrays):
+        return None
     try:
         runs = [
             checkpoints.load_run(name)
@@ -224,6 +227,17 @@ def _degrade(book: Rulebook, meta: Meta) -> None:
         else:
             book.degrade(book.attributes[str(place)].leaf.path, why)
     book.pending = {(kind, name): why for kind, name, why in meta.pending}
+
+
+def _has_lanes(state: State, arrays: dict[str, Array]) -> bool:
+    """Whether sums of long decimals have all their lanes: once they had those of any sum."""
+    return all(
+        f"stream/{i}/{j}/lane{lane}" in arrays
+        for i, stream in enumerate(state.book.streams)
+        for j, op in enumerate(stream.operators)
+        if isinstance(op, LongSum)
+        for lane in range(len(op.lanes))
+    )
 
 
 def _has_types(state: State, arrays: dict[str, Array]) -> bool:

@@ -33,6 +33,7 @@ from profile_actors.rules.planning.planned_lists import origin
 from profile_actors.rules.tree.clock_reads import varies
 from profile_actors.rules.tree.constants import BOOLEAN, DOUBLE, INTEGER, ZERO
 from profile_actors.rules.tree.faults import NotIncremental
+from profile_actors.rules.tree.kinds import LONG_BITS, WORD_BITS, greatest_units
 from profile_actors.rules.tree.nodes import (
     Calendar,
     Call,
@@ -247,8 +248,11 @@ class RulePlanner:
         if value is not None and varies(value):
             raise NotIncremental(node, f"{function}() of a value that moves with the clock")
         if isinstance(value, Call) and type_of(value).kind == "decimal":
-            # Delay lines hold 64 bits.
-            raise NotIncremental(node, f"{function}() of computed decimals, which may be long")
+            bits = {"count": None, "sum": LONG_BITS}.get(function, WORD_BITS)
+            most = greatest_units(value)
+            if bits is not None and (most is None or most >> bits):
+                words = f"{function}() of computed decimals, which may be of more than {bits} bits"
+                raise NotIncremental(node, words)
         aggregate = Aggregate(event_filter(found.conditions), function, value, result)
         return AggregateLeaf(aggregate, at=node.at, type=result)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from decimal import Decimal
 
 from profile_actors.rules.tree.nodes import Call, Element, Field, Literal, Node, Now
@@ -36,6 +37,40 @@ def kind_of(node: Node) -> tuple[str | None, int]:
     if isinstance(node, AggregateLeaf):
         return node.aggregate.result.kind, node.aggregate.result.scale
     return ("timestamp", 0) if isinstance(node, Now) else (None, 0)
+
+
+WORD_BITS, LONG_BITS = 63, 126
+"""Bits of the greatest values that one word of an operator holds, and that a long sum adds."""
+
+
+FIELD_UNITS = 10**18 - 1
+"""The most that a decimal field holds, in units of its last digit."""
+
+
+def greatest_units(node: Node) -> int | None:
+    """The most that a decimal expression over fields can be, in units of its last digit, whatever
+    the fields hold; None if its parts do not say. Cost: a walk of the tree per level of it."""
+    kind, scale = kind_of(node)
+    if isinstance(node, Literal) and isinstance(node.value, int | Decimal):
+        return abs(int(Decimal(node.value).scaleb(scale)))
+    if isinstance(node, Field):
+        return {"decimal": FIELD_UNITS, "integer": 1 << 63}.get(kind or "")
+    if not isinstance(node, Call) or kind not in ("decimal", "integer"):
+        return None
+    if node.function == "neg":
+        return greatest_units(node.args[0])
+    operands = node.args[1:] if node.function == "if" else node.args
+    if node.function not in ("+", "-", "*", "%", "if") or len(operands) != 2:
+        return None
+    operands = _exact_pair(*operands)
+    found = [greatest_units(operand) for operand in operands]
+    if node.function == "*":
+        return None if None in found else math.prod(most or 0 for most in found)
+    pairs = zip(found, operands, strict=True)
+    alike = [most * 10 ** (scale - kind_of(of)[1]) for most, of in pairs if most is not None]
+    if len(alike) < 2:
+        return None
+    return sum(alike) if node.function in ("+", "-") else max(alike)
 
 
 _SCALED = ("+", "-", "*", "/", "%", "neg", "if")
