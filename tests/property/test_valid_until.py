@@ -19,9 +19,9 @@ from profile_actors.engine.refold.dossiers import Dossiers
 from profile_actors.rules.catalogue.typed_rules import check_all
 from profile_actors.rules.reference.validity import (
     MAX_STEPS,
-    evaluate,
     evaluate_with_validity,
     same,
+    value_at,
 )
 from tests.differential.generate import DAY, HOUR
 from tests.differential.harness import KINDS, Kind, World
@@ -100,7 +100,7 @@ def flips(seed: int, kind: Kind) -> int:
         for (slot, rule), (value, until) in first.items():
             got = value_of(there[slot], rule)
             record, events = documents[slot]
-            said = evaluate(trees[rule], record, events, at, computed, segments, in_order=True)
+            said = value_at(trees[rule], record, events, at, computed, segments, in_order=True)
             assert same(bool(said) if rule[0] == "segment" else said, got), (rule, at, said, got)
             if until is None or at < until:
                 assert same(value, got), (rule, world.rules, at, until, value, got)

@@ -76,9 +76,6 @@ class Operator(Protocol):
 
     def payload(self, value: Vector) -> Array: ...
 
-    def second(self, value: Vector) -> Array:
-        """What the column ``presence`` keeps of the values, of an operator that has one."""
-
     def fold(self, step: StepInput) -> Track: ...
 
     def current(self, slots: Array) -> Vector: ...
@@ -100,9 +97,6 @@ class Silent:
         self.aggregate = failed.aggregate
 
     def payload(self, value: Vector) -> Array:
-        return np.zeros(len(value.values), np.int8)
-
-    def second(self, value: Vector) -> Array:
         return np.zeros(len(value.values), np.int8)
 
     def fold(self, step: StepInput) -> Track:
@@ -155,9 +149,6 @@ class Additive:
 
     def payload(self, value: Vector) -> Array:
         """What a delay line keeps of one value."""
-        raise NotImplementedError
-
-    def second(self, value: Vector) -> Array:
         raise NotImplementedError
 
     def deltas(self, columns: Payload, size: int) -> Lanes:

@@ -23,7 +23,9 @@ from profile_actors.engine.operators.attribute_columns import Attribute
 from profile_actors.engine.operators.contributions import concat, take
 from profile_actors.engine.operators.delay_lines import Payload
 from profile_actors.engine.operators.event_streams import Arrivals, Stream
+from profile_actors.engine.operators.extremes import Extreme
 from profile_actors.engine.operators.kept_events import EventHistory, HistoryArrivals
+from profile_actors.engine.operators.long_sums import LongSum
 from profile_actors.ingest.hidden_columns import ID, TIMESTAMP, TYPE
 from profile_actors.rules.evaluation.planned_values import vector_of
 from profile_actors.rules.evaluation.windows import interval
@@ -140,7 +142,7 @@ class BlockReader:
             out[op.name] = np.zeros(len(selection.rows), np.int8) if kept is None else kept
             if op.presence is not None:
                 out[op.presence] = np.zeros(len(selection.rows), np.int8)
-                if kept is not None:
+                if kept is not None and isinstance(op, Extreme | LongSum):
                     out[op.presence] = op.second(_rows_of(self.value(value), selection.rows))
         return out, failed
 

@@ -62,6 +62,7 @@ class Extreme:
         return values if value.valid is None else np.where(value.valid, values, self.none)
 
     def second(self, value: Vector) -> Array:
+        """What the column ``presence`` keeps: whether there is a value."""
         return np.ones(len(value.values), np.bool_) if value.valid is None else value.valid
 
     def _base(self, slots: Array) -> Array:

@@ -41,6 +41,7 @@ class LongSum(Additive):
         return _whole(value, lambda units: (units & _LOW_64).astype(np.uint64).view(np.int64))
 
     def second(self, value: Vector) -> Array:
+        """What the column ``presence`` keeps: all but the low 64 bits."""
         if value.values.dtype != object:
             return _whole(value, lambda units: units) >> np.int64(63)
         return _whole(value, lambda units: (units >> 64).astype(np.int64))
@@ -53,7 +54,8 @@ class LongSum(Additive):
         return [top, second, third & _LOW_32, last]
 
     def normalised(self, lanes: Lanes) -> Lanes:
-        out, carry = [], np.int64(0)
+        out: Lanes = []
+        carry: Array = np.zeros((), np.int64)
         for lane in reversed(lanes[1:]):
             whole = lane + carry
             out.append(whole & _LOW_32)

@@ -51,8 +51,10 @@ def greatest_units(node: Node) -> int | None:
     """The most that a decimal expression over fields can be, in units of its last digit, whatever
     the fields hold; None if its parts do not say. Cost: a walk of the tree per level of it."""
     kind, scale = kind_of(node)
-    if isinstance(node, Literal) and isinstance(node.value, int | Decimal):
-        return abs(int(Decimal(node.value).scaleb(scale)))
+    if isinstance(node, Literal):
+        if isinstance(node.value, Decimal):
+            return int("".join(map(str, node.value.as_tuple().digits)))
+        return abs(node.value) if isinstance(node.value, int) else None
     if isinstance(node, Field):
         return {"decimal": FIELD_UNITS, "integer": 1 << 63}.get(kind or "")
     if not isinstance(node, Call) or kind not in ("decimal", "integer"):
@@ -67,7 +69,9 @@ def greatest_units(node: Node) -> int | None:
     if node.function == "*":
         return None if None in found else math.prod(most or 0 for most in found)
     pairs = zip(found, operands, strict=True)
-    alike = [most * 10 ** (scale - kind_of(of)[1]) for most, of in pairs if most is not None]
+    alike: list[int] = [
+        most * 10 ** (scale - kind_of(of)[1]) for most, of in pairs if most is not None
+    ]
     if len(alike) < 2:
         return None
     return sum(alike) if node.function in ("+", "-") else max(alike)

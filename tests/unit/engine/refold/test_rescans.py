@@ -89,7 +89,7 @@ def test_a_look_up_is_exact_at_any_instant() -> None:
             "read": now,
             "midnight": midnight,
         }
-        fixed = {"midnight": midnight + DAY}
+        fixed: dict[str, int | None] = {"midnight": midnight + DAY}
         fixed |= {"most": TIMED + 1} if now <= TIMED else {}
         fixed |= {"least": None} if now >= TIMED else {}
         assert until == {name: fixed.get(name, now + 1) for name in computed}
