@@ -31,7 +31,7 @@ from profile_actors.driver.arguments import (
 from profile_actors.driver.connection import Connection, Selectors
 from profile_actors.driver.definition_edits import delete, in_force, preview, tell
 from profile_actors.driver.file_ingest import ingest_files
-from profile_actors.driver.iterators import Changes, Members
+from profile_actors.driver.iterators import Changes, Members, Scan, scanned
 from profile_actors.driver.placement import Placement, check_agreed, wanted_place
 from profile_actors.driver.receipts import (
     Explanation,
@@ -43,7 +43,7 @@ from profile_actors.driver.sender import Sender
 from profile_actors.driver.streams.writing_doors import WritingDoors
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.reading.answers import EventPage, Preview, Profile
-from profile_actors.errors import CallerError, ClockError, DefinitionError, StoreUnavailable
+from profile_actors.errors import CallerError, ClockError, StoreUnavailable
 from profile_actors.ingest.definition_files import definitions_of
 from profile_actors.ingest.rejects import QuarantineRecord
 from profile_actors.rules.explain.report import explain
@@ -287,15 +287,15 @@ class Store(WritingDoors):
     def members(self, segment: str) -> Members:
         """The profiles in a segment: iterate for identities, ``.count()`` for their number."""
         self._check_open()
-        known = self._connection.catalogue.segments
-        if segment not in known:
-            known = self.definitions().segments  # another driver may have applied it since
-        if segment not in known:
-            raise DefinitionError(
-                f"expected the name of a segment, got {segment!r} - at members; known:"
-                f" {', '.join(sorted(known)) or 'none yet'}"
-            )
+        self._connection.check_segment(segment, self.definitions, "members")
         return Members(self._connection, segment)
+
+    def scan(
+        self, fields: Selectors = None, segment: str | None = None, batch_rows: int = 1_000
+    ) -> Scan:
+        """All profiles, or a segment's, as Arrow batches (``driver.iterators.scanned``)."""
+        self._check_open()
+        return scanned(self._connection, self.definitions, fields, segment, batch_rows)
 
     def changes(self, after: str | None = None, follow: bool = False) -> Changes:
         """Membership and computed-attribute changes, oldest first, from a cursor on.

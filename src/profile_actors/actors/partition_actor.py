@@ -52,7 +52,9 @@ from profile_actors.storage.files.atomic_files import Room
 from profile_actors.storage.lmdb_feed import LmdbFeed
 from profile_actors.storage.lmdb_log import LmdbLog
 
-READS = frozenset({"profiles", "events", "members", "count", "change_columns", "head"})
+READS = frozenset({
+    "profiles", "events", "members", "count", "change_columns", "head", "scan_slots", "scan_page",
+})  # fmt: skip
 """What ``read`` may ask of a partition."""
 
 
@@ -247,6 +249,9 @@ class PartitionActor:
         if name == "profiles":
             keys = np.frombuffer(args[0], np.uint64).reshape(-1, 2)
             return dumps(partition.look_up(keys, self._writer.now(), *args[1:]))
+        if name == "scan_page":
+            slots = np.frombuffer(args[0], np.uint32)
+            return dumps(partition.scan_page(slots, self._writer.now(), args[1]))
         return dumps(self._mender.mended(lambda: getattr(partition, name)(*args)))
 
     @ray.method(concurrency_group="preview")

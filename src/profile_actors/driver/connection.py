@@ -115,6 +115,17 @@ class Connection:
             )
         return identity_key(definition, value, self.seed, self.assignment)
 
+    def check_segment(self, name: str, newest: Callable[[], Catalogue], at: str) -> None:
+        """Raises DefinitionError unless a segment has the name, by the newest definitions too."""
+        known = self.catalogue.segments
+        if name not in known:
+            known = newest().segments  # another driver may have applied it since
+        if name not in known:
+            raise DefinitionError(
+                f"expected the name of a segment, got {name!r} - at {at}; known:"
+                f" {', '.join(sorted(known)) or 'none yet'}"
+            )
+
     def asked(self, selectors: Selectors, newest: Callable[[], Catalogue]) -> Fields:
         """What ``fields=`` says. newest: the definitions in force, asked for if a name is unknown:
         another driver may have applied it since."""

@@ -11,18 +11,20 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
+from profile_actors.definitions.declared import Catalogue
 from profile_actors.driver.arguments import whole_number
-from profile_actors.driver.connection import Connection
+from profile_actors.driver.connection import Connection, Selectors
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.log.change_columns import ChangeColumns
 from profile_actors.engine.reading.answers import Change
 from profile_actors.engine.reading.change_delivery import changes_of
+from profile_actors.engine.reading.scans import ScanColumns
 from profile_actors.errors import CallerError, Pending
 
 T = TypeVar("T")
@@ -88,6 +90,44 @@ class Members:
             return page, following
 
         return patiently(self._connection, read)
+
+
+Scan = pa.RecordBatchReader
+"""Profiles as Arrow record batches."""
+
+
+def scanned(
+    connection: Connection,
+    newest: Callable[[], Catalogue],
+    fields: Selectors,
+    segment: str | None,
+    batch_rows: int,
+) -> Scan:
+    """All profiles, or a segment's, as record batches of ``batch_rows`` at most, partition by
+    partition; the columns are those of ``engine.reading.scans``.
+
+    Who is in it is fixed now, at one position of each partition's log; the values of a batch are as
+    of its own position, at or after that one, which stands in its schema's metadata. Memory is
+    bounded by a batch, and four bytes a profile. Cost: some 40 us a profile of 100 segments; a
+    partition is held as long as for a look-up of a batch. newest: the definitions in force.
+    Raises CallerError, DefinitionError for unknown names, and Pending as ``members`` does.
+    """
+    batch_rows = whole_number(batch_rows, "batch_rows", "scan", 1)
+    if segment is not None:
+        connection.check_segment(segment, newest, "scan")
+    asked = connection.asked(fields, newest)
+    columns = ScanColumns(connection.catalogue, asked)
+    every: list[tuple[int, Any]] = patiently(
+        connection, lambda: connection.read_all("scan_slots", segment)
+    )
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for partition, (_, slots) in enumerate(every):
+            for first in range(0, len(slots), batch_rows):
+                some = slots[first : first + batch_rows].tobytes()
+                yield from columns.batches(connection.read(partition, "scan_page", some, asked))
+
+    return pa.RecordBatchReader.from_batches(columns.schema, batches())
 
 
 class _Feed:

@@ -44,6 +44,7 @@ from profile_actors.engine.reading.fields import EVERYTHING, Fields
 from profile_actors.engine.reading.profile_columns import Answer
 from profile_actors.engine.reading.reader import Reader
 from profile_actors.engine.reading.rule_preview import PartPreview
+from profile_actors.engine.reading.scans import ScanPage
 from profile_actors.engine.refold.backfill import Backfill, text_of
 from profile_actors.engine.refold.definition_use import kept
 from profile_actors.engine.refold.dossiers import Dossiers
@@ -263,6 +264,14 @@ class Partition:
     def look_up(self, keys: Array, now: int | None, fields: Fields = EVERYTHING) -> Answer:
         """The same as columns, of the asked fields alone. keys: uint64[n, 2]."""
         return self.reader.look_up(keys, now, fields)
+
+    def scan_slots(self, segment: str | None) -> tuple[int, Array]:
+        """How many entries were seen, and the slots of a segment's members, or of everybody."""
+        return self.reader.scan_slots(segment)
+
+    def scan_page(self, slots: Array, now: int | None, fields: Fields) -> ScanPage:
+        """The asked fields of some slots, as of one position."""
+        return self.reader.scan_page(slots, now, fields)
 
     def events(
         self,

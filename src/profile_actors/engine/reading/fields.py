@@ -156,6 +156,11 @@ def _attribute(catalogue: Catalogue, path: str) -> str:
 def picked(attributes: dict[str, Any], paths: Iterable[str]) -> dict[str, Any]:
     """Those paths of a profile's attributes, and nothing beside them; what is not there is left
     out."""
+    return dict(_picked(attributes, tree_of_paths(paths)))
+
+
+def tree_of_paths(paths: Iterable[str]) -> dict[str, Any]:
+    """Dotted paths as nested maps; None: all that is below."""
     wanted: dict[str, Any] = {}
     for path in sorted(paths, key=len):  # an object before what is in it
         below: dict[str, Any] | None = wanted
@@ -164,7 +169,7 @@ def picked(attributes: dict[str, Any], paths: Iterable[str]) -> dict[str, Any]:
             below = None if below is None else below.setdefault(step, {})
         if below is not None:
             below[last] = None
-    return dict(_picked(attributes, wanted))
+    return wanted
 
 
 def _picked(value: Any, wanted: dict[str, Any] | None) -> Any:

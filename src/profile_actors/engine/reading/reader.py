@@ -18,6 +18,7 @@ from profile_actors.engine.fold.state import State
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.log.change_columns import ChangeColumns
 from profile_actors.engine.log.ports import Feed, Log
+from profile_actors.engine.log.row_locator import Run
 from profile_actors.engine.membership.stored_values import member_bits
 from profile_actors.engine.merge.record_union import union_views
 from profile_actors.engine.reading import verification
@@ -29,9 +30,10 @@ from profile_actors.engine.reading.answers import (
 from profile_actors.engine.reading.change_delivery import Delivery
 from profile_actors.engine.reading.event_pages import event_page
 from profile_actors.engine.reading.fields import EVERYTHING, Fields, picked
-from profile_actors.engine.reading.look_ups import LookUps
-from profile_actors.engine.reading.profile_columns import Answer
+from profile_actors.engine.reading.look_ups import Found, LookUps
+from profile_actors.engine.reading.profile_columns import Answer, ProfileColumns
 from profile_actors.engine.reading.rule_preview import PartPreview, preview
+from profile_actors.engine.reading.scans import ScanPage
 from profile_actors.engine.refold.definition_use import has_rows_of
 from profile_actors.engine.refold.owed import Owed
 from profile_actors.errors import DefinitionError, FeedDamaged, Pending
@@ -89,28 +91,66 @@ class Reader:
             idents = state.directory.find(keys[:, 0], keys[:, 1])
             known = np.unique(idents[(idents >= 0) & (idents < state.known)])
             slots = np.unique(state.directory.slot_of[known]).astype(np.intp)
-            instant = state.now if now is None else max(state.now, now)
-            found = self.look_ups.found(slots, instant, fields) if len(slots) else []
-            modified = [state.modified[part.slots] + UNSET for part in found]
-            records = state.record_locator.runs
-            datasets = state.catalogue.datasets.values()
-        parts = []
-        replaces = {d.name: d.mode == "replace" for d in datasets}
-        for part, newest in zip(found, modified, strict=True):
-            columns = self.look_ups.columns(part, newest, fields)
-            if records and fields.attributes != ():
-                owners = state.directory.ident_of[part.slots]
-                views = union_views(self._log, records, owners, replaces)
-                if fields.attributes is not None:
-                    views = [picked(view, fields.attributes) for view in views]
-                columns.attributes = views
-            parts.append(columns)
+            copied = self._copied(slots, now, fields)
+        parts = self._parts(copied, fields)
+        found = copied[0]
         order = np.concatenate([np.zeros(0, np.intp), *(part.slots for part in found)])
         row_of = np.argsort(order)
         rows = np.full(len(idents), -1)
         asked = np.flatnonzero((idents >= 0) & (idents < state.known))
         rows[asked] = row_of[np.searchsorted(slots, state.directory.slot_of[idents[asked]])]
         return Answer(parts, rows)
+
+    def _copied(
+        self, slots: Array, now: int | None, fields: Fields
+    ) -> tuple[list[Found], list[Array], tuple[Run, ...], dict[str, bool]]:
+        """What answers are made of, once the caller has let go of the lock: what the rules say, in
+        parts; when each part's profiles last changed; the runs of records, and which datasets
+        replace."""
+        state = self._state
+        instant = state.now if now is None else max(state.now, now)
+        found = self.look_ups.found(slots, instant, fields) if len(slots) else []
+        modified = [state.modified[part.slots] + UNSET for part in found]
+        replaces = {d.name: d.mode == "replace" for d in state.catalogue.datasets.values()}
+        return found, modified, state.record_locator.runs, replaces
+
+    def _parts(
+        self,
+        copied: tuple[list[Found], list[Array], tuple[Run, ...], dict[str, bool]],
+        fields: Fields,
+    ) -> list[ProfileColumns]:
+        """The answers as they travel, with what records say. Without the lock."""
+        parts = []
+        found, modified, records, replaces = copied
+        for part, newest in zip(found, modified, strict=True):
+            columns = self.look_ups.columns(part, newest, fields)
+            if records and fields.attributes != ():
+                owners = self._state.directory.ident_of[part.slots]
+                views = union_views(self._log, records, owners, replaces)
+                if fields.attributes is not None:
+                    views = [picked(view, fields.attributes) for view in views]
+                columns.attributes = views
+            parts.append(columns)
+        return parts
+
+    # -- scans ------------------------------------------------------------------------------------
+
+    def scan_slots(self, segment: str | None) -> tuple[int, Array]:
+        """How many entries were seen, and the slots (uint32) of a segment's members then, or of
+        everybody. Raises DefinitionError and Pending as ``members`` does."""
+        with self._lock:
+            slots = np.arange(self._state.profiles, dtype=np.int64)
+            if segment is not None:
+                self._known_segment(segment)
+                slots = slots[member_bits(self._state.book, segment, slots)]
+            return self._state.position, slots.astype(np.uint32)
+
+    def scan_page(self, slots: Array, now: int | None, fields: Fields) -> ScanPage:
+        """The asked fields of some slots, ascending. Cost: as of a look-up of so many profiles."""
+        with self._lock:
+            copied = self._copied(slots.astype(np.intp), now, fields)
+            position = self._state.position
+        return ScanPage(self._index, position, self._parts(copied, fields))
 
     # -- events -----------------------------------------------------------------------------------
 
