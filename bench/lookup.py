@@ -119,7 +119,7 @@ def paced(store: Any, table: pa.Table, per_s: float) -> None:
         one.result()
 
 
-def redis_peer(profiles: int, count: int = 2_000) -> dict[str, Any] | str:
+def redis_peer(count: int = 2_000) -> dict[str, Any] | str:
     """HGETALL of hashes of 120 fields, one at a time."""
     if shutil.which(redis_lua.SERVER) is None:
         return "no redis-server here"
@@ -184,7 +184,7 @@ def main() -> None:
         at_full_rate=at_full,
         at_70_percent=at_70,
         load_events_per_s=round(per_s),
-        peer_redis_hgetall=redis_peer(args.profiles),
+        peer_redis_hgetall=redis_peer(),
         budget={
             "idle_p50_ms": 1.2, "idle_p99_ms": 3, "p99_at_full_rate_ms": 20,
             "p99_at_70_percent_ms": 10, "profiles_per_s": {"100": 25_000, "1000": 40_000},

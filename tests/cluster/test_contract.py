@@ -71,6 +71,7 @@ def test_parameters_are_called_as_promised() -> None:
     assert names(pf.Store.submit_async) == ["dataset", "rows", "producer", "offset", "block"]
     assert names(pf.Store.ingest)[:3] == ["dataset", "files", "max_bad_percent"]
     assert names(pf.Store.quarantine) == ["dataset", "limit"]
+    assert names(pf.Store.scan) == ["fields", "segment", "batch_rows"]
     assert names(pf.Store.profile) == ["namespace", "value", "fields"]
     assert names(pf.Store.profiles) == ["identities", "fields"]
     assert names(pf.Store.events) == [
@@ -144,6 +145,24 @@ def test_fields_are_what_is_asked_of_a_profile(event: pf.Store) -> None:
         pf.Profile(whole.identities, {}, {}, {}, {}, whole.last_modified, whole.now),
         None,
     ]
+
+
+def test_scans_and_batches_of_changes_are_arrow(event: pf.Store) -> None:
+    event.submit("orders", [order(n, 8880 + n, price=150.0 + n) for n in range(3)])
+    table = event.scan(["identities", "computed.spent", "segments.big"], "big").read_all()
+    assert set(table["id"].to_pylist()) == {one.value for one in event.members("big")}
+    for row in table.to_pylist():
+        profile = event.profile(row["namespace"], row["id"])
+        assert profile is not None
+        assert row["computed.spent"] == profile.computed["spent"]
+        assert row["segments.big"]["status"] == profile.segments["big"].status
+    for batch in event.scan(batch_rows=2):
+        assert batch.num_rows <= 2
+        assert set(batch.schema.metadata) == {b"partition", b"position", b"now"}
+    feed, rows = event.changes(), list(event.changes())
+    sizes = [batch.num_rows for batch in feed.batches(rows=5)]
+    assert (sum(sizes), max(sizes) <= 5) == (len(rows), True)
+    assert list(event.changes(feed.cursor)) == []
 
 
 def test_status_and_reports_are_frozen(event: pf.Store, tmp_path: Path) -> None:
@@ -265,6 +284,9 @@ WRONG: list[Case] = [
     (lambda s: s.events("CRMID", "x", cursor="zz"), pf.CallerError, "page.next"),
     (lambda s: s.events("CRMID", "x", start="soon"), pf.CallerError, "1997-07-01"),
     (lambda s: s.members("nonesuch"), pf.DefinitionError, "known: big"),
+    (lambda s: s.scan(segment="nonesuch"), pf.DefinitionError, "known: big"),
+    (lambda s: s.scan(batch_rows=0), pf.CallerError, "batch_rows"),
+    (lambda s: next(s.changes().batches(rows=0)), pf.CallerError, "rows"),
     (lambda s: s.submit("nonesuch", []), pf.DefinitionError, "known: orders"),
     (lambda s: s.submit("orders", {"a": 1}), pf.CallerError, "into a list"),
     (lambda s: s.submit("orders", "rows"), pf.CallerError, "dicts"),

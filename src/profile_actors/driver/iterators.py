@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -92,7 +92,7 @@ class Members:
         return patiently(self._connection, read)
 
 
-Scan = pa.RecordBatchReader
+Scan: TypeAlias = pa.RecordBatchReader
 """Profiles as Arrow record batches."""
 
 

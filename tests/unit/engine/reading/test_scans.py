@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from profile_actors.config import Config
-from profile_actors.definitions.declared import Catalogue
 from profile_actors.driver.connection import Connection
 from profile_actors.driver.iterators import scanned
 from profile_actors.engine.reading.answers import Profile
@@ -41,8 +39,7 @@ class Direct(Connection):
 
 def scan(world: World, fields: Any = None, segment: str | None = None, rows: int = 3) -> Any:
     connection = Direct(world)
-    newest = cast(Callable[[], Catalogue], lambda: world.catalogue)
-    return scanned(connection, newest, fields, segment, rows)
+    return scanned(connection, lambda: world.catalogue, fields, segment, rows)
 
 
 def ms(at: datetime | None) -> int | None:
@@ -98,9 +95,8 @@ def test_each_batch_is_what_look_ups_say_at_its_position(selectors: list[str] | 
         seen += batch.num_rows
         # Somebody new, and something new of everybody: between this batch and the next.
         more = [{"who": f"p{i}", "at": NOW, "price": 1.0, "kind": "buy"} for i in range(11)]
-        world.send(
-            "hits", [*more, {"who": f"late{number}", "at": NOW, "price": 1.0, "kind": "buy"}]
-        )
+        more.append({"who": f"late{number}", "at": NOW, "price": 1.0, "kind": "buy"})
+        world.send("hits", more)
     assert seen == 11
 
 
