@@ -23,6 +23,9 @@ from lookup import parts_of
 from machine import note, say
 from workload import DATASET, make_input, options, save_definitions
 
+PAUSE_S = 0.02
+"""Pause of the consumer where nothing has come."""
+
 
 def as_batches(store: Any) -> tuple[float, int, Counter[tuple[str, str]]]:
     """Seconds, changes, and members gained and lost by segment, from record batches."""
@@ -53,13 +56,15 @@ def as_objects(store: Any) -> tuple[float, int, Counter[tuple[str, str]]]:
 def follow(store: Any, after: str, seen: list[int], is_over: threading.Event) -> None:
     """Read batches from a cursor on until told to stop, adding up the changes."""
     while True:
-        last = is_over.is_set()
+        last, before = is_over.is_set(), seen[0]
         feed = store.changes(after)
         for batch in feed.batches():
             seen[0] += batch.num_rows
         after = feed.cursor
         if last:
             return
+        if seen[0] == before:
+            time.sleep(PAUSE_S)
 
 
 def beside_ingest(store: Any, path: Path, before: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from decimal import Decimal
 from typing import Any, cast
 
@@ -37,9 +38,11 @@ class Direct:
 
     def __init__(self, hub: Hub) -> None:
         self.partitions = hub.partitions
+        self.calls = 0
 
     def read(self, partition: int, name: str, *args: Any) -> Any:
         """Ask one partition."""
+        self.calls += 1
         one = self.partitions[partition]
         return one.position if name == "head" else getattr(one, name)(*args)
 
@@ -149,3 +152,20 @@ def test_batches_wait_for_rules_that_are_evaluated_again_as_rows_do() -> None:
         while one.work(1000):
             pass
     assert pa.Table.from_batches(changes(hub).batches()).num_rows == len(list(changes(hub)))
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_partition_that_has_no_more_is_not_asked_at_each_change_of_others(follow: bool) -> None:
+    hub = Hub(2, catalogue())
+    for i in range(40):
+        hub.submit([("hits", "p", [{"who": "u", "at": BASE + i, "n": i}])], BASE + i)
+    for one in hub.partitions:
+        while one.work(1000):
+            pass
+    direct = Direct(hub)
+    feed = Changes(cast(Connection, direct), None, follow)
+    count = len(list(changes(hub)))
+    started = time.monotonic()
+    assert len([next(feed) for _ in range(count)]) == count > 40
+    pauses = (time.monotonic() - started) / iterators.FOLLOW_PAUSE_S
+    assert direct.calls <= 8 + (3 * pauses if follow else 0)

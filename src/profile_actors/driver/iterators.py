@@ -143,15 +143,19 @@ class _Feed:
         self._next = 0  # the first change of the page that was not delivered
         self._made: list[Change] = []  # from there on, the last one first
         self._waiting_since_s: float | None = None
+        self._ask_again_s = 0.0
 
     def peek(self, end: int | None) -> int | None:
         """When the next change happened, None if there is none (none at a position up to end)."""
         while self._page is None:
+            if self._is_known_dry(end):
+                return None
             page: ChangeColumns = self._connection.read(
                 self.partition, "change_columns", self._fetched, CHANGES_PAGE_BYTES
             )
             if page.reached <= self._fetched:
-                if end is None or self._fetched >= end - 1:
+                if end is None:
+                    self._ask_again_s = time.monotonic() + FOLLOW_PAUSE_S
                     return None
                 self._wait(end)
                 continue
@@ -169,6 +173,13 @@ class _Feed:
         if end is not None and self._page.position[self._next] > end:
             return None
         return int(self._page.at[self._next])
+
+    def _is_known_dry(self, end: int | None) -> bool:
+        """Whether nothing can have come, or just now nothing had: then the partition is not asked,
+        which would cost a call per change of the others."""
+        if end is None:
+            return time.monotonic() < self._ask_again_s
+        return self._fetched >= end - 1
 
     def _wait(self, end: int) -> None:
         """Entries up to end have rescans outstanding: wait a little. Raises Pending in the end."""
