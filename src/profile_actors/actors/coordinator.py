@@ -40,7 +40,7 @@ from profile_actors.storage.files.atomic_files import Room
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import DirectoryLock
 from profile_actors.storage.log_id import LogClaim
-from profile_actors.storage.quarantine import Quarantine
+from profile_actors.storage.quarantine import Quarantine, lost_note
 
 KEEPER_WAIT_S = 0.5
 """For whoever keeps a store and is just ending; who comes second shall be told at once."""
@@ -114,6 +114,9 @@ class CoordinatorActor:
         assert assigned is not None
         self._assignment = assigned[1]
         directory = StoreLayout(Path(place.path)).quarantine
+        lost = lost_note(directory) if self._store.newest_version() else ""
+        if lost:
+            self._notes["quarantine"] = lost
         self._quarantine = Quarantine(directory, place.config, QuarantineRecord)
         version = self._store.newest_version()
         content = self._store.get(version) if version else None
