@@ -1,9 +1,9 @@
 """A stream: ``send`` returns at once, one thread of the driver lets rows travel in batches.
 
 Theory: what a batch costs hardly depends on how many rows it has, so rows gather while a batch is
-on its way: at low rates a row travels at once, at high ones batches grow by themselves, and
-``linger_ms`` bounds how long a row waits for company. Only the stream's own thread numbers rows and
-sends them; a signal that interrupts a caller finds nothing half done.
+on its way: at low rates a row travels at once, at high ones batches grow by themselves. Only the
+stream's own thread numbers rows and sends them; a signal that interrupts a caller finds nothing
+half done.
 
 What is promised: rows of one thread keep their order. Rows are durable and folded when ``flush`` or
 ``close`` returns without an error, or when ``receipt`` counts them. What a driver that dies had not

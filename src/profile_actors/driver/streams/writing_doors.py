@@ -77,9 +77,9 @@ class WritingDoors:
 
         ``s.send(row)`` returns at once; ``s.flush()`` waits until what was sent is durable and
         folded; ``s.receipt()`` has the totals. A row travels at once when nothing of the stream is
-        on its way, else with those that came within linger_ms, or that fill a batch
-        (``Config.max_stream_batch_rows``). block=False: ``send`` raises Backpressure instead of
-        waiting for room.
+        on its way, else with those that came within linger_ms (or the time that the batch before
+        took, if longer), or that fill a batch (``Config.max_stream_batch_rows``). block=False:
+        ``send`` raises Backpressure instead of waiting for room.
 
         producer: rows are numbered in a stream of your own, from ``cursor(producer)``, which is
         ``s.start``: leave out so many rows of your source and each counts exactly once, however
