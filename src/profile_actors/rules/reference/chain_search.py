@@ -11,17 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from profile_actors.rules.reference.world import Scope
+from profile_actors.rules.reference.world import Around
 from profile_actors.rules.semantics.values import Instant, Value
 from profile_actors.rules.tree.nodes import Chain, Node, Step, Variable
 from profile_actors.rules.tree.walks import descendants
 
-Condition = Callable[[Node, Scope], bool]
+Condition = Callable[[Node, Around], bool]
 
 
-def exists(condition: Condition, node: Chain, events: list[Value], scope: Scope) -> bool:
+def exists(condition: Condition, node: Chain, events: list[Value], around: Around) -> bool:
     """Whether events for all steps exist among ``events`` (in order). condition: evaluates one."""
-    return _Search(condition, node.steps, events).found(0, None, scope, {})
+    return _Search(condition, node.steps, events).found(0, None, around, {})
 
 
 def _reads(step: Step) -> set[str]:
@@ -48,7 +48,7 @@ class _Search:
         self.failed: set[Any] = set()
         self.fits: dict[Any, list[int]] = {}
 
-    def found(self, index: int, after: int | None, scope: Scope, last: dict[str, int]) -> bool:
+    def found(self, index: int, after: int | None, around: Around, last: dict[str, int]) -> bool:
         """Whether steps ``index``… can follow, all later than ``after``. last: name -> event."""
         if index == len(self.steps):
             return True
@@ -58,17 +58,17 @@ class _Search:
         step = self.steps[index]
         usable = [
             number
-            for number in self._fitting(index, scope, last)
+            for number in self._fitting(index, around, last)
             if after is None or self.times[number] > after
         ]
         for number in usable[step.count - 1 :]:
-            inner = scope.bind(step.name, self.events[number])
+            inner = around.bind(step.name, self.events[number])
             if self.found(index + 1, self.times[number], inner, {**last, step.name: number}):
                 return True
         self.failed.add(key)
         return False
 
-    def _fitting(self, index: int, scope: Scope, last: dict[str, int]) -> list[int]:
+    def _fitting(self, index: int, around: Around, last: dict[str, int]) -> list[int]:
         """The events that meet a step's WHAT and WHEN, given the last events of earlier steps."""
         key = (index, *(last.get(name) for name in self.own[index]))
         if key not in self.fits:
@@ -76,14 +76,14 @@ class _Search:
             self.fits[key] = [
                 number
                 for number, event in enumerate(self.events)
-                if self._meets(step, scope.within(event))
+                if self._meets(step, around.within(event))
             ]
         return self.fits[key]
 
-    def _meets(self, step: Step, scope: Scope) -> bool:
-        if not self.condition(step.what, scope):
+    def _meets(self, step: Step, around: Around) -> bool:
+        if not self.condition(step.what, around):
             return False
-        return step.when is None or self.condition(step.when, scope)
+        return step.when is None or self.condition(step.when, around)
 
 
 def _time(event: Any) -> int:

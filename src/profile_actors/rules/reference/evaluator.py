@@ -33,7 +33,7 @@ from profile_actors.rules.reference.scalar_functions import (
     child,
     time,
 )
-from profile_actors.rules.reference.world import TOP, Scope, World
+from profile_actors.rules.reference.world import TOP, Around, World
 from profile_actors.rules.semantics import scalar_operators, string_tests
 from profile_actors.rules.semantics.calendar import word_instant
 from profile_actors.rules.semantics.values import Day, ExactNumber, Instant, MapValue, Value, lift
@@ -99,17 +99,17 @@ class Evaluator:
         self.horizon = horizon
         self.occasions = occasions
 
-    def value(self, node: Node, scope: Scope) -> Value:
+    def value(self, node: Node, around: Around) -> Value:
         """The node's value. Raises Fault at the innermost node that is wrong."""
         try:
-            return _METHODS[type(node)](self, node, scope)
+            return _METHODS[type(node)](self, node, around)
         except Fault as fault:
             if fault.at is None:
                 fault.at = node.at
             raise
 
-    def condition(self, node: Node, scope: Scope) -> bool:
-        value = self.value(node, scope)
+    def condition(self, node: Node, around: Around) -> bool:
+        value = self.value(node, around)
         try:
             return truth(value)
         except Fault as fault:
@@ -118,60 +118,60 @@ class Evaluator:
 
     # Leaves.
 
-    def _literal(self, node: Literal, scope: Scope) -> Value:
+    def _literal(self, node: Literal, around: Around) -> Value:
         if node.kind == "timestamp":
             return Instant(int(node.value))
         if node.kind == "date":
             return Day(int(node.value))
         return ExactNumber(node.value) if node.kind == "double" else node.value
 
-    def _items(self, node: Items, scope: Scope) -> Value:
-        values = [self.value(item, scope) for item in node.items]
+    def _items(self, node: Items, around: Around) -> Value:
+        values = [self.value(item, around) for item in node.items]
         return [value for value in values if value is not None]
 
-    def _root(self, node: Root, scope: Scope) -> Value:
+    def _root(self, node: Root, around: Around) -> Value:
         return self.world.profile
 
-    def _events(self, node: Events, scope: Scope) -> Value:
+    def _events(self, node: Events, around: Around) -> Value:
         self.horizon.add(self.world.next_event)
         return list(self.world.events)
 
-    def _element(self, node: Element, scope: Scope) -> Value:
-        return scope.elements[-1 - node.up]
+    def _element(self, node: Element, around: Around) -> Value:
+        return around.elements[-1 - node.up]
 
-    def _variable(self, node: Variable, scope: Scope) -> Value:
-        return scope.names[node.name]
+    def _variable(self, node: Variable, around: Around) -> Value:
+        return around.names[node.name]
 
-    def _computed(self, node: Computed, scope: Scope) -> Value:
+    def _computed(self, node: Computed, around: Around) -> Value:
         value, until = self.world.computed.get(node.name, (None, None))
         self.horizon.add(until)
         if node.type is not None and _scalar(node.type).kind in ("double", "decimal"):
             self.horizon.fix(value)  # as such a number it moves no more
         return lift(value, node.type)
 
-    def _in_segment(self, node: InSegment, scope: Scope) -> Value:
+    def _in_segment(self, node: InSegment, around: Around) -> Value:
         realized, until = self.world.segments.get(node.name, (False, None))
         self.horizon.add(until)
         return realized
 
-    def _now(self, node: Now, scope: Scope) -> Value:
+    def _now(self, node: Now, around: Around) -> Value:
         ms = word_instant(node.kind, self.horizon.now)
         return None if ms is None else Moving(ms, node.kind)
 
-    def _field(self, node: Field, scope: Scope) -> Value:
-        return child(self.value(node.base, scope), node.name, node.type)
+    def _field(self, node: Field, around: Around) -> Value:
+        return child(self.value(node.base, around), node.name, node.type)
 
     # Functions of values.
 
-    def _call(self, node: Call, scope: Scope) -> Value:
+    def _call(self, node: Call, around: Around) -> Value:
         function, args = node.function, node.args
         if function in ("and", "or"):
-            return self._junction(function == "or", args, scope)
+            return self._junction(function == "or", args, around)
         if function == "not":
-            return not self.condition(args[0], scope)
+            return not self.condition(args[0], around)
         if function == "if":
-            return self._choice(node, scope)
-        values = [self.value(arg, scope) for arg in args]
+            return self._choice(node, around)
+        values = [self.value(arg, around) for arg in args]
         if function in comparisons.COMPARISONS:
             self.horizon.compared(function, *values)
             return scalar_operators.compare(function, *values)
@@ -189,15 +189,15 @@ class Evaluator:
             return array_functions.FUNCTIONS[function](values, self.horizon)
         return _SIMPLE[function](self.horizon, values)
 
-    def _junction(self, stop: bool, args: tuple[Node, ...], scope: Scope) -> bool:
+    def _junction(self, stop: bool, args: tuple[Node, ...], around: Around) -> bool:
         for arg in args:
-            if self.condition(arg, scope) is stop:
+            if self.condition(arg, around) is stop:
                 return stop
         return not stop
 
-    def _choice(self, node: Call, scope: Scope) -> Value:
+    def _choice(self, node: Call, around: Around) -> Value:
         test, yes, no = node.args
-        chosen = self.value(yes if self.condition(test, scope) else no, scope)
+        chosen = self.value(yes if self.condition(test, around) else no, around)
         if node.type is not None and node.type.kind in ("double", "decimal"):
             return lift(self.horizon.fix(chosen), node.type)
         return _inexact(chosen)
@@ -218,16 +218,16 @@ class Evaluator:
 
     # Functions of an expression per element.
 
-    def _each(self, node: Each, scope: Scope) -> Value:
-        source = self.value(node.source, scope)
+    def _each(self, node: Each, around: Around) -> Value:
+        source = self.value(node.source, around)
         if node.function == "mapentries":
-            return self._map_entries(node, source, scope)
+            return self._map_entries(node, source, around)
         if node.function == "filter":
-            return self._filter(node, array(source), scope)
-        pairs = [(e, self.value(node.body, self._of(node, e, scope))) for e in array(source)]
+            return self._filter(node, array(source), around)
+        pairs = [(e, self.value(node.body, self._of(node, e, around))) for e in array(source)]
         pairs = [(e, value) for e, value in pairs if value is not None]
         if node.function in ("topn", "bottomn"):
-            count = self.value(node.extra[0], scope)
+            count = self.value(node.extra[0], around)
             sign = 1 if node.function == "topn" else -1
             return array_functions.ordered(pairs, count, sign, self.horizon)
         if node.function == "groupby":
@@ -235,39 +235,39 @@ class Evaluator:
         values = [value for _, value in pairs]
         return values if node.function == "map" else self._aggregate(node.function, values)
 
-    def _filter(self, node: Each, source: list[Value], scope: Scope) -> list[Value]:
-        alone = isinstance(node.source, Events) and scope == TOP
-        return [e for e in source if self._holds_of(e, node.body, self._of(node, e, scope), alone)]
+    def _filter(self, node: Each, source: list[Value], around: Around) -> list[Value]:
+        alone = isinstance(node.source, Events) and around == TOP
+        return [e for e in source if self._holds_of(e, node.body, self._of(node, e, around), alone)]
 
-    def _holds_of(self, element: Value, condition: Node, scope: Scope, alone: bool) -> bool:
+    def _holds_of(self, element: Value, condition: Node, around: Around, alone: bool) -> bool:
         """A condition on an element. alone: the element is an event and the condition sees nothing
         else that was bound, so its truth lasts until its own horizon, over the evaluations of a
         run too: what makes stepping through a window's boundaries affordable."""
         if not alone:
-            return self.condition(condition, scope)
+            return self.condition(condition, around)
         key = (id(condition), id(element))
         outer = self.horizon
         found = self.occasions.known.get(key)
         if found is None or (found[1] is not None and found[1] <= outer.now):
             self.horizon = Horizon(outer.now, outer.limit)
-            found = self.condition(condition, scope), self.horizon.first
+            found = self.condition(condition, around), self.horizon.first
             self.horizon = outer
             self.occasions.known[key] = found
         outer.add(found[1])
         return found[0]
 
     @staticmethod
-    def _of(node: Each, element: Value, scope: Scope) -> Scope:
+    def _of(node: Each, element: Value, around: Around) -> Around:
         element = _inexact(element)
         if node.variables:
-            return scope.bind(node.variables[0], element)
-        return scope.within(element)
+            return around.bind(node.variables[0], element)
+        return around.within(element)
 
-    def _map_entries(self, node: Each, source: Value, scope: Scope) -> Value:
+    def _map_entries(self, node: Each, source: Value, around: Around) -> Value:
         made = MapValue()
         keys: list[Value] = []
         for key, value in array_functions.map_items(source):
-            inner = scope.bind(node.variables[0], key).bind(node.variables[1], value)
+            inner = around.bind(node.variables[0], key).bind(node.variables[1], value)
             new_key = self.value(node.body, inner)
             keys.append(new_key)
             made.put(array_functions.checked_key(new_key), self.value(node.extra[0], inner))
@@ -276,34 +276,34 @@ class Evaluator:
 
     # Bindings.
 
-    def _let(self, node: Let, scope: Scope) -> Value:
-        return self.value(node.body, scope.bind(node.name, self.value(node.value, scope)))
+    def _let(self, node: Let, around: Around) -> Value:
+        return self.value(node.body, around.bind(node.name, self.value(node.value, around)))
 
-    def _quantified(self, node: Quantified, scope: Scope) -> Value:
+    def _quantified(self, node: Quantified, around: Around) -> Value:
         if node.kind in ("exists", "forall"):
-            return self._claim(node, 0, scope)
+            return self._claim(node, 0, around)
         of = node.ranges[0]
         assert node.result is not None
         values: list[Value] = []
-        alone = isinstance(of.source, Events) and scope == TOP
-        for element in array(self.value(of.source, scope)):
-            inner = scope.bind(of.name, _inexact(element))
+        alone = isinstance(of.source, Events) and around == TOP
+        for element in array(self.value(of.source, around)):
+            inner = around.bind(of.name, _inexact(element))
             if of.condition is None or self._holds_of(element, of.condition, inner, alone):
                 value = self.value(node.result, inner)
                 if value is not None:
                     values.append(value)
         return values if node.kind == "select" else self._aggregate(node.kind, values)
 
-    def _claim(self, node: Quantified, index: int, scope: Scope) -> bool:
+    def _claim(self, node: Quantified, index: int, around: Around) -> bool:
         """exists: some choice of elements meets all conditions; forall: C1 holds of every E, C2 of
         every I of every E, and so on."""
         found = node.kind == "exists"
         if index == len(node.ranges):
             return True
         of = node.ranges[index]
-        alone = isinstance(of.source, Events) and scope == TOP
-        for element in array(self.value(of.source, scope)):
-            inner = scope.bind(of.name, _inexact(element))
+        alone = isinstance(of.source, Events) and around == TOP
+        for element in array(self.value(of.source, around)):
+            inner = around.bind(of.name, _inexact(element))
             met = of.condition is None or self._holds_of(element, of.condition, inner, alone)
             if (met and self._claim(node, index + 1, inner)) is found:
                 return found
@@ -311,29 +311,29 @@ class Evaluator:
 
     # Time.
 
-    def _occurs(self, node: Occurs, scope: Scope) -> Value:
-        subject = self.value(node.subject, scope)
+    def _occurs(self, node: Occurs, around: Around) -> Value:
+        subject = self.value(node.subject, around)
         # A known type says what is a day; without a schema the value itself does.
         of = node.time.type
         is_day = node.form == "on" and (of is None or of.kind == "date")
-        when = self._time(node.time, is_day, scope)
-        until = None if node.until is None else self._time(node.until, False, scope)
+        when = self._time(node.time, is_day, around)
+        until = None if node.until is None else self._time(node.until, False, around)
         if subject is None or when is None or (node.until is not None and until is None):
             return False
         return self.occasions.holds(node, time(subject), when, until, self.horizon)
 
-    def _time(self, node: Node, whole_day: bool, scope: Scope) -> Time | None:
+    def _time(self, node: Node, whole_day: bool, around: Around) -> Time | None:
         if isinstance(node, Calendar):
             return calendar_time(node)
-        value = self.value(node, scope)
+        value = self.value(node, around)
         return None if value is None else instant_time(time(value, node.at), whole_day)
 
-    def _chain(self, node: Chain, scope: Scope) -> Value:
-        events = array(self.value(node.source, scope))
-        return chain_search.exists(self.condition, node, events, scope)
+    def _chain(self, node: Chain, around: Around) -> Value:
+        events = array(self.value(node.source, around))
+        return chain_search.exists(self.condition, node, events, around)
 
 
-_METHODS: dict[type[Node], Callable[[Evaluator, Any, Scope], Value]] = {
+_METHODS: dict[type[Node], Callable[[Evaluator, Any, Around], Value]] = {
     Literal: Evaluator._literal,
     Items: Evaluator._items,
     Root: Evaluator._root,

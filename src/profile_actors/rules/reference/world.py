@@ -10,20 +10,20 @@ from profile_actors.rules.semantics.values import Value
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
-    """What bare names and ``^`` read: elements, innermost last (the profile is not among them)."""
+class Around:
+    """What bare names and ``^`` read at a place: elements, innermost last, without the profile."""
 
     elements: tuple[Value, ...] = ()
     names: Mapping[str, Value] = field(default_factory=dict)
 
-    def within(self, element: Value) -> Scope:
-        return Scope((*self.elements, element), self.names)
+    def within(self, element: Value) -> Around:
+        return Around((*self.elements, element), self.names)
 
-    def bind(self, name: str, value: Value) -> Scope:
-        return Scope(self.elements, {**self.names, name: value})
+    def bind(self, name: str, value: Value) -> Around:
+        return Around(self.elements, {**self.names, name: value})
 
 
-TOP = Scope()
+TOP = Around()
 
 
 @dataclass(frozen=True, slots=True)
