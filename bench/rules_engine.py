@@ -27,6 +27,7 @@ from machine import note
 from profile_actors.config import Config
 from profile_actors.definitions.catalogue_changes import extended
 from profile_actors.definitions.declared import Catalogue
+from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.log.sub_batch import SubBatch
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.engine.reading.answers import Profile
@@ -47,10 +48,20 @@ Declared = dict[str, list[dict[str, Any]]]
 
 
 class Engine:
-    """A partition with its log, feed and checkpoints in a folder that is made anew."""
+    """A partition with its log, feed and checkpoints in a folder that is made anew.
 
-    def __init__(self, folder: Path, declared: Declared, config: Config | None = None) -> None:
+    in_memory: all three in memory instead, for a partition that is not opened again."""
+
+    def __init__(
+        self,
+        folder: Path,
+        declared: Declared,
+        config: Config | None = None,
+        *,
+        in_memory: bool = False,
+    ) -> None:
         self.config = config or Config()
+        self._in_memory = in_memory
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self._folder = folder
@@ -63,6 +74,9 @@ class Engine:
         self.partition.define(self.catalogue, None)
 
     def _opened(self) -> Partition:
+        if self._in_memory:
+            parts = (MemoryLog(), MemoryFeed(), MemoryCheckpoints())
+            return Partition(*parts, self.config, epoch=1, clock=time.thread_time)
         return Partition(
             LmdbLog(self._folder, self.config, epoch=1),
             LmdbFeed(self._folder, self.config),
