@@ -81,6 +81,7 @@ class Identities:
         self._namespaces = catalogue.namespaces
         mapped = list(catalogue.namespaces) if dataset.identity_map else []
         self._codes = list(dict.fromkeys([*dataset.identities.values(), *mapped]))
+        self._names = pa.array(self._codes, pa.string())
         self._makers = {
             path: KeyMaker(catalogue.namespaces[code], seed)
             for path, code in dataset.identities.items()
@@ -100,13 +101,13 @@ class Identities:
             path = self._dataset.identity_map
             candidates.append(self._of_map(path, columns[path], refused))
         best = candidates[0] if len(candidates) == 1 else _smallest(candidates)
-        for row in np.flatnonzero(~best.present).tolist():
+        missing = [] if best.present.all() else np.flatnonzero(~best.present).tolist()
+        for row in missing:
             paths = [*self._dataset.identities, self._dataset.identity_map or ""]
             refused.setdefault(row, (paths[0] or paths[-1], "expected an identity, got none"))
-        code = np.broadcast_to(np.asarray(best.code, np.int16), len(best.k0))
-        codes = pa.DictionaryArray.from_arrays(
-            pa.array(np.ascontiguousarray(code)), pa.array(self._codes, pa.string())
-        )
+        code = np.empty(len(best.k0), np.int16)
+        code[:] = best.code
+        codes = pa.DictionaryArray.from_arrays(pa.array(code), self._names)
         others = None
         if len(candidates) > 1 or self._dataset.identity_map is not None:
             others = self._others(candidates, best)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -66,3 +67,28 @@ def bounds_of(values: pa.Array) -> tuple[Any, Any]:
             return low, high
     bounds = pc.min_max(values)
     return bounds["min"].as_py(), bounds["max"].as_py()
+
+
+def one_chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """A column as one array."""
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    array = column.combine_chunks()
+    return array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
+
+
+def missing(array: pa.Array) -> list[int]:
+    """The rows that are null."""
+    if not array.null_count:
+        return []
+    return np.flatnonzero(pc.is_null(array).to_numpy(zero_copy_only=False)).tolist()
+
+
+def column_of(rows: Sequence[dict[Any, Any]], name: str) -> list[Any]:
+    """One cell of each row, None where it has none."""
+    try:
+        return list(map(itemgetter(name), rows))
+    except KeyError:
+        return [row.get(name) for row in rows]

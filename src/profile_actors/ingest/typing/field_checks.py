@@ -45,11 +45,12 @@ class Check:
     reading: TimeReading | None = None
     ignore: Ignored = frozenset()
 
-    @property
-    def is_free(self) -> bool:
-        """True if every value of the type is taken."""
+    is_free: bool = field(init=False)
+    """True if every value of the type is taken."""
+
+    def __post_init__(self) -> None:
         limits = (self.enum, self.minimum, self.maximum, self.pattern, self.max_length)
-        return all(limit is None for limit in limits)
+        object.__setattr__(self, "is_free", all(limit is None for limit in limits))
 
 
 def ignores(ignore: Ignored, path: str) -> bool:
