@@ -17,14 +17,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from profile_actors.columnar import vectors
+from profile_actors.columnar import slot_pairs, vectors
 from profile_actors.columnar.vectors import Array
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.log import row_locator
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.log.sub_batch import SubBatch
-from profile_actors.engine.operators import delay_lines, kept_arena
+from profile_actors.engine.membership import gauges
+from profile_actors.engine.operators import block_matching, delay_lines, kept_arena
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.engine.reading import verification
 from profile_actors.engine.reading.answers import Change, Profile
@@ -47,6 +48,8 @@ Step = tuple[Any, ...]
 CONFIG = Config(max_profiles=64, max_ahead_ms=1 << 50)
 MIN_ROWS, PAIRS, FUSE_ROWS = kept_arena.MIN_ROWS, joins.PAIRS, delay_lines.FUSE_ROWS
 AT_ONCE_ROWS, SLICES = row_locator.AT_ONCE_ROWS, row_locator.SLICES
+FEW_CHANGES, FEW_VALUES = gauges.FEW_CHANGES, gauges.FEW_VALUES
+SPARSE, FEW_ROWS = slot_pairs.SPARSE, block_matching.FEW_ROWS
 FEW_NAMES, CELLS_PER_NAME = vectors.FEW_NAMES, vectors.CELLS_PER_NAME
 WALL = BASE + 400 * DAY
 DRAWN_FROM = 1_000
@@ -63,6 +66,10 @@ def make_tight(is_tight: bool) -> None:
     delay_lines.FUSE_ROWS = 4 if is_tight else FUSE_ROWS
     row_locator.AT_ONCE_ROWS = 4 if is_tight else AT_ONCE_ROWS
     row_locator.SLICES = 4 if is_tight else SLICES
+    gauges.FEW_CHANGES = 0 if is_tight else FEW_CHANGES
+    gauges.FEW_VALUES = 0 if is_tight else FEW_VALUES
+    slot_pairs.SPARSE = 0 if is_tight else SPARSE
+    block_matching.FEW_ROWS = 0 if is_tight else FEW_ROWS
     vectors.FEW_NAMES = 1 if is_tight else FEW_NAMES
     vectors.CELLS_PER_NAME = 1 << 10 if is_tight else CELLS_PER_NAME
 

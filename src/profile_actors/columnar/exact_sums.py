@@ -90,6 +90,6 @@ def carry(high: np.ndarray, low: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def read_out(high: np.ndarray, low: np.ndarray) -> np.ndarray:
     """The correctly rounded doubles of normalised limbs. float64[n]."""
     out = high.astype(np.float64) / HIGH_SCALE + low.astype(np.float64) / LOW_SCALE
-    for i in np.flatnonzero(np.abs(high) >= EXACT_HIGH):
+    for i in (np.abs(high) >= EXACT_HIGH).nonzero()[0]:
         out[i] = from_wide(limbs_to_wide(int(high[i]), int(low[i])))
     return out

@@ -12,7 +12,11 @@ TABLE_CELLS = 16
 
 def sizes_of(starts: np.ndarray, total: int) -> np.ndarray:
     """Lengths of the runs that begin at ``starts`` among ``total`` cells. int64[groups]."""
-    return np.diff(starts, append=total)
+    sizes = np.empty(len(starts), np.int64)
+    if len(starts):
+        np.subtract(starts[1:], starts[:-1], out=sizes[:-1])
+        sizes[-1] = total - starts[-1]
+    return sizes
 
 
 def order_by(keys: np.ndarray) -> np.ndarray:
@@ -91,4 +95,4 @@ def starts_of(sorted_keys: Array) -> Array:
     mark = np.empty(len(sorted_keys), np.bool_)
     mark[0] = True
     np.not_equal(sorted_keys[1:], sorted_keys[:-1], out=mark[1:])
-    return np.flatnonzero(mark)
+    return mark.nonzero()[0]

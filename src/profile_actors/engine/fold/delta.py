@@ -37,8 +37,8 @@ class RawChange:
 
 @dataclass(slots=True)
 class Delta:
-    """Everything one step changes, beside the state. cuts: False if it is of some slots alone, or
-    the clock stands (``clock_steps``): what is due stays in its lines then."""
+    """Everything one step changes, beside the state. drops_due: False if it is of some slots alone,
+    or the clock stands (``clock_steps``): what is due stays in its lines then."""
 
     now: int
     drops_due: bool = True
@@ -56,7 +56,7 @@ class Delta:
 
     def mark(self) -> tuple[int, ...]:
         """How much of the rules' part there is by now, for ``undo``."""
-        return tuple(len(part) for part in self._of_rules())
+        return tuple([len(part) for part in self._of_rules()])
 
     def undo(self, began: tuple[int, ...]) -> None:
         """Take back what rules added since ``mark``."""

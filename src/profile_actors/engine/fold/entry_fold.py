@@ -7,11 +7,14 @@ tables of texts may have grown: a text means nothing until a published column na
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from profile_actors.columnar.runs import starts_of
+from profile_actors.columnar.slot_pairs import slots_of_all
 from profile_actors.columnar.state_columns import UNSET
 from profile_actors.columnar.vectors import Array
 from profile_actors.engine.fold.delta import Delta, RawChange
@@ -21,13 +24,18 @@ from profile_actors.engine.fold.state import (
     Drain,
     State,
     _fold_attributes,
+    _reached_streams,
     _step_histories,
     _step_streams,
 )
 from profile_actors.engine.log import change_blocks
 from profile_actors.engine.log.entry import Block
-from profile_actors.engine.operators.block_matching import arrivals_of, read_block, touched_by
-from profile_actors.engine.operators.event_streams import Stream, StreamDelta
+from profile_actors.engine.operators.block_matching import (
+    BlockReader,
+    arrivals_of,
+    read_block,
+    touched_by,
+)
 from profile_actors.engine.operators.step_scope import StepScope
 
 EVENT, LATE, CLOCK, DEFINITION, IDENTITY = range(5)
@@ -58,6 +66,42 @@ class EntryDelta:
             self.changes_by_clock += early.changes_by_clock
 
 
+@dataclass(frozen=True, slots=True)
+class EntryRows:
+    """An entry's rows, prepared. touched: intp[n] per block of events, then per one of records:
+    the slots that have rows in it, ascending."""
+
+    readers: list[BlockReader]
+    records: list[Block]
+    touched: list[Array]
+
+    @property
+    def record_slots(self) -> list[Array]:
+        """Those of ``touched`` that have rows of records."""
+        return self.touched[len(self.readers) :]
+
+    @contextmanager
+    def marked(self, has_rows: Array) -> Iterator[None]:
+        """Lend out ``has_rows`` (bool per slot, all false) with these slots set."""
+        try:
+            for slots in self.touched:
+                has_rows[slots] = True
+            yield
+        finally:
+            for slots in self.touched:
+                has_rows[slots] = False
+
+
+def _rows_of(state: State, blocks: list[Block]) -> EntryRows:
+    slot_of = state.directory.slot_of
+    events = [b for b in blocks if state.behavior(b.dataset) == "event"]
+    records = [b for b in blocks if state.behavior(b.dataset) == "record"]
+    readers = [read_block(block, slot_of) for block in events]
+    touched = [reader.slots[starts_of(reader.slots)].astype(np.intp) for reader in readers]
+    touched += [np.unique(slot_of[block.idents]).astype(np.intp) for block in records]
+    return EntryRows(readers, records, touched)
+
+
 def fold_rows(
     state: State,
     blocks: list[Block],
@@ -65,44 +109,41 @@ def fold_rows(
     first_new_slot: int,
     stages: Stages | None = None,
 ) -> EntryDelta:
-    """Fold an entry's rows and the clock's move to ``now``."""
+    """Fold an entry's rows and the clock's move to ``now``: operators, then what reads them, then
+    the bytes of the feed."""
     stages = stages or Stages()
-    book, slot_of = state.book, state.directory.slot_of
-    events = [b for b in blocks if state.behavior(b.dataset) == "event"]
-    records = [b for b in blocks if state.behavior(b.dataset) == "record"]
-    readers = [read_block(block, slot_of) for block in events]
-    touched = [reader.slots[starts_of(reader.slots)].astype(np.intp) for reader in readers]
-    touched += [np.unique(slot_of[block.idents]).astype(np.intp) for block in records]
-    has_rows = state.has_rows
-    for slots in touched:
-        has_rows[slots] = True
-    try:
-        is_held = state.drain is not None
-        delta = Delta(now, drops_due=not is_held)
-
-        scope = StepScope(now, state.now, has_rows=has_rows, is_held=is_held)
-
-        def step(stream: Stream) -> StreamDelta | None:
-            return stream.step(arrivals_of(stream, readers), scope)
-
-        tracks = _step_streams(state, delta, step)
-        # Slots that are owed their part are still before the instant of the drain.
-        histories = _step_histories(state, delta, readers, now - 1 if is_held else now)
-        attributes = _fold_attributes(state, delta, records) if records else {}
-        stages.lap("fold")
-        new_slots = np.arange(first_new_slot, state.directory.slots)
-        Fold(book, scope, delta, tracks, attributes, histories, new_slots).qualify()
-        late_only = _late_only(state, blocks)
-        groups, total, by_clock = _pack(state, delta.changes, late_only)
-        stages.lap("segments")
-    finally:
-        for slots in touched:
-            has_rows[slots] = False
+    rows = _rows_of(state, blocks)
+    new_slots = np.arange(first_new_slot, state.directory.slots)
+    with rows.marked(state.has_rows):
+        delta = _step(state, rows, now, new_slots, stages)
+    groups, total, by_clock = _pack(state, delta.changes, _late_only(state, blocks))
+    stages.lap("segments")
+    touched = (
+        rows.touched[0] if len(rows.touched) == 1 else slots_of_all([*rows.touched, new_slots])
+    )
     newest = [_newest(block) for block in blocks]
-    record_slots = touched[len(readers) :]
-    rescans = [touched_by(rule.rule, readers, record_slots) for rule in book.rescans]
-    all_touched = touched[0] if len(touched) == 1 else np.concatenate([*touched, new_slots])
-    return EntryDelta(delta, groups, all_touched, newest, total, by_clock, rescans, len(new_slots))
+    rescans = [touched_by(r.rule, rows.readers, rows.record_slots) for r in state.book.rescans]
+    return EntryDelta(delta, groups, touched, newest, total, by_clock, rescans, len(new_slots))
+
+
+def _step(state: State, rows: EntryRows, now: int, new_slots: Array, stages: Stages) -> Delta:
+    """The step of the whole partition to ``now`` with these rows."""
+    # While the clock's work is done in slices it stands: rows alone are folded, and slots that are
+    # owed their part are still before the instant of the drain.
+    is_held = state.drain is not None
+    scope = StepScope(now, state.now, has_rows=state.has_rows, is_held=is_held)
+    delta = Delta(now, drops_due=not is_held)
+    tracks = _step_streams(
+        state,
+        delta,
+        _reached_streams(state, rows.readers, UNSET - 1 if is_held else now),
+        lambda stream: stream.step(arrivals_of(stream, rows.readers), scope),
+    )
+    histories = _step_histories(state, delta, rows.readers, now - 1 if is_held else now)
+    attributes = _fold_attributes(state, delta, rows.records) if rows.records else {}
+    stages.lap("fold")
+    Fold(state.book, scope, delta, tracks, attributes, histories, new_slots).qualify()
+    return delta
 
 
 def fold_slice(state: State, slots: Array, span: tuple[int, int] | None, at: int) -> EntryDelta:
@@ -110,7 +151,8 @@ def fold_slice(state: State, slots: Array, span: tuple[int, int] | None, at: int
     they are those of this range."""
     delta = Delta(at, drops_due=False)
     scope = StepScope(at, at - 1, slots=slots, span=span)
-    tracks = _step_streams(state, delta, lambda stream: stream.slice(slots, span, at))
+    every = range(len(state.book.streams))
+    tracks = _step_streams(state, delta, every, lambda stream: stream.slice(slots, span, at))
     nobody = np.zeros(0, np.intp)
     Fold(state.book, scope, delta, tracks, {}, {}, nobody).qualify()
     groups, total, by_clock = _pack(state, delta.changes, None)

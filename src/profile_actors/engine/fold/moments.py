@@ -138,6 +138,16 @@ class Moments:
         return leaf
 
 
+def by_aggregate(book: Rulebook, tracks: dict[int, list[Track | None]]) -> dict[Aggregate, Track]:
+    """The tracks of the streams that moved, by what they track."""
+    return {
+        op.aggregate: track
+        for number, of_stream in tracks.items()
+        for op, track in zip(book.streams[number].operators, of_stream, strict=True)
+        if track is not None
+    }
+
+
 def patched(base: Vector, slots: Array, new_slots: Array, new: Vector) -> Vector:
     """``base`` with the values of ``new_slots`` (sorted, unique) put in where they occur."""
     index, hit = find(new_slots, slots)

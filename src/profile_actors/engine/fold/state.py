@@ -7,8 +7,9 @@ writes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from profile_actors.engine.log.connections import Connections
 from profile_actors.engine.log.entry import BatchNote, Block
 from profile_actors.engine.log.repairs import Rejects
 from profile_actors.engine.log.row_locator import Locator
+from profile_actors.engine.membership.reach import in_order
 from profile_actors.engine.membership.rulebook import Rulebook
 from profile_actors.engine.membership.rulebook_builder import compile_plan
 from profile_actors.engine.operators.aggregates import Track
@@ -137,12 +139,13 @@ def empty_state(capacity: int) -> State:
 
 
 def _step_streams(
-    state: State, delta: Delta, step: Callable[[Stream], StreamDelta | None]
+    state: State, delta: Delta, numbers: Iterable[int], step: Callable[[Stream], StreamDelta | None]
 ) -> dict[int, list[Track | None]]:
-    """The tracks of the streams that moved. An operator's defect must neither stop the log, nor
-    come back at every replay, nor touch another operator."""
+    """The tracks of those of these streams that moved. An operator's defect must neither stop the
+    log, nor come back at every replay, nor touch another operator."""
     book, tracks = state.book, {}
-    for index, stream in enumerate(book.streams):
+    for index in numbers:
+        stream = book.streams[index]
         if stream.is_silent:
             continue
         failed: dict[int, Exception] = {}
@@ -158,12 +161,27 @@ def _step_streams(
     return tracks
 
 
+def _reached_streams(state: State, readers: list[BlockReader], now: int) -> list[int]:
+    """The streams that rows of these blocks reach, or of which something is due by ``now``."""
+    book = state.book
+    reached = (book.reach.streams.reached(reader.types) for reader in readers)
+    due = [
+        number
+        for number, stream in enumerate(book.streams)
+        if stream.enter.first <= now or stream.leave.first <= now
+    ]
+    return in_order(chain.from_iterable(reached), due)
+
+
 def _step_histories(
     state: State, delta: Delta, readers: list[BlockReader], now: int
 ) -> dict[EventFilter, HistoryDelta]:
     """What the histories that moved have kept; one that raises keeps no more."""
     book, out = state.book, {}
-    for events, history in book.histories.items():
+    histories = list(book.histories.items())
+    reached = (book.reach.histories.reached(reader.types) for reader in readers)
+    for number in in_order(chain.from_iterable(reached)):
+        events, history = histories[number]
         if events in book.broken:
             continue
         try:

@@ -15,8 +15,9 @@ with null is false) or the rule is false, 2… = the rungs, or true.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -34,6 +35,14 @@ OUT, IN = NULL, FIRST
 
 FEW_BREAKS = 24
 """Up to here one comparison per break beats a binary search: 0.2 ns each against 7 ns in all."""
+
+
+FEW_VALUES = 256
+"""Of so few values a search is cheaper in any case: a pass of its own costs as much as 1 µs."""
+
+
+FEW_CHANGES = 2_048
+"""Up to so many changes, one pass over segments times changes beats some passes per segment."""
 
 
 class Reading:
@@ -81,15 +90,19 @@ class Gauge:
         self.layout = layout
         truth = layout.truth
         self.level = reserve(capacity, np.uint8 if len(truth) <= 256 else np.uint16)
+        self._truths = np.ascontiguousarray(truth.T)
         self._readings = [Reading(truth[:, column]) for column in range(truth.shape[1])]
 
-    def flips(self, old: Array, new: Array) -> Iterator[tuple[int, Array]]:
+    def flips(self, old: Array, new: Array) -> Sequence[tuple[int, Array]]:
         """(column of a segment, indexes of the changes that flip it), of unequal levels.
 
-        Cost: a few passes over bytes per segment.
+        Cost: a few passes over bytes per segment; of few changes, a few passes in all.
         """
         if not self._readings:
-            return
+            return ()
+        if len(old) <= FEW_CHANGES:
+            return self._flips_at_once(old, new)
+        found = []
         low, kind = np.minimum(old, new), self.level.dtype.type
         span = np.maximum(old, new) - low
         for column, reading in enumerate(self._readings):
@@ -99,7 +112,16 @@ class Gauge:
             else:
                 rows = np.flatnonzero(reading.of(old) != reading.of(new))
             if len(rows):
-                yield column, rows
+                found.append((column, rows))
+        return found
+
+    def _flips_at_once(self, old: Array, new: Array) -> Sequence[tuple[int, Array]]:
+        """The same in one matrix: segments times changes."""
+        columns, rows = (self._truths[:, old] != self._truths[:, new]).nonzero()
+        if len(columns) < 2 or columns[0] == columns[-1]:
+            return [(int(columns[0]), rows)] if len(columns) else ()
+        turns = [0, *((columns[1:] != columns[:-1]).nonzero()[0] + 1).tolist(), len(columns)]
+        return [(int(columns[low]), rows[low:high]) for low, high in pairwise(turns)]
 
     def store(self, slots: Array, levels: Array) -> None:
         """Set levels; of equal slots the last counts."""
@@ -168,12 +190,12 @@ class Ladder(Gauge):
         """Levels of values; of ages in ms, for an age. uint8[n] (or uint16)"""
         if values.dictionary is not None:
             rank = self._ranks(values)
-        elif len(self.breaks) <= FEW_BREAKS:
+        elif len(self.breaks) <= FEW_BREAKS and len(values.values) > FEW_VALUES:
             rank = np.full(len(values.values), FIRST, self.level.dtype)
             for rung in self.breaks.tolist():
                 rank += values.values >= rung
         else:
-            found = np.searchsorted(self.breaks, values.values, side="right") + FIRST
+            found = self.breaks.searchsorted(values.values, side="right") + FIRST
             rank = found.astype(self.level.dtype)
         if values.valid is not None:
             rank[~values.valid] = NULL

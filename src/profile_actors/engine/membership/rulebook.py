@@ -17,6 +17,7 @@ from profile_actors.columnar.instant_columns import Instants
 from profile_actors.columnar.vectors import FOREVER, Array, Texts, Vector
 from profile_actors.engine.membership.gauges import Gauge, Ladder
 from profile_actors.engine.membership.level_formulas import Formula
+from profile_actors.engine.membership.reach import Reach
 from profile_actors.engine.membership.timers import Timer
 from profile_actors.engine.operators.attribute_columns import Attribute
 from profile_actors.engine.operators.delay_lines import DelayLine
@@ -105,9 +106,9 @@ UNKNOWN: Any = object()
 class Rulebook:
     """One compiled catalogue version.
 
-    qualified: per segment, when each slot last entered or left. frozen: inactive rules. texts: of
-    all histories. broken, pending: the parts that raised, and the rules that have no answer, by
-    kind and name; with why.
+    qualified: per segment, when each slot last entered or left. reach: who reads what. frozen:
+    inactive rules. texts: of all histories. broken, pending: the parts that raised, and the rules
+    that have no answer, by kind and name; with why.
     """
 
     plan: Plan
@@ -124,6 +125,7 @@ class Rulebook:
     marks: dict[Aggregate, list[str]] = field(default_factory=dict)
     gauge_of: dict[str, tuple[int, int]] = field(default_factory=dict)
     qualified: dict[str, Instants] = field(default_factory=dict)
+    reach: Reach = field(default_factory=Reach)
     frozen: dict[Key, Frozen] = field(default_factory=dict)
     broken: dict[Part, str] = field(default_factory=dict)
     pending: dict[Key, str] = field(default_factory=dict)
@@ -186,4 +188,4 @@ class Rulebook:
 
     def next_due(self) -> int:
         """The next instant at which the clock alone may change anything."""
-        return min((line.next_due() for line in self.lines()), default=FOREVER)
+        return min((line.first for line in self.lines()), default=FOREVER)

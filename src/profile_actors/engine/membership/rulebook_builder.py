@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from profile_actors.columnar.instant_columns import Instants, instant_columns
@@ -9,6 +11,7 @@ from profile_actors.columnar.state_columns import reserve
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.membership.gauges import Flag, Ladder, Rung
 from profile_actors.engine.membership.level_formulas import formula_of
+from profile_actors.engine.membership.reach import Input, Marked, Reach, Rungs
 from profile_actors.engine.membership.rulebook import Frozen, Rescanned, Rulebook, Tree
 from profile_actors.engine.membership.timers import Timer
 from profile_actors.engine.operators.attribute_columns import Attribute
@@ -75,7 +78,42 @@ def compile_plan(plan: Plan, catalogue: Catalogue, capacity: int) -> Rulebook:
         if state == "inactive":
             book.frozen[key] = Frozen(reserve(capacity, np.bool_), Instants(capacity))
     _add_ladders(book, rungs, conditions, capacity)
+    book.reach = indexed(book)
     return book
+
+
+def indexed(book: Rulebook) -> Reach:
+    """Who reads what of a rulebook, or of the part of one that some rules need."""
+    reach = Reach()
+    for number, stream in enumerate(book.streams):
+        reach.streams.add(number, stream.filter.types)
+    for number, events in enumerate(book.histories):
+        reach.histories.add(number, events.types)
+
+    def inputs(aggregates: Iterable[Aggregate], attributes: Iterable[str]) -> set[Input]:
+        return {*(book.place[aggregate][0] for aggregate in aggregates), *attributes}
+
+    for number in book.ladders.values():
+        gauge = book.gauges[number]
+        assert isinstance(gauge, Ladder)
+        node = gauge.measure.node
+        if gauge.timer is None and isinstance(node, AggregateLeaf):
+            stream_number, place = book.place[node.aggregate]
+            reach.climbs.setdefault(stream_number, []).append(Rungs(number, place))
+        else:
+            reads = inputs(gauge.aggregates, gauge.attributes)
+            reach.ladders.add(number, reads, is_timed=gauge.timer is not None)
+    for number, tree in enumerate(book.trees):
+        if tree.formula is not None:
+            reach.formulas.add(number, tree.ladders, is_timed=False)
+        else:
+            reads = inputs(tree.aggregates, tree.attributes) | {*tree.histories}
+            reach.trees.add(number, reads, is_timed=tree.timer is not None)
+    for aggregate, names in book.marks.items():
+        stream_number, place = book.place[aggregate]
+        marks = reach.marks.setdefault(stream_number, [])
+        marks.extend(Marked(name, place) for name in names)
+    return reach
 
 
 def _add_ladders(

@@ -7,6 +7,7 @@ import numpy as np
 from profile_actors.columnar.state_columns import UNSET, reserve
 from profile_actors.columnar.vectors import FOREVER, Array
 from profile_actors.engine.operators.delay_lines import DelayLine
+from profile_actors.engine.operators.step_scope import StepScope
 
 
 class Timer:
@@ -23,6 +24,16 @@ class Timer:
     def due_rows(self, now: int) -> tuple[Array, Array]:
         """(due, slot) of the valid entries up to now."""
         return self._valid(*self.line.due_rows(now)[:2])
+
+    def due_in(self, scope: StepScope) -> tuple[Array, Array]:
+        """(due, slot) of what is due of it in a step."""
+        if scope.is_held:
+            return np.zeros(0, np.int64), np.zeros(0, np.uint32)
+        if scope.span is not None:
+            return self.between(*scope.span, scope.now)
+        if scope.slots is not None:
+            return self.of(scope.slots, scope.now)
+        return self.due_rows(scope.now)
 
     def of(self, slots: Array, now: int) -> tuple[Array, Array]:
         """(due, slot) of the valid entries of these sorted slots up to now."""
@@ -44,12 +55,12 @@ class Timer:
         if due < FOREVER:
             self.line.push(np.array([due]), np.array([slot], np.uint32), {})
 
-    def publish(self, now: int, slots: Array, upcoming: Array, thresholds: bool = True) -> None:
+    def publish(self, now: int, slots: Array, upcoming: Array, drops_due: bool = True) -> None:
         """Drop what was due, set the next instants of these slots (FOREVER: none).
 
-        cuts: False in a step that is of these slots alone: what is due to others stays.
+        drops_due: False in a step that is of these slots alone: what is due to others stays.
         """
-        if thresholds:
+        if drops_due:
             popped = self.line.due_rows(now)
             self.line.drop_due(now)
             self.due[popped[1][self.due[popped[1]] <= now - UNSET]] = 0

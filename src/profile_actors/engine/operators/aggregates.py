@@ -21,7 +21,7 @@ from typing import Protocol
 import numpy as np
 
 from profile_actors.columnar import exact_sums
-from profile_actors.columnar.runs import running, sizes_of
+from profile_actors.columnar.runs import running
 from profile_actors.columnar.state_columns import reserve
 from profile_actors.columnar.vectors import Array, Vector, differ, null, widen
 from profile_actors.engine.operators.contributions import ClockGroups, RowGroups
@@ -127,6 +127,11 @@ def no_flags() -> Array:
     return np.zeros(0, np.bool_)
 
 
+def nothing_of(nothing: Vector, stores: list[tuple[Array, Lanes]]) -> Track:
+    """The track of a step in which nothing moves yet. nothing: no values, of the right type."""
+    return Track(NO_SLOTS, nothing, NO_SLOTS, NO_TIMES, nothing, no_flags, no_flags, stores)
+
+
 def previous(values: Array, base: Array, clock: ClockGroups) -> Array:
     """At every virtual row the value before it: of the slot's row before, or its stored one."""
     out = np.empty_like(values)
@@ -146,6 +151,7 @@ class Additive:
         self.aggregate = aggregate
         self.name = name
         self.lanes = [reserve(capacity, kind) for kind in self.lane_types]
+        self.nothing = self.read([NO_TIMES] * len(self.lanes))
 
     def payload(self, value: Vector) -> Array:
         """What a delay line keeps of one value."""
@@ -176,8 +182,7 @@ class Additive:
 
     def fold(self, step: StepInput) -> Track:
         stores: list[tuple[Array, Lanes]] = []
-        nothing = self.read(self.base(NO_SLOTS, len(self.lanes)))
-        track = Track(NO_SLOTS, nothing, NO_SLOTS, NO_TIMES, nothing, no_flags, no_flags, stores)
+        track = nothing_of(self.nothing, stores)
         if step.rows is not None:
             before, lanes = self._row_lanes(step.rows)
             track.slots = step.rows.slots
@@ -190,7 +195,8 @@ class Additive:
             track.clock_slots, track.clock_at = clock.slots, clock.at
             track.clock_values = self.read(lanes)
             track.clock_changed = partial(self._clock_changes, clock, base, lanes)
-            stores.append((clock.distinct, [lane[clock.last] for lane in lanes]))
+            last = clock.last
+            stores.append((clock.distinct, [lane[last] for lane in lanes]))
         return track
 
     def _differs(self, before: Lanes, values: Vector) -> Array:
@@ -206,8 +212,9 @@ class Additive:
         if rows.sign is not None:
             deltas = [lane * rows.sign for lane in deltas]
         base = self.base(rows.slots, len(deltas))
-        added = [np.add.reduceat(lane, rows.starts) for lane in deltas]
-        return base, self.normalised([b + a for b, a in zip(base, added, strict=True)])
+        if rows.size > len(rows.slots):
+            deltas = [np.add.reduceat(lane, rows.starts) for lane in deltas]
+        return base, self.normalised([b + a for b, a in zip(base, deltas, strict=True)])
 
     def _clock_lanes(self, clock: ClockGroups) -> tuple[Lanes, Lanes]:
         deltas = self.deltas(clock.columns, clock.size)
@@ -215,7 +222,8 @@ class Additive:
         out = []
         for lane, start in zip(deltas, base, strict=True):
             per_pair = np.add.reduceat(lane * clock.sign, clock.starts)
-            out.append(running(per_pair, clock.first, start))
+            alone = len(clock.first) == len(per_pair)
+            out.append(per_pair + start if alone else running(per_pair, clock.first, start))
         normal = self.normalised(out)
         return base + [np.zeros(len(base[0]), object)] * (len(normal) - len(base)), normal
 
@@ -243,7 +251,7 @@ class Count(Additive):
     def _row_lanes(self, rows: RowGroups) -> tuple[Lanes, Lanes]:
         if self.name is None and rows.sign is None:
             base = self.lanes[0][rows.slots].astype(np.int64)
-            return [base], [base + sizes_of(rows.starts, rows.size)]
+            return [base], [base + rows.sizes]
         return super()._row_lanes(rows)
 
     def read(self, lanes: Lanes) -> Vector:
@@ -315,7 +323,7 @@ class DoubleSum(Additive):
 
     def normalised(self, lanes: Lanes) -> Lanes:
         high, low = exact_sums.carry(lanes[0], lanes[1])
-        spill = np.flatnonzero(np.abs(high) >= exact_sums.SPILL_HIGH)
+        spill = (np.abs(high) >= exact_sums.SPILL_HIGH).nonzero()[0]
         if len(spill) == 0 and len(lanes) == 2:
             return [high, low]
         extra = lanes[2] if len(lanes) > 2 else np.zeros(len(high), object)

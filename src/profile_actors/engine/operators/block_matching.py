@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -30,13 +30,29 @@ from profile_actors.ingest.hidden_columns import ID, TIMESTAMP, TYPE
 from profile_actors.rules.evaluation.planned_values import vector_of
 from profile_actors.rules.evaluation.windows import interval
 from profile_actors.rules.tree.kinds import path
-from profile_actors.rules.tree.nodes import Element, Field, Node
+from profile_actors.rules.tree.nodes import Call, Element, Field, Node
 from profile_actors.rules.tree.plan import EventFilter, Rescan
 
 EVENT_TYPE = Field(Element(0), "eventType", type=FieldType("string"))
 
 
+FEW_ROWS = 1_024
+"""To sort so few rows by when they leave costs less than to take them in order of time."""
+
+
 HIDDEN_OF = {"timestamp": TIMESTAMP, "eventType": TYPE, "_id": ID}
+
+
+@lru_cache(maxsize=4096)
+def is_of_types_alone(event_filter: EventFilter) -> bool:
+    """Whether the predicate says nothing but which event types it is of."""
+    predicate = event_filter.predicate
+    return (
+        event_filter.types is not None
+        and isinstance(predicate, Call)
+        and predicate.function in ("=", "in")
+        and path(predicate.args[0]) == "eventType"
+    )
 
 
 @dataclass(slots=True)
@@ -92,22 +108,38 @@ class BlockReader:
 
     def of_types(self, types: frozenset[str]) -> Array:
         """Indexes into ``slots``/``order`` of the rows of these event types."""
+        return np.flatnonzero(self._has_type(types)[self.order])
+
+    def _has_type(self, types: frozenset[str]) -> Array:
+        """Which rows of the block are of these event types. bool[n]"""
         texts = self.leaf(EVENT_TYPE)
-        wanted = np.array([text in types for text in texts.dictionary or ()], np.bool_)
-        hits = wanted[texts.values]
-        return np.flatnonzero((hits if texts.valid is None else hits & texts.valid)[self.order])
+        codes = [code for code, text in enumerate(texts.dictionary or ()) if text in types]
+        if len(codes) == 1:
+            hits = np.asarray(texts.values == codes[0])
+        else:
+            wanted = np.zeros(len(texts.dictionary or ()) or 1, np.bool_)
+            wanted[codes] = True
+            hits = wanted[texts.values]
+        return hits if texts.valid is None else hits & texts.valid
 
     def value(self, node: Node) -> Vector:
         """An expression over the block's events, evaluated once."""
-        if id(node) not in self.known:
-            self.known[id(node)] = vector_of(node, self.leaf, self.block.rows, 0)
-        return self.known[id(node)]
+        found = self.known.get(id(node))
+        if found is None:
+            if isinstance(node, Field) and path(node) is not None:
+                found = self.leaf(node)  # a field is its column, and needs no evaluator
+            if found is None or found.values.dtype == object:
+                found = vector_of(node, self.leaf, self.block.rows, 0)
+            self.known[id(node)] = found
+        return found
 
-    def selected(self, predicate: Node | None, in_time: bool = False) -> Selection:
-        """The rows for which the predicate is true, in slot order; or in the block's, that of time.
+    def selected(self, event_filter: EventFilter, in_time: bool = False) -> Selection:
+        """The rows that the filter lets through, whenever they count, in slot order; or in the
+        block's, that of time.
 
         Streams of one predicate differ in their windows only, so it is made once.
         """
+        predicate = event_filter.predicate
         key = (id(predicate), in_time)
         found = self.selections.get(key)
         if found is None:
@@ -115,7 +147,12 @@ class BlockReader:
             if in_time:
                 slots, rows = self.row_slots, np.arange(self.block.rows)
             if predicate is not None:
-                hits = np.flatnonzero(truth(self.value(predicate))[rows])
+                if is_of_types_alone(event_filter):
+                    assert event_filter.types is not None
+                    passes = self._has_type(event_filter.types)
+                else:
+                    passes = truth(self.value(predicate))
+                hits = passes[rows].nonzero()[0]
                 if len(hits) < len(rows):
                     slots, rows = slots[hits], rows[hits]
             found = self.selections[key] = Selection(slots, rows, self.block.timestamps[rows])
@@ -159,13 +196,14 @@ def read_block(block: Block, slot_of: Array) -> BlockReader:
         slots, order = slots[again], order[again]
     types: frozenset[str] = frozenset()
     has_null = False
+    columns: dict[str, Vector] = {}
     if TYPE in block.table.column_names:
-        texts = column(block.table.column(TYPE))
+        texts = columns["eventType"] = column(block.table.column(TYPE))
         has_null = texts.valid is not None
-        used = np.bincount(texts.values, minlength=1) > 0
+        used = np.bincount(texts.values, minlength=1).nonzero()[0]
         names = texts.dictionary or ()
-        types = frozenset(names[code] for code in np.flatnonzero(used[: len(names)]).tolist())
-    return BlockReader(block, slots, order, types, has_null, row_slots, is_in_time)
+        types = frozenset([names[code] for code in used.tolist() if code < len(names)])
+    return BlockReader(block, slots, order, types, has_null, row_slots, is_in_time, columns)
 
 
 def _let_through(
@@ -176,7 +214,7 @@ def _let_through(
     for reader in readers:
         if wanted is not None and not (wanted & reader.types):
             continue
-        found = reader.selected(event_filter.predicate)
+        found = reader.selected(event_filter)
         if len(found.rows):
             yield reader, found
 
@@ -185,7 +223,9 @@ def arrivals_of(stream: Stream, readers: list[BlockReader]) -> Arrivals | None:
     """The rows of all blocks that a stream's filter lets through, in slot order."""
     parts: list[Arrivals] = []
     for reader, found in _let_through(stream.filter, readers):
-        in_time = partial(_in_time, stream, reader) if reader.is_in_time else None
+        in_time = None
+        if reader.is_in_time and len(found.rows) > FEW_ROWS:
+            in_time = partial(_in_time, stream, reader)
         payload, failed = reader.payload(stream, found)
         parts.append(Arrivals(found.slots, found.times, payload, in_time, failed))
     if not parts:
@@ -256,12 +296,14 @@ def _in_slot_order(parts: list[HistoryArrivals]) -> HistoryArrivals:
 
 def _in_time(stream: Stream, reader: BlockReader) -> Arrivals:
     """The matching rows in the order of the block, which ascends in time."""
-    found = reader.selected(stream.filter.predicate, in_time=True)
+    found = reader.selected(stream.filter, in_time=True)
     payload, failed = reader.payload(stream, found)
     return Arrivals(found.slots, found.times, payload, failed=failed)
 
 
 def _rows_of(vector: Vector, rows: Array) -> Vector:
+    if vector.valid is None and vector.dictionary is None:
+        return Vector(vector.values[rows])
     valid = None if vector.valid is None else vector.valid[rows]
     return Vector(vector.values[rows], valid, vector.dictionary)
 

@@ -134,7 +134,8 @@ class Chunk:
 
 
 class DelayLine:
-    """A heap of chunks. ``names``: the payload columns every row carries.
+    """A heap of chunks. ``names``: the payload columns every row carries. first: the earliest due
+    time; FOREVER when empty.
 
     Cost: push O(n log n) in the batch (O(n) when already sorted), due_rows O(due rows + chunks).
     """
@@ -142,6 +143,7 @@ class DelayLine:
     def __init__(self, names: tuple[str, ...] = ()) -> None:
         self.names = names
         self.chunks: list[Chunk] = []
+        self.first = FOREVER
 
     def __len__(self) -> int:
         return sum(map(len, self.chunks))
@@ -154,10 +156,6 @@ class DelayLine:
             for c in self.chunks
         )
 
-    def next_due(self) -> int:
-        """The earliest due time; FOREVER when empty."""
-        return min((int(c.due[c.begin]) for c in self.chunks if len(c)), default=FOREVER)
-
     def push(self, due: np.ndarray, slot: np.ndarray, columns: Payload) -> None:
         """Add rows. due: int64[n], slot: uint32[n], columns: one array[n] per name."""
         if len(due) == 0:
@@ -169,6 +167,7 @@ class DelayLine:
         else:
             columns = {name: columns[name] for name in self.names}
         self.chunks = [*self.chunks, Chunk(due, slot, columns)]
+        self.first = min(self.first, int(due[0]))
         while len(self.chunks) > 1 and self._worth_merging(*self.chunks[-2:]):
             self.chunks = [*self.chunks[:-2], self._fuse(self.chunks[-2:])]
 
@@ -179,6 +178,8 @@ class DelayLine:
 
     def due_rows(self, now: int) -> tuple[np.ndarray, np.ndarray, Payload]:
         """Every row with due <= now, in due order (ties as pushed); nothing changes."""
+        if self.first > now:
+            return self._joined([])
         taken: list[Chunk] = []
         for chunk in self.chunks:
             end = chunk.end_of(now)
@@ -190,9 +191,12 @@ class DelayLine:
 
     def drop_due(self, now: int) -> None:
         """Drop every row with due <= now."""
+        if self.first > now:
+            return
         for chunk in self.chunks:
             chunk.begin = chunk.end_of(now)
         self.chunks = [c for c in self.chunks if len(c)]
+        self.first = min((int(c.due[c.begin]) for c in self.chunks), default=FOREVER)
 
     def gather(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray, Payload]:
         """Every row of the given sorted unique slots, in due order, left in place."""

@@ -24,7 +24,7 @@ from profile_actors.engine.operators.aggregates import (
     Lanes,
     StepInput,
     Track,
-    no_flags,
+    nothing_of,
     previous,
 )
 from profile_actors.engine.operators.contributions import ClockGroups, RowGroups
@@ -105,8 +105,7 @@ class Distinct:
 
     def fold(self, step: StepInput) -> Track:
         stores: list[tuple[Array, Lanes]] = []
-        nothing = Vector(np.zeros(0, np.int64))
-        track = Track(NO_SLOTS, nothing, NO_SLOTS, NO_TIMES, nothing, no_flags, no_flags, stores)
+        track = nothing_of(Vector(NO_TIMES), stores)
         if step.rows is not None:
             track.slots = step.rows.slots
             counts, pairs = self._row_counts(step.rows)

@@ -23,12 +23,10 @@ from profile_actors.columnar.slot_pairs import upto
 from profile_actors.columnar.state_columns import reserve
 from profile_actors.columnar.vectors import Array, Vector
 from profile_actors.engine.operators.aggregates import (
-    NO_SLOTS,
-    NO_TIMES,
     Lanes,
     StepInput,
     Track,
-    no_flags,
+    nothing_of,
     previous,
 )
 from profile_actors.engine.operators.contributions import ENTERED, ClockGroups, RowGroups
@@ -55,6 +53,7 @@ class Extreme:
         self._flip = np.array([self.none], self.dtype).view(np.int64)[0]
         self.better = np.maximum if self.is_max else np.minimum
         self.cells = reserve(capacity, np.int64)
+        self.nothing = Vector(np.zeros(0, self.dtype))
         self.has_none = reserve(capacity if is_whole else 0, np.bool_)  # it is the value, too
 
     def payload(self, value: Vector) -> Array:
@@ -84,8 +83,7 @@ class Extreme:
 
     def fold(self, step: StepInput) -> Track:
         stores: list[tuple[Array, Lanes]] = []
-        nothing = Vector(np.zeros(0, self.dtype))
-        track = Track(NO_SLOTS, nothing, NO_SLOTS, NO_TIMES, nothing, no_flags, no_flags, stores)
+        track = nothing_of(self.nothing, stores)
         if step.rows is not None:
             track.slots = step.rows.slots
             values = self._row_values(step, step.rows)
@@ -117,7 +115,9 @@ class Extreme:
         base = self._base(rows.slots)
         values = rows.columns[self.name]
         if rows.sign is None:
-            return np.asarray(self.better(base, self.better.reduceat(values, rows.starts)))
+            if rows.size > len(rows.slots):
+                values = self.better.reduceat(values, rows.starts)
+            return np.asarray(self.better(base, values))
         arriving = self.better.reduceat(np.where(rows.sign > 0, values, self.none), rows.starts)
         leaving = self.better.reduceat(np.where(rows.sign < 0, values, self.none), rows.starts)
         out = np.asarray(self.better(base, arriving))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from profile_actors.columnar.state_columns import UNSET
 from profile_actors.columnar.vectors import FOREVER, Array
 
@@ -27,6 +29,10 @@ class StepScope:
     """A look-ahead asks for no more than each slot's first change after this instant."""
     is_held: bool = False
     """The clock stands while its work is sliced: rows alone, nothing due is looked at."""
+
+    def have_rows(self, slots: Array) -> Array:
+        """Which of these slots have rows in the entry. bool[n]"""
+        return np.zeros(len(slots), np.bool_) if self.has_rows is None else self.has_rows[slots]
 
     @property
     def is_ahead(self) -> bool:

@@ -80,7 +80,7 @@ class PartitionClock:
         book = self._state.book
         rescans = [] if self._owed.rescans.pending else book.rescans
         rescans = [rule for rule in rescans if rule.rule.key not in book.pending]
-        return min([book.next_due(), *(rule.timer.line.next_due() for rule in rescans)])
+        return min([book.next_due(), *(rule.timer.line.first for rule in rescans)])
 
     def _go_towards(self, now: int) -> None:
         """One bounded step of the clock."""

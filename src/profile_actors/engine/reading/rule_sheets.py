@@ -18,6 +18,7 @@ from profile_actors.columnar.vectors import Array
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.membership.gauges import Gauge, Ladder
 from profile_actors.engine.membership.rulebook import Rescanned, Rulebook
+from profile_actors.engine.membership.rulebook_builder import indexed
 from profile_actors.engine.membership.timers import Timer
 from profile_actors.rules.tree.plan import Aggregate, AggregateLeaf, Key, Rule
 from profile_actors.rules.tree.walks import leaves_of
@@ -127,13 +128,15 @@ def _part(book: Rulebook, asked: Collection[Key], rescans: list[Rescanned]) -> R
         aggregate: [name for name in names if ("computed", name) in asked]
         for aggregate, names in book.marks.items()
     }
-    return replace(
+    part = replace(
         book,
         ladders=ladders,
         trees=[tree for tree in book.trees if tree.rule.key in asked],
         marks={aggregate: names for aggregate, names in marks.items() if names},
         rescans=rescans,
     )
+    part.reach = indexed(part)
+    return part
 
 
 def _ladders(book: Rulebook) -> list[Ladder]:

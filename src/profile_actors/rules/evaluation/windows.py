@@ -272,23 +272,43 @@ def _interval_of_day(window: tuple[Occurs, ...], day: int) -> tuple[int, int]:
 def _interval(window: tuple[Occurs, ...], ts: Array) -> tuple[Array, Array]:
     enter = ts
     leave = np.full(ts.shape, FOREVER, np.int64)
+    for flip_of, back, lower, begin, end in _bounds(window):
+        flip = flip_of(ts - back if back else ts)
+        if lower:
+            leave = np.minimum(leave, flip)
+        else:
+            enter = np.maximum(enter, flip)
+        if begin is not None:
+            enter = np.maximum(enter, begin)
+        if end is not None:
+            leave = np.minimum(leave, end)
+    return np.array(enter, np.int64), leave
+
+
+_Bound = tuple[Callable[[Array], Array], int, bool, Array | None, Array | None]
+"""When a half flips for a time so many ms back; whether it is a lower one; where it is known."""
+
+
+@lru_cache(maxsize=4096)
+def _bounds(window: tuple[Occurs, ...]) -> tuple[_Bound, ...]:
+    """The halves of a window's conjuncts, but for ``t <= now``, which every event satisfies."""
+    found: list[_Bound] = []
     for occurs in window:
         assert occurs.comparison != "!=", "a negated window is not an interval"
         for bound, offset, lower in halves(occurs, _literal, stands_for_day(occurs.time)):
             if bound.base is None and not (bound.steps or offset or lower):
-                continue  # t <= now: said already
-            shifted = ts - (offset - int(lower)) if offset != int(lower) else ts
-            flip = bound.first(shifted)
-            if lower:
-                leave = np.minimum(leave, flip)
-            else:
-                enter = np.maximum(enter, flip)
+                continue
             begin, end = bound.known()
-            if begin > NEVER:
-                enter = np.maximum(enter, begin)
-            if end < FOREVER:
-                leave = np.minimum(leave, end)
-    return np.array(enter, np.int64), leave
+            found.append(
+                (
+                    bound.first,
+                    offset - int(lower),
+                    lower,
+                    begin if begin > NEVER else None,
+                    end if end < FOREVER else None,
+                )
+            )
+    return tuple(found)
 
 
 def stands_for_day(time: Node) -> bool:

@@ -34,7 +34,7 @@ def test_delay_line_gives_each_row_once_when_due(
         assert due.tolist() == sorted(due.tolist())
         line.drop_due(now)
         model = [row for row in model if row[0] > now]
-        assert line.next_due() == min((row[0] for row in model), default=FOREVER)
+        assert line.first == min((row[0] for row in model), default=FOREVER)
         for wanted in range(6):
             _, _, mine = line.gather(np.array([wanted], np.uint32))
             assert sorted(mine["v"].tolist()) == sorted(v for _, s, v in model if s == wanted)

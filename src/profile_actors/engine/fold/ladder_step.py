@@ -1,0 +1,121 @@
+"""One ladder in one step: the levels of the profiles whose measure, or whose age, moved.
+
+Theory: a measure that is one aggregate moves where its stream did, and the track has its values;
+any other is evaluated where something that it reads moved. An age moves there too, and where the
+clock reaches its next break. Profiles with rows have one level, at the step's end; others one at
+each of their virtual rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from profile_actors.columnar.slot_pairs import slots_of_all
+from profile_actors.columnar.vectors import Array, Vector
+from profile_actors.engine.fold.findings import Findings
+from profile_actors.engine.fold.moments import Moments
+from profile_actors.engine.membership.ages import aged, climbed
+from profile_actors.engine.membership.gauges import Gauge, Ladder
+from profile_actors.engine.membership.reach import Rungs
+from profile_actors.engine.membership.rulebook import Rulebook
+from profile_actors.engine.membership.timers import Timer
+from profile_actors.engine.operators.aggregates import Track
+from profile_actors.engine.operators.step_scope import StepScope
+from profile_actors.rules.evaluation.planned_values import vector_of
+
+
+@dataclass(frozen=True, slots=True)
+class LadderStep:
+    """The ladders of a rulebook in one step. new_slots: profiles that begin in it, ascending."""
+
+    book: Rulebook
+    scope: StepScope
+    moments: Moments
+    findings: Findings
+    new_slots: Array
+
+    def climb_stream(
+        self, stream: int, tracks: list[Track | None] | None, rungs: Sequence[Rungs]
+    ) -> None:
+        """Move the ladders that are aggregates of one stream. tracks: the stream's, if it moved."""
+        gauges = self.book.gauges
+        numbers, moved = [], []
+        for of in rungs:
+            track = None if tracks is None else tracks[of.place]
+            if track is not None:
+                numbers.append(of.ladder)
+                moved.append(track)
+        fresh = self.new_slots
+        if moved:
+            slots, clock_slots = (
+                moved[0].slots,
+                moved[0].clock_slots,
+            )  # a stream's tracks share them
+            if len(slots):
+                levels = [_levels(gauges[n], t.values) for n, t in zip(numbers, moved, strict=True)]
+                self.findings.at_now(numbers, slots, levels)
+            if len(clock_slots):
+                clock_at = moved[0].clock_at
+                for number, track in zip(numbers, moved, strict=True):
+                    levels_at = _levels(gauges[number], track.clock_values)
+                    self.findings.at_instants(number, clock_slots, clock_at, levels_at)
+            if len(fresh):
+                seen = slots[np.searchsorted(slots, fresh[0]) :]
+                rest = np.ones(len(fresh), np.bool_)  # new slots are a range, the last ones given
+                rest[seen - fresh[0]] = False
+                fresh = fresh[rest]
+        if len(fresh):
+            operators = self.book.streams[stream].operators
+            initial = [
+                _levels(gauges[of.ladder], operators[of.place].current(fresh)) for of in rungs
+            ]
+            self.findings.at_now([of.ladder for of in rungs], fresh, initial)
+
+    def climb(self, gauge: Ladder, index: int) -> None:
+        """Move the levels of a ladder of any other measure."""
+        if gauge.timer is not None:
+            self._age(gauge, gauge.timer, index)
+            return
+        node = gauge.measure.node
+        slots, pairs = self.moments.touched(gauge.aggregates, gauge.attributes, self.new_slots)
+        if len(slots):
+            values = vector_of(node, self.moments.at_end(slots), len(slots), self.scope.now)
+            self.findings.at_now([index], slots, [gauge.levels(values)])
+        if len(pairs[0]):
+            values = vector_of(node, self.moments.at(*pairs), len(pairs[0]), pairs[1])
+            self.findings.at_instants(index, *pairs, gauge.levels(values))
+
+    def _age(self, gauge: Ladder, timer: Timer, index: int) -> None:
+        """Ages of profiles with rows, at the step's end; of the others, by the clock."""
+        node = gauge.measure.node
+        _, due_slots = timer.due_in(self.scope)
+        mine = self.scope.have_rows(due_slots)
+        slots, (clock_slots, clock_at) = self.moments.touched(
+            gauge.aggregates, gauge.attributes, self.new_slots
+        )
+        slots = slots_of_all([slots, due_slots[mine]])
+        if len(slots):
+            times = self.moments.at_end(slots)(node)
+            assert isinstance(times, Vector)
+            levels, upcoming = aged(gauge, times, self.scope.now)
+            self.findings.at_now([index], slots, [levels])
+            self.findings.delta.timers.append((timer, slots, upcoming))
+        slots = slots_of_all([clock_slots, due_slots[~mine]])
+        if len(slots):
+            stored = self.book.current(node, slots)
+            changed = self.moments.at(clock_slots, clock_at)(node)
+            assert isinstance(stored, Vector)
+            assert isinstance(changed, Vector)
+            found, upcoming = climbed(
+                gauge, slots, stored, (clock_slots, clock_at, changed), self.scope.now
+            )
+            self.findings.at_instants(index, *found)
+            self.findings.delta.timers.append((timer, slots, upcoming))
+
+
+def _levels(gauge: Gauge, values: Vector) -> Array:
+    assert isinstance(gauge, Ladder)
+    return gauge.levels(values)
