@@ -81,6 +81,8 @@ def open_environment(
         env = open_raw(path, map_bytes, databases, sync=sync, readonly=readonly)
         info = env.info()
         claimed = (info["last_pgno"] + 1) * env.stat()["psize"]
+        # Asked after it: a writer that lost its lock file may add pages, and then says so.
+        size = data.stat().st_size
     except (lmdb.Error, OSError) as error:
         raise CorruptLog(
             f"expected an LMDB data file, got '{error}' - at {data}; restore it from a replica or"
