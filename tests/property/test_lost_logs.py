@@ -254,6 +254,13 @@ def test_a_store_is_whole_or_says_that_it_is_not(
             return
         found = store.contents()
         store.close()
+        if ("catalogue", "mine-old") in damages and found[0][0].startswith("mine"):
+            # A catalogue from a backup knows of no more entries than it was told of until then.
+            lengths = {len(log) for log in found}
+            assert lengths <= {ENTRIES, 2 * ENTRIES}
+            whole = wanted("mine", 2 * ENTRIES)
+            assert found == [log[: len(got)] for log, got in zip(whole, found, strict=True)]
+            return
         # As it was, as it was in the older copy (if all of it came from there), or another store
         # as a whole: never a part, never a mixture, never fewer entries than were told.
         assert found in [
