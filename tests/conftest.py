@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from profile_actors.engine.operators import delay_lines, kept_arena
+from profile_actors.engine.histories import kept_arena
+from profile_actors.engine.operators import delay_lines
 from profile_actors.rules.evaluation import joins
 
 # No deadline: two cores shared with Ray make single examples slow without being wrong.

@@ -28,8 +28,8 @@ INNER = {
         *("catalogue", "explain"),
     ),
     "engine": (
-        *("log", "identity", "merge", "operators", "membership", "fold", "refold", "reading"),
-        "partition",
+        *("log", "identity", "merge", "histories", "operators", "membership", "fold", "refold"),
+        *("reading", "partition"),
     ),
     "ingest": ("typing", ""),
     "storage": ("files", ""),

@@ -21,11 +21,12 @@ from profile_actors.columnar import slot_pairs, vectors
 from profile_actors.columnar.vectors import Array
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
+from profile_actors.engine.histories import kept_arena
 from profile_actors.engine.log import row_locator
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.log.sub_batch import SubBatch
 from profile_actors.engine.membership import gauges
-from profile_actors.engine.operators import block_matching, delay_lines, kept_arena
+from profile_actors.engine.operators import block_matching, delay_lines
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.engine.reading import verification
 from profile_actors.engine.reading.answers import Change, Profile

@@ -19,9 +19,9 @@ from profile_actors.actors.writer import Writer
 from profile_actors.config import Config
 from profile_actors.definitions.catalogue_changes import extended
 from profile_actors.definitions.declared import ComputedAttribute, SegmentDefinition
+from profile_actors.engine.histories import kept_events
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.log.sub_batch import SubBatch
-from profile_actors.engine.operators import kept_events
 from profile_actors.engine.operators.extremes import Extreme
 from profile_actors.engine.partition import clock_steps
 from profile_actors.engine.partition.partition import Partition

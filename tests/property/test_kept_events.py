@@ -24,17 +24,17 @@ from profile_actors.columnar.vectors import (
     joined,
 )
 from profile_actors.definitions.field_types import FieldType
-from profile_actors.engine.log.entry import Block
-from profile_actors.engine.merge.documents import Row, in_order, rows_of
-from profile_actors.engine.merge.order_ties import fixed_width, ties_of
-from profile_actors.engine.operators.block_matching import history_arrivals, read_block
-from profile_actors.engine.operators.kept_arena import MIN_ROWS
-from profile_actors.engine.operators.kept_events import (
+from profile_actors.engine.histories.kept_arena import MIN_ROWS
+from profile_actors.engine.histories.kept_events import (
     EventHistory,
     HistoryArrivals,
     HistoryDelta,
     KeptRows,
 )
+from profile_actors.engine.log.entry import Block
+from profile_actors.engine.merge.documents import Row, in_order, rows_of
+from profile_actors.engine.merge.order_ties import fixed_width, ties_of
+from profile_actors.engine.operators.block_matching import history_arrivals, read_block
 from profile_actors.rules.evaluation import text_kernels
 from profile_actors.rules.evaluation.planned_values import plain_values
 from profile_actors.rules.tree.nodes import Call, Element, Field, Literal, Now, Occurs

@@ -7,12 +7,12 @@ from typing import Any
 
 from profile_actors.columnar.instant_columns import Instants, put_all
 from profile_actors.columnar.vectors import Array
+from profile_actors.engine.histories.kept_events import EventHistory, HistoryDelta
 from profile_actors.engine.membership.gauges import Gauge
 from profile_actors.engine.membership.rulebook import Part, Rulebook
 from profile_actors.engine.membership.timers import Timer
 from profile_actors.engine.operators.attribute_columns import Attribute, AttributeTrack
 from profile_actors.engine.operators.event_streams import Stream, StreamDelta
-from profile_actors.engine.operators.kept_events import EventHistory, HistoryDelta
 from profile_actors.rules.tree.plan import Key
 
 

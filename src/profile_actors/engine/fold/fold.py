@@ -27,6 +27,7 @@ from profile_actors.engine.fold.findings import Findings
 from profile_actors.engine.fold.ladder_step import LadderStep
 from profile_actors.engine.fold.moments import Moments, by_aggregate
 from profile_actors.engine.fold.tree_step import TreeStep
+from profile_actors.engine.histories.kept_events import HistoryDelta
 from profile_actors.engine.membership.gauges import Ladder, flags
 from profile_actors.engine.membership.level_formulas import PairLevels, RowLevels
 from profile_actors.engine.membership.reach import Readers, in_order
@@ -34,7 +35,6 @@ from profile_actors.engine.membership.rulebook import Rulebook, Tree
 from profile_actors.engine.membership.timers import Timer
 from profile_actors.engine.operators.aggregates import Track
 from profile_actors.engine.operators.attribute_columns import AttributeTrack
-from profile_actors.engine.operators.kept_events import HistoryDelta
 from profile_actors.engine.operators.step_scope import StepScope
 from profile_actors.rules.tree.plan import EventFilter, Key
 

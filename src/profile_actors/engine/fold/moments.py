@@ -16,10 +16,10 @@ import numpy as np
 from profile_actors.columnar.runs import find
 from profile_actors.columnar.slot_pairs import distinct_pairs, slots_of_all, upto
 from profile_actors.columnar.vectors import Array, Vector
+from profile_actors.engine.histories.kept_events import HistoryDelta, KeptRows
 from profile_actors.engine.membership.rulebook import Rulebook
 from profile_actors.engine.operators.aggregates import Track
 from profile_actors.engine.operators.attribute_columns import AttributeTrack
-from profile_actors.engine.operators.kept_events import HistoryDelta, KeptRows
 from profile_actors.rules.evaluation.scalars import Leaf
 from profile_actors.rules.tree.nodes import Node
 from profile_actors.rules.tree.plan import (

@@ -17,6 +17,7 @@ from profile_actors.columnar.state_columns import UNSET, reserve
 from profile_actors.columnar.vectors import Array
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.fold.delta import Delta
+from profile_actors.engine.histories.kept_events import HistoryDelta
 from profile_actors.engine.identity.directory import Directory
 from profile_actors.engine.log.connections import Connections
 from profile_actors.engine.log.entry import BatchNote, Block
@@ -29,7 +30,6 @@ from profile_actors.engine.operators.aggregates import Track
 from profile_actors.engine.operators.attribute_columns import AttributeTrack
 from profile_actors.engine.operators.block_matching import BlockReader, history_arrivals, stated_of
 from profile_actors.engine.operators.event_streams import Stream, StreamDelta
-from profile_actors.engine.operators.kept_events import HistoryDelta
 from profile_actors.rules.tree.plan import EventFilter, Plan
 
 

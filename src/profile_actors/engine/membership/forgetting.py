@@ -18,11 +18,11 @@ from functools import partial
 import numpy as np
 
 from profile_actors.columnar.vectors import Array, Texts
+from profile_actors.engine.histories.kept_events import EventHistory
 from profile_actors.engine.membership.rulebook import Rulebook
 from profile_actors.engine.operators.attribute_columns import Attribute
 from profile_actors.engine.operators.distinct_values import Distinct
 from profile_actors.engine.operators.event_streams import Stream
-from profile_actors.engine.operators.kept_events import EventHistory
 
 Swap = Callable[[], None]
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from profile_actors.columnar.instant_columns import Instants
 from profile_actors.columnar.vectors import FOREVER, Array, Texts, Vector
+from profile_actors.engine.histories.kept_events import EventHistory, KeptRows
 from profile_actors.engine.membership.gauges import Gauge, Ladder
 from profile_actors.engine.membership.level_formulas import Formula
 from profile_actors.engine.membership.reach import Reach
@@ -22,7 +23,6 @@ from profile_actors.engine.membership.timers import Timer
 from profile_actors.engine.operators.attribute_columns import Attribute
 from profile_actors.engine.operators.delay_lines import DelayLine
 from profile_actors.engine.operators.event_streams import Stream
-from profile_actors.engine.operators.kept_events import EventHistory, KeptRows
 from profile_actors.rules.planning.thresholds import Measure
 from profile_actors.rules.tree.nodes import Node
 from profile_actors.rules.tree.plan import (

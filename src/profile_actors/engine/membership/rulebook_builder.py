@@ -9,6 +9,7 @@ import numpy as np
 from profile_actors.columnar.instant_columns import Instants, instant_columns
 from profile_actors.columnar.state_columns import reserve
 from profile_actors.definitions.declared import Catalogue
+from profile_actors.engine.histories.kept_events import EventHistory
 from profile_actors.engine.membership.gauges import Flag, Ladder, Rung
 from profile_actors.engine.membership.level_formulas import formula_of
 from profile_actors.engine.membership.reach import Input, Marked, Reach, Rungs
@@ -16,7 +17,6 @@ from profile_actors.engine.membership.rulebook import Frozen, Rescanned, Ruleboo
 from profile_actors.engine.membership.timers import Timer
 from profile_actors.engine.operators.attribute_columns import Attribute
 from profile_actors.engine.operators.event_streams import Stream
-from profile_actors.engine.operators.kept_events import EventHistory
 from profile_actors.rules.catalogue.publication import withheld
 from profile_actors.rules.catalogue.typed_rules import check_all
 from profile_actors.rules.planning.thresholds import (

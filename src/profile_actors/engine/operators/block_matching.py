@@ -16,6 +16,7 @@ import numpy as np
 from profile_actors.columnar.runs import order_by
 from profile_actors.columnar.vectors import Array, Vector, column, null, truth
 from profile_actors.definitions.field_types import FieldType
+from profile_actors.engine.histories.kept_events import EventHistory, HistoryArrivals
 from profile_actors.engine.log.entry import Block
 from profile_actors.engine.merge.order_ties import ties_of
 from profile_actors.engine.operators.aggregates import Additive, Silent
@@ -24,7 +25,6 @@ from profile_actors.engine.operators.contributions import concat, take
 from profile_actors.engine.operators.delay_lines import Payload
 from profile_actors.engine.operators.event_streams import Arrivals, Stream
 from profile_actors.engine.operators.extremes import Extreme
-from profile_actors.engine.operators.kept_events import EventHistory, HistoryArrivals
 from profile_actors.engine.operators.long_sums import LongSum
 from profile_actors.ingest.hidden_columns import ID, TIMESTAMP, TYPE
 from profile_actors.rules.evaluation.planned_values import vector_of

@@ -19,6 +19,7 @@ import numpy as np
 from profile_actors.columnar.vectors import Array, Vector
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.fold.state import State
+from profile_actors.engine.histories.kept_events import EventHistory
 from profile_actors.engine.log import change_blocks
 from profile_actors.engine.log.ports import Log
 from profile_actors.engine.membership.forgetting import rename
@@ -27,7 +28,6 @@ from profile_actors.engine.membership.rulebook import Part, Rulebook
 from profile_actors.engine.membership.rulebook_builder import compile_plan
 from profile_actors.engine.operators.attribute_columns import Attribute
 from profile_actors.engine.operators.event_streams import Stream
-from profile_actors.engine.operators.kept_events import EventHistory
 from profile_actors.engine.refold.refold import fold_stream, read_gauges, refold
 from profile_actors.engine.refold.succession import succeed
 from profile_actors.rules.catalogue.catalogue_plan import plan

@@ -9,6 +9,7 @@ import numpy as np
 
 from profile_actors.columnar.vectors import FOREVER, Array, truth
 from profile_actors.engine.fold.state import State
+from profile_actors.engine.histories.kept_events import EventHistory
 from profile_actors.engine.log.entry import Block, decode
 from profile_actors.engine.log.ports import Log
 from profile_actors.engine.membership.ages import aged
@@ -25,7 +26,6 @@ from profile_actors.engine.operators.block_matching import (
     stated_of,
 )
 from profile_actors.engine.operators.event_streams import Stream
-from profile_actors.engine.operators.kept_events import EventHistory
 from profile_actors.engine.operators.step_scope import StepScope
 from profile_actors.rules.evaluation.horizons import next_boundary
 from profile_actors.rules.evaluation.planned_values import vector_of

@@ -13,9 +13,9 @@ from profile_actors.definitions.catalogue_changes import extended
 from profile_actors.definitions.declared import SegmentDefinition
 from profile_actors.engine.fold.entry_fold import EntryDelta, fold_rows, fold_slice
 from profile_actors.engine.fold.state import State
+from profile_actors.engine.histories.kept_events import EventHistory
 from profile_actors.engine.operators.attribute_columns import Attribute
 from profile_actors.engine.operators.extremes import Extreme
-from profile_actors.engine.operators.kept_events import EventHistory
 from profile_actors.engine.partition import clock_steps, entry_writer, partition_clock
 from profile_actors.engine.partition.checkpoint_image import _arrays
 from tests.model import hub as hubs

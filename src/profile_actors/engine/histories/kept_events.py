@@ -29,8 +29,7 @@ import numpy as np
 from profile_actors.columnar.runs import ranges, sizes_of, starts_of
 from profile_actors.columnar.state_columns import UNSET, reserve
 from profile_actors.columnar.vectors import FOREVER, Array, Texts, Vector
-from profile_actors.engine.merge.order_ties import is_in_order, ordered
-from profile_actors.engine.operators.kept_arena import (
+from profile_actors.engine.histories.kept_arena import (
     MIN_ROOM,
     MIN_ROWS,
     _Blocks,
@@ -41,6 +40,7 @@ from profile_actors.engine.operators.kept_arena import (
     _taken,
     _write,
 )
+from profile_actors.engine.merge.order_ties import is_in_order, ordered
 from profile_actors.rules.tree.plan import History
 
 NEVER = -FOREVER
