@@ -4,11 +4,24 @@ Theory (DESIGN section 6): profiles with rows in the entry take rows and due wor
 change at the entry's now: one group per slot. For all other profiles each due contribution takes
 effect at its own instant: one group per (slot, instant), a *virtual row*; a column's value at each
 of them is the running total of its slot. Both are a sort and a ``reduceat``.
+
+What is due of the delay lines in one step becomes contributions with a sign.
+
+What enters adds, what leaves subtracts. A contribution that enters and leaves again within
+the step does both. Where and when each counts depends on who has rows in the entry::
+
+                 last now         due            now
+    p, has rows     |---------------+-------------|    counts at now, together with the rows
+    q, has none     |---------------+-------------|    counts at due: a virtual row, by the clock
+
+What enters and leaves again between the two never counts for p, and makes two virtual rows of q.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -97,3 +110,139 @@ def by_slot_and_instant(
     return ClockGroups(
         pairs, at[starts], starts, starts_of(pairs), sign, leave, take(columns, order), len(slots)
     )
+
+
+class LineRows(NamedTuple):
+    """Rows of a delay line in due order. due: int64[n] ms; slot: uint32[n]; columns: payload[n]."""
+
+    due: Array
+    slot: Array
+    columns: Payload
+
+    def within(self, after: int, now: int) -> LineRows:
+        """Those that are due later than ``after`` and by ``now``."""
+        low, high = np.searchsorted(self.due, (after, now), side="right")
+        return self.take(np.arange(low, high))
+
+    def of_slots(self, slots: Array, span: tuple[int, int]) -> LineRows:
+        """Those of a range of slots without those of slots that were left out."""
+        low, high = span
+        if len(slots) == high - low:
+            return self
+        inside = np.zeros(high - low, np.bool_)
+        inside[slots - low] = True
+        return self.take(np.flatnonzero(inside[self.slot - low]))
+
+    def take(self, rows: Array) -> LineRows:
+        """The given rows."""
+        return LineRows(self.due[rows], self.slot[rows], take(self.columns, rows))
+
+
+class AtNow(NamedTuple):
+    """Contributions of profiles with rows in the entry: all count at its now. sign: int8[n];
+    None where all are +1, of rows that arrive."""
+
+    slot: Array
+    sign: Array | None
+    columns: Payload
+
+
+class Due(NamedTuple):
+    """Contributions that the clock moves. at: int64[n], when; sign: int8[n], +1 enters, -1 leaves.
+    leave: int64[n], of +1 when it leaves again; of -1 ENTERED if it entered in this same step,
+    else 0."""
+
+    at: Array
+    slot: Array
+    sign: Array
+    leave: Array
+    columns: Payload
+
+    def take(self, rows: Array) -> Due:
+        """The given contributions."""
+        at, slot, sign, leave, columns = self
+        return Due(at[rows], slot[rows], sign[rows], leave[rows], take(columns, rows))
+
+    def split(self, now: int, has_rows: Array) -> tuple[AtNow | None, Due]:
+        """Those of profiles with rows, and those of the others. What of the former both entered
+        and left since the last step is in neither: no instant came at which it counted."""
+        mine = has_rows[self.slot]
+        if not mine.any():
+            return None, self
+        passed = np.where(self.sign > 0, self.leave <= now, self.leave == ENTERED)
+        rows = np.flatnonzero(mine & ~passed)
+        rest = self.take(np.flatnonzero(~mine))
+        if not len(rows):
+            return None, rest
+        return AtNow(self.slot[rows], self.sign[rows], take(self.columns, rows)), rest
+
+
+@dataclass(slots=True)
+class DueParts:
+    """What is due in one step, in parts. staying: of what enters, that which leaves after now."""
+
+    parts: list[Due]
+    staying: LineRows | None
+
+    def split(self, now: int, has_rows: Array) -> list[AtNow]:
+        """Take out those of profiles with rows in the entry."""
+        halves = [part.split(now, has_rows) for part in self.parts]
+        self.parts = [rest for _, rest in halves if len(rest.at)]
+        return [mine for mine, _ in halves if mine is not None]
+
+    def grouped(self) -> ClockGroups | None:
+        """The virtual rows; None without any."""
+        if not self.parts:
+            return None
+        at = np.concatenate([part.at for part in self.parts])
+        joined = Due(
+            at,
+            np.concatenate([part.slot for part in self.parts]),
+            np.concatenate([part.sign for part in self.parts]),
+            np.concatenate([part.leave for part in self.parts]),
+            concat([part.columns for part in self.parts]),
+        )
+        if len(self.parts) > 1:
+            joined = joined.take(np.argsort(at, kind="stable"))
+        at, slot, sign, leave, columns = joined
+        return by_slot_and_instant(slot, at, sign, leave, columns)
+
+
+def due_parts(entering: LineRows, leaving: LineRows, names: tuple[str, ...], now: int) -> DueParts:
+    """What is due by ``now`` of the two lines. names: the operators' columns."""
+    parts: list[Due] = []
+    staying = None
+    if len(entering.due):
+        at, slot, columns = entering
+        leave = columns["leave"]
+        values = {name: columns[name] for name in names}
+        parts.append(Due(at, slot, _signs(len(at), 1), leave, values))
+        gone = np.flatnonzero(leave <= now)
+        if len(gone):
+            at_once = np.full(len(gone), ENTERED, np.int64)
+            sign = _signs(len(gone), -1)
+            parts.append(Due(leave[gone], slot[gone], sign, at_once, take(values, gone)))
+        staying = LineRows(leave, slot, values).take(np.flatnonzero(leave > now))
+    if len(leaving.due):
+        at, slot, columns = leaving
+        count = len(at)
+        parts.append(Due(at, slot, _signs(count, -1), np.zeros(count, np.int64), columns))
+    return DueParts(parts, staying)
+
+
+def row_groups(arrived: AtNow | None, due: Sequence[AtNow]) -> RowGroups | None:
+    """All that counts at now, by profile; None if nothing does. arrived: ascending by slot."""
+    if not due:
+        if arrived is None:
+            return None
+        return by_slot(arrived.slot, None, arrived.columns, is_sorted=True)
+    parts = [*due] if arrived is None else [arrived, *due]
+    slot = np.concatenate([part.slot for part in parts])
+    sign = np.concatenate(
+        [_signs(len(part.slot), 1) if part.sign is None else part.sign for part in parts]
+    )
+    return by_slot(slot, sign, concat([part.columns for part in parts]), is_sorted=False)
+
+
+def _signs(count: int, sign: int) -> Array:
+    return np.full(count, sign, np.int8)

@@ -26,16 +26,18 @@ from profile_actors.engine.operators.aggregates import (
     Silent,
     Track,
 )
-from profile_actors.engine.operators.contributions import ClockGroups, RowGroups, take
-from profile_actors.engine.operators.delay_lines import DelayLine, Payload
-from profile_actors.engine.operators.distinct_values import Distinct
-from profile_actors.engine.operators.due_contributions import (
+from profile_actors.engine.operators.contributions import (
     AtNow,
+    ClockGroups,
     DueParts,
     LineRows,
+    RowGroups,
     due_parts,
     row_groups,
+    take,
 )
+from profile_actors.engine.operators.delay_lines import DelayLine, Payload
+from profile_actors.engine.operators.distinct_values import Distinct
 from profile_actors.engine.operators.extremes import Extreme
 from profile_actors.engine.operators.long_sums import sum_of
 from profile_actors.engine.operators.step_scope import StepScope
