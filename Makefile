@@ -9,9 +9,10 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 PYTEST := $(PY) -m pytest $(ARGS)
-# The suites of `make test` run in this many processes, a test file in one: the cores, 2 at least.
+# The suites of `make test` run in this many processes: the cores, 2 at least. Tests that share a
+# store over Ray stay together by file; the others go to whoever is free.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 2 : n)))
-SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile
+SIDE_BY_SIDE := -n $(WORKERS) --dist
 # Images for containers forbid Python to keep bytecode: each actor's process would compile all again.
 export PYTHONDONTWRITEBYTECODE :=
 STAMP := $(VENV)/.setup-stamp
@@ -55,10 +56,10 @@ lint: setup
 	$(PYTEST) -q tests/test_tidy.py
 
 quick: setup
-	$(PYTEST) -q $(SIDE_BY_SIDE) -m "not ray and not slow" $(QUICK)
+	$(PYTEST) -q $(SIDE_BY_SIDE) worksteal -m "not ray and not slow" $(QUICK)
 
 ray: setup
-	$(PYTEST) -q $(SIDE_BY_SIDE) -m "not slow" tests/crash tests/cluster
+	$(PYTEST) -q $(SIDE_BY_SIDE) loadfile -m "not slow" tests/crash tests/cluster
 	$(PYTEST) -q -m "ray and not slow" $(QUICK)
 
 sim: setup

@@ -38,10 +38,13 @@ def encode(catalogue: Catalogue) -> bytes:
     return msgspec.json.encode(catalogue)
 
 
+_CATALOGUE = msgspec.json.Decoder(Catalogue)  # made while one thread runs: types are found once
+
+
 def decode(data: bytes) -> Catalogue:
     """The inverse of ``encode``. Raises DefinitionError."""
     try:
-        return msgspec.json.decode(data, type=Catalogue)
+        return _CATALOGUE.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DefinitionError(f"expected a catalogue as JSON, got: {error}") from None
 

@@ -77,9 +77,12 @@ def encode(packed: Packed) -> bytes:
     return msgspec.msgpack.encode(packed)
 
 
+_PACKED = msgspec.msgpack.Decoder(Packed)  # for the threads that read: see engine/log/entry.py
+
+
 def decode(block: bytes) -> Packed:
     """A block from bytes."""
-    return msgspec.msgpack.decode(block, type=Packed)
+    return _PACKED.decode(block)
 
 
 def gauge_group(

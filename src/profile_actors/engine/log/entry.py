@@ -265,6 +265,11 @@ def blocks_of_rows(view: memoryview, where: str, rows: Array) -> Iterator[tuple[
         first += note.rows
 
 
+# Made once, here: msgspec works out a struct's types at its first use, and two threads that do so
+# at the same time can crash the process.
+_ENVELOPE = msgspec.msgpack.Decoder(Envelope)
+
+
 def read_envelope(view: memoryview, where: str) -> tuple[Envelope, int]:
     """The envelope alone, and the offset from which its parts count. Raises CorruptLog."""
     if bytes(view[:4]) != MAGIC:
@@ -273,7 +278,7 @@ def read_envelope(view: memoryview, where: str) -> tuple[Envelope, int]:
         )
     size = int.from_bytes(view[4:8], "little")
     try:
-        envelope = msgspec.msgpack.decode(view[8 : 8 + size], type=Envelope)
+        envelope = _ENVELOPE.decode(view[8 : 8 + size])
     except msgspec.DecodeError as error:
         raise CorruptLog(f"expected an entry envelope, got {error} - at {where}") from None
     if envelope.format > FORMAT or envelope.kind not in KINDS:

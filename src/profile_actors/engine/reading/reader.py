@@ -89,16 +89,17 @@ class Reader:
         state = self._state
         with self._lock:
             idents = state.directory.find(keys[:, 0], keys[:, 1])
-            known = np.unique(idents[(idents >= 0) & (idents < state.known)])
-            slots = np.unique(state.directory.slot_of[known]).astype(np.intp)
+            # The writer goes on: who is known is asked once, under the lock.
+            asked = np.flatnonzero((idents >= 0) & (idents < state.known))
+            slot_of = state.directory.slot_of[idents[asked]]
+            slots = np.unique(slot_of).astype(np.intp)
             copied = self._copied(slots, now, fields)
         parts = self._parts(copied, fields)
         found = copied[0]
         order = np.concatenate([np.zeros(0, np.intp), *(part.slots for part in found)])
         row_of = np.argsort(order)
         rows = np.full(len(idents), -1)
-        asked = np.flatnonzero((idents >= 0) & (idents < state.known))
-        rows[asked] = row_of[np.searchsorted(slots, state.directory.slot_of[idents[asked]])]
+        rows[asked] = row_of[np.searchsorted(slots, slot_of)]
         return Answer(parts, rows)
 
     def _copied(

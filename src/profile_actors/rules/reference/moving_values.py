@@ -24,6 +24,7 @@ from profile_actors.rules.semantics.values import PASSING, Day, Instant, MapValu
 from profile_actors.rules.tree.nodes import Calendar, Occurs
 
 MAX_SEGMENTS = 50_000  # calendar steps of one run where both sides of an occurs move
+NEAR_MS = 2 * DAY_MS  # words of the clock are nearer to now than this
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,16 +300,22 @@ class _Outcome:
             return self._crossing(now, limit)
         # Where nothing follows now itself, all stands still between two jumps.
         is_even = self.word == "now" or "now" in steps
-        at, present, repeats = now, self.holds(now), self._period(now)
+        at, present, period = now, self.holds(now), self._period(now)
+        rest = None if period is None else now + period
         while self.tried < max(segments, 1):
             self.tried += 1
             if self._is_past(at):
                 return None
+            if rest is not None and period is not None and at > rest:
+                # All repeats, until the subject comes near a bound that stands still.
+                if (mark := self._next_mark(at)) is None:
+                    return None
+                at, rest = max(at, mark - NEAR_MS - period), mark + NEAR_MS + period
             end = self._segment_end(at)
             inside = self._crossing(at, min(end - 1, limit)) if is_even else None
             if inside is not None:
                 return inside
-            if end > limit or (repeats is not None and at > repeats):
+            if end > limit:
                 return None
             if self.holds(end) != present:
                 return end
@@ -338,11 +345,18 @@ class _Outcome:
         return min((span[1] + 1 for span in spans if span is not None), default=now + DAY_MS)
 
     def _period(self, now: int) -> int | None:
-        """An instant after which all repeats, if it does: exact units divide each other."""
+        """After how many ms what moves repeats, if it does: exact units divide each other."""
         units = self._units() + ([self.node.unit] if self.node.unit else [])
         if any(unit not in EXACT_MS for unit in units) or self._undefined(now):
             return None
-        return now + max(EXACT_MS[unit] for unit in units)
+        return max(EXACT_MS[unit] for unit in units)
+
+    def _next_mark(self, now: int) -> int | None:
+        """The first bound that stands still and is not behind the subject's word."""
+        bounds = self.bounds(now) or Bounds(None, None)
+        ends = ((bounds.low, self.times[0]), (bounds.high, self.times[-1]))
+        ahead = (e for e, time in ends if e is not None and not time.step and e + NEAR_MS > now)
+        return min(ahead, default=None)
 
     def _undefined(self, now: int) -> bool:
         return self.bounds(now) is None or self.at(now) is None

@@ -5,8 +5,12 @@ from __future__ import annotations
 import random
 from decimal import Decimal
 
+import pytest
+
 from profile_actors.columnar.time_units import DAY_MS
+from profile_actors.rules.language.parser import parse
 from profile_actors.rules.reference.moving_values import OFFSETS, Horizon, MovingNumber
+from profile_actors.rules.reference.validity import evaluate_with_validity
 from profile_actors.rules.semantics import calendar
 from profile_actors.rules.semantics.scalar_operators import order
 
@@ -30,3 +34,25 @@ def test_a_part_of_the_date_differs_first_where_a_walk_by_days_finds_it() -> Non
         present = order(moving, other)
         wanted = next((at for at, then in there if order(then, other) != present), None)
         assert horizon.first == wanted, (now, part, offset, other)
+
+
+MARCH_10 = 1_710_028_800_000
+
+
+@pytest.mark.parametrize("days", [0.2, 1, 9, 300, 20_000])
+@pytest.mark.parametrize(
+    ("rule", "flips"),
+    [
+        ("now occurs between today and date(2024, 3, 10)", 1),
+        ("today occurs between yesterday and date(2024, 3, 10)", DAY_MS),
+        ("tomorrow occurs between today and date(2024, 3, 10)", 0),
+        ("now occurs between yesterday and date(2024, 3, 10)", 1),
+    ],
+)
+def test_words_that_repeat_meet_a_time_that_stands_still(
+    rule: str, flips: int, days: float
+) -> None:
+    """However far it is: nothing changes for a day is no sign that nothing ever will."""
+    now = MARCH_10 - int(days * DAY_MS)
+    value, until = evaluate_with_validity(parse(rule), {}, [], now)
+    assert (value, until) == (True, MARCH_10 + flips)
