@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,7 +72,9 @@ events = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+# Months and years are walked, a century of them: some examples take seconds.
+@pytest.mark.timeout(900)
+@settings(max_examples=12, deadline=None)
 @given(conditions, events, offsets, st.lists(st.floats(0, 1), min_size=3, max_size=6))
 def test_values_hold_until_then(
     rule: str, happened: list[dict[str, Any]], now: int, fractions: list[float]
