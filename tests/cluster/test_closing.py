@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 import profile_actors as pf
 from tests.cluster.shop import START, order, orders, shop
@@ -192,3 +193,21 @@ def test_a_block_left_by_an_error_closes_like_any(
         leave(store)
     assert [future.result(0).accepted for future in futures] == [BATCH] * 4
     assert len(stored(tmp_path / "s")) == 4 * BATCH
+
+
+def test_a_store_opens_again_however_late_ray_ends_its_actors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray kills some time after it was told to; who asks by name meanwhile would be given the
+    dying coordinator, and wait for it in vain."""
+    kill = ray.kill
+
+    def late(actor: Any, no_restart: bool = True) -> None:
+        threading.Timer(0.5, kill, (actor,), {"no_restart": no_restart}).start()
+
+    for _ in range(2):
+        with pf.start(tmp_path / "s", partitions=2, clock="event") as store:
+            store.apply(*shop())
+            assert store.submit("orders", orders(5)).rejected == []
+            monkeypatch.setattr(ray, "kill", late)
+        monkeypatch.setattr(ray, "kill", kill)

@@ -73,6 +73,10 @@ def closed_store(path: str, was_closed: bool = True) -> StoreUnavailable:
     return StoreUnavailable(f"expected an open store, got {got} - at {path}; start it again")
 
 
+class Gone(StoreUnavailable):
+    """The actor has ended for good; its name may be another's by now."""
+
+
 class Lost(Exception):
     """A call without an answer: it may or may not have run."""
 
@@ -84,6 +88,7 @@ class Patience:
         self._timeout_s = timeout_s
         self._deadline = time.monotonic() + timeout_s
         self._pause = FIRST_PAUSE_S
+        self._has_died = False
         self.reason = "no answer"
 
     def remaining_s(self) -> float:
@@ -92,10 +97,17 @@ class Patience:
     def shorten(self, seconds: float) -> None:
         self._deadline = min(self._deadline, time.monotonic() + seconds)
 
+    def note(self, error: RayError) -> None:
+        """Why there was no answer; an actor that is said to be dead is not waited for long."""
+        self.reason = type(error).__name__
+        self._has_died = isinstance(error, ActorDiedError)
+        if self._has_died:
+            self.shorten(DIED_PATIENCE_S)
+
     def wait_or_raise(self, actor: str) -> None:
-        """Sleep before the next try. Raises StoreUnavailable when time is up."""
+        """Sleep before the next try. Raises StoreUnavailable when time is up, Gone if dead."""
         if self.remaining_s() == 0.0:
-            raise StoreUnavailable(
+            raise (Gone if self._has_died else StoreUnavailable)(
                 f"expected an answer within {self._timeout_s:g} s, got: {self.reason} - at {actor};"
                 " check that the store is running, then retry (repeated rows are recognised)"
             )
@@ -138,9 +150,7 @@ class Remote:
             patience.shorten(0.0)
             raise Lost from None
         except RayError as error:
-            patience.reason = f"{type(error).__name__}"
-            if isinstance(error, ActorDiedError):
-                patience.shorten(DIED_PATIENCE_S)
+            patience.note(error)
             raise Lost from None
 
     def _wait(self, answer: Any, patience: Patience) -> Any:

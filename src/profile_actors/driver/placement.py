@@ -23,6 +23,7 @@ import contextlib
 import os
 import secrets
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,10 @@ READ_THREADS = 4
 
 STOP_TIMEOUT_S = 30.0
 """For what is queued to be committed, and a checkpoint under way to be finished."""
+
+
+END_PAUSE_S = 0.005
+"""Between two looks whether Ray has ended an actor."""
 
 
 COORDINATOR = "coordinator"
@@ -280,8 +285,27 @@ class Placement:
                 with contextlib.suppress(ProfileActorsError):  # a dead one has nothing to flush
                     last.call("stop")
         finally:
-            for actor in self._actors:
+            # The coordinator last: who finds none finds no partition of the old store either.
+            for actor in reversed(self._actors):
                 ray.kill(actor.handle, no_restart=True)
+            self._await_end()
+
+    def _await_end(self) -> None:
+        """Until no actor is found by its name: Ray kills later than it says, and whoever opens
+        the store again meanwhile would talk to the dying."""
+        end = time.monotonic() + STOP_TIMEOUT_S
+        for actor in self._actors:
+            while time.monotonic() < end and _is_named(actor, self.namespace):
+                time.sleep(END_PAUSE_S)
+
+
+def _is_named(actor: Remote, namespace: str) -> bool:
+    """Whether Ray still hands out this very actor to who asks by name."""
+    try:
+        found = ray.get_actor(actor.name, namespace=namespace)
+    except ValueError:
+        return False
+    return bool(found == actor.handle)
 
 
 def _claim(path: Path) -> None:
