@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -162,7 +163,7 @@ def settled(one: Partition, profile: Profile | None) -> Profile | None:
         for name, m in profile.segments.items()
         if name not in again or m.status == "realized"
     }
-    return msgspec.structs.replace(profile, segments=segments)
+    return replace(profile, segments=segments)
 
 
 def paged(one: Partition, key: tuple[int, int]) -> list[dict[str, Any]]:

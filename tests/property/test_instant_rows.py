@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from profile_actors.columnar.instant_columns import (
+    ColumnSet,
     Instants,
-    at_all,
     instant_columns,
     put_all,
     restore_tables,
@@ -35,8 +35,8 @@ def check(rng: np.random.Generator, columns: list[Instants], model: Model) -> No
         assert columns[number].of(7) == model.get((number, 7))
     some = rng.permutation(len(columns))[: rng.integers(1, 1 + len(columns))].tolist()
     slots = rng.integers(0, SLOTS, 6)
-    found = at_all([columns[number] for number in some], slots)
-    assert found.tolist() == wanted[np.ix_(slots, some)].T.tolist()
+    found = ColumnSet([columns[number] for number in some]).at(slots)
+    assert found.tolist() == wanted[np.ix_(slots, some)].tolist()
     for rows in {id(one.rows): one.rows for one in columns}.values():
         mine = [number for number, one in enumerate(columns) if one.rows is rows]
         found = rows.all_of(every) + (UNSET - 1)

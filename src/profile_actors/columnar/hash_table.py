@@ -60,7 +60,7 @@ class KeyTable:
         found = keys.take(np.maximum(number, 0), axis=0)
         hit = (found[:, 0] == k0) & (found[:, 1] == k1) & (number >= 0)
         out = np.where(hit, number, np.int32(-1))
-        todo = np.flatnonzero(~hit & (number >= 0))
+        todo = (~hit & (number >= 0)).nonzero()[0]
         while len(todo):
             cell[todo] = at = (cell[todo] + 1) & mask
             number = numbers.take(at)

@@ -117,22 +117,41 @@ FEW_OF_MANY = 8
 """Less than a table's columns by this factor are read one by one."""
 
 
-def at_all(columns: Sequence[Instants], slots: Array) -> Array:
-    """What ``at`` gives for each of the columns. int64[columns, n]; cost: a fixed number of passes
-    for each table of theirs."""
-    out = np.empty((len(columns), len(slots)), np.int64)
-    tables: dict[int, list[int]] = {}
-    for row, one in enumerate(columns):
-        tables.setdefault(id(one.rows), []).append(row)
-    for mine in tables.values():
-        table, numbers = columns[mine[0]].rows, [columns[row].column for row in mine]
-        if len(mine) * FEW_OF_MANY < table.columns:
-            for row, number in zip(mine, numbers, strict=True):
-                out[row] = table.of(number, slots)
+class ColumnSet:
+    """Columns that are read together again and again: which tables hold them is found out once.
+
+    Law: ``at`` gives what each column's own would, side by side.
+    """
+
+    def __init__(self, columns: Sequence[Instants]) -> None:
+        self._width = len(columns)
+        tables: dict[int, list[int]] = {}
+        for place, one in enumerate(columns):
+            tables.setdefault(id(one.rows), []).append(place)
+        self._whole: list[tuple[Table, list[int], Array]] = []
+        self._single: list[tuple[Table, int, int]] = []
+        for mine in tables.values():
+            table, numbers = columns[mine[0]].rows, [columns[place].column for place in mine]
+            if len(mine) * FEW_OF_MANY < table.columns:
+                self._single += [(table, n, p) for n, p in zip(numbers, mine, strict=True)]
+            else:
+                self._whole.append((table, mine, np.array(numbers, np.intp)))
+
+    def at(self, slots: Array) -> Array:
+        """The instants of the slots, each below UNSET where it has none. int64[n, columns] ms.
+
+        Cost: a fixed number of passes for each table of theirs."""
+        if len(self._whole) == 1 and len(self._whole[0][1]) == self._width:
+            table, _, numbers = self._whole[0]
+            out = table.all_of(slots).take(numbers, axis=1)
         else:
-            out[mine] = table.all_of(slots)[:, numbers].T
-    out += UNSET - 1
-    return out
+            out = np.empty((len(slots), self._width), np.int64)
+            for table, places, numbers in self._whole:
+                out[:, places] = table.all_of(slots).take(numbers, axis=1)
+            for single, number, place in self._single:
+                out[:, place] = single.of(number, slots)
+        out += UNSET - 1
+        return out
 
 
 def put_all(parts: Iterable[tuple[Instants, Array, Array | int]]) -> None:

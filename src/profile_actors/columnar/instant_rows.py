@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from profile_actors.columnar.runs import taken_along
 from profile_actors.columnar.slot_pairs import slots_of_all
 from profile_actors.columnar.state_columns import DenseRows, reserve
 from profile_actors.columnar.vectors import Array
@@ -142,19 +143,18 @@ class InstantRows:
 
     def _follow(self, slots: Array, pointers: Array, column: int | None) -> Array:
         """Codes that pointers (intp[n, columns of the caller's]) stand for, of a column or all."""
+        if not (numbers := self._shelf.take(slots)).any():
+            return taken_along(self._pool_of(slots, 0), pointers)
         out = np.zeros(pointers.shape, np.int64)
-        numbers = self._shelf.take(slots)
-        for number in range(int(numbers.max(initial=0)) + 1):
+        for number in range(int(numbers.max()) + 1):
             some = np.flatnonzero(numbers == number)
             mine = slots[some]
             if number == len(self.shelves):
                 shelf, rows = self.shelves[-1], self._row[mine].astype(np.intp)
                 part = slice(None) if column is None else slice(column, column + 1)
-                high = shelf.high[rows, part].astype(np.int64)
-                out[some] = (high << 32) | shelf.low[rows, part]
+                out[some] = (shelf.high[rows, part].astype(np.int64) << 32) | shelf.low[rows, part]
             elif len(some):
-                pool = self._pool_of(mine, number)
-                out[some] = np.take_along_axis(pool, pointers[some], axis=1)
+                out[some] = taken_along(self._pool_of(mine, number), pointers[some])
         return out
 
     # -- writing ---------------------------------------------------------------------------------

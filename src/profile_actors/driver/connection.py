@@ -15,12 +15,12 @@ import numpy as np
 from profile_actors.actors.calls import LONG_CALL_FACTOR, Lost, Patience, Remote
 from profile_actors.actors.wire import loads
 from profile_actors.config import Config
-from profile_actors.definitions.declared import Catalogue
+from profile_actors.definitions.declared import Catalogue, Namespace
 from profile_actors.engine.reading.answers import Profile
 from profile_actors.engine.reading.fields import EVERYTHING, Fields, fields_of
 from profile_actors.engine.reading.profile_columns import Answer
 from profile_actors.errors import DefinitionError
-from profile_actors.ingest.identity_keys import identity_key
+from profile_actors.ingest.identity_keys import BUCKET_SHIFT, identity_key, keys_of
 
 LOOK_UPS_PER_CALL = 1_000
 """Profiles asked for in one call: bounds the message and how long the partition is held."""
@@ -106,14 +106,16 @@ class Connection:
 
     def owner(self, namespace: str, value: str) -> tuple[int, tuple[int, int]]:
         """The partition that owns an identity, and the identity's 128-bit key in two halves."""
-        definition = self.catalogue.namespaces.get(namespace)
+        return identity_key(self._namespace(namespace), value, self.seed, self.assignment)
+
+    def _namespace(self, code: str) -> Namespace:
+        definition = self.catalogue.namespaces.get(code)
         if definition is None:
             known = ", ".join(sorted(self.catalogue.namespaces)) or "none yet"
             raise DefinitionError(
-                f"expected the code of a namespace, got {namespace!r} - at a look-up;"
-                f" known: {known}"
+                f"expected the code of a namespace, got {code!r} - at a look-up; known: {known}"
             )
-        return identity_key(definition, value, self.seed, self.assignment)
+        return definition
 
     def check_segment(self, name: str, newest: Callable[[], Catalogue], at: str) -> None:
         """Raises DefinitionError unless a segment has the name, by the newest definitions too."""
@@ -150,26 +152,38 @@ class Connection:
         self, identities: Sequence[tuple[str, str]], fields: Fields = EVERYTHING
     ) -> list[Profile | None]:
         """The profiles of pairs of namespace and value, in their order, None for unknown ones."""
-        owners = [self.owner(*pair) for pair in identities]
+        keys = self._keys(identities)
+        owners = self.assignment[(keys[:, 0] >> np.uint64(BUCKET_SHIFT)).astype(np.intp)]
         out: list[Profile | None] = []
         for first in range(0, len(owners), LOOK_UPS_PER_CALL):
-            out += self._profiles(owners[first : first + LOOK_UPS_PER_CALL], fields)
+            part = slice(first, first + LOOK_UPS_PER_CALL)
+            out += self._profiles(owners[part], keys[part], fields)
         return out
 
+    def _keys(self, identities: Sequence[tuple[str, str]]) -> np.ndarray:
+        """Keys of identities. uint64[n, 2]"""
+        namespaces = dict.fromkeys(namespace for namespace, _ in identities)
+        keys = np.empty((len(identities), 2), np.uint64)
+        for code in namespaces:
+            namespace = self._namespace(code)
+            if len(namespaces) == 1:
+                return keys_of(namespace, [value for _, value in identities], self.seed)
+            mine = [place for place, (of, _) in enumerate(identities) if of == code]
+            keys[mine] = keys_of(namespace, [identities[place][1] for place in mine], self.seed)
+        return keys
+
     def _profiles(
-        self, owners: Sequence[tuple[int, tuple[int, int]]], fields: Fields
+        self, owners: np.ndarray, keys: np.ndarray, fields: Fields
     ) -> list[Profile | None]:
-        wanted: dict[int, list[int]] = {}
-        for place, (partition, _) in enumerate(owners):
-            wanted.setdefault(partition, []).append(place)
-        questions: dict[int, tuple[Any, ...]] = {}
-        for partition, places in wanted.items():
-            keys = np.array([owners[place][1] for place in places], np.uint64)
-            # What is asked nearly always, everything, need not be said.
-            questions[partition] = (keys.tobytes(), *([] if fields == EVERYTHING else [fields]))
+        places = {
+            partition: (owners == partition).nonzero()[0] for partition in set(owners.tolist())
+        }
+        # What is asked nearly always, everything, need not be said.
+        rest = [] if fields == EVERYTHING else [fields]
+        questions = {partition: (keys[mine].tobytes(), *rest) for partition, mine in places.items()}
         out: list[Profile | None] = [None] * len(owners)
         answers: dict[int, Answer] = self.read_each(questions, "profiles")
         for partition, answer in answers.items():
-            for place, profile in zip(wanted[partition], answer.profiles(), strict=True):
+            for place, profile in zip(places[partition].tolist(), answer.profiles(), strict=True):
                 out[place] = profile
         return out

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from itertools import repeat
 
 import numpy as np
@@ -73,6 +74,18 @@ def key_of(namespace: Namespace, value: str, seed: int) -> tuple[int, int]:
     text = normalised(namespace, value).encode()
     digest = xxhash.xxh3_128_digest(text, namespace_seed(namespace.code, seed))
     return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big")
+
+
+def keys_of(namespace: Namespace, values: Sequence[str], seed: int) -> np.ndarray:
+    """Keys of many values of one namespace, as ``key_of`` gives each. uint64[n, 2]
+
+    Cost: 0.3 us a value that is ASCII, where the namespace changes nothing.
+    """
+    is_kept = not namespace.steps  # NFC leaves ASCII as it is
+    texts = [v if is_kept and v.isascii() else normalised(namespace, v) for v in values]
+    seeds = repeat(namespace_seed(namespace.code, seed))
+    digests = b"".join(map(xxhash.xxh3_128_digest, map(str.encode, texts), seeds))
+    return np.frombuffer(digests, ">u8").reshape(-1, 2).astype(np.uint64)
 
 
 def identity_key(

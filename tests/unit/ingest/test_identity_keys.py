@@ -21,6 +21,7 @@ from profile_actors.ingest.identity_keys import (
     KeyMaker,
     identity_key,
     key_of,
+    keys_of,
     normalised,
 )
 from profile_actors.ingest.primary_identity import Chosen, Identities
@@ -92,6 +93,8 @@ def test_columns_normalise_and_hash_like_single_values(
         assert k0.dtype == k1.dtype == np.uint64
         expected = [key_of(namespace, value or "", 7) for value in values]
         assert list(zip(k0.tolist(), k1.tolist(), strict=True)) == expected
+        together = keys_of(namespace, [value or "" for value in values], 7)
+        assert together.tolist() == [list(key) for key in expected]
 
 
 def test_normalisation_is_idempotent_even_for_odd_letters() -> None:

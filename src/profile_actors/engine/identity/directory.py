@@ -126,12 +126,15 @@ class Directory:
 
     def identities(self, idents: Array) -> tuple[list[str], list[str]]:
         """The namespaces and the values of idents, in their order. Cost: 0.2 us each."""
+        if len(idents) == 1:
+            one = self.identity(int(idents[0]))
+            return [one.namespace], [one.value]
         names = self.namespaces
         spaces = [names[code] for code in self.namespace[idents].tolist()]
         begins = np.where(idents > 0, self._ends[np.maximum(idents, 1) - 1], 0)
         sizes = self._ends[idents] - begins
         data = self._blob[ranges(begins, sizes)].tobytes()
-        ends = [0, *np.cumsum(sizes).tolist()]
+        ends = [0, *sizes.cumsum().tolist()]
         if data.isascii():
             text = data.decode()
             return spaces, [text[begin:end] for begin, end in pairwise(ends)]

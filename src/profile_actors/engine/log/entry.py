@@ -226,10 +226,10 @@ def decode(view: memoryview, where: str) -> Entry:
     identities = None
     if envelope.identities is not None:
         first, index = envelope.identities
-        identities = NewIdentities(first, _table(part(index)))
+        identities = NewIdentities(first, table_of(part(index)))
     blocks = []
     for note in envelope.blocks:
-        table = _table(part(note.table))
+        table = table_of(part(note.table))
         blocks.append(
             Block(
                 note.dataset,
@@ -249,20 +249,37 @@ class BlockRows(NamedTuple):
     table: pa.Table
 
 
+class BlockPart(NamedTuple):
+    """A block in an entry's bytes. first: the number of its first row; stream: its table's bytes,
+    which stay readable after the view that they are of."""
+
+    dataset: str
+    first: int
+    rows: int
+    stream: memoryview
+
+
+def block_parts(view: memoryview, where: str) -> list[BlockPart]:
+    """The blocks of an entry, none of them opened. Raises CorruptLog."""
+    envelope, start = read_envelope(view, where)
+    out, first = [], 0
+    for note in envelope.blocks:
+        offset, size = envelope.parts[note.table]
+        stream = view[start + offset : start + offset + size]
+        out.append(BlockPart(note.dataset, first, note.rows, stream))
+        first += note.rows
+    return out
+
+
 def blocks_of_rows(view: memoryview, where: str, rows: Array) -> Iterator[tuple[BlockRows, Array]]:
     """The blocks that hold these rows of an entry, each with those rows' numbers in it.
 
     rows: int64[n] ascending. Only the tables of those blocks are opened. Raises CorruptLog.
     """
-    envelope, start = read_envelope(view, where)
-    first = 0
-    for note in envelope.blocks:
-        low, high = np.searchsorted(rows, (first, first + note.rows)).tolist()
+    for part in block_parts(view, where):
+        low, high = rows.searchsorted((part.first, part.first + part.rows)).tolist()
         if high > low:
-            offset, size = envelope.parts[note.table]
-            table = _table(view[start + offset : start + offset + size])
-            yield BlockRows(note.dataset, table), rows[low:high] - first
-        first += note.rows
+            yield BlockRows(part.dataset, table_of(part.stream)), rows[low:high] - part.first
 
 
 # Made once, here: msgspec works out a struct's types at its first use, and two threads that do so
@@ -320,5 +337,6 @@ def _write_stream(sink: pa.NativeFile, table: pa.Table) -> None:
         writer.write_table(table)
 
 
-def _table(view: memoryview) -> pa.Table:
-    return pa.ipc.open_stream(pa.py_buffer(view)).read_all()
+def table_of(stream: memoryview) -> pa.Table:
+    """The table whose Arrow IPC stream this is; nothing is copied."""
+    return pa.ipc.open_stream(pa.py_buffer(stream)).read_all()

@@ -52,40 +52,14 @@ class Taken(msgspec.Struct, frozen=True):
             out.append(Row(self.dataset, fields["timestamp"], fields))
         return out
 
-    def only(self, rows: list[int]) -> Taken:
-        """Some of the rows, by their numbers here."""
-        if rows == list(range(self.table.num_rows)):
-            return self
-        return Taken(self.dataset, self.table.take(pa.array(rows, pa.int64())))
 
-    def keys(self) -> list[tuple[int, str, str]]:
-        """Per row the order key, but for the number among equal ones (as ``in_order`` says).
-
-        Cost: rows with an ``_id`` less than a microsecond each, others what their document costs.
-        """
-        times = self.table.column(TIMESTAMP).to_pylist()
-        ids: list[str | None] = [None] * len(times)
-        if ID in self.table.column_names:
-            ids = self.table.column(ID).to_pylist()
-        without = [row for row, id_ in enumerate(ids) if id_ is None]
-        if without:
-            for row, one in zip(without, self.only(without).rows(), strict=True):
-                ids[row] = id_of(one)
-        return [(time, str(id_), self.dataset) for time, id_ in zip(times, ids, strict=True)]
-
-
-def read(log: Log, positions: Array, rows: Array) -> list[Taken]:
+def _placed(log: Log, positions: Array, rows: Array) -> list[tuple[list[int], Taken]]:
     """The given rows (entry position, row in the entry), each once: one ``Taken`` for all rows of a
-    dataset that have the same columns.
+    dataset that have the same columns, with their places among those given.
 
     Cost: each block is opened once, and of its columns those rows are read; the rest is done for
     all of them together. Raises CorruptLog.
     """
-    return [taken for _, taken in _placed(log, positions, rows)]
-
-
-def _placed(log: Log, positions: Array, rows: Array) -> list[tuple[list[int], Taken]]:
-    """As ``read``, each with the places of its rows among those given."""
     order = np.lexsort((rows, positions))
     positions, rows = positions[order], rows[order].astype(np.int64)
     starts = starts_of(positions).tolist() if len(positions) else []

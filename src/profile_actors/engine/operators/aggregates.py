@@ -66,9 +66,9 @@ class StepInput(Protocol):
 
 
 class Operator(Protocol):
-    """One aggregate's state. name: its payload column in the delay lines. presence: a second
-    column, of an operator whose values one cannot hold: whether there is a value, or its high
-    digits."""
+    """One aggregate's state; ``current`` is ``read_kept`` of ``kept``. name: its payload column in
+    the delay lines. presence: a second column, of an operator whose values one cannot hold: whether
+    there is a value, or its high digits."""
 
     name: str | None
     presence: str | None
@@ -79,6 +79,10 @@ class Operator(Protocol):
     def fold(self, step: StepInput) -> Track: ...
 
     def current(self, slots: Array) -> Vector: ...
+
+    def kept(self, slots: Array) -> Lanes: ...
+
+    def read_kept(self, lanes: Lanes) -> Vector: ...
 
     def store(self, slots: Array, lanes: Lanes) -> None: ...
 
@@ -103,8 +107,14 @@ class Silent:
         raise AssertionError(f"{self.aggregate.function} has failed and is asked no more")
 
     def current(self, slots: Array) -> Vector:
-        nothing = null(self.aggregate.result.kind)
-        return widen(Vector(nothing.values, np.zeros(len(slots), np.bool_), None), len(slots))
+        return self.read_kept([slots])
+
+    def kept(self, slots: Array) -> Lanes:
+        return [slots]
+
+    def read_kept(self, lanes: Lanes) -> Vector:
+        nothing, size = null(self.aggregate.result.kind), len(lanes[0])
+        return widen(Vector(nothing.values, np.zeros(size, np.bool_), None), size)
 
     def store(self, slots: Array, lanes: Lanes) -> None:
         raise AssertionError(f"{self.aggregate.function} has failed and is asked no more")
@@ -179,6 +189,12 @@ class Additive:
 
     def current(self, slots: Array) -> Vector:
         return self.read(self.base(slots, len(self.lanes)))
+
+    def kept(self, slots: Array) -> Lanes:
+        return [lane.take(slots) for lane in self.lanes]
+
+    def read_kept(self, lanes: Lanes) -> Vector:
+        return self.read([lane if lane.dtype == object else lane.astype("i8") for lane in lanes])
 
     def fold(self, step: StepInput) -> Track:
         stores: list[tuple[Array, Lanes]] = []
@@ -320,6 +336,9 @@ class DoubleSum(Additive):
                 extra[i] = self.wide.get(slot, 0)
             out.append(extra)
         return out
+
+    def kept(self, slots: Array) -> Lanes:
+        return self.base(slots, 2) if self.wide else super().kept(slots)
 
     def normalised(self, lanes: Lanes) -> Lanes:
         high, low = exact_sums.carry(lanes[0], lanes[1])

@@ -69,7 +69,11 @@ class ClockGroups:
     @property
     def last(self) -> Array:
         """Index of the last pair of each slot. int64[s]."""
-        return np.append(self.first[1:], len(self.slots)) - 1
+        out = np.empty_like(self.first)
+        out[:-1] = self.first[1:]
+        out[-1:] = len(self.slots)
+        out -= 1
+        return out
 
 
 def concat(parts: list[Payload]) -> Payload:
@@ -121,8 +125,12 @@ class LineRows(NamedTuple):
 
     def within(self, after: int, now: int) -> LineRows:
         """Those that are due later than ``after`` and by ``now``."""
-        low, high = np.searchsorted(self.due, (after, now), side="right")
-        return self.take(np.arange(low, high))
+        if not len(self.due):
+            return self
+        low, high = self.due.searchsorted((after, now), "right").tolist()
+        part = slice(low, high)
+        columns = {name: column[part] for name, column in self.columns.items()}
+        return LineRows(self.due[part], self.slot[part], columns)
 
     def of_slots(self, slots: Array, span: tuple[int, int]) -> LineRows:
         """Those of a range of slots without those of slots that were left out."""
@@ -136,6 +144,9 @@ class LineRows(NamedTuple):
     def take(self, rows: Array) -> LineRows:
         """The given rows."""
         return LineRows(self.due[rows], self.slot[rows], take(self.columns, rows))
+
+
+NO_ROWS = LineRows(np.zeros(0, np.int64), np.zeros(0, np.uint32), {})
 
 
 class AtNow(NamedTuple):
@@ -194,6 +205,9 @@ class DueParts:
         """The virtual rows; None without any."""
         if not self.parts:
             return None
+        if len(self.parts) == 1:
+            at, slot, sign, leave, columns = self.parts[0]
+            return by_slot_and_instant(slot, at, sign, leave, columns)
         at = np.concatenate([part.at for part in self.parts])
         joined = Due(
             at,
@@ -202,9 +216,7 @@ class DueParts:
             np.concatenate([part.leave for part in self.parts]),
             concat([part.columns for part in self.parts]),
         )
-        if len(self.parts) > 1:
-            joined = joined.take(np.argsort(at, kind="stable"))
-        at, slot, sign, leave, columns = joined
+        at, slot, sign, leave, columns = joined.take(np.argsort(at, kind="stable"))
         return by_slot_and_instant(slot, at, sign, leave, columns)
 
 
@@ -245,4 +257,6 @@ def row_groups(arrived: AtNow | None, due: Sequence[AtNow]) -> RowGroups | None:
 
 
 def _signs(count: int, sign: int) -> Array:
-    return np.full(count, sign, np.int8)
+    signs = np.empty(count, np.int8)
+    signs.fill(sign)
+    return signs

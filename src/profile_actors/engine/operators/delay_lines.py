@@ -26,6 +26,16 @@ Payload = dict[str, np.ndarray]
 FUSE_ROWS = 16_384
 
 
+NO_TIMES = np.zeros(0, np.int64)
+
+
+NO_SLOTS = np.zeros(0, np.uint32)
+
+
+_Part = tuple[np.ndarray, np.ndarray, Payload]
+"""Rows in due order: due, slot, columns."""
+
+
 FEW_SLOTS = 16
 """Look-ups of up to so many profiles search a chunk that is not in slot order yet."""
 
@@ -86,19 +96,27 @@ class Chunk:
         self.order_due(now)
         assert self._due_part is not None
         _, _, order, slots = self._due_part
-        first, last = np.searchsorted(slots, (low, high))
+        first, last = slots.searchsorted(np.array((low, high), np.uint32))
         return np.sort(order[first:last])
 
     def rows_of(self, slots: np.ndarray) -> np.ndarray:
-        """Indexes of the rows (not cut off) of the given sorted unique slots."""
+        """Indexes of the rows (not cut off) of the given sorted unique slots, ascending. slots:
+        uint32."""
+        begin = self.begin
         if self._by_slot is None and len(slots) <= FEW_SLOTS and self._patience > 0:
             self._patience -= len(slots)
-            part = self.slot[self.begin :]
-            found = [np.flatnonzero(part == slot) for slot in slots]
-            return np.concatenate([np.zeros(0, np.int64), *found]) + self.begin
+            part = self.slot[begin:]
+            if len(slots) == 1:
+                return np.flatnonzero(part == slots[0]) + begin
+            found = [(part == slot).nonzero()[0] for slot in slots]
+            return np.sort(np.concatenate([np.zeros(0, np.int64), *found])) + begin
         by_slot, low, high = self._stretches(slots)
-        rows = by_slot[ranges(low, high - low)]
-        return np.asarray(rows[rows >= self.begin])
+        if len(slots) == 1:
+            rows = by_slot[low[0] : high[0]]
+        else:
+            rows = by_slot[ranges(low, high - low)]
+            rows.sort()
+        return rows[rows.searchsorted(begin) :] if begin else rows
 
     def _stretches(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The rows by (slot, due), and from where to where in them each slot's are."""
@@ -106,8 +124,10 @@ class Chunk:
             by_slot = order_by(self.slot)
             self._sorted_slots = self.slot[by_slot]
             self._by_slot = by_slot
-        low = np.searchsorted(self._sorted_slots, slots, side="left")
-        high = np.searchsorted(self._sorted_slots, slots, side="right")
+        # Of another type than the chunk's, NumPy would convert the chunk for every search.
+        wanted = slots.astype(np.uint32, copy=False)
+        low = self._sorted_slots.searchsorted(wanted, "left")
+        high = self._sorted_slots.searchsorted(wanted, "right")
         return self._by_slot, low, high
 
     def best_of(
@@ -180,13 +200,11 @@ class DelayLine:
         """Every row with due <= now, in due order (ties as pushed); nothing changes."""
         if self.first > now:
             return self._joined([])
-        taken: list[Chunk] = []
+        taken: list[_Part] = []
         for chunk in self.chunks:
             end = chunk.end_of(now)
             if end > chunk.begin:
-                part = slice(chunk.begin, end)
-                columns = {name: chunk.columns[name][part] for name in self.names}
-                taken.append(Chunk(chunk.due[part], chunk.slot[part], columns))
+                taken.append(self._part(chunk, slice(chunk.begin, end)))
         return self._joined(taken)
 
     def drop_due(self, now: int) -> None:
@@ -200,13 +218,12 @@ class DelayLine:
 
     def gather(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray, Payload]:
         """Every row of the given sorted unique slots, in due order, left in place."""
-        taken = []
+        taken: list[_Part] = []
+        slots = slots.astype(np.uint32, copy=False)
         for chunk in self.chunks:
             rows = chunk.rows_of(slots)
             if len(rows):
-                rows.sort()
-                columns = {name: chunk.columns[name][rows] for name in self.names}
-                taken.append(Chunk(chunk.due[rows], chunk.slot[rows], columns))
+                taken.append(self._part(chunk, rows))
         return self._joined(taken)
 
     def best_of(
@@ -222,12 +239,11 @@ class DelayLine:
 
     def due_between(self, low: int, high: int, now: int) -> tuple[np.ndarray, np.ndarray, Payload]:
         """The rows due by now of the slots from low up to high, in due order, left in place."""
-        taken = []
+        taken: list[_Part] = []
         for chunk in self.chunks:
             rows = chunk.due_between(low, high, now)
             if len(rows):
-                columns = {name: chunk.columns[name][rows] for name in self.names}
-                taken.append(Chunk(chunk.due[rows], chunk.slot[rows], columns))
+                taken.append(self._part(chunk, rows))
         return self._joined(taken)
 
     def recode(self, name: str, table: np.ndarray) -> Callable[[], None]:
@@ -252,26 +268,26 @@ class DelayLine:
         """All rows in due order, for a checkpoint."""
         return self._joined([self._live(c) for c in self.chunks])
 
-    def _live(self, chunk: Chunk) -> Chunk:
-        part = slice(chunk.begin, None)
-        columns = {name: chunk.columns[name][part] for name in self.names}
-        return Chunk(chunk.due[part], chunk.slot[part], columns)
+    def _live(self, chunk: Chunk) -> _Part:
+        return self._part(chunk, slice(chunk.begin, None))
+
+    def _part(self, chunk: Chunk, rows: np.ndarray | slice) -> _Part:
+        columns = {name: chunk.columns[name][rows] for name in self.names}
+        return chunk.due[rows], chunk.slot[rows], columns
 
     def _fuse(self, chunks: list[Chunk]) -> Chunk:
-        due, slot, columns = self._joined([self._live(c) for c in chunks])
-        return Chunk(due, slot, columns)
+        return Chunk(*self._joined([self._live(c) for c in chunks]))
 
-    def _joined(self, chunks: list[Chunk]) -> tuple[np.ndarray, np.ndarray, Payload]:
-        if len(chunks) == 1:
-            return chunks[0].due, chunks[0].slot, chunks[0].columns
-        if not chunks:
-            empty = np.zeros(0, np.int64)
-            return empty, np.zeros(0, np.uint32), {n: np.zeros(0, np.int64) for n in self.names}
-        due = np.concatenate([c.due for c in chunks])
-        slot = np.concatenate([c.slot for c in chunks])
-        order = np.argsort(due, kind="stable")
+    def _joined(self, parts: list[_Part]) -> _Part:
+        if len(parts) == 1:
+            return parts[0]
+        if not parts:
+            return NO_TIMES, NO_SLOTS, dict.fromkeys(self.names, NO_TIMES)
+        due = np.concatenate([part[0] for part in parts])
+        slot = np.concatenate([part[1] for part in parts])
+        order = due.argsort(kind="stable")
         columns = {
-            name: np.concatenate([c.columns[name] for c in chunks])[order] for name in self.names
+            name: np.concatenate([part[2][name] for part in parts])[order] for name in self.names
         }
         return due[order], slot[order], columns
 

@@ -89,7 +89,13 @@ class Distinct:
         return self.interner.numbers(value)
 
     def current(self, slots: Array) -> Vector:
-        return Vector(self.count[slots].astype(np.int64))
+        return self.read_kept(self.kept(slots))
+
+    def kept(self, slots: Array) -> Lanes:
+        return [self.count.take(slots)]
+
+    def read_kept(self, lanes: Lanes) -> Vector:
+        return Vector(lanes[0].astype(np.int64))
 
     def _references(self, slots: Array, values: Array) -> Array:
         number = self.pairs.find(slots.astype(np.uint64), values.astype(np.uint64))

@@ -27,6 +27,7 @@ from profile_actors.engine.operators.aggregates import (
     Track,
 )
 from profile_actors.engine.operators.contributions import (
+    NO_ROWS,
     AtNow,
     ClockGroups,
     DueParts,
@@ -170,10 +171,14 @@ class Stream:
     def look_ahead(self, slots: Array, now: int, after: int) -> StreamDelta | None:
         """A move from ``after`` to ``now`` for these sorted slots alone, not to be published; None
         if nothing is due."""
-        if not any(line.chunks for line in self._lines()):
+        entering = leaving = NO_ROWS
+        if self.enter.first <= now:
+            entering = LineRows(*self.enter.gather(slots)).within(after, now)
+        if self.leave.first <= now:
+            leaving = LineRows(*self.leave.gather(slots)).within(after, now)
+        if not (len(entering.due) or len(leaving.due)):
             return None
-        rows = [LineRows(*line.gather(slots)).within(after, now) for line in self._lines()]
-        return self._stepped(rows, now) if any(len(part.due) for part in rows) else None
+        return self._stepped([entering, leaving], now)
 
     def slice(self, slots: Array, span: tuple[int, int] | None, now: int) -> StreamDelta | None:
         """The move to ``now`` of these sorted slots alone, to be published; None if nothing is due.

@@ -72,8 +72,16 @@ class Extreme:
         return valid if self.presence is None else np.asarray(valid | self.has_none[slots])
 
     def current(self, slots: Array) -> Vector:
-        values = self._base(slots)
-        return _vector(values, self._base_valid(slots, values))
+        return self.read_kept(self.kept(slots))
+
+    def kept(self, slots: Array) -> Lanes:
+        cells = self.cells.take(slots)
+        return [cells] if self.presence is None else [cells, self.has_none.take(slots)]
+
+    def read_kept(self, lanes: Lanes) -> Vector:
+        values = (lanes[0] ^ self._flip).view(self.dtype)
+        valid = values != self.none
+        return _vector(values, valid if self.presence is None else valid | lanes[1])
 
     def store(self, slots: Array, lanes: Lanes) -> None:
         values, valid = lanes

@@ -107,8 +107,9 @@ class Partition:
         )  # fmt: skip
         self.clock = PartitionClock(state, self.owed, self._writer, self.config.max_due_rows)
         self.reader = Reader(
-            self.log, self.feed, self.index, state, self.owed, self.lock, self.stage_seconds
-        )
+            self.log, self.feed, self.index, state, self.owed, self.lock, self.stage_seconds,
+            self.config.max_open_entries,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Flush the feed and let go of log, feed and the disk thread; twice is once.
@@ -117,6 +118,7 @@ class Partition:
         (the log is closed all the same).
         """
         self._disk.shutdown()
+        self.reader.close()
         try:
             self.feed.close()
         finally:

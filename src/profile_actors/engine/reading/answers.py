@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -23,10 +24,22 @@ class Membership(msgspec.Struct, frozen=True, gc=False):
     version: int = 1
 
 
-class Profile(msgspec.Struct, frozen=True):
+class ProfileRows(Protocol):
+    """Profiles that share one answer, one a row."""
+
+    def field(self, name: str, row: int) -> Any:
+        """One field of one profile."""
+
+
+@dataclass(frozen=True)
+class Profile:
     """The subject as of ``now`` ms. segments: every segment it is or ever was in. computed: one key
     per computed attribute (None when null). computed_valid_until: likewise, first later change.
-    pending: the computed attributes that have no answer (their value is None), and why."""
+    pending: the computed attributes that have no answer (their value is None), and why.
+
+    Of what a store answers, each field is made when it is first read: of a thousand profiles that
+    were asked for, few are read whole. Until they are, they share and keep their answer's columns.
+    """
 
     identities: list[Identity]
     attributes: dict[str, Any]
@@ -35,7 +48,35 @@ class Profile(msgspec.Struct, frozen=True):
     computed_valid_until: dict[str, int | None]
     last_modified: int
     now: int
-    pending: dict[str, str] = {}
+    pending: dict[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def of(answer: ProfileRows, row: int) -> Profile:
+        """The profile of a row, whose fields are made when they are read. Any thread."""
+        made = object.__new__(Profile)
+        made.__dict__["_made_of"] = answer, row
+        return made
+
+    if not TYPE_CHECKING:  # or every misspelt field would be one
+
+        def __getattr__(self, name: str) -> Any:
+            own = self.__dict__
+            source = own.get("_made_of")
+            if source is not None and name in PROFILE_FIELDS:
+                answer, row = source
+                value = own.setdefault(name, answer.field(name, row))
+                if len(own) > len(PROFILE_FIELDS):
+                    own.pop("_made_of", None)
+                return value
+            if name in own:  # another thread has made it meanwhile
+                return own[name]
+            raise AttributeError(f"'Profile' object has no attribute {name!r}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in PROFILE_FIELDS}
+
+
+PROFILE_FIELDS = tuple(one.name for one in fields(Profile))
 
 
 class Preview(msgspec.Struct, frozen=True):

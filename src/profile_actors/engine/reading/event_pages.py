@@ -6,30 +6,29 @@ more than it may show, and looks at all rows of a second to know which come firs
 is the order key of its last row: pages put together are the one long page, also while rows arrive
 (those whose place has been passed are not seen).
 
-Cost: the rows of the page as documents; a microsecond for each other row of the seconds at its two
-ends (without ``_id`` the hash of its document, some ten).
+Cost: the rows of the page as documents, and to open the blocks that are not open yet; a microsecond
+for each other row of the seconds at its two ends (without ``_id`` the hash of its document).
 """
 
 from __future__ import annotations
 
 import base64
-from typing import Any
 
 import msgspec
 import numpy as np
 
 from profile_actors.columnar.vectors import Array
-from profile_actors.engine.log.ports import Log
 from profile_actors.engine.log.row_locator import Run, pack
-from profile_actors.engine.merge.documents import Key, Taken, document, read
+from profile_actors.engine.merge.documents import Key
+from profile_actors.engine.merge.opened_blocks import Opened, OpenedBlocks
 from profile_actors.engine.reading.answers import EventPage
 
-Placed = tuple[Key, Taken, int]
-"""A row's order key, and where it is: its number among the rows taken from a block."""
+Placed = tuple[Key, Opened, int]
+"""A row's order key, and where it is: its block, and its number in the entry."""
 
 
 def event_page(
-    log: Log,
+    opened: OpenedBlocks,
     runs: tuple[Run, ...],
     ident: int,
     start: int | None,
@@ -57,14 +56,14 @@ def event_page(
             break
         # Of a second that is crowded with what has been shown, nothing may be left.
         low, high = (low, int(keys[0]) - 1) if is_back else (int(keys[-1]) + 1, high)
-        placed = _placed(read(log, positions, rows), is_back)
+        placed = _placed(opened, positions, rows, is_back)
         found += [one for one in placed if _is_asked(one[0], start, end, after, is_back)]
         if len(keys) < wanted:
             break  # those were all
     following = None
     if len(found) > limit:
         following = base64.b64encode(msgspec.json.encode(found[limit - 1][0])).decode()
-    return EventPage(_documents(found[:limit]), following)
+    return EventPage([block.document(row) for _, block, row in found[:limit]], following)
 
 
 def _span(ident: int, start: int | None, end: int | None) -> tuple[int, int]:
@@ -101,7 +100,7 @@ def _nearest(
     none = np.zeros(0, np.uint32)
     positions = np.concatenate([none, *(run.position[i:j] for run, i, j in parts)])
     rows = np.concatenate([none, *(run.row[i:j] for run, i, j in parts)])
-    by_key = np.argsort(keys, kind="stable")
+    by_key = keys.argsort(kind="stable")
     return keys[by_key], positions[by_key], rows[by_key]
 
 
@@ -111,14 +110,17 @@ def _bounds(run: Run, low: int, high: int) -> tuple[int, int]:
     return i, max(i, j)
 
 
-def _placed(taken: list[Taken], is_back: bool) -> list[Placed]:
+def _placed(opened: OpenedBlocks, positions: Array, rows: Array, is_back: bool) -> list[Placed]:
     """The rows in order. Equal ones are the same row, stated more than once: any order will do."""
-    plain = [(key, part, row) for part in taken for row, key in enumerate(part.keys())]
+    plain = []
+    for position, row in zip(positions.tolist(), rows.tolist(), strict=True):
+        block = opened.of(position, row)
+        plain.append((block.key(row), block, row))
     plain.sort(key=lambda placed: placed[0])
     out: list[Placed] = []
-    for key, part, row in plain:
+    for key, block, row in plain:
         is_again = bool(out) and out[-1][0][:3] == key
-        out.append(((*key, out[-1][0][3] + 1 if is_again else 0), part, row))
+        out.append(((*key, out[-1][0][3] + 1 if is_again else 0), block, row))
     if is_back:
         out.reverse()
     return out
@@ -130,18 +132,3 @@ def _is_asked(
     if (start is not None and key[0] < start) or (end is not None and key[0] >= end):
         return False
     return after is None or (key < after if is_back else key > after)
-
-
-def _documents(page: list[Placed]) -> list[dict[str, Any]]:
-    """The page's rows as documents, block by block."""
-    of: dict[int, list[int]] = {}
-    parts: dict[int, Taken] = {}
-    for place, (_, part, _) in enumerate(page):
-        of.setdefault(id(part), []).append(place)
-        parts[id(part)] = part
-    out: list[dict[str, Any]] = [{}] * len(page)
-    for number, places in of.items():
-        rows = parts[number].only([page[place][2] for place in places]).rows()
-        for place, row in zip(places, rows, strict=True):
-            out[place] = document(row.fields)
-    return out

@@ -44,10 +44,10 @@ def look_ahead(sheet: Sheet, slots: Array, started: int, until: int, instant: in
 
 
 class Turns:
-    """What a look-ahead found, by rule of a sheet and profile, as of an instant.
+    """What a look-ahead found, by profile and rule of a sheet, as of an instant.
 
-    moved: (segment, profile) indexes of changes up to the instant, with when and what then, of each
-    pair the last one at the end. until, until_value: int64[segments, n], int64[attributes, n]: the
+    moved: (profile, segment) indexes of changes up to the instant, with when and what then, of each
+    pair the last one at the end. until, until_value: int64[n, segments], int64[n, attributes]: the
     first change after the instant, FOREVER where none is known.
     """
 
@@ -55,12 +55,12 @@ class Turns:
         self._sheet = sheet
         self._slots = slots
         self._instant = instant
-        self.until = np.full((len(sheet.segments), len(slots)), FOREVER)
-        self.until_value = np.full((len(sheet.computed), len(slots)), FOREVER)
+        self.until = np.full((len(slots), len(sheet.segments)), FOREVER)
+        self.until_value = np.full((len(slots), len(sheet.computed)), FOREVER)
         self.moved: list[tuple[Array, Array, Array, Array]] = []
         for change in fold.delta.changes:
             assert change.at is not None, "a look-ahead has no rows"
-            rows = np.searchsorted(slots, change.slots)
+            rows = slots.searchsorted(change.slots)
             if change.gauge < 0:
                 self._mark(change.names, change.new, rows, change.at)
             else:
@@ -72,22 +72,23 @@ class Turns:
         if reader is None:
             return
         is_in = reader.truth[:, new]
-        column, index = np.nonzero(reader.truth[:, old] != is_in)
-        segment, row, when = reader.rows[column], rows[index], at[index]
+        column, index = (reader.truth[:, old] != is_in).nonzero()
+        segment, row, when = reader.columns[column], rows[index], at[index]
         past = when <= self._instant
         if past.any():
-            self.moved.append((segment[past], row[past], when[past], is_in[column, index][past]))
-        # Of equal pairs the last one written stays: so the first change is written last.
-        later = np.flatnonzero(~past)[::-1]
-        self.until[segment[later], row[later]] = when[later]
+            self.moved.append((row[past], segment[past], when[past], is_in[column, index][past]))
+        # Of equal pairs the last one written stays: so the first change is written last. (Not by a
+        # view of the arrays backwards: NumPy goes through those forwards.)
+        later = (~past).nonzero()[0][::-1]
+        self.until[row[later], segment[later]] = when[later]
 
     def _mark(self, names: tuple[str, ...], marks: Array, rows: Array, at: Array) -> None:
         """Marks of computed attributes, ascending in time for each profile."""
         row_of = self._sheet.row_of
         place = np.array([row_of.get(("computed", name), -1) for name in names], np.intp)
-        name, index = np.nonzero(marks & (place >= 0)[:, None] & (at > self._instant))
+        name, index = (marks & (place >= 0)[:, None] & (at > self._instant)).nonzero()
         name, index = name[::-1], index[::-1]
-        self.until_value[place[name], rows[index]] = at[index]
+        self.until_value[rows[index], place[name]] = at[index]
 
     def are_complete(self, fold: Fold) -> bool:
         """Whether each timed rule changes for each profile after the instant, as far as was looked.
@@ -100,7 +101,7 @@ class Turns:
         for rule in sheet.timed:
             if rule.key not in fold.pending:
                 table = self.until if rule.kind == "segment" else self.until_value
-                if (table[sheet.row_of[rule.key]] == FOREVER).any():
+                if (table[:, sheet.row_of[rule.key]] == FOREVER).any():
                     return False
         streams = (sheet.book.streams[index] for index in sheet.streams)
         if any(stream.upcoming(self._slots, fold.now) for stream in streams):

@@ -4,7 +4,7 @@ Theory: a look-up folds its own profiles ahead: the same step as an entry, for t
 what the delay lines hold for them, up to a hundred years on and never published. The virtual rows
 up to the asked instant give the answer there; the first one after it at which a rule's value
 differs is its ``valid_until``. So an answer is exact at every instant, also when the clock's own
-work is still queued. Answers are matrices, one row per rule and one column per profile.
+work is still queued. Answers are matrices, one row per profile and one column per rule.
 
 Limits: a rule of an attribute that reads ``today`` and never changes costs a look at every day
 ahead; rescanned rules are evaluated one profile at a time.
@@ -12,7 +12,6 @@ ahead; rescanned rules are evaluated one profile at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,13 +24,13 @@ from profile_actors.engine.fold.state import State
 from profile_actors.engine.log.ports import Log
 from profile_actors.engine.membership.gauges import IN
 from profile_actors.engine.membership.rulebook import Rescanned
+from profile_actors.engine.operators.alike import Alike
 from profile_actors.engine.reading.answers import Profile
 from profile_actors.engine.reading.fields import EVERYTHING, Fields
 from profile_actors.engine.reading.look_ahead import Turns, look_ahead
 from profile_actors.engine.reading.profile_columns import (
-    EXITED,
     PENDING,
-    REALIZED,
+    Numbers,
     ProfileColumns,
     made,
 )
@@ -43,7 +42,7 @@ from profile_actors.rules.evaluation.scalars import Leaf
 from profile_actors.rules.reference.validity import evaluate_with_validity
 from profile_actors.rules.semantics.calendar import MAX_MS, shift
 from profile_actors.rules.tree.nodes import Node
-from profile_actors.rules.tree.plan import AggregateLeaf, AttributeLeaf, Key
+from profile_actors.rules.tree.plan import Aggregate, AggregateLeaf, AttributeLeaf, Key
 
 NEAR_MS = 400 * 86_400_000
 """How far is looked ahead first: most rules of time change within a year and its edges."""
@@ -57,9 +56,10 @@ KEPT_SHEETS = 64
 class Found:
     """What the sheet's rules say of n profiles at an instant.
 
-    inside, last, until: [segments, n]; last is below UNSET where a profile has never been in,
-    until FOREVER where nothing changes. values: by computed attribute, a Vector or n plain values;
-    until_value: int64[attributes, n]. failed: rules without an answer for these profiles, and why;
+    inside, last, until: [n, segments]; last is below UNSET where a profile has never been in,
+    until FOREVER where nothing changes. stored: values of computed attributes that are one
+    aggregate; values: those of the others, a Vector or n plain values, by their place.
+    until_value: int64[n, attributes]. failed: rules without an answer for these profiles, and why;
     from_row: of those that have one up to some profile, that profile's number.
     """
 
@@ -69,9 +69,10 @@ class Found:
     inside: Array
     last: Array
     until: Array
-    values: list[Vector | list[Any]]
     until_value: Array
     failed: dict[Key, str]
+    stored: list[Numbers]
+    values: dict[int, Vector | list[Any]] = field(default_factory=dict)
     from_row: dict[Key, int] = field(default_factory=dict)
 
 
@@ -126,40 +127,39 @@ class LookUps:
             fold = look_ahead(sheet, slots, started, until, instant)
             turns = Turns(sheet, fold, slots, instant)
         inside, last = sheet.inside(slots), sheet.last(slots)
-        for segment, row, when, is_in in turns.moved:
-            inside[segment, row], last[segment, row] = is_in, when
-        values = self._values(sheet, fold, slots, instant)
+        for row, segment, when, is_in in turns.moved:
+            inside[row, segment], last[row, segment] = is_in, when
+        found = Found(sheet, slots, instant, inside, last, turns.until, turns.until_value, {}, [])
+        self._evaluate(found, fold)
         failed = {**self._state.book.pending, **fold.pending}  # the writer may have added some
-        failed = {key: why for key, why in failed.items() if key in sheet.row_of}
-        found = Found(
-            sheet, slots, instant, inside, last, turns.until, values, turns.until_value, failed
-        )
-        for key in failed:
-            if key[0] == "computed":
-                found.values[sheet.row_of[key]] = [None] * len(slots)
+        if failed:
+            found.failed = {key: why for key, why in failed.items() if key in sheet.row_of}
         if sheet.book.rescans:
             self._rescan(found)
         return found
 
-    def _values(
-        self, sheet: Sheet, fold: Fold, slots: Array, instant: int
-    ) -> list[Vector | list[Any]]:
-        """The computed attributes at the instant. One with too much to compare for these profiles
-        has no answer for them."""
+    def _evaluate(self, found: Found, fold: Fold) -> None:
+        """The planned computed attributes at the instant."""
+        sheet, slots, instant = found.sheet, found.slots, found.instant
         times = np.full(len(slots), instant)
         leaf = fold.moments.at(slots, times)
+        moved = _moved(fold, instant)
+        one_by_one = list(sheet.evaluated)
+        for group in sheet.stored:
+            try:
+                found.stored.append(_numbers(group, slots, leaf, moved))
+            except Exception:  # whose fault it is comes out below
+                one_by_one += group.places
         frame = Frame(leaf, times, len(slots))
-        out: list[Vector | list[Any]] = []
-        for rule in sheet.rules:
-            found: Vector | list[Any] = []
-            if rule.key not in fold.pending:
-                try:
-                    found = _stored(leaf, rule.root) or value_in(frame, rule.root)
-                except Exception as error:
-                    fold.pending[rule.key] = f"at {instant} ms: {error!r}"
-                    frame = Frame(leaf, times, len(slots))  # without halves of an evaluation
-            out.append(found)
-        return [*out, *([None] * len(slots) for _ in range(len(sheet.computed) - len(out)))]
+        for place in one_by_one:
+            rule = sheet.rules[place]
+            if rule.key in fold.pending:
+                continue
+            try:
+                found.values[place] = _stored(leaf, rule.root) or value_in(frame, rule.root)
+            except Exception as error:  # too much to compare for these profiles
+                fold.pending[rule.key] = f"at {instant} ms: {error!r}"
+                frame = Frame(leaf, times, len(slots))  # without halves of an evaluation
 
     # -- rescanned rules --------------------------------------------------------------------------
 
@@ -167,6 +167,8 @@ class LookUps:
         """What the rescanned rules say, profile by profile. One that fails has no answer from that
         profile on."""
         sheet, failed = found.sheet, found.failed
+        for place in range(len(sheet.rules), len(sheet.computed)):
+            found.values[place] = [None] * len(found.slots)
         for row, slot in enumerate(found.slots.tolist()):
             for again in sheet.book.rescans:
                 key = again.rule.key
@@ -195,13 +197,13 @@ class LookUps:
             values = found.values[number]
             assert isinstance(values, list)
             values[row] = value
-            found.until_value[number, row] = ends
+            found.until_value[row, number] = ends
             return
-        found.inside[number, row] = bool(value)
-        found.until[number, row] = ends
+        found.inside[row, number] = bool(value)
+        found.until[row, number] = ends
         if at != self._state.now or bool(value) != (rule.level[slot] == IN):
             # Moved by the clock since, or by an entry whose rescans are queued.
-            found.last[number, row] = at
+            found.last[row, number] = at
 
     def _asked(
         self, rule: Rescanned, slot: int, instant: int
@@ -236,10 +238,10 @@ class LookUps:
         ids: list[str] = []
         if fields.identities:
             namespaces, ids = directory.identities(directory.ident_of[found.slots])
-        values = [
-            column if isinstance(column, list) else plain_values(column, rule.root.type)
-            for column, rule in _ruled(found)
-        ]
+        plain = {
+            place: of if isinstance(of, list) else plain_values(of, sheet.rules[place].root.type)
+            for place, of in found.values.items()
+        }
         refused = [
             (name, why, found.from_row.get((kind, name), 0))
             for (kind, name), why in found.failed.items()
@@ -259,8 +261,9 @@ class LookUps:
             last,
             until,
             sheet.computed,
-            values,
-            np.ascontiguousarray(found.until_value.T),
+            found.stored,
+            plain,
+            found.until_value,
             refused,
         )
 
@@ -274,26 +277,45 @@ def _stored(leaf: Leaf, root: Node) -> Vector | None:
     return None
 
 
-def _ruled(found: Found) -> Iterator[tuple[Vector | list[Any], Any]]:
-    """Each computed attribute's column with its rule; that of a rescanned one is not looked at."""
-    rules = found.sheet.rules
-    for number, column in enumerate(found.values):
-        yield column, rules[min(number, len(rules) - 1)] if rules else None
+def _moved(fold: Fold, instant: int) -> set[Aggregate]:
+    """The aggregates that the look-ahead moves up to the instant."""
+    out: set[Aggregate] = set()
+    for number, tracks in fold.tracks.items():
+        operators = fold.book.streams[number].operators
+        some = next((track for track in tracks if track is not None), None)
+        if some is not None and (some.clock_at <= instant).any():  # a stream's tracks share them
+            out.update(op.aggregate for op in operators)
+    return out
+
+
+def _numbers(group: Alike, slots: Array, leaf: Leaf, moved: set[Aggregate]) -> Numbers:
+    """The values of a group at the instant: what is stored, or what the look-ahead says."""
+    values, valid = group.read(slots)
+    if moved:
+        for row, operator in enumerate(group.operators):
+            if operator.aggregate in moved:
+                found = leaf(AggregateLeaf(operator.aggregate))
+                assert isinstance(found, Vector)
+                values[row] = found.values
+                if found.valid is not None or valid is not None:
+                    valid = np.ones(values.shape, np.bool_) if valid is None else valid
+                    valid[row] = True if found.valid is None else found.valid
+    return Numbers(group.places, values, None if valid is None else ~valid)
 
 
 def _memberships(found: Found) -> tuple[Array, Array, Array, Array, Array]:
     """(ends, segment, status, last, until) of all memberships, profile by profile."""
-    is_silent = np.zeros(found.inside.shape, np.bool_)
+    shown, status = found.last >= UNSET, found.inside.view(np.uint8)
+    last, until = found.last, found.until
     for key in found.failed:
         if key[0] == "segment":
-            is_silent[found.sheet.row_of[key], found.from_row.get(key, 0) :] = True
-    shown = (found.last >= UNSET) | is_silent
-    row, segment = np.nonzero(shown.T)
-    place = segment, row
-    silent = is_silent[place]
-    status = np.where(found.inside[place], np.uint8(REALIZED), np.uint8(EXITED))
-    status[silent] = PENDING
-    last = np.where(silent, FOREVER, found.last[place])
-    until = np.where(silent, FOREVER, found.until[place])
-    ends = np.cumsum(np.count_nonzero(shown, axis=0))
-    return ends, segment, status, last, until
+            column = found.sheet.row_of[key]
+            some = slice(found.from_row.get(key, 0), None)
+            shown[some, column], status[some, column] = True, PENDING
+            last[some, column] = until[some, column] = FOREVER
+    place = shown.ravel().nonzero()[0]
+    width = max(1, shown.shape[1])
+    row = place // width
+    ends = row.searchsorted(np.arange(1, len(shown) + 1))
+    segment = (place - row * width).astype(np.int32)
+    return ends, segment, status.ravel()[place], last.ravel()[place], until.ravel()[place]

@@ -2,12 +2,13 @@
 
 Theory: a profile with a hundred memberships is a hundred small objects. To make them in the
 partition and pickle them one by one cost forty times what it costs to read their columns; so the
-columns travel, and the objects are made once, where they are wanted, by functions of the
-interpreter that go through whole lists.
+columns travel, and the objects are made where they are wanted, when they are read, by functions of
+the interpreter that go through whole lists.
 """
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -21,15 +22,25 @@ EXITED, REALIZED, PENDING = 0, 1, 2
 STATUS = np.array(["exited", "realized", "pending"], object)
 
 
+class Numbers(msgspec.Struct, array_like=True, gc=False):
+    """Values of some computed attributes. places: their numbers; values: [places, n], of integers,
+    doubles or instants; missing: bool, likewise, where there is none; None: nowhere."""
+
+    places: tuple[int, ...]
+    values: Array
+    missing: Array | None
+
+
 class ProfileColumns(msgspec.Struct, array_like=True, gc=False):
     """n profiles as of ``now`` ms.
 
     namespaces, ids: of their identities, empty if not asked. modified: int64[n] ms. attributes: per
     profile, None: none. segments, versions: names and versions of the asked segments. ends:
     int64[n], where each profile's memberships end among all p; segment: their numbers, status:
-    uint8 (``STATUS``), last, until: int64 ms, FOREVER for none. computed: names; values: per name a
-    list of n; validity: int64[n, names] ms, FOREVER for none. refused: (name, why, from which
-    profile on) of computed attributes without an answer.
+    uint8 (``STATUS``), last, until: int64 ms, FOREVER for none. computed: names; numbers: the
+    values of those that are columns of numbers, plain: of the others n each, by their place;
+    validity: int64[n, names] ms, FOREVER for none. refused: (name, why, from which profile on) of
+    computed attributes without an answer.
     """
 
     now: int
@@ -45,9 +56,26 @@ class ProfileColumns(msgspec.Struct, array_like=True, gc=False):
     last: Array
     until: Array
     computed: tuple[str, ...]
-    values: list[list[Any]]
+    numbers: list[Numbers]
+    plain: dict[int, list[Any]]
     validity: Array
     refused: list[tuple[str, str, int]]
+
+    def table(self) -> Array:
+        """The computed attributes as plain values, None where there is none. object[n, names]"""
+        out = np.full((len(self.ends), len(self.computed)), None)
+        for of in self.numbers:
+            cells = of.values.astype(object)
+            if of.missing is not None:
+                cells[of.missing] = None
+            out[:, of.places] = cells.T
+        for place, values in self.plain.items():
+            # One by one: values that are lists are not to be taken for rows of a matrix.
+            for row, value in enumerate(values):
+                out[row, place] = value
+        for name, _, first in self.refused:
+            out[first:, self.computed.index(name)] = None
+        return out
 
 
 class Answer(msgspec.Struct, array_like=True, gc=False):
@@ -64,42 +92,70 @@ class Answer(msgspec.Struct, array_like=True, gc=False):
         return [known[row] for row in self.rows.tolist()]
 
 
+class MadeRows:
+    """The fields of some profiles as objects. What is read of one is made ready for all of them, in
+    a few passes; what nobody reads is never made."""
+
+    def __init__(self, columns: ProfileColumns) -> None:
+        self._columns = columns
+        self._ends: list[int] = columns.ends.tolist()
+
+    def field(self, name: str, row: int) -> Any:
+        """One field of one profile. Cost: of ``segments`` some 200 ns a membership, of the others
+        100 ns an attribute; most of it for all of the answer's with the first."""
+        columns = self._columns
+        if name == "now":
+            return columns.now
+        if name == "last_modified":
+            return int(columns.modified[row])
+        if name == "identities":
+            ids = columns.ids
+            return [Identity(columns.namespaces[row], ids[row])] if ids else []
+        if name == "attributes":
+            return columns.attributes[row] if columns.attributes else {}
+        if name == "pending":
+            return {rule: why for rule, why, first in columns.refused if row >= first}
+        if name == "segments":
+            named, members = self._members
+            part = slice(self._ends[row - 1] if row else 0, self._ends[row])
+            return dict(zip(named[part], members[part], strict=True))
+        cells = self._values if name == "computed" else self._validity
+        return dict(zip(columns.computed, cells[row], strict=True))
+
+    @cached_property
+    def _members(self) -> tuple[list[str], list[Membership]]:
+        columns = self._columns
+        names, numbers = columns.segments, columns.segment.tolist()
+        return [names[number] for number in numbers], list(map(
+            Membership,
+            STATUS[columns.status].tolist(),
+            or_none(columns.last),
+            or_none(columns.until),
+            columns.versions[columns.segment].tolist(),
+        ))  # fmt: skip
+
+    @cached_property
+    def _values(self) -> list[list[Any]]:
+        out: list[list[Any]] = self._columns.table().tolist()
+        return out
+
+    @cached_property
+    def _validity(self) -> list[list[int | None]]:
+        return rows_or_none(self._columns.validity)
+
+
 def made(columns: ProfileColumns) -> list[Profile]:
-    """The profiles. Cost: some 200 ns a membership, 100 ns a computed attribute."""
-    names, computed = columns.segments, columns.computed
-    numbers = columns.segment
-    named = [names[number] for number in numbers.tolist()]
-    members = list(map(
-        Membership,
-        STATUS[columns.status].tolist(),
-        or_none(columns.last),
-        or_none(columns.until),
-        columns.versions[numbers].tolist(),
-    ))  # fmt: skip
-    ends = columns.ends.tolist()
-    count = len(ends)
-    identities: list[list[Identity]] = [[] for _ in range(count)]
-    if columns.ids:
-        identities = [[one] for one in map(Identity, columns.namespaces, columns.ids)]
-    attributes = columns.attributes or [{} for _ in range(count)]
-    values = list(zip(*columns.values, strict=True)) if computed else [()] * count
-    validity, width = or_none(columns.validity.ravel()), len(computed)
-    # Maps of plain values and of structs that the collector does not visit are not visited either.
-    return [
-        Profile(
-            identities[row],
-            attributes[row],
-            dict(zip(named[begin:end], members[begin:end], strict=True)),
-            dict(zip(computed, values[row], strict=True)),
-            dict(zip(computed, validity[row * width : (row + 1) * width], strict=True)),
-            modified,
-            columns.now,
-            {name: why for name, why, first in columns.refused if row >= first},
-        )
-        for row, (begin, end, modified) in enumerate(
-            zip([0, *ends[:-1]], ends, columns.modified.tolist(), strict=True)
-        )
-    ]
+    """The profiles. Cost: some 500 ns each; the rest when they are read."""
+    rows = MadeRows(columns)
+    return [Profile.of(rows, row) for row in range(len(columns.ends))]
+
+
+def rows_or_none(instants: Array) -> list[list[int | None]]:
+    """Rows of instants as Python's, None for FOREVER."""
+    out = instants.astype(object)
+    out[instants == FOREVER] = None
+    rows: list[list[int | None]] = out.tolist()
+    return rows
 
 
 def or_none(instants: Array) -> list[int | None]:

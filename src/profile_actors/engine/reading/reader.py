@@ -20,6 +20,7 @@ from profile_actors.engine.log.change_columns import ChangeColumns
 from profile_actors.engine.log.ports import Feed, Log
 from profile_actors.engine.log.row_locator import Run
 from profile_actors.engine.membership.stored_values import member_bits
+from profile_actors.engine.merge.opened_blocks import OpenedBlocks
 from profile_actors.engine.merge.record_union import union_views
 from profile_actors.engine.reading import verification
 from profile_actors.engine.reading.answers import (
@@ -52,6 +53,7 @@ class Reader:
         owed: Owed,
         lock: threading.RLock,
         stage_seconds: Callable[[], dict[str, float]],
+        max_open_entries: int,
     ) -> None:
         self._log = log
         self._feed = feed
@@ -62,6 +64,11 @@ class Reader:
         self._stage_seconds = stage_seconds
         self.look_ups = LookUps(state, log)
         self._delivery = Delivery(log, feed, index, state, lock)
+        self._opened = OpenedBlocks(log, max_open_entries)
+
+    def close(self) -> None:
+        """Let go of what is open of the log. Reads that are under way end."""
+        self._opened.close()
 
     def profiles_of(
         self, slots: Array, instant: int, fields: Fields = EVERYTHING
@@ -90,16 +97,17 @@ class Reader:
         with self._lock:
             idents = state.directory.find(keys[:, 0], keys[:, 1])
             # The writer goes on: who is known is asked once, under the lock.
-            asked = np.flatnonzero((idents >= 0) & (idents < state.known))
-            slot_of = state.directory.slot_of[idents[asked]]
-            slots = np.unique(slot_of).astype(np.intp)
+            asked = ((idents >= 0) & (idents < state.known)).nonzero()[0]
+            slot_of = state.directory.slot_of.take(idents[asked]).astype(np.intp)
+            slots = slot_of if len(slot_of) == 1 else np.unique(slot_of)
             copied = self._copied(slots, now, fields)
         parts = self._parts(copied, fields)
-        found = copied[0]
-        order = np.concatenate([np.zeros(0, np.intp), *(part.slots for part in found)])
-        row_of = np.argsort(order)
-        rows = np.full(len(idents), -1)
-        rows[asked] = row_of[np.searchsorted(slots, slot_of)]
+        place = slots.searchsorted(slot_of)
+        if len(parts) > 1:  # each has some of the slots
+            place = np.concatenate([part.slots for part in copied[0]]).argsort()[place]
+        rows = np.empty(len(idents), np.intp)
+        rows.fill(-1)
+        rows[asked] = place
         return Answer(parts, rows)
 
     def _copied(
@@ -112,8 +120,10 @@ class Reader:
         instant = state.now if now is None else max(state.now, now)
         found = self.look_ups.found(slots, instant, fields) if len(slots) else []
         modified = [state.modified[part.slots] + UNSET for part in found]
-        replaces = {d.name: d.mode == "replace" for d in state.catalogue.datasets.values()}
-        return found, modified, state.record_locator.runs, replaces
+        runs, replaces = state.record_locator.runs, {}
+        if runs:
+            replaces = {d.name: d.mode == "replace" for d in state.catalogue.datasets.values()}
+        return found, modified, runs, replaces
 
     def _parts(
         self,
@@ -174,7 +184,7 @@ class Reader:
             known = self._state.known
         if not 0 <= ident < known:
             return EventPage([], None)
-        return event_page(self._log, runs, ident, start, end, order, limit, cursor)
+        return event_page(self._opened, runs, ident, start, end, order, limit, cursor)
 
     # -- segments, changes ------------------------------------------------------------------------
 

@@ -8,31 +8,55 @@ made once per rulebook and set of asked rules.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from profile_actors.columnar.instant_columns import Instants, at_all
+from profile_actors.columnar.instant_columns import ColumnSet
 from profile_actors.columnar.vectors import Array
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.membership.gauges import Gauge, Ladder
 from profile_actors.engine.membership.rulebook import Rescanned, Rulebook
 from profile_actors.engine.membership.rulebook_builder import indexed
 from profile_actors.engine.membership.timers import Timer
+from profile_actors.engine.operators.alike import Alike, alike
 from profile_actors.rules.tree.plan import Aggregate, AggregateLeaf, Key, Rule
 from profile_actors.rules.tree.walks import leaves_of
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """The segments of one gauge. columns: their numbers among the gauge's own; rows: theirs in the
-    sheet, -1 of those of the gauge's that are not asked."""
+    """The segments of one gauge. truth: bool[segments, levels]; columns: theirs in the sheet."""
 
     gauge: Gauge
     truth: Array
-    rows: Array
-    row_of: Array
+    columns: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Truths:
+    """All memberships in one pass: which cell of the gauges' tables says it of a segment, by level.
+
+    columns: those of the segments that gauges know; gauge_of: each one's place among the gauges;
+    first: its cell of level 0. cells: all tables, one after the other.
+    """
+
+    gauges: tuple[Gauge, ...]
+    columns: Array
+    gauge_of: Array
+    first: Array
+    cells: Array
+
+    def of(self, slots: Array, width: int) -> Array:
+        """bool[n, width]; false where no gauge says anything."""
+        out = np.zeros((len(slots), width), np.bool_)
+        if self.gauges:
+            levels = np.empty((len(slots), len(self.gauges)), np.intp)
+            for place, gauge in enumerate(self.gauges):
+                levels[:, place] = gauge.level.take(slots)
+            out[:, self.columns] = self.cells.take(levels.take(self.gauge_of, axis=1) + self.first)
+        return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,37 +65,37 @@ class Sheet:
 
     book: with those ladders, trees, marks and rescans alone that the asked rules need; its gauges,
     streams and columns are the rulebook's own. segments: names, planned ones in alphabetical order,
-    then rescanned ones; planned: how many those are. versions: of the definitions, by segment.
-    streams: the numbers of those that the asked rules read. rules: the planned computed attributes;
-    computed: the names of all, rescanned ones last. timed: rules whose own clock moves them;
-    age_timers: of the ladders of ages.
+    then rescanned ones. versions: of the definitions, by segment. streams: the numbers of those
+    that the asked rules read. rules: the planned computed attributes; computed: the names of all,
+    rescanned ones last. stored: those that are one aggregate, by shape; evaluated: the places of
+    the other planned ones. timed: rules whose own clock moves them; age_timers: of the ladders of
+    ages.
     """
 
     whole: Rulebook
     catalogue: Catalogue
     book: Rulebook
     segments: tuple[str, ...]
-    planned: int
     versions: Array
     readers: dict[int, Reader]
-    qualified: tuple[Instants, ...]
+    truths: Truths
+    qualified: ColumnSet
     streams: tuple[int, ...]
     rules: tuple[Rule, ...]
     computed: tuple[str, ...]
+    stored: tuple[Alike, ...]
+    evaluated: tuple[int, ...]
     timed: tuple[Rule, ...]
     age_timers: tuple[Timer, ...]
     row_of: dict[Key, int]
 
     def inside(self, slots: Array) -> Array:
-        """Who is in which segment, as the state stands. bool[segments, n]; false for rescans."""
-        out = np.zeros((len(self.segments), len(slots)), np.bool_)
-        for reader in self.readers.values():
-            out[reader.rows] = reader.truth[:, reader.gauge.level[slots]]
-        return out
+        """Who is in which segment, as the state stands. bool[n, segments]; false for rescans."""
+        return self.truths.of(slots, len(self.segments))
 
     def last(self, slots: Array) -> Array:
-        """When each slot last entered or left. int64[segments, n] ms, below UNSET where never."""
-        return at_all(self.qualified, slots)
+        """When each slot last entered or left. int64[n, segments] ms, below UNSET where never."""
+        return self.qualified.at(slots)
 
 
 def sheet_of(
@@ -97,20 +121,31 @@ def sheet_of(
     row_of = {("segment", name): row for row, name in enumerate(names)}
     row_of |= {("computed", name): row for row, name in enumerate(values)}
     part = _part(book, row_of, rescans)
+    readers = _readers(book, {name: row for row, name in enumerate(planned)})
+    stored, known = alike(
+        [
+            (number, book.streams[stream].operators[index])
+            for number, rule in enumerate(rules)
+            if isinstance(rule.root, AggregateLeaf)
+            for stream, index in [book.place[rule.root.aggregate]]
+        ]
+    )
     return Sheet(
         whole=book,
         catalogue=catalogue,
         book=part,
         segments=tuple(names),
-        planned=len(planned),
         versions=np.array([catalogue.segments[name].version for name in names], np.int64),
-        readers=_readers(book, {name: row for row, name in enumerate(planned)}),
-        qualified=tuple(
-            again[name].qualified if name in again else book.qualified[name] for name in names
+        readers=readers,
+        truths=_truths(list(readers.values())),
+        qualified=ColumnSet(
+            [again[name].qualified if name in again else book.qualified[name] for name in names]
         ),
         streams=_streams(part, rules),
         rules=rules,
         computed=tuple(values),
+        stored=stored,
+        evaluated=tuple(number for number in range(len(rules)) if number not in known),
         timed=tuple(tree.rule for tree in part.trees if tree.timer is not None),
         age_timers=tuple(ladder.timer for ladder in _ladders(part) if ladder.timer is not None),
         row_of=row_of,
@@ -145,16 +180,31 @@ def _ladders(book: Rulebook) -> list[Ladder]:
     return [gauge for gauge in gauges if isinstance(gauge, Ladder)]
 
 
-def _readers(book: Rulebook, rows: dict[str, int]) -> dict[int, Reader]:
-    """By gauge, what it says of the segments that have these rows in a sheet."""
+def _readers(book: Rulebook, columns: dict[str, int]) -> dict[int, Reader]:
+    """By gauge, what it says of the segments that have these columns in a sheet."""
     out = {}
     for number, gauge in enumerate(book.gauges):
-        row_of = np.array([rows.get(name, -1) for name in gauge.layout.segments], np.intp)
-        columns = np.flatnonzero(row_of >= 0)
-        if len(columns):
-            truth = np.ascontiguousarray(gauge.layout.truth[:, columns].T)
-            out[number] = Reader(gauge, truth, row_of[columns], row_of)
+        place = np.array([columns.get(name, -1) for name in gauge.layout.segments], np.intp)
+        some = np.flatnonzero(place >= 0)
+        if len(some):
+            truth = np.ascontiguousarray(gauge.layout.truth[:, some].T)
+            out[number] = Reader(gauge, truth, place[some])
     return out
+
+
+def _truths(readers: Sequence[Reader]) -> Truths:
+    """The tables of all readers, one after the other."""
+    nothing = np.zeros(0, np.intp)
+    sizes = [len(reader.columns) for reader in readers]
+    widths = np.repeat([reader.truth.shape[1] for reader in readers], sizes)
+    tables = [np.zeros(0, np.bool_), *(reader.truth.ravel() for reader in readers)]
+    return Truths(
+        gauges=tuple(reader.gauge for reader in readers),
+        columns=np.concatenate([nothing, *(reader.columns for reader in readers)]),
+        gauge_of=np.repeat(np.arange(len(readers)), sizes),
+        first=np.cumsum(widths) - widths,
+        cells=np.concatenate(tables),
+    )
 
 
 def _streams(part: Rulebook, rules: tuple[Rule, ...]) -> tuple[int, ...]:

@@ -106,10 +106,9 @@ class ScanColumns:
         if self._attributes is not None:
             documents = part.attributes or [{}] * count
             yield _column(documents, self._attributes)
-        place = {name: number for number, name in enumerate(part.computed)}
+        place, values = {name: n for n, name in enumerate(part.computed)}, part.table()
         for name, kind in self._computed:
-            values = part.values[place[name]] if name in place else [None] * count
-            yield _column(values, kind)
+            yield _column(values[:, place[name]] if name in place else [None] * count, kind)
         yield from self._memberships(part)
 
     def _memberships(self, part: ProfileColumns) -> Iterator[pa.Array]:

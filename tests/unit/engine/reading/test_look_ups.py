@@ -21,6 +21,7 @@ from profile_actors.engine.log.sub_batch import SubBatch
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.engine.reading.answers import Profile
 from profile_actors.engine.reading.fields import Fields
+from profile_actors.engine.reading.profile_columns import Answer
 from profile_actors.ingest.door import Door
 from profile_actors.ingest.identity_keys import key_of
 
@@ -81,9 +82,13 @@ class World:
 
     def profiles(self, names: list[str], *fields: Fields, now: int | None = None) -> list[Any]:
         """Of these people, as of an instant."""
+        return list(self.answer(names, *fields, now=now).profiles())
+
+    def answer(self, names: list[str], *fields: Fields, now: int | None = None) -> Answer:
+        """The same, as it is sent."""
         code = self.catalogue.namespaces["CRMID"]
         keys = np.array([key_of(code, name, SEED) for name in names], np.uint64)
-        return list(self.partition.look_up(keys, now, *fields).profiles())
+        return self.partition.look_up(keys, now, *fields)
 
     def profile(self, name: str, *fields: Fields) -> Profile:
         (found,) = self.profiles([name], *fields)
