@@ -249,6 +249,24 @@ def test_pure_core_has_no_clock_chance_environment_or_print(path: Path) -> None:
 
 
 @each_module
+def test_decoders_are_made_at_import(path: Path) -> None:
+    """msgspec works out a struct's types at its first use, and two threads that do so at the same
+    time can crash the process. A decoder of a type that a caller names is that caller's."""
+    for function in ast.walk(_tree(path)):
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        parameters = {a.arg for a in (*function.args.args, *function.args.kwonlyargs)}
+        for node in ast.walk(function):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                is_lazy = node.func.attr.startswith("decode") and any(
+                    keyword.arg == "type" for keyword in node.keywords
+                )
+                made = {ast.unparse(argument) for argument in node.args} - parameters
+                is_lazy |= node.func.attr == "Decoder" and bool(made)
+                assert not is_lazy, f"{path}:{node.lineno}: make it at module level"
+
+
+@each_module
 def test_names_say_something(path: Path) -> None:
     for part in path.relative_to(PACKAGE).with_suffix("").parts:
         assert part not in BANNED_NAMES, f"{path}: name the module after what it knows"

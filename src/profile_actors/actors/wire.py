@@ -32,6 +32,9 @@ SMALL_BYTES = 65_536
 _NAMES = tuple(field.name for field in fields(SubBatch) if field.name != "table")
 
 
+_HEADER = msgspec.msgpack.Decoder(tuple[list[Any], bytes | None])
+
+
 def pack(batch: SubBatch) -> tuple[bytes, pa.Buffer | None]:
     """A sub-batch as a header, and its rows if they do not fit into it. Inverse: ``unpack``."""
     head = [getattr(batch, name) for name in _NAMES]
@@ -45,7 +48,7 @@ def pack(batch: SubBatch) -> tuple[bytes, pa.Buffer | None]:
 
 def unpack(header: bytes, rows: pa.Buffer | None) -> SubBatch:
     """The sub-batch, its table in one chunk."""
-    head, small = msgspec.msgpack.decode(header, type=tuple[list[Any], bytes | None])
+    head, small = _HEADER.decode(header)
     batch = SubBatch(**dict(zip(_NAMES, head, strict=True)))
     stream = small if rows is None else rows
     if stream is None:

@@ -268,14 +268,18 @@ def eval_(
         console.print(f"{text}  (valid until {show.moment(valid_until)})", highlight=False)
 
 
+_DOCUMENTS = msgspec.json.Decoder(dict[str, Any] | list[dict[str, Any]])
+_LINES = msgspec.json.Decoder(dict[str, Any])
+
+
 def _documents(path: Path) -> list[dict[str, Any]]:
     """The JSON objects of a file: one, an array of them, or one per line."""
     try:
         data = path.read_bytes()
         try:
-            found = msgspec.json.decode(data, type=dict[str, Any] | list[dict[str, Any]])
+            found = _DOCUMENTS.decode(data)
         except msgspec.MsgspecError:
-            found = msgspec.json.Decoder(dict[str, Any]).decode_lines(data)
+            found = _LINES.decode_lines(data)
     except (OSError, msgspec.MsgspecError) as error:
         raise CallerError(f"expected JSON objects, got {error} - at {path}") from None
     return found if isinstance(found, list) else [found]

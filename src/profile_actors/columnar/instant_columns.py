@@ -182,6 +182,9 @@ def table_arrays(columns: Mapping[str, Instants], slots: int) -> Iterator[tuple[
             yield f"instants/{i}/rows/{part}", array
 
 
+_COLUMNS = msgspec.json.Decoder(dict[str, int])
+
+
 def restore_tables(columns: Mapping[str, Instants], arrays: dict[str, Array], slots: int) -> None:
     """Take columns from a checkpoint's arrays. What was in other tables there is put into those of
     the columns; checkpoints from before there were tables have an array of codes by each name."""
@@ -189,7 +192,7 @@ def restore_tables(columns: Mapping[str, Instants], arrays: dict[str, Array], sl
     for i in count():
         if f"instants/{i}/columns" not in arrays:
             break
-        names = msgspec.json.decode(arrays[f"instants/{i}/columns"].tobytes(), type=dict[str, int])
+        names = _COLUMNS.decode(arrays[f"instants/{i}/columns"].tobytes())
         prefix = f"instants/{i}/rows/"
         parts = {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}
         some = columns[next(iter(names))]

@@ -130,12 +130,15 @@ def check_stream(producer: str | None, offset: int | None) -> None:
         whole_number(offset, "offset", "submit", 0)
 
 
+_PAGE_PLACE = msgspec.json.Decoder(PagePlace)
+
+
 def check_page_cursor(cursor: Any) -> None:
     """Raises CallerError unless it is base64 of the JSON of a place in the order of events."""
     try:
         if not isinstance(cursor, str):
             raise ValueError(cursor)
-        msgspec.json.decode(base64.b64decode(cursor, validate=True), type=PagePlace)
+        _PAGE_PLACE.decode(base64.b64decode(cursor, validate=True))
     except (ValueError, msgspec.MsgspecError):
         raise CallerError(
             f"expected the cursor of a page of events, got {cursor!r} - at events; pass page.next"

@@ -42,7 +42,7 @@ from profile_actors.driver.arguments import instant_text
 from profile_actors.driver.runtime import RUNTIME
 from profile_actors.errors import ConfigError, ProfileActorsError
 from profile_actors.ingest.identity_keys import BUCKETS
-from profile_actors.storage.catalogue_store import StoreSettings
+from profile_actors.storage.catalogue_store import StoreSettings, load_settings_file
 from profile_actors.storage.files.atomic_files import DIRECTORY_MODE
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import DirectoryLock
@@ -91,7 +91,7 @@ def wanted_place(
         raise ConfigError(f"expected 1 to {BUCKETS} partitions, got {partitions!r} - at start")
     if not isinstance(config, Config):
         raise ConfigError(f"expected a pf.Config, got {config!r} - at start")
-    kept = _kept_settings(path)
+    kept = load_settings_file(StoreLayout(path).settings)
     if kept is not None:  # better said before Ray is started than after
         check_agreed(path, kept, partitions=partitions, clock=clock)
     try:
@@ -120,14 +120,6 @@ def check_agreed(path: Path, settings: StoreSettings, **asked: object) -> None:
                 f"expected {name}={kept!r} as the store was made with, got {wanted!r} - at {path};"
                 f" leave {name} out to open it, or start elsewhere"
             )
-
-
-def _kept_settings(path: Path) -> StoreSettings | None:
-    """What an existing store was made as, if its settings file tells; the catalogue decides."""
-    try:
-        return msgspec.json.decode(StoreLayout(path).settings.read_bytes(), type=StoreSettings)
-    except (OSError, msgspec.MsgspecError):
-        return None
 
 
 class Placement:
@@ -168,7 +160,7 @@ class Placement:
         patience = self.config.call_timeout_s * LONG_CALL_FACTOR
         self.coordinator = self._found_coordinator() or self._new_coordinator(place, hook)
         # Processes take a second to start: do not wait for the coordinator to say how many.
-        likely = (_kept_settings(self.path) or place.new).partitions
+        likely = (load_settings_file(StoreLayout(self.path).settings) or place.new).partitions
         started = [self._partition(index, hook) for index in range(likely)]
         self.settings, self.assignment = self.coordinator.call("hello", timeout_s=patience)
         count = self.settings.partitions

@@ -84,10 +84,14 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     id: str = ""
 
 
+_SETTINGS = msgspec.json.Decoder(StoreSettings)
+_CLAIM = msgspec.json.Decoder(LogClaim)
+
+
 def load_settings_file(path: Path) -> StoreSettings | None:
     """What ``store.json`` says; None if it is missing or no settings (the catalogue decides)."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=StoreSettings)
+        return _SETTINGS.decode(path.read_bytes())
     except (OSError, msgspec.MsgspecError):
         return None
 
@@ -219,7 +223,7 @@ class CatalogueStore:
         content = self._get("settings", 0)
         if content is None:
             return None
-        settings = msgspec.json.decode(content, type=StoreSettings)
+        settings = _SETTINGS.decode(content)
         if settings.format != FORMAT:
             raise CorruptLog(
                 f"expected store format {FORMAT}, got {settings.format} - at"
@@ -329,7 +333,7 @@ class CatalogueStore:
         fault = damage(index, value)
         if fault is not None:
             raise CorruptLog(f"{fault} - at {where}; restore the file from a backup")
-        return msgspec.json.decode(value[HEADER_BYTES:], type=LogClaim)
+        return _CLAIM.decode(value[HEADER_BYTES:])
 
     def _put_log(self, transaction: lmdb.Transaction, claim: LogClaim) -> None:
         index = claim.id.partition

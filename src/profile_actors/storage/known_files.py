@@ -19,6 +19,8 @@ from profile_actors.ingest.file_contents import FileContent
 from profile_actors.storage.files.atomic_files import failed_write
 from profile_actors.storage.files.framing import HEADER_BYTES, damage, frame
 
+_CONTENT = msgspec.json.Decoder(FileContent)
+
 
 class KnownFiles:
     """The contents kept in database ``db`` of ``env``; one writer, any thread reads.
@@ -72,7 +74,7 @@ class KnownFiles:
         fault = damage(0, value)
         if fault is not None:
             raise CorruptLog(f"{fault} - at {self._where}; restore the file from a backup")
-        return msgspec.json.decode(value[HEADER_BYTES:], type=FileContent)
+        return _CONTENT.decode(value[HEADER_BYTES:])
 
 
 def _name_key(dataset: str, name: str) -> bytes:

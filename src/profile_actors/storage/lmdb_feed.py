@@ -53,6 +53,9 @@ LIST = "segments.json"
 CONDEMNED = "condemned"
 
 
+_NAMES = msgspec.json.Decoder(list[str])
+
+
 class LmdbFeed:
     """A Feed (``engine/log/ports.py``) in ``<directory>/feed``; directory is the partition's.
 
@@ -93,7 +96,7 @@ class LmdbFeed:
         if (self._directory / CONDEMNED).exists():
             raise FeedDamaged(f"expected a feed, got a condemned one - at {self._directory}")
         try:
-            listed = msgspec.json.decode((self._directory / LIST).read_bytes(), type=list[str])
+            listed = _NAMES.decode((self._directory / LIST).read_bytes())
         except FileNotFoundError:
             return found  # a new feed, or one from before there were lists
         except msgspec.MsgspecError as error:

@@ -72,6 +72,9 @@ class LogClaim(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+_LOG_ID = msgspec.json.Decoder(LogId)
+
+
 def load_log_id(paths: PartitionLayout) -> LogId | None:
     """What ``log.json`` says, None if there is none. Raises CorruptLog."""
     try:
@@ -79,7 +82,7 @@ def load_log_id(paths: PartitionLayout) -> LogId | None:
     except FileNotFoundError:
         return None
     try:
-        found = msgspec.json.decode(content, type=LogId)
+        found = _LOG_ID.decode(content)
     except msgspec.MsgspecError as error:
         raise CorruptLog(
             f"expected a log id, got '{error}' - at {paths.log_id}; restore the file from a replica"

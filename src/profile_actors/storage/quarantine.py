@@ -103,6 +103,8 @@ class DatasetCounts(msgspec.Struct):
     attempts: int = 0
 
 
+_COUNTS = msgspec.json.Decoder(DatasetCounts)
+
 R = TypeVar("R", bound=Rejected)
 
 
@@ -155,7 +157,7 @@ class Quarantine(Generic[R]):
 
     def _counts(self, transaction: lmdb.Transaction, dataset: str) -> DatasetCounts | None:
         value = transaction.get(dataset.encode(), db=self._datasets)
-        return None if value is None else msgspec.json.decode(value, type=DatasetCounts)
+        return None if value is None else _COUNTS.decode(value)
 
     def add(self, dataset: str, rows: Sequence[R], *, appended: bool = False) -> None:
         """Keep rejected rows durably; of a row known already the new verdict replaces the old.

@@ -74,6 +74,9 @@ class Meta(msgspec.Struct, array_like=True):
     connections: tuple[int, dict[str, int]] | None = None
 
 
+_META = msgspec.msgpack.Decoder(Meta)
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A checkpoint's state, and where the feed ended when it was taken: one past its newest
@@ -146,7 +149,7 @@ def load(checkpoints: Checkpoints, config: Config, head: int) -> Loaded | None:
             " the log has lost its newest entries; restore it from a replica or backup (to go on"
             " without them, delete the partition's checkpoints/ and feed/)"
         )
-    meta = msgspec.msgpack.decode(encoded, type=Meta)
+    meta = _META.decode(encoded)
     state = empty_state(config.max_profiles)
     state.catalogue = meta.catalogue
     if meta.catalogue.version:

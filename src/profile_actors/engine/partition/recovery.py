@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
-
 from profile_actors.config import Config
-from profile_actors.definitions.declared import Catalogue
+from profile_actors.definitions import catalogue_changes
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.log.entry import Entry, NewIdentities, decode
 from profile_actors.engine.log.ports import Checkpoints, Feed, Log
@@ -75,7 +73,7 @@ class Replay:
     def _entry(self, entry: Entry) -> None:
         envelope = entry.envelope
         if envelope.kind == "definition":
-            catalogue = msgspec.json.decode(envelope.definition, type=Catalogue)
+            catalogue = catalogue_changes.decode(envelope.definition)
             self._finish()
             self._writer.apply(Backfill(self._state, self._log, catalogue), envelope.now)
         elif envelope.slots is not None:

@@ -13,12 +13,11 @@ from contextlib import suppress
 from itertools import repeat
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from profile_actors.columnar.runs import distinct
 from profile_actors.columnar.vectors import Array, Vector
-from profile_actors.definitions.declared import Catalogue
+from profile_actors.definitions import catalogue_changes
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.identity.identity import Identity
@@ -92,7 +91,7 @@ class Delivery:
         """Layouts whose block retention has dropped, from the definition in the log."""
         with self.log.view(at) as view:
             text = read_envelope(view, f"position {at}")[0].definition
-        catalogue = msgspec.json.decode(text, type=Catalogue)
+        catalogue = catalogue_changes.decode(text)
         return [gauge.layout for gauge in compile_plan(plan(catalogue), catalogue, 1).gauges]
 
     def _delivered(self, found: list[tuple[int, Expanded]], reached: int) -> ChangeColumns:

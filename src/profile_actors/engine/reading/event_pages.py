@@ -27,6 +27,9 @@ Placed = tuple[Key, Opened, int]
 """A row's order key, and where it is: its block, and its number in the entry."""
 
 
+_KEY = msgspec.json.Decoder(Key)
+
+
 def event_page(
     opened: OpenedBlocks,
     runs: tuple[Run, ...],
@@ -42,7 +45,7 @@ def event_page(
     is_back = order == "desc"
     after: Key | None = None
     if cursor is not None:
-        after = msgspec.json.decode(base64.b64decode(cursor), type=Key)
+        after = _KEY.decode(base64.b64decode(cursor))
         if is_back:
             end = after[0] + 1 if end is None else min(end, after[0] + 1)
         else:

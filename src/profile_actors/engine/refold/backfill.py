@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from profile_actors.columnar.vectors import Array, Vector
+from profile_actors.definitions import catalogue_changes
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.histories.kept_events import EventHistory
@@ -45,7 +46,7 @@ class Backfill:
         self._log = log
         # Planned from what is logged, so that a replay numbers operators and gauges alike.
         self.text = text_of(catalogue)
-        self.catalogue = msgspec.json.decode(self.text, type=Catalogue)
+        self.catalogue = catalogue_changes.decode(self.text)
         self.book = compile_plan(plan(self.catalogue), self.catalogue, state.capacity)
         self._streams, self._attributes, self._histories = _take_over(state.book, self.book)
         self._fresh = {id(part) for part in (*self._streams, *self._histories)}

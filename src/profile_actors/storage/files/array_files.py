@@ -60,6 +60,9 @@ class Index(msgspec.Struct, frozen=True):
     format: int = FORMAT
 
 
+_INDEX = msgspec.json.Decoder(Index)
+
+
 def write_arrays(
     path: Path, position: int, arrays: Arrays, half_written: Callable[[], None]
 ) -> None:
@@ -150,7 +153,7 @@ def _parse(path: Path, source: pa.NativeFile) -> tuple[Index, list[pa.Buffer | N
     found, stored = xxhash.xxh3_64_hexdigest(text).encode(), metadata.get(CHECK, b"")
     if found != stored:
         raise _corrupt(path, f"expected index checksum {stored!r}, got {found!r}")
-    index = msgspec.json.decode(text, type=Index)
+    index = _INDEX.decode(text)
     if index.format != FORMAT:
         raise _corrupt(path, f"expected array file format {FORMAT}, got {index.format}")
     batch = reader.get_batch(0)

@@ -40,6 +40,9 @@ class Holder(msgspec.Struct, frozen=True):
     start_ticks: int
 
 
+_HOLDER = msgspec.json.Decoder(Holder)
+
+
 class DirectoryLock:
     """Held from construction until ``release``.
 
@@ -84,7 +87,7 @@ class DirectoryLock:
         """Who holds the lock, and since when, as far as the file can be believed."""
         try:
             since = datetime.datetime.fromtimestamp(int(self.path.stat().st_mtime), datetime.UTC)
-            holder = msgspec.json.decode(self.path.read_bytes(), type=Holder)
+            holder = _HOLDER.decode(self.path.read_bytes())
         except (OSError, msgspec.MsgspecError):
             return "a process that has not said its number"
         when = f"since {since:%Y-%m-%d %H:%M:%S} UTC"

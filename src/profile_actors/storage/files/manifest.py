@@ -36,6 +36,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: int = FORMAT
 
 
+_MANIFEST = msgspec.json.Decoder(Manifest)
+
+
 def save_manifest(path: Path, manifest: Manifest, crash_point: CrashPoint = no_crash) -> None:
     """Replace the manifest durably. Raises OSError."""
     body = msgspec.json.format(msgspec.json.encode(manifest))
@@ -52,7 +55,7 @@ def load_manifest(path: Path) -> Manifest | None:
     if digest != line:
         raise _corrupt(path, f"expected checksum {line[:16]!r}, got {digest!r}")
     try:
-        manifest = msgspec.json.decode(body, type=Manifest)
+        manifest = _MANIFEST.decode(body)
     except msgspec.MsgspecError as error:
         raise _corrupt(path, f"expected a list of log segments, got '{error}'") from error
     for form in (manifest.format, *(entry.format for entry in manifest.segments)):
