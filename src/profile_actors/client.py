@@ -71,7 +71,8 @@ def start(
 
     Raises FencedOut within 2 s if another process runs the store elsewhere (it says which, since
     when), ConfigError if this one has it open, StoreUnavailable if RAY_ADDRESS does not answer
-    within ``Config.call_timeout_s``. A start that fails leaves nothing running.
+    within ``Config.call_timeout_s``, or a Ray of its own does not start (Ray takes half a minute to
+    say so). A start that fails leaves nothing running.
     """
     directory = Path(path).resolve()
     place = wanted_place(directory, partitions, clock, Config() if config is None else config)

@@ -79,6 +79,22 @@ seen["reopened"] = "yes"
 print(json.dumps(seen), flush=True)
 """
 
+# A Ray that cannot begin, and one that fails when its first processes are there.
+NO_RAY = """
+def children():
+    listed = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    return [Path(f"/proc/{pid}/comm").read_text() for pid in listed]
+temp = os.environ["RAY_TMPDIR"]
+(here / "file").touch()
+for place, room in ((here / "file", 100), (temp, 1)):
+    os.environ["RAY_TMPDIR"] = str(place)
+    try:
+        pf.start(here / "s", config=pf.Config(object_store_mb=room))
+    except pf.ProfileActorsError as error:
+        seen[str(place)] = [type(error).__name__, str(error), children(), ray.is_initialized()]
+print(json.dumps(seen))
+"""
+
 REFUSED = """
 print(json.dumps(refused(here / "a") + [ray.is_initialized()]))
 """
@@ -249,6 +265,21 @@ def test_a_start_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     catalogue.write_bytes(kept)
     with pf.start(tmp_path / "s") as store:
         assert store.status().events == 5
+
+
+def test_a_ray_that_does_not_start_is_one_sentence_and_leaves_no_process(
+    tmp_path: Path, short: Path
+) -> None:
+    seen = said(child(NO_RAY, tmp_path, RAY_TMPDIR=str(short)))
+    for place, why in ((tmp_path / "file", "Not a directory"), (short, "the minimum allowed")):
+        kind, text, children, is_initialized = seen[str(place)]
+        assert (kind, children, is_initialized) == ("StoreUnavailable", [], False)
+        assert why in text
+        assert f"at start with Ray's files in {place}; " in text
+        assert "RAY_TMPDIR" in text
+        assert "Config.object_store_mb" in text
+        assert "\n" not in text
+    DirectoryLock(StoreLayout(tmp_path / "s").keeper, 0.0).release()
 
 
 def test_a_wrong_port_of_a_cluster_is_one_sentence(tmp_path: Path) -> None:

@@ -23,11 +23,12 @@ import socket
 import tempfile
 import threading
 import time
+import traceback
 from typing import Any
 
 import ray
 from ray import _raylet
-from ray._private import services, worker
+from ray._private import node, services, worker
 from ray.exceptions import RayError
 
 from profile_actors.config import Config
@@ -71,7 +72,8 @@ class Runtime:
     def join(self, config: Config) -> bool:
         """Be connected, once more; returns whether this Ray is a cluster that outlives us.
 
-        Raises StoreUnavailable within ``Config.call_timeout_s`` if RAY_ADDRESS does not answer,
+        Raises StoreUnavailable within ``Config.call_timeout_s`` if RAY_ADDRESS does not answer, or
+        if a Ray of its own does not start (for which Ray takes its time: half a minute and more);
         ConfigError if it is no address, or in a child forked from a process with Ray.
         """
         with self._lock:
@@ -108,8 +110,8 @@ class Runtime:
 
 def is_head_here() -> bool:
     """Whether the Ray of this process was started by this process, and ends with it."""
-    node: Any = worker._global_node
-    return bool(node is not None and node.is_head())
+    own: Any = worker._global_node
+    return bool(own is not None and own.is_head())
 
 
 def _address() -> str | None:
@@ -150,14 +152,43 @@ def _start(config: Config) -> None:
     options: dict[str, Any] = {}
     if len(tempfile.gettempdir()) > LONGEST_TEMP_DIR:
         options["_temp_dir"] = "/tmp/profile-actors-ray"
-    ray.init(
-        address="local",
-        num_cpus=max(2, os.cpu_count() or 1),
-        include_dashboard=False,
-        object_store_memory=config.object_store_mb << 20,
-        **QUIET,
-        **options,
-    )
+    try:
+        ray.init(
+            address="local",
+            num_cpus=max(2, os.cpu_count() or 1),
+            include_dashboard=False,
+            object_store_memory=config.object_store_mb << 20,
+            **QUIET,
+            **options,
+        )
+    except Exception as error:  # Ray raises just that where a part of it does not come up
+        place = options.get("_temp_dir") or os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+        _end_half_started(error)
+        raise StoreUnavailable(
+            f"expected a Ray of the store's own, got: {_said(error)} - at start with Ray's files in"
+            f" {place}; start again if the machine was busy. Else let RAY_TMPDIR name a directory"
+            " to write in with a short name, and Config.object_store_mb"
+            f" ({config.object_store_mb}) fit into memory; Ray's logs are below"
+            f" {place}/ray/session_latest/logs"
+        ) from error
+
+
+def _end_half_started(error: Exception) -> None:
+    """End the processes of a Ray that did not come up.
+
+    Ray forgets them, and each attempt would leave its own until this process ends: what they belong
+    to is still named in the frames that the error came through.
+    """
+    frames = traceback.walk_tb(error.__traceback__)
+    nodes = [frame.f_locals.get("self") for frame, _ in frames]
+    for started in {id(one): one for one in nodes if isinstance(one, node.Node)}.values():
+        started.kill_all_processes(check_alive=False)
+    ray.shutdown()  # what came up, but was not joined
+
+
+def _said(error: Exception) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _connect(address: str, timeout_s: float) -> None:
@@ -171,7 +202,7 @@ def _connect(address: str, timeout_s: float) -> None:
             client.InnerGcsClient.standalone(address, None, int(left_s * 1000))
             ray.init(address=address, **QUIET)
         except (RayError, RuntimeError, OSError, ValueError) as error:
-            problem = " ".join(str(error).split()) or type(error).__name__
+            problem = _said(error)
     if problem:
         wanted = os.environ["RAY_ADDRESS"].strip()
         place = wanted if wanted == address else f"{wanted} ({address})"
