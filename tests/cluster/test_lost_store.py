@@ -55,6 +55,7 @@ def test_a_catalogue_from_an_older_backup_heals_from_the_logs(tmp_path: Path) ->
     with pf.start(data, partitions=2, clock="event") as store:
         store.apply(*shop())
         store.submit("orders", orders(100))
+    shutil.copytree(data / "partitions" / "0", tmp_path / "backup-0")
     shutil.copytree(data / "catalogue", backup)
     with pf.start(data) as store:
         assert store.status().notes == []
@@ -66,6 +67,13 @@ def test_a_catalogue_from_an_older_backup_heals_from_the_logs(tmp_path: Path) ->
         definitions = store.definitions()
     shutil.rmtree(data / "catalogue")
     shutil.copytree(backup, data / "catalogue")
+    # A part of the backup more, and nobody knows what is missing of that part.
+    shutil.move(data / "partitions" / "0", tmp_path / "aside")
+    shutil.copytree(tmp_path / "backup-0", data / "partitions" / "0")
+    with pytest.raises(pf.LostLog, match="the log of partition 0 as they were together"):
+        pf.start(data, config=PATIENT)
+    shutil.rmtree(data / "partitions" / "0")
+    shutil.move(tmp_path / "aside", data / "partitions" / "0")
     with pf.start(data) as store:
         notes = store.status().notes
         assert len(notes) == 2

@@ -15,12 +15,13 @@ from profile_actors.actors.coordinator import CoordinatorActor, CoordinatorPlace
 from profile_actors.config import Config
 from profile_actors.errors import StorageFull
 from profile_actors.ingest.rejects import QuarantineRecord
-from profile_actors.storage.catalogue_store import CatalogueStore, StoreSettings
+from profile_actors.storage.catalogue_store import CatalogueStore
 from profile_actors.storage.checkpoint_files import FileCheckpoints
 from profile_actors.storage.files.atomic_files import Room, free_bytes
 from profile_actors.storage.lmdb_feed import LmdbFeed
 from profile_actors.storage.lmdb_log import LmdbLog
 from profile_actors.storage.quarantine import Quarantine, QuarantinedRow
+from profile_actors.storage.store_settings import StoreSettings
 
 CONFIG = Config(log_map_bytes=1 << 26)
 DISK_BYTES = 2 << 20

@@ -33,7 +33,7 @@ from profile_actors.engine.log.sub_batch import Reply
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.ingest.identity_keys import key_of
 from profile_actors.ingest.offsets import contains, unpacked
-from profile_actors.storage.catalogue_store import StoreSettings
+from profile_actors.storage.store_settings import StoreSettings
 from tests.model.hub import BASE, SEED, WHO
 
 PARTITIONS = 3

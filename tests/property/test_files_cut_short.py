@@ -17,12 +17,13 @@ from profile_actors.config import Config
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.errors import Halt
 from profile_actors.ingest.rejects import QuarantineRecord
-from profile_actors.storage.catalogue_store import CatalogueStore, StoreSettings
+from profile_actors.storage.catalogue_store import CatalogueStore
 from profile_actors.storage.checkpoint_files import FileCheckpoints
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.lmdb_feed import LmdbFeed
 from profile_actors.storage.lmdb_log import LmdbLog
 from profile_actors.storage.quarantine import Quarantine, lost_note
+from profile_actors.storage.store_settings import StoreSettings
 from tests.memory import scratch
 from tests.model.hub import BASE, CATALOGUE, HOUR, Hub
 

@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 
 from profile_actors.config import Config
 from profile_actors.errors import Halt, LostLog
-from profile_actors.storage.catalogue_store import CatalogueStore, StoreSettings
+from profile_actors.storage.catalogue_store import CatalogueStore
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.lmdb_log import LmdbLog
+from profile_actors.storage.log_ages import check_ages
+from profile_actors.storage.store_settings import StoreSettings
 from tests.memory import scratch
 
 CONFIG = Config(log_segment_bytes=1 << 15, log_map_bytes=1 << 20)
@@ -46,6 +48,8 @@ class Store:
                 )
                 self.catalogue.set_settings(new)
             self.catalogue.identify(f"{name}-marked")
+            self.ages = check_ages(self.catalogue, StoreLayout(data), CONFIG.log_map_bytes)
+            self.crash("healed")
             for index in range(PARTITIONS):
                 self.open_log(index, f"{name}-{index}")
         except BaseException:
@@ -63,17 +67,23 @@ class Store:
         )  # fmt: skip
         self.logs.append(log)
         self.crash(f"begun.{index}")
-        self.catalogue.tell(index, log.id, log.head(), 1_800_000_000_000, str(directory))
+        self.tell(index, log, 1_800_000_000_000)
         self.crash(f"told.{index}")
+        (directory / "feed").mkdir(exist_ok=True)
+
+    def tell(self, index: int, log: LmdbLog, now: int = 1_800_000_000_001) -> None:
+        head = log.head()
+        self.catalogue.tell(index, log.id, head, now, str(self.data), log.epoch)
+        log.told(head)
 
     def crash(self, point: str) -> None:
         if point == self.point:
             raise Crash(point)
 
-    def write(self, name: str) -> None:
+    def write(self, name: str, entries: int = ENTRIES) -> None:
         self.catalogue.put(self.catalogue.newest_version() + 1, b"definitions")
         for index, log in enumerate(self.logs):
-            for position in range(log.head(), log.head() + ENTRIES):
+            for position in range(log.head(), log.head() + entries):
                 log.append_at(position, [f"{name}-{index}-{position} ".encode() * 600], log.epoch)
 
     def contents(self) -> list[list[str]]:
@@ -90,7 +100,7 @@ class Store:
     def close(self, tells: bool = True) -> None:
         for index, log in enumerate(self.logs):
             if tells:
-                self.catalogue.tell(index, log.id, log.head(), 1_800_000_000_001, str(self.data))
+                self.tell(index, log)
             log.close()
         self.catalogue.close()
 
@@ -126,9 +136,9 @@ def tmp_path() -> Iterator[Path]:
 
 
 def pieces(data: Path) -> list[str]:
-    """What may be lost of a store: everything but locks, which hold nothing."""
+    """What may be lost of a store: not locks, which hold nothing, nor what is derived."""
     found = sorted(str(path.relative_to(data)) for path in data.rglob("*"))
-    return [piece for piece in found if not piece.endswith(("lock", "lock.mdb"))]
+    return [piece for piece in found if not piece.endswith(("lock", "lock.mdb", "feed"))]
 
 
 def outcome(data: Path, entries: int = 2 * ENTRIES) -> str:
@@ -254,13 +264,6 @@ def test_a_store_is_whole_or_says_that_it_is_not(
             return
         found = store.contents()
         store.close()
-        if ("catalogue", "mine-old") in damages and found[0][0].startswith("mine"):
-            # A catalogue from a backup knows of no more entries than it was told of until then.
-            lengths = {len(log) for log in found}
-            assert lengths <= {ENTRIES, 2 * ENTRIES}
-            whole = wanted("mine", 2 * ENTRIES)
-            assert found == [log[: len(got)] for log, got in zip(whole, found, strict=True)]
-            return
         # As it was, as it was in the older copy (if all of it came from there), or another store
         # as a whole: never a part, never a mixture, never fewer entries than were told.
         assert found in [
@@ -269,6 +272,8 @@ def test_a_store_is_whole_or_says_that_it_is_not(
         ]  # fmt: skip
         if found == wanted("mine", ENTRIES):
             assert ("catalogue", "mine-old") in damages
+        elif ("catalogue", "mine-old") in damages and found == wanted("mine", 2 * ENTRIES):
+            assert store.ages.newer == [0, 1]
 
 
 def crash_points() -> list[tuple[str, ...]]:
@@ -344,3 +349,131 @@ def test_entries_that_were_told_of_are_missed(mine: Path, originals: Path) -> No
         replaced(mine / "partitions" / str(index), old)
     with pytest.raises(LostLog, match=f"got one with {ENTRIES} entries"):
         Store(mine, "again")
+
+
+MOMENTS = ("closed", "opened", "told", "crashed", "again")
+
+
+def history(data: Path) -> dict[str, tuple[int, int]]:
+    """A store's copies at MOMENTS, as ``<data>-<moment>``: how many entries each of its logs had
+    then, and of how many the catalogue had been told."""
+    lengths: dict[str, tuple[int, int]] = {}
+
+    def copy(moment: str, store: Store, told: int) -> None:
+        lengths[moment] = (store.logs[0].head(), told)
+        shutil.copytree(data, data.with_name(f"{data.name}-{moment}"))
+
+    store = Store(data, "mine")
+    store.write("mine")
+    store.close()
+    copy("closed", store, ENTRIES)
+    store = Store(data, "mine")
+    copy("opened", store, ENTRIES)
+    store.write("mine", 3)
+    for index, log in enumerate(store.logs):
+        store.tell(index, log)
+    store.write("mine", 1)  # notes in each log that the catalogue was told
+    copy("told", store, ENTRIES + 3)
+    store.write("mine", 2)
+    copy("crashed", store, ENTRIES + 3)
+    store.close(tells=False)
+    store = Store(data, "mine")
+    store.write("mine", 2)
+    store.close()
+    copy("again", store, ENTRIES + 8)
+    return lengths
+
+
+@pytest.fixture(scope="module")
+def moments() -> Iterator[tuple[Path, dict[str, tuple[int, int]]]]:
+    with scratch() as directory:
+        data = Path(directory) / "mine"
+        yield data, history(data)
+
+
+@pytest.mark.parametrize("catalogue", MOMENTS)
+def test_any_mixture_of_moments_is_refused_or_noted_or_no_loss(
+    moments: tuple[Path, dict[str, tuple[int, int]]], catalogue: str, tmp_path: Path
+) -> None:
+    origin, lengths = moments
+    for number, (zero, one) in enumerate(itertools.product(MOMENTS, repeat=2)):
+        case = (catalogue, zero, one)
+        data = tmp_path / str(number)
+        shutil.copytree(origin.with_name(f"mine-{catalogue}"), data)
+        for index, moment in enumerate((zero, one)):
+            piece = f"partitions/{index}"
+            replaced(data / piece, origin.with_name(f"mine-{moment}") / piece)
+        newest = max(case, key=MOMENTS.index)
+        # A log says more than this catalogue knows once it is opened, or notes a word, after it.
+        says_more = [
+            MOMENTS.index(m) > MOMENTS.index(catalogue)
+            and (catalogue, m) not in {("told", "crashed")}
+            for m in (zero, one)
+        ]
+        must_open = len(set(case)) == 1 or (zero == one == newest and all(says_more))
+        try:
+            store = Store(data, "again")
+        except Halt:
+            assert not must_open, case
+            continue
+        found = store.contents()
+        assert found == [
+            log[: lengths[m][0]] for log, m in zip(wanted("mine", 99), (zero, one), strict=True)
+        ], case
+        lacks = any(len(log) < lengths[newest][1] for log in found)
+        assert not lacks or store.ages.newer == [0, 1], case
+        assert bool(store.ages.newer) == any(says_more), case
+        store.close()
+        again = Store(data, "again")  # once healed, it is whole
+        assert again.ages.newer == again.ages.accepted == []
+        again.close()
+        shutil.rmtree(data)
+
+
+def test_which_mixtures_open(
+    moments: tuple[Path, dict[str, tuple[int, int]]], tmp_path: Path
+) -> None:
+    """A part of a backup beside newer logs is refused; the catalogue alone from one is healed."""
+    origin, _ = moments
+
+    def mixed(name: str, *replacing: str) -> Path:
+        data = tmp_path / name
+        shutil.copytree(origin.with_name("mine-again"), data)
+        for piece in replacing:
+            replaced(data / piece, origin.with_name("mine-closed") / piece)
+        return data
+
+    for piece in ("partitions/0", "partitions/1"):
+        data = mixed(f"part-{piece[-1]}", "catalogue", piece)
+        with pytest.raises(LostLog, match=f"the log of partition {piece[-1]} as they were"):
+            Store(data, "again")
+        with pytest.raises(LostLog, match="put the newest ones back"):
+            Store(data, "again")
+        # Whoever knows that there is no newer one says so.
+        shutil.rmtree(data / piece / "feed")
+        store = Store(data, "again")
+        assert store.ages.accepted == [int(piece[-1])]
+        store.close()
+    data = mixed("none", "catalogue")
+    shutil.rmtree(data / "partitions" / "0")
+    with pytest.raises(LostLog, match="as they were together"):  # not taken for the newest there is
+        Store(data, "again")
+    for point in ("healed", "claimed.0", "begun.0", "told.0", "begun.1"):
+        data = mixed(point, "catalogue")
+        with pytest.raises(Crash):
+            Store(data, "again", point)
+        Store(data, "again").close()
+    store = Store(mixed("catalogue", "catalogue"), "again")
+    assert store.ages.newer == [0, 1]
+    store.close()
+
+
+def test_a_copy_from_before_the_last_opening_is_missed_though_it_is_as_long(
+    moments: tuple[Path, dict[str, tuple[int, int]]], tmp_path: Path
+) -> None:
+    """Nothing was told since the opening, but what was written since is gone."""
+    origin, _ = moments
+    data = Path(shutil.copytree(origin.with_name("mine-opened"), tmp_path / "s"))
+    replaced(data / "partitions/0", origin.with_name("mine-closed") / "partitions/0")
+    with pytest.raises(LostLog, match=r"before its last opening \(epoch 1, told of 2\)"):
+        Store(data, "again")

@@ -35,12 +35,14 @@ from profile_actors.ingest.file_contents import FileContent
 from profile_actors.ingest.rejects import QuarantineRecord
 from profile_actors.ingest.route import default_assignment
 from profile_actors.rules.catalogue.change_check import check_change, find, removed
-from profile_actors.storage.catalogue_store import CatalogueStore, StoreSettings
+from profile_actors.storage.catalogue_store import CatalogueStore
 from profile_actors.storage.files.atomic_files import Room
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import DirectoryLock
+from profile_actors.storage.log_ages import check_ages
 from profile_actors.storage.log_id import LogClaim
 from profile_actors.storage.quarantine import Quarantine, lost_note
+from profile_actors.storage.store_settings import StoreSettings
 
 KEEPER_WAIT_S = 0.5
 """For whoever keeps a store and is just ending; who comes second shall be told at once."""
@@ -48,8 +50,14 @@ KEEPER_WAIT_S = 0.5
 
 OLD_CATALOGUE = (
     "the catalogue is older than the logs, probably from a backup: files that were loaded since and"
-    " have grown count anew where rows have no id, and rows that were rejected since are not in"
-    " quarantine"
+    " have grown count anew where rows have no id, rows that were rejected since are not in"
+    " quarantine, and whether each log has all of its entries cannot be checked"
+)
+
+
+ALONE = (
+    "the log of partition {} says no more than the catalogue, which is older than other logs: it"
+    " was taken for the newest there is, since its feed and checkpoints were deleted"
 )
 
 
@@ -107,6 +115,7 @@ class CoordinatorActor:
         if self._store.settings() is None:
             self._store.set_settings(msgspec.structs.replace(place.new, id=uuid.uuid4().hex))
         self._settings = self._store.identify(uuid.uuid4().hex)
+        self._compare_ages()
         assigned = self._store.assignment()
         if assigned is None:
             self._store.put_assignment(1, default_assignment(self._settings.partitions))
@@ -121,6 +130,19 @@ class CoordinatorActor:
         version = self._store.newest_version()
         content = self._store.get(version) if version else None
         self._catalogue = Catalogue() if content is None else decode(content)
+
+    def _compare_ages(self) -> None:
+        place = self._place
+        try:
+            layout = StoreLayout(Path(place.path))
+            ages = check_ages(self._store, layout, place.config.log_map_bytes)
+        except BaseException:
+            self._store.close()
+            raise
+        if ages.newer:
+            self._notes["epochs"] = OLD_CATALOGUE
+        if ages.accepted:
+            self._notes["accepted"] = ALONE.format(", ".join(map(str, ages.accepted)))
 
     def _check(self) -> None:
         # A predecessor that Ray wrongly thinks dead holds the lock until it is, and files that were
@@ -157,10 +179,13 @@ class CoordinatorActor:
         epoch = self._store.next_epoch(str(index), above)
         return Enlistment(epoch, self._settings.clock, self._catalogue, claim)
 
-    def tell(self, index: int, log_id: str, entries: int, directory: str) -> None:
-        """A partition's log is there, and durably has so many entries. Raises LostLog."""
+    def tell(self, index: int, log_id: str, entries: int, directory: str, epoch: int) -> None:
+        """A partition's log is there, and durably has so many entries and this epoch.
+
+        Raises LostLog.
+        """
         self._check()
-        self._store.tell(index, log_id, entries, time.time_ns() // 1_000_000, directory)
+        self._store.tell(index, log_id, entries, time.time_ns() // 1_000_000, directory, epoch)
 
     def recall(self, index: int, catalogue: Catalogue) -> None:
         """A partition has definitions that are newer than those it was enlisted with: take them.

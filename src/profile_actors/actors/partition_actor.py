@@ -142,7 +142,7 @@ class PartitionActor:
         try:
             self._hook("log.begun")
             # Nothing is appended before the catalogue knows that there is a log to be missed.
-            remote.call("tell", place.index, self._log.id, self._log.head(), place.path)
+            self._tell_of(self._log.head())
             feed = LmdbFeed(directory, place.config, crash_point=self._hook)
             checkpoints = FileCheckpoints(directory, crash_point=self._hook)
         except BaseException:
@@ -198,18 +198,23 @@ class PartitionActor:
             else:
                 return known
 
+    def _tell_of(self, head: int, timeout_s: float | None = None) -> None:
+        place, log = self._place, self._log
+        told = (place.index, log.id, head, place.path, log.epoch)
+        self._coordinator.call("tell", *told, timeout_s=timeout_s)
+        log.told(head)
+
     def _tell(self) -> None:
         """Tell the coordinator now and then, and after checkpoints, how long the log is."""
-        place, told = self._place, self._log.head()
-        saved = self._partition.owed.checkpointed
-        pause_s = place.config.tell_position_ms / 1000
+        told, saved = self._log.head(), self._partition.owed.checkpointed
+        pause_s = self._place.config.tell_position_ms / 1000
         due = time.monotonic() + pause_s
         while not self._stopped.wait(min(TELL_LOOK_S, pause_s)):
             head, checkpoint = self._log.head(), self._partition.owed.checkpointed
             if head == told or (checkpoint == saved and time.monotonic() < due):
                 continue
             with suppress(ProfileActorsError):  # the next look tells it
-                self._coordinator.call("tell", place.index, self._log.id, head, place.path)
+                self._tell_of(head)
                 told, saved = head, checkpoint
             due = time.monotonic() + pause_s
 
@@ -383,9 +388,6 @@ class PartitionActor:
             if job is not None:
                 job()
         with suppress(ProfileActorsError):  # of use, and not needed, for the next opening
-            self._coordinator.call(
-                "tell", self._place.index, self._log.id, self._log.head(), self._place.path,
-                timeout_s=LAST_TELL_S,
-            )  # fmt: skip
+            self._tell_of(self._log.head(), LAST_TELL_S)
         with self._defining:  # a back-fill beside the writer reads the log
             self._partition.close()

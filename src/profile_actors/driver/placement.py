@@ -42,10 +42,10 @@ from profile_actors.driver.arguments import instant_text
 from profile_actors.driver.runtime import RUNTIME
 from profile_actors.errors import ConfigError, ProfileActorsError
 from profile_actors.ingest.identity_keys import BUCKETS
-from profile_actors.storage.catalogue_store import StoreSettings, load_settings_file
 from profile_actors.storage.files.atomic_files import DIRECTORY_MODE
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import DirectoryLock
+from profile_actors.storage.store_settings import StoreSettings, load_settings_file
 
 DEFAULT_PARTITIONS_MAX = 8
 """Partitions of a new store unless told otherwise: one per core, up to this."""

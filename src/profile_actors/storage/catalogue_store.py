@@ -21,9 +21,8 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import lmdb
 import msgspec
@@ -49,6 +48,13 @@ from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import DirectoryLock
 from profile_actors.storage.known_files import KnownFiles
 from profile_actors.storage.log_id import LogClaim, LogId
+from profile_actors.storage.log_segment import Stamp
+from profile_actors.storage.store_settings import (
+    FORMAT,
+    SETTINGS,
+    StoreSettings,
+    load_settings_file,
+)
 
 MAP_BYTES = 1 << 30
 
@@ -67,33 +73,7 @@ ADDED = ("files",)
 """Databases that came later: made where an older release wrote the others."""
 
 
-FORMAT = 1
-
-
-class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a store is for ever. hash_seed: of identity keys. created: ms UTC.
-
-    id: its own, empty in one from before stores had ids.
-    """
-
-    partitions: int
-    clock: Literal["wall", "event"]
-    hash_seed: int
-    created: int
-    format: int = FORMAT
-    id: str = ""
-
-
-_SETTINGS = msgspec.json.Decoder(StoreSettings)
 _CLAIM = msgspec.json.Decoder(LogClaim)
-
-
-def load_settings_file(path: Path) -> StoreSettings | None:
-    """What ``store.json`` says; None if it is missing or no settings (the catalogue decides)."""
-    try:
-        return _SETTINGS.decode(path.read_bytes())
-    except (OSError, msgspec.MsgspecError):
-        return None
 
 
 class CatalogueStore:
@@ -223,7 +203,7 @@ class CatalogueStore:
         content = self._get("settings", 0)
         if content is None:
             return None
-        settings = _SETTINGS.decode(content)
+        settings = SETTINGS.decode(content)
         if settings.format != FORMAT:
             raise CorruptLog(
                 f"expected store format {FORMAT}, got {settings.format} - at"
@@ -291,7 +271,7 @@ class CatalogueStore:
         Raises CorruptLog, StorageFull.
         """
         with self._writing:
-            known = self._log(index)
+            known = self.log(index)
             if known is not None and known.id.log:
                 return known
             settings = self.settings()
@@ -301,13 +281,15 @@ class CatalogueStore:
             self._write_log(promised)
         return promised
 
-    def tell(self, index: int, log_id: str, entries: int, now: int, directory: str) -> None:
-        """Note that a log is there, durably: so many entries of it, at ``now`` ms.
+    def tell(
+        self, index: int, log_id: str, entries: int, now: int, directory: str, epoch: int = 0
+    ) -> None:
+        """Note that a log is there, durably: so many entries and this epoch in it, at ``now`` ms.
 
         Fewer than known is no news: what was told late. Raises LostLog for another log's id.
         """
         with self._writing:
-            known = self._log(index)
+            known = self.log(index)
             assert known is not None, f"partition {index} was never enlisted"
             if log_id != known.id.log and known.state == "kept":
                 raise known.lost(f"log {log_id}", Path(directory))
@@ -317,11 +299,14 @@ class CatalogueStore:
                 entries=max(entries, known.entries),
                 told=now,
                 directory=directory,
+                epoch=max(epoch, known.epoch),
             )
-            if known.state != "kept" or told.entries > known.entries or told.id != known.id:
+            news = (told.state, told.id, told.entries, told.epoch)
+            if news != (known.state, known.id, known.entries, known.epoch):
                 self._write_log(told)
 
-    def _log(self, index: int) -> LogClaim | None:
+    def log(self, index: int) -> LogClaim | None:
+        """What is known of a partition's log, None if it was never enlisted. Raises CorruptLog."""
         where = f"{self._paths.catalogue / DATA} log of partition {index}"
         try:
             with self._env.begin(db=self._db["settings"]) as transaction:
@@ -338,7 +323,7 @@ class CatalogueStore:
     def _put_log(self, transaction: lmdb.Transaction, claim: LogClaim) -> None:
         index = claim.id.partition
         value = frame(index, (msgspec.json.encode(claim),))
-        transaction.put(LOG_KEY + str(index).encode(), value)
+        transaction.put(LOG_KEY + str(index).encode(), value, db=self._db["settings"])
 
     def _write_log(self, claim: LogClaim) -> None:
         try:
@@ -382,6 +367,24 @@ class CatalogueStore:
         """The epoch given last; 0 if none was."""
         with self._env.begin(db=self._db["epochs"]) as transaction:
             return self._epoch(transaction.get(sequencer.encode()))
+
+    def catch_up(self, stamps: Mapping[int, Stamp]) -> None:
+        """Take over what logs say that a catalogue from a backup does not know: of all or of none,
+        so that after a crash none of them is ahead alone. Raises StorageFull.
+        """
+        known = {index: self.log(index) for index in stamps}
+        with self._writing:
+            try:
+                with self._env.begin(write=True, db=self._db["epochs"]) as transaction:
+                    for index, stamp in stamps.items():
+                        key, claim = str(index).encode(), known[index]
+                        epoch = max(self._epoch(transaction.get(key)), stamp.epoch)
+                        transaction.put(key, NUMBER.pack(epoch))
+                        if claim is not None and stamp.told > claim.entries:
+                            told = msgspec.structs.replace(claim, entries=stamp.told)
+                            self._put_log(transaction, told)
+            except lmdb.Error as error:
+                raise failed_write(error, f"{self._paths.catalogue / DATA} epochs") from error
 
     @staticmethod
     def _epoch(value: bytes | None) -> int:

@@ -92,6 +92,7 @@ class LmdbLog:
         self._claim = claim
         self.id = "" if claim is None else claim.id.log
         self._since = 0
+        self._told = 0
         self.epoch = epoch
         self._crash_point = crash_point
         self._writing = threading.Lock()
@@ -176,9 +177,8 @@ class LmdbLog:
             if found != self.id and (found or not may_lack):
                 got = f"log segment {log_segment.path.name} of log {found or 'without an id'}"
                 raise claim.lost(got, self._paths.directory)
-        entries = self._log_segments[-1].end()
-        if entries < claim.entries:
-            raise claim.lost(f"one with {entries} entries", self._paths.directory)
+        newest = self._log_segments[-1]
+        claim.check(newest.end(), newest.stamp().epoch, self._paths.directory)
 
     def _begin(self) -> None:
         """The first log segment of a new log, and its manifest."""
@@ -221,7 +221,7 @@ class LmdbLog:
         path = self._paths.log / name
         try:
             log_segment = LogSegment.create(path, first, self._config.log_map_bytes, sync=True)
-            log_segment.claim(self.epoch, self.id)
+            log_segment.claim(self.epoch, self.id, self._told)
         except (OSError, lmdb.Error) as error:
             raise failed_write(error, str(path)) from error
         return log_segment
@@ -270,7 +270,7 @@ class LmdbLog:
                 if self._needs_rotation(len(value)):
                     log_segment = self._rotate()
                 self._crash_point("log.before_put")
-                log_segment.append(position, value, epoch, self._before_commit)
+                log_segment.append(position, value, epoch, self._before_commit, self._told)
             except lmdb.MapFullError as error:  # raised by put: nothing was written
                 raise StorageFull(
                     f"expected an entry that fits Config.log_map_bytes"
@@ -379,9 +379,19 @@ class LmdbLog:
             if fault is not None:
                 yield fault
 
+    def told(self, entries: int) -> None:
+        """The catalogue durably knows of so many entries: noted with the next one, or at the end.
+
+        A catalogue that knows less is an older copy then (``log_ages.py``).
+        """
+        self._told = entries
+
     def close(self) -> None:
         """Free the lock and let go of the files; views that are held stay readable."""
         with self._writing:
+            if self._told and self._halted is None and self._log_segments:
+                with suppress(Halt, OSError, lmdb.Error):  # of use, and not needed
+                    self._log_segments[-1].claim(self.epoch, self.id, self._told)
             self._closed = True
             self._log_segments = ()
             self._lock.release()

@@ -3,8 +3,9 @@
 Theory. A log is begun once. The catalogue promises a log id, the partition writes it into
 ``log.json`` and every log segment, and tells the catalogue that the log is there *before* it
 appends anything. From then on the catalogue's word is that there is a log: where its directory,
-manifest, a segment or ``log.json`` is missing, where another log lies in its place, or where it is
-shorter than it once was, opening raises LostLog. Nothing is begun in its place. So
+manifest, a segment or ``log.json`` is missing, where another log lies in its place, where it is
+shorter than it once was or was not yet opened as often, opening raises LostLog. Nothing is begun in
+its place. So
 
     promised    never created: an empty place may (again) become the log; a crash before the
                 catalogue was told left nothing that was acknowledged
@@ -44,7 +45,7 @@ class LogClaim(msgspec.Struct, frozen=True, kw_only=True):
     """What the catalogue knows of a partition's log; see the module.
 
     entries: how many it had when the catalogue was told last, at ``told`` ms (0: never), from
-    ``directory``.
+    ``directory``; epoch: the one recorded in it then (0: not told, by an earlier release).
     """
 
     id: LogId
@@ -52,6 +53,15 @@ class LogClaim(msgspec.Struct, frozen=True, kw_only=True):
     entries: int = 0
     told: int = 0
     directory: str = ""
+    epoch: int = 0
+
+    def check(self, entries: int, epoch: int, directory: Path) -> None:
+        """Raises LostLog for a log that says less of itself than the catalogue was told."""
+        if entries < self.entries:
+            raise self.lost(f"one with {entries} entries", directory)
+        if epoch < self.epoch:
+            got = f"a copy from before its last opening (epoch {epoch}, told of {self.epoch})"
+            raise self.lost(got, directory)
 
     def lost(self, got: str, directory: Path) -> LostLog:
         """The error that says which log is not where it should be."""

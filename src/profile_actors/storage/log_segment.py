@@ -1,7 +1,8 @@
 """One LMDB environment that holds framed values by position: a piece of the log or of the feed.
 
 Theory: two named databases. ``values``: 8-byte big-endian position -> framed value
-(``framing.py``). ``meta``: the epoch of the writer that owns it, and the id of its log.
+(``framing.py``). ``meta``: the epoch of the writer that owns it, the id of its log,
+and of how many entries the catalogue was told (``log_ages.py``).
 Values are added in ascending order, so MDB_APPEND fills pages densely, and a large value lies in
 pages of its own which nothing moves or frees as long as it is not overwritten.
 
@@ -22,6 +23,7 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import lmdb
 import numpy as np
@@ -45,7 +47,17 @@ EPOCH = b"epoch"
 LOG = b"log"
 
 
+TOLD = b"told"
+
+
 DATABASES = ("values", "meta")
+
+
+class Stamp(NamedTuple):
+    """epoch: of the writer that came last. told: of how many entries it had told the catalogue."""
+
+    epoch: int
+    told: int
 
 
 class _Mapped(np.ndarray):
@@ -69,6 +81,7 @@ class LogSegment:
             env.close()
             raise failed_read(error, str(self.data)) from error
         self._verified = bytearray()
+        self._told = 0
 
     @classmethod
     def create(cls, path: Path, first: int, map_bytes: int, *, sync: bool) -> LogSegment:
@@ -119,8 +132,8 @@ class LogSegment:
         """Bytes of the file in use (its last page's end)."""
         return int((self._env.info()["last_pgno"] + 1) * self._page_bytes)
 
-    def claim(self, epoch: int, log: str) -> None:
-        """Record the writer's epoch and the log's id, durably.
+    def claim(self, epoch: int, log: str, told: int = 0) -> None:
+        """Record the writer's epoch, the log's id and what the catalogue was told, durably.
 
         Raises FencedOut if a higher epoch is recorded.
         """
@@ -129,6 +142,24 @@ class LogSegment:
             transaction.put(EPOCH, KEY.pack(epoch), db=self._meta)
             if log:
                 transaction.put(LOG, log.encode(), db=self._meta)
+            self._put_told(transaction, told)
+        self._told = max(told, self._told)
+
+    def _put_told(self, transaction: lmdb.Transaction, told: int) -> None:
+        if told > self._told:
+            transaction.put(TOLD, KEY.pack(told), db=self._meta)
+
+    def stamp(self) -> Stamp:
+        """What ``claim`` and ``append`` have recorded beside the values. Raises CorruptLog."""
+        try:
+            with self._env.begin() as transaction:
+                return Stamp(self._number(transaction, EPOCH), self._number(transaction, TOLD))
+        except (lmdb.Error, struct.error) as error:
+            raise failed_read(error, str(self.data)) from error
+
+    def _number(self, transaction: lmdb.Transaction, key: bytes) -> int:
+        stored = transaction.get(key, db=self._meta)
+        return int(KEY.unpack(stored)[0]) if stored is not None else 0
 
     def log(self) -> str:
         """The id of the log that the log segment belongs to; empty if it was made without one."""
@@ -139,8 +170,7 @@ class LogSegment:
             raise failed_read(error, str(self.data)) from error
 
     def _check_epoch(self, transaction: lmdb.Transaction, epoch: int) -> None:
-        stored = transaction.get(EPOCH, db=self._meta)
-        recorded = KEY.unpack(stored)[0] if stored is not None else 0
+        recorded = self._number(transaction, EPOCH)
         if recorded > epoch:
             raise FencedOut(
                 f"expected to be the newest writer, epoch {epoch}, got epoch {recorded} recorded"
@@ -156,9 +186,11 @@ class LogSegment:
             yield
 
     def append(
-        self, position: int, value: bytes, epoch: int, before_commit: Callable[[], None]
+        self, position: int, value: bytes, epoch: int, before_commit: Callable[[], None], told: int
     ) -> None:
         """Put one framed value after all others: one put, one transaction, one synced commit.
+
+        told: of how many entries the catalogue was told; noted beside the value when it changed.
 
         Raises FencedOut, CorruptLog if the position is not after the last, lmdb.Error.
         """
@@ -169,7 +201,9 @@ class LogSegment:
                     "expected a position after all stored ones, got one that is not - at"
                     f" {self.where(position)}; the log on disk and in memory differ, restart"
                 )
+            self._put_told(transaction, told)
             before_commit()
+        self._told = max(told, self._told)
 
     def put(self, position: int, value: bytes) -> None:
         """Put or overwrite one framed value. Raises lmdb.Error."""

@@ -10,8 +10,9 @@ import pytest
 
 from profile_actors.config import Config
 from profile_actors.errors import ConfigError, CorruptLog, FencedOut
-from profile_actors.storage.catalogue_store import CatalogueStore, StoreSettings
+from profile_actors.storage.catalogue_store import CatalogueStore
 from profile_actors.storage.quarantine import Quarantine, QuarantinedRow
+from profile_actors.storage.store_settings import StoreSettings
 
 SETTINGS = StoreSettings(partitions=2, clock="event", hash_seed=99, created=1_700_000_000_000)
 

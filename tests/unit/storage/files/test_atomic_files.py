@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from profile_actors.config import Config
-from profile_actors.storage.catalogue_store import CatalogueStore, StoreSettings
+from profile_actors.storage.catalogue_store import CatalogueStore
 from profile_actors.storage.checkpoint_files import FileCheckpoints
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.lmdb_feed import LmdbFeed
 from profile_actors.storage.lmdb_log import LmdbLog
 from profile_actors.storage.quarantine import Quarantine, QuarantinedRow
+from profile_actors.storage.store_settings import StoreSettings
 
 CONFIG = Config(log_segment_bytes=1 << 14, log_map_bytes=1 << 20, feed_retention_bytes=1 << 17)
 SETTINGS = StoreSettings(partitions=1, clock="event", hash_seed=1, created=1)
