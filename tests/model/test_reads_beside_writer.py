@@ -58,6 +58,8 @@ WRITING = (
     *(directory, rescans, state),
 )
 """Where the writer changes what readers see, or should not yet see."""
+STEPS = ("rows", "rows", "rows", "time", "rescans", "rules")
+"""What the writer does, how often among six steps."""
 PEOPLE = ("u", "v", "w", "x")
 KEYS = [key_of(WHO, who, SEED) for who in PEOPLE]
 SEGMENTS = {
@@ -181,6 +183,7 @@ class Writing:
 
     def __init__(self, rng: random.Random, config: Config = CONFIG) -> None:
         self.rng = rng
+        self.kinds: list[str] = []
         self.hub = Hub(1, catalogue())
         self.log = MemoryLog()
         self.one = Partition(self.log, MemoryFeed(), MemoryCheckpoints(), config)
@@ -190,18 +193,21 @@ class Writing:
         self.committed = Committed(self.log, config, QUESTIONS, at_once=3)
 
     def step(self) -> None:
-        """Rows of both datasets, some late; time; rescans; other rules."""
+        """Rows of both datasets, some late; time; rescans; other rules: few steps have most."""
         rng, one = self.rng, self.one
         self.now += rng.choice((0, 1, HOUR, HOUR, 3 * HOUR))
-        pick = rng.random()
-        if pick < 0.5:
-            self.hub.submit([("hits", "p", self.hits()), ("crm", "q", self.records())], self.now)
-        elif pick < 0.65:
-            one.advance(max(self.now, one.now or 0))
-        elif pick < 0.9:
-            one.work(rng.choice((1, 3, 50)))
-        else:
-            one.define(catalogue(one.catalogue.version + 1), None)
+        if not self.kinds:
+            self.kinds = rng.sample(STEPS, len(STEPS))
+        match self.kinds.pop():
+            case "rows":
+                rows = [("hits", "p", self.hits()), ("crm", "q", self.records())]
+                self.hub.submit(rows, self.now)
+            case "time":
+                one.advance(max(self.now, one.now or 0))
+            case "rescans":
+                one.work(rng.choice((1, 3, 50)))
+            case "rules":
+                one.define(catalogue(one.catalogue.version + 1), None)
 
     def hits(self) -> list[dict[str, Any]]:
         rng = self.rng
