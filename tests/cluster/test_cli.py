@@ -92,6 +92,11 @@ def test_the_demo_is_a_page_to_read_and_can_be_run_again(
     for word in ("1,828", "lifetimeSpend", "repeat-30d", "by the clock", "no differences"):
         assert word in text
     assert f"--data {data}" in text.replace("\n", "")
+
+
+@pytest.mark.slow
+def test_the_demo_runs_on_the_wall_clock(tmp_path: Path) -> None:
+    data = tmp_path / "demo"
     today = run_json("demo", "--data", data.with_name("today"), "--clock", "wall")
     assert [row["big-spenders"] for row in today["sizes"]] == [76]
 
@@ -147,7 +152,9 @@ def test_the_verbs_explore_the_demo(
 
 def test_definitions_and_files_make_a_store(tmp_path: Path) -> None:
     where = ("--data", tmp_path / "store")
-    version = run_json("apply", EXAMPLE / "definitions.yaml", *where, "--clock", "event")
+    version = run_json(
+        "apply", EXAMPLE / "definitions.yaml", *where, "--clock", "event", "--partitions", 1
+    )
     assert version == {"version": 1}
     report = run_json("ingest", "orders", EXAMPLE / "cdnow_sample.csv", *where)
     assert (report["rows"], report["accepted"], report["rejected_count"]) == (6919, 6919, 0)

@@ -74,7 +74,7 @@ def stored(path: Path) -> set[str]:
 
 
 def test_what_is_on_its_way_at_close_gets_its_receipt(tmp_path: Path) -> None:
-    with pf.start(tmp_path / "s", 2, "event") as store:
+    with pf.start(tmp_path / "s", 1, "event") as store:
         store.apply(*shop())
         futures = [store.submit_async("orders", rows) for rows in batches(6)]
     assert all(future.done() for future in futures)
@@ -85,7 +85,7 @@ def test_what_is_on_its_way_at_close_gets_its_receipt(tmp_path: Path) -> None:
 def test_whatever_is_under_way_when_another_thread_closes_ends(tmp_path: Path) -> None:
     hold = Held(tmp_path / "hold")
     config = pf.Config(call_timeout_s=3.0, max_in_flight=2)
-    store = pf.start(tmp_path / "s", 2, "event", config, hook=hold)
+    store = pf.start(tmp_path / "s", 1, "event", config, hook=hold)
     store.apply(*shop())
     first = store.submit("orders", orders(BATCH))
     file = tmp_path / "more.csv"
@@ -126,7 +126,7 @@ def test_whatever_is_under_way_when_another_thread_closes_ends(tmp_path: Path) -
 
 
 def test_writers_race_a_close(tmp_path: Path) -> None:
-    store = pf.start(tmp_path / "s", 2, "event")
+    store = pf.start(tmp_path / "s", 1, "event")
     store.apply(*shop())
     sent: list[tuple[set[str], Any]] = []
 
@@ -174,7 +174,9 @@ def test_a_closed_store_says_so_to_every_use(tmp_path: Path) -> None:
     assert half.cursor != feed.cursor  # where a reader stands it still knows
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize(
+    "error", [pytest.param(ValueError, marks=pytest.mark.slow), KeyboardInterrupt]
+)
 def test_a_block_left_by_an_error_closes_like_any(
     tmp_path: Path, error: type[BaseException]
 ) -> None:
@@ -189,7 +191,7 @@ def test_a_block_left_by_an_error_closes_like_any(
         for _ in store.changes(follow=True):
             pass
 
-    with pytest.raises(error), pf.start(tmp_path / "s", 2, "event") as store:
+    with pytest.raises(error), pf.start(tmp_path / "s", 1, "event") as store:
         leave(store)
     assert [future.result(0).accepted for future in futures] == [BATCH] * 4
     assert len(stored(tmp_path / "s")) == 4 * BATCH
@@ -206,7 +208,7 @@ def test_a_store_opens_again_however_late_ray_ends_its_actors(
         threading.Timer(0.5, kill, (actor,), {"no_restart": no_restart}).start()
 
     for _ in range(2):
-        with pf.start(tmp_path / "s", partitions=2, clock="event") as store:
+        with pf.start(tmp_path / "s", partitions=1, clock="event") as store:
             store.apply(*shop())
             assert store.submit("orders", orders(5)).rejected == []
             monkeypatch.setattr(ray, "kill", late)

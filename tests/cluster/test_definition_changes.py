@@ -17,7 +17,7 @@ TWICE = "chain(xEvent, timestamp, [A: WHAT(price >= 5), B: WHAT(price >= 5)])"
 
 def test_a_segment_is_edited_withheld_and_deleted(tmp_path: Path) -> None:
     path = tmp_path / "s"
-    with pf.start(path, partitions=2, clock="event") as store:
+    with pf.start(path, partitions=1, clock="event") as store:
         store.apply(*shop())
         store.submit("orders", orders(200))
         assert store.members("big").count() == 0
@@ -78,7 +78,7 @@ def test_what_came_is_not_deleted_and_what_did_not_is(tmp_path: Path) -> None:
         pf.Namespace("ECID", kind="cookie"),
         pf.Dataset("visits", schema="visit", identities={"cookie": "ECID"}, timestamp="at"),
     ]
-    with pf.start(tmp_path / "s", partitions=2, clock="event") as store:
+    with pf.start(tmp_path / "s", partitions=1, clock="event") as store:
         store.apply(*shop(), *extra)
         store.submit("orders", orders(10))
         with pytest.raises(pf.DefinitionError, match="rows"):
@@ -103,7 +103,7 @@ def test_what_came_is_not_deleted_and_what_did_not_is(tmp_path: Path) -> None:
 
 
 def test_a_preview_is_exact_while_rows_come_in(tmp_path: Path) -> None:
-    with pf.start(tmp_path / "s", partitions=2, clock="event") as store:
+    with pf.start(tmp_path / "s", partitions=1, clock="event") as store:
         store.apply(*shop())
         store.submit("orders", orders(300))
         version = store.definitions().version
@@ -140,7 +140,7 @@ def test_a_preview_is_exact_while_rows_come_in(tmp_path: Path) -> None:
 
 
 def test_rows_go_on_coming_while_rules_are_applied(tmp_path: Path) -> None:
-    with pf.start(tmp_path / "s", partitions=2, clock="event") as store:
+    with pf.start(tmp_path / "s", partitions=1, clock="event") as store:
         store.apply(*shop())
         store.submit("orders", orders(500))
         stop, accepted = threading.Event(), [500]

@@ -40,7 +40,7 @@ def written(path: Path, rows: list[dict[str, Any]]) -> Path:
 def test_a_file_is_repaired_by_a_field_and_loading_it_again(tmp_path: Path) -> None:
     file = written(tmp_path / "orders.csv", rows_with(3000))
     config = pf.Config(ingest_block_bytes=20_000)
-    with pf.start(tmp_path / "s", 2, "event", config) as store:
+    with pf.start(tmp_path / "s", 1, "event", config) as store:
         store.apply(*shop())
         first = store.ingest("orders", file)
         assert (first.accepted, first.duplicate, first.rejected_count) == (1500, 0, 1500)
@@ -79,7 +79,7 @@ def test_rows_that_their_caller_numbers_are_repaired(
     tmp_path: Path, again: Callable[[pf.Store, list[dict[str, Any]]], list[pf.Receipt]]
 ) -> None:
     rows = rows_with(40)
-    with pf.start(tmp_path / "s", 2, "event") as store:
+    with pf.start(tmp_path / "s", 1, "event") as store:
         store.apply(*shop())
         receipt = store.submit("orders", rows, producer="loader", offset=0)
         assert (receipt.accepted, receipt.duplicate, receipt.rejected_count) == (20, 0, 20)
@@ -105,7 +105,7 @@ def test_rows_that_their_caller_numbers_are_repaired(
 
 def test_rows_that_were_appended_are_repaired_by_their_offset(tmp_path: Path) -> None:
     rows = rows_with(20, every=1)
-    with pf.start(tmp_path / "s", 2, "event") as store:
+    with pf.start(tmp_path / "s", 1, "event") as store:
         store.apply(*shop())
         assert store.submit("orders", rows, producer="feed").rejected_count == 20
         assert store.cursor("feed") == 20
@@ -116,7 +116,7 @@ def test_rows_that_were_appended_are_repaired_by_their_offset(tmp_path: Path) ->
 
 def test_a_reject_whose_record_was_dropped_is_named_and_never_a_duplicate(tmp_path: Path) -> None:
     file = written(tmp_path / "orders.csv", rows_with(20, every=1))
-    with pf.start(tmp_path / "s", 2, "event", pf.Config(max_quarantine_rows=5)) as store:
+    with pf.start(tmp_path / "s", 1, "event", pf.Config(max_quarantine_rows=5)) as store:
         store.apply(*shop())
         assert store.ingest("orders", file).rejected_count == 20
         store.apply(with_coupon())

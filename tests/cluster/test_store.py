@@ -294,7 +294,7 @@ def test_files_count_once_and_resume(tmp_path: Path) -> None:
             store.ingest("orders", str(tmp_path / "nowhere*.csv"))
 
 
-@pytest.mark.parametrize("keep_checkpoints", [True, False])
+@pytest.mark.parametrize("keep_checkpoints", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_reopened_store_gives_the_same_answers(tmp_path: Path, keep_checkpoints: bool) -> None:
     with pf.start(tmp_path / "s", partitions=2, clock="event") as store:
         store.apply(*shop())

@@ -83,7 +83,7 @@ def asked(driver: subprocess.Popen[str]) -> dict[str, Any]:
 
 def test_a_second_driver_reads_by_the_definitions_in_force(tmp_path: Path) -> None:
     hold = Hold(tmp_path / "hold")
-    with pf.start(tmp_path / "s", 2, "event", hook=hold) as store:
+    with pf.start(tmp_path / "s", 1, "event", hook=hold) as store:
         store.apply(*shop())
         store.submit("orders", orders(500))
         hold.path.touch()
@@ -116,7 +116,7 @@ def test_a_second_driver_reads_by_the_definitions_in_force(tmp_path: Path) -> No
 
 
 def test_a_definition_that_nobody_told_the_partitions_comes_into_force(tmp_path: Path) -> None:
-    with pf.start(tmp_path / "s", 2, "event") as store:
+    with pf.start(tmp_path / "s", 1, "event") as store:
         store.apply(*shop())
         store.submit("orders", orders(100))
         # As if the driver had died after the commit: the catalogue is ahead of every partition.
@@ -172,7 +172,7 @@ def driver(code: str, *args: str) -> Iterator[subprocess.Popen[str]]:
 
 def test_two_drivers_append_under_one_name_and_lose_nothing(tmp_path: Path) -> None:
     rounds = 60
-    with pf.start(tmp_path / "s", 2, "event") as store:
+    with pf.start(tmp_path / "s", 1, "event") as store:
         store.apply(*shop())
         path = str(tmp_path / "s")
         with (
@@ -214,11 +214,11 @@ with pf.start(sys.argv[1]) as store:
 """
 
 
-@pytest.mark.parametrize("producer", [None, "feed"])
+@pytest.mark.parametrize("producer", [None, pytest.param("feed", marks=pytest.mark.slow)])
 def test_what_is_sent_after_a_submission_that_fails_does_not_wait_for_it(
     tmp_path: Path, producer: str | None
 ) -> None:
-    with pf.start(tmp_path / "s", 2, "event") as store:
+    with pf.start(tmp_path / "s", 1, "event") as store:
         returns = pf.Dataset(
             "returns", schema="order", identities={"customer": "CRMID"}, timestamp="at", id="_id"
         )
@@ -246,7 +246,7 @@ def test_what_is_sent_after_a_submission_that_fails_does_not_wait_for_it(
 def test_rows_numbered_by_their_caller_are_refused_at_once_behind_a_failure(
     tmp_path: Path,
 ) -> None:
-    with pf.start(tmp_path / "s", 2, "event") as store:
+    with pf.start(tmp_path / "s", 1, "event") as store:
         returns = pf.Dataset(
             "returns", schema="order", identities={"customer": "CRMID"}, timestamp="at", id="_id"
         )
