@@ -7,6 +7,7 @@ on purpose is printed as a sentence with exit code 1, never as a traceback.
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ from profile_actors.rules.catalogue.on_documents import evaluate
 
 
 def _open(data: Path) -> Store:
-    if not (data / "store.json").is_file():
+    if not os.path.isfile(data / "store.json"):  # of a name that no file can have, too
         raise ConfigError(
             f"expected a store, got a directory without store.json - at {data}; make one with"
             " `profile-actors apply` or `profile-actors demo`, or name it with --data"

@@ -44,6 +44,13 @@ def checked(raw: Definition) -> Definition:
         item: Definition = msgspec.convert(msgspec.to_builtins(raw), type(raw))
     except (msgspec.ValidationError, TypeError, ValueError) as error:
         raise DefinitionError(f"{error} - at {ROOMS[type(raw)][1]} {name_of(raw)!r}") from None
+    try:
+        msgspec.json.encode(item)
+    except UnicodeEncodeError as error:
+        raise DefinitionError(
+            f"expected UTF-8 text, got {error.object!r} - at {ROOMS[type(raw)][1]}"
+            f" {name_of(raw)!r}; lone surrogates cannot be stored"
+        ) from None
     names = [name_of(item)]
     if isinstance(item, Dataset):
         names += [*item.identities, *item.identities.values(), *_roles(item).values()]

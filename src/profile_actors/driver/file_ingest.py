@@ -11,6 +11,7 @@ one is parsed.
 from __future__ import annotations
 
 import glob
+import os
 import sys
 import time
 from collections import deque
@@ -115,10 +116,11 @@ def matching(patterns: Iterable[str | Path]) -> list[Path]:
                 f"expected paths of files or glob patterns, got {pattern!r} - at ingest"
             )
         text = str(pattern)
-        names = [text] if Path(text).is_file() else glob.glob(text, recursive=True)
-        files = [Path(name) for name in names if Path(name).is_file()]
+        # A name that no file can have is no file's: Path would raise OSError.
+        names = [text] if os.path.isfile(text) else glob.glob(text, recursive=True)
+        files = [Path(name) for name in names if os.path.isfile(name)]
         if not files:
-            hint = f"; name its files: '{text}/*.csv'" if Path(text).is_dir() else ""
+            hint = f"; name its files: '{text}/*.csv'" if os.path.isdir(text) else ""
             raise CallerError(f"expected a file, got none that matches {text!r} - at ingest{hint}")
         found.update(files)
     odd = sorted(str(file) for file in found if file.suffix.lower() not in SUFFIXES)

@@ -32,8 +32,16 @@ class QuarantineRecord(msgspec.Struct, frozen=True):
 
 
 def quarantined(source: str, rejects: list[Reject]) -> list[QuarantineRecord]:
-    """The rejects of one source as the quarantine keeps them."""
-    return [QuarantineRecord(source, r.row, r.path, r.reason, r.raw) for r in rejects]
+    """The rejects of one source as the quarantine keeps them: UTF-8, whatever a field is called."""
+    return [
+        QuarantineRecord(source, r.row, _utf8(r.path), _utf8(r.reason), _utf8(r.raw))
+        for r in rejects
+    ]
+
+
+def _utf8(text: str) -> str:
+    """The text, with lone surrogates written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def raw_text(row: Any) -> str:
@@ -47,7 +55,7 @@ def raw_text(row: Any) -> str:
             text = repr(row)
         except ValueError:
             text = "a row with an integer of thousands of digits"
-    return text.encode("utf-8", "backslashreplace").decode()[:MAX_RAW_CHARS]
+    return _utf8(text)[:MAX_RAW_CHARS]
 
 
 def full_json(value: Any) -> str:

@@ -221,6 +221,9 @@ def test_compatible_changes_are_taken_and_keep_the_field_order() -> None:
         (Namespace("a\x1f", kind="email"), "without control characters"),
         (Namespace("N", kind="nope"), "Invalid enum value 'nope' - at `\\$.kind`"),  # type: ignore[arg-type]
         (SegmentDefinition("s", 3), "Expected `str`, got `int`"),  # type: ignore[arg-type]
+        (SegmentDefinition("\ud800", "true"), r"expected UTF-8 text, got '\\ud800' - at segment"),
+        (SegmentDefinition("s", '"\ud800" = "x"'), "lone surrogates cannot be stored"),
+        (Schema("s", behavior="record", fields={"\udfff": "string"}), "expected UTF-8 text"),
         ("text", "expected Namespace, Schema, Dataset"),
     ],
 )

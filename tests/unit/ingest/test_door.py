@@ -354,3 +354,6 @@ def test_raw_text_is_bounded_and_rejects_can_be_kept() -> None:
     assert again == kept
     assert kept[0].source == "shop.csv"
     assert Reject(0, "code", kept[0].reason, kept[0].raw) == prepared.rejects[0]
+    (strange,) = quarantined("shop.csv", prepare([GOOD | {"\ud800": 1}]).rejects)
+    assert strange.path == "\\ud800"
+    assert msgspec.msgpack.encode(strange)
