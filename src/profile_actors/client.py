@@ -298,14 +298,18 @@ class Store(WritingDoors):
         self._check_open()
         return scanned(self._connection, self.definitions, fields, segment, batch_rows)
 
-    def changes(self, after: str | None = None, follow: bool = False) -> Changes:
+    def changes(
+        self, after: str | None = None, follow: bool = False, consumer: str | None = None
+    ) -> Changes:
         """Membership and computed-attribute changes, oldest first, from a cursor on.
 
         ``.cursor`` is where it stands; ``.batches()`` gives Arrow record batches instead. Ends at
-        the present unless follow. Raises CursorExpired if what follows the cursor was dropped.
+        the present unless follow. consumer: a name under which ``status().consumers`` says how far
+        behind this reader is. Raises CursorExpired if what follows the cursor was dropped.
         """
         self._check_open()
-        return Changes(self._connection, after, follow)
+        name = "" if consumer is None else text_name(consumer, "consumer", "changes")
+        return Changes(self._connection, after, follow, name)
 
     def explain(self, rule: str) -> Explanation:
         """The plan of a rule: what runs incrementally, what does not, and why.

@@ -64,6 +64,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     checkpoint_entries: int = 4_096
     """Log entries since the last checkpoint that do so too: replaying one costs some 5 ms however
     few rows it has, so that opening after a crash stays within half a minute."""
+    max_consumers: int = 64
+    """Named readers of the change feed that ``status`` knows of, per partition; who has not asked
+    for longest is forgotten first."""
     max_open_entries: int = 256
     """Log entries that a partition keeps open for pages of events: some 10 kB each, and the pages
     of the log that they read."""

@@ -165,6 +165,18 @@ def test_scans_and_batches_of_changes_are_arrow(event: pf.Store) -> None:
     assert list(event.changes(feed.cursor)) == []
 
 
+def test_status_tells_how_far_a_named_reader_of_the_feed_is_behind(event: pf.Store) -> None:
+    feed = event.changes(consumer="mailer")
+    for _ in feed.batches():
+        pass
+    assert event.status().consumers["mailer"].behind == 0
+    event.submit("orders", [order(9, 8890)])
+    assert event.status().consumers["mailer"].behind >= 1
+    for _ in event.changes(feed.cursor, consumer="mailer"):
+        pass
+    assert event.status().consumers["mailer"].behind == 0
+
+
 def test_status_and_reports_are_frozen(event: pf.Store, tmp_path: Path) -> None:
     status = event.status()
     for name in ("profiles", "events", "late", "rejected", "bytes"):
@@ -299,6 +311,7 @@ WRONG: list[Case] = [
     (lambda s: s.quarantine("nonesuch"), pf.DefinitionError, "known: orders"),
     (lambda s: s.quarantine("orders", limit=-1), pf.CallerError, "limit"),
     (lambda s: s.changes(after="yesterday"), pf.CallerError, "Changes.cursor"),
+    (lambda s: s.changes(consumer=""), pf.CallerError, "consumer"),
     (lambda s: s.changes(after="9" * 40 + ".0-0.0"), pf.CallerError, "Changes.cursor"),
     (lambda s: s.verify(sample=-1), pf.CallerError, "sample"),
     (lambda s: s.explain("xEvent.cuont() >"), pf.RuleError, "line 1"),

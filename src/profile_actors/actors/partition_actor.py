@@ -28,6 +28,7 @@ import pyarrow as pa
 import ray
 
 from profile_actors.actors.calls import Remote, Session
+from profile_actors.actors.consumers import Consumer, Consumers
 from profile_actors.actors.coordinator import Enlistment
 from profile_actors.actors.mender import Mender
 from profile_actors.actors.wall_clock import wall_ms
@@ -90,7 +91,7 @@ class ActorStatus(msgspec.Struct, frozen=True):
     """A partition actor's account of itself. halted: why it no longer writes, empty if it does.
 
     queued: sub-batches waiting. checkpoint_error: why the last checkpoint failed, or empty. feed:
-    what was wrong with the change feed and what became of it, or empty.
+    what was wrong with the change feed and what became of it. consumers: its named readers.
     """
 
     partition: PartitionStatus | None
@@ -99,6 +100,7 @@ class ActorStatus(msgspec.Struct, frozen=True):
     checkpoint_error: str
     pid: int
     feed: str = ""
+    consumers: dict[str, Consumer] = {}
 
 
 class PartitionActor:
@@ -111,6 +113,7 @@ class PartitionActor:
         self._hook = hook
         self._opening = Lock()
         self._defining = Lock()
+        self._consumers = Consumers(place.config.max_consumers)
         self._stopping = False
         self._stopped = Event()
         self._refusal: ProfileActorsError | None = None
@@ -257,6 +260,11 @@ class PartitionActor:
         if name == "scan_page":
             slots = np.frombuffer(args[0], np.uint32)
             return dumps(partition.scan_page(slots, self._writer.now(), args[1]))
+        if name == "change_columns":
+            after, limit_bytes, consumer = args
+            found = self._mender.mended(lambda: partition.change_columns(after, limit_bytes))
+            self._consumers.note(consumer, found.reached, wall_ms())
+            return dumps(found)
         return dumps(self._mender.mended(lambda: getattr(partition, name)(*args)))
 
     @ray.method(concurrency_group="preview")
@@ -306,6 +314,7 @@ class PartitionActor:
             writer.checkpoint_error,
             os.getpid(),
             self._mender.account,
+            self._consumers.all(self._partition.position),
         )
 
     def hello(self) -> int | None:

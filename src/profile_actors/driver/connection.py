@@ -71,6 +71,21 @@ class Connection:
                 return loads(answer)
             self.deliver(partition)
 
+    def ahead(self, partition: int, name: str, *args: Any) -> Callable[[], Any]:
+        """Ask one partition now, as ``read`` does, and go on; called, what it gives waits for the
+        answer."""
+        actor = self.partitions[partition]
+        begun = actor.begin("read", self.catalogue.version, name, *args)
+
+        def answer() -> Any:
+            try:
+                found = actor.finish(begun, Patience(actor.timeout_s))
+            except Lost:
+                found = None
+            return self.read(partition, name, *args) if found is None else loads(found)
+
+        return answer
+
     def read_each(self, questions: dict[int, tuple[Any, ...]], name: str) -> dict[int, Any]:
         """Ask several partitions at the same time, each with its own arguments.
 

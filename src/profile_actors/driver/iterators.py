@@ -38,6 +38,10 @@ CHANGES_PAGE_BYTES = 256_000
 """Packed bytes of the feed per call; 1.5 to 7 bytes a change before they are expanded."""
 
 
+LONG_PAGE_CHANGES = 10_000
+"""After a page of so many changes the next one is asked for while this one is delivered."""
+
+
 CHANGES_AT_ONCE = 1_000
 """So many changes are made into objects at a time."""
 
@@ -133,13 +137,17 @@ def scanned(
 class _Feed:
     """One partition's feed from a place on. position: delivered whole; taken: of the next one."""
 
-    def __init__(self, connection: Connection, partition: int, position: int, taken: int) -> None:
+    def __init__(
+        self, connection: Connection, consumer: str, partition: int, position: int, taken: int
+    ) -> None:
         self._connection = connection
+        self._consumer = consumer
         self.partition = partition
         self.position = position
         self.taken = taken
         self._fetched = position
         self._page: ChangeColumns | None = None
+        self._coming: Callable[[], ChangeColumns] | None = None  # the page after it
         self._next = 0  # the first change of the page that was not delivered
         self._made: list[Change] = []  # from there on, the last one first
         self._waiting_since_s: float | None = None
@@ -150,9 +158,8 @@ class _Feed:
         while self._page is None:
             if self._is_known_dry(end):
                 return None
-            page: ChangeColumns = self._connection.read(
-                self.partition, "change_columns", self._fetched, CHANGES_PAGE_BYTES
-            )
+            page = (self._coming or self._ask())()
+            self._coming = None
             if page.reached <= self._fetched:
                 if end is None:
                     self._ask_again_s = time.monotonic() + FOLLOW_PAUSE_S
@@ -163,6 +170,8 @@ class _Feed:
             is_begun = self.taken and len(page) and page.position[0] == self.position + 1
             self._next = self.taken if is_begun else 0
             self._fetched = page.reached
+            if len(page) >= LONG_PAGE_CHANGES and (end is None or page.reached < end - 1):
+                self._coming = self._ask()
             if self._next < len(page):
                 self._page = page
             else:
@@ -173,6 +182,11 @@ class _Feed:
         if end is not None and self._page.position[self._next] > end:
             return None
         return int(self._page.at[self._next])
+
+    def _ask(self) -> Callable[[], ChangeColumns]:
+        return self._connection.ahead(
+            self.partition, "change_columns", self._fetched, CHANGES_PAGE_BYTES, self._consumer
+        )
 
     def _is_known_dry(self, end: int | None) -> bool:
         """Whether nothing can have come, or just now nothing had: then the partition is not asked,
@@ -240,12 +254,15 @@ class Changes:
     Ends at the present (as of the first step) unless follow.
     """
 
-    def __init__(self, connection: Connection, after: str | None, follow: bool) -> None:
-        """Raises CallerError if the cursor is not one of this store's."""
+    def __init__(
+        self, connection: Connection, after: str | None, follow: bool, consumer: str = ""
+    ) -> None:
+        """consumer: the reader's name, if it has one. Raises CallerError for a cursor that this
+        store did not give."""
         self._follow = follow
         count = len(connection.partitions)
         places = [(-1, 0)] * count if after is None else _parse(after, count)
-        self._feeds = [_Feed(connection, i, *place) for i, place in enumerate(places)]
+        self._feeds = [_Feed(connection, consumer, i, *place) for i, place in enumerate(places)]
         self._connection = connection
         self._ends: list[int] | None = None
         self._heap: list[tuple[int, int]] = []

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from profile_actors.actors.consumers import Consumer, of_all
 from profile_actors.actors.partition_actor import ActorStatus
 from profile_actors.engine.log.sub_batch import Reply
 from profile_actors.ingest.offsets import offsets_of, unpacked
@@ -163,7 +164,8 @@ class StoreStatus(msgspec.Struct, frozen=True):
     halted: partition -> why it does not write. rejected: rows ever rejected, per dataset;
     quarantined: those of them that can be looked at and offered again; repaired: those of them that
     were offered again and stored. The rest was dropped at ``Config.max_quarantine_rows``. notes:
-    what an operator should know since the store was started, in sentences.
+    what an operator should know since the store was started, in sentences. consumers: the readers
+    of the change feed that gave a name (``Store.changes``), the one farthest behind first.
     """
 
     path: str
@@ -184,6 +186,7 @@ class StoreStatus(msgspec.Struct, frozen=True):
     quarantined: dict[str, int] = {}
     repaired: dict[str, int] = {}
     notes: list[str] = []
+    consumers: dict[str, Consumer] = {}
 
 
 def store_status(
@@ -215,4 +218,5 @@ def store_status(
         repaired={name: repaired for name, (_, _, repaired) in rejected.items()},
         halted={index: actor.halted for index, actor in enumerate(actors) if actor.halted},
         partitions=actors,
+        consumers=of_all([actor.consumers for actor in actors]),
     )

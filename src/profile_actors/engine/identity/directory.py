@@ -130,15 +130,21 @@ class Directory:
             one = self.identity(int(idents[0]))
             return [one.namespace], [one.value]
         names = self.namespaces
-        spaces = [names[code] for code in self.namespace[idents].tolist()]
-        begins = np.where(idents > 0, self._ends[np.maximum(idents, 1) - 1], 0)
-        sizes = self._ends[idents] - begins
-        data = self._blob[ranges(begins, sizes)].tobytes()
-        ends = [0, *sizes.cumsum().tolist()]
+        codes, ends_of, data = self.packed(idents)
+        spaces = [names[code] for code in codes.tolist()]
+        ends = [0, *ends_of.tolist()]
         if data.isascii():
             text = data.decode()
             return spaces, [text[begin:end] for begin, end in pairwise(ends)]
         return spaces, [data[begin:end].decode() for begin, end in pairwise(ends)]
+
+    def packed(self, idents: Array) -> tuple[Array, Array, bytes]:
+        """The same of many: numbers of namespaces, where each value ends among the bytes of all,
+        and those."""
+        begins = np.where(idents > 0, self._ends[np.maximum(idents, 1) - 1], 0)
+        sizes = self._ends[idents] - begins
+        data = self._blob[ranges(begins, sizes)].tobytes()
+        return self.namespace[idents], sizes.cumsum(), data
 
     def _namespace_number(self, code: str) -> int:
         if code not in self.namespaces:

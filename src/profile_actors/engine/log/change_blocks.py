@@ -156,9 +156,9 @@ def expand(packed: Packed, layouts: list[Layout]) -> Expanded:
     parts = [_flips(group, layouts, packed.now) for group in packed.groups]
     names = sorted({name for part in parts for name in part.names})
     number = {name: place for place, name in enumerate(names)}
-    tables = [np.array([number[name] for name in part.names], np.int64) for part in parts]
+    tables = [np.array([number[name] for name in part.names], np.int32) for part in parts]
     nothing = Expanded(
-        [], np.zeros(0, np.uint32), np.zeros(0, np.int64), np.zeros(0, np.int64),
+        [], np.zeros(0, np.uint32), np.zeros(0, np.int32), np.zeros(0, np.int64),
         np.zeros(0, np.bool_), np.zeros(0, np.bool_), np.zeros(0, np.uint8),
     )  # fmt: skip
     every = [nothing, *parts]

@@ -67,21 +67,37 @@ class Values(msgspec.Struct, array_like=True, gc=False):
         return self.rows[low:high].tolist(), values
 
 
+class People(msgspec.Struct, array_like=True, gc=False):
+    """Identities. spaces: the partition's namespaces; space: their numbers; ends: int64[n], where
+    each value ends in ``text``, the UTF-8 of all."""
+
+    spaces: list[str]
+    space: Array
+    ends: Array
+    text: bytes
+
+    def ids(self) -> pa.StringArray:
+        """Their values; nothing is copied."""
+        offsets = np.zeros(len(self.ends) + 1, np.int32)
+        offsets[1:] = self.ends
+        buffers = pa.py_buffer(offsets), pa.py_buffer(self.text)
+        return pa.StringArray.from_buffers(len(self.ends), *buffers)
+
+
 class ChangeColumns(msgspec.Struct, array_like=True, gc=False):
     """n changes of one partition, in the feed's order, and the position reached by reading them.
 
-    names: of segments and computed attributes; name: int64[n], their numbers. namespaces, ids: of
-    the distinct identities; who: int64[n], their numbers. position, at: int64[n]; new: bool[n],
-    whether a member from then on; had: bool[n], whether the profile existed before; cause: uint8[n]
-    (``CAUSES``). values: of computed attributes, by number of the name; None: no answer.
+    names: of segments and computed attributes; name: int32[n], their numbers. people: the distinct
+    identities; who: int32[n], their numbers. position, at: int64[n]; new: bool[n], whether a member
+    from then on; had: bool[n], whether the profile existed before; cause: uint8[n] (``CAUSES``).
+    values: of computed attributes, by number of the name; None: no answer.
     """
 
     partition: int
     reached: int
     names: list[Name]
     name: Array
-    namespaces: list[str]
-    ids: list[str]
+    people: People
     who: Array
     position: Array
     at: Array
@@ -107,8 +123,8 @@ class ChangeColumns(msgspec.Struct, array_like=True, gc=False):
             pa.array(self.at[part]).cast(pa.timestamp("ms", "UTC")),
             _coded(values.astype(np.int8), KINDS),
             _coded(*_distinct(self.name[part], [name for _, name in self.names])),
-            _coded(*_distinct(self.who[part], self.namespaces)),
-            _coded(*_compact(self.who[part], self.ids)),
+            _coded(self.people.space.take(self.who[part]).astype(np.int32), self.people.spaces),
+            _coded(*_compact(self.who[part], self.people.ids())),
             _coded((~new).astype(np.int8), STATUS, unknown),
             _coded(new.astype(np.int8), STATUS, values),
             *self._typed(begin, end),
@@ -126,20 +142,31 @@ class ChangeColumns(msgspec.Struct, array_like=True, gc=False):
                     rows, values = others.setdefault(_kind(value), ([], []))
                     rows.append(row - begin)
                     values.append(value)
+        plain = [
+            (one.rows, one.values, one.valid)
+            for one in self.values.values()
+            if isinstance(one.values, np.ndarray)
+        ]
         for kind, dtype in ((int, np.int64), (float, np.float64), (bool, np.bool_)):
+            mine = [one for one in plain if one[1].dtype == dtype]
+            if not mine and kind not in others:
+                yield pa.nulls(count, pa.from_numpy_dtype(dtype))
+                continue
             out, valid = np.zeros(count, dtype), np.zeros(count, np.bool_)
-            for one in self.values.values():
-                if isinstance(one.values, np.ndarray) and one.values.dtype == dtype:
-                    low, high = np.searchsorted(one.rows, (begin, end)).tolist()
-                    place = one.rows[low:high] - begin
-                    out[place] = one.values[low:high]
-                    valid[place] = True if one.valid is None else one.valid[low:high]
+            for of, cells, is_there in mine:
+                low, high = np.searchsorted(of, (begin, end)).tolist()
+                place = of[low:high] - begin
+                out[place] = cells[low:high]
+                valid[place] = True if is_there is None else is_there[low:high]
             if kind in others:
                 rows, values = others[kind]
                 out[rows], valid[rows] = values, True
             yield pa.array(out, mask=~valid)
+        if str not in others:
+            yield pa.nulls(count, pa.string())
+            return
         texts: list[str | None] = [None] * count
-        for row, value in zip(*others.get(str, ([], [])), strict=True):
+        for row, value in zip(*others[str], strict=True):
             texts[row] = _text(value)
         yield pa.array(texts, pa.string())
 
@@ -152,9 +179,9 @@ def _kind(value: Any) -> type:
 
 
 def _coded(codes: Array, words: Any, mask: Array | None = None) -> pa.DictionaryArray:
-    return pa.DictionaryArray.from_arrays(
-        pa.array(codes, mask=mask), pa.array(list(words), pa.string())
-    )
+    if not isinstance(words, pa.Array):
+        words = pa.array(words, pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(codes, mask=mask), words)
 
 
 def _distinct(codes: Array, words: list[str]) -> tuple[Array, list[str]]:
@@ -164,7 +191,7 @@ def _distinct(codes: Array, words: list[str]) -> tuple[Array, list[str]]:
     return (table[codes] if len(table) else codes.astype(np.int32)), list(number)
 
 
-def _compact(codes: Array, words: list[str]) -> tuple[Array, list[str]]:
+def _compact(codes: Array, words: pa.StringArray) -> tuple[Array, pa.StringArray]:
     """Codes into the words in use alone, in their order."""
     seen = np.zeros(len(words), np.bool_)
     seen[codes] = True
@@ -172,7 +199,7 @@ def _compact(codes: Array, words: list[str]) -> tuple[Array, list[str]]:
     place = np.zeros(len(words), np.int32)
     place[used] = np.arange(len(used), dtype=np.int32)
     every = len(used) == len(words)
-    return place[codes], words if every else [words[code] for code in used.tolist()]
+    return place[codes], words if every else words.take(pa.array(used))
 
 
 def _text(value: Any) -> str:

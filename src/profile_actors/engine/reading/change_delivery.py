@@ -14,8 +14,9 @@ from itertools import repeat
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from profile_actors.columnar.runs import distinct
+from profile_actors.columnar.runs import distinct, order_by
 from profile_actors.columnar.vectors import Array, Vector
 from profile_actors.definitions import catalogue_changes
 from profile_actors.definitions.field_types import FieldType
@@ -23,7 +24,7 @@ from profile_actors.engine.fold.state import State
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.log import change_blocks as packed_changes
 from profile_actors.engine.log.change_blocks import CAUSES, Expanded, Layout, Name, Packed
-from profile_actors.engine.log.change_columns import STATUS, ChangeColumns, Values
+from profile_actors.engine.log.change_columns import STATUS, ChangeColumns, People, Values
 from profile_actors.engine.log.entry import read_envelope
 from profile_actors.engine.log.ports import Feed, Log
 from profile_actors.engine.membership.rulebook_builder import compile_plan
@@ -98,7 +99,7 @@ class Delivery:
         """Changes as readers get them. The lock is held for the values of what changed, once."""
         number: dict[Name, int] = {}
         tables = [
-            np.array([number.setdefault(name, len(number)) for name in part.names], np.int64)
+            np.array([number.setdefault(name, len(number)) for name in part.names], np.int32)
             for _, part in found
         ]
         nothing = packed_changes.expand(NO_CHANGES, [])
@@ -108,16 +109,14 @@ class Delivery:
         idents = np.concatenate([part.idents for part in every])
         used, who = distinct(idents.astype(np.intp))
         names = list(number)
-        asked = {
-            code: np.flatnonzero(name == code) for code, key in enumerate(names) if key[0] == VALUE
-        }
+        asked = _rows_by_name(name, [key[0] == VALUE for key in names])
         with self.lock:
             values = {
-                code: self._values(names[code][1], idents[rows]) for code, rows in asked.items()
+                code: self._values(names[code][1], used, who[rows]) for code, rows in asked.items()
             }
         directory = self.state.directory
         # Idents of complete entries are never described again, so this needs no lock.
-        namespaces, ids = directory.identities(used)
+        people = People(directory.namespaces, *directory.packed(used))
         sizes = [len(part.idents) for _, part in found]
         positions = np.array([position for position, _ in found], np.int64)
         return ChangeColumns(
@@ -125,9 +124,8 @@ class Delivery:
             reached,
             names,
             name,
-            namespaces,
-            ids,
-            who,
+            people,
+            who.astype(np.int32),
             np.repeat(positions, sizes),
             np.concatenate([part.at for part in every]),
             np.concatenate([part.new for part in every]),
@@ -140,13 +138,13 @@ class Delivery:
         )
 
     def _values(
-        self, name: str, idents: Array
+        self, name: str, idents: Array, who: Array
     ) -> tuple[Vector | list[Any] | None, FieldType | None, Array]:
         """A computed attribute's values now, its type, and each change's number among the values;
-        None if it has no answer (any more)."""
+        None if it has no answer (any more). who: whose of the idents, of each change."""
         book = self.state.book
-        used, place = distinct(idents.astype(np.intp))
-        slots = self.state.directory.slot_of[used].astype(np.intp)
+        used, place = distinct(who)
+        slots = self.state.directory.slot_of[idents[used]].astype(np.intp)
         if ("computed", name) in book.pending:
             return None, None, place
         for rescan in book.rescans:
@@ -160,6 +158,17 @@ class Delivery:
                     column = computed_values(book, rule, slots, self.state.now)
                     return column, rule.root.type, place
         return None, None, place
+
+
+def _rows_by_name(name: Array, is_asked: list[bool]) -> dict[int, Array]:
+    """The rows that have each of the asked names, ascending."""
+    if True not in is_asked:
+        return {}
+    rows = np.array(is_asked)[name].nonzero()[0]
+    order = order_by(name[rows])
+    codes, starts = np.unique(name[rows][order], return_index=True)
+    parts = np.split(rows[order], starts[1:])
+    return dict(zip(codes.tolist(), parts, strict=True))
 
 
 def _plainly(
@@ -182,7 +191,9 @@ def changes_of(page: ChangeColumns, begin: int, end: int) -> list[Change]:
     part = slice(begin, end)
     name, new = page.name[part].tolist(), page.new[part].tolist()
     used, who = distinct(page.who[part])
-    identities = [Identity(page.namespaces[one], page.ids[one]) for one in used.tolist()]
+    spaces, ids = page.people.spaces, page.people.ids().take(pa.array(used)).to_pylist()
+    space = page.people.space[used].tolist()
+    identities = [Identity(spaces[of], id_) for of, id_ in zip(space, ids, strict=True)]
     news: list[Any] = [STATUS[is_in] for is_in in new]
     pairs = zip(new, page.had[part].tolist(), strict=True)
     olds: list[Any] = [STATUS[not is_in] if not is_in or had else None for is_in, had in pairs]
