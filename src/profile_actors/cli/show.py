@@ -321,8 +321,7 @@ def status(console: Console, now: StoreStatus) -> None:
         if listed or counts is now.quarantined:
             console.print(f"rejected rows {what}: {safe(listed) or 'none'}")
     for name, one in now.consumers.items():
-        behind = f"consumer {safe(name)} of the change feed: {one.behind:,} log entries behind"
-        console.print(f"{behind}, asked last at {moment(one.asked)}", highlight=False)
+        console.print(f"consumer {safe(name)}: {one.behind:,} log entries behind", highlight=False)
     for note in now.notes:
         console.print(f"[yellow]note[/] {safe(note)}", highlight=False, soft_wrap=True)
     for index, reason in now.halted.items():

@@ -17,6 +17,7 @@ from profile_actors.definitions.declared import (
     SegmentDefinition,
 )
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
+from profile_actors.engine.log.ports import Feed, Log
 from profile_actors.engine.log.sub_batch import SubBatch
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.engine.reading.answers import Profile
@@ -31,9 +32,15 @@ SEED = 7
 
 
 class World:
-    """One partition in memory, of people with a record and events."""
+    """One partition in memory, of people with a record and events. files: instead, its log and its
+    feed."""
 
-    def __init__(self, segments: dict[str, str], computed: dict[str, str]) -> None:
+    def __init__(
+        self,
+        segments: dict[str, str],
+        computed: dict[str, str],
+        files: tuple[Log, Feed] | None = None,
+    ) -> None:
         self.catalogue = Catalogue(
             1,
             {"CRMID": Namespace("CRMID", "cross_device")},
@@ -62,9 +69,9 @@ class World:
             {name: SegmentDefinition(name, rule) for name, rule in segments.items()},
             {name: ComputedAttribute(name, rule) for name, rule in computed.items()},
         )
-        self.partition = Partition(
-            MemoryLog(), MemoryFeed(), MemoryCheckpoints(), Config(max_profiles=1_024)
-        )
+        log, feed = files or (MemoryLog(), MemoryFeed())
+        config = Config(max_profiles=1_024 if files is None else 1 << 14)
+        self.partition = Partition(log, feed, MemoryCheckpoints(), config, epoch=1)
         self.partition.define(self.catalogue, None)
         self._sent: dict[str, int] = {}
 

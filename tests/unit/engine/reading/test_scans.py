@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,8 @@ from profile_actors.driver.iterators import scanned
 from profile_actors.engine.reading.answers import Profile
 from profile_actors.engine.reading.fields import EVERYTHING, Fields, fields_of
 from profile_actors.errors import CallerError, DefinitionError
+from profile_actors.storage.lmdb_feed import LmdbFeed
+from profile_actors.storage.lmdb_log import LmdbLog
 from tests.unit.engine.reading.test_look_ups import DAY, NOW, RULES, VALUES, World
 
 
@@ -123,6 +127,42 @@ def test_a_scan_of_a_segment_has_those_who_were_in_it_at_its_begin() -> None:
     assert [row["id"] for row in rows] == [f"p{i}" for i in range(8)]
     statuses = [row["segments.fresh"]["status"] for row in rows]
     assert statuses == ["realized"] * 7 + ["exited"]
+
+
+def held_by(world: World, batch_rows: int) -> int:
+    """Bytes that a scan takes at most, beside what there was before: Python's, NumPy's, Arrow's."""
+    list(scan(world, rows=batch_rows))  # what is kept from one scan to the next
+    most = 0
+    tracemalloc.start()
+    try:
+        reader = scan(world, rows=batch_rows)
+        before = tracemalloc.get_traced_memory()[0], pa.total_allocated_bytes()
+        tracemalloc.reset_peak()
+        for batch in reader:
+            most = max(most, pa.total_allocated_bytes() - before[1])
+            assert batch.num_rows <= batch_rows
+        return most + tracemalloc.get_traced_memory()[1] - before[0]
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_memory_of_a_scan_is_that_of_a_batch(tmp_path: Path) -> None:
+    """With real files: eight times the profiles take no more, bigger batches do."""
+    files = (LmdbLog(tmp_path, Config(), epoch=1), LmdbFeed(tmp_path, Config()))
+    segments = {f"spent{n}": f"xEvent.sum(price) >= {n}" for n in range(8)}
+    world = World(segments, {"paid": "xEvent.sum(price)", "last": "xEvent.max(timestamp)"}, files)
+    held = []
+    for first, last in ((0, 300), (300, 2_400)):
+        hits = [
+            {"who": f"p{i:06}", "at": NOW, "price": i % 9, "kind": "buy"}
+            for i in range(first, last)
+        ]
+        world.send("hits", hits)
+        held.append(held_by(world, 50))
+    wide = held_by(world, 2_000)
+    world.partition.close()
+    assert held[1] < held[0] + 100_000, held
+    assert wide > 4 * held[1], (wide, held)
 
 
 def test_an_empty_scan_has_its_columns_and_wrong_words_are_told() -> None:
