@@ -13,7 +13,9 @@ Limits: an undeclared column refuses each row that has a value in it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -222,7 +224,12 @@ class Door:
             rows = [row if isinstance(row, dict) else {} for row in rows]
         if self._objects:
             rows = [self._flat(row, i, refused) for i, row in enumerate(rows)]
-        names: set[Any] = set().union(*rows)
+        names: set[Any] = set(rows[0]) if rows else set()
+        if names <= self._known and len(set(map(len, rows))) == 1:
+            # As many names each, and the first one's in all: they have the same ones.
+            with suppress(KeyError):
+                return {path: list(map(itemgetter(path), rows)) for path in names}
+        names = names.union(*rows)
         if not names <= self._known:
             self._refuse_odd(rows, refused)
         return {path: column_of(rows, path) for path in self._known if path in names}

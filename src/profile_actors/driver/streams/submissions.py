@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import copy
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import chain
 from threading import Condition, Lock, Thread
 from typing import Any
 
@@ -83,7 +85,7 @@ class Submissions:
             self.settle_order()
             return self._sender.submit(dataset, rows, producer, offset, later=True, block=block)
         self._sender.check_dataset(dataset)
-        copies = list(map(_copied, rows))
+        copies = _copies(rows)
         weight = WEIGHED_EVERY * sum(map(bytes_of, copies[::WEIGHED_EVERY]))
         one = Submission(dataset, copies, weight)
         with self._lock:
@@ -236,6 +238,15 @@ class Submissions:
             odd = self._sender.odd_times(batch[0].dataset, [one.rows for one in batch])
             out = [structs.replace(one, odd_times=n) for one, n in zip(out, odd, strict=True)]
         return out
+
+
+def _copies(rows: Sequence[Any]) -> list[Any]:
+    """The rows as they are now. Cost: 0.2 us each where all are dicts of plain values."""
+    if set(map(type, rows)) == {dict}:
+        values = chain.from_iterable(map(dict.values, rows))
+        if NESTED.isdisjoint(map(type, values)):
+            return list(map(dict.copy, rows))
+    return list(map(_copied, rows))
 
 
 def _copied(row: Any) -> Any:
