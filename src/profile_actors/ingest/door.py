@@ -301,7 +301,8 @@ class Door:
                 refused.setdefault(row, why)
         if pa.types.is_date(values.type):
             values = pc.multiply(pc.cast(pc.cast(values, pa.int32()), pa.int64()), DAY_MS)
-        times = pc.cast(values, pa.int64())
+        is_time = pa.types.is_timestamp(values.type)
+        times = values.view(pa.int64()) if is_time else pc.cast(values, pa.int64())
         if times.null_count:
             reason = "expected a timestamp, got none"
             for row in missing(times):

@@ -29,6 +29,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from profile_actors.definitions.declared import Namespace
+from profile_actors.ingest.typing.cells import is_ascii
 
 _ASCII_BLANKS = "\t\n\v\f\r\x1c\x1d\x1e\x1f "
 
@@ -108,7 +109,7 @@ class KeyMaker:
     def normalise(self, values: pa.Array) -> pa.Array:
         """A string column normalised. Cost: 1 ns a row for ASCII text, 1 us a row otherwise."""
         steps = self.namespace.steps
-        if not pc.all(pc.string_is_ascii(values), min_count=0).as_py():
+        if not is_ascii(values):
             texts = [
                 None if v is None else normalised(self.namespace, v) for v in values.to_pylist()
             ]
@@ -136,7 +137,7 @@ class KeyMaker:
         return k0[rows], k1[rows]
 
     def _hash(self, values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-        texts = values.cast(pa.binary())
+        texts = values.view(pa.binary())
         if texts.null_count:
             texts = pc.fill_null(texts, b"")
         digests = b"".join(map(xxhash.xxh3_128_digest, texts.to_pylist(), repeat(self._seed)))

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from profile_actors.definitions.declared import Catalogue, Dataset, Namespace
 from profile_actors.ingest.identity_keys import KeyMaker, key_of, normalised
-from profile_actors.ingest.typing.cells import bounds_of
+from profile_actors.ingest.typing.cells import byte_sizes
 from profile_actors.ingest.typing.verdicts import shown
 
 _UNNUMBERED = 1 << 31  # the rank of a namespace without a priority: after all numbered ones
@@ -149,10 +149,9 @@ class Identities:
     ) -> _Candidate:
         maker = self._makers[path]
         values = maker.normalise(cells)
-        sizes = pc.utf8_length(values)
-        low, high = bounds_of(sizes)
-        if low is not None and (low < 1 or high > self._max_chars):
-            for row, size in enumerate(sizes.to_pylist()):
+        sizes = byte_sizes(values)  # as many as characters, or more
+        if len(sizes) and (sizes.min() < 1 or sizes.max() > self._max_chars):
+            for row, size in enumerate(pc.utf8_length(values).to_pylist()):
                 if size is not None and not 1 <= size <= self._max_chars:
                     refused.setdefault(row, (path, self._size_problem(maker.namespace, size)))
         rank = self._rank(maker.namespace) if self._is_event else position

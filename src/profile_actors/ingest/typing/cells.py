@@ -69,6 +69,27 @@ def bounds_of(values: pa.Array) -> tuple[Any, Any]:
     return bounds["min"].as_py(), bounds["max"].as_py()
 
 
+def byte_sizes(values: pa.Array) -> np.ndarray:
+    """How many bytes each text of a string column has. int32[n]; no kernel is called."""
+    return np.diff(_ends(values))
+
+
+def is_ascii(values: pa.Array) -> bool:
+    """Whether a string column has none but ASCII texts. Cost: one pass over its bytes."""
+    data, ends = values.buffers()[2], _ends(values)
+    if data is None or ends[0] == ends[-1]:
+        return True
+    return int(np.frombuffer(data, np.uint8)[ends[0] : ends[-1]].max()) < 128
+
+
+def _ends(values: pa.Array) -> np.ndarray:
+    """Where each text of a string column begins, and where the last one ends. int32[n + 1]"""
+    ends = values.buffers()[1]
+    if not len(values) or ends is None:
+        return np.zeros(len(values) + 1, np.int32)
+    return np.frombuffer(ends, np.int32)[values.offset : values.offset + len(values) + 1]
+
+
 def one_chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     """A column as one array."""
     if not isinstance(column, pa.ChunkedArray):
