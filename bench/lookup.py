@@ -50,8 +50,11 @@ def look_up(store: Any, profiles: int, until: Any) -> dict[str, Any]:
     return {"profile": percentiles(found), "empty_call": percentiles(empty)}
 
 
-def batches(store: Any, profiles: int, size: int, fields: list[str] | None = None) -> int:
-    """Profiles/s of ``profiles()`` in batches of a size."""
+def batches(
+    store: Any, profiles: int, size: int, fields: list[str] | None = None, *, is_read: bool = False
+) -> int:
+    """Profiles/s of ``profiles()`` in batches of a size. is_read: all memberships and attributes of
+    each are looked at besides, which is when they are made."""
     rng = np.random.default_rng(4)
     asked = [
         [(NAMESPACE, f"u{int(i):08d}") for i in rng.integers(profiles, size=size)]
@@ -60,7 +63,9 @@ def batches(store: Any, profiles: int, size: int, fields: list[str] | None = Non
     store.profiles(asked[0], fields)
     started = time.perf_counter()
     for pairs in asked:
-        store.profiles(pairs, fields)
+        for profile in store.profiles(pairs, fields):
+            if is_read and profile is not None:
+                _ = profile.segments, profile.computed, profile.computed_valid_until
     return round(size * len(asked) / (time.perf_counter() - started))
 
 
@@ -162,6 +167,9 @@ def main() -> None:
         look_up(store, args.profiles, lambda n: n >= 200)
         idle = look_up(store, args.profiles, lambda n: n >= 2_000)
         by_size = {str(size): batches(store, args.profiles, size) for size in (100, 1_000)}
+        read = {
+            str(size): batches(store, args.profiles, size, is_read=True) for size in (100, 1_000)
+        }
         some = batches(store, args.profiles, 1_000, ["segments(g_1,g_20)", "computed.c_0"])
         event_pages = pages(store, args.profiles)
         note("beside ingest")
@@ -179,6 +187,7 @@ def main() -> None:
         partitions=args.partitions,
         idle=idle,
         profiles_per_s=by_size,
+        profiles_read_per_s=read,
         three_fields_per_s=some,
         event_pages=event_pages,
         at_full_rate=at_full,
