@@ -310,12 +310,9 @@ class PartitionActor:
         return ActorStatus(
             self._partition.status(),
             "" if reason is None else f"{type(reason).__name__}: {reason}",
-            writer.queued(),
-            writer.checkpoint_error,
-            os.getpid(),
-            self._mender.account,
+            writer.queued(), writer.checkpoint_error, os.getpid(), self._mender.account,
             self._consumers.all(self._partition.position),
-        )
+        )  # fmt: skip
 
     def hello(self) -> int | None:
         """The partition's now, once it is open. Raises what kept it from opening."""
