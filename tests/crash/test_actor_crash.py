@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 import pytest
 
 import profile_actors as pf
+from profile_actors.actors.comeback import REST_S
 from profile_actors.storage.files.atomic_files import CRASH_POINTS
 from profile_actors.storage.files.layout import reset_derived
 from tests.cluster.shop import DAY, START, answers, orders, ray_runtime, shop
@@ -293,3 +295,35 @@ def test_a_killed_actor_is_back_soon(tmp_path: Path) -> None:
         assert store.profile("CRMID", "c0001") is not None
         assert store.profile("CRMID", "c0002") is not None
         assert time.monotonic() - began < 10
+
+
+def test_a_partition_that_could_not_write_goes_on_when_it_can(tmp_path: Path) -> None:
+    """A limit that no free bytes tell of, as a quota is: on the size of the log's file."""
+    with pf.start(tmp_path / "s", 1, "event") as store:
+        store.apply(*shop())
+        store.submit("orders", orders(100))
+        pid = store.status().partitions[0].pid
+        (data,) = (tmp_path / "s" / "partitions" / "0" / "log").rglob("data.mdb")
+        limit = data.stat().st_size + (1 << 14)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        sent = 100
+
+        def fill() -> None:
+            nonlocal sent
+            for sent in range(100, 5000, 100):
+                store.submit("orders", orders(100, first=sent))
+
+        with pytest.raises(pf.StorageFull, match="goes on by itself when there is room"):
+            fill()
+        assert store.profile("CRMID", "c0001") is not None
+        assert "StorageFull" in store.status().partitions[0].halted
+        time.sleep(REST_S + 1.5)  # the limit still holds: nothing is tried for good
+        assert store.status().partitions[0].pid == pid
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        until = time.monotonic() + 60.0
+        while store.status().partitions[0].halted and time.monotonic() < until:
+            time.sleep(0.2)
+        receipt = store.submit("orders", orders(100, first=sent))
+        assert receipt.accepted + receipt.duplicate == 100  # what was cut off may have been kept
+        assert store.status().events == sent + 100
+        assert store.verify() == []

@@ -28,6 +28,7 @@ import pyarrow as pa
 import ray
 
 from profile_actors.actors.calls import Remote, Session
+from profile_actors.actors.comeback import Comeback
 from profile_actors.actors.consumers import Consumer, Consumers
 from profile_actors.actors.coordinator import Enlistment
 from profile_actors.actors.mender import Mender
@@ -50,6 +51,7 @@ from profile_actors.errors import (
 )
 from profile_actors.storage.checkpoint_files import FileCheckpoints
 from profile_actors.storage.files.atomic_files import Room
+from profile_actors.storage.files.layout import PartitionLayout
 from profile_actors.storage.lmdb_feed import LmdbFeed
 from profile_actors.storage.lmdb_log import LmdbLog
 
@@ -161,14 +163,11 @@ class PartitionActor:
             except BaseException:
                 self._partition.close()
                 raise
+        lack = Room(directory, place.config.min_free_bytes).lack
         self._writer = Writer(
-            self._partition,
-            place.config,
-            clock=clock,
-            wall=wall_ms,
-            hook=self._hook,
-            room=Room(directory, place.config.min_free_bytes).lack,
+            self._partition, place.config, clock=clock, wall=wall_ms, hook=self._hook, room=lack
         )
+        self._comeback = Comeback(self._writer, PartitionLayout(directory), lack)
         self._mender = Mender(self._partition, place.config.pending_wait_ms, self._pace)
         self._writer.start()
         Thread(target=self._tell, name="positions", daemon=True).start()
@@ -208,11 +207,13 @@ class PartitionActor:
         log.told(head)
 
     def _tell(self) -> None:
-        """Tell the coordinator now and then, and after checkpoints, how long the log is."""
+        """Tell the coordinator now and then, and after checkpoints, how long the log is; look after
+        a writer that stands still."""
         told, saved = self._log.head(), self._partition.owed.checkpointed
         pause_s = self._place.config.tell_position_ms / 1000
         due = time.monotonic() + pause_s
         while not self._stopped.wait(min(TELL_LOOK_S, pause_s)):
+            self._comeback.look()
             head, checkpoint = self._log.head(), self._partition.owed.checkpointed
             if head == told or (checkpoint == saved and time.monotonic() < due):
                 continue

@@ -84,6 +84,9 @@ class Runtime:
                     " anew (subprocess, or multiprocessing's 'spawn')"
                 )
             if not ray.is_initialized():
+                # Of several partitions that refuse, the first is raised here; Ray would print the
+                # traceback of each other one.
+                os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
                 address = _address()
                 if address is None:
                     _start(config)

@@ -143,6 +143,29 @@ def free_bytes(path: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
+PROBE_BYTES = 1 << 20
+
+
+def can_grow(path: Path, size: int) -> bool:
+    """Whether PROBE_BYTES can be written durably after the first ``size`` bytes of a new file.
+
+    path: of that file, which is deleted again; a crash leaves an aside.
+    """
+    probe = aside_of(path)
+    try:
+        make_file(probe)
+        with open(probe, "wb") as file:
+            file.seek(size)
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        return False
+    finally:
+        probe.unlink(missing_ok=True)
+    return True
+
+
 class Room:
     """Whether there is room to write. probe: bytes free where ``path`` is, asked each time."""
 
@@ -189,7 +212,7 @@ def failed_write(error: OSError | lmdb.Error, where: str) -> Halt:
     if is_full or _says(error, (errno.EIO,)):
         return StorageFull(
             f"expected room to write, got '{error}' (the disk is full, or failing) - at {where};"
-            " free disk space, check the disk, then restart"
+            " free disk space, or check the disk; writing goes on by itself when there is room"
         )
     return CorruptLog(
         f"expected to write, got '{error}' - at {where}; check the disk and the file's permissions,"
