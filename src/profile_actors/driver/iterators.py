@@ -112,7 +112,7 @@ def scanned(
 
     Who is in it is fixed now, at one position of each partition's log; the values of a batch are as
     of its own position, at or after that one, which stands in its schema's metadata. Memory is
-    bounded by a batch, and four bytes a profile. Cost: some 40 us a profile of 100 segments; a
+    bounded by a batch, and four bytes a profile. Cost: some 15 us a profile of 100 segments; a
     partition is held as long as for a look-up of a batch. newest: the definitions in force.
     Raises CallerError, DefinitionError for unknown names, and Pending as ``members`` does.
     """

@@ -102,42 +102,58 @@ class ScanColumns:
         if "id" in self.schema.names[:2]:
             yield pa.array(part.namespaces, pa.string())
             yield pa.array(part.ids, pa.string())
-        yield pa.array(part.modified).cast(INSTANT)
+        yield pa.array(part.modified).view(INSTANT)
         if self._attributes is not None:
             documents = part.attributes or [{}] * count
             yield _column(documents, self._attributes)
-        place, values = {name: n for n, name in enumerate(part.computed)}, part.table()
-        for name, kind in self._computed:
-            yield _column(values[:, place[name]] if name in place else [None] * count, kind)
+        yield from self._values(part)
         yield from self._memberships(part)
+
+    def _values(self, part: ProfileColumns) -> Iterator[pa.Array]:
+        """A column per computed attribute. Numbers stay as they came."""
+        place = {name: number for number, name in enumerate(part.computed)}
+        numbers = {n: (of, row) for of in part.numbers for row, n in enumerate(of.places)}
+        refused = {name for name, _, _ in part.refused}
+        plain = None
+        for name, kind in self._computed:
+            number = place.get(name, -1)
+            if number in numbers and name not in refused:
+                of, row = numbers[number]
+                missing = None if of.missing is None else of.missing[row]
+                found, wanted = pa.array(of.values[row], mask=missing), _arrow(kind)
+                is_time = pa.types.is_timestamp(wanted)
+                yield found.view(wanted) if is_time else found.cast(wanted)
+            else:
+                if plain is None:
+                    plain = part.table()
+                yield _column([None] * len(plain) if number < 0 else plain[:, number], kind)
 
     def _memberships(self, part: ProfileColumns) -> Iterator[pa.Array]:
         """A struct column per segment."""
-        count = len(part.ends)
+        count, names = len(part.ends), len(part.segments)
         row = np.repeat(np.arange(count), np.diff(part.ends, prepend=0))
-        order = np.argsort(part.segment, kind="stable")
-        bounds = np.searchsorted(part.segment[order], np.arange(len(part.segments) + 1))
+        cells = part.segment.astype(np.intp) * count + row
+        # One row per segment, and one of nobody for those that the partition does not know.
+        shape = names + 1, count
+        status, is_out = np.zeros(shape, np.int8), np.ones(shape, np.bool_)
+        last, until = np.full(shape, FOREVER), np.full(shape, FOREVER)
+        for matrix, given in ((status, part.status), (last, part.last), (until, part.until)):
+            matrix.reshape(-1)[cells] = given
+        is_out.reshape(-1)[cells] = False
         place = {name: number for number, name in enumerate(part.segments)}
+        words = pa.array(list(STATUS), pa.string())
         for name in self._segments:
-            number = place.get(name)
-            mine = order[:0] if number is None else order[bounds[number] : bounds[number + 1]]
-            status = np.zeros(count, np.int8)
-            last = until = np.full(count, FOREVER)
-            last, until = last.copy(), until.copy()
-            is_out = np.ones(count, np.bool_)
-            rows = row[mine]
-            status[rows], is_out[rows] = part.status[mine], False
-            last[rows], until[rows] = part.last[mine], part.until[mine]
-            codes = pa.DictionaryArray.from_arrays(pa.array(status), pa.array(list(STATUS)))
+            number = place.get(name, names)
+            codes = pa.DictionaryArray.from_arrays(pa.array(status[number]), words)
             yield pa.StructArray.from_arrays(
-                [codes, _instants(last), _instants(until)],
+                [codes, _instants(last[number]), _instants(until[number])],
                 fields=list(MEMBERSHIP),
-                mask=pa.array(is_out),
+                mask=pa.array(is_out[number]),
             )
 
 
 def _instants(at: Array) -> pa.Array:
-    return pa.array(at, mask=at == FOREVER).cast(INSTANT)
+    return pa.array(at, mask=at == FOREVER).view(INSTANT)
 
 
 def _arrow(kind: FieldType | None) -> pa.DataType:
