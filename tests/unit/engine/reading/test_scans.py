@@ -57,8 +57,13 @@ def check(row: dict[str, Any], found: Profile, asked: Fields) -> None:
         assert (row["namespace"], row["id"]) == (
             found.identities[0].namespace, found.identities[0].value,
         )  # fmt: skip
-    computed = {k.removeprefix("computed."): v for k, v in row.items() if k.startswith("computed.")}
+    computed = {
+        name.removeprefix("computed."): ms(value) if isinstance(value, datetime) else value
+        for name, value in row.items()
+        if name.startswith("computed.")
+    }
     assert computed == found.computed
+    assert set(map(type, computed.values())) == set(map(type, found.computed.values()))
     for column, value in row.items():
         if column.startswith("segments."):
             said = found.segments.get(column.removeprefix("segments."))
@@ -69,11 +74,18 @@ def check(row: dict[str, Any], found: Profile, asked: Fields) -> None:
                 assert ms(value["valid_until"]) == said.valid_until
 
 
+NUMBERS = VALUES | {
+    "visits": "xEvent.count()", "seen": "xEvent.max(timestamp)", "dearest": "xEvent.max(price)",
+    "kinds": "xEvent.eventType.distinct().count()", "mean": "xEvent.average(price)",
+}  # fmt: skip
+
+
 def filled() -> World:
-    world = World(RULES, VALUES)
+    world = World(RULES, NUMBERS)
     pets = [{"kind": "cat", "age": 3}, {"kind": "dog"}]
     ann = {"who": "p0", "at": NOW, "name.first": "Ann", "pets": pets, "last": NOW - DAY}
-    world.send("people", [ann, {"who": "p1", "at": NOW, "scores": {"x": 1}}])
+    never = {"who": "p11", "at": NOW}  # without any event
+    world.send("people", [ann, {"who": "p1", "at": NOW, "scores": {"x": 1}}, never])
     hits = [{"who": f"p{i}", "at": NOW - i * DAY, "price": i / 4, "kind": "buy"} for i in range(11)]
     world.send("hits", hits)
     return world
@@ -81,7 +93,11 @@ def filled() -> World:
 
 @pytest.mark.parametrize(
     "selectors",
-    [None, ["identities", "computed", "segments.fresh"], ["segments(any,ann)", "computed.first"]],
+    [
+        None,
+        ["identities", "computed", "segments.fresh"],
+        ["segments(any,ann)", "computed(first,seen)"],
+    ],
 )
 def test_each_batch_is_what_look_ups_say_at_its_position(selectors: list[str] | None) -> None:
     world = filled()
@@ -101,7 +117,7 @@ def test_each_batch_is_what_look_ups_say_at_its_position(selectors: list[str] | 
         more = [{"who": f"p{i}", "at": NOW, "price": 1.0, "kind": "buy"} for i in range(11)]
         more.append({"who": f"late{number}", "at": NOW, "price": 1.0, "kind": "buy"})
         world.send("hits", more)
-    assert seen == 11
+    assert seen == 12
 
 
 def test_attributes_are_nested_as_the_schemas_spell_them() -> None:
