@@ -295,6 +295,7 @@ print("done", flush=True)
 """
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kills", [1, pytest.param(12, marks=pytest.mark.slow)])
 def test_a_killed_driver_goes_on_where_the_store_is(store: pf.Store, kills: int) -> None:
     """SIGKILL at random moments of a driver with a producer; now and then a partition dies too."""
