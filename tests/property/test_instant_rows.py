@@ -10,16 +10,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from profile_actors.columnar import instant_rows
 from profile_actors.columnar.instant_columns import (
     ColumnSet,
     Instants,
+    Put,
     instant_columns,
     put_all,
     restore_tables,
     table_arrays,
 )
 from profile_actors.columnar.state_columns import UNSET
-from profile_actors.columnar.vectors import Array
 
 SLOTS = 40
 Model = dict[tuple[int, int], int]
@@ -47,12 +48,11 @@ def check(rng: np.random.Generator, columns: list[Instants], model: Model) -> No
 def step(rng: np.random.Generator, columns: list[Instants], model: Model, now: int) -> None:
     """What an entry does: some slots at its now, others at instants of their own."""
     mine = rng.random(SLOTS) < rng.choice([0.1, 0.5, 0.9])
-    parts: list[tuple[Instants, Array, Array | int]] = []
+    parts: list[Put] = []
     for number in rng.permutation(len(columns))[: rng.integers(1, len(columns) + 1)].tolist():
         slots = np.flatnonzero(mine & (rng.random(SLOTS) < 0.4)).astype(np.uint32)
-        if len(slots):
-            parts.append((columns[number], slots, now))
-            model |= {(number, slot): now for slot in slots.tolist()}
+        parts.append(Put((columns[number],), None, slots, now))  # nobody moved: that is drawn too
+        model |= {(number, slot): now for slot in slots.tolist()}
         slots = (
             np.sort(rng.choice(np.flatnonzero(~mine), rng.integers(0, 20)))
             if not mine.all()
@@ -61,10 +61,25 @@ def step(rng: np.random.Generator, columns: list[Instants], model: Model, now: i
         at = now - rng.integers(0, 6, len(slots))
         order = np.lexsort((at, slots))
         slots, at = slots[order], at[order]
-        if len(slots):
-            parts.append((columns[number], slots, at))
-            model |= {(number, s): t for s, t in zip(slots.tolist(), at.tolist(), strict=True)}
-    put_all(parts)
+        parts.append(Put((columns[number],), None, slots, at))
+        model |= {(number, s): t for s, t in zip(slots.tolist(), at.tolist(), strict=True)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(instant_rows, "AT_ONCE", rng.choice([1, 20, 4_096]))
+        put_all(gathered(rng, parts))
+
+
+def gathered(rng: np.random.Generator, parts: list[Put]) -> list[Put]:
+    """The same, some of them as one part of several columns: so a gauge of many segments puts."""
+    out = [part for part in parts if rng.random() < 0.5]
+    rest = [part for part in parts if not any(part is one for one in out)]
+    for is_timed in (False, True):
+        mine = [part for part in rest if isinstance(part.at, np.ndarray) == is_timed]
+        if mine:
+            which = np.repeat(np.arange(len(mine)), [len(part.slots) for part in mine])
+            at = np.concatenate([part.at for part in mine]) if is_timed else mine[0].at
+            slots = np.concatenate([part.slots for part in mine])
+            out.append(Put([part.of[0] for part in mine], which, slots, at))
+    return out
 
 
 @pytest.mark.parametrize("count", [1, 9, 33, 100, 261])

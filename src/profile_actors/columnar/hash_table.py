@@ -17,6 +17,7 @@ import numpy as np
 _GOLDEN, _FIRST, _SECOND = (
     np.uint64(factor) for factor in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 )
+_27, _30, _31, _32 = (np.uint64(bits) for bits in (27, 30, 31, 32))
 
 
 class KeyTable:
@@ -40,14 +41,14 @@ class KeyTable:
     def _home(self, k0: np.ndarray, k1: np.ndarray) -> np.ndarray:
         """The first cell to look at: SplitMix64's finaliser over one half and the mixed other."""
         mixed = k1 * _GOLDEN
-        mixed ^= mixed >> np.uint64(32)
+        mixed ^= mixed >> _32
         mixed *= _FIRST
         mixed ^= k0
-        mixed ^= mixed >> np.uint64(30)
+        mixed ^= mixed >> _30
         mixed *= _FIRST
-        mixed ^= mixed >> np.uint64(27)
+        mixed ^= mixed >> _27
         mixed *= _SECOND
-        mixed ^= mixed >> np.uint64(31)
+        mixed ^= mixed >> _31
         mixed &= np.uint64(len(self._number) - 1)
         return np.asarray(mixed.view(np.int64))
 
@@ -57,14 +58,16 @@ class KeyTable:
         mask = len(numbers) - 1
         cell = self._home(k0, k1)
         number = numbers.take(cell)
-        found = keys.take(np.maximum(number, 0), axis=0)
+        found = keys[number]  # of an empty cell, -1, the last: there is always one
         hit = (found[:, 0] == k0) & (found[:, 1] == k1) & (number >= 0)
+        if hit.all():
+            return number
         out = np.where(hit, number, np.int32(-1))
         todo = (~hit & (number >= 0)).nonzero()[0]
         while len(todo):
             cell[todo] = at = (cell[todo] + 1) & mask
             number = numbers.take(at)
-            found = keys.take(np.maximum(number, 0), axis=0)
+            found = keys[number]
             hit = (found[:, 0] == k0[todo]) & (found[:, 1] == k1[todo]) & (number >= 0)
             out[todo[hit]] = number[hit]
             todo = todo[~hit & (number >= 0)]
@@ -76,11 +79,11 @@ class KeyTable:
         Returns (int32[n], int64[new]: for each new number, the row that first carried it).
         """
         out = self.find(k0, k1)
-        missing = np.flatnonzero(out < 0)
+        missing = (out < 0).nonzero()[0]
         if len(missing) == 0:
             return out, np.zeros(0, np.int64)
         first, inverse = _distinct(k0[missing], k1[missing])
-        order = np.argsort(first, kind="stable")
+        order = first.argsort(kind="stable")
         rank = np.empty(len(order), np.int64)
         rank[order] = np.arange(len(order))
         rows = missing[first[order]]
@@ -140,4 +143,4 @@ def _distinct(k0: np.ndarray, k1: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     group = np.cumsum(new) - 1
     inverse = np.empty(len(order), np.int64)
     inverse[order] = group
-    return order[np.flatnonzero(new)], inverse
+    return order[new.nonzero()[0]], inverse

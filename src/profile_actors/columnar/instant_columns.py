@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from profile_actors.columnar.instant_rows import InstantRows, Part
+from profile_actors.columnar.instant_rows import InstantRows
+from profile_actors.columnar.runs import last_of_runs
+from profile_actors.columnar.slot_pairs import Part
 from profile_actors.columnar.state_columns import UNSET, reserve
 from profile_actors.columnar.vectors import Array
 
@@ -154,23 +157,48 @@ class ColumnSet:
         return out
 
 
-def put_all(parts: Iterable[tuple[Instants, Array, Array | int]]) -> None:
-    """Put the slots' instants of many columns at once.
+class Put(NamedTuple):
+    """Instants to be set. of: the columns that it may be; which: of each slot its column's place
+    among them, ascending, None for the only one. at: of each slot, or one of all, ms.
 
     A column's slots stand in one part only; once each where the instant is one number, else
     ascending by (slot, instant), of which the last of a slot counts.
     """
-    tables: dict[int, tuple[Table, list[tuple[int, Array, Array | int]]]] = {}
-    for column, slots, at in parts:
+
+    of: Sequence[Instants]
+    which: Array | None
+    slots: Array
+    at: Array | int
+
+
+def put_all(parts: Iterable[Put]) -> None:
+    """Put the slots' instants of many columns at once. Cost: a fixed number of passes over what is
+    put, and a few calls for each part."""
+    tables: dict[int, tuple[Table, list[Part]]] = {}
+    for of, which, slots, at in parts:
+        if not len(slots):
+            continue
         codes = _codes(at)
         if not isinstance(codes, int) and len(slots) > 1:
-            last = np.append(slots[1:] != slots[:-1], True)
+            last = last_of_runs(slots) if which is None else last_of_runs(slots, which)
             if not last.all():
                 slots, codes = slots[last], codes[last]
-        mine = tables.setdefault(id(column.rows), (column.rows, []))
-        mine[1].append((column.column, slots, codes))
-    for rows, mine_parts in tables.values():
-        rows.put(mine_parts)
+                which = None if which is None else which[last]
+        rows = of[0].rows
+        mine = tables.setdefault(id(rows), (rows, []))[1]
+        if which is None:
+            mine.append((of[0].column, slots, codes))
+        elif all([one.rows is rows for one in of]):
+            mine.append((np.array([one.column for one in of])[which], slots, codes))
+        else:  # segments that were defined later have a table of their own
+            for place, one in enumerate(of):
+                some = (which == place).nonzero()[0]
+                if len(some):
+                    mine = tables.setdefault(id(one.rows), (one.rows, []))[1]
+                    few = codes if isinstance(codes, int) else codes[some]
+                    mine.append((one.column, slots[some], few))
+    for rows, mine in tables.values():
+        rows.put(mine)
 
 
 def table_arrays(columns: Mapping[str, Instants], slots: int) -> Iterator[tuple[str, Array]]:

@@ -21,14 +21,17 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from profile_actors.columnar.runs import taken_along
-from profile_actors.columnar.slot_pairs import slots_of_all
-from profile_actors.columnar.state_columns import DenseRows, reserve
+from profile_actors.columnar.runs import sizes_of, starts_of, taken_along
+from profile_actors.columnar.slot_pairs import Part, pair_order, slots_of_all, together
+from profile_actors.columnar.state_columns import (
+    DenseRows,
+    nibbles,
+    packed,
+    reserve,
+    set_nibbles,
+    taken_bits,
+)
 from profile_actors.columnar.vectors import Array
-
-Part = tuple[int, Array, Array | int]
-"""A column, slots, and their codes: of each, or one of all."""
-
 
 BASE = 15  # places of every pool: as many as half a byte names
 POOLS = (20, 27, 36, 48, 64, 90, 120, 160, 220)  # with the shelves'; below 256
@@ -125,10 +128,10 @@ class InstantRows:
 
     def _all_pointers(self, slots: Array) -> Array:
         """uint8[n, columns]; those of plain rows mean nothing."""
-        out = _halves(self._pointers[slots])
+        out = nibbles(self._pointers[slots])
         for shelf, some, rows in self._shelved(slots):
             if not shelf.is_plain:
-                out[some] |= _halves(shelf.upper[rows]) << 4
+                out[some] |= nibbles(shelf.upper[rows]) << 4
         return out[:, : self.columns]
 
     def _pool_of(self, slots: Array, number: int) -> Array:
@@ -147,7 +150,7 @@ class InstantRows:
             return taken_along(self._pool_of(slots, 0), pointers)
         out = np.zeros(pointers.shape, np.int64)
         for number in range(int(numbers.max()) + 1):
-            some = np.flatnonzero(numbers == number)
+            some = (numbers == number).nonzero()[0]
             mine = slots[some]
             if number == len(self.shelves):
                 shelf, rows = self.shelves[-1], self._row[mine].astype(np.intp)
@@ -165,32 +168,57 @@ class InstantRows:
         A (slot, column) stands in one part only, and there once. Cost: two random accesses per
         slot and instant, and three per (slot, column).
         """
-        at_once: dict[int, list[tuple[int, Array]]] = {}
-        timed: list[tuple[int, Array, Array]] = []
-        for column, given, codes in parts:
+        at_once: dict[int, list[Part]] = {}
+        timed: list[Part] = []
+        for columns, given, codes in parts:
             slots = given.astype(np.intp)  # once: every look into an array would do it
-            if isinstance(codes, int):
-                at_once.setdefault(codes, []).append((column, slots))
+            alike = at_once.setdefault(codes, []) if isinstance(codes, int) else timed
+            alike.append((columns, slots, codes))
+        for code, mine in at_once.items():
+            self._take_places(slots_of_all([slots for _, slots, _ in mine]), code)
+            for columns, slots, _ in together(mine, AT_ONCE):
+                self._point_cells(columns, slots, code)
+        for columns, slots, codes in together(timed, AT_ONCE):
+            assert not isinstance(codes, int)
+            if isinstance(columns, int):
+                self._take_places(slots, codes)
+                self._point(slots, columns, codes)
             else:
-                timed.append((column, slots, codes))
-        for code, columns in at_once.items():
-            self._take_places(slots_of_all([slots for _, slots in columns]), code)
-            self._point_parts(columns, code)
-        for column, slots, codes in timed:
-            self._take_places(slots, codes)
-            self._point(slots, column, codes)
+                self._put_timed(columns, slots, codes)
 
-    def _point_parts(self, parts: list[tuple[int, Array]], code: int) -> None:
-        if sum(len(slots) for _, slots in parts) > AT_ONCE:
-            for column, slots in parts:
-                self._point(slots, column, code)
+    def _put_timed(self, columns: Array, slots: Array, codes: Array) -> None:
+        """Cells of many columns, each (slot, column) once: in rounds, each with one more of the
+        distinct codes of each slot, of which there is rarely a second."""
+        order = pair_order(slots, codes)
+        columns, slots, codes = columns[order], slots[order], codes[order]
+        is_new = np.ones(len(slots), np.bool_)
+        is_new[1:] = (slots[1:] != slots[:-1]) | (codes[1:] != codes[:-1])
+        pairs = is_new.nonzero()[0]
+        owners = slots[pairs]
+        first = starts_of(owners)
+        if len(first) == len(pairs):
+            self._take_places(owners, codes[pairs])
+            self._point_cells(columns, slots, codes)
             return
-        for parity in (0, 1):
-            some = [(column, slots) for column, slots in parts if column & 1 == parity]
-            if some:
-                sizes = [len(slots) for _, slots in some]
-                columns = np.repeat([column for column, _ in some], sizes)
-                self._point(np.concatenate([slots for _, slots in some]), columns, code)
+        place = np.arange(len(pairs)) - np.repeat(first, sizes_of(first, len(pairs)))
+        place_of = place[np.cumsum(is_new) - 1]
+        for number in range(int(place.max()) + 1):
+            mine, cells = pairs[place == number], (place_of == number).nonzero()[0]
+            self._take_places(slots[mine], codes[mine])
+            self._point_cells(columns[cells], slots[cells], codes[cells])
+
+    def _point_cells(self, columns: Array | int, slots: Array, codes: Array | int) -> None:
+        """Point columns to their slots' newest places; two of them share a byte."""
+        if isinstance(columns, int):
+            self._point(slots, columns, codes)
+            return
+        odd = (columns & 1).astype(np.bool_)
+        for some in ((~odd).nonzero()[0], odd.nonzero()[0]):
+            if len(some) == len(slots):
+                self._point(slots, columns, codes)
+            elif len(some):
+                mine = codes if isinstance(codes, int) else codes[some]
+                self._point(slots[some], columns[some], mine)
 
     def _take_places(self, slots: Array, codes: Array | int) -> None:
         """Have the newest place of each slot's pool hold its code. slots: ascending, each once."""
@@ -212,7 +240,7 @@ class InstantRows:
         if not isinstance(codes, int):
             # Columns that change at one instant may come one by one; on a shelf it is kept twice.
             last = self._newest.take(slots).astype(np.intp) - 1
-            cells = slots * BASE + np.clip(last, 0, BASE - 1)
+            cells = slots * BASE + np.minimum(np.maximum(last, 0), BASE - 1)
             maybe = (self.low.reshape(-1).take(cells) == (codes & 0xFFFFFFFF)).nonzero()[0]
             if len(maybe):
                 same = self.high.reshape(-1).take(cells[maybe]) == codes[maybe] >> 32
@@ -226,7 +254,7 @@ class InstantRows:
         """Put codes into places of the slots' pools."""
         some: Array | slice = slice(None)
         if len(places) and int(places.max()) >= BASE:
-            some = np.flatnonzero(places < BASE)
+            some = (places < BASE).nonzero()[0]
             for shelf, mine, rows in shelved:
                 beyond = places[mine] >= BASE
                 if not shelf.is_plain and beyond.any():
@@ -241,7 +269,7 @@ class InstantRows:
         values = self._newest.take(slots)
         one = columns if isinstance(columns, int) else int(columns[0])
         shift, byte = np.uint8(4 * (one & 1)), columns >> 1
-        _set_halves(self._pointers, slots, byte, values & np.uint8(15), shift)
+        set_nibbles(self._pointers, slots, byte, values & np.uint8(15), shift)
         for shelf, some, rows in self._shelved(slots):
             column = columns if isinstance(columns, int) else columns[some]
             if shelf.is_plain:
@@ -249,7 +277,7 @@ class InstantRows:
                 _set(shelf, cells, codes if isinstance(codes, int) else codes[some])
             else:
                 upper = values[some] >> np.uint8(4)
-                _set_halves(shelf.upper, rows, column >> 1, upper, shift)
+                set_nibbles(shelf.upper, rows, column >> 1, upper, shift)
 
     def _rescan(self, slots: Array) -> None:
         """Look which places are free; more of them for who has few even so."""
@@ -282,7 +310,7 @@ class InstantRows:
         if new.is_plain:
             new.low[to], new.high[to] = every & 0xFFFFFFFF, every >> 32
         else:
-            new.taken[to] = _taken_bits(new.pool, np.zeros(len(slots), np.int64))
+            new.taken[to] = taken_bits(new.pool, np.zeros(len(slots), np.int64))
             if old is None:
                 new.taken[to, :2] |= self._taken[slots].view(np.uint8).reshape(-1, 2)
             else:
@@ -305,7 +333,7 @@ class InstantRows:
             part = np.zeros((min(AT_ONCE, size - start), self.columns), np.int64)
             for column, given in codes.items():
                 part[:, column] = given[start : start + AT_ONCE]
-            order = np.argsort(part, axis=1)
+            order = part.argsort(axis=1)
             ascending = np.take_along_axis(part, order, axis=1)
             is_new = np.diff(ascending, axis=1, prepend=0) != 0
             labels = np.cumsum(is_new, axis=1)
@@ -315,15 +343,15 @@ class InstantRows:
             number = np.searchsorted(self._roomy, live)
             self._shelf[slots] = number
             for one in np.unique(number[number > 0]).tolist():
-                some = np.flatnonzero(number == one)
+                some = (number == one).nonzero()[0]
                 shelf = self.shelves[one - 1]
                 rows = self._row[slots[some]] = shelf.add(slots[some])
                 if shelf.is_plain:
                     shelf.low[rows], shelf.high[rows] = part[some] & 0xFFFFFFFF, part[some] >> 32
                 else:
-                    shelf.upper[rows] = _packed(pointers[some] >> 4)
-                    shelf.taken[rows] = _taken_bits(shelf.pool, live[some])
-            self._pointers[slots] = _packed(pointers & 15)
+                    shelf.upper[rows] = packed(pointers[some] >> 4)
+                    shelf.taken[rows] = taken_bits(shelf.pool, live[some])
+            self._pointers[slots] = packed(pointers & 15)
             self._taken[slots] = (1 << np.minimum(live, BASE)) - 1
             owner, place = np.nonzero(is_new)
             every, places = slots[owner], labels[owner, place] - 1
@@ -361,40 +389,7 @@ class InstantRows:
         return made
 
 
-def _taken_bits(pool: int, live: Array) -> Array:
-    """The first ``live`` places of each pool, and what is beyond it, as bits. uint8[n, bytes]"""
-    place = np.arange((pool + 7) // 8 * 8)
-    return np.packbits((place < live[:, None]) | (place >= pool), axis=1, bitorder="little")
-
-
 def _set(pool: Shelf | InstantRows, cells: Array, codes: Array | int) -> None:
     """Set instants by cell of the pool's flat arrays."""
     pool.low.reshape(-1)[cells] = codes & 0xFFFFFFFF
     pool.high.reshape(-1)[cells] = codes >> 32
-
-
-def _set_halves(
-    bytes_: Array, rows: Array, byte: Array | int, values: Array, shift: np.uint8
-) -> None:
-    """Set one half of each byte. values: uint8 below 16; shift: uint8, 0 or 4."""
-    cells, flat = rows * bytes_.shape[1] + byte, bytes_.reshape(-1)
-    old = flat.take(cells)
-    old &= np.uint8(0xF0 >> int(shift))
-    old |= values << shift
-    flat[cells] = old
-
-
-def _halves(packed: Array) -> Array:
-    """uint8[n, bytes] -> uint8[n, 2 * bytes]"""
-    out = np.empty((len(packed), 2 * packed.shape[1]), np.uint8)
-    out[:, 0::2] = packed & 15
-    out[:, 1::2] = packed >> 4
-    return out
-
-
-def _packed(halves: Array) -> Array:
-    """The inverse of ``_halves``, of any number of columns. uint8"""
-    out = halves[:, 0::2].astype(np.uint8)
-    odd = halves[:, 1::2].astype(np.uint8)
-    out[:, : odd.shape[1]] |= odd << 4
-    return out

@@ -235,7 +235,7 @@ def _sums_of_doubles(values: Array, starts: Array, at: Array, rows: int) -> Vect
     high, low, wide = exact_sums.split(values)
     high, low = exact_sums.carry(np.add.reduceat(high, starts), np.add.reduceat(low, starts))
     out[at] = exact_sums.read_out(high, low)
-    for group in np.unique(np.searchsorted(starts, np.flatnonzero(wide), side="right") - 1):
+    for group in np.unique(starts.searchsorted(wide.nonzero()[0], side="right") - 1):
         end = starts[group + 1] if group + 1 < len(starts) else len(values)
         exact = sum(exact_sums.to_wide(value) for value in values[starts[group] : end].tolist())
         out[at[group]] = exact_sums.from_wide(exact)
@@ -303,7 +303,7 @@ def grouped(many: Many, keys: Vector) -> Mapped:
     owner, places = many.owner[order], places[order]
     mark = np.ones(len(order), np.bool_)
     mark[1:] = (owner[1:] != owner[:-1]) | (places[1:] != places[:-1])
-    starts = np.flatnonzero(mark)
+    starts = mark.nonzero()[0]
     group = np.cumsum(mark) - 1
     lists = Many(group, take(many.item, order), len(starts), many.in_time)
     return Mapped(owner[starts], take_vector(keys, order[starts]), lists, many.rows)

@@ -31,11 +31,11 @@ def order_by(keys: np.ndarray) -> np.ndarray:
     """
     if len(keys) <= FEW_KEYS:
         return keys.argsort(kind="stable")
-    low = np.argsort(keys.astype(np.uint16), kind="stable")
+    low = keys.astype(np.uint16).argsort(kind="stable")
     high = (keys >> 16).astype(np.uint16)
     if not high.any():
         return low
-    return np.asarray(low[np.argsort(high[low], kind="stable")])
+    return np.asarray(low[high[low].argsort(kind="stable")])
 
 
 def running(deltas: np.ndarray, starts: np.ndarray, base: np.ndarray) -> np.ndarray:
@@ -60,7 +60,7 @@ def distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return used, place
     seen = np.zeros(most, np.bool_)
     seen[keys] = True
-    used = np.flatnonzero(seen)
+    used = seen.nonzero()[0]
     number = np.zeros(most, np.intp)
     number[used] = np.arange(len(used))
     return used, number[keys]
@@ -80,7 +80,7 @@ def find(sorted_keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.nd
         index = place[wanted]
         hit = index > 0
         return np.maximum(index, 1) - 1, hit
-    index = np.searchsorted(sorted_keys, wanted)
+    index = sorted_keys.searchsorted(wanted)
     np.minimum(index, len(sorted_keys) - 1, out=index)
     return index, sorted_keys[index] == wanted
 
@@ -92,6 +92,15 @@ def ranges(lows: Array, sizes: Array) -> Array:
         return np.zeros(0, np.int64)
     ends = sizes.cumsum()
     return np.asarray(np.arange(total) + (lows - (ends - sizes)).repeat(sizes))
+
+
+def last_of_runs(*sorted_keys: Array) -> Array:
+    """Which rows are the last of their run of equal keys. bool[n]"""
+    mark = np.zeros(len(sorted_keys[0]), np.bool_)
+    mark[-1:] = True
+    for keys in sorted_keys:
+        mark[:-1] |= keys[1:] != keys[:-1]
+    return mark
 
 
 def starts_of(sorted_keys: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Sets of slots, and of (slot, instant) pairs, as sorted arrays."""
+"""Sets of slots, and of (slot, instant) pairs, as sorted arrays; cells of (slot, column)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import numpy as np
 from profile_actors.columnar.vectors import Array
 
 _SPAN_BITS = 31
+
+
+Part = tuple[Array | int, Array, Array | int]
+"""Columns, slots, and their codes, of each or one of all. Columns of each ascend."""
 
 
 SPARSE = 64
@@ -28,7 +32,7 @@ def slots_of_all(parts: list[Array]) -> Array:
     mark = np.zeros(most, np.bool_)
     for part in parts:
         mark[part] = True
-    return np.flatnonzero(mark)
+    return mark.nonzero()[0]
 
 
 def pair_order(slots: Array, at: Array) -> Array:
@@ -42,7 +46,8 @@ def pair_order(slots: Array, at: Array) -> Array:
     least = int(at.min())
     if int(at.max()) - least >= 1 << _SPAN_BITS:
         return np.lexsort((at, slots))
-    return np.argsort((slots.astype(np.int64) << _SPAN_BITS) | (at - least), kind="stable")
+    keys: Array = (slots.astype(np.int64) << _SPAN_BITS) | (at - least)
+    return keys.argsort(kind="stable")
 
 
 def distinct_pairs(slots: Array, at: Array) -> tuple[Array, Array]:
@@ -73,9 +78,23 @@ def upto(slots: Array, at: Array, of: Array, when: Array) -> Array:
     if max(int(at.max()), int(when.max())) - least < 1 << _SPAN_BITS:
         keys = (slots.astype(np.int64) << _SPAN_BITS) | (at - least)
         wanted = (of.astype(np.int64) << _SPAN_BITS) | (when - least)
-        return np.asarray(np.searchsorted(keys, wanted, side="right"))
+        return np.asarray(keys.searchsorted(wanted, side="right"))
     times = np.sort(np.concatenate([at, when]))
     width = np.int64(len(times))
-    keys = slots.astype(np.int64) * width + np.searchsorted(times, at)
-    wanted = of.astype(np.int64) * width + np.searchsorted(times, when)
-    return np.asarray(np.searchsorted(keys, wanted, side="right"))
+    keys = slots.astype(np.int64) * width + times.searchsorted(at)
+    wanted = of.astype(np.int64) * width + times.searchsorted(when)
+    return np.asarray(keys.searchsorted(wanted, side="right"))
+
+
+def together(parts: list[Part], limit: int) -> list[Part]:
+    """The parts as one, with a column for each slot, unless they have more cells than ``limit``.
+
+    Either all have one and the same code, or all have one for each slot.
+    """
+    if len(parts) < 2 or sum([len(slots) for _, slots, _ in parts]) > limit:
+        return parts
+    columns, slots, codes = zip(*parts, strict=True)
+    shapes = zip(columns, map(len, slots), strict=True)
+    every = [np.full(n, one) if isinstance(one, int) else one for one, n in shapes]
+    at = codes[0] if isinstance(codes[0], int) else np.concatenate(codes)
+    return [(np.concatenate(every), np.concatenate(slots), at)]

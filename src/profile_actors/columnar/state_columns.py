@@ -58,7 +58,7 @@ class DenseRows:
         end = self.count - len(rows)
         stays = np.ones(len(rows), np.bool_)
         stays[rows[rows >= end] - end] = False
-        last, holes = np.flatnonzero(stays) + end, rows[rows < end]
+        last, holes = stays.nonzero()[0] + end, rows[rows < end]
         for part in self.parts.values():
             part[holes] = part[last]
             part[end : self.count] = 0
@@ -82,3 +82,36 @@ def give_back(column: np.ndarray, first: int, end: int) -> None:
     size = end * column.strides[0] // mmap.PAGESIZE * mmap.PAGESIZE - low
     if size > 0:
         held.madvise(mmap.MADV_DONTNEED, low, size)
+
+
+def set_nibbles(
+    bytes_: Array, rows: Array, byte: Array | int, values: Array, shift: np.uint8
+) -> None:
+    """Set one half of each byte. values: uint8 below 16; shift: uint8, 0 or 4."""
+    cells, flat = rows * bytes_.shape[1] + byte, bytes_.reshape(-1)
+    old = flat.take(cells)
+    old &= np.uint8(0xF0 >> int(shift))
+    old |= values << shift
+    flat[cells] = old
+
+
+def nibbles(packed: Array) -> Array:
+    """uint8[n, bytes] -> uint8[n, 2 * bytes]"""
+    out = np.empty((len(packed), 2 * packed.shape[1]), np.uint8)
+    out[:, 0::2] = packed & 15
+    out[:, 1::2] = packed >> 4
+    return out
+
+
+def packed(halves: Array) -> Array:
+    """The inverse of ``nibbles``, of any number of columns. uint8"""
+    out = halves[:, 0::2].astype(np.uint8)
+    odd = halves[:, 1::2].astype(np.uint8)
+    out[:, : odd.shape[1]] |= odd << 4
+    return out
+
+
+def taken_bits(pool: int, live: Array) -> Array:
+    """The first ``live`` places of each pool, and what is beyond it, as bits. uint8[n, bytes]"""
+    place = np.arange((pool + 7) // 8 * 8)
+    return np.packbits((place < live[:, None]) | (place >= pool), axis=1, bitorder="little")

@@ -13,12 +13,11 @@ Inside an evaluation a constant is a vector of shape (); only who asked for the 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from profile_actors.columnar.time_units import DAY_MS
 
@@ -132,7 +131,7 @@ class Texts(Sequence[str]):
         live: bool per code. Returns (them, int32 per old code: its new one, 0 if it has none).
         """
         live[0] = True
-        codes = np.flatnonzero(live)
+        codes = live.nonzero()[0]
         out = Texts()
         out._texts = [self._texts[code] for code in codes.tolist()]
         out._codes = {text: code for code, text in enumerate(out._texts)}
@@ -177,7 +176,7 @@ def _used(values: Array, texts: int) -> Array:
         return np.unique(values)
     seen = np.zeros(texts, np.bool_)
     seen[values] = True
-    return np.flatnonzero(seen)
+    return seen.nonzero()[0]
 
 
 def compact(vector: Vector) -> Vector:
@@ -192,7 +191,7 @@ def compact(vector: Vector) -> Vector:
     if not len(used):
         return Vector(vector.values, vector.valid, ("",))
     if vector.values.size < len(texts) // 64:
-        codes = np.searchsorted(used, vector.values).astype(np.int32)
+        codes = used.searchsorted(vector.values).astype(np.int32)
     else:
         table = np.empty(len(texts), np.int32)
         table[used] = np.arange(len(used), dtype=np.int32)
@@ -284,37 +283,25 @@ def column(array: pa.Array | pa.ChunkedArray) -> Vector:
     unscaled is null. Raises TypeError for a type that rules do not read as a scalar.
     """
     if isinstance(array, pa.ChunkedArray):
-        if pa.types.is_dictionary(array.type):
-            array = array.unify_dictionaries()
-        array = array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()
-        if isinstance(array, pa.ChunkedArray):  # some types combine to chunks again
-            array = pa.concat_arrays(array.chunks)
+        array = one_array(array)
     kind = array.type
-    if pa.types.is_null(kind):
-        return Vector(np.zeros(len(array), np.int64), np.zeros(len(array), np.bool_))
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        array = array.dictionary_encode()
-        kind = array.type
-    if pa.types.is_dictionary(kind):
-        return _texts(array)
-    valid = _valid(array)
-    if pa.types.is_boolean(kind):
-        filled = array.fill_null(False) if valid is not None else array
-        return Vector(filled.to_numpy(zero_copy_only=False), valid)
-    if pa.types.is_decimal128(kind):
-        return _decimals(array, valid)
-    if pa.types.is_timestamp(kind):
-        array = array if kind.unit == "ms" else array.cast(pa.timestamp("ms"), safe=False)
-        return Vector(_buffer(array, np.int64), valid)
-    if pa.types.is_date32(kind):
-        return Vector(_buffer(array, np.int32).astype(np.int64) * DAY_MS, valid)
-    if pa.types.is_date64(kind) or pa.types.is_int64(kind):
-        return Vector(_buffer(array, np.int64), valid)
-    if pa.types.is_integer(kind):
-        return Vector(_buffer(array.cast(pa.int64()), np.int64), valid)
-    if pa.types.is_floating(kind):
-        return Vector(_buffer(array.cast(pa.float64()), np.float64), valid)
-    raise TypeError(f"expected a scalar column, got Arrow type {kind}; read its children instead")
+    # By number: asking a type what it is, one kind after the other, costs a call each.
+    read = _READERS.get(kind.id)
+    if read is None:
+        raise TypeError(
+            f"expected a scalar column, got Arrow type {kind}; read its children instead"
+        )
+    return read(array, _valid(array))
+
+
+def one_array(chunked: pa.ChunkedArray) -> pa.Array:
+    if chunked.num_chunks == 1:
+        return chunked.chunk(0)
+    if pa.types.is_dictionary(chunked.type):
+        chunked = chunked.unify_dictionaries()
+    joined = chunked.combine_chunks()
+    # Some types combine to chunks again.
+    return pa.concat_arrays(joined.chunks) if isinstance(joined, pa.ChunkedArray) else joined
 
 
 def _valid(array: pa.Array) -> Array | None:
@@ -323,22 +310,56 @@ def _valid(array: pa.Array) -> Array | None:
     return np.asarray(array.is_valid().to_numpy(zero_copy_only=False))
 
 
-def _buffer(array: pa.Array, dtype: Any) -> Array:
+def buffer_of(array: pa.Array, dtype: Any) -> Array:
     data = array.buffers()[1]
     if data is None:
         return np.zeros(len(array), dtype)
     return np.frombuffer(data, dtype)[array.offset : array.offset + len(array)]
 
 
-def _texts(array: pa.DictionaryArray) -> Vector:
-    dictionary = array.dictionary
-    valid = _valid(array)
-    codes = array.indices
-    if valid is not None:
-        codes = pc.fill_null(codes, 0)
-    values = codes.cast(pa.int32()).to_numpy(zero_copy_only=True)
+def _nulls(array: pa.Array, _: Array | None) -> Vector:
+    return Vector(np.zeros(len(array), np.int64), np.zeros(len(array), np.bool_))
+
+
+def _booleans(array: pa.Array, valid: Array | None) -> Vector:
+    filled = array if valid is None else array.fill_null(False)
+    return Vector(filled.to_numpy(zero_copy_only=False), valid)
+
+
+def _timestamps(array: pa.Array, valid: Array | None) -> Vector:
+    array = array if array.type.unit == "ms" else array.cast(pa.timestamp("ms"), safe=False)
+    return Vector(buffer_of(array, np.int64), valid)
+
+
+def _dates(array: pa.Array, valid: Array | None) -> Vector:
+    return Vector(buffer_of(array, np.int32).astype(np.int64) * DAY_MS, valid)
+
+
+def _integers(array: pa.Array, valid: Array | None) -> Vector:
+    return Vector(buffer_of(array.cast(pa.int64()), np.int64), valid)
+
+
+def _longs(array: pa.Array, valid: Array | None) -> Vector:
+    return Vector(buffer_of(array, np.int64), valid)
+
+
+def _doubles(array: pa.Array, valid: Array | None) -> Vector:
+    array = array if array.type.bit_width == 64 else array.cast(pa.float64())
+    return Vector(buffer_of(array, np.float64), valid)
+
+
+def _strings(array: pa.Array, _: Array | None) -> Vector:
+    array = array.dictionary_encode()
+    return _texts(array, _valid(array))
+
+
+def _texts(array: pa.DictionaryArray, valid: Array | None) -> Vector:
+    dictionary, codes = array.dictionary, array.indices
     if not len(dictionary):
         return Vector(np.zeros(len(array), np.int32), np.zeros(len(array), np.bool_), ("",))
+    values = buffer_of(codes, codes.type.to_pandas_dtype()).astype(np.int32, copy=False)
+    if valid is not None:
+        values = np.where(valid, values, np.int32(0))  # what lies under a null may be anything
     if dictionary.null_count:
         known = np.asarray(dictionary.is_valid().to_numpy(zero_copy_only=False))
         valid = both(valid, known.take(values))
@@ -352,3 +373,27 @@ def _decimals(array: pa.Array, valid: Array | None) -> Vector:
     low, high = words[0::2], words[1::2]
     fits = high == (low >> 63)
     return Vector(low, valid if bool(fits.all()) else both(valid, fits))
+
+
+_READERS: dict[int, Callable[[Any, Array | None], Vector]] = {
+    pa.null().id: _nulls,
+    pa.bool_().id: _booleans,
+    pa.string().id: _strings,
+    pa.large_string().id: _strings,
+    pa.dictionary(pa.int32(), pa.string()).id: _texts,
+    pa.decimal128(1).id: _decimals,
+    pa.timestamp("ms").id: _timestamps,
+    pa.date32().id: _dates,
+    pa.date64().id: _longs,
+    pa.int64().id: _longs,
+    pa.float64().id: _doubles,
+    pa.float32().id: _doubles,
+    pa.float16().id: _doubles,
+    **{
+        kind.id: _integers
+        for kind in (
+            pa.int8(), pa.int16(), pa.int32(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()
+        )
+    },
+}  # fmt: skip
+"""By the number of an Arrow type."""

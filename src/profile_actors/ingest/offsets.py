@@ -21,7 +21,7 @@ def ranges_of(offsets: Array) -> Array:
     offsets = np.unique(np.asarray(offsets, np.int64))
     if len(offsets) == 0:
         return NONE
-    breaks = np.flatnonzero(np.diff(offsets) != 1)
+    breaks = (np.diff(offsets) != 1).nonzero()[0]
     starts = offsets[np.concatenate([[0], breaks + 1])]
     stops = offsets[np.concatenate([breaks, [len(offsets) - 1]])] + 1
     return np.stack([starts, stops], axis=1)
@@ -40,7 +40,7 @@ def contains(ranges: Array, offsets: Array) -> Array:
     """Which offsets are in the ranges. bool[n]."""
     if len(ranges) == 0:
         return np.zeros(len(offsets), np.bool_)
-    at = np.searchsorted(ranges[:, 0], offsets, side="right") - 1
+    at = ranges[:, 0].searchsorted(offsets, side="right") - 1
     return np.asarray((at >= 0) & (offsets < ranges[np.maximum(at, 0), 1]))
 
 
@@ -64,7 +64,7 @@ def _combined(one: Array, other: Array, keep: Callable[[Array, Array], Array]) -
     if len(bounds) == 0:
         return NONE
     inside = keep(contains(one, bounds), contains(other, bounds))
-    turns = np.flatnonzero(np.diff(inside, prepend=False))
+    turns = np.diff(inside, prepend=False).nonzero()[0]
     return bounds[turns].reshape(-1, 2)
 
 
@@ -94,8 +94,8 @@ class OffsetSet:
     def within(self, low: int, high: int) -> Array:
         """The ranges' parts in [low, high), copied. Cost: those, and two binary searches."""
         ranges = self.ranges
-        first = int(np.searchsorted(ranges[:, 1], low, side="right"))
-        last = int(np.searchsorted(ranges[:, 0], high))
+        first = int(ranges[:, 1].searchsorted(low, side="right"))
+        last = int(ranges[:, 0].searchsorted(high))
         return np.clip(ranges[first:last], low, high)
 
     def add(self, ranges: Array) -> None:

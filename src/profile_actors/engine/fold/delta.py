@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from profile_actors.columnar.instant_columns import Instants, put_all
+from profile_actors.columnar.instant_columns import Put, put_all
 from profile_actors.columnar.vectors import Array
 from profile_actors.engine.histories.kept_events import EventHistory, HistoryDelta
 from profile_actors.engine.membership.gauges import Gauge
@@ -46,7 +46,7 @@ class Delta:
     histories: list[tuple[EventHistory, HistoryDelta]] = field(default_factory=list)
     attributes: list[tuple[Attribute, AttributeTrack]] = field(default_factory=list)
     gauges: list[tuple[Gauge, Array, Array]] = field(default_factory=list)
-    qualified: list[tuple[Instants, Array, Array | int]] = field(default_factory=list)
+    qualified: list[Put] = field(default_factory=list)
     timers: list[tuple[Timer, Array, Array]] = field(default_factory=list)
     changes: list[RawChange] = field(default_factory=list)
     broken: dict[Part, str] = field(default_factory=dict)

@@ -51,12 +51,12 @@ class Departures:
         started, until = self.scope.started, self.scope.now
         for events in self.tree.histories:
             rows = self.moments.kept(events, slots)
-            enter = np.flatnonzero((rows.enter > started) & (rows.enter <= until))
+            enter = ((rows.enter > started) & (rows.enter <= until)).nonzero()[0]
             enters[rows.owner[enter]] = True
             slot_parts.append(slots[rows.owner[enter]])
             at_parts.append(rows.enter[enter])
             if rows.leave is not None:
-                leave = np.flatnonzero((rows.leave > started) & (rows.leave <= until))
+                leave = ((rows.leave > started) & (rows.leave <= until)).nonzero()[0]
                 slot_parts.append(slots[rows.owner[leave]])
                 at_parts.append(rows.leave[leave])
         return np.concatenate(slot_parts), np.concatenate(at_parts), enters
@@ -66,19 +66,19 @@ class Departures:
         most. slots, at: ascending pairs; level: uint8 per slot, as it was before."""
         first = starts_of(slots)
         turns_from = IN if self.tree.trend == FALLS else OUT
-        can = np.flatnonzero(level[slots[first]] == turns_from)
+        can = (level[slots[first]] == turns_from).nonzero()[0]
         low = first[can]
         end = low + sizes_of(first, len(slots))[can]
         high = end.copy()
         while True:
-            open_ = np.flatnonzero(low < high)
+            open_ = (low < high).nonzero()[0]
             if len(open_) == 0:
                 break
             middle = (low[open_] + high[open_]) // 2
             turned = self._truth(slots[middle], at[middle]) != (turns_from == IN)
             high[open_[turned]] = middle[turned]
             low[open_[~turned]] = middle[~turned] + 1
-        found = np.flatnonzero(low < end)
+        found = (low < end).nonzero()[0]
         turn = low[found]
         levels = np.full(len(turn), OUT if turns_from == IN else IN, np.uint8)
         return slots[turn], at[turn], levels
@@ -166,7 +166,7 @@ class Departures:
         cells = FIRST_CELLS if self.scope.is_ahead else MOST_CELLS
         while begin < len(slots):
             done = int(ends[begin - 1]) if begin else 0
-            end = max(begin + 1, int(np.searchsorted(ends, done + cells, side="right")))
+            end = max(begin + 1, int(ends.searchsorted(done + cells, side="right")))
             out.append((begin, end, int(ends[end - 1]) - done))
             begin, cells = end, min(4 * cells, MOST_CELLS)
         return out

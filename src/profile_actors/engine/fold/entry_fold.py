@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from profile_actors.columnar.runs import starts_of
+from profile_actors.columnar.runs import last_of_runs, starts_of
 from profile_actors.columnar.slot_pairs import slots_of_all
 from profile_actors.columnar.state_columns import UNSET
 from profile_actors.columnar.vectors import Array
@@ -177,7 +177,7 @@ def _newest(block: Block) -> tuple[Array, Array]:
     idents = block.idents[block.order]
     if len(idents) == 0:
         return idents, np.zeros(0, np.int64)
-    last = np.flatnonzero(np.append(idents[1:] != idents[:-1], True))
+    last = last_of_runs(idents).nonzero()[0]
     return idents[last], block.timestamps[block.order[last]]
 
 

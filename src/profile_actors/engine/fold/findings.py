@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from profile_actors.columnar.instant_columns import Put
 from profile_actors.columnar.runs import starts_of
 from profile_actors.columnar.vectors import Array
 from profile_actors.engine.fold.delta import Delta, RawChange
@@ -62,7 +63,7 @@ class Findings:
         delta, old = self.delta, turned(levels)
         when: Array | int = delta.now if at is None else at
         delta.gauges.append((gauge, slots, levels))
-        delta.qualified.append((self.book.qualified[segment], slots, when))
+        delta.qualified.append(Put((self.book.qualified[segment],), None, slots, when))
         by_clock = at is not None
         delta.changes.append(RawChange(index, (), slots, old, levels, at, by_clock, len(slots)))
 
@@ -84,26 +85,23 @@ class Findings:
         """Record level changes, as far as they move a rule or change a membership."""
         if isinstance(gauge, Ladder) and gauge.is_read:
             self.level_changes.note(index, slots, new, at)
-        flips = gauge.flips(old, new)
-        if not flips:
-            return
         total, now = len(slots), self.delta.now
-        qualified, segments = self.book.qualified, gauge.layout.segments
-        shows = flips[0][1]
-        for column, rows in flips:
-            is_all = len(rows) == total
-            when: Array | int = now if at is None else at if is_all else at[rows]
-            target = qualified[segments[column]]
-            self.delta.qualified.append((target, slots if is_all else slots[rows], when))
-            shows = rows if is_all else shows
-        if len(flips) > 1 and len(shows) < total:
-            marks = np.zeros(total, np.bool_)
-            for _, rows in flips:
-                marks[rows] = True
-            shows = marks.nonzero()[0]
-        if len(shows) < total:
+        count, shows = 0, np.zeros(total, np.bool_)
+        of = [self.book.qualified[segment] for segment in gauge.layout.segments]
+        for columns, rows in gauge.flips(old, new):
+            if not len(rows):
+                continue
+            count += len(rows)
+            shows[rows] = True
+            when: Array | int = now if at is None else at[rows]
+            if isinstance(columns, int):
+                self.delta.qualified.append(Put((of[columns],), None, slots[rows], when))
+            else:
+                self.delta.qualified.append(Put(of, columns, slots[rows], when))
+        if not count:
+            return
+        if not shows.all():
             slots, old, new = slots[shows], old[shows], new[shows]
             at = None if at is None else at[shows]
-        count = sum([len(rows) for _, rows in flips])
         by_clock = at is not None
         self.delta.changes.append(RawChange(index, (), slots, old, new, at, by_clock, count))

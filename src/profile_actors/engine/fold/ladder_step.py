@@ -63,7 +63,7 @@ class LadderStep:
                     levels_at = _levels(gauges[number], track.clock_values)
                     self.findings.at_instants(number, clock_slots, clock_at, levels_at)
             if len(fresh):
-                seen = slots[np.searchsorted(slots, fresh[0]) :]
+                seen = slots[slots.searchsorted(fresh[0]) :]
                 rest = np.ones(len(fresh), np.bool_)  # new slots are a range, the last ones given
                 rest[seen - fresh[0]] = False
                 fresh = fresh[rest]

@@ -120,7 +120,7 @@ class TreeStep:
             return
         gauge = self.book.gauges[tree.gauge]
         if tree.is_kept_alone and tree.trend in (FALLS, RISES):
-            one_way = ~enters[np.searchsorted(mine, slots)]
+            one_way = ~enters[mine.searchsorted(slots)]
             turns = departures.bisected(slots[one_way], at[one_way], gauge.level)
             self.findings.at_instants(tree.gauge, *turns)
             slots, at = slots[~one_way], at[~one_way]
@@ -140,7 +140,7 @@ class TreeStep:
         while len(bound_slots):
             nxt = next_boundary(tree.rule.root, self.moments.at(bound_slots, bound_at), bound_at)
             limit = following(slots, at, bound_slots, bound_at, self.scope.now + 1)
-            add = np.flatnonzero(nxt < limit)
+            add = (nxt < limit).nonzero()[0]
             bound_slots, bound_at = bound_slots[add], nxt[add]
             if len(add):
                 slots, at = distinct_pairs(

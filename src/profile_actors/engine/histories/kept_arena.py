@@ -98,11 +98,11 @@ def _place(rows: _Incoming, space: _Space, now: int) -> _Placement:
     start = blocks.start[slots]
     size, room = blocks.size[slots].astype(np.int64), blocks.room[slots].astype(np.int64)
     late = _comes_late(rows, lanes, start, size)
-    movers = np.flatnonzero(late | (size + rows.counts > room))
+    movers = (late | (size + rows.counts > room)).nonzero()[0]
     source = ranges(start[movers], size[movers])
     owner = np.repeat(movers, size[movers])
     if "leave" in lanes:
-        alive = np.flatnonzero(lanes["leave"][source] > now)
+        alive = (lanes["leave"][source] > now).nonzero()[0]
         if len(alive) < len(source):
             source, owner = source[alive], owner[alive]
             size[movers] = np.bincount(owner, minlength=len(size))[movers]
@@ -118,7 +118,7 @@ def _place(rows: _Incoming, space: _Space, now: int) -> _Placement:
     target = ranges(start[movers], size[movers])
     if late.any():
         of_row = np.repeat(np.arange(len(slots)), rows.counts)
-        old, new = np.flatnonzero(late[owner]), np.flatnonzero(late[of_row])
+        old, new = late[owner].nonzero()[0], late[of_row].nonzero()[0]
         order = ordered(
             np.concatenate([owner[old], of_row[new]]),
             np.concatenate([lanes["time"][source[old]], rows.lanes["time"][new]]),
@@ -138,7 +138,7 @@ def _comes_late(rows: _Incoming, lanes: dict[str, Array], start: Array, size: Ar
     newest, first = lanes["time"][last], rows.lanes["time"][rows.starts]
     late = np.asarray((size > 0) & (newest > first))
     if "tie" in lanes:
-        equal = np.flatnonzero((size > 0) & (newest == first))
+        equal = ((size > 0) & (newest == first)).nonzero()[0]
         late[equal] = lanes["tie"][last[equal]] > rows.lanes["tie"][rows.starts[equal]]
     return late
 

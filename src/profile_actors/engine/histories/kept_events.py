@@ -339,7 +339,7 @@ class EventHistory:
         if "leave" in lanes:
             counts = lanes["leave"] > np.maximum(lanes["enter"], now)
             if not counts.all():
-                slot, lanes = _taken(np.flatnonzero(counts), slot, lanes)
+                slot, lanes = _taken(counts.nonzero()[0], slot, lanes)
         if not len(slot):
             return None
         if not is_in_order(slot, lanes["time"], lanes.get("tie")):
@@ -374,7 +374,7 @@ class EventHistory:
         if "leave" in space.lanes:
             cells = ranges(space.blocks.start[: self._slots], size)
             # Nobody asks about an instant before the last one published.
-            alive = np.flatnonzero(space.lanes["leave"][cells] > self.now)
+            alive = (space.lanes["leave"][cells] > self.now).nonzero()[0]
             owner = np.repeat(np.arange(len(size)), size)[alive]
             size, cells = np.bincount(owner, minlength=len(size)), cells[alive]
             room = np.minimum(room, np.where(size > 0, np.maximum(MIN_ROOM, 2 * size), 0))

@@ -25,7 +25,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from profile_actors.columnar.vectors import Array
+from profile_actors.columnar.vectors import Array, buffer_of, one_array
 from profile_actors.engine.log.ports import Buffer
 from profile_actors.errors import CorruptLog
 from profile_actors.ingest.hidden_columns import TIMESTAMP
@@ -306,9 +306,14 @@ def read_envelope(view: memoryview, where: str) -> tuple[Envelope, int]:
     return envelope, _padded(8 + size)
 
 
+def integers(table: pa.Table, name: str, dtype: type = np.int64) -> Array:
+    """A column of 64-bit integers without nulls."""
+    return buffer_of(one_array(table.column(name)), dtype)
+
+
 def times_of(table: pa.Table) -> Array:
     """The @timestamp column. int64[n] ms."""
-    return np.asarray(table.column(TIMESTAMP).combine_chunks().to_numpy(zero_copy_only=False))
+    return integers(table, TIMESTAMP)
 
 
 def _padded(size: int) -> int:

@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 
 from profile_actors.columnar.vectors import Array
-from profile_actors.engine.log.entry import BatchNote
+from profile_actors.engine.log.entry import BatchNote, integers
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
 from profile_actors.ingest.hidden_columns import ROW
 from profile_actors.ingest.offsets import (
@@ -151,4 +151,4 @@ def above(rejected: bytes, least: int) -> bytes:
 
 def offsets_of_rows(table: pa.Table) -> Array:
     """The rows' offsets in their producer's stream. int64[n]."""
-    return np.asarray(table.column(ROW).combine_chunks().to_numpy())
+    return integers(table, ROW)

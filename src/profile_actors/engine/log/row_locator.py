@@ -62,8 +62,8 @@ def rows_of_all(runs: Sequence[Run], idents: Array) -> tuple[Array, Array, Array
     owners, positions, rows = [np.zeros(0, np.intp)], [np.zeros(0, np.uint32)], []
     rows.append(positions[0])
     for run in runs:
-        begin = np.searchsorted(run.keys, low)
-        sizes = np.searchsorted(run.keys, low + np.uint64(1 << 32)) - begin
+        begin = run.keys.searchsorted(low)
+        sizes = run.keys.searchsorted(low + np.uint64(1 << 32)) - begin
         found = ranges(begin, sizes)
         owners.append(np.repeat(np.arange(len(idents)), sizes))
         positions.append(run.position[found])
@@ -73,8 +73,8 @@ def rows_of_all(runs: Sequence[Run], idents: Array) -> tuple[Array, Array, Array
 
 def pack(idents: Array, timestamps: Array) -> Array:
     """Keys of rows. Timestamps beyond 1901–2106 share the outermost second; order is kept."""
-    seconds = np.clip(timestamps // 1000 + _SECONDS_BIAS, 0, 2**32 - 1).astype(np.uint64)
-    return np.asarray((idents.astype(np.uint64) << np.uint64(32)) | seconds)
+    seconds = np.minimum(np.maximum(timestamps // 1000 + _SECONDS_BIAS, 0), 2**32 - 1)
+    return np.asarray((idents.astype(np.int64) << 32) | seconds).view(np.uint64)
 
 
 class Locator:
@@ -198,22 +198,22 @@ class Locator:
             bounds[1] = pack(one, np.array([end]))[0] + np.uint64(1)
         parts = []
         for run in self.runs:
-            i, j = np.searchsorted(run.keys, bounds).tolist()
+            i, j = run.keys.searchsorted(bounds).tolist()
             if j > i:
                 parts.append((run.keys[i:j], run.position[i:j], run.row[i:j]))
         if not parts:
             none = np.zeros(0, np.uint32)
             return np.zeros(0, np.uint64), none, none
         keys, positions, rows = (np.concatenate(column) for column in zip(*parts, strict=True))
-        order = np.argsort(keys, kind="stable")
+        order = keys.argsort(kind="stable")
         return keys[order], positions[order], rows[order]
 
     def counts(self, keys: Array) -> Array:
         """How many rows each key has. int64[n]"""
         counts = np.zeros(len(keys), np.int64)
         for run in self.runs:
-            counts += np.searchsorted(run.keys, keys, side="right")
-            counts -= np.searchsorted(run.keys, keys, side="left")
+            counts += run.keys.searchsorted(keys, side="right")
+            counts -= run.keys.searchsorted(keys, side="left")
         return counts
 
     def rows_from(self, key: int, position: int) -> tuple[Array, Array]:
@@ -223,9 +223,9 @@ class Locator:
         """
         positions, rows = [np.zeros(0, np.uint32)], [np.zeros(0, np.uint32)]
         for run in self.runs:
-            i = int(np.searchsorted(run.keys, np.uint64(key), side="left"))
-            j = int(np.searchsorted(run.keys, np.uint64(key), side="right"))
-            i += int(np.searchsorted(run.position[i:j], position))  # rows of a key: in log order
+            i = int(run.keys.searchsorted(np.uint64(key), side="left"))
+            j = int(run.keys.searchsorted(np.uint64(key), side="right"))
+            i += int(run.position[i:j].searchsorted(position))  # rows of a key: in log order
             positions.append(run.position[i:j])
             rows.append(run.row[i:j])
         return np.concatenate(positions), np.concatenate(rows)
@@ -234,8 +234,8 @@ class Locator:
         """The rows of the log that have these keys: (index into the keys, position, row)."""
         query, positions, rows = [], [], []
         for run in self.runs:
-            low = np.searchsorted(run.keys, keys, side="left")
-            size = np.searchsorted(run.keys, keys, side="right") - low
+            low = run.keys.searchsorted(keys, side="left")
+            size = run.keys.searchsorted(keys, side="right") - low
             hits = ranges(low, size)
             if len(hits):
                 query.append(np.repeat(np.arange(len(keys)), size))
@@ -275,7 +275,7 @@ class _Fusion:
             ]
             self._taken = [i + len(p[0]) for i, p in zip(self._taken, parts, strict=True)]
             keys, position, row = (np.concatenate(column) for column in zip(*parts, strict=True))
-            order = np.argsort(keys, kind="stable")
+            order = keys.argsort(kind="stable")
             piece = slice(done, done + len(keys))
             self.run.keys[piece] = keys[order]
             self.run.position[piece] = position[order]
@@ -292,7 +292,7 @@ class _Fusion:
             return stops
         least = min(within)
         bounds = [
-            i + int(np.searchsorted(run.keys[i:j], least))
+            i + int(run.keys[i:j].searchsorted(least))
             for i, j, run in zip(self._taken, stops, self.runs, strict=True)
         ]
         if bounds == self._taken:  # more rows of one key than a piece holds: the oldest first
@@ -302,5 +302,5 @@ class _Fusion:
                 if bounds[n] < len(run) and run.keys[bounds[n]] == least
             )
             keys = self.runs[first].keys[bounds[first] : bounds[first] + rows]
-            bounds[first] += int(np.searchsorted(keys, least, side="right"))
+            bounds[first] += int(keys.searchsorted(least, side="right"))
         return bounds

@@ -42,7 +42,7 @@ def climbed(
     step_slots, step_at, step_times = stepped
     count = len(slots)
     all_slots = np.concatenate([slots, step_slots]).astype(np.intp)
-    order = np.argsort(all_slots, kind="stable")  # a slot's stored time, then its moves
+    order = all_slots.argsort(kind="stable")  # a slot's stored time, then its moves
     all_slots = all_slots[order]
     # The stored ones stand where the stored levels say, whenever that was.
     at = np.concatenate([np.full(count, -FOREVER), step_at])[order]
@@ -54,7 +54,7 @@ def climbed(
     first = starts_of(all_slots)
     end = np.full(len(at), now + 1)
     end[:-1] = np.where(all_slots[1:] == all_slots[:-1], at[1:], now + 1)
-    reached = np.searchsorted(ladder.breaks, end - 1 - time, side="right") + FIRST
+    reached = ladder.breaks.searchsorted(end - 1 - time, side="right") + FIRST
     high = np.where(low >= FIRST, np.maximum(reached, low), low)
     is_step = np.ones(len(at), np.int64)
     is_step[first] = 0

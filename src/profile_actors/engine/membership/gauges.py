@@ -17,7 +17,6 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -56,7 +55,7 @@ class Reading:
     def __init__(self, truth: Array) -> None:
         self.truth = truth
         self._size = len(truth)
-        turns = np.flatnonzero(np.diff(truth, prepend=False, append=False)).tolist()
+        turns = np.diff(truth, prepend=False, append=False).nonzero()[0].tolist()
         self._low, self._high = turns if len(turns) == 2 else (-1, len(turns))
         self.rise = self._low if self._high == self._size else 0
 
@@ -93,35 +92,29 @@ class Gauge:
         self._truths = np.ascontiguousarray(truth.T)
         self._readings = [Reading(truth[:, column]) for column in range(truth.shape[1])]
 
-    def flips(self, old: Array, new: Array) -> Sequence[tuple[int, Array]]:
-        """(column of a segment, indexes of the changes that flip it), of unequal levels.
+    def flips(self, old: Array, new: Array) -> Sequence[tuple[Array | int, Array]]:
+        """(columns of segments, indexes of the changes that flip them), of unequal levels: of each
+        index its column, ascending, or one of all.
 
         Cost: a few passes over bytes per segment; of few changes, a few passes in all.
         """
         if not self._readings:
             return ()
         if len(old) <= FEW_CHANGES:
-            return self._flips_at_once(old, new)
+            truths = self._truths
+            return ((truths.take(old, 1) != truths.take(new, 1)).nonzero(),)
         found = []
         low, kind = np.minimum(old, new), self.level.dtype.type
         span = np.maximum(old, new) - low
         for column, reading in enumerate(self._readings):
             if reading.rise > 0:
                 # low < edge <= high: below low the difference of unsigned numbers is large.
-                rows = np.flatnonzero(kind(reading.rise - 1) - low < span)
+                rows = (kind(reading.rise - 1) - low < span).nonzero()[0]
             else:
-                rows = np.flatnonzero(reading.of(old) != reading.of(new))
+                rows = (reading.of(old) != reading.of(new)).nonzero()[0]
             if len(rows):
                 found.append((column, rows))
         return found
-
-    def _flips_at_once(self, old: Array, new: Array) -> Sequence[tuple[int, Array]]:
-        """The same in one matrix: segments times changes."""
-        columns, rows = (self._truths[:, old] != self._truths[:, new]).nonzero()
-        if len(columns) < 2 or columns[0] == columns[-1]:
-            return [(int(columns[0]), rows)] if len(columns) else ()
-        turns = [0, *((columns[1:] != columns[:-1]).nonzero()[0] + 1).tolist(), len(columns)]
-        return [(int(columns[low]), rows[low:high]) for low, high in pairwise(turns)]
 
     def store(self, slots: Array, levels: Array) -> None:
         """Set levels; of equal slots the last counts."""

@@ -137,7 +137,7 @@ class RowLevels:
         turns = before != after
         if rows is None:
             turns[self._begun :] = True
-            found = np.flatnonzero(turns)
+            found = turns.nonzero()[0]
             return self.slots[found], after[found]
         turns |= rows >= self._begun
         return self.slots[rows[turns]], after[turns]
@@ -182,7 +182,7 @@ class PairLevels:
         if not any(ladder in self._changed for ladder in ladders):
             return self.slots[:0], self.at[:0], np.zeros(0, np.bool_)
         before, after = holds(formula, self._both, (2, len(self.slots)))
-        found = np.flatnonzero(before != after)
+        found = (before != after).nonzero()[0]
         return self.slots[found], self.at[found], after[found]
 
     def _both(self, ladder: int) -> Array:
@@ -205,7 +205,7 @@ class PairLevels:
         is_set = np.zeros(total, np.bool_)
         is_set[self._starts] = True
         is_set[where] = True
-        points = np.flatnonzero(is_set)
+        points = is_set.nonzero()[0]
         after[:] = np.repeat(before[points], sizes_of(points, total))
         before[1:] = after[:-1]
         before[self._starts] = stored

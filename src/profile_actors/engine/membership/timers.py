@@ -38,7 +38,7 @@ class Timer:
     def of(self, slots: Array, now: int) -> tuple[Array, Array]:
         """(due, slot) of the valid entries of these sorted slots up to now."""
         due, slot = self.line.gather(slots)[:2]
-        upto = int(np.searchsorted(due, now, side="right"))
+        upto = int(due.searchsorted(now, side="right"))
         return self._valid(due[:upto], slot[:upto])
 
     def between(self, low: int, high: int, now: int) -> tuple[Array, Array]:
@@ -67,7 +67,7 @@ class Timer:
         else:
             mine = self.due[slots]
             self.due[slots[(mine > 0) & (mine <= now - UNSET)]] = 0
-        timed = np.flatnonzero(upcoming < FOREVER)
+        timed = (upcoming < FOREVER).nonzero()[0]
         slots, upcoming = slots[timed], upcoming[timed]
         pending = self.due[slots]
         sooner = (pending == 0) | (upcoming - UNSET < pending)

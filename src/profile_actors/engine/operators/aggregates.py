@@ -324,7 +324,7 @@ class DoubleSum(Additive):
         if not self.wide and not wide.any():
             return [high, low]
         extra = np.zeros(size, object)
-        for i in np.flatnonzero(wide):
+        for i in wide.nonzero()[0]:
             extra[i] = exact_sums.to_wide(float(values[i]))
         return [high, low, extra]
 
@@ -355,7 +355,7 @@ class DoubleSum(Additive):
         out = exact_sums.read_out(lanes[0], lanes[1])
         if len(lanes) == 2:
             return Vector(out)
-        for i in np.flatnonzero(lanes[2]):
+        for i in lanes[2].nonzero()[0]:
             out[i] = exact_sums.from_wide(
                 int(lanes[2][i]) + exact_sums.limbs_to_wide(int(lanes[0][i]), int(lanes[1][i]))
             )

@@ -92,7 +92,7 @@ class Attribute:
             [np.ones(len(p[0]), np.bool_) if p[2].valid is None else p[2].valid for p in parts]
         )
         if not replaces:
-            keep = np.flatnonzero(valid)
+            keep = valid.nonzero()[0]
             slots, times, values, valid = slots[keep], times[keep], values[keep], valid[keep]
         if len(slots) == 0:
             return None
@@ -106,7 +106,7 @@ class Attribute:
         state = np.concatenate([state, self.state[dataset][old]])
         order = np.lexsort((self._rank(values), state == STATED, times, slots))
         slots = slots[order]
-        last = np.flatnonzero(np.append(slots[1:] != slots[:-1], True))
+        last = np.append(slots[1:] != slots[:-1], True).nonzero()[0]
         rows = order[last]
         return Stated(slots[last], values[rows], times[rows], state[rows])
 
@@ -169,9 +169,9 @@ class Attribute:
         used = {}
         live = np.zeros(len(self.texts), np.bool_)
         for name in self.datasets:
-            used[name] = np.flatnonzero(self.state[name][:profiles] == STATED)
+            used[name] = (self.state[name][:profiles] == STATED).nonzero()[0]
             live[self.values[name][used[name]]] = True
-        codes = np.flatnonzero(live)
+        codes = live.nonzero()[0]
         table = np.zeros(len(live), np.int64)
         table[codes] = np.arange(len(codes))
         values = {name: table[self.values[name][slots]] for name, slots in used.items()}

@@ -30,7 +30,7 @@ from profile_actors.ingest.hidden_columns import ID, TIMESTAMP, TYPE
 from profile_actors.rules.evaluation.planned_values import vector_of
 from profile_actors.rules.evaluation.windows import interval
 from profile_actors.rules.tree.kinds import path
-from profile_actors.rules.tree.nodes import Call, Element, Field, Node
+from profile_actors.rules.tree.nodes import Call, Element, Field, Node, Occurs
 from profile_actors.rules.tree.plan import EventFilter, Rescan
 
 EVENT_TYPE = Field(Element(0), "eventType", type=FieldType("string"))
@@ -85,6 +85,7 @@ class BlockReader:
     # By identity: the planner makes equal nodes one object, and hashing a tree is not free.
     known: dict[int, Vector] = field(default_factory=dict)
     selections: dict[tuple[int, bool], Selection] = field(default_factory=dict)
+    intervals: dict[tuple[int, ...], tuple[Array, Array]] = field(default_factory=dict)
 
     def leaf(self, node: Node) -> Vector:
         """The vector of an event field, null where this dataset does not have it."""
@@ -108,7 +109,7 @@ class BlockReader:
 
     def of_types(self, types: frozenset[str]) -> Array:
         """Indexes into ``slots``/``order`` of the rows of these event types."""
-        return np.flatnonzero(self._has_type(types)[self.order])
+        return self._has_type(types)[self.order].nonzero()[0]
 
     def _has_type(self, types: frozenset[str]) -> Array:
         """Which rows of the block are of these event types. bool[n]"""
@@ -126,8 +127,9 @@ class BlockReader:
         """An expression over the block's events, evaluated once."""
         found = self.known.get(id(node))
         if found is None:
-            if isinstance(node, Field) and path(node) is not None:
-                found = self.leaf(node)  # a field is its column, and needs no evaluator
+            if isinstance(node, Field) and (name := path(node)) is not None:
+                # A field is its column, and needs no evaluator.
+                found = self.field(name, node.type.kind if node.type is not None else "integer")
             if found is None or found.values.dtype == object:
                 found = vector_of(node, self.leaf, self.block.rows, 0)
             self.known[id(node)] = found
@@ -157,6 +159,22 @@ class BlockReader:
                     slots, rows = slots[hits], rows[hits]
             found = self.selections[key] = Selection(slots, rows, self.block.timestamps[rows])
         return found
+
+    def bounds(self, window: tuple[Occurs, ...], found: Selection) -> tuple[Array, Array] | None:
+        """When selected rows enter and leave a window; None for no window.
+
+        Of a small block once for all streams of a window: there a call costs more than its rows.
+        """
+        if not window:
+            return None
+        if self.block.rows > FEW_ROWS:
+            return interval(window, found.times)
+        key = tuple(map(id, window))
+        known = self.intervals.get(key)
+        if known is None:
+            known = self.intervals[key] = interval(window, self.block.timestamps)
+        enter, leave = known
+        return enter[found.rows], leave[found.rows]
 
     def payload(self, stream: Stream, selection: Selection) -> tuple[Payload, dict[int, Exception]]:
         """What the stream's delay lines keep of these rows, and what operators' values raised, by
@@ -192,7 +210,7 @@ def read_block(block: Block, slot_of: Array) -> BlockReader:
     times = block.timestamps
     is_in_time = bool((times[1:] >= times[:-1]).all())
     if len(slots) > 1 and (slots[1:] < slots[:-1]).any():
-        again = np.argsort(slots, kind="stable")
+        again = slots.argsort(kind="stable")
         slots, order = slots[again], order[again]
     types: frozenset[str] = frozenset()
     has_null = False
@@ -227,13 +245,16 @@ def arrivals_of(stream: Stream, readers: list[BlockReader]) -> Arrivals | None:
         if reader.is_in_time and len(found.rows) > FEW_ROWS:
             in_time = partial(_in_time, stream, reader)
         payload, failed = reader.payload(stream, found)
-        parts.append(Arrivals(found.slots, found.times, payload, in_time, failed))
+        bounds = None
+        if in_time is None:  # else the rows are looked at once more, in that order
+            bounds = reader.bounds(stream.filter.window, found)
+        parts.append(Arrivals(found.slots, found.times, payload, bounds, in_time, failed))
     if not parts:
         return None
     if len(parts) == 1:
         return parts[0]
     slots = np.concatenate([part.slot for part in parts])
-    order = np.argsort(slots, kind="stable")
+    order = slots.argsort(kind="stable")
     return Arrivals(
         slots[order],
         np.concatenate([part.timestamp for part in parts])[order],

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from profile_actors.columnar.runs import order_by, sizes_of, starts_of
+from profile_actors.columnar.runs import last_of_runs, order_by, sizes_of, starts_of
 from profile_actors.columnar.vectors import Array
 from profile_actors.engine.operators.delay_lines import Payload
 
@@ -48,7 +48,8 @@ class RowGroups:
 @dataclass(frozen=True, slots=True)
 class ClockGroups:
     """slots, at: intp[p], int64[p] ascending by (slot, at); starts: int64[p] into the n
-    contributions; first: int64[s], the first pair of each slot; sign: int8[n]; columns: payload[n].
+    contributions; distinct: intp[s], the slots, each once; first, last: int64[s], the first and the
+    last pair of each; sign: int8[n]; columns: payload[n].
     leave: int64[n]: when a contribution of sign +1 leaves again; of sign -1: ENTERED if it had
     entered in this same step, else 0."""
 
@@ -60,20 +61,8 @@ class ClockGroups:
     leave: Array
     columns: Payload
     size: int
-
-    @property
-    def distinct(self) -> Array:
-        """The slots, each once. intp[s]."""
-        return self.slots[self.first]
-
-    @property
-    def last(self) -> Array:
-        """Index of the last pair of each slot. int64[s]."""
-        out = np.empty_like(self.first)
-        out[:-1] = self.first[1:]
-        out[-1:] = len(self.slots)
-        out -= 1
-        return out
+    distinct: Array
+    last: Array
 
 
 def concat(parts: list[Payload]) -> Payload:
@@ -111,9 +100,11 @@ def by_slot_and_instant(
     mark[1:] = (slots[1:] != slots[:-1]) | (at[1:] != at[:-1])
     starts = mark.nonzero()[0]
     pairs = slots[starts].astype(np.intp)
+    first, last = starts_of(pairs), last_of_runs(pairs).nonzero()[0]
     return ClockGroups(
-        pairs, at[starts], starts, starts_of(pairs), sign, leave, take(columns, order), len(slots)
-    )
+        pairs, at[starts], starts, first, sign, leave, take(columns, order), len(slots),
+        pairs[first], last,
+    )  # fmt: skip
 
 
 class LineRows(NamedTuple):
@@ -139,7 +130,7 @@ class LineRows(NamedTuple):
             return self
         inside = np.zeros(high - low, np.bool_)
         inside[slots - low] = True
-        return self.take(np.flatnonzero(inside[self.slot - low]))
+        return self.take(inside[self.slot - low].nonzero()[0])
 
     def take(self, rows: Array) -> LineRows:
         """The given rows."""
@@ -181,8 +172,8 @@ class Due(NamedTuple):
         if not mine.any():
             return None, self
         passed = np.where(self.sign > 0, self.leave <= now, self.leave == ENTERED)
-        rows = np.flatnonzero(mine & ~passed)
-        rest = self.take(np.flatnonzero(~mine))
+        rows = (mine & ~passed).nonzero()[0]
+        rest = self.take((~mine).nonzero()[0])
         if not len(rows):
             return None, rest
         return AtNow(self.slot[rows], self.sign[rows], take(self.columns, rows)), rest
@@ -229,12 +220,12 @@ def due_parts(entering: LineRows, leaving: LineRows, names: tuple[str, ...], now
         leave = columns["leave"]
         values = {name: columns[name] for name in names}
         parts.append(Due(at, slot, _signs(len(at), 1), leave, values))
-        gone = np.flatnonzero(leave <= now)
+        gone = (leave <= now).nonzero()[0]
         if len(gone):
             at_once = np.full(len(gone), ENTERED, np.int64)
             sign = _signs(len(gone), -1)
             parts.append(Due(leave[gone], slot[gone], sign, at_once, take(values, gone)))
-        staying = LineRows(leave, slot, values).take(np.flatnonzero(leave > now))
+        staying = LineRows(leave, slot, values).take((leave > now).nonzero()[0])
     if len(leaving.due):
         at, slot, columns = leaving
         count = len(at)

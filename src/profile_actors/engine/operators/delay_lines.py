@@ -76,7 +76,7 @@ class Chunk:
         """Index of the first row due later than now."""
         if not len(self) or self.due[self.begin] > now:
             return self.begin
-        return self.begin + int(np.searchsorted(self.due[self.begin :], now, side="right"))
+        return self.begin + int(self.due[self.begin :].searchsorted(now, side="right"))
 
     def order_due(self, now: int) -> int:
         """Have the rows due by now in slot order; how many had to be sorted for it."""
@@ -297,7 +297,7 @@ def _order_of(due: np.ndarray) -> np.ndarray:
     least = int(due.min())
     if int(due.max()) - least < 1 << 32:
         return order_by(due - least)
-    return np.argsort(due, kind="stable")
+    return due.argsort(kind="stable")
 
 
 def _suffix_best(slots: np.ndarray, values: np.ndarray, is_max: bool) -> np.ndarray:
@@ -305,7 +305,7 @@ def _suffix_best(slots: np.ndarray, values: np.ndarray, is_max: bool) -> np.ndar
 
     One running maximum over all: ranks of values, on a base that rises from slot to slot.
     """
-    order = np.argsort(values, kind="stable")
+    order = values.argsort(kind="stable")
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order)) if is_max else np.arange(len(order))[::-1]
     base = np.zeros(len(slots), np.int64)

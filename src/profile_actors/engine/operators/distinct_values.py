@@ -148,7 +148,7 @@ class Distinct:
         after = before + (np.add.reduceat(sign, starts) if len(starts) else 0)
         gained = (after > 0).astype(np.int64) - (before > 0)
         counts = self.count[rows.slots].astype(np.int64)
-        np.add.at(counts, np.searchsorted(rows.slots, slot), gained)
+        np.add.at(counts, rows.slots.searchsorted(slot), gained)
         return counts, [slot, value, after]
 
     def _clock_counts(self, clock: ClockGroups) -> tuple[Array, Lanes]:
@@ -166,7 +166,7 @@ class Distinct:
             mark = np.empty(len(key), np.bool_)
             mark[0] = True
             mark[1:] = (key[1:] != key[:-1]) | (pair[1:] != pair[:-1])
-            cell = np.flatnonzero(mark)
+            cell = mark.nonzero()[0]
             key, pair, sign = key[cell], pair[cell], np.add.reduceat(sign, cell)
             first = starts_of(key)
             slot = (key[first] >> np.uint64(32)).astype(np.uint32)
@@ -193,7 +193,7 @@ class Distinct:
         name = self.name
         slot, value = self.pairs.keys()
         references = self.references[: self.pairs.count]
-        rows = np.flatnonzero(references)
+        rows = references.nonzero()[0]
         slot, value, references = slot[rows], value[rows].astype(np.int64), references[rows]
         live = np.zeros(len(self.interner) + 1, np.bool_)
         live[value] = True

@@ -50,6 +50,7 @@ from profile_actors.rules.tree.plan import Aggregate, EventFilter
 class Arrivals:
     """Rows that the filter lets through. slot: uint32[n] ascending; timestamp: int64[n] ms.
 
+    bounds: when each enters and leaves the stream's window, int64[n] ms, where that is known.
     in_time: the same rows by ascending timestamp, where that order is to be had without a sort.
     failed: operators, by index, whose value raised; their columns are zeros.
     """
@@ -57,6 +58,7 @@ class Arrivals:
     slot: Array
     timestamp: Array
     columns: Payload
+    bounds: tuple[Array, Array] | None = None
     in_time: Callable[[], Arrivals] | None = None
     failed: Mapping[int, Exception] = field(default_factory=dict)
 
@@ -154,7 +156,7 @@ class Stream:
                 arrived = self._place(arrivals, now, delta)
         at_now: list[AtNow] = []
         clock, was_due = None, False
-        if not scope.is_held:
+        if not scope.is_held and min(self.enter.first, self.leave.first) <= now:
             due = self._due([LineRows(*line.due_rows(now)) for line in self._lines()], delta)
             was_due = bool(due.parts)
             if scope.has_rows is not None:
@@ -246,7 +248,7 @@ class Stream:
         times, slot, columns = arrivals.timestamp, arrivals.slot, arrivals.columns
         window = self.filter.window
         if window:
-            enter, leave = interval(window, times)
+            enter, leave = arrivals.bounds or interval(window, times)
             if enter.max() <= now < leave.min() and arrivals.in_time is None:
                 self._note_leaving(leave, slot, columns, delta)
                 return AtNow(slot, None, columns)
@@ -254,7 +256,7 @@ class Stream:
             return AtNow(slot, None, columns)
         else:
             enter, leave = times, np.full(len(times), FOREVER)
-        later = np.flatnonzero((enter > now) & (leave > enter))
+        later = ((enter > now) & (leave > enter)).nonzero()[0]
         if len(later):
             waiting = take(columns, later) | {"leave": leave[later]}
             delta.enter.append(LineRows(enter[later], slot[later], waiting))
@@ -263,11 +265,11 @@ class Stream:
             timed = arrivals.in_time()
             delta.failed.update(timed.failed)
             begin, end = interval(window, timed.timestamp)
-            rows = np.flatnonzero((begin <= now) & (end > now))
+            rows = ((begin <= now) & (end > now)).nonzero()[0]
             self._note_leaving(end[rows], timed.slot[rows], take(timed.columns, rows), delta)
         inside = (enter <= now) & (leave > now)
         if not inside.all():
-            rows = np.flatnonzero(inside)
+            rows = inside.nonzero()[0]
             leave, slot, columns = leave[rows], slot[rows], take(columns, rows)
         if window and arrivals.in_time is None:
             self._note_leaving(leave, slot, columns, delta)
@@ -277,7 +279,7 @@ class Stream:
         self, leave: Array, slot: Array, columns: Payload, delta: StreamDelta
     ) -> None:
         if not self._keeps_all and len(leave) and int(leave.max()) == FOREVER:
-            rows = np.flatnonzero(leave < FOREVER)
+            rows = (leave < FOREVER).nonzero()[0]
             leave, slot, columns = leave[rows], slot[rows], take(columns, rows)
         if len(leave):
             delta.leave.append(LineRows(leave, slot, {name: columns[name] for name in self.names}))

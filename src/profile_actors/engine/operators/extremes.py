@@ -129,7 +129,7 @@ class Extreme:
         arriving = self.better.reduceat(np.where(rows.sign > 0, values, self.none), rows.starts)
         leaving = self.better.reduceat(np.where(rows.sign < 0, values, self.none), rows.starts)
         out = np.asarray(self.better(base, arriving))
-        lost = np.flatnonzero((leaving == base) & (base != self.none))
+        lost = ((leaving == base) & (base != self.none)).nonzero()[0]
         if len(lost):
             stays = self._staying(step, rows.slots[lost])
             out[lost] = self.better(stays, arriving[lost])
@@ -140,7 +140,7 @@ class Extreme:
         valid = np.asarray(values != self.none)
         if self.presence is None or valid.all():
             return valid
-        present, doubtful = rows.columns[self.presence], np.flatnonzero(~valid)
+        present, doubtful = rows.columns[self.presence], (~valid).nonzero()[0]
         if rows.sign is not None:
             present = present & (rows.sign > 0)
         arrives = np.logical_or.reduceat(present, rows.starts)[doubtful]
@@ -169,7 +169,7 @@ class Extreme:
         arrives = clock.sign > 0
         at = np.repeat(clock.at, sizes)
         # What entered in this very step leaves by its own +1 row; its -1 row says nothing more.
-        rows = np.flatnonzero(arrives | (clock.leave != ENTERED))
+        rows = (arrives | (clock.leave != ENTERED)).nonzero()[0]
         first, last = int(clock.at.min()), int(clock.at.max())
         enter = np.where(arrives, at, first - 1)[rows]
         leave = np.minimum(np.where(arrives, clock.leave, at)[rows], last + 1)
@@ -215,7 +215,7 @@ def _best_of_stretches(
     out = np.full(len(start), none, values.dtype)
     longest, step, best = int(size.max(initial=0)), 1, values
     while step <= longest:
-        mine = np.flatnonzero((size >= step) & (size < 2 * step))
+        mine = ((size >= step) & (size < 2 * step)).nonzero()[0]
         out[mine] = better(best[start[mine]], best[stop[mine] - step])
         best = better(best[:-step], best[step:])
         step *= 2

@@ -35,11 +35,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from profile_actors.columnar.runs import order_by
-from profile_actors.columnar.vectors import Array
+from profile_actors.columnar.vectors import Array, one_array
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.log.connections import is_anonymous
 from profile_actors.engine.log.crowds import CROWD_ROWS, Crowds
-from profile_actors.engine.log.entry import BatchNote, Block, Hearing, NewIdentities, times_of
+from profile_actors.engine.log.entry import (
+    BatchNote,
+    Block,
+    Hearing,
+    NewIdentities,
+    integers,
+    times_of,
+)
 from profile_actors.engine.log.repairs import Offers, above, answered, offsets_of_rows
 from profile_actors.engine.log.row_locator import pack
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
@@ -163,7 +170,7 @@ def _take(state: State, batch: SubBatch, out: Admitted, pending: dict[str, _Pend
     if table is not None:
         offsets = offsets_of_rows(table)
         if len(offsets) and offsets[0] < cursor:
-            kept = int(np.searchsorted(offsets, cursor))
+            kept = int(offsets.searchsorted(cursor))
             is_open = out.offers.unfinished(batch.producer, offsets[:kept])
             waiting = packed(ranges_of(offsets[:kept][is_open]))
             duplicate, table = kept - int(is_open.sum()), table.slice(kept)
@@ -254,36 +261,37 @@ def _block(
     lock: AbstractContextManager[object],
 ) -> Block | None:
     table = _joined(rows.tables)
-    note_of_row = np.repeat(np.array(rows.notes), [t.num_rows for t in rows.tables])
-    k0, k1 = _uint64(table, K0), _uint64(table, K1)
+    note_of_row = np.array(rows.notes).repeat([t.num_rows for t in rows.tables])
+    k0, k1 = integers(table, K0, np.uint64), integers(table, K1, np.uint64)
     namespaces = _dictionary(table.column(NAMESPACE))
-    values = _array(table.column(VALUE))
+    values = one_array(table.column(VALUE))
     with lock:
         idents, new_rows = state.directory.admit(k0, k1, namespaces, values)
     if len(new_rows):
         wanted = table.select([K0, K1, NAMESPACE, VALUE]).take(pa.array(new_rows))
-        plain = _array(wanted.column(NAMESPACE)).cast(pa.string())
+        plain = one_array(wanted.column(NAMESPACE)).cast(pa.string())
         new_tables.append(wanted.set_column(2, NAMESPACE, plain))
     idents = idents.astype(np.int64)
     timestamps, offsets = times_of(table), offsets_of_rows(table)
-    table = table.drop_columns([name for name in DROPPED if name in table.column_names])
+    names = table.column_names  # a list made anew at each look
+    table = table.drop_columns([name for name in DROPPED if name in names])
     order = _order(idents, timestamps)
     newest = state.directory.newest_of(idents)
     late = timestamps < newest
     block = Block(dataset, table, idents, order, timestamps, late)
-    if ID in table.column_names and state.behavior(dataset) == "event":
+    if ID in names and state.behavior(dataset) == "event":
         repeated = _duplicates(state, block, timestamps <= newest, crowds)
         if len(repeated):
             _count(out.notes, note_of_row[repeated], offsets[repeated], duplicate=True)
             keep = np.ones(block.rows, np.bool_)
             keep[repeated] = False
-            kept = np.flatnonzero(keep)
+            kept = keep.nonzero()[0]
             table = table.take(pa.array(kept)).combine_chunks()
             idents, timestamps = idents[kept], timestamps[kept]
             note_of_row, offsets = note_of_row[kept], offsets[kept]
             late = late[kept]
             block = Block(dataset, table, idents, _order(idents, timestamps), timestamps, late)
-    late_at = np.flatnonzero(late)
+    late_at = late.nonzero()[0]
     if len(late_at):
         _count(out.notes, note_of_row[late_at], offsets[late_at], duplicate=False)
     return block
@@ -312,16 +320,15 @@ def _duplicates(state: State, block: Block, old: Array, crowds: Crowds) -> Array
     """
     order = block.order
     ident, time = block.idents[order], block.timestamps[order]
-    same = np.zeros(len(order), np.bool_)
-    same[1:] = (ident[1:] == ident[:-1]) & (time[1:] == time[:-1])
-    twins = same.copy()
-    twins[:-1] |= same[1:]
-    rows = np.union1d(order[twins], np.flatnonzero(old))
-    if len(rows) == 0:
-        return rows
-    ids = _array(block.table.column(ID).take(pa.array(rows)))
+    twins = np.zeros(len(order), np.bool_)
+    twins[1:] = (ident[1:] == ident[:-1]) & (time[1:] == time[:-1])
+    twins[:-1] |= twins[1:]
+    if not (old.any() or twins.any()):
+        return np.zeros(0, np.int64)
+    rows = np.union1d(order[twins], old.nonzero()[0])
+    ids = one_array(block.table.column(ID).take(pa.array(rows)))
     times, idents = block.timestamps[rows], block.idents[rows]
-    old_rows = np.flatnonzero(old[rows])
+    old_rows = old[rows].nonzero()[0]
     crowded, query, positions, log_rows = _candidates(state, idents, times, old_rows)
     if len(query):
         datasets, log_times, log_ids = crowds.read_ids(positions, log_rows)
@@ -363,8 +370,8 @@ def _candidates(
         pack(idents[old_rows], times[old_rows]), return_index=True, return_inverse=True
     )
     is_crowded = state.locator.counts(keys) > CROWD_ROWS
-    crowded = [(int(keys[i]), old_rows[of_row == i]) for i in np.flatnonzero(is_crowded).tolist()]
-    few = np.flatnonzero(~is_crowded)
+    crowded = [(int(keys[i]), old_rows[of_row == i]) for i in is_crowded.nonzero()[0].tolist()]
+    few = (~is_crowded).nonzero()[0]
     query, positions, log_rows = state.locator.matches(keys[few])
     return crowded, old_rows[first[few[query]]], positions, log_rows
 
@@ -375,17 +382,6 @@ def _joined(tables: list[pa.Table]) -> pa.Table:
     return pa.concat_tables(tables, promote_options="default").unify_dictionaries().combine_chunks()
 
 
-def _array(column: pa.ChunkedArray) -> pa.Array:
-    if column.num_chunks == 1:
-        return column.chunk(0)
-    joined = column.combine_chunks()
-    return pa.concat_arrays(joined.chunks) if isinstance(joined, pa.ChunkedArray) else joined
-
-
 def _dictionary(column: pa.ChunkedArray) -> pa.DictionaryArray:
-    array = _array(column)
+    array = one_array(column)
     return array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
-
-
-def _uint64(table: pa.Table, name: str) -> Array:
-    return np.asarray(_array(table.column(name)).to_numpy(zero_copy_only=False))

@@ -8,6 +8,8 @@ from decimal import Decimal
 from profile_actors.rules.tree.nodes import Call, Element, Field, Literal, Node, Now
 from profile_actors.rules.tree.plan import AggregateLeaf
 
+EVENT = Element(0)
+
 
 def path(node: Node) -> str | None:
     """The dotted path of a ``Field(Element(0), …)`` chain, else None."""
@@ -15,7 +17,9 @@ def path(node: Node) -> str | None:
     while isinstance(node, Field):
         names.append(node.name)
         node = node.base
-    return ".".join(reversed(names)) if names and node == Element(0) else None
+    if not names or node != EVENT:
+        return None
+    return names[0] if len(names) == 1 else ".".join(reversed(names))
 
 
 def kind_of(node: Node) -> tuple[str | None, int]:
