@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from profile_actors.columnar import slot_pairs, vectors
+from profile_actors.columnar import instant_rows, slot_pairs, vectors
 from profile_actors.columnar.vectors import Array
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
@@ -26,7 +26,7 @@ from profile_actors.engine.log import row_locator
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.log.sub_batch import SubBatch
 from profile_actors.engine.membership import gauges
-from profile_actors.engine.operators import block_matching, delay_lines
+from profile_actors.engine.operators import block_matching, crews, delay_lines
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.engine.reading import verification
 from profile_actors.engine.reading.answers import Change, Profile
@@ -50,6 +50,7 @@ CONFIG = Config(max_profiles=64, max_ahead_ms=1 << 50)
 MIN_ROWS, PAIRS, FUSE_ROWS = kept_arena.MIN_ROWS, joins.PAIRS, delay_lines.FUSE_ROWS
 AT_ONCE_ROWS, SLICES = row_locator.AT_ONCE_ROWS, row_locator.SLICES
 FEW_CHANGES, FEW_VALUES = gauges.FEW_CHANGES, gauges.FEW_VALUES
+AT_ONCE, FEW_MEMBERS = instant_rows.AT_ONCE, crews.FEW_MEMBERS
 SPARSE, FEW_ROWS = slot_pairs.SPARSE, block_matching.FEW_ROWS
 FEW_NAMES, CELLS_PER_NAME = vectors.FEW_NAMES, vectors.CELLS_PER_NAME
 WALL = BASE + 400 * DAY
@@ -71,6 +72,8 @@ def make_tight(is_tight: bool) -> None:
     gauges.FEW_VALUES = 0 if is_tight else FEW_VALUES
     slot_pairs.SPARSE = 0 if is_tight else SPARSE
     block_matching.FEW_ROWS = 0 if is_tight else FEW_ROWS
+    instant_rows.AT_ONCE = 2 if is_tight else AT_ONCE
+    crews.FEW_MEMBERS = FEW_MEMBERS if is_tight else 1  # then whoever can goes with a crew
     vectors.FEW_NAMES = 1 if is_tight else FEW_NAMES
     vectors.CELLS_PER_NAME = 1 << 10 if is_tight else CELLS_PER_NAME
 

@@ -295,6 +295,7 @@ def column(array: pa.Array | pa.ChunkedArray) -> Vector:
 
 
 def one_array(chunked: pa.ChunkedArray) -> pa.Array:
+    """The column in one piece. Cost: nothing where it is one already, else a copy."""
     if chunked.num_chunks == 1:
         return chunked.chunk(0)
     if pa.types.is_dictionary(chunked.type):
@@ -311,6 +312,7 @@ def _valid(array: pa.Array) -> Array | None:
 
 
 def buffer_of(array: pa.Array, dtype: Any) -> Array:
+    """The values of an array of fixed width, anything where null; no copy."""
     data = array.buffers()[1]
     if data is None:
         return np.zeros(len(array), dtype)
@@ -386,9 +388,7 @@ _READERS: dict[int, Callable[[Any, Array | None], Vector]] = {
     pa.date32().id: _dates,
     pa.date64().id: _longs,
     pa.int64().id: _longs,
-    pa.float64().id: _doubles,
-    pa.float32().id: _doubles,
-    pa.float16().id: _doubles,
+    **dict.fromkeys((pa.float64().id, pa.float32().id, pa.float16().id), _doubles),
     **{
         kind.id: _integers
         for kind in (

@@ -12,6 +12,7 @@ from profile_actors.engine.membership.gauges import Gauge
 from profile_actors.engine.membership.rulebook import Part, Rulebook
 from profile_actors.engine.membership.timers import Timer
 from profile_actors.engine.operators.attribute_columns import Attribute, AttributeTrack
+from profile_actors.engine.operators.crews import Crew
 from profile_actors.engine.operators.event_streams import Stream, StreamDelta
 from profile_actors.rules.tree.plan import Key
 
@@ -43,6 +44,7 @@ class Delta:
     now: int
     drops_due: bool = True
     streams: list[tuple[Stream, StreamDelta]] = field(default_factory=list)
+    crews: list[tuple[Crew, StreamDelta]] = field(default_factory=list)
     histories: list[tuple[EventHistory, HistoryDelta]] = field(default_factory=list)
     attributes: list[tuple[Attribute, AttributeTrack]] = field(default_factory=list)
     gauges: list[tuple[Gauge, Array, Array]] = field(default_factory=list)
@@ -73,7 +75,7 @@ class Delta:
             book.degrade(part, reason)
         for key, reason in self.pending.items():
             book.pending.setdefault(key, reason)
-        for stream, delta in self.streams:
+        for stream, delta in (*self.crews, *self.streams):
             stream.publish(delta)
         for history, kept in self.histories:
             history.publish(kept)

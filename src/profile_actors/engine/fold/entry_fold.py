@@ -25,6 +25,7 @@ from profile_actors.engine.fold.state import (
     State,
     _fold_attributes,
     _reached_streams,
+    _step_crews,
     _step_histories,
     _step_streams,
 )
@@ -133,12 +134,13 @@ def _step(state: State, rows: EntryRows, now: int, new_slots: Array, stages: Sta
     is_held = state.drain is not None
     scope = StepScope(now, state.now, has_rows=state.has_rows, is_held=is_held)
     delta = Delta(now, drops_due=not is_held)
-    tracks = _step_streams(
-        state,
-        delta,
-        _reached_streams(state, rows.readers, UNSET - 1 if is_held else now),
-        lambda stream: stream.step(arrivals_of(stream, rows.readers), scope),
+    reached = _reached_streams(state, rows.readers, UNSET - 1 if is_held else now)
+    tracks, alone = _step_crews(state, delta, reached, rows.readers, scope)
+    tracks |= _step_streams(
+        state, delta, alone, lambda stream: stream.step(arrivals_of(stream, rows.readers), scope)
     )
+    # In the streams' order, whoever went together: what follows is found in it.
+    tracks = {number: tracks[number] for number in sorted(tracks)}
     histories = _step_histories(state, delta, rows.readers, now - 1 if is_held else now)
     attributes = _fold_attributes(state, delta, rows.records) if rows.records else {}
     stages.lap("fold")

@@ -26,10 +26,18 @@ from profile_actors.engine.log.row_locator import Locator
 from profile_actors.engine.membership.reach import in_order
 from profile_actors.engine.membership.rulebook import Rulebook
 from profile_actors.engine.membership.rulebook_builder import compile_plan
+from profile_actors.engine.operators import block_matching, crews
 from profile_actors.engine.operators.aggregates import Track
 from profile_actors.engine.operators.attribute_columns import AttributeTrack
-from profile_actors.engine.operators.block_matching import BlockReader, history_arrivals, stated_of
+from profile_actors.engine.operators.block_matching import (
+    BlockReader,
+    arrivals_of_crew,
+    history_arrivals,
+    stated_of,
+)
+from profile_actors.engine.operators.crews import Crew, is_fit
 from profile_actors.engine.operators.event_streams import Stream, StreamDelta
+from profile_actors.engine.operators.step_scope import StepScope
 from profile_actors.rules.tree.plan import EventFilter, Plan
 
 
@@ -138,9 +146,13 @@ def empty_state(capacity: int) -> State:
     return state
 
 
+Tracks = dict[int, list[Track | None]]
+"""By the streams' numbers."""
+
+
 def _step_streams(
     state: State, delta: Delta, numbers: Iterable[int], step: Callable[[Stream], StreamDelta | None]
-) -> dict[int, list[Track | None]]:
+) -> Tracks:
     """The tracks of those of these streams that moved. An operator's defect must neither stop the
     log, nor come back at every replay, nor touch another operator."""
     book, tracks = state.book, {}
@@ -159,6 +171,47 @@ def _step_streams(
         for place, raised in failed.items():
             delta.broken[stream.operators[place].aggregate] = _failure(state, raised)
     return tracks
+
+
+def _step_crews(
+    state: State, delta: Delta, numbers: list[int], readers: list[BlockReader], scope: StepScope
+) -> tuple[Tracks, list[int]]:
+    """The tracks of the streams of these that go together, and the numbers of the others.
+
+    Of large blocks each goes alone: their rows cost more than the calls.
+    """
+    found: dict[int, tuple[Crew, list[int]]] = {}
+    if sum([reader.block.rows for reader in readers]) <= block_matching.FEW_ROWS:
+        for number in numbers:
+            stream = state.book.streams[number]
+            if isinstance(stream.crew, Crew):
+                found.setdefault(id(stream.crew), (stream.crew, []))[1].append(number)
+    tracks: Tracks = {}
+    gone: set[int] = set()
+    for crew, mine in found.values():
+        if len(mine) >= crews.FEW_MEMBERS:
+            mine = [number for number in mine if is_fit(state.book.streams[number])]
+        if len(mine) < crews.FEW_MEMBERS:
+            continue
+        mine.sort(key=lambda number: state.book.streams[number].number)
+        members = [state.book.streams[number] for number in mine]
+        try:
+            arrivals = arrivals_of_crew(crew, members, readers)
+            if arrivals is not None and arrivals.failed:
+                continue
+            done = crew.together(members, arrivals, scope)
+        except Exception:  # whose fault it is shows when each goes alone
+            continue
+        gone.update(mine)
+        if done is None:
+            continue
+        whole, parts = done
+        delta.crews.append((crew, whole))
+        for number, member, part in zip(mine, members, parts, strict=True):
+            if part is not None:
+                tracks[number] = part.tracks
+                delta.streams.append((member, part))
+    return tracks, [number for number in numbers if number not in gone]
 
 
 def _reached_streams(state: State, readers: list[BlockReader], now: int) -> list[int]:

@@ -16,6 +16,7 @@ from profile_actors.engine.membership.reach import Input, Marked, Reach, Rungs
 from profile_actors.engine.membership.rulebook import Frozen, Rescanned, Rulebook, Tree
 from profile_actors.engine.membership.timers import Timer
 from profile_actors.engine.operators.attribute_columns import Attribute
+from profile_actors.engine.operators.crews import make_crews
 from profile_actors.engine.operators.event_streams import Stream
 from profile_actors.rules.catalogue.publication import withheld
 from profile_actors.rules.catalogue.typed_rules import check_all
@@ -53,6 +54,7 @@ def compile_plan(plan: Plan, catalogue: Catalogue, capacity: int) -> Rulebook:
         for index, aggregate in enumerate(aggregates):
             book.place[aggregate] = (len(book.streams), index)
         book.streams.append(Stream(event_filter, aggregates, capacity))
+    make_crews(book.streams, capacity)
     for leaf in plan.attributes:
         book.attributes[leaf.path] = Attribute(leaf, _stating(catalogue, leaf.path), capacity)
     rungs: dict[Measure, list[Rung]] = {}

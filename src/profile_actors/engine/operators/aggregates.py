@@ -243,6 +243,11 @@ class Additive:
         normal = self.normalised(out)
         return base + [np.zeros(len(base[0]), object)] * (len(normal) - len(base)), normal
 
+    def lie_in(self, whole: Operator, first: int, capacity: int) -> None:
+        """Keep the lanes in a stretch of another operator's. Nothing is in them yet."""
+        assert isinstance(whole, Additive), whole
+        self.lanes = [lane[first : first + capacity] for lane in whole.lanes]
+
     def arrays(self, profiles: int) -> dict[str, Array]:
         return {f"lane{i}": lane[:profiles] for i, lane in enumerate(self.lanes)}
 

@@ -7,7 +7,7 @@ they came; the rows that match are taken in slot order through the block's permu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
@@ -22,6 +22,7 @@ from profile_actors.engine.merge.order_ties import ties_of
 from profile_actors.engine.operators.aggregates import Additive, Silent
 from profile_actors.engine.operators.attribute_columns import Attribute
 from profile_actors.engine.operators.contributions import concat, take
+from profile_actors.engine.operators.crews import Crew
 from profile_actors.engine.operators.delay_lines import Payload
 from profile_actors.engine.operators.event_streams import Arrivals, Stream
 from profile_actors.engine.operators.extremes import Extreme
@@ -249,6 +250,32 @@ def arrivals_of(stream: Stream, readers: list[BlockReader]) -> Arrivals | None:
         if in_time is None:  # else the rows are looked at once more, in that order
             bounds = reader.bounds(stream.filter.window, found)
         parts.append(Arrivals(found.slots, found.times, payload, bounds, in_time, failed))
+    return _one_after_the_other(parts)
+
+
+def arrivals_of_crew(
+    crew: Crew, members: Sequence[Stream], readers: list[BlockReader]
+) -> Arrivals | None:
+    """The rows of all blocks that these members' filters let through, by cell."""
+    parts: list[Arrivals] = []
+    for reader in readers:
+        some = [
+            (crew.cells_of(member, found.slots), found)
+            for member in members
+            for _, found in _let_through(member.filter, [reader])
+        ]
+        if some:
+            rows = np.concatenate([found.rows for _, found in some])
+            times = np.concatenate([found.times for _, found in some])
+            joined = Selection(np.concatenate([cells for cells, _ in some]), rows, times)
+            payload, failed = reader.payload(crew, joined)
+            bounds = reader.bounds(crew.filter.window, joined)
+            parts.append(Arrivals(joined.slots, times, payload, bounds, None, failed))
+    return _one_after_the_other(parts)
+
+
+def _one_after_the_other(parts: list[Arrivals]) -> Arrivals | None:
+    """The rows of all parts, in slot order."""
     if not parts:
         return None
     if len(parts) == 1:

@@ -19,7 +19,7 @@ What enters and leaves again between the two never counts for p, and makes two v
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,6 +30,9 @@ from profile_actors.columnar.vectors import Array
 from profile_actors.engine.operators.delay_lines import Payload
 
 ENTERED = -1
+
+HaveRows = Callable[[Array], Array]
+"""Which slots have rows in the entry. bool[n]"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +168,10 @@ class Due(NamedTuple):
         at, slot, sign, leave, columns = self
         return Due(at[rows], slot[rows], sign[rows], leave[rows], take(columns, rows))
 
-    def split(self, now: int, has_rows: Array) -> tuple[AtNow | None, Due]:
+    def split(self, now: int, have_rows: HaveRows) -> tuple[AtNow | None, Due]:
         """Those of profiles with rows, and those of the others. What of the former both entered
         and left since the last step is in neither: no instant came at which it counted."""
-        mine = has_rows[self.slot]
+        mine = have_rows(self.slot)
         if not mine.any():
             return None, self
         passed = np.where(self.sign > 0, self.leave <= now, self.leave == ENTERED)
@@ -186,9 +189,9 @@ class DueParts:
     parts: list[Due]
     staying: LineRows | None
 
-    def split(self, now: int, has_rows: Array) -> list[AtNow]:
+    def split(self, now: int, have_rows: HaveRows) -> list[AtNow]:
         """Take out those of profiles with rows in the entry."""
-        halves = [part.split(now, has_rows) for part in self.parts]
+        halves = [part.split(now, have_rows) for part in self.parts]
         self.parts = [rest for _, rest in halves if len(rest.at)]
         return [mine for mine, _ in halves if mine is not None]
 

@@ -31,6 +31,7 @@ from profile_actors.engine.operators.contributions import (
     AtNow,
     ClockGroups,
     DueParts,
+    HaveRows,
     LineRows,
     RowGroups,
     due_parts,
@@ -81,12 +82,12 @@ class StreamDelta:
 class _Step:
     rows: RowGroups | None
     clock: ClockGroups | None
-    line: DelayLine
+    stream: Stream
     now: int
     is_windowed: bool
 
     def best_of_staying(self, slots: Array, name: str, is_max: bool, none: np.generic) -> Array:
-        return self.line.best_of(slots, self.now, name, is_max, none)
+        return self.stream.best_of_staying(slots, self.now, name, is_max, none)
 
 
 def operator(aggregate: Aggregate, name: str | None, capacity: int) -> Operator:
@@ -104,7 +105,8 @@ def operator(aggregate: Aggregate, name: str | None, capacity: int) -> Operator:
 class Stream:
     """One filter with its aggregates. Not thread-safe: the partition's lock covers ``publish``.
 
-    is_silent: all its operators have failed, so it takes nothing in.
+    is_silent: all its operators have failed, so it takes nothing in. crew, number: the streams that
+    its columns lie beside, and its place among them (``crews``).
     """
 
     def __init__(
@@ -121,6 +123,8 @@ class Stream:
         self.enter = DelayLine((*names, "leave"))
         self.leave = DelayLine(names)
         self.is_silent = not self.operators
+        self.crew: Stream | None = None
+        self.number = 0
         # An extreme re-reads its window from the leave line, so what never leaves must
         # stand there too.
         self._keeps_all = bool(event_filter.window) and any(
@@ -131,6 +135,11 @@ class Stream:
     def is_sound(self) -> bool:
         """Whether none of its operators has failed."""
         return not any(isinstance(op, Silent) for op in self.operators)
+
+    @property
+    def first_due(self) -> int:
+        """The earliest due time of its lines; FOREVER without any."""
+        return min(self.enter.first, self.leave.first)
 
     def silence(self, index: int) -> None:
         """Ask an operator no more: it failed, and its state means nothing."""
@@ -147,28 +156,41 @@ class Stream:
 
         None when nothing happens. Cost: sorts of what arrived and what is due, nothing else.
         """
-        now = scope.now
-        delta = StreamDelta(now, [], [], [], drops_due=not scope.is_held)
-        arrived = None
+        due = None
+        if not scope.is_held and self.first_due <= scope.now:
+            due = [LineRows(*line.due_rows(scope.now)) for line in self._lines()]
+        delta = StreamDelta(scope.now, [], [], [], drops_due=not scope.is_held)
+        mine = None if scope.has_rows is None else scope.have_rows
+        return delta if self._take_in(arrivals, due, mine, delta) else None
+
+    def _take_in(
+        self,
+        arrivals: Arrivals | None,
+        due_rows: list[LineRows] | None,
+        have_rows: HaveRows | None,
+        delta: StreamDelta,
+    ) -> bool:
+        """Fold what arrived and what is due of the lines; whether there was anything."""
+        now, arrived = delta.now, None
         if arrivals is not None:
             delta.failed.update(arrivals.failed)
             if len(arrivals.slot):
                 arrived = self._place(arrivals, now, delta)
         at_now: list[AtNow] = []
         clock, was_due = None, False
-        if not scope.is_held and min(self.enter.first, self.leave.first) <= now:
-            due = self._due([LineRows(*line.due_rows(now)) for line in self._lines()], delta)
+        if due_rows is not None:
+            due = self._due(due_rows, delta)
             was_due = bool(due.parts)
-            if scope.has_rows is not None:
-                at_now = due.split(now, scope.has_rows)
+            if have_rows is not None:
+                at_now = due.split(now, have_rows)
             clock = due.grouped()
         rows = row_groups(arrived, at_now)
         # What was due is cut off the lines also where all of it cancels out.
         moved = delta.enter or delta.leave or was_due or delta.failed
         if rows is None and clock is None and not moved:
-            return None
+            return False
         self._fold(rows, clock, delta)
-        return delta
+        return True
 
     def look_ahead(self, slots: Array, now: int, after: int) -> StreamDelta | None:
         """A move from ``after`` to ``now`` for these sorted slots alone, not to be published; None
@@ -232,7 +254,7 @@ class Stream:
 
     def _fold(self, rows: RowGroups | None, clock: ClockGroups | None, delta: StreamDelta) -> None:
         """The operators' tracks. One that raises has none; its neighbours never know."""
-        step = _Step(rows, clock, self.leave, delta.now, bool(self.filter.window))
+        step = _Step(rows, clock, self, delta.now, bool(self.filter.window))
         for index, op in enumerate(self.operators):
             track = None
             if index not in delta.failed and not isinstance(op, Silent):
@@ -274,6 +296,12 @@ class Stream:
         if window and arrivals.in_time is None:
             self._note_leaving(leave, slot, columns, delta)
         return AtNow(slot, None, columns) if len(slot) else None
+
+    def best_of_staying(
+        self, slots: Array, now: int, name: str, is_max: bool, none: np.generic
+    ) -> Array:
+        """What ``StepInput`` says, of a step to ``now``."""
+        return self.leave.best_of(slots, now, name, is_max, none)
 
     def _note_leaving(
         self, leave: Array, slot: Array, columns: Payload, delta: StreamDelta

@@ -24,6 +24,7 @@ from profile_actors.columnar.state_columns import reserve
 from profile_actors.columnar.vectors import Array, Vector
 from profile_actors.engine.operators.aggregates import (
     Lanes,
+    Operator,
     StepInput,
     Track,
     nothing_of,
@@ -188,6 +189,13 @@ class Extreme:
             changes = _best_of_stretches(present, gone, come, np.logical_or, False)
             valid |= changes | np.repeat(self._any_stays(step, slots), pairs)
         return values, valid
+
+    def lie_in(self, whole: Operator, first: int, capacity: int) -> None:
+        """Keep the cells in a stretch of another operator's. Nothing is in them yet."""
+        assert isinstance(whole, Extreme), whole
+        self.cells = whole.cells[first : first + capacity]
+        if self.presence is not None:
+            self.has_none = whole.has_none[first : first + capacity]
 
     def arrays(self, profiles: int) -> dict[str, Array]:
         return {"cells": self.cells[:profiles], "has_none": self.has_none[:profiles]}
