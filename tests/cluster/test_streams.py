@@ -281,16 +281,19 @@ def test_partitions_die_under_a_stream(store: pf.Store) -> None:
 
 DRIVER = """
 import sys
+import time
 import profile_actors as pf
 from tests.cluster.test_streams import bad, orders_of
 
-count, name = int(sys.argv[2]), sys.argv[3]
+count, name, is_slow = int(sys.argv[2]), sys.argv[3], sys.argv[4] == "True"
 rows = orders_of(name, count)
 rows[3::10] = map(bad, rows[3::10])
 with pf.start(sys.argv[1]) as store, store.stream("orders", producer=name, linger_ms=1) as stream:
     print(stream.start, flush=True)
-    for row in rows[stream.start:]:
+    for number, row in enumerate(rows[stream.start:]):
         stream.send(row)
+        if is_slow and number % 5 == 0:
+            time.sleep(0.002)  # or all would be sent before somebody kills it
 print("done", flush=True)
 """
 
@@ -305,7 +308,7 @@ def test_a_killed_driver_goes_on_where_the_store_is(store: pf.Store, kills: int)
     name, starts = f"p{kills}", []
     for number in range(kills + 1):
         driver = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, str(store.path), str(count), name],
+            [sys.executable, "-c", DRIVER, str(store.path), str(count), name, str(number < kills)],
             env=os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address},
             cwd=Path(__file__).resolve().parents[2],
             stdout=subprocess.PIPE,
@@ -314,7 +317,7 @@ def test_a_killed_driver_goes_on_where_the_store_is(store: pf.Store, kills: int)
         assert driver.stdout is not None
         starts.append(int(driver.stdout.readline()))
         if number < kills:
-            goal = starts[-1] + chance.randrange(1, count // (kills + 2))
+            goal = starts[-1] + chance.randrange(1, count // (3 * kills + 3))
             while store.cursor(name) < goal:
                 time.sleep(0.005)
             driver.send_signal(signal.SIGKILL)
