@@ -1,4 +1,4 @@
-"""The door for Python programs: ``start`` a store, apply definitions, write, read.
+"""The door for Python programs: ``start`` a store or ``connect`` to it, write, read.
 
 Theory: a ``Store`` is a driver's connection to the actors of one data directory. It validates and
 routes rows in the driver's own process (so parsing scales with drivers), and keeps no state that
@@ -29,10 +29,11 @@ from profile_actors.driver.arguments import (
     whole_number,
 )
 from profile_actors.driver.connection import Connection, Selectors
-from profile_actors.driver.definition_edits import delete, in_force, preview, tell
+from profile_actors.driver.definition_edits import delete, in_force, newest, preview, tell
 from profile_actors.driver.file_ingest import ingest_files
 from profile_actors.driver.iterators import Changes, Members, Scan, scanned
-from profile_actors.driver.placement import Placement, check_agreed, wanted_place
+from profile_actors.driver.keeping.attach import running
+from profile_actors.driver.keeping.placement import Placement, attached, opened
 from profile_actors.driver.receipts import (
     Explanation,
     IngestReport,
@@ -69,16 +70,39 @@ def start(
     the coordinator and the partitions. Cost: 3-4 s to start a local Ray, plus the replay of what no
     checkpoint covers.
 
-    Raises FencedOut within 2 s if another process runs the store elsewhere (it says which, since
-    when), ConfigError if this one has it open, StoreUnavailable if RAY_ADDRESS does not answer
-    within ``Config.call_timeout_s``, or a Ray of its own does not start (Ray takes half a minute to
-    say so). A start that fails leaves nothing running.
+    Raises FencedOut within 2 s if another process runs the store (it says which, since when; to use
+    it there is ``connect``), ConfigError if this one has it open, StoreUnavailable if RAY_ADDRESS
+    does not answer within ``Config.call_timeout_s``, or a Ray of its own does not start (Ray takes
+    half a minute to say so). A start that fails leaves nothing running.
     """
-    directory = Path(path).resolve()
-    place = wanted_place(directory, partitions, clock, Config() if config is None else config)
-    placement = Placement(place, hook)
+    return _store(opened(Path(path).resolve(), partitions, clock, config, hook))
+
+
+def for_a_call(path: str | Path, partitions: int | None = None, clock: str | None = None) -> Store:
+    """Attach to a running store, else start it, so that nobody attaches: it ends in a moment."""
+    data = Path(path).resolve()
+    if running(data) is not None:
+        return _store(attached(data, None, partitions, clock))
+    return _store(opened(data, partitions, clock, None, publishing=False))
+
+
+def connect(path: str | Path, config: Config | None = None) -> Store:
+    """Attach to the running store of a directory, from any process of its machine.
+
+    It runs because of ``profile-actors start`` or another program's ``start``; on a cluster, where
+    RAY_ADDRESS names it or the program has joined it. Closing what this returns stops nothing.
+    If the store is stopped and started again meanwhile, calls wait for it, as they wait for a dead
+    partition, and go on. config: that of the running store holds for all; another is a ConfigError.
+    Cost: some 0.3 s, or 1 s with the import of Ray.
+
+    Raises StoreUnavailable if nobody runs the store, ConfigError if there is none, if its token
+    cannot be read, or if this process has another Ray (a process has one).
+    """
+    return _store(attached(Path(path).resolve(), config))
+
+
+def _store(placement: Placement) -> Store:
     try:
-        check_agreed(directory, placement.settings, partitions=partitions, clock=clock)
         return Store(placement)
     except BaseException:
         placement.abandon()
@@ -86,7 +110,7 @@ def start(
 
 
 class Store(WritingDoors):
-    """A running store; made by ``start``."""
+    """A running store; made by ``start`` and ``connect``."""
 
     def __init__(self, placement: Placement) -> None:
         self._placement = placement
@@ -118,7 +142,8 @@ class Store(WritingDoors):
         self.close()
 
     def close(self) -> None:
-        """Wait for what is on its way, then flush and stop a local store. Idempotent.
+        """Wait for what is on its way, then flush and stop a local store that was started here; one
+        that was found running goes on. Idempotent.
 
         From any thread, at any time: submissions that were begun end with their receipts, or with
         StoreUnavailable after ``Config.call_timeout_s``; other calls, iterators and an ``ingest``
@@ -186,12 +211,7 @@ class Store(WritingDoors):
         While partitions back-fill for newer ones, the older ones are in force.
         """
         self._check_open()
-        found = in_force(self._connection)
-        if (
-            found.version > self._connection.catalogue.version
-        ):  # not behind this driver's own ``apply``
-            self._connection.catalogue = found
-        return self._connection.catalogue
+        return newest(self._connection)
 
     # Writing
 

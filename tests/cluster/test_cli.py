@@ -119,7 +119,7 @@ def test_the_verbs_explore_the_demo(
     assert run_json("profile", *subject, "--data", data) == found["profile"]
     with pf.start(data) as store:
         # The verbs below run on one open store; that each can open it was seen above.
-        monkeypatch.setattr(verbs, "_open", lambda _: nullcontext(store))
+        monkeypatch.setattr(verbs, "open_store", lambda _: nullcontext(store))
         page = run_json("events", *subject, "--order", "desc", "--limit", 5)
         assert page == found["events"]
         members = run_json("members", "big-spenders", "--limit", 100)

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
 DRIVER = """
 import json, sys, time
 import profile_actors as pf
-with pf.start(sys.argv[1], config=pf.Config(call_timeout_s=8.0)) as store:
+with pf.start(sys.argv[1]) as store:
     for line in sys.stdin:
         began = time.monotonic()
         found = store.definitions()

@@ -7,13 +7,16 @@ and would hide from the partition that a sub-batch is a resend.
 
 A store that is closed ends its calls: whoever waits in one gets StoreUnavailable within
 ``LONGEST_WAIT_S``, whatever thread it is in, and Ray is left only when nobody is inside it.
+
+A store that somebody else runs may stop, and start again on another Ray. Calls wait for that as for
+a restart: each is sent again there, by the actor's name, for no handle or answer outlives its Ray.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray.exceptions import ActorDiedError, GetTimeoutError, RayError, RayTaskError
@@ -39,18 +42,40 @@ LONGEST_WAIT_S = 0.5
 """One wait for an answer; then whether the store was closed meanwhile is looked at."""
 
 
-class Session:
-    """Whether a store's calls may be made, and how many are being made. Thread-safe."""
+class Away(Exception):
+    """The store is not running just now; it may come again."""
 
-    def __init__(self, path: str) -> None:
+
+class Stopped(StoreUnavailable):
+    """An actor's answer once it was stopped. Who attached to the store waits for the next one."""
+
+
+class Session:
+    """Whether a store's calls may be made, and how many are being made. Thread-safe.
+
+    may_come_again: whether the store is somebody else's, who may stop it and start it again.
+    generation: counts the Rays that it was found on.
+    """
+
+    def __init__(self, path: str, namespace: str = "") -> None:
+        """namespace: Ray's, in which the store's actors have their names."""
         self._path = path
+        self.namespace = namespace
         self._changed = threading.Condition()
         self._inside = 0
+        self._away = ""
+        self.generation = 0
+        self.may_come_again = False
         self.is_closed = False
 
     def __enter__(self) -> None:
-        """Be inside Ray until the block ends. Raises StoreUnavailable once the store is closed."""
+        """Be inside Ray until the block ends.
+
+        Raises StoreUnavailable once the store is closed, Away while it is not running.
+        """
         with self._changed:
+            if self._away and not self.is_closed:
+                raise Away(self._away)
             if self.is_closed or not ray.is_initialized():
                 raise closed_store(self._path, self.is_closed)
             self._inside += 1
@@ -64,7 +89,22 @@ class Session:
         """Refuse calls from now on, and wait until nobody is inside one."""
         with self._changed:
             self.is_closed = True
-            self._changed.wait_for(lambda: self._inside == 0, 4 * LONGEST_WAIT_S)
+            self._wait_until_empty()
+
+    def go_away(self, why: str) -> None:
+        """Let calls wait from now on, and wait until nobody is inside one."""
+        with self._changed:
+            self._away = why
+            self._wait_until_empty()
+
+    def come_back(self) -> None:
+        """Let calls go on, by the actors of the Ray that this process has joined now."""
+        with self._changed:
+            self.generation += 1
+            self._away = ""
+
+    def _wait_until_empty(self) -> None:
+        self._changed.wait_for(lambda: self._inside == 0, 4 * LONGEST_WAIT_S)
 
 
 def closed_store(path: str, was_closed: bool = True) -> StoreUnavailable:
@@ -97,10 +137,11 @@ class Patience:
     def shorten(self, seconds: float) -> None:
         self._deadline = min(self._deadline, time.monotonic() + seconds)
 
-    def note(self, error: RayError) -> None:
-        """Why there was no answer; an actor that is said to be dead is not waited for long."""
+    def note(self, error: RayError, may_come_again: bool = False) -> None:
+        """Why there was no answer; an actor that is said to be dead is not waited for long, unless
+        whoever runs the store may start it again."""
         self.reason = type(error).__name__
-        self._has_died = isinstance(error, ActorDiedError)
+        self._has_died = isinstance(error, ActorDiedError) and not may_come_again
         if self._has_died:
             self.shorten(DIED_PATIENCE_S)
 
@@ -115,6 +156,13 @@ class Patience:
         self._pause = min(self._pause * 2, LONGEST_PAUSE_S)
 
 
+class Sent(NamedTuple):
+    """A call on its way. reference: Ray's, to the answer; of the Ray of that generation alone."""
+
+    generation: int
+    reference: Any
+
+
 class Remote:
     """A named actor, as the doors see it."""
 
@@ -123,14 +171,26 @@ class Remote:
         self.name = name
         self.timeout_s = timeout_s
         self.session = session
+        self._generation = session.generation
 
     def begin(self, method: str, *args: Any) -> Any:
-        """Send a call without waiting; returns Ray's reference to its answer."""
-        with self.session:
-            try:
-                return getattr(self.handle, method).remote(*args)
-            except RayError as error:  # a handle that knows of its actor's death refuses at once
-                return error
+        """Send a call without waiting; returns what ``finish`` takes."""
+        try:
+            with self.session:
+                generation = self.session.generation
+                if generation != self._generation:
+                    self._find(generation)
+                return Sent(generation, getattr(self.handle, method).remote(*args))
+        except (RayError, Away) as error:  # a handle that knows of its actor's death refuses
+            return error
+
+    def _find(self, generation: int) -> None:
+        """The actor of that name on the Ray that this process has joined since. Raises Away."""
+        try:
+            self.handle = ray.get_actor(self.name, namespace=self.session.namespace)
+        except ValueError:
+            raise Away("it is not there yet") from None
+        self._generation = generation
 
     def finish(self, answer: Any, patience: Patience) -> Any:
         """Wait for a call sent by ``begin``.
@@ -138,28 +198,37 @@ class Remote:
         Raises Lost when it has to be sent again, and what the actor raised on purpose.
         """
         try:
-            if isinstance(answer, RayError):
+            if isinstance(answer, Exception):
                 raise answer
             return self._wait(answer, patience)
         except RayTaskError as error:
+            if isinstance(error.cause, Stopped) and self.session.may_come_again:
+                patience.reason = "the store was stopped"
+                raise Lost from None
             if isinstance(error.cause, ProfileActorsError):
                 raise error.cause from None
             raise
+        except Away as error:
+            patience.reason = str(error)
+            raise Lost from None
         except GetTimeoutError:
             patience.reason = "no answer in time"
             patience.shorten(0.0)
             raise Lost from None
         except RayError as error:
-            patience.note(error)
+            patience.note(error, self.session.may_come_again)
             raise Lost from None
 
-    def _wait(self, answer: Any, patience: Patience) -> Any:
+    def _wait(self, answer: Sent, patience: Patience) -> Any:
         """Ray's answer, looked for in short waits, so that closing the store ends it."""
         while True:
             left_s = patience.remaining_s()
             with self.session:
+                if answer.generation != self.session.generation:
+                    raise Away("the store was stopped and started")
                 try:
-                    return ray.get(answer, timeout=max(0.001, min(left_s, LONGEST_WAIT_S)))
+                    wait_s = max(0.001, min(left_s, LONGEST_WAIT_S))
+                    return ray.get(answer.reference, timeout=wait_s)
                 except GetTimeoutError:
                     if left_s <= LONGEST_WAIT_S:
                         raise

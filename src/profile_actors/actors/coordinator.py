@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from profile_actors.actors.calls import Stopped
 from profile_actors.actors.writer import Hook, no_hook
 from profile_actors.config import Config
 from profile_actors.definitions.catalogue_changes import decode, encode, extended
@@ -38,15 +39,11 @@ from profile_actors.rules.catalogue.change_check import check_change, find, remo
 from profile_actors.storage.catalogue_store import CatalogueStore
 from profile_actors.storage.files.atomic_files import Room
 from profile_actors.storage.files.layout import StoreLayout
-from profile_actors.storage.files.lock import DirectoryLock
+from profile_actors.storage.files.lock import KEEPER_WAIT_S, DirectoryLock
 from profile_actors.storage.log_ages import check_ages
 from profile_actors.storage.log_id import LogClaim
 from profile_actors.storage.quarantine import Quarantine, lost_note
 from profile_actors.storage.store_settings import StoreSettings
-
-KEEPER_WAIT_S = 0.5
-"""For whoever keeps a store and is just ending; who comes second shall be told at once."""
-
 
 OLD_CATALOGUE = (
     "the catalogue is older than the logs, probably from a backup: files that were loaded since and"
@@ -156,6 +153,11 @@ class CoordinatorActor:
         """The settings, and uint16[4096]: the partition of each bucket."""
         self._check()
         return self._settings, self._assignment
+
+    def config(self) -> Config:
+        """What the store was started with, which holds for all of its drivers."""
+        self._check()
+        return self._place.config
 
     def pid(self) -> int:
         """The actor's process, for operators."""
@@ -312,7 +314,9 @@ class CoordinatorActor:
         """Close the files. The actor can be killed then."""
         if self._refusal is not None:
             return
-        self._refusal = Halt("expected a running coordinator, got a stopped one - start the store")
+        self._refusal = Stopped(
+            "expected a running coordinator, got a stopped one - start the store"
+        )
         self._quarantine.close()
         self._store.close()
         if self._keeper is not None:

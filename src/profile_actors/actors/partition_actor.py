@@ -27,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from profile_actors.actors.calls import Remote, Session
+from profile_actors.actors.calls import Remote, Session, Stopped
 from profile_actors.actors.comeback import Comeback
 from profile_actors.actors.consumers import Consumer, Consumers
 from profile_actors.actors.coordinator import Enlistment
@@ -225,9 +225,8 @@ class PartitionActor:
     def _opened(self) -> Partition:
         # A predecessor that Ray wrongly thinks dead holds the lock until it is, files that were
         # missing may be back, and so may the coordinator: try again.
-        if isinstance(
-            self._refusal, FencedOut | LostLog | StoreUnavailable
-        ) and self._opening.acquire(blocking=False):
+        may_open = isinstance(self._refusal, FencedOut | LostLog | StoreUnavailable)
+        if may_open and not self._stopping and self._opening.acquire(blocking=False):
             try:
                 self._try_to_open()
             finally:
@@ -386,7 +385,7 @@ class PartitionActor:
         """Commit what is queued, flush, close the files. The actor can be killed then."""
         if self._refusal is not None:
             return
-        self._refusal = Halt("expected a running partition, got a stopped one - start the store")
+        self._refusal = Stopped("expected a running partition, got a stopped one - start the store")
         self._stopping = True
         self._stopped.set()
         self._writer.stop()

@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from threading import Condition, Thread
 from typing import Any, TypeVar
 
+from profile_actors.actors.calls import Stopped
 from profile_actors.config import Config
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
 from profile_actors.engine.partition.partition import Partition
@@ -175,7 +176,7 @@ class Writer:
         if error is not None:
             raise error
         if self._stopping:
-            raise Halt(
+            raise Stopped(
                 "expected a running partition, got one that is being stopped - at its writer"
             )
 

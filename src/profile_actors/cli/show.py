@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich import box
@@ -18,12 +18,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from profile_actors.definitions.declared import Catalogue, Dataset
-from profile_actors.driver.arguments import instant_text
-from profile_actors.driver.receipts import IngestReport, StoreStatus
-from profile_actors.driver.terminal import json_text, lines, one_line
-from profile_actors.engine.reading.answers import Change, EventPage, Preview, Profile
-from profile_actors.ingest.rejects import QuarantineRecord
+from profile_actors.driver.terminal import instant_text, json_text, lines, one_line
+
+if TYPE_CHECKING:
+    from profile_actors.definitions.declared import Catalogue, Dataset
+    from profile_actors.driver.receipts import IngestReport, StoreStatus
+    from profile_actors.engine.reading.answers import Change, EventPage, Preview, Profile
+    from profile_actors.ingest.rejects import QuarantineRecord
 
 MOMENT_COLUMNS = ("timestamp",)
 

@@ -1,7 +1,8 @@
 """The door for shells: ``profile-actors VERB``; tables for people, ``--json`` for machines.
 
-Theory: every verb starts the store of ``--data`` for its call and stops it again. An error raised
-on purpose is printed as a sentence with exit code 1, never as a traceback.
+Theory: a verb attaches to the store of ``--data`` where it runs; else it starts it for its call and
+stops it again. An error raised on purpose is printed as a sentence with exit code 1,
+never as a traceback. What needs Ray or Arrow is imported by the verbs that do: help is at once.
 """
 
 from __future__ import annotations
@@ -11,32 +12,30 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
-from profile_actors.cli import demo as demo_job
 from profile_actors.cli import show
 from profile_actors.cli.application import DATA, Data, Json, console, verb
-from profile_actors.client import Store, start
-from profile_actors.driver.arguments import instant_ms
 from profile_actors.driver.terminal import lines, one_line
-from profile_actors.errors import (
-    CallerError,
-    ConfigError,
-)
-from profile_actors.ingest.definition_files import definitions_of
-from profile_actors.rules.catalogue.on_documents import evaluate
+from profile_actors.errors import CallerError, ConfigError
+
+if TYPE_CHECKING:
+    from profile_actors.client import Store
 
 
-def _open(data: Path) -> Store:
+def open_store(data: Path) -> Store:
+    """The running store, or one that ends with the call."""
     if not os.path.isfile(data / "store.json"):  # of a name that no file can have, too
         raise ConfigError(
             f"expected a store, got a directory without store.json - at {data}; make one with"
-            " `profile-actors apply` or `profile-actors demo`, or name it with --data"
+            " `profile-actors start`, `apply` or `demo`, or name it with --data"
         )
-    return start(data)
+    from profile_actors.client import for_a_call
+
+    return for_a_call(data)
 
 
 @verb()
@@ -49,6 +48,8 @@ def demo(
     ] = "event",
 ) -> None:
     """Replay a music shop's purchases of 1997-98 and watch segments change as time passes."""
+    from profile_actors.cli import demo as demo_job
+
     demo_job.run(data, partitions, clock, json, console)
 
 
@@ -61,9 +62,11 @@ def apply(
     partitions: Annotated[int | None, typer.Option(help="Of a new store.")] = None,
 ) -> None:
     """Apply the definitions of a YAML or JSON file; makes the store if there is none."""
-    asked: Any = clock  # checked by start
+    from profile_actors.client import for_a_call
+    from profile_actors.ingest.definition_files import definitions_of
+
     items = definitions_of(file)  # a file that cannot be read makes no store
-    with start(data, partitions, asked) as store:
+    with for_a_call(data, partitions, clock) as store:
         version = store.apply(*items)
     if json:
         show.as_json({"version": version})
@@ -92,7 +95,7 @@ def ingest(
     loading. Exit code 1 if there was one, or if of a file rows were rejected and none was accepted
     or known already.
     """
-    with _open(data) as store:
+    with open_store(data) as store:
         bar = False if json else None
         done = store.ingest(dataset, list(files), max_bad_percent, bar, closed=not growing)
     if json:
@@ -112,7 +115,7 @@ def ingest(
 @verb()
 def profile(namespace: str, value: str, data: Data = DATA, json: Json = False) -> None:
     """Show one profile: attributes, computed attributes, segments."""
-    with _open(data) as store:
+    with open_store(data) as store:
         found = store.profile(namespace, value)
         moments = show.moments_of(store.definitions())
     if json:
@@ -137,7 +140,7 @@ def events(
     cursor: Annotated[str | None, typer.Option(help="Of the page before.")] = None,
 ) -> None:
     """List a profile's events in time order."""
-    with _open(data) as store:
+    with open_store(data) as store:
         way: Any = order  # checked by the store
         page = store.events(namespace, value, start_at, end_at, way, limit, cursor)
     if json:
@@ -162,7 +165,7 @@ def members(
     ] = 20,
 ) -> None:
     """Count a segment's members and list some of them."""
-    with _open(data) as store:
+    with open_store(data) as store:
         found = store.members(segment)
         count = found.count()
         listed = list(itertools.islice(found, limit))
@@ -186,7 +189,7 @@ def changes(
     limit: Annotated[int | None, typer.Option(min=0, help="Stop after so many.")] = None,
 ) -> None:
     """List membership and computed-attribute changes, oldest first."""
-    with _open(data) as store:
+    with open_store(data) as store:
         feed = store.changes(after, follow)
         moments = show.moments_of(store.definitions())
         try:
@@ -206,7 +209,7 @@ def changes(
 @verb()
 def explain(rule: str, data: Data = DATA, json: Json = False) -> None:
     """Show how a rule would be evaluated, and what of it runs incrementally."""
-    with _open(data) as store:
+    with open_store(data) as store:
         found = store.explain(rule)
     if json:
         show.as_json(found.report)
@@ -222,7 +225,7 @@ def preview(
     sample: Annotated[int, typer.Option(help="Identities to list.")] = 10,
 ) -> None:
     """Count whom a rule would let in, over the stored log; nothing is saved."""
-    with _open(data) as store:
+    with open_store(data) as store:
         found = store.preview(rule, sample)
     if json:
         show.as_json(found)
@@ -240,7 +243,7 @@ def delete(
     ] = None,
 ) -> None:
     """Delete a definition that nothing reads."""
-    with _open(data) as store:
+    with open_store(data) as store:
         version = store.delete(name, kind)
     if json:
         show.as_json({"deleted": name, "version": version})
@@ -259,6 +262,9 @@ def eval_(
     now: Annotated[str, typer.Option(help="The instant: ms or ISO text.")] = "1970-01-01",
 ) -> None:
     """Evaluate a rule by the reference evaluator, without a store."""
+    from profile_actors.driver.arguments import instant_ms
+    from profile_actors.rules.catalogue.on_documents import evaluate
+
     happened = [] if events_file is None else _documents(events_file)
     subject = {} if profile_file is None else _documents(profile_file)[0]
     value, valid_until = evaluate(rule, profile=subject, events=happened, now=instant_ms(now))
@@ -294,7 +300,7 @@ def quarantine(
     limit: Annotated[int, typer.Option(min=0, help="Rows to list.")] = 20,
 ) -> None:
     """List rejected rows of a dataset, with the reason of each."""
-    with _open(data) as store:
+    with open_store(data) as store:
         rows = store.quarantine(dataset, limit)
     if json:
         show.as_json(rows)
@@ -307,7 +313,7 @@ def quarantine(
 @verb()
 def definitions(data: Data = DATA, json: Json = False) -> None:
     """Show the catalogue: namespaces, schemas, datasets, segments, computed attributes."""
-    with _open(data) as store:
+    with open_store(data) as store:
         catalogue = store.definitions()
     if json:
         show.as_json(catalogue)
@@ -318,7 +324,7 @@ def definitions(data: Data = DATA, json: Json = False) -> None:
 @verb()
 def advance(to: str, data: Data = DATA, json: Json = False) -> None:
     """Move the event clock to an instant (ms or ISO text); what is due by then happens."""
-    with _open(data) as store:
+    with open_store(data) as store:
         store.advance_to(to)
         now = store.status().now
     if json:
@@ -330,7 +336,7 @@ def advance(to: str, data: Data = DATA, json: Json = False) -> None:
 @verb()
 def status(data: Data = DATA, json: Json = False) -> None:
     """Show each partition's position, clock, counts and troubles."""
-    with _open(data) as store:
+    with open_store(data) as store:
         found = store.status()
     if json:
         show.as_json(found)
@@ -345,7 +351,7 @@ def verify(
     sample: Annotated[int | None, typer.Option(help="Profiles per partition; default all.")] = None,
 ) -> None:
     """Re-read the whole log, refold profiles, and compare; exit code 1 if anything differs."""
-    with _open(data) as store:
+    with open_store(data) as store:
         found = store.verify(sample)
     if json:
         show.as_json({"differences": found})

@@ -17,7 +17,7 @@ import msgspec
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.log.sub_batch import ANONYMOUS
 from profile_actors.errors import CallerError
-from profile_actors.ingest.typing.time_readings import TIME_MAX_MS, TIME_MIN_MS
+from profile_actors.rules.semantics.calendar import MAX_MS, MIN_MS
 
 Instant = int | datetime | date | str
 
@@ -35,7 +35,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 def instant_ms(when: Instant) -> int:
     """ms UTC of ms, a datetime (without a zone: UTC), a date, or ISO text. Raises CallerError."""
     ms = _ms(when)
-    if ms is None or not TIME_MIN_MS <= ms <= TIME_MAX_MS:
+    if ms is None or not MIN_MS <= ms <= MAX_MS:
         raise CallerError(
             "expected an instant in the years 1 to 9999 (ms, a datetime, a date, or ISO text such"
             f" as 1997-07-01), got {when!r}"
@@ -60,15 +60,6 @@ def _ms(when: Any) -> int | None:
         return None if isinstance(when, bool) else int(operator.index(when))
     except TypeError:
         return None
-
-
-def instant_text(ms: int) -> str:
-    """ISO text of ms UTC, for people; the number itself outside years 1 to 9999."""
-    try:
-        text = (_EPOCH + timedelta(milliseconds=ms)).isoformat(sep=" ", timespec="milliseconds")
-    except OverflowError:
-        return str(ms)
-    return text.replace("+00:00", "Z").replace(" 00:00:00.000Z", "").replace(".000Z", "Z")
 
 
 def whole_number(value: Any, name: str, at: str, least: int) -> int:

@@ -57,6 +57,14 @@ def in_force(connection: Connection) -> Catalogue:
     return taken
 
 
+def newest(connection: Connection) -> Catalogue:
+    """The definitions in force, which this driver uses from now on."""
+    found = in_force(connection)
+    if found.version > connection.catalogue.version:  # not behind this driver's own ``apply``
+        connection.catalogue = found
+    return connection.catalogue
+
+
 def delete(connection: Connection, name: str, kind: str | None) -> None:
     """Delete one definition everywhere. Raises DefinitionError; nothing was changed then."""
     catalogue = connection.coordinator.call("catalogue")

@@ -24,11 +24,13 @@ from msgspec import structs
 
 from profile_actors.actors.calls import call_all
 from profile_actors.actors.wall_clock import wall_ms
-from profile_actors.driver.arguments import check_stream, instant_text
+from profile_actors.driver.arguments import check_stream
 from profile_actors.driver.connection import Connection
 from profile_actors.driver.courier import Courier, Parcel, ProducerRows
+from profile_actors.driver.definition_edits import newest
 from profile_actors.driver.receipts import PendingReceipt, Receipt, RowCounts
 from profile_actors.driver.repair import progress, receipt_of
+from profile_actors.driver.terminal import instant_text
 from profile_actors.engine.log.connections import name_of
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
 from profile_actors.errors import CallerError, ClockError, DefinitionError, OffsetGap
@@ -193,18 +195,22 @@ class Sender:
         self._now = max(now, self._now or now)
 
     def _stamp(self) -> int | None:
-        """On the event clock: the time of rows that bring none, which is the clock this driver set.
+        """On the event clock: the time of rows that bring none, which is the store's now: that of
+        the partitions, and of what this driver has on its way to them.
 
         None where the wall clock rules, and in an event store before its first instant.
         """
-        if self._connection.clock == "event" and self._now is None:
-            clocks = call_all(self._connection.partitions, "hello")
-            self._now = max((clock for clock in clocks if clock is not None), default=None)
+        if self._connection.clock == "event":
+            for clock in call_all(self._connection.partitions, "hello"):
+                if clock is not None:
+                    self.reached(clock)
         return self._now
 
     def check_dataset(self, dataset: str, at: str = "submit") -> None:
         """Raises DefinitionError if there is no such dataset. at: what was called."""
         datasets = self._connection.catalogue.datasets
+        if dataset not in datasets:  # another driver may have applied it since
+            datasets = newest(self._connection).datasets
         if dataset not in datasets:
             known = ", ".join(sorted(datasets)) or "none yet"
             raise DefinitionError(

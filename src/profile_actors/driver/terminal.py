@@ -9,6 +9,10 @@ a Python literal. Only what people read is changed: JSON and files keep the exac
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def one_line(text: str) -> str:
     """The text on one line, controls written out: ``ESC [`` as ``\\x1b[``. Printable text stays."""
@@ -39,3 +43,12 @@ def _json_escape(character: str) -> str:
         return character
     units = character.encode("utf-16-be")
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+
+def instant_text(ms: int) -> str:
+    """ISO text of ms UTC, for people; the number itself outside years 1 to 9999."""
+    try:
+        text = (_EPOCH + timedelta(milliseconds=ms)).isoformat(sep=" ", timespec="milliseconds")
+    except OverflowError:
+        return str(ms)
+    return text.replace("+00:00", "Z").replace(" 00:00:00.000Z", "").replace(".000Z", "Z")

@@ -17,8 +17,10 @@ A sub-batch's table has the payload columns (dotted field paths; Arrow types as 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ANONYMOUS = "~"
 """What names of anonymous streams begin with: a connection's own, which nobody can continue."""

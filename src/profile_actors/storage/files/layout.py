@@ -3,7 +3,9 @@
 ::
 
     <data>/store.json               the store's settings, for people; the catalogue is the truth
-    <data>/keeper.lock              held by who keeps the store running (``driver/placement.py``)
+    <data>/keeper.lock              held by who keeps the store running (``driver/keeping``)
+    <data>/attach.json              where it runs, while it does; attach.token: its Ray's token
+    <data>/keeper.log               what the process of ``profile-actors start`` had to say
     <data>/catalogue/               LMDB: definitions, settings, assignment, epochs
     <data>/quarantine/              LMDB: rejected rows
     <data>/partitions/<i>/lock      who owns the partition
@@ -70,6 +72,18 @@ class StoreLayout:
     @property
     def keeper(self) -> Path:
         return self.data / "keeper.lock"
+
+    @property
+    def attach(self) -> Path:
+        return self.data / "attach.json"
+
+    @property
+    def token(self) -> Path:
+        return self.data / "attach.token"
+
+    @property
+    def keeper_log(self) -> Path:
+        return self.data / "keeper.log"
 
     @property
     def catalogue(self) -> Path:

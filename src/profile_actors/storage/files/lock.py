@@ -5,9 +5,9 @@ dead. ``flock`` on a file of the directory is: the kernel frees it when its hold
 dies, so a file that was left behind by a kill or a reboot stops nobody. It works between objects of
 one process too, and a forked child lets go of what it inherits.
 
-The file says whose it is, for the error text alone: process id and the process's start, in clock
-ticks since boot, by which a number that was given to another process since is recognised. Its time
-of change is since when the lock is held.
+The file says whose it is, for the error text alone: host, process id, and the process's start in
+clock ticks since boot, by which a number that was given to another process since is recognised. Its
+time of change is since when the lock is held.
 
 Limits: one machine; not on network file systems. Against a holder whose lock file somebody deleted
 there is still the epoch that the log keeps on disk (``log_segment``).
@@ -18,6 +18,7 @@ from __future__ import annotations
 import datetime
 import fcntl
 import os
+import socket
 import threading
 import weakref
 from pathlib import Path
@@ -30,14 +31,22 @@ RETRY_S = 0.05
 """Between two tries; a process killed by SIGKILL frees its locks within milliseconds."""
 
 
+KEEPER_WAIT_S = 0.5
+"""For whoever keeps a store and is just ending; who comes second shall be told at once."""
+
+
 FILE_MODE = 0o600
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """The content of a lock file. start_ticks: of the process, 0 where the system tells none."""
+    """The content of a lock file. start_ticks: of the process, 0 where the system tells none.
+
+    host: its name, empty in files of older releases.
+    """
 
     pid: int
     start_ticks: int
+    host: str = ""
 
 
 _HOLDER = msgspec.json.Decoder(Holder)
@@ -60,7 +69,7 @@ class DirectoryLock:
                 return
             pause.wait(RETRY_S)
         raise FencedOut(
-            f"expected to be the only owner, got a lock held by {self._holder()} - at {path}"
+            f"expected to be the only owner, got a lock held by {_holder(path)} - at {path}"
             f" (waited {wait_s} s); stop that process, or wait until it has ended"
         )
 
@@ -83,18 +92,6 @@ class DirectoryLock:
         self._handle = handle
         return True
 
-    def _holder(self) -> str:
-        """Who holds the lock, and since when, as far as the file can be believed."""
-        try:
-            since = datetime.datetime.fromtimestamp(int(self.path.stat().st_mtime), datetime.UTC)
-            holder = _HOLDER.decode(self.path.read_bytes())
-        except (OSError, msgspec.MsgspecError):
-            return "a process that has not said its number"
-        when = f"since {since:%Y-%m-%d %H:%M:%S} UTC"
-        if _start_ticks(holder.pid) == holder.start_ticks:
-            return f"process {holder.pid} {when}"
-        return f"process {holder.pid} of another container, or one that has just begun, {when}"
-
     def release(self) -> None:
         """Free the lock, for a child forked meanwhile too; a second call does nothing."""
         handle, self._handle = self._handle, -1
@@ -109,17 +106,56 @@ class DirectoryLock:
             os.close(handle)
 
 
+def holder_of(path: Path) -> str:
+    """Who holds the lock of a file, for people; empty if nobody does. Takes nothing."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return ""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(path)
+    finally:
+        os.close(handle)
+    return ""
+
+
+def _holder(path: Path) -> str:
+    """Who holds a lock, and since when, as far as the file can be believed."""
+    try:
+        since = datetime.datetime.fromtimestamp(int(path.stat().st_mtime), datetime.UTC)
+        holder = _HOLDER.decode(path.read_bytes())
+    except (OSError, msgspec.MsgspecError):
+        return "a process that has not said its number"
+    when = f"since {since:%Y-%m-%d %H:%M:%S} UTC" + (f" on {holder.host}" if holder.host else "")
+    if start_ticks(holder.pid) == holder.start_ticks:
+        return f"process {holder.pid} {when}"
+    return f"process {holder.pid} of another container, or one that has just begun, {when}"
+
+
 def _this_process() -> Holder:
-    return Holder(os.getpid(), _start_ticks(os.getpid()))
+    return Holder(os.getpid(), start_ticks(os.getpid()), socket.gethostname())
 
 
-def _start_ticks(pid: int) -> int:
+def start_ticks(pid: int) -> int:
     """When a process began, in clock ticks since boot; 0 if there is none, or no /proc."""
+    return _state_and_start(pid)[1]
+
+
+def is_process(pid: int, ticks: int) -> bool:
+    """Whether the process that began then is the one that has the number, and has not ended."""
+    state, began = _state_and_start(pid)
+    return bool(ticks) and began == ticks and state not in ("Z", "X")
+
+
+def _state_and_start(pid: int) -> tuple[str, int]:
     try:
         # Fields are counted after the name, which may hold anything. Source: proc_pid_stat(5).
-        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+        fields = Path(f"/proc/{pid}/stat").read_text("latin-1").rpartition(")")[2].split()
+        return fields[0], int(fields[19])
     except (OSError, IndexError, ValueError):
-        return 0
+        return "", 0
 
 
 def _forget_all() -> None:

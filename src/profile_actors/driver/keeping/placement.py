@@ -8,10 +8,11 @@ and a restarted driver finds them.
 One keeper at a time: whoever starts a store holds ``keeper.lock`` in its directory, from before Ray
 is started until the store is stopped. That is the starting process where the store ends with it,
 and the coordinator on a cluster, where the store stays up. Who finds the store running on the same
-Ray just uses it.
+Ray just uses it; other processes attach to a starter's own Ray by what it has written (``attach``).
 
-Security: whoever reaches a Ray port can run code. A local Ray gets a random token that lives in
-this process and its children only, and no dashboard; a cluster's own settings are left alone.
+Security: whoever reaches a Ray port can run code. A local Ray gets a random token, which its own
+processes and the owner of the data directory know, and no dashboard; a cluster's own settings are
+left alone.
 
 Limits: one machine; the data directory is this one's. Placing partitions by disk label comes with
 clusters of several machines.
@@ -21,7 +22,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import threading
 import time
 from pathlib import Path
@@ -33,27 +33,30 @@ import ray
 import xxhash
 
 from profile_actors.actors.calls import LONG_CALL_FACTOR, Remote, Session
-from profile_actors.actors.coordinator import KEEPER_WAIT_S, CoordinatorActor, CoordinatorPlace
+from profile_actors.actors.coordinator import CoordinatorActor, CoordinatorPlace
 from profile_actors.actors.partition_actor import PartitionActor, PartitionPlace
 from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.actors.writer import Hook, no_hook
 from profile_actors.config import Config
-from profile_actors.driver.arguments import instant_text
-from profile_actors.driver.runtime import RUNTIME
-from profile_actors.errors import ConfigError, ProfileActorsError
-from profile_actors.ingest.identity_keys import BUCKETS
-from profile_actors.storage.files.atomic_files import DIRECTORY_MODE
+from profile_actors.driver.keeping.attach import (
+    Attachment,
+    found_running,
+    publish,
+    refuse_attached,
+    running,
+    withdraw,
+)
+from profile_actors.driver.keeping.runtime import RUNTIME, address_here, wanted_address
+from profile_actors.driver.keeping.wanted_store import (
+    check_agreed,
+    check_config,
+    wanted_place,
+)
+from profile_actors.driver.terminal import instant_text
+from profile_actors.errors import ConfigError, ProfileActorsError, StoreUnavailable
 from profile_actors.storage.files.layout import StoreLayout
-from profile_actors.storage.files.lock import DirectoryLock
+from profile_actors.storage.files.lock import KEEPER_WAIT_S, DirectoryLock
 from profile_actors.storage.store_settings import StoreSettings, load_settings_file
-
-DEFAULT_PARTITIONS_MAX = 8
-"""Partitions of a new store unless told otherwise: one per core, up to this."""
-
-
-EVENT_SEED = 1
-"""Seed of identity keys where replays shall be equal; elsewhere nobody can foresee a partition."""
-
 
 EXTRA_SUBMIT_THREADS = 8
 """Callers beyond a full queue, whom the actor can tell 'busy' at once."""
@@ -80,85 +83,45 @@ _OPEN: dict[Path, int] = {}
 _CLAIMING = threading.Lock()
 
 
-def wanted_place(
-    path: Path, partitions: int | None, clock: str | None, config: Config
-) -> CoordinatorPlace:
-    """What to open, checked as far as that goes without opening it. Raises ConfigError."""
-    if clock not in (None, "wall", "event"):
-        raise ConfigError(f"expected clock 'wall' or 'event', got {clock!r} - at start")
-    is_number = isinstance(partitions, int) and not isinstance(partitions, bool)
-    if partitions is not None and not (is_number and 1 <= partitions <= BUCKETS):
-        raise ConfigError(f"expected 1 to {BUCKETS} partitions, got {partitions!r} - at start")
-    if not isinstance(config, Config):
-        raise ConfigError(f"expected a pf.Config, got {config!r} - at start")
-    kept = load_settings_file(StoreLayout(path).settings)
-    if kept is not None:  # better said before Ray is started than after
-        check_agreed(path, kept, partitions=partitions, clock=clock)
-    try:
-        path.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"expected a directory, or a place for one, got {error.strerror} - at {path}; name"
-            " another"
-        ) from None
-    new = StoreSettings(
-        partitions=partitions or min(os.cpu_count() or 1, DEFAULT_PARTITIONS_MAX),
-        clock="event" if clock == "event" else "wall",
-        # On the event clock a replay repeats everything, the order between partitions included.
-        hash_seed=EVENT_SEED if clock == "event" else secrets.randbits(63),
-        created=wall_ms(),
-    )
-    return CoordinatorPlace(str(path), new, config)
-
-
-def check_agreed(path: Path, settings: StoreSettings, **asked: object) -> None:
-    """Raises ConfigError if a store is asked to be what it was not made as. None asks nothing."""
-    for name, wanted in asked.items():
-        kept = getattr(settings, name)
-        if wanted is not None and wanted != kept:
-            raise ConfigError(
-                f"expected {name}={kept!r} as the store was made with, got {wanted!r} - at {path};"
-                f" leave {name} out to open it, or start elsewhere"
-            )
-
-
 class Placement:
     """The actors of one store, created or found, and this process's part in keeping them."""
 
-    def __init__(self, place: CoordinatorPlace, hook: Hook = no_hook) -> None:
-        """hook: see ``PartitionActor`` and ``CoordinatorActor``.
-
-        Raises ConfigError, FencedOut where another process runs the store, StoreUnavailable, and
-        what a partition could not open. What was begun is undone then, on a cluster too.
-        """
-        self.path = Path(place.path)
-        self.config = place.config
-        self.namespace = f"profile-actors-{xxhash.xxh3_64_hexdigest(place.path.encode())}"
+    def __init__(self, path: Path, config: Config | None) -> None:
+        self.path = path
+        self.config = Config() if config is None else config
+        self.namespace = f"profile-actors-{xxhash.xxh3_64_hexdigest(str(path).encode())}"
         self.is_cluster = False
-        self.session = Session(place.path)
+        self.session = Session(str(path), self.namespace)
+        self._asked = config
         self._pid = os.getpid()
         self._keeper: DirectoryLock | None = None
+        self._is_claimed = False
         self._is_joined = False
         self._is_starter = False
+        self._is_published = False
         self._has_ended = False
         self._actors: list[Remote] = []
         self.settings: StoreSettings
         self.assignment: np.ndarray
         self.partitions: list[Remote]
-        _claim(self.path)
-        try:
-            self._open(place, hook)
-        except BaseException:
-            self.abandon()
-            raise
 
-    def _open(self, place: CoordinatorPlace, hook: Hook) -> None:
+    def open(self, place: CoordinatorPlace, hook: Hook) -> None:
+        """Start the store, or use it where it runs on this process's Ray."""
+        _claim(self.path)
+        self._is_claimed = True
+        refuse_attached(self.path)
         if RUNTIME.must_start():  # takes seconds: be refused before
             self._keeper = self._lock()
-        self.is_cluster = RUNTIME.join(self.config)
+        self.is_cluster = RUNTIME.join(self.config, self.session)
         self._is_joined = True
+        found = self._found_coordinator()
+        self.coordinator = found or self._new_coordinator(place, hook)
+        if not self._is_starter:
+            self._take_config()
+        self._open_partitions(place, hook)
+
+    def _open_partitions(self, place: CoordinatorPlace, hook: Hook) -> None:
         patience = self.config.call_timeout_s * LONG_CALL_FACTOR
-        self.coordinator = self._found_coordinator() or self._new_coordinator(place, hook)
         # Processes take a second to start: do not wait for the coordinator to say how many.
         likely = (load_settings_file(StoreLayout(self.path).settings) or place.new).partitions
         started = [self._partition(index, hook) for index in range(likely)]
@@ -168,6 +131,62 @@ class Placement:
         self.partitions = started[:count]
         for partition in self.partitions:
             partition.call("hello", timeout_s=patience)
+
+    def publish(self, is_keeper: bool) -> None:
+        """Let other processes attach, if the store is on a Ray of its own that was started here."""
+        if RUNTIME.token and self._is_starter:
+            self._is_published = True
+            place, who = address_here(), self._pid
+            publish(self.path, self.settings.id, place, RUNTIME.token, who, is_keeper=is_keeper)
+
+    def attach(self) -> None:
+        """Use the store where it runs: on the Ray that its keeper started, else on the one that
+        this process has, or the cluster of RAY_ADDRESS. Nothing is started."""
+        found = self._join()
+        self._is_joined = True
+        coordinator = self._found_coordinator()
+        if coordinator is None:
+            raise StoreUnavailable(
+                f"expected the store to run on the Ray of {address_here()}, got no actors of it -"
+                f" at {self.path}; start it there with pf.start, or leave that Ray (RAY_ADDRESS) to"
+                " attach to the process that runs it"
+            )
+        self.coordinator = coordinator
+        self.settings, self.assignment = coordinator.call("hello")
+        if found is not None and found.store != self.settings.id:
+            raise StoreUnavailable(
+                f"expected store {found.store}, got {self.settings.id} - at {self.path}; it is just"
+                " being replaced: try again"
+            )
+        self._take_config()
+        names = [f"partition-{index}" for index in range(self.settings.partitions)]
+        self.partitions = [self._remote(self._found(name), name) for name in names]
+
+    def _take_config(self) -> None:
+        """The running store's Config holds for all. Raises ConfigError if another was asked for."""
+        self.config = self.coordinator.call("config")
+        check_config(self.path, self._asked, self.config)
+        for actor in self._actors:
+            actor.timeout_s = self.config.call_timeout_s
+
+    def _join(self) -> Attachment | None:
+        """Join the Ray that the store runs on; what its keeper has written, where there is one."""
+        found = running(self.path)
+        if found is None and (ray.is_initialized() or wanted_address() is not None):
+            RUNTIME.join_running(wanted_address(), self.config, self.session)  # a cluster's store
+            return None
+        found = found_running(self.path)
+        RUNTIME.attach(self.path, found, self.session, self.config.call_timeout_s)
+        return found
+
+    def _found(self, name: str) -> Any:
+        try:
+            return ray.get_actor(name, namespace=self.namespace)
+        except ValueError:
+            raise StoreUnavailable(
+                f"expected {name} of the running store, got none - at {self.path}; it is just being"
+                " stopped, or was not opened whole: try again"
+            ) from None
 
     def _lock(self) -> DirectoryLock:
         try:
@@ -257,17 +276,20 @@ class Placement:
         self._has_ended = True
         try:
             self.session.close()
+            if self._is_published:  # before the first actor is stopped
+                withdraw(self.path)
             if must_stop and ray.is_initialized():
                 self._stop_actors()
         finally:
             try:
                 if self._is_joined:
                     self._is_joined = False
-                    RUNTIME.leave()
+                    RUNTIME.leave(self.session)
             finally:
                 if self._keeper is not None:
                     self._keeper.release()
-                _unclaim(self.path)
+                if self._is_claimed:
+                    _unclaim(self.path)
 
     def _stop_actors(self) -> None:
         try:
@@ -298,6 +320,50 @@ def _is_named(actor: Remote, namespace: str) -> bool:
     except ValueError:
         return False
     return bool(found == actor.handle)
+
+
+def opened(
+    path: Path,
+    partitions: int | None,
+    clock: str | None,
+    config: Config | None,
+    hook: Hook = no_hook,
+    *,
+    publishing: bool = True,
+    is_keeper: bool = False,
+) -> Placement:
+    """Start a store, or use it where it runs on this process's Ray.
+
+    hook: see ``PartitionActor`` and ``CoordinatorActor``. publishing: let others attach to a Ray of
+    the store's own. is_keeper: this process does nothing else (``attach``).
+    Raises ConfigError, FencedOut where another process runs the store, StoreUnavailable, and what a
+    partition could not open. What was begun is undone then, on a cluster too.
+    """
+    place = wanted_place(path, partitions, clock, Config() if config is None else config)
+    placement = Placement(path, config)
+    try:
+        placement.open(place, hook)
+        check_agreed(path, placement.settings, partitions=partitions, clock=clock)
+        if publishing:
+            placement.publish(is_keeper)
+    except BaseException:
+        placement.abandon()
+        raise
+    return placement
+
+
+def attached(
+    path: Path, config: Config | None, partitions: int | None = None, clock: str | None = None
+) -> Placement:
+    """Use a running store. Raises ConfigError, StoreUnavailable."""
+    placement = Placement(path, config)
+    try:
+        placement.attach()
+        check_agreed(path, placement.settings, partitions=partitions, clock=clock)
+    except BaseException:
+        placement.abandon()
+        raise
+    return placement
 
 
 def _claim(path: Path) -> None:

@@ -1,0 +1,92 @@
+"""A store's status as Prometheus reads it: text exposition format 0.0.4, without a package.
+
+Names end in their unit; what only ever grows ends in ``_total``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from profile_actors.driver.receipts import StoreStatus
+
+
+class Sample(NamedTuple):
+    """One value."""
+
+    name: str
+    labels: dict[str, str]
+    value: float
+
+
+PREFIX = "profile_actors_"
+
+
+# Of a partition: (name, type, field of its status, help).
+PARTITION_FAMILIES = (
+    ("log_entries_total", "counter", "position", "Entries of the partition's log."),
+    ("profiles", "gauge", "profiles", "Profiles."),
+    ("events_total", "counter", "events", "Events that were accepted."),
+    ("records_total", "counter", "records", "Records that were accepted."),
+    ("late_events_total", "counter", "late", "Events older than what was folded for a profile."),
+    ("duplicate_rows_total", "counter", "duplicate", "Rows that were there already."),
+    ("changes_total", "counter", "changes", "Changes of memberships and computed attributes."),
+    ("clock_changes_total", "counter", "changes_by_clock", "Of those, by the passing of time."),
+    ("lag_entries", "gauge", "lag", "Entries not yet folded, and sub-batches queued."),
+    ("log_bytes", "gauge", "log_bytes", "The log on disk."),
+    ("feed_bytes", "gauge", "feed_bytes", "The change feed on disk."),
+    ("state_bytes", "gauge", "state_bytes", "Memory of what is kept per profile."),
+    ("catalogue_version", "gauge", "catalogue", "Version of the definitions in force."),
+)
+
+
+DATASET_FAMILIES = (
+    ("rejected_rows_total", "counter", "rejected", "Rows that were ever rejected."),
+    ("quarantined_rows", "gauge", "quarantined", "Of those, kept in the quarantine."),
+    ("repaired_rows_total", "counter", "repaired", "Of those, offered again and stored."),
+)
+
+
+def samples(now: StoreStatus) -> Iterator[tuple[str, str, str, list[Sample]]]:
+    """Families: full name, type, help, and their values."""
+    numbers = range(len(now.partitions))
+    places = [{"partition": str(number)} for number in numbers]
+    writing = [float(not actor.halted) for actor in now.partitions]
+    name = PREFIX + "partition_writing"
+    text = "1 if the partition takes rows, 0 if it has halted."
+    yield name, "gauge", text, [Sample(name, *one) for one in zip(places, writing, strict=True)]
+    parts = [(place, a.partition) for place, a in zip(places, now.partitions, strict=True)]
+    known = [(place, part) for place, part in parts if part is not None]
+    for short, kind, field, text in PARTITION_FAMILIES:
+        name = PREFIX + short
+        found = [Sample(name, place, float(getattr(part, field))) for place, part in known]
+        yield name, kind, text, found
+    name, text = PREFIX + "now_seconds", "The partition's now, seconds since 1970."
+    clocks = [(place, part.now) for place, part in known]
+    found = [Sample(name, place, at / 1000) for place, at in clocks if at is not None]
+    yield name, "gauge", text, found
+    name, text = PREFIX + "degraded_rules", "Rules without an answer."
+    found = [Sample(name, place, float(len(part.degraded))) for place, part in known]
+    yield name, "gauge", text, found
+    for short, kind, field, text in DATASET_FAMILIES:
+        name = PREFIX + short
+        counts: dict[str, int] = getattr(now, field)
+        found = [Sample(name, {"dataset": key}, float(n)) for key, n in sorted(counts.items())]
+        yield name, kind, text, found
+
+
+def metrics_text(now: StoreStatus) -> str:
+    """The whole page."""
+    lines: list[str] = []
+    for name, kind, text, found in samples(now):
+        lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
+        for one in found:
+            labels = ",".join(f'{key}="{_escaped(value)}"' for key, value in one.labels.items())
+            lines.append(f"{one.name}{{{labels}}} {one.value!r}")
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(value: str) -> str:
+    # Source: Prometheus text format 0.0.4: a label's value escapes these three, and nothing else.
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
