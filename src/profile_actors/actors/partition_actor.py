@@ -385,8 +385,8 @@ class PartitionActor:
         """Commit what is queued, flush, close the files. The actor can be killed then."""
         if self._refusal is not None:
             return
+        self._stopping = True  # first: nobody opens it anew
         self._refusal = Stopped("expected a running partition, got a stopped one - start the store")
-        self._stopping = True
         self._stopped.set()
         self._writer.stop()
         if self._writer.halted is None and self._writer.room_error is None:
