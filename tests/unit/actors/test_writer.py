@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from profile_actors.actors import writer as writer_module
+from profile_actors.actors.calls import Stopped
 from profile_actors.actors.writer import Writer
 from profile_actors.config import Config
 from profile_actors.definitions.catalogue_changes import extended
@@ -390,7 +391,7 @@ def test_stopping_commits_what_is_queued() -> None:
     bench.writer.stop()
     bench.join()
     assert bench.partition.status().events == 4
-    with pytest.raises(Halt, match="stopped"):
+    with pytest.raises(Stopped, match="stopped"):
         bench.writer.submit(bench.batch(4))
 
 
