@@ -7,9 +7,10 @@ drawn alike from all. So entries are the same work, exits by the clock included,
 how far apart in memory the profiles lie that an entry touches. (With as many events a profile in
 each, the small store would see an entry or two. As it is, its events meet rather the same profiles,
 which is cheaper: the ratio is no better than the truth.) CPU time of ``commit`` is counted,
-with its disk thread; not the door, nor the wait for fsync. Then a checkpoint is taken: how long
-the writer waits for it, how long its writing takes beside him, how long opening from it. Counts,
-sums, maxima, windows and members of a sample are recomputed from the events, before and after.
+with its disk thread; not the door, nor the wait for fsync. Then a checkpoint is taken while small
+entries come in: how long the writer stands still for it, how long an entry takes at most without it
+and beside it, how long it takes, how long opening from it. Counts, sums, maxima, windows and
+members of a sample are recomputed from the events, before and after.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from __future__ import annotations
 import argparse
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import count, islice, takewhile
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -34,6 +37,7 @@ SIZES = (10_000, 1_000_000, 5_000_000)
 SPAN_MS = 14 * DAY_MS
 PROBES = 200
 WINDOW_DAYS = 7
+SMALL = 100
 
 
 def rows(users: np.ndarray, first: int, when: int, step: int, rng: np.random.Generator) -> pa.Table:
@@ -55,22 +59,37 @@ def rows(users: np.ndarray, first: int, when: int, step: int, rng: np.random.Gen
     })  # fmt: skip
 
 
-def blocks(profiles: int, args: argparse.Namespace) -> Iterator[tuple[pa.Table, bool]]:
-    """Every profile once, in any order; then the measured events (True), after an entry that lets
-    the clock's arrears happen."""
+def blocks(profiles: int, args: argparse.Namespace) -> Iterator[tuple[pa.Table, str]]:
+    """Every profile once, in any order; then the 'measured' events, after an entry that lets the
+    clock's arrears happen; then small entries without end."""
     rng = np.random.default_rng(args.seed)
     sent, when, step = 0, START_MS, SPAN_MS // args.events
     phases = (
-        (rng.permutation(profiles), 1, False),
-        (rng.integers(0, profiles, args.block), step, False),
-        (rng.integers(0, profiles, args.events), step, True),
+        (rng.permutation(profiles), 1, "first"),
+        (rng.integers(0, profiles, args.block), step, "second"),
+        (rng.integers(0, profiles, args.events), step, "measured"),
     )
-    for users, apart, is_measured in phases:
+    for users, apart, phase in phases:
         for start in range(0, len(users), args.block):
             part = rows(users[start : start + args.block], sent, when, apart, rng)
             sent, when = sent + part.num_rows, when + apart * part.num_rows
-            yield part, is_measured
-        when += 0 if is_measured or apart > 1 else 8 * DAY_MS
+            yield part, phase
+        when += 8 * DAY_MS if phase == "first" else 0
+    while True:
+        part = rows(rng.integers(0, profiles, SMALL), sent, when, 1, rng)
+        sent, when = sent + SMALL, when + SMALL
+        yield part, "small"
+
+
+def longest(engine: Engine, parts: Iterable[pa.Table]) -> float:
+    """The longest time that an entry took, in seconds."""
+    most = 0.0
+    for part in parts:
+        batch = engine.batch(DATASET, part)
+        began = time.perf_counter()
+        engine.commit(batch)
+        most = max(most, time.perf_counter() - began)
+    return most
 
 
 def answers(engine: Engine, users: list[int]) -> dict[str, Any]:
@@ -107,25 +126,36 @@ def one_size(args: argparse.Namespace, profiles: int) -> dict[str, Any]:
     kept: list[pa.Table] = []
     core = 0.0
     with Engine(args.out / "scale-store", definitions(), Config()) as engine:
-        for table, is_measured in blocks(profiles, args):
-            batch = engine.batch(DATASET, table)
+        stream = blocks(profiles, args)
+
+        def next_part() -> tuple[pa.Table, str]:
+            part, phase = next(stream)
+            kept.append(part.select(["user_id", "eventType", "price", "timestamp"]))
+            return part, phase
+
+        while (found := next_part())[1] != "small":
+            batch = engine.batch(DATASET, found[0])
             began = time.process_time()
             engine.commit(batch)
-            core += time.process_time() - began if is_measured else 0.0
-            kept.append(table.select(["user_id", "eventType", "price", "timestamp"]))
+            core += time.process_time() - began if found[1] == "measured" else 0.0
+        small = (next_part()[0] for _ in count())
+        alone = longest(engine, [found[0], *islice(small, 100)])
         note(f"{profiles:,} profiles are loaded; checking")
         wanted = recomputed(Raw(pa.concat_tables(kept).combine_chunks()), users)
         checked = check("profiles", wanted, answers(engine, users))
-        kept.clear()
         status = engine.partition.status()
         began = time.perf_counter()
         job = engine.partition.checkpoint_job(force=True)
         pause = time.perf_counter() - began
         assert job is not None
+        saver = Thread(target=job)
         began = time.perf_counter()
-        job()
+        saver.start()
+        beside = longest(engine, takewhile(lambda _: saver.is_alive(), small))
         saving = time.perf_counter() - began
-        del job, table, batch
+        wanted = recomputed(Raw(pa.concat_tables(kept[:-1]).combine_chunks()), users)
+        kept.clear()
+        del job, batch, found
         began = time.perf_counter()
         engine.reopen()
         opening = time.perf_counter() - began
@@ -139,6 +169,7 @@ def one_size(args: argparse.Namespace, profiles: int) -> dict[str, Any]:
         "by_kind": {name: round(n / profiles, 1) for name, n in status.state_by_kind.items()},
         "resident_bytes_per_profile": round(resident * 2**20 / profiles, 1),
         "checkpoint_pause_ms": round(pause * 1e3, 1), "checkpoint_save_s": round(saving, 2),
+        "longest_entry_ms": {"alone": round(alone * 1e3, 1), "beside": round(beside * 1e3, 1)},
         "reopen_s": round(opening, 2), "profiles_checked": 2 * checked,
     }  # fmt: skip
 

@@ -26,7 +26,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_entry_rows: int = 500_000
     """Rows of one log entry (group commit stops draining here)."""
     max_entry_batches: int = 256
-    """Sub-batches of one log entry."""
+    """Sub-batches of one log entry on the wall clock."""
+    max_event_entry_batches: int = 1
+    """Sub-batches of one log entry on the event clock. One: a replay tells the same feed whatever
+    the timing was. More is faster for small ones, and where entries end, and so which net changes
+    are told, is then a matter of timing; memberships and values are the same (decision 0034)."""
+    max_entry_bytes: int = 256 << 20
+    """Bytes of rows of one log entry, of several sub-batches that is; a single one is taken."""
     max_queue_batches: int = 64
     """Sub-batches waiting in a partition; beyond it the answer is 'retry after'."""
     max_in_flight: int = 8

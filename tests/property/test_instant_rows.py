@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from profile_actors.columnar import instant_rows
+from profile_actors.columnar import instant_rows, state_columns
 from profile_actors.columnar.instant_columns import (
     ColumnSet,
     Instants,
@@ -18,12 +18,17 @@ from profile_actors.columnar.instant_columns import (
     instant_columns,
     put_all,
     restore_tables,
-    table_arrays,
+    table_savings,
 )
-from profile_actors.columnar.state_columns import UNSET
+from profile_actors.columnar.state_columns import UNSET, Image
 
 SLOTS = 40
 Model = dict[tuple[int, int], int]
+
+
+@pytest.fixture(autouse=True)
+def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_columns, "SLICE_BYTES", 500)
 
 
 def check(rng: np.random.Generator, columns: list[Instants], model: Model) -> None:
@@ -110,7 +115,12 @@ def restored(rng: np.random.Generator, columns: list[Instants], model: Model) ->
     """From a checkpoint: of tables, or of one array of codes a column, as they used to be."""
     named = {f"qualified/{number}": one for number, one in enumerate(columns)}
     if rng.random() < 0.5:
-        arrays = {name: np.array(array) for name, array in table_arrays(named, SLOTS)}
+        image = Image(list(table_savings(named, SLOTS)), SLOTS)
+        while rng.random() < 0.9 and image.step():  # what changes meanwhile does not show
+            some = np.flatnonzero(rng.random(SLOTS) < 0.3)
+            with image.changing(some):
+                columns[rng.integers(len(columns))].put(some, int(rng.integers(1 << 40)))
+        arrays = image.arrays()
     else:
         arrays = {
             f"qualified/{number}": np.array(

@@ -13,8 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from profile_actors.columnar import kernels
+from profile_actors.columnar.state_columns import Image
 from profile_actors.columnar.vectors import (
     FOREVER,
+    Array,
     Texts,
     Vector,
     column,
@@ -223,15 +225,19 @@ def looks_at_touched(
     agrees(history.gather(delta.slots, delta), after, touched, now)
 
 
+def arrays_of(history: EventHistory) -> dict[str, Array]:
+    return Image([("", history.saving(SLOTS))], SLOTS).arrays()
+
+
 def reopened(history: EventHistory) -> tuple[EventHistory, Texts]:
     """A checkpoint's arrays (copies, of kinds that storage takes) in a new store."""
-    saved = {name: array.copy() for name, array in history.arrays(SLOTS).items()}
+    saved = {name: array.copy() for name, array in arrays_of(history).items()}
     assert {array.dtype.kind for array in saved.values()} <= set("biuf")
     texts = Texts()
-    texts.restore({name: array.copy() for name, array in history.texts.arrays().items()})
+    texts.restore({name: array.copy() for name, array in history.texts.later()().items()})
     again = EventHistory(history.spec, texts, SLOTS)
     again.restore(saved)
-    assert {n: a.tobytes() for n, a in again.arrays(SLOTS).items()} == {
+    assert {n: a.tobytes() for n, a in arrays_of(again).items()} == {
         n: a.tobytes() for n, a in saved.items()
     }
     return again, texts
@@ -450,7 +456,7 @@ def test_texts_come_back_from_a_checkpoint() -> None:
     texts = Texts()
     before = over(texts, ["é", "\ud800", "", "x" * 100])
     again = Texts()
-    again.restore(texts.arrays())
+    again.restore(texts.later()())
     assert list(again) == list(texts)
     assert over(again, ["x" * 100, "é", "new"]).values.tolist() == [before.values[3], 1, 4]
 

@@ -8,8 +8,9 @@ helper thread. Threads may deliver one producer's sub-batches out of order; thos
 early are held back for a short while, so that the common race costs no round trip (the
 partition's cursors decide in any case).
 
-On the event clock every sub-batch is an entry of its own: where entries end decides which net
-changes are in the feed, and a replay shall give the same feed whatever the timing was.
+On the event clock every sub-batch is an entry of its own, unless ``max_event_entry_batches`` says
+otherwise: where entries end decides which net changes are in the feed, and a replay shall give the
+same feed whatever the timing was.
 
 A ``Halt`` (a damaged log, a failed write, another owner) or a defect stops the writing for good:
 callers get the error, ``status`` keeps it, reads go on. A wall clock that jumps too far ahead, or
@@ -76,6 +77,11 @@ class Ticket:
     @property
     def rows(self) -> int:
         return 0 if self.batch.table is None else int(self.batch.table.num_rows)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its rows, or of what holds them. Cost: some 5 us, so not for one alone."""
+        return 0 if self.batch.table is None else int(self.batch.table.get_total_buffer_size())
 
 
 class Writer:
@@ -226,7 +232,10 @@ class Writer:
         kept: list[Ticket] = []
         reach: dict[str, int] = {}
         stopped: set[str] = set()
-        rows = 0
+        rows = size = 0
+        config = self._config
+        most = config.max_event_entry_batches if self._wall is None else config.max_entry_batches
+        is_alone = len(self._tickets) == 1
         first: dict[str, float] = {}
         for ticket in self._tickets:
             first.setdefault(ticket.batch.producer, ticket.arrived_s)
@@ -242,9 +251,9 @@ class Writer:
                 reach[producer] = self._partition.cursor(producer) or 0
             is_early = (ticket.batch.after or 0) > reach[producer]
             is_full = bool(taken) and (
-                self._wall is None
-                or len(taken) >= self._config.max_entry_batches
-                or rows + ticket.rows > self._config.max_entry_rows
+                len(taken) >= most
+                or rows + ticket.rows > config.max_entry_rows
+                or size + ticket.size_bytes > config.max_entry_bytes
             )
             must_wait = is_early and now_s - ticket.arrived_s < EARLY_WAIT_S
             if is_full or must_wait or producer in stopped:
@@ -255,6 +264,7 @@ class Writer:
                 reach[producer] = max(reach[producer], ticket.batch.through)
             taken.append(ticket)
             rows += ticket.rows
+            size += 0 if is_alone else ticket.size_bytes
         kept.sort(key=lambda t: t.arrived_s)
         self._tickets = kept
         return taken

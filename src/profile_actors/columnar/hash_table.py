@@ -12,6 +12,9 @@ sorted arrays (every insertion would move them).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from itertools import islice
+
 import numpy as np
 
 _GOLDEN, _FIRST, _SECOND = (
@@ -93,7 +96,12 @@ class KeyTable:
 
     def keys(self) -> tuple[np.ndarray, np.ndarray]:
         """All keys in number order. uint64[count] twice."""
-        return self._keys[: self.count, 0].copy(), self._keys[: self.count, 1].copy()
+        return self.keys_later()()
+
+    def keys_later(self) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+        """What ``keys`` gives now, whenever it is called."""
+        keys = self._keys[: self.count]  # which stay, also when the array is replaced
+        return lambda: (keys[:, 0].copy(), keys[:, 1].copy())
 
     def _insert(self, k0: np.ndarray, k1: np.ndarray) -> None:
         """Add distinct, absent keys; numbers follow ``count``."""
@@ -131,6 +139,15 @@ class KeyTable:
             won = self._number[where] == numbers[candidates]
             todo = np.concatenate([todo[~free], candidates[~won]])
             cell[todo] = (cell[todo] + 1) & mask
+
+
+def encoded_texts(texts: Iterable[str], count: int) -> dict[str, np.ndarray]:
+    """The first texts, in the order of their numbers, for a checkpoint: their bytes and sizes."""
+    encoded = [text.encode("utf-8", "surrogatepass") for text in islice(texts, count)]
+    return {
+        "texts": np.frombuffer(b"".join(encoded), np.uint8),
+        "text_sizes": np.array([len(text) for text in encoded], np.int64),
+    }
 
 
 def _distinct(k0: np.ndarray, k1: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

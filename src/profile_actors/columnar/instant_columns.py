@@ -6,6 +6,7 @@ Instants up to the year 8920 are kept as they are; later ones read as that.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import count
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 from profile_actors.columnar.instant_rows import InstantRows
 from profile_actors.columnar.runs import last_of_runs
 from profile_actors.columnar.slot_pairs import Part
-from profile_actors.columnar.state_columns import UNSET, reserve
+from profile_actors.columnar.state_columns import UNSET, Saving, reserve
 from profile_actors.columnar.vectors import Array
 
 MOST = 2**48 - 1
@@ -56,13 +57,13 @@ class InstantCells:
         """Set the codes of the first slots. codes: int64[slots] by column."""
         self.put([(column, np.arange(len(given)), given) for column, given in codes.items()])
 
-    def arrays(self, slots: int) -> dict[str, Array]:
-        """Everything about the first slots, by name; views."""
-        return {"low": self._low[:slots], "high": self._high[:slots]}
+    def saving(self, slots: int) -> Saving:
+        """Everything about the first slots, for a checkpoint."""
+        return Saving.of({"low": self._low, "high": self._high}, slots)
 
     @staticmethod
     def of_arrays(capacity: int, arrays: dict[str, Array]) -> InstantCells:
-        """The table that ``arrays`` gave."""
+        """The table that ``saving`` gave."""
         made = InstantCells(capacity, arrays["low"].shape[1])
         made._low[: len(arrays["low"])] = arrays["low"]
         made._high[: len(arrays["high"])] = arrays["high"]
@@ -201,13 +202,13 @@ def put_all(parts: Iterable[Put]) -> None:
         rows.put(mine)
 
 
-def table_arrays(columns: Mapping[str, Instants], slots: int) -> Iterator[tuple[str, Array]]:
+def table_savings(columns: Mapping[str, Instants], slots: int) -> Iterator[tuple[str, Saving]]:
     """For a checkpoint: tables as they are, and which of their columns has which name."""
     for i, rows in enumerate(_tables(columns)):
         names = {name: one.column for name, one in columns.items() if one.rows is rows}
-        yield f"instants/{i}/columns", np.frombuffer(msgspec.json.encode(names), np.uint8)
-        for part, array in rows.arrays(slots).items():
-            yield f"instants/{i}/rows/{part}", array
+        text = np.frombuffer(msgspec.json.encode(names), np.uint8)
+        yield f"instants/{i}/", Saving((), partial(dict, columns=text))
+        yield f"instants/{i}/rows/", rows.saving(slots)
 
 
 _COLUMNS = msgspec.json.Decoder(dict[str, int])

@@ -25,6 +25,8 @@ from profile_actors.columnar.runs import sizes_of, starts_of, taken_along
 from profile_actors.columnar.slot_pairs import Part, pair_order, slots_of_all, together
 from profile_actors.columnar.state_columns import (
     DenseRows,
+    Saving,
+    ShelvedCopy,
     nibbles,
     packed,
     reserve,
@@ -359,14 +361,11 @@ class InstantRows:
 
     # -- checkpoints -----------------------------------------------------------------------------
 
-    def arrays(self, slots: int) -> dict[str, Array]:
-        """Everything about the first slots, by name; views."""
-        out = {name: array[:slots] for name, array in self._parts.items()}
-        out["pools"] = np.array([shelf.pool for shelf in self.shelves], np.int64)
-        for number, shelf in enumerate(self.shelves):
-            for name, part in shelf.parts.items():
-                out[f"{number}/{name}"] = part[: shelf.count]
-        return out
+    def saving(self, slots: int) -> Saving:
+        """Everything about the first slots, for a checkpoint."""
+        pools = np.array([shelf.pool for shelf in self.shelves], np.int64)
+        copy = ShelvedCopy(self._parts, slots, self.shelves, self._shelved)
+        return Saving([copy], lambda: {**copy.made(), "pools": pools})
 
     @property
     def _parts(self) -> dict[str, Array]:
@@ -377,7 +376,7 @@ class InstantRows:
 
     @staticmethod
     def of_arrays(capacity: int, arrays: dict[str, Array]) -> InstantRows:
-        """The rows that ``arrays`` gave, of whatever shapes they had."""
+        """The rows that ``saving`` gave, of whatever shapes they had."""
         *pools, columns = arrays["pools"].tolist()
         made = InstantRows(capacity, columns, pools)
         for name, part in made._parts.items():

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 import pyarrow as pa
 
+from profile_actors.columnar.hash_table import encoded_texts
 from profile_actors.columnar.time_units import DAY_MS
 
 FOREVER = int(np.iinfo(np.int64).max)
@@ -145,13 +147,9 @@ class Texts(Sequence[str]):
         """About how much memory the texts take. Cost: one pass over them."""
         return sum(map(len, self._texts)) + 150 * len(self._texts)
 
-    def arrays(self) -> dict[str, Array]:
-        """All texts in the order of their codes, for a checkpoint."""
-        encoded = [text.encode("utf-8", "surrogatepass") for text in list(self._texts)]
-        return {
-            "texts": np.frombuffer(b"".join(encoded), np.uint8),
-            "text_sizes": np.array([len(text) for text in encoded], np.int64),
-        }
+    def later(self) -> Callable[[], dict[str, Array]]:
+        """All texts of now in the order of their codes, for a checkpoint, whenever it is called."""
+        return partial(encoded_texts, self._texts, len(self._texts))
 
     def restore(self, arrays: dict[str, Array]) -> None:
         """Take the texts of a checkpoint instead of what is here."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -187,6 +189,42 @@ def test_entries_are_bounded_in_rows_and_batches() -> None:
         bench.join()
         assert bench.partition.position == before + 2
         assert bench.partition.status().events == 8
+
+
+def test_entries_are_bounded_in_bytes() -> None:
+    config = Config(max_profiles=1000, max_entry_bytes=1)
+    with running(Bench("wall", config)) as bench:
+        before = bench.partition.position
+        with blocked(bench):
+            for first in range(3):
+                bench.send(bench.batch(first))
+        bench.join()
+        assert bench.partition.position == before + 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_entries_of_several_batches_on_the_event_clock_change_no_answer(seed: int) -> None:
+    """In any order of arrival, and again from the log, which says where entries end."""
+    told = []
+    for most in (1, 4):
+        config = Config(max_profiles=1000, max_event_entry_batches=most)
+        with running(Bench("event", config)) as bench:
+            before, producers = bench.partition.position, [f"p{n}" for n in range(10)]
+            Random(seed).shuffle(producers)
+            with blocked(bench):
+                for producer in producers:
+                    number = int(producer[1:])
+                    one = bench.batch(number, producer=producer)
+                    bench.send(replace(one, after=None, clock=START + number * HOUR))
+            bench.join()
+            wanted = 10 if most == 1 else 3
+            assert bench.partition.position == before + wanted
+            feed = bench.partition.changes(-1)[0]
+            again = Partition(bench.log, MemoryFeed(), MemoryCheckpoints(), config)
+            assert again.changes(-1)[0] == feed
+            assert again.verify() == bench.writer.run(bench.partition.verify) == []
+            told.append(sorted(one.value for one in again.members("fresh")[0]))
+    assert told[0] == told[1] == sorted(f"w{n}" for n in range(10))
 
 
 def test_on_the_event_clock_entries_do_not_depend_on_timing() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from profile_actors.columnar.instant_columns import Put, put_all
+from profile_actors.columnar.slot_pairs import slots_of_all
 from profile_actors.columnar.vectors import Array
 from profile_actors.engine.histories.kept_events import EventHistory, HistoryDelta
 from profile_actors.engine.membership.gauges import Gauge
@@ -67,6 +68,20 @@ class Delta:
 
     def _of_rules(self) -> tuple[list[Any], ...]:
         return self.gauges, self.qualified, self.timers, self.changes
+
+    def slots(self) -> Array:
+        """The slots whose rows ``publish`` writes: ascending, each once."""
+        parts = [slots for _, slots, _ in (*self.gauges, *self.timers)]
+        parts += [put.slots for put in self.qualified]
+        parts += [kept.slots for _, kept in self.histories]
+        for _, track in self.attributes:
+            parts += [stated.slots for _, stated in track.stores]
+        for _, delta in self.streams:
+            for moved in filter(None, delta.tracks):
+                parts += [moved.slots, moved.clock_slots]
+        if self.drops_due:
+            parts += [timer.line.due_rows(self.now)[1] for timer, _, _ in self.timers]
+        return slots_of_all(parts)
 
     def publish(self, book: Rulebook) -> None:
         """Write the step into the state, which has this rulebook. The caller holds the partition's

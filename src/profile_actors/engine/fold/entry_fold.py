@@ -59,6 +59,10 @@ class EntryDelta:
     drain: Drain | None = None
     slice_end: int = 0
 
+    def slots(self) -> Array:
+        """The slots whose rows ``publish`` writes: ascending, each once."""
+        return slots_of_all([self.fold.slots(), self.touched])
+
     def add(self, early: EntryDelta | None) -> None:
         """Count another delta's changes, published already, as made by this entry."""
         if early is not None:

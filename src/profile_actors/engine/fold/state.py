@@ -8,12 +8,13 @@ writes it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
 
-from profile_actors.columnar.state_columns import UNSET, reserve
+from profile_actors.columnar.state_columns import UNSET, Image, reserve
 from profile_actors.columnar.vectors import Array
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.fold.delta import Delta
@@ -77,8 +78,8 @@ class State:
     """See the module. now: ms, UNSET before the first entry. cursors: producer -> next offset.
     receipts: producer -> last notes, newest last, with the position that holds each. sealed: names
     of runs of the newest checkpoint. drain: work of the instant ``now`` that is let happen in
-    slices. rejects: producer -> its rejected rows that may come again. connections: anonymous
-    producers that may still be heard."""
+    slices. image: what is being copied of it for a checkpoint. rejects: producer -> its rejected
+    rows that may come again. connections: anonymous producers that may still be heard."""
 
     capacity: int
     directory: Directory
@@ -99,6 +100,13 @@ class State:
     drain: Drain | None = None
     rejects: dict[str, Rejects] = field(default_factory=dict)
     connections: Connections = field(default_factory=Connections)
+    image: Image | None = None
+
+    def changing(self, slots: Callable[[], Array]) -> AbstractContextManager[None]:
+        """While rows of these slots (each once) change: for every write of the writer's. To be
+        entered before the partition's lock: a slice of an image is waited for without it."""
+        image = self.image
+        return nullcontext() if image is None else image.changing(slots())
 
     @property
     def profiles(self) -> int:
@@ -122,7 +130,7 @@ class State:
             "identities": self.directory.size_bytes,
             "instants": sum(rows.size_bytes(profiles) for rows in tables.values()),
             "levels": profiles * sum(gauge.level.itemsize for gauge in book.gauges),
-            "aggregates": sum(a.nbytes for op in operators for a in op.arrays(profiles).values()),
+            "aggregates": sum(op.size_bytes(profiles) for op in operators),
             "attributes": sum(one.size_bytes(profiles) for one in book.attributes.values()),
             "lines": sum(line.size_bytes for line in (*lines, *(one.line for one in timers))),
             "timers": sum(one.due[:profiles].nbytes for one in timers),

@@ -27,7 +27,7 @@ from functools import cached_property
 import numpy as np
 
 from profile_actors.columnar.runs import ranges, sizes_of, starts_of
-from profile_actors.columnar.state_columns import UNSET, reserve
+from profile_actors.columnar.state_columns import UNSET, ColumnCopy, Saving, reserve
 from profile_actors.columnar.vectors import FOREVER, Array, Texts, Vector
 from profile_actors.engine.histories.kept_arena import (
     MIN_ROOM,
@@ -285,18 +285,20 @@ class EventHistory:
         size = np.where(hit, delta.size[index], size)
         return KeptRows(self, space.lanes, start, size, delta.max_enter)
 
-    def arrays(self, profiles: int) -> dict[str, Array]:
+    def saving(self, profiles: int) -> Saving:
         """Every row of the first slots, packed, for a checkpoint; texts by code."""
-        blocks = self._space.blocks
-        size = blocks.size[:profiles].astype(np.int64)
-        cells = ranges(blocks.start[:profiles], size)
-        out = {"size": size}
-        for name, lane in self._space.lanes.items():
-            rows = lane[cells]
-            if name == "tie":
-                rows = rows.view(np.uint8).reshape(len(rows), rows.itemsize)
-            out[name] = rows
-        return out
+        lanes, blocks = self._space.lanes, self._space.blocks  # a block's rows stay as they are
+        start, sizes = ColumnCopy(blocks.start, profiles), ColumnCopy(blocks.size, profiles)
+
+        def made() -> dict[str, Array]:
+            size = sizes.out.astype(np.int64)
+            cells = ranges(start.out, size)
+            out = {name: lane[cells] for name, lane in lanes.items()}
+            if (tie := out.get("tie")) is not None:
+                out["tie"] = tie.view(np.uint8).reshape(len(tie), tie.itemsize)
+            return {"size": size, **out}
+
+        return Saving([start, sizes], made)
 
     def restore(self, arrays: dict[str, Array]) -> None:
         """Take the rows of a checkpoint of the same spec. The texts must be restored, too."""

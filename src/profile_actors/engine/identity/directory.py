@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from profile_actors.columnar.hash_table import KeyTable
 from profile_actors.columnar.runs import ranges
-from profile_actors.columnar.state_columns import UNSET, reserve
+from profile_actors.columnar.state_columns import UNSET, ColumnCopy, RowsCopy, Saving, reserve
 from profile_actors.columnar.vectors import Array
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.errors import StorageFull
@@ -35,6 +35,7 @@ class Directory:
         self._ends = reserve(capacity, np.int64)
         self._blob = np.zeros(1 << 12, np.uint8)
         self.slots = 0
+        self._newest_copy = RowsCopy((), 0)
 
     @property
     def count(self) -> int:
@@ -112,6 +113,7 @@ class Directory:
 
     def note_newest(self, idents: Array, timestamps: Array) -> None:
         """Raise the newest timestamps of the idents (each once)."""
+        self._newest_copy.keep(idents)
         self.newest[idents] = np.maximum(self.newest[idents], timestamps - UNSET + 1)
 
     def newest_of(self, idents: Array) -> Array:
@@ -157,21 +159,28 @@ class Directory:
         )
         return np.asarray(table[namespaces.indices.to_numpy(zero_copy_only=False)[rows]])
 
-    def arrays(self) -> dict[str, Array]:
-        """Columns for a checkpoint."""
-        count = self.count
-        k0, k1 = self.table.keys()
+    def saving(self) -> Saving:
+        """For a checkpoint. Only ``newest`` changes of what is there; the others are added to."""
+        count, slots = self.count, self.slots
         end = int(self._ends[count - 1]) if count else 0
-        return {
-            "k0": k0,
-            "k1": k1,
-            "ends": self._ends[:count],
-            "blob": self._blob[:end],
-            "namespace": self.namespace[:count],
-            "newest": self.newest[:count],
-            "slot_of": self.slot_of[:count],
-            "ident_of": self.ident_of[: self.slots],
-        }
+        newest = ColumnCopy(self.newest, count)
+        self._newest_copy = RowsCopy([newest], count)
+        keys, fixed = (
+            self.table.keys_later(),
+            {
+                "ends": self._ends[:count],
+                "blob": self._blob[:end],
+                "namespace": self.namespace[:count],
+                "slot_of": self.slot_of[:count],
+                "ident_of": self.ident_of[:slots],
+            },
+        )
+
+        def made() -> dict[str, Array]:
+            k0, k1 = keys()
+            return {"k0": k0, "k1": k1, "newest": newest.out, **fixed}
+
+        return Saving((), made, [self._newest_copy])
 
     def restore(self, arrays: dict[str, Array], namespaces: list[str]) -> None:
         """Columns from a checkpoint."""

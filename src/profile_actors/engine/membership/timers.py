@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from profile_actors.columnar.state_columns import UNSET, reserve
+from profile_actors.columnar.state_columns import UNSET, Saving, reserve
 from profile_actors.columnar.vectors import FOREVER, Array
 from profile_actors.engine.operators.delay_lines import DelayLine
 from profile_actors.engine.operators.step_scope import StepScope
@@ -20,6 +20,13 @@ class Timer:
     def __init__(self, capacity: int) -> None:
         self.due = reserve(capacity, np.int64)
         self.line = DelayLine()
+
+    def saving(self, slots: int) -> Saving:
+        """For a checkpoint."""
+        rows = self.line.later()
+        return Saving.of(
+            {"due_of": self.due}, slots, lambda: {f"line/{n}": a for n, a in rows().items()}
+        )
 
     def due_rows(self, now: int) -> tuple[Array, Array]:
         """(due, slot) of the valid entries up to now."""

@@ -22,7 +22,7 @@ import numpy as np
 
 from profile_actors.columnar import exact_sums
 from profile_actors.columnar.runs import running
-from profile_actors.columnar.state_columns import reserve
+from profile_actors.columnar.state_columns import Saving, reserve
 from profile_actors.columnar.vectors import Array, Vector, differ, null, widen
 from profile_actors.engine.operators.contributions import ClockGroups, RowGroups
 from profile_actors.engine.operators.delay_lines import Payload
@@ -86,7 +86,9 @@ class Operator(Protocol):
 
     def store(self, slots: Array, lanes: Lanes) -> None: ...
 
-    def arrays(self, profiles: int) -> dict[str, Array]: ...
+    def saving(self, profiles: int) -> Saving: ...
+
+    def size_bytes(self, profiles: int) -> int: ...
 
     def restore(self, arrays: dict[str, Array]) -> None: ...
 
@@ -119,8 +121,11 @@ class Silent:
     def store(self, slots: Array, lanes: Lanes) -> None:
         raise AssertionError(f"{self.aggregate.function} has failed and is asked no more")
 
-    def arrays(self, profiles: int) -> dict[str, Array]:
-        return {}
+    def saving(self, profiles: int) -> Saving:
+        return Saving((), dict)
+
+    def size_bytes(self, profiles: int) -> int:
+        return 0
 
     def restore(self, arrays: dict[str, Array]) -> None:
         pass
@@ -248,8 +253,11 @@ class Additive:
         assert isinstance(whole, Additive), whole
         self.lanes = [lane[first : first + capacity] for lane in whole.lanes]
 
-    def arrays(self, profiles: int) -> dict[str, Array]:
-        return {f"lane{i}": lane[:profiles] for i, lane in enumerate(self.lanes)}
+    def saving(self, profiles: int) -> Saving:
+        return Saving.of({f"lane{i}": lane for i, lane in enumerate(self.lanes)}, profiles)
+
+    def size_bytes(self, profiles: int) -> int:
+        return profiles * sum(lane.itemsize for lane in self.lanes)
 
     def restore(self, arrays: dict[str, Array]) -> None:
         for i, lane in enumerate(self.lanes):
@@ -376,10 +384,14 @@ class DoubleSum(Additive):
                 else:
                     self.wide.pop(slot, None)
 
-    def arrays(self, profiles: int) -> dict[str, Array]:
-        text = ",".join(f"{slot}:{total}" for slot, total in sorted(self.wide.items()))
-        wide = np.frombuffer(text.encode(), np.uint8)
-        return {**super().arrays(profiles), "wide": wide}
+    def saving(self, profiles: int) -> Saving:
+        totals, lanes = dict(self.wide), super().saving(profiles)
+
+        def made() -> dict[str, Array]:
+            text = ",".join(f"{slot}:{total}" for slot, total in sorted(totals.items()))
+            return {**lanes.made(), "wide": np.frombuffer(text.encode(), np.uint8)}
+
+        return Saving(lanes.copies, made)
 
     def restore(self, arrays: dict[str, Array]) -> None:
         super().restore(arrays)

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from profile_actors.columnar.hash_table import encoded_texts
 from profile_actors.columnar.runs import find
-from profile_actors.columnar.state_columns import reserve
+from profile_actors.columnar.state_columns import Saving, reserve
 from profile_actors.columnar.vectors import Array, Vector, differ, may_forget
 from profile_actors.rules.tree.plan import AttributeLeaf
 
@@ -194,17 +196,15 @@ class Attribute:
         )
         return sum(column.nbytes for column in columns)
 
-    def arrays(self, profiles: int) -> dict[str, Array]:
-        """Columns for a checkpoint."""
-        out: dict[str, Array] = {}
+    def saving(self, profiles: int) -> Saving:
+        """For a checkpoint."""
+        columns: dict[str, Array] = {}
         for name in self.datasets:
-            out[f"values/{name}"] = self.values[name][:profiles]
-            out[f"times/{name}"] = self.times[name][:profiles]
-            out[f"state/{name}"] = self.state[name][:profiles]
-        texts = [text.encode("utf-8", "surrogatepass") for text in self.texts]
-        out["texts"] = np.frombuffer(b"".join(texts), np.uint8)
-        out["text_sizes"] = np.array([len(text) for text in texts], np.int64)
-        return out
+            columns[f"values/{name}"] = self.values[name]
+            columns[f"times/{name}"] = self.times[name]
+            columns[f"state/{name}"] = self.state[name]
+        texts = partial(encoded_texts, self.texts, len(self.texts))
+        return Saving.of(columns, profiles, texts)
 
     def restore(self, arrays: dict[str, Array]) -> None:
         """Columns from a checkpoint."""

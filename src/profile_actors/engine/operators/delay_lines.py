@@ -264,9 +264,16 @@ class DelayLine:
         """How many rows are due by now."""
         return sum(chunk.end_of(now) - chunk.begin for chunk in self.chunks)
 
-    def arrays(self) -> tuple[np.ndarray, np.ndarray, Payload]:
-        """All rows in due order, for a checkpoint."""
-        return self._joined([self._live(c) for c in self.chunks])
+    def later(self) -> Callable[[], dict[str, np.ndarray]]:
+        """All rows of now in due order, for a checkpoint, whenever it is called."""
+        live = [self._live(c) for c in self.chunks]
+
+        def rows() -> dict[str, np.ndarray]:
+            due, slot, columns = self._joined(live)
+            named = {f"column/{name}": columns[name] for name in self.names}
+            return {"due": due, "slot": slot, **named}
+
+        return rows
 
     def _live(self, chunk: Chunk) -> _Part:
         return self._part(chunk, slice(chunk.begin, None))

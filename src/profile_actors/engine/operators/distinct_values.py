@@ -14,9 +14,9 @@ from functools import partial
 
 import numpy as np
 
-from profile_actors.columnar.hash_table import KeyTable
+from profile_actors.columnar.hash_table import KeyTable, encoded_texts
 from profile_actors.columnar.runs import running, sizes_of, starts_of
-from profile_actors.columnar.state_columns import reserve
+from profile_actors.columnar.state_columns import ColumnCopy, RowsCopy, Saving, reserve
 from profile_actors.columnar.vectors import Array, Vector, may_forget
 from profile_actors.engine.operators.aggregates import (
     NO_SLOTS,
@@ -83,6 +83,7 @@ class Distinct:
         self.interner = Interner()
         self.pairs = KeyTable()
         self.references = np.zeros(1 << 10, np.int32)
+        self._references_copy = RowsCopy((), 0)
         self._settled = 0  # pairs and values that were in use when that was last looked at
 
     def payload(self, value: Vector) -> Array:
@@ -107,6 +108,7 @@ class Distinct:
         number, _ = self.pairs.number(pair_slot.astype(np.uint64), pair_value.astype(np.uint64))
         while self.pairs.count > len(self.references):
             self.references = np.concatenate([self.references, np.zeros_like(self.references)])
+        self._references_copy.keep(number)
         self.references[number] = pair_references
 
     def fold(self, step: StepInput) -> Track:
@@ -216,19 +218,25 @@ class Distinct:
 
         return swap
 
-    def arrays(self, profiles: int) -> dict[str, Array]:
-        slot, value = self.pairs.keys()
-        bits, _ = self.interner.bits.keys()
-        texts = [text.encode("utf-8", "surrogatepass") for text in self.interner.texts]
-        return {
-            "count": self.count[:profiles],
-            "pair_slot": slot,
-            "pair_value": value,
-            "references": self.references[: self.pairs.count],
-            "bits": bits,
-            "texts": np.frombuffer(b"".join(texts), np.uint8),
-            "text_sizes": np.array([len(text) for text in texts], np.int64),
-        }
+    def saving(self, profiles: int) -> Saving:
+        pairs, bits = self.pairs.keys_later(), self.interner.bits.keys_later()
+        texts = tuple(self.interner.texts)
+        references = ColumnCopy(self.references, self.pairs.count)
+        self._references_copy = RowsCopy([references], self.pairs.count)
+
+        def more() -> dict[str, Array]:
+            slot, value = pairs()
+            return {
+                "pair_slot": slot, "pair_value": value, "references": references.out,
+                "bits": bits()[0], **encoded_texts(texts, len(texts)),
+            }  # fmt: skip
+
+        return Saving.of({"count": self.count}, profiles, more, [self._references_copy])
+
+    def size_bytes(self, profiles: int) -> int:
+        texts = sum(map(len, self.interner.texts))
+        values = self.interner.bits.size_bytes + 150 * len(self.interner.texts) + texts
+        return 4 * profiles + self.pairs.size_bytes + 4 * self.pairs.count + values
 
     def restore(self, arrays: dict[str, Array]) -> None:
         self.count[: len(arrays["count"])] = arrays["count"]

@@ -20,7 +20,7 @@ import numpy as np
 
 from profile_actors.columnar.runs import sizes_of
 from profile_actors.columnar.slot_pairs import upto
-from profile_actors.columnar.state_columns import reserve
+from profile_actors.columnar.state_columns import Saving, reserve
 from profile_actors.columnar.vectors import Array, Vector
 from profile_actors.engine.operators.aggregates import (
     Lanes,
@@ -197,12 +197,16 @@ class Extreme:
         if self.presence is not None:
             self.has_none = whole.has_none[first : first + capacity]
 
-    def arrays(self, profiles: int) -> dict[str, Array]:
-        return {"cells": self.cells[:profiles], "has_none": self.has_none[:profiles]}
+    def saving(self, profiles: int) -> Saving:
+        columns = {"cells": self.cells, "has_none": self.has_none}
+        return Saving.of({name: one for name, one in columns.items() if len(one)}, profiles)
+
+    def size_bytes(self, profiles: int) -> int:
+        return 8 * profiles + self.has_none[:profiles].nbytes
 
     def restore(self, arrays: dict[str, Array]) -> None:
         self.cells[: len(arrays["cells"])] = arrays["cells"]
-        # Checkpoints made before this was told apart have none.
+        # Checkpoints made before this was told apart have none, nor has what cannot be told apart.
         has_none = arrays.get("has_none", self.has_none[:0])
         self.has_none[: len(has_none)] = has_none
 

@@ -1,24 +1,24 @@
 """Checkpoints: the whole state as named arrays and one meta struct, and back.
 
-Theory: copies are taken by the writer between two entries (a memory copy of the columns in use); a
-helper thread writes them. A checkpoint names the plan it was folded under; one of another plan
-(after an upgrade of the planner) is not used, and the log is replayed instead. What had failed is
-part of it, and stays failed until the definitions change or another version of the program opens
-the store. Large locator runs are written once, as files of their own, and only named here; from
-then on the state, too, has them mapped from there and their memory is given back.
+Theory: a checkpoint names the plan it was folded under; one of another plan (after an upgrade of
+the planner) is not used, and the log is replayed instead. What had failed is part of it, and stays
+failed until the definitions change or another version of the program opens the store. Large locator
+runs are files of their own, and only named here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from profile_actors.columnar.instant_columns import Instants, restore_tables, table_arrays
+from profile_actors.columnar.instant_columns import Instants, restore_tables, table_savings
+from profile_actors.columnar.state_columns import Saving
 from profile_actors.columnar.vectors import Array
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
@@ -27,7 +27,7 @@ from profile_actors.engine.log.connections import Connections, is_anonymous
 from profile_actors.engine.log.entry import BatchNote
 from profile_actors.engine.log.ports import Checkpoints
 from profile_actors.engine.log.repairs import Rejects
-from profile_actors.engine.log.row_locator import Locator, Run
+from profile_actors.engine.log.row_locator import Run
 from profile_actors.engine.membership.gauges import Ladder
 from profile_actors.engine.membership.rulebook import Rulebook
 from profile_actors.engine.membership.rulebook_builder import compile_plan
@@ -37,15 +37,9 @@ from profile_actors.engine.operators.event_streams import Stream
 from profile_actors.engine.operators.extremes import Extreme
 from profile_actors.engine.operators.long_sums import LongSum
 from profile_actors.errors import CorruptLog, ProfileActorsError
-from profile_actors.ingest.offsets import OffsetSet, packed, unpacked
+from profile_actors.ingest.offsets import OffsetSet, unpacked
 from profile_actors.rules.catalogue.catalogue_plan import plan
 from profile_actors.rules.tree.plan import Aggregate, EventFilter
-
-Job = Callable[[], None]
-
-
-SEALED_ROWS = 1 << 18
-
 
 PROGRAM = version("profile-actors")
 
@@ -86,54 +80,6 @@ class Loaded:
     fed: int
 
 
-def job(state: State, checkpoints: Checkpoints, fed: int) -> Job:
-    """Copy the state now; the returned job writes the copy. fed: as in ``Loaded``."""
-    arrays = {name: np.array(array) for name, array in _arrays(state)}
-    unsaved: list[tuple[Locator, Run, str]] = []
-    names = []
-    of_events = len(state.locator.runs)
-    for i, run in enumerate((*state.locator.runs, *state.record_locator.runs)):
-        if run.name:
-            names.append(run.name)
-        elif len(run) >= SEALED_ROWS:
-            kind = "event" if i < of_events else "record"
-            name = f"{kind}-{run.position.min()}-{run.position.max()}-{len(run)}"
-            names.append(name)
-            unsaved.append((state.locator if i < of_events else state.record_locator, run, name))
-        else:
-            names.append("")
-            for part in ("keys", "position", "row"):
-                arrays[f"locator/{i}/{part}"] = getattr(run, part)
-    counters = state.counters
-    meta = Meta(
-        state.now, state.layouts_at, state.catalogue, _plan_name(state), dict(state.cursors),
-        {producer: list(notes) for producer, notes in state.receipts.items()},
-        (
-            counters.events, counters.records, counters.late, counters.duplicate,
-            counters.changes, counters.changes_by_clock,
-        ),
-        list(state.directory.namespaces), names, of_events, fed,
-        {
-            producer: (packed(mine.open.ranges), packed(mine.taken.ranges), mine.fence)
-            for producer, mine in state.rejects.items()
-        },
-        _broken(state.book), [(*key, why) for key, why in state.book.pending.items()],
-        (state.connections.wall, dict(state.connections.heard)),
-    )  # fmt: skip
-    encoded, position = msgspec.msgpack.encode(meta), state.position
-    # The checkpoint before this one stays, and so do the runs that it names.
-    kept, state.sealed = state.sealed.union(names), frozenset(names)
-
-    def write() -> None:
-        for locator, run, name in unsaved:
-            checkpoints.save_run(name, {"keys": run.keys, "position": run.position, "row": run.row})
-            locator.saved(run, Run(**checkpoints.load_run(name), name=name))
-        checkpoints.save(position, encoded, arrays)
-        checkpoints.drop_runs(set(kept - {""}))
-
-    return write
-
-
 def load(checkpoints: Checkpoints, config: Config, head: int) -> Loaded | None:
     """The state of the newest usable checkpoint, None when there is none. head: the log's.
 
@@ -158,7 +104,7 @@ def load(checkpoints: Checkpoints, config: Config, head: int) -> Loaded | None:
         _degrade(state.book, meta)
     except LookupError:  # of another plan
         return None
-    if _plan_name(state) != meta.plan or not _has_types(state, arrays):
+    if plan_name(state) != meta.plan or not _has_types(state, arrays):
         return None
     if not _has_lanes(state, arrays):
         return None
@@ -193,7 +139,8 @@ def load(checkpoints: Checkpoints, config: Config, head: int) -> Loaded | None:
     return Loaded(state, meta.fed)
 
 
-def _plan_name(state: State) -> str:
+def plan_name(state: State) -> str:
+    """What the state is a fold under: a checkpoint of another name is not used."""
     import xxhash
 
     # What a level means follows from a ladder's breaks, and they from how rules are compiled.
@@ -204,7 +151,7 @@ def _plan_name(state: State) -> str:
     return f"{name} degraded in {PROGRAM}" if book.pending else name
 
 
-def _broken(book: Rulebook) -> list[tuple[str, int | str, str]]:
+def broken_parts(book: Rulebook) -> list[tuple[str, int | str, str]]:
     """What has failed, as it can be written: aggregates and histories by their number in the
     plan."""
     aggregates = {aggregate: number for number, aggregate in enumerate(book.plan.aggregates)}
@@ -267,57 +214,45 @@ def _has_text(value: Any) -> bool:
     return isinstance(value, str) or (isinstance(value, list) and any(map(_has_text, value)))
 
 
-def _arrays(state: State) -> Iterator[tuple[str, Array]]:
-    """Every array of the state, by name."""
+def savings(state: State) -> Iterator[tuple[str, Saving]]:
+    """Every part of the state, by the prefix of its arrays' names."""
     book, profiles = state.book, state.directory.slots
-    for name, array in state.directory.arrays().items():
-        yield f"directory/{name}", array
-    yield "modified", state.modified[:profiles]
+    yield "directory/", state.directory.saving()
+    yield "", Saving.of({"modified": state.modified}, profiles)
     for i, stream in enumerate(book.streams):
         for j, op in enumerate(stream.operators):
-            for name, array in op.arrays(profiles).items():
-                yield f"stream/{i}/{j}/{name}", array
-        yield from _line_arrays(f"stream/{i}/enter", stream.enter)
-        yield from _line_arrays(f"stream/{i}/leave", stream.leave)
+            yield f"stream/{i}/{j}/", op.saving(profiles)
+        yield f"stream/{i}/enter/", Saving((), stream.enter.later())
+        yield f"stream/{i}/leave/", Saving((), stream.leave.later())
     for i, history in enumerate(book.histories.values()):
-        for name, array in history.arrays(profiles).items():
-            yield f"history/{i}/{name}", array
+        yield f"history/{i}/", history.saving(profiles)
     # After the rows that name them by code: a back-fill beside this may be giving new ones.
-    for name, array in book.texts.arrays().items():
-        yield f"texts/{name}", array
+    yield "texts/", Saving((), book.texts.later())
     for path, attribute in book.attributes.items():
-        for name, array in attribute.arrays(profiles).items():
-            yield f"attribute/{path}/{name}", array
+        yield f"attribute/{path}/", attribute.saving(profiles)
     for i, gauge in enumerate(book.gauges):
-        yield f"gauge/{i}", gauge.level[:profiles]
+        yield "gauge/", Saving.of({str(i): gauge.level}, profiles)
         if isinstance(gauge, Ladder) and gauge.timer is not None:
-            yield f"gauge_timer/{i}/due_of", gauge.timer.due[:profiles]
-            yield from _line_arrays(f"gauge_timer/{i}/line", gauge.timer.line)
-    yield from table_arrays(_instants(book), profiles)
+            yield f"gauge_timer/{i}/", gauge.timer.saving(profiles)
+    yield from table_savings(instants_of(book), profiles)
     for i, frozen in enumerate(book.frozen.values()):
-        yield f"frozen/{i}/inside", frozen.inside[:profiles]
+        yield f"frozen/{i}/", Saving.of({"inside": frozen.inside}, profiles)
     for i, tree in enumerate(book.trees):
         if tree.timer is not None:
-            yield f"timer/{i}/due_of", tree.timer.due[:profiles]
-            yield from _line_arrays(f"timer/{i}/line", tree.timer.line)
+            yield f"timer/{i}/", tree.timer.saving(profiles)
     for i, rule in enumerate(book.rescans):
-        yield f"rescan/{i}/due_of", rule.timer.due[:profiles]
-        yield from _line_arrays(f"rescan/{i}/line", rule.timer.line)
-        yield f"rescan/{i}/typed", np.frombuffer(encode_values(rule.values), np.uint8)
+        yield f"rescan/{i}/", rule.timer.saving(profiles)
+        yield f"rescan/{i}/", Saving((), partial(_typed, dict(rule.values)))
 
 
-def _instants(book: Rulebook) -> dict[str, Instants]:
+def _typed(values: dict[int, Any]) -> dict[str, Array]:
+    return {"typed": np.frombuffer(encode_values(values), np.uint8)}
+
+
+def instants_of(book: Rulebook) -> dict[str, Instants]:
     """All columns of instants, by the name that a checkpoint has for each."""
     frozen = {f"frozen/{i}/qualified": one.qualified for i, one in enumerate(book.frozen.values())}
     return {**{f"qualified/{name}": column for name, column in book.qualified.items()}, **frozen}
-
-
-def _line_arrays(prefix: str, line: DelayLine) -> Iterator[tuple[str, Array]]:
-    due, slot, columns = line.arrays()
-    yield f"{prefix}/due", due
-    yield f"{prefix}/slot", slot
-    for name in line.names:
-        yield f"{prefix}/column/{name}", columns[name]
 
 
 def _restore(state: State, arrays: dict[str, Array], namespaces: list[str]) -> None:
@@ -344,7 +279,7 @@ def _restore(state: State, arrays: dict[str, Array], namespaces: list[str]) -> N
         if isinstance(gauge, Ladder) and gauge.timer is not None:
             gauge.timer.due[:profiles] = arrays[f"gauge_timer/{i}/due_of"]
             _restore_line(gauge.timer.line, under(f"gauge_timer/{i}/line/"))
-    restore_tables(_instants(book), arrays, profiles)
+    restore_tables(instants_of(book), arrays, profiles)
     for i, frozen in enumerate(book.frozen.values()):
         frozen.inside[:profiles] = arrays[f"frozen/{i}/inside"]
     for i, tree in enumerate(book.trees):

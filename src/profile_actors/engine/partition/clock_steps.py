@@ -96,7 +96,7 @@ def take_early(state: State, blocks: list[Block], lock: threading.RLock) -> Entr
         return None
     delta = fold_slice(state, slots, None, drain.at)
     # The instant was reached by an entry that is durable: this need not wait for the rows'.
-    with lock:
+    with state.changing(delta.fold.slots), lock:
         delta.fold.publish(state.book)
         drain.early[slots] = True
     return delta

@@ -144,7 +144,7 @@ class EntryWriter:
         now, slots = delta.fold.now, state.directory.slots
         first_new = slots - delta.new_profiles
         task = Task(position, started, now, slots, first_new, delta.rescans, delta.touched)
-        with self._lock:
+        with state.changing(delta.slots), self._lock:
             publish(state, delta)
             note_slice(state, delta)
             state.locator.publish()
@@ -157,9 +157,10 @@ class EntryWriter:
                 # Together with the position: it tells readers that the entry is not complete yet.
                 self._owed.rescans.add(task)
             state.position = position + 1
-        for swap in of_book(state.book, state.directory.slots):
-            with self._lock:
-                swap()
+        if state.image is None:  # numbers change their meaning everywhere: not in its midst
+            for swap in of_book(state.book, state.directory.slots):
+                with self._lock:
+                    swap()
         self._stages.lap("publish")
         self._owed.unsaved_rows += base
 

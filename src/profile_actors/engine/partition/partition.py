@@ -14,9 +14,9 @@ nothing acknowledged: the tail is replayed.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -32,8 +32,8 @@ from profile_actors.engine.log.crowds import Crowds, read_ids
 from profile_actors.engine.log.ports import Checkpoints, Feed, Log
 from profile_actors.engine.log.repairs import Rejects
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
-from profile_actors.engine.partition import checkpoint_image
 from profile_actors.engine.partition.admission import admit
+from profile_actors.engine.partition.checkpoint_job import Job, finish
 from profile_actors.engine.partition.entry_writer import EntryWriter
 from profile_actors.engine.partition.feed_writer import FeedWriter
 from profile_actors.engine.partition.partition_clock import PartitionClock
@@ -191,6 +191,7 @@ class Partition:
         text = text_of(catalogue)
         if prepared is None or not prepared.is_of(text):
             prepared = Backfill(state, self.log, catalogue)
+        finish(state)  # columns and what they mean are about to be others
         self._drain()
         if moment > state.now and self.clock.next_due() <= moment:
             self.clock.advance(moment)
@@ -198,8 +199,9 @@ class Partition:
         self._writer.append("definition", moment, catalogue.version, definition=text)
         self._writer.apply(prepared, moment)
 
-    def checkpoint_job(self, force: bool = False) -> checkpoint_image.Job | None:
-        """A copy of the state to be saved by a helper thread; None when not due yet."""
+    def checkpoint_job(self, force: bool = False) -> Job | None:
+        """What saves the state as it is now, for a helper thread; None when not due yet. The state
+        may go on meanwhile. Cost here: a look at each column, none at its rows."""
         entries = self.state.position - self.owed.checkpointed
         due = (
             self.owed.unsaved_rows >= self.config.checkpoint_rows
@@ -210,8 +212,7 @@ class Partition:
             return None
         self.owed.unsaved_rows = 0
         self._drain()
-        self.feed.flush()
-        job = checkpoint_image.job(self.state, self._checkpoints, self._feed_writer.end)
+        job = Job(self.state, self._checkpoints, self.feed, self._feed_writer.end)
         self.owed.checkpointed = self.state.position
         return job
 
@@ -225,7 +226,9 @@ class Partition:
             self.clock.next_slice()
         rescans = self.owed.rescans
         if rescans.pending:
-            rescans.work(self.state.book, self._dossiers, limit, self._writer.finish, self.lock)
+            rescans.work(
+                self.state.book, self._dossiers, limit, self._writer.finish, self._changing
+            )
         return rescans.pending + (self.state.drain is not None)
 
     # -- what others ask, of the clock and of the reader ------------------------------------------
@@ -346,6 +349,11 @@ class Partition:
         return dict(self.stages.seconds)
 
     # -- inside -----------------------------------------------------------------------------------
+
+    @contextmanager
+    def _changing(self, slots: Array) -> Iterator[None]:
+        with self.state.changing(lambda: slots), self.lock:
+            yield
 
     def _drain(self) -> None:
         """Finish all slices and rescans: before rules change, and before a checkpoint."""

@@ -18,9 +18,9 @@ events; ``explain`` says which rules pay that.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,9 @@ from profile_actors.engine.membership.rulebook import Rescanned, Rulebook
 from profile_actors.engine.refold.dossiers import Dossiers
 from profile_actors.rules.reference.validity import evaluate_with_candidate, same
 from profile_actors.rules.tree.nodes import Node
+
+Changing = Callable[[Array], AbstractContextManager[None]]
+"""Under which rows of some slots are changed."""
 
 
 @dataclass(slots=True)
@@ -100,7 +103,7 @@ class Rescans:
         dossiers: Dossiers,
         limit: int,
         finish: Callable[[Task], None],
-        lock: threading.RLock,
+        changing: Changing,
     ) -> None:
         """Do up to ``limit`` evaluations; ``finish`` is called with each completed task, to drop
         it."""
@@ -108,7 +111,7 @@ class Rescans:
         while self._tasks and count < limit:
             task = self._tasks[0]
             if task.todo is None:
-                task.todo = _steps(task, book, dossiers, lock)
+                task.todo = _steps(task, book, dossiers, changing)
             for _ in task.todo:
                 count += 1
                 if count >= limit:
@@ -125,12 +128,12 @@ class _Failed(Exception):
     """The evaluation of a rule raised: the cause. Not the reading of what it is evaluated over."""
 
 
-def _steps(task: Task, book: Rulebook, dossiers: Dossiers, lock: threading.RLock) -> Iterator[None]:
+def _steps(task: Task, book: Rulebook, dossiers: Dossiers, changing: Changing) -> Iterator[None]:
     """One evaluation per step. State of a rule and slot is written as soon as it is known."""
     for index, rule in enumerate(book.rescans):
         if rule.rule.key not in book.pending:
             try:
-                yield from _rule_steps(task, index, rule, book, dossiers, lock)
+                yield from _rule_steps(task, index, rule, book, dossiers, changing)
             except _Failed as failure:  # as an operator's: this rule is evaluated no more
                 reason = f"position {task.position}: {failure.__cause__!r}"
                 book.pending[rule.rule.key] = reason
@@ -142,7 +145,7 @@ def _rule_steps(
     rule: Rescanned,
     book: Rulebook,
     dossiers: Dossiers,
-    lock: threading.RLock,
+    changing: Changing,
 ) -> Iterator[None]:
     computed, segments = book.values_of("computed"), book.values_of("segment")
 
@@ -163,8 +166,9 @@ def _rule_steps(
     cause = "definition" if index in task.every else "event"
     for slot in mine.tolist():
         value, due = evaluated(slot, task.now)
-        _keep(task, index, rule, slot, task.now, value, cause, lock)
-        rule.timer.set_due(slot, due)
+        with changing(np.array([slot])):
+            _keep(task, index, rule, slot, task.now, value, cause)
+            rule.timer.set_due(slot, due)
         yield
     # Then the profiles whose time has come, instant by instant, up to the task's now.
     while True:
@@ -174,8 +178,9 @@ def _rule_steps(
             break
         for at, slot in zip(when.tolist(), slots.tolist(), strict=True):
             value, due = evaluated(slot, at)
-            _keep(task, index, rule, slot, at, value, "clock", lock)
-            rule.timer.set_due(slot, due)
+            with changing(np.array([slot])):
+                _keep(task, index, rule, slot, at, value, "clock")
+                rule.timer.set_due(slot, due)
             yield
 
 
@@ -218,9 +223,8 @@ def _keep(
     at: int,
     value: Any,
     cause: str,
-    lock: threading.RLock,
 ) -> None:
-    """Keep a value and note the change it is. A level and its instant are kept under the lock."""
+    """Keep a value and note the change it is. The caller holds the partition's lock."""
     if rule.gauge < 0:
         old = rule.values.get(slot)
         if old is not None or value is not None:
@@ -230,10 +234,9 @@ def _keep(
         return
     old_level = int(rule.level[slot])
     is_member = bool(value)
-    with lock:
-        rule.level[slot] = IN if is_member else OUT
-        if is_member != (old_level == IN):
-            rule.qualified.put(np.array([slot]), at)
+    rule.level[slot] = IN if is_member else OUT
+    if is_member != (old_level == IN):
+        rule.qualified.put(np.array([slot]), at)
     if is_member != (old_level == IN):
         task.done.append(RescanChange(index, slot, at, not is_member, is_member, cause))
 

@@ -13,6 +13,7 @@ while they are written; if they do, the file is found damaged when read.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
 from math import prod
@@ -23,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from profile_actors.engine.log.ports import Arrays
+from profile_actors.engine.log.ports import Arrays, Buffer
 from profile_actors.errors import CorruptLog
 from profile_actors.storage.files.atomic_files import aside_of, make_file
 
@@ -41,6 +42,14 @@ KINDS = "biuf"
 
 PIECE_BYTES = 1 << 28
 """Most bytes of one read call; the kernel caps a single read at 2 GiB."""
+
+
+SYNC_BYTES = 1 << 23
+"""A file is synced after so many bytes, some 20 ms of a disk."""
+
+
+HASH_BYTES = 1 << 22
+"""Bytes that are hashed in one call, some half a millisecond."""
 
 
 class ArrayEntry(msgspec.Struct, frozen=True):
@@ -79,7 +88,7 @@ def write_arrays(
         if array.dtype.kind not in KINDS or array.dtype.byteorder == ">":
             raise TypeError(f"expected numbers or booleans, got {array.dtype} - at array {name!r}")
         flat = array.reshape(-1)
-        check = xxhash.xxh3_64_intdigest(flat.view(np.uint8).data)
+        check = _digest(flat)
         # ascontiguousarray makes a 0-d array 1-d: the shape is the given one's.
         entries.append(ArrayEntry(name, array.dtype.str, given.shape, check))
         values = pa.array(flat.view(np.uint8) if array.dtype.kind == "b" else flat)
@@ -91,16 +100,42 @@ def write_arrays(
     schema = pa.schema(fields, metadata={INDEX: index, CHECK: check_text})
     aside = aside_of(path)
     make_file(aside)
-    with pa.OSFile(str(aside), "wb") as sink:
-        writer = pa.ipc.new_file(sink, schema)
+    with open(aside, "wb", buffering=0) as file:
+        writer = pa.ipc.new_file(pa.PythonFile(_Steady(file), "w"), schema)
         writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
         half_written()
         writer.close()
-    handle = os.open(aside, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        os.fsync(file.fileno())
+
+
+class _Steady:
+    """A file whose bytes are on the disk soon after they were written. A log beside it is synced
+    many times meanwhile: each time it would wait for all that is on its way, whoever wrote it."""
+
+    closed = False
+
+    def __init__(self, file: io.FileIO) -> None:
+        self._file = file
+        self._unsynced = 0
+
+    def write(self, data: Buffer) -> int:
+        with memoryview(data) as view:
+            for start in range(0, len(view), SYNC_BYTES):
+                piece = view[start : start + SYNC_BYTES]
+                written = 0
+                while written < len(piece):
+                    written += self._file.write(piece[written:])
+                self._unsynced += len(piece)
+                if self._unsynced >= SYNC_BYTES:
+                    os.fdatasync(self._file.fileno())
+                    self._unsynced = 0
+            return len(view)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def flush(self) -> None:
+        """Nothing waits here."""
 
 
 def read_arrays(path: Path) -> tuple[int, dict[str, np.ndarray]]:
@@ -187,11 +222,19 @@ def _read_into(handle: int, flat: np.ndarray, offset: int) -> None:
 
 
 def _check(path: Path, entry: ArrayEntry, array: np.ndarray) -> None:
-    found = xxhash.xxh3_64_intdigest(array.reshape(-1).view(np.uint8).data)
+    found = _digest(array.reshape(-1))
     if found != entry.check:
         raise _corrupt(
             path, f"expected checksum {entry.check:016x} of {entry.name!r}, got {found:016x}"
         )
+
+
+def _digest(flat: np.ndarray) -> int:
+    """The xxh3-64 of an array's bytes. In pieces: a call keeps all other threads waiting."""
+    whole, left = xxhash.xxh3_64(), flat.view(np.uint8).data
+    for start in range(0, len(left), HASH_BYTES):
+        whole.update(left[start : start + HASH_BYTES])
+    return whole.intdigest()
 
 
 def _corrupt(path: Path, fault: str) -> CorruptLog:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from profile_actors.columnar.state_columns import Image
 from profile_actors.config import Config
 from profile_actors.definitions.catalogue_changes import extended
 from profile_actors.definitions.declared import SegmentDefinition
@@ -17,7 +18,7 @@ from profile_actors.engine.histories.kept_events import EventHistory
 from profile_actors.engine.operators.attribute_columns import Attribute
 from profile_actors.engine.operators.extremes import Extreme
 from profile_actors.engine.partition import clock_steps, entry_writer, partition_clock
-from profile_actors.engine.partition.checkpoint_image import _arrays
+from profile_actors.engine.partition.checkpoint_image import savings
 from tests.model import hub as hubs
 from tests.model.hub import BASE, CATALOGUE, DAY, HOUR, Hub
 
@@ -45,7 +46,7 @@ def image(state: State) -> dict[str, Any]:
     """
     out: dict[str, Any] = {
         name: np.array(array).tolist()
-        for name, array in _arrays(state)
+        for name, array in Image(list(savings(state)), state.directory.slots).arrays().items()
         if not name.endswith(("/texts", "/text_sizes"))
     }
     out["counters"] = repr(state.counters)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import numpy as np
 import pytest
 
+from profile_actors.columnar.state_columns import Image
 from profile_actors.definitions.catalogue_changes import extended
 from profile_actors.definitions.declared import ComputedAttribute, Definition, SegmentDefinition
 from profile_actors.engine.operators import crews
 from profile_actors.engine.operators.crews import Crew
 from profile_actors.engine.operators.extremes import Extreme
-from profile_actors.engine.partition.checkpoint_image import _arrays
+from profile_actors.engine.partition.checkpoint_image import savings
 from tests.model.hub import BASE, CATALOGUE, HOUR, Hub, Rows
 
 KINDS = ("buy", "look", "cart", "other")
@@ -63,9 +63,8 @@ def entry(rng: random.Random, at: int, number: int) -> Rows:
 def image(hub: Hub) -> dict[str, Any]:
     """All arrays of a checkpoint, and the feed."""
     partition = hub.partitions[0]
-    out: dict[str, Any] = {
-        name: np.array(array).tolist() for name, array in _arrays(partition.state)
-    }
+    whole = Image(list(savings(partition.state)), partition.state.directory.slots)
+    out: dict[str, Any] = {name: array.tolist() for name, array in whole.arrays().items()}
     out["changes"] = partition.changes(-1, 1 << 30)
     out["broken"] = sorted(map(repr, partition.state.book.broken.values()))
     return out

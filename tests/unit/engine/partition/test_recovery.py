@@ -14,7 +14,7 @@ from profile_actors.config import Config
 from profile_actors.engine.log.entry import decode
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.log.ports import Buffer
-from profile_actors.engine.partition import checkpoint_image
+from profile_actors.engine.partition import checkpoint_job
 from profile_actors.engine.partition.entry_writer import OVERLAP_ROWS
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.errors import CorruptLog, CursorExpired, StorageFull
@@ -362,7 +362,7 @@ def test_saved_runs_are_read_from_their_files_while_the_process_lives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their memory is given back; every checkpoint that is kept can be opened with its runs."""
-    monkeypatch.setattr(checkpoint_image, "SEALED_ROWS", 20)
+    monkeypatch.setattr(checkpoint_job, "SEALED_ROWS", 20)
     directory = tmp_path / "0"
     partition = opened(directory)
     partition.define(CATALOGUE, None)
