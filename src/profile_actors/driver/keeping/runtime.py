@@ -301,7 +301,7 @@ def _start(config: Config) -> None:
     # Ray's workers run at nice 15 by default: any other program would come before the partitions.
     os.environ.setdefault("RAY_worker_niceness", "0")
     options: dict[str, Any] = {}
-    if len(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) > LONGEST_TEMP_DIR:
+    if len(tempfile.gettempdir()) > LONGEST_TEMP_DIR:
         options["_temp_dir"] = "/tmp/profile-actors-ray"
     try:
         ray.init(
