@@ -17,8 +17,8 @@ from profile_actors.errors import ConfigError
 NAMES = Config.__struct_fields__
 # The unit, or what is counted, stands last in the name.
 UNITS = re.compile(
-    r"_(ms|s|days|bytes|mb|rows|entries|batches|chars|profiles|rejects|receipts|producers|evaluations"
-    r"|flight)$"
+    r"_(ms|s|days|bytes|mb|rows|entries|batches|chars|profiles|rejects|receipts|producers|consumers"
+    r"|evaluations|flight)$"
 )
 
 
