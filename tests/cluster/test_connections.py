@@ -89,7 +89,7 @@ def test_a_connection_takes_a_new_name_in_time_and_when_it_was_forgotten(tmp_pat
         assert store.verify() == []
 
 
-@pytest.mark.parametrize("clock", ["event", "wall"])
+@pytest.mark.parametrize("clock", [pytest.param("event", marks=pytest.mark.slow), "wall"])
 def test_connections_that_closed_have_no_cursor(
     tmp_path: Path, clock: Literal["event", "wall"]
 ) -> None:

@@ -77,7 +77,7 @@ def test_parameters_are_called_as_promised() -> None:
     assert names(pf.Store.events) == [
         *("namespace", "value", "start", "end", "order", "limit", "cursor"),
     ]
-    assert names(pf.Store.changes) == ["after", "follow"]
+    assert names(pf.Store.changes) == ["after", "follow", "consumer"]
     assert names(pf.Store.advance_to) == ["when"]
     assert names(pf.Store.verify) == ["sample"]
     assert pf.Dataset.__struct_fields__ == (

@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).parents[2] / "bench" / "rules.py"
 @pytest.mark.parametrize(
     "letter",
     [
-        "a",
+        pytest.param("a", marks=pytest.mark.slow),
         pytest.param("b", marks=[pytest.mark.ray, pytest.mark.slow]),
         pytest.param("c", marks=pytest.mark.slow),
         pytest.param("d", marks=[pytest.mark.ray, pytest.mark.slow]),

@@ -85,8 +85,7 @@ POINTS = [point for point in CRASH_POINTS if not point.startswith("log.rotate")]
 
 @pytest.mark.parametrize(
     "point",
-    ["log.after_commit", "writer.before_reply"]
-    + [pytest.param(p, marks=pytest.mark.slow) for p in POINTS if p != "log.after_commit"],
+    ["writer.before_reply", *(pytest.param(p, marks=pytest.mark.slow) for p in POINTS)],
 )
 def test_a_kill_at_a_named_point_goes_unnoticed(tmp_path: Path, point: str) -> None:
     mark = tmp_path / "killed"

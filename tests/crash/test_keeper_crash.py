@@ -82,7 +82,11 @@ def head_process(folder: str, word: str) -> int:
     return int(found.split()[0])
 
 
-@pytest.mark.parametrize("victim", ["keeper", "gcs_server", "raylet/raylet"])
+@pytest.mark.parametrize(
+    "victim",
+    ["keeper"]
+    + [pytest.param(one, marks=pytest.mark.slow) for one in ("gcs_server", "raylet/raylet")],
+)
 def test_a_kill_leaves_nothing_running_and_loses_nothing(
     place: Path, env: dict[str, str], events: list[int], victim: str
 ) -> None:
@@ -112,6 +116,7 @@ def test_a_program_that_opens_the_store_has_all_and_lets_others_attach(
     assert refusal.startswith("ConfigError: expected a store that `profile-actors start` runs")
 
 
+@pytest.mark.slow
 def test_a_terminal_that_goes_takes_a_store_in_its_foreground_along(
     place: Path, env: dict[str, str], events: list[int]
 ) -> None:
