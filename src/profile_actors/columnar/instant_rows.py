@@ -86,7 +86,8 @@ class InstantRows:
             *(Shelf(capacity, width, pool, False) for pool in pools),
             Shelf(capacity, 0, columns, True),
         ]
-        self._pointers = reserve(capacity * width, np.uint8).reshape(capacity, width)
+        # By column: what one part of a put touches lies close together.
+        self._pointers = reserve(width * capacity, np.uint8).reshape(width, capacity)
         self.low = reserve(capacity * BASE, np.uint32).reshape(capacity, BASE)
         self.high = reserve(capacity * BASE, np.uint16).reshape(capacity, BASE)
         self._newest = reserve(capacity, np.uint8)  # what points to the place last taken
@@ -98,14 +99,14 @@ class InstantRows:
 
     def size_bytes(self, slots: int) -> int:
         """Bytes in use when there are so many slots."""
-        base = self._pointers.shape[1] + 6 * BASE + 8
+        base = len(self._pointers) + 6 * BASE + 8
         return base * slots + sum(shelf.count * shelf.row_bytes for shelf in self.shelves)
 
     # -- reading ---------------------------------------------------------------------------------
 
     def of(self, column: int, slots: Array) -> Array:
         """Codes of a column. int64[n]; cost: four random reads a slot"""
-        pointers = (self._pointers[slots, column >> 1] >> (4 * (column & 1))) & 15
+        pointers = (self._pointers[column >> 1].take(slots) >> (4 * (column & 1))) & 15
         pointers = pointers.astype(np.intp)
         for shelf, some, rows in self._shelved(slots):
             if not shelf.is_plain:
@@ -120,17 +121,17 @@ class InstantRows:
     def _shelved(self, slots: Array) -> Iterator[Found]:
         """Per shelf that has any: which of the slots, and their rows. int64"""
         numbers = self._shelf.take(slots)
-        if not numbers.any():
+        shelved = numbers.nonzero()[0]
+        if not len(shelved):
             return
-        rows = self._row.take(slots).astype(np.intp)
+        numbers, rows = numbers[shelved], self._row.take(slots[shelved]).astype(np.intp)
         for number in np.bincount(numbers).nonzero()[0].tolist():
-            if number:
-                some = (numbers == number).nonzero()[0]
-                yield self.shelves[number - 1], some, rows[some]
+            some = (numbers == number).nonzero()[0]
+            yield self.shelves[number - 1], shelved[some], rows[some]
 
     def _all_pointers(self, slots: Array) -> Array:
         """uint8[n, columns]; those of plain rows mean nothing."""
-        out = nibbles(self._pointers[slots])
+        out = nibbles(self._pointers.take(slots, axis=1).T)
         for shelf, some, rows in self._shelved(slots):
             if not shelf.is_plain:
                 out[some] |= nibbles(shelf.upper[rows]) << 4
@@ -228,29 +229,33 @@ class InstantRows:
         is_full = taken == FULL
         for shelf, some, rows in shelved:
             is_full[some] = (shelf.taken[rows] == 255).all(axis=1) if not shelf.is_plain else False
-        if is_full.any():
-            for start in range(0, len(slots), AT_ONCE):
-                part = slice(start, start + AT_ONCE)
-                self._rescan(slots[part][is_full[part]])
+        full = slots[is_full]
+        if len(full):
+            for start in range(0, len(full), AT_ONCE):
+                self._rescan(full[start : start + AT_ONCE])
             taken, shelved = self._taken.take(slots), list(self._shelved(slots))
-        places = FREE.take(taken).astype(np.intp)
+        places = FREE.take(taken)
+        taken |= taken + np.uint16(1)  # the least bit that it lacks
+        taken &= np.uint16(FULL)
         for shelf, some, rows in shelved:
             if not shelf.is_plain:
                 bits = np.unpackbits(shelf.taken[rows], axis=1, bitorder="little")
-                mine = places[some] = bits.argmin(axis=1)
+                mine = bits.argmin(axis=1)
+                places[some] = mine
                 shelf.taken[rows, mine >> 3] |= np.uint8(1) << (mine & 7).astype(np.uint8)
         if not isinstance(codes, int):
             # Columns that change at one instant may come one by one; on a shelf it is kept twice.
-            last = self._newest.take(slots).astype(np.intp) - 1
-            cells = slots * BASE + np.minimum(np.maximum(last, 0), BASE - 1)
+            newest = self._newest.take(slots) - np.uint8(1)  # 255 where there is none
+            cells = slots * BASE + np.minimum(newest, np.uint8(BASE - 1))
             maybe = (self.low.reshape(-1).take(cells) == (codes & 0xFFFFFFFF)).nonzero()[0]
             if len(maybe):
                 same = self.high.reshape(-1).take(cells[maybe]) == codes[maybe] >> 32
-                again = maybe[same & (last[maybe] >= 0) & (last[maybe] < BASE)]
-                places[again] = last[again]
-        self._taken[slots] = taken | (1 << np.minimum(places, BASE - 1))
+                again = maybe[same & (newest[maybe] < BASE)]
+                places[again] = newest[again]
+                taken[again] = self._taken.take(slots[again])
+        self._taken[slots] = taken
         self._store(slots, places, codes, shelved)
-        self._newest[slots] = places + 1
+        self._newest[slots] = places + np.uint8(1)
 
     def _store(self, slots: Array, places: Array, codes: Array | int, shelved: list[Found]) -> None:
         """Put codes into places of the slots' pools."""
@@ -271,22 +276,26 @@ class InstantRows:
         values = self._newest.take(slots)
         one = columns if isinstance(columns, int) else int(columns[0])
         shift, byte = np.uint8(4 * (one & 1)), columns >> 1
-        set_nibbles(self._pointers, slots, byte, values & np.uint8(15), shift)
+        if isinstance(byte, int):
+            set_nibbles(self._pointers[byte], slots, values, shift)
+        else:
+            cells = byte * self._pointers.shape[1] + slots
+            set_nibbles(self._pointers.reshape(-1), cells, values, shift)
         for shelf, some, rows in self._shelved(slots):
             column = columns if isinstance(columns, int) else columns[some]
             if shelf.is_plain:
                 cells = rows * self.columns + column
                 _set(shelf, cells, codes if isinstance(codes, int) else codes[some])
             else:
-                upper = values[some] >> np.uint8(4)
-                set_nibbles(shelf.upper, rows, column >> 1, upper, shift)
+                cells = rows * shelf.upper.shape[1] + (column >> 1)
+                set_nibbles(shelf.upper.reshape(-1), cells, values[some] >> np.uint8(4), shift)
 
     def _rescan(self, slots: Array) -> None:
         """Look which places are free; more of them for who has few even so."""
         numbers = self._shelf.take(slots)
         bare = slots[numbers == 0]
         if len(bare):
-            taken = np.bitwise_or.reduce(USED[self._pointers[bare]], axis=1)
+            taken = np.bitwise_or.reduce(USED.take(self._pointers.take(bare, axis=1)), axis=0)
             self._taken[bare] = taken
             self._promote(bare[np.bitwise_count(taken) > self._roomy[0]], 0)
         for number in np.unique(numbers[numbers > 0]).tolist():
@@ -353,7 +362,7 @@ class InstantRows:
                 else:
                     shelf.upper[rows] = packed(pointers[some] >> 4)
                     shelf.taken[rows] = taken_bits(shelf.pool, live[some])
-            self._pointers[slots] = packed(pointers & 15)
+            self._pointers[:, slots] = packed(pointers & 15).T
             self._taken[slots] = (1 << np.minimum(live, BASE)) - 1
             owner, place = np.nonzero(is_new)
             every, places = slots[owner], labels[owner, place] - 1
@@ -370,8 +379,8 @@ class InstantRows:
     @property
     def _parts(self) -> dict[str, Array]:
         return {
-            "pointers": self._pointers, "low": self.low, "high": self.high, "newest": self._newest,
-            "taken": self._taken, "shelf": self._shelf, "row": self._row,
+            "pointers": self._pointers.T, "low": self.low, "high": self.high,
+            "newest": self._newest, "taken": self._taken, "shelf": self._shelf, "row": self._row,
         }  # fmt: skip
 
     @staticmethod

@@ -95,14 +95,12 @@ def give_back(column: np.ndarray, first: int, end: int) -> None:
         held.madvise(mmap.MADV_DONTNEED, low, size)
 
 
-def set_nibbles(
-    bytes_: Array, rows: Array, byte: Array | int, values: Array, shift: np.uint8
-) -> None:
-    """Set one half of each byte. values: uint8 below 16; shift: uint8, 0 or 4."""
-    cells, flat = rows * bytes_.shape[1] + byte, bytes_.reshape(-1)
+def set_nibbles(flat: Array, cells: Array, values: Array, shift: np.uint8) -> None:
+    """Set one half of each of these bytes. values: uint8, of which the lower half counts; shift:
+    uint8, 0 or 4."""
     old = flat.take(cells)
     old &= np.uint8(0xF0 >> int(shift))
-    old |= values << shift
+    old |= values << shift if shift else values & np.uint8(15)
     flat[cells] = old
 
 
@@ -161,7 +159,7 @@ class ColumnCopy:
         self._column = column
         self.out = np.empty((rows, *column.shape[1:]), column.dtype)  # no memory before it is used
         self._kept: list[tuple[Array, Array]] = []
-        self.row_bytes = max(1, column.strides[0])
+        self.row_bytes = max(1, self.out[:1].nbytes)
 
     def keep(self, rows: Array) -> None:
         self._kept.append((rows, self._column[rows]))
