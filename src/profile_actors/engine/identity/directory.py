@@ -76,13 +76,18 @@ class Directory:
             self._describe(known, codes, values.take(pa.array(rows)))
         return idents, rows
 
-    def restore_identities(self, k0: Array, k1: Array, codes: list[str], values: pa.Array) -> None:
-        """Add idents in their order, as an entry's envelope or a checkpoint lists them."""
+    def restore_identities(
+        self, k0: Array, k1: Array, namespaces: pa.ChunkedArray, values: pa.Array
+    ) -> None:
+        """Add idents in their order, as an entry's envelope lists them. Cost: array passes, and a
+        Python step per namespace."""
         known = self.table.count
         self.table.number(k0, k1)
         assert self.table.count == known + len(k0), "an identity is listed twice"
-        numbers = np.array([self._namespace_number(code) for code in codes], np.uint16)
-        self._describe(known, numbers, values)
+        encoded = namespaces.combine_chunks()
+        if not isinstance(encoded, pa.DictionaryArray):
+            encoded = encoded.dictionary_encode()
+        self._describe(known, self._namespace_codes(encoded, slice(None)), values)
 
     def _describe(self, known: int, namespaces: Array, values: pa.Array) -> None:
         """Note namespace, value, slot and newest timestamp of the idents from ``known`` on."""
@@ -153,7 +158,7 @@ class Directory:
             self.namespaces = [*self.namespaces, code]
         return self.namespaces.index(code)
 
-    def _namespace_codes(self, namespaces: pa.DictionaryArray, rows: Array) -> Array:
+    def _namespace_codes(self, namespaces: pa.DictionaryArray, rows: Array | slice) -> Array:
         table = np.array(
             [self._namespace_number(code) for code in namespaces.dictionary.to_pylist()], np.uint16
         )

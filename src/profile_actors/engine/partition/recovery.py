@@ -91,6 +91,6 @@ class Replay:
         self._state.directory.restore_identities(
             table.column(K0).to_numpy(),
             table.column(K1).to_numpy(),
-            table.column(NAMESPACE).to_pylist(),
+            table.column(NAMESPACE),
             table.column(VALUE).combine_chunks(),
         )

@@ -34,3 +34,16 @@ def test_one_profile_too_many_changes_nothing() -> None:
         admitted(directory, [2, 3, 2, 1])
     assert directory.count == 1
     assert admitted(directory, [2, 2]) == [1, 1]
+
+
+def test_identities_of_an_entry_are_restored_under_their_namespaces() -> None:
+    directory = Directory(8)
+    admitted(directory, [1])
+    keys, values = np.array([5, 6, 7], np.uint64), pa.array(["a", "b", "c"], pa.large_binary())
+    codes = pa.chunked_array([pa.array(["EMAIL", "CRMID"]), pa.array(["EMAIL"])])
+    directory.restore_identities(keys, keys, codes, values)
+    found = directory.identities(np.array([0, 1, 2, 3]))
+    assert found == (["CRMID", "EMAIL", "CRMID", "EMAIL"], ["p1", "a", "b", "c"])
+    more = np.array([8], np.uint64)
+    directory.restore_identities(more, more, codes.slice(2).dictionary_encode(), values.slice(2))
+    assert directory.identities(np.array([4])) == (["EMAIL"], ["c"])
