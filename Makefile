@@ -19,7 +19,7 @@ STAMP := $(VENV)/.setup-stamp
 QUICK := tests --ignore=tests/crash --ignore=tests/cluster
 
 .PHONY: help setup demo test check lint format quick ray sim crash cluster differential enumeration
-.PHONY: bench all map clean
+.PHONY: bench all map grammar clean
 
 help:
 	@sed -n '1,4p' Makefile
@@ -96,6 +96,12 @@ all: lint
 # Rewrites the map of rooms in docs/ARCHITECTURE.md from the modules' first docstring lines.
 map: setup
 	$(PY) docs/map.py --write
+
+# The parser's tables, kept beside the grammar: written anew after a change of either.
+grammar: setup
+	PYTHONHASHSEED=0 $(PY) -c "import sys; from profile_actors.rules.language.grammar import tables; \
+	  sys.stdout.buffer.write(tables())" > grammar.json.new
+	mv grammar.json.new src/profile_actors/rules/language/grammar.json
 
 format: setup
 	$(VENV)/bin/ruff check --fix .

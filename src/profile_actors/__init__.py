@@ -6,8 +6,7 @@ Ray or Arrow is imported when it is first used, so that ``profile-actors --help`
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from profile_actors.config import Config
 from profile_actors.errors import (
@@ -31,6 +30,8 @@ from profile_actors.errors import (
     StoreUnavailable,
     Weather,
 )
+from profile_actors.public_names import __dir__ as __dir__
+from profile_actors.public_names import __getattr__ as __getattr__
 
 if TYPE_CHECKING:
     from profile_actors.client import Store, connect, start
@@ -112,48 +113,3 @@ __all__ = [
     "rule_to_json",
     "start",
 ]
-
-_PLACES = {
-    "AsyncRowStream": "driver.streams.async_stream",
-    "Catalogue": "definitions.declared",
-    "Change": "engine.reading.answers",
-    "Changes": "driver.iterators",
-    "ComputedAttribute": "definitions.declared",
-    "Dataset": "definitions.declared",
-    "Definition": "definitions.declared",
-    "EventPage": "engine.reading.answers",
-    "Field": "definitions.declared",
-    "Identity": "engine.identity.identity",
-    "IngestReport": "driver.receipts",
-    "Members": "driver.iterators",
-    "Membership": "engine.reading.answers",
-    "Namespace": "definitions.declared",
-    "PartitionStatus": "engine.reading.answers",
-    "PendingReceipt": "driver.receipts",
-    "Preview": "engine.reading.answers",
-    "Profile": "engine.reading.answers",
-    "Receipt": "driver.receipts",
-    "RowStream": "driver.streams.row_stream",
-    "Schema": "definitions.declared",
-    "SegmentDefinition": "definitions.declared",
-    "Store": "client",
-    "StoreStatus": "driver.receipts",
-    "connect": "client",
-    "evaluate": "rules.catalogue.on_documents",
-    "format_rule": "rules.json_form.json_writer",
-    "rule_from_json": "rules.json_form.json_writer",
-    "rule_to_json": "rules.json_form.json_writer",
-    "start": "client",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """A public name that nobody has used yet."""
-    if name not in _PLACES:
-        raise AttributeError(f"module 'profile_actors' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"profile_actors.{_PLACES[name]}"), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__

@@ -12,10 +12,11 @@ from __future__ import annotations
 import functools
 import re
 
-from lark import Lark, UnexpectedInput, UnexpectedToken
+from lark import UnexpectedInput, UnexpectedToken
 
 from profile_actors.errors import RuleError
-from profile_actors.rules.language.lexer import RESERVED, RuleLexer
+from profile_actors.rules.language import grammar
+from profile_actors.rules.language.lexer import RESERVED
 from profile_actors.rules.language.resolver import resolve
 from profile_actors.rules.tree.faults import Fault, located
 from profile_actors.rules.tree.nodes import Node
@@ -83,16 +84,7 @@ _OPERATORS = {
 }
 
 
-@functools.cache
-def _parser() -> Lark:
-    return Lark.open(
-        "grammar.lark",
-        rel_to=__file__,
-        parser="lalr",
-        lexer=RuleLexer,
-        propagate_positions=True,
-        maybe_placeholders=True,
-    )
+_parser = functools.cache(grammar.parser)
 
 
 def parse(text: str) -> Node:

@@ -1,0 +1,62 @@
+"""Public names by and by: what needs Ray or Arrow is imported when a program first uses it.
+
+So ``profile-actors --help`` and rule tools answer at once. The package's ``__init__`` hands these
+two functions on as its ``__getattr__`` and ``__dir__`` (PEP 562).
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+PACKAGE = "profile_actors"
+
+
+PLACES = {
+    "AsyncRowStream": "driver.streams.async_stream",
+    "Catalogue": "definitions.declared",
+    "Change": "engine.reading.answers",
+    "Changes": "driver.iterators",
+    "ComputedAttribute": "definitions.declared",
+    "Dataset": "definitions.declared",
+    "Definition": "definitions.declared",
+    "EventPage": "engine.reading.answers",
+    "Field": "definitions.declared",
+    "Identity": "engine.identity.identity",
+    "IngestReport": "driver.receipts",
+    "Members": "driver.iterators",
+    "Membership": "engine.reading.answers",
+    "Namespace": "definitions.declared",
+    "PartitionStatus": "engine.reading.answers",
+    "PendingReceipt": "driver.receipts",
+    "Preview": "engine.reading.answers",
+    "Profile": "engine.reading.answers",
+    "Receipt": "driver.receipts",
+    "RowStream": "driver.streams.row_stream",
+    "Schema": "definitions.declared",
+    "SegmentDefinition": "definitions.declared",
+    "Store": "client",
+    "StoreStatus": "driver.receipts",
+    "connect": "client",
+    "evaluate": "rules.catalogue.on_documents",
+    "format_rule": "rules.json_form.json_writer",
+    "rule_from_json": "rules.json_form.json_writer",
+    "rule_to_json": "rules.json_form.json_writer",
+    "start": "client",
+}
+"""Where each such name stands, below the package."""
+
+
+def __getattr__(name: str) -> Any:
+    """A public name that nobody has used yet; kept in the package, so this runs once for it."""
+    if name not in PLACES:
+        raise AttributeError(f"module {PACKAGE!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{PACKAGE}.{PLACES[name]}"), name)
+    setattr(sys.modules[PACKAGE], name, value)
+    return value
+
+
+def __dir__() -> list[str]:
+    """What ``dir(profile_actors)`` shows."""
+    return list(sys.modules[PACKAGE].__all__)
