@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from lark import UnexpectedToken
+from lark import Lark, UnexpectedToken
 
 from profile_actors.rules.language import grammar
 
@@ -20,7 +20,7 @@ RULES = [
 ]  # fmt: skip
 
 
-def outcome(parser: grammar.Lark, text: str) -> object:
+def outcome(parser: Lark, text: str) -> object:
     try:
         return parser.parse(text)
     except UnexpectedToken as error:
