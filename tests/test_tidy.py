@@ -19,7 +19,7 @@ PACKAGE = ROOT / "src" / "profile_actors"
 # What a room may import: itself and what stands to its left (DESIGN section 4).
 LAYERS = (
     *("errors", "config", "columnar", "definitions", "ingest", "rules"),
-    *("engine", "storage", "actors", "driver", "client", "cli"),
+    *("engine", "storage", "actors", "driver", "client", "public_names", "cli"),
 )
 # The same inside a room: its folders, in reading order; "" is what lies beside the folders.
 INNER = {

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Literal
 
 from profile_actors.actors.calls import call_all, closed_store
-from profile_actors.actors.writer import Hook, no_hook
+from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue, Definition
 from profile_actors.driver.arguments import (

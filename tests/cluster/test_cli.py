@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
 import profile_actors as pf
+from profile_actors import client
 from profile_actors.cli import application, verbs
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
@@ -56,6 +58,18 @@ def fails(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     with pytest.raises(SystemExit) as end:
         application.main()
     assert end.value.code == 1
+
+
+@contextmanager
+def opened(
+    monkeypatch: pytest.MonkeyPatch, data: Path, partitions: int | None = None
+) -> Iterator[None]:
+    """The verbs below run on one open store; that each can open it is seen elsewhere."""
+    clock: Literal["event"] | None = "event" if partitions else None
+    with pf.start(data, partitions, clock) as store, monkeypatch.context() as patch:
+        patch.setattr(verbs, "open_store", lambda _: nullcontext(store))
+        patch.setattr(client, "for_a_call", lambda *_, **__: nullcontext(store))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +131,7 @@ def test_the_verbs_explore_the_demo(
     (identity,) = found["profile"]["identities"]
     subject = (identity["namespace"], identity["value"])
     assert run_json("profile", *subject, "--data", data) == found["profile"]
-    with pf.start(data) as store:
-        # The verbs below run on one open store; that each can open it was seen above.
-        monkeypatch.setattr(verbs, "open_store", lambda _: nullcontext(store))
+    with opened(monkeypatch, data):
         page = run_json("events", *subject, "--order", "desc", "--limit", 5)
         assert page == found["events"]
         members = run_json("members", "big-spenders", "--limit", 100)
@@ -166,7 +178,6 @@ def test_a_file_of_which_nothing_is_taken_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = ("--data", tmp_path / "store")
-    run("apply", EXAMPLE / "definitions.yaml", *where, "--clock", "event", "--partitions", 1)
     head, *rows = EXAMPLE.joinpath("cdnow_sample.csv").read_text().splitlines(keepends=True)
     good = "".join([head, *rows[:5]])
     bad = head + "".join(row.replace("1997", "some").replace("1998", "some") for row in rows[:5])
@@ -182,51 +193,55 @@ def test_a_file_of_which_nothing_is_taken_is_an_error(
         result = CliRunner().invoke(application.app, arguments)
         return result.exit_code, result.output
 
-    assert ingest("good.csv", "empty.csv")[0] == 0
-    assert ingest("good.csv")[0] == 0  # known already
-    code, text = ingest("half.csv", "none.csv", "good.csv")
-    assert code == 1
-    assert "rejected 10" in text
-    assert "refused" in text
-    assert "none.csv" in text.replace("\n", "").partition("refused")[2]
-    assert "half.csv" not in text.replace("\n", "").partition("refused")[2]
-    fails(monkeypatch, "ingest", "orders", tmp_path / "broken.csv", *where)
-    (tmp_path / "headless.csv").write_text("")
-    (tmp_path / "later.csv").write_text(head + rows[7])
-    code, text = ingest("headless.csv", "later.csv")
-    assert code == 1
-    assert "accepted 1 " in text
-    assert "headless.csv" in text.replace("\n", "").partition("broken")[2]
-    assert "header" in text.replace("\n", "").partition("headless.csv")[2]
-    (tmp_path / "more.csv").write_text(good + bad.removeprefix(head) + rows[6])
-    fails(monkeypatch, "ingest", "orders", tmp_path / "more.csv", "--max-bad-percent", "10", *where)
+    with opened(monkeypatch, tmp_path / "store", 1):
+        run("apply", EXAMPLE / "definitions.yaml", *where)
+        assert ingest("good.csv", "empty.csv")[0] == 0
+        assert ingest("good.csv")[0] == 0  # known already
+        code, text = ingest("half.csv", "none.csv", "good.csv")
+        assert code == 1
+        assert "rejected 10" in text
+        assert "refused" in text
+        assert "none.csv" in text.replace("\n", "").partition("refused")[2]
+        assert "half.csv" not in text.replace("\n", "").partition("refused")[2]
+        fails(monkeypatch, "ingest", "orders", tmp_path / "broken.csv", *where)
+        (tmp_path / "headless.csv").write_text("")
+        (tmp_path / "later.csv").write_text(head + rows[7])
+        code, text = ingest("headless.csv", "later.csv")
+        assert code == 1
+        assert "accepted 1 " in text
+        assert "headless.csv" in text.replace("\n", "").partition("broken")[2]
+        assert "header" in text.replace("\n", "").partition("headless.csv")[2]
+        (tmp_path / "more.csv").write_text(good + bad.removeprefix(head) + rows[6])
+        over = ("--max-bad-percent", "10")
+        fails(monkeypatch, "ingest", "orders", tmp_path / "more.csv", *over, *where)
     printed = capsys.readouterr()
     assert "broken.csv" in printed.out.replace("\n", "")
     assert "at most 10 percent" in printed.err
 
 
-def test_rules_are_previewed_and_deleted(tmp_path: Path) -> None:
+def test_rules_are_previewed_and_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = ("--data", tmp_path / "s")
     file = tmp_path / "more.json"
     file.write_text(
         '{"segments": [{"name": "many", "rule": "xEvent.count() > 1", "state": "draft"}]}'
     )
-    run("apply", EXAMPLE / "definitions.yaml", *store, "--clock", "event", "--partitions", 1)
-    run("apply", file, *store)
-    lines = EXAMPLE.joinpath("cdnow_sample.csv").read_text().splitlines(keepends=True)
-    part = tmp_path / "part.csv"
-    part.write_text("".join(lines[:301]))
-    assert run_json("ingest", "orders", part, *store)["accepted"] == 300
-    rule = run_json("definitions", *store)["segments"]["many"]["rule"]
-    found = run_json("preview", rule, *store, "--sample", 3)
-    assert found["count"] > 3
-    assert len(found["sample"]) == 3
-    people = run("preview", "xEvent.count()", *store)
-    assert f"{found['profiles']} profiles would have a value" in people
-    before = run_json("definitions", *store)
-    deleted = run_json("delete", "many", *store)
-    assert deleted == {"deleted": "many", "version": before["version"] + 1}
-    assert "many" not in run_json("definitions", *store)["segments"]
+    with opened(monkeypatch, tmp_path / "s", 1):
+        run("apply", EXAMPLE / "definitions.yaml", *store)
+        run("apply", file, *store)
+        lines = EXAMPLE.joinpath("cdnow_sample.csv").read_text().splitlines(keepends=True)
+        part = tmp_path / "part.csv"
+        part.write_text("".join(lines[:301]))
+        assert run_json("ingest", "orders", part, *store)["accepted"] == 300
+        rule = run_json("definitions", *store)["segments"]["many"]["rule"]
+        found = run_json("preview", rule, *store, "--sample", 3)
+        assert found["count"] > 3
+        assert len(found["sample"]) == 3
+        people = run("preview", "xEvent.count()", *store)
+        assert f"{found['profiles']} profiles would have a value" in people
+        before = run_json("definitions", *store)
+        deleted = run_json("delete", "many", *store)
+        assert deleted == {"deleted": "many", "version": before["version"] + 1}
+        assert "many" not in run_json("definitions", *store)["segments"]
 
 
 def test_eval_needs_no_store(tmp_path: Path) -> None:

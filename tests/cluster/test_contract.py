@@ -242,7 +242,7 @@ def test_what_is_no_instant_is_a_rejected_row(event: pf.Store, at: Any) -> None:
 
 
 def test_the_event_clock_takes_instants_of_all_kinds_and_never_goes_back(tmp_path: Path) -> None:
-    with pf.start(tmp_path / "s", partitions=2, clock="event") as store:
+    with pf.start(tmp_path / "s", partitions=1, clock="event") as store:
         store.apply(*shop())
         store.submit("orders", [order(1, 1, NEW_YEAR)])
         ways: list[Any] = [
@@ -482,7 +482,7 @@ def test_rows_come_in_every_shape(event: pf.Store) -> None:
 
 def test_a_stream_with_offsets_is_exactly_once(tmp_path: Path) -> None:
     rows = orders(30)
-    with pf.start(tmp_path / "s", partitions=2, clock="event") as store:
+    with pf.start(tmp_path / "s", partitions=1, clock="event") as store:
         store.apply(*shop())
         assert store.cursor("loader") == 0
         assert store.submit("orders", rows[:10], producer="loader", offset=0).accepted == 10

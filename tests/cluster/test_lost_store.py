@@ -50,6 +50,7 @@ def test_a_store_that_lost_a_log_or_its_catalogue_is_refused(tmp_path: Path) -> 
         ]
 
 
+@pytest.mark.slow
 def test_a_catalogue_from_an_older_backup_heals_from_the_logs(tmp_path: Path) -> None:
     data, backup = tmp_path / "s", tmp_path / "backup"
     with pf.start(data, partitions=2, clock="event") as store:

@@ -74,7 +74,7 @@ def test_what_real_files_look_like(tmp_path: Path) -> None:
 
 
 def test_apply_is_idempotent_and_all_or_nothing(tmp_path: Path) -> None:
-    with pf.start(tmp_path / "s", partitions=2, clock="event") as store:
+    with pf.start(tmp_path / "s", partitions=1, clock="event") as store:
         assert store.apply(*shop()) == 1
         assert store.apply(*shop()) == 1
         with pytest.raises(pf.RuleError, match="prise"):
@@ -97,7 +97,7 @@ def test_rejected_rows_are_counted_and_kept_and_good_ones_load(tmp_path: Path) -
     rows[3]["price"] = "dear"
     rows[5]["price"] = -1.0
     rows[7]["customer"] = ""
-    with pf.start(tmp_path / "s", partitions=2, clock="event") as store:
+    with pf.start(tmp_path / "s", partitions=1, clock="event") as store:
         store.apply(*shop())
         receipt = store.submit("orders", rows)
         assert (receipt.accepted, receipt.duplicate, receipt.rejected_count) == (7, 0, 3)
@@ -111,7 +111,7 @@ def test_rejected_rows_are_counted_and_kept_and_good_ones_load(tmp_path: Path) -
 
 def test_arrow_tables_and_batches_are_the_same_as_dicts(tmp_path: Path) -> None:
     table = pa.Table.from_pylist(orders(60))
-    with pf.start(tmp_path / "s", partitions=2, clock="event") as store:
+    with pf.start(tmp_path / "s", partitions=1, clock="event") as store:
         store.apply(*shop())
         assert store.submit("orders", table).accepted == 60
         assert store.submit("orders", table.to_batches()[0]).duplicate == 60
@@ -129,7 +129,7 @@ def test_a_large_submission_is_cut_and_answered_as_one(tmp_path: Path) -> None:
 
 def test_producers_are_exactly_once_over_restarts(tmp_path: Path) -> None:
     rows = orders(100)
-    with pf.start(tmp_path / "s", partitions=2, clock="event") as store:
+    with pf.start(tmp_path / "s", partitions=1, clock="event") as store:
         store.apply(*shop())
         assert store.cursor("loader") == 0
         with pytest.raises(pf.OffsetGap) as gap:
@@ -184,7 +184,7 @@ def test_time_passes_by_itself_on_the_wall_clock(tmp_path: Path) -> None:
 
 
 def test_the_change_feed_resumes_after_any_change(tmp_path: Path) -> None:
-    with pf.start(tmp_path / "s", partitions=2, clock="event") as store:
+    with pf.start(tmp_path / "s", partitions=1, clock="event") as store:
         store.apply(*shop())
         store.submit("orders", [order(n, n, START, 200.0) for n in range(40)])
         store.submit("orders", [order(100 + n, n, START + n, 1.0) for n in range(40, 60)])
@@ -212,7 +212,7 @@ def test_the_change_feed_resumes_after_any_change(tmp_path: Path) -> None:
 
 
 def test_event_pages_join_up(tmp_path: Path) -> None:
-    with pf.start(tmp_path / "s", partitions=2, clock="event") as store:
+    with pf.start(tmp_path / "s", partitions=1, clock="event") as store:
         store.apply(*shop())
         store.submit("orders", [order(n, 1, START + n) for n in range(25)])
         for way in ("asc", "desc"):
@@ -277,7 +277,7 @@ def test_files_count_once_and_resume(tmp_path: Path) -> None:
 
     first, second = write("a.csv", 0, 3000), write("b.csv", 3000, 2000, bad=True)
     config = pf.Config(ingest_block_bytes=20_000)
-    with pf.start(tmp_path / "s", partitions=2, clock="event", config=config) as store:
+    with pf.start(tmp_path / "s", partitions=1, clock="event", config=config) as store:
         store.apply(*shop())
         report = store.ingest("orders", str(tmp_path / "*.csv"))
         assert (report.files, report.rows, report.accepted) == (2, 5000, 4999)

@@ -20,18 +20,18 @@ def without(attribute: str, found: dict[str, Any]) -> dict[str, Any]:
     return {**found, "changes": changes}
 
 
-@pytest.mark.parametrize("derived", ["kept", "deleted"])
+@pytest.mark.parametrize("derived", ["kept", pytest.param("deleted", marks=pytest.mark.slow)])
 def test_a_stored_store_answers_the_same(derived: str, tmp_path: Path) -> None:
+    """With its own feed to the last value; a rescanned decimal, too, is a decimal after reopening.
+    A feed that is made anew shows the values of an attribute in trouble as they are known now."""
     data = unpacked("first", tmp_path)
     if derived == "deleted":
         for index in range(2):
             reset_derived(StoreLayout(data).partition(index).directory)
     with pf.start(data) as store:
         found = answers(store)
-    for part, answer in without("balance-if-tea", expected("first")).items():
-        assert without("balance-if-tea", found)[part] == answer, part
-
-
-def test_a_rescanned_decimal_is_a_decimal_after_reopening(tmp_path: Path) -> None:
-    with pf.start(unpacked("first", tmp_path)) as store:
-        assert answers(store)["changes"] == expected("first")["changes"]
+    wanted = expected("first")
+    if derived == "deleted":
+        found, wanted = without("balance-if-tea", found), without("balance-if-tea", wanted)
+    for part, answer in wanted.items():
+        assert found[part] == answer, part

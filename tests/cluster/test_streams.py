@@ -514,7 +514,7 @@ def test_the_store_closes_its_streams_and_nothing_is_left(tmp_path: Path) -> Non
     """On the event clock. No cursor of an anonymous connection remains, and no thread."""
     rows = orders(900)
     before = {thread for thread in threading.enumerate() if thread.name == "stream"}
-    with pf.start(tmp_path / "s", 2, "event") as store:
+    with pf.start(tmp_path / "s", 1, "event") as store:
         store.apply(*shop())
         names = set()
         for number in range(3):

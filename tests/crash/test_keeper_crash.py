@@ -108,6 +108,7 @@ def test_a_kill_leaves_nothing_running_and_loses_nothing(
     assert told("stop", place, env=env)["stopped"]
 
 
+@pytest.mark.slow
 def test_a_program_that_opens_the_store_has_all_and_lets_others_attach(
     place: Path, env: dict[str, str], events: list[int]
 ) -> None:

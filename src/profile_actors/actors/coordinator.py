@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 
 from profile_actors.actors.calls import Stopped
-from profile_actors.actors.writer import Hook, no_hook
+from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.config import Config
 from profile_actors.definitions.catalogue_changes import decode, encode, extended
 from profile_actors.definitions.declared import Catalogue, Dataset, Definition

@@ -31,10 +31,11 @@ from profile_actors.actors.calls import Remote, Session, Stopped
 from profile_actors.actors.comeback import Comeback
 from profile_actors.actors.consumers import Consumer, Consumers
 from profile_actors.actors.coordinator import Enlistment
+from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.actors.mender import Mender
 from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.actors.wire import dumps, unpack
-from profile_actors.actors.writer import Hook, Writer, no_hook
+from profile_actors.actors.writer import Writer
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.log.sub_batch import Reply

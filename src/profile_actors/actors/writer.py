@@ -31,6 +31,7 @@ from threading import Condition, Thread
 from typing import Any, TypeVar
 
 from profile_actors.actors.calls import Stopped
+from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.config import Config
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
 from profile_actors.engine.partition.partition import Partition
@@ -48,14 +49,7 @@ IDLE_S = 3600.0
 """Wake-up of a writer without a clock of its own; all else notifies it."""
 
 
-Hook = Callable[[str], None]
-
-
 T = TypeVar("T")
-
-
-def no_hook(point: str) -> None:
-    """The hook of production: go on. Named points: storage's, and 'writer.before_reply'."""
 
 
 class _Refused(Exception):

@@ -34,9 +34,9 @@ import xxhash
 
 from profile_actors.actors.calls import LONG_CALL_FACTOR, Remote, Session
 from profile_actors.actors.coordinator import CoordinatorActor, CoordinatorPlace
+from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.actors.partition_actor import PartitionActor, PartitionPlace
 from profile_actors.actors.wall_clock import wall_ms
-from profile_actors.actors.writer import Hook, no_hook
 from profile_actors.config import Config
 from profile_actors.driver.keeping.attach import (
     Attachment,
