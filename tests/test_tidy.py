@@ -31,9 +31,9 @@ INNER = {
         *("log", "identity", "merge", "histories", "operators", "membership", "fold", "refold"),
         *("reading", "partition"),
     ),
-    "ingest": ("typing", ""),
+    "ingest": ("typing", "", "files"),
     "storage": ("files", ""),
-    "driver": ("", "keeping", "streams"),
+    "driver": ("", "keeping", "streams", "files"),
 }
 DOORS = {"actors", "driver", "client", "cli", "__init__", "__main__"}
 ONLY_IN = {"ray": DOORS, "lmdb": {"storage"}}

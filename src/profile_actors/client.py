@@ -30,7 +30,7 @@ from profile_actors.driver.arguments import (
 )
 from profile_actors.driver.connection import Connection, Selectors
 from profile_actors.driver.definition_edits import delete, in_force, newest, preview, tell
-from profile_actors.driver.file_ingest import ingest_files
+from profile_actors.driver.files.file_ingest import ingest_files
 from profile_actors.driver.iterators import Changes, Members, Scan, scanned
 from profile_actors.driver.keeping.attach import running
 from profile_actors.driver.keeping.placement import Placement, attached, opened
@@ -228,17 +228,18 @@ class Store(WritingDoors):
         progress: bool | None = None,
         closed: bool = True,
     ) -> IngestReport:
-        """Load CSV files (paths or glob patterns), in the order of their names.
+        """Load CSV, NDJSON and Parquet files, packed or not: paths, glob patterns, folders, URIs
+        (docs/INGEST.md), in the order of their names.
 
         Each file counts once, whatever its directory or how often it is loaded; after a crash it
         resumes. Rows of it that were rejected before are judged anew. A file that has grown goes on
         at its new rows; the same bytes under another name count once; other content is new, and
         ``report.warnings`` says so where a file is no longer what it was. closed=False: the files
         may still grow, so a last line without a line end is left for the next time.
-        max_bad_percent: a file of which more rows are rejected is taken for broken, and read no
-        further. progress: show a bar; by default on a terminal.
+        max_bad_percent: a file of which more rows are bad is refused whole, after a pass that only
+        judges. progress: show a bar; by default on a terminal.
 
-        A broken file (no header, not UTF-8, unreadable, …) does not keep the others from loading:
+        A broken file (no header, truncated, unreadable, …) does not keep the others from loading:
         ``report.broken`` says which and why, and what was accepted of it stays. Raises SchemaError,
         OSError where every file is broken, CallerError where there is none.
         """

@@ -26,8 +26,8 @@ from profile_actors.definitions.catalogue_changes import extended
 from profile_actors.definitions.declared import Catalogue, Dataset, Field, Namespace, Schema
 from profile_actors.definitions.schema_paths import columns_of, fields_of
 from profile_actors.definitions.time_formats import compile_time_format
-from profile_actors.ingest.csv_blocks import read_csv_blocks
 from profile_actors.ingest.door import Door, Prepared
+from profile_actors.ingest.files.csv_blocks import read_csv_blocks
 from profile_actors.ingest.typing.arrow_types import arrow_type
 from profile_actors.ingest.typing.field_checks import Check, compile_check
 from profile_actors.ingest.typing.time_readings import TimeReading

@@ -32,7 +32,7 @@ from profile_actors.errors import (
     LostLog,
     ProfileActorsError,
 )
-from profile_actors.ingest.file_contents import FileContent
+from profile_actors.ingest.files.file_contents import FileContent
 from profile_actors.ingest.rejects import QuarantineRecord
 from profile_actors.ingest.route import default_assignment
 from profile_actors.rules.catalogue.change_check import check_change, find, removed

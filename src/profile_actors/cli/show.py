@@ -7,6 +7,7 @@ Rules for editors: what is no text of ours goes through ``safe`` on its way into
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -274,6 +275,10 @@ def report(console: Console, done: IngestReport) -> None:
             f"[bold red]refused[/] {safe(file)}: every row was rejected",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
+    if done.skipped:
+        counted = Counter(done.skipped.values())
+        what = ", ".join(f"{count:,} {why}" for why, count in sorted(counted.items()))
+        console.print(f"passed over: {safe(what)}", highlight=False, soft_wrap=True)
     for file, why in done.broken.items():
         console.print(
             f"[bold red]broken[/] {safe(file)}: {safe(why)}", highlight=False, soft_wrap=True

@@ -82,18 +82,18 @@ def ingest(
     data: Data = DATA,
     json: Json = False,
     max_bad_percent: Annotated[
-        float | None, typer.Option(help="Stop when more of a file's rows are rejected.")
+        float | None, typer.Option(help="Refuse a file whole if more of its rows are bad.")
     ] = None,
     growing: Annotated[
         bool,
         typer.Option("--growing", help="Leave a last line that has no line end for the next time."),
     ] = False,
 ) -> None:
-    """Load CSV files; each counts once, resumes where a crash left it, goes on if it grew.
+    """Load CSV, NDJSON or Parquet files, packed or not: paths, patterns, folders, URIs.
 
-    A broken file, or one with more bad rows than --max-bad-percent, does not keep the others from
-    loading. Exit code 1 if there was one, or if of a file rows were rejected and none was accepted
-    or known already.
+    Each counts once, resumes where a crash left it, goes on if it grew. A broken file, or one with
+    more bad rows than --max-bad-percent, does not keep the others from loading. Exit code 1 if
+    there was one, or if of a file rows were rejected and none was accepted or known already.
     """
     with open_store(data) as store:
         bar = False if json else None

@@ -119,14 +119,30 @@ class Explanation:
         return render(self.report)
 
 
+class FileReport(msgspec.Struct, frozen=True):
+    """What became of the rows of one file. form: 'csv', 'ndjson' or 'parquet'. packing: what packed
+    it, as its bytes say ('gzip', 'zstd', 'bz2', 'lz4'), or None. The rest is as in IngestReport."""
+
+    form: str = ""
+    packing: str | None = None
+    rows: int = 0
+    accepted: int = 0
+    duplicate: int = 0
+    late: int = 0
+    rejected_count: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+
 class IngestReport(msgspec.Struct, frozen=True):
     """What became of the rows of the files of one ``ingest``.
 
     refused: the files of which rows were rejected, and none was accepted or known already: they are
     probably not what the dataset expects. broken: file -> why it could not be read to its end; what
     was read before is counted, and stays. warnings: per file, what to look at, in sentences.
-    bytes: read. seconds: elapsed. stage_s: seconds the driver spent by stage (parse, validate,
-    split, send), the time it waited not counted.
+    skipped: what folders held besides -> why it was passed over. by_file: file -> its own counts.
+    bytes: of the files, as they are packed, that were read. seconds: elapsed. stage_s: seconds the
+    driver spent by stage (parse, validate, split, send), the time it waited not counted.
     """
 
     files: int = 0
@@ -141,6 +157,8 @@ class IngestReport(msgspec.Struct, frozen=True):
     warnings: list[str] = []
     refused: list[str] = []
     broken: dict[str, str] = {}
+    skipped: dict[str, str] = {}
+    by_file: dict[str, FileReport] = {}
 
     def plus(self, other: IngestReport) -> IngestReport:
         """Two files' counts together."""
@@ -155,6 +173,8 @@ class IngestReport(msgspec.Struct, frozen=True):
             warnings=self.warnings + other.warnings,
             refused=self.refused + other.refused,
             broken=self.broken | other.broken,
+            skipped=self.skipped | other.skipped,
+            by_file=self.by_file | other.by_file,
         )
 
 

@@ -34,18 +34,18 @@ from profile_actors.driver.terminal import instant_text
 from profile_actors.engine.log.connections import name_of
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
 from profile_actors.errors import CallerError, ClockError, DefinitionError, OffsetGap
-from profile_actors.ingest.csv_blocks import TextBlock
 from profile_actors.ingest.door import Door, Prepared
 from profile_actors.ingest.offsets import packed, ranges_of
 from profile_actors.ingest.rejects import quarantined
 from profile_actors.ingest.route import split
+from profile_actors.ingest.row_blocks import RowBlock
 
 LAST_WORD_S = 2.0
 """How long a connection that closes tries to say so."""
 
 
 Rows: TypeAlias = Sequence[dict[str, Any]] | Any
-"""Dicts, a pa.Table, a pa.RecordBatch or a TextBlock (pyarrow has no types to name)."""
+"""Dicts, a pa.Table, a pa.RecordBatch or a RowBlock (pyarrow has no types to name)."""
 
 
 class Sender:
@@ -380,7 +380,7 @@ class Sender:
 
 def _in_pieces(rows: Rows, limit: int) -> list[Any]:
     """Pieces of at most limit rows; none of nothing. Raises CallerError for what are no rows."""
-    if not isinstance(rows, pa.Table | pa.RecordBatch | TextBlock | list):
+    if not isinstance(rows, pa.Table | pa.RecordBatch | RowBlock | list):
         if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
             raise CallerError(
                 "expected rows as dicts, a pa.Table or a pa.RecordBatch, got"

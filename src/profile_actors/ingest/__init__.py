@@ -1,5 +1,5 @@
 """Rows become typed columns: per-row verdicts, quarantine records, files.
 
-The driver imports ``door``, ``csv_blocks`` and ``route``; the engine ``offsets`` and the names in
+The driver imports ``door``, ``row_blocks`` and ``route``; the engine ``offsets`` and the names in
 ``hidden_columns``.
 """

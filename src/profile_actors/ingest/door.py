@@ -1,7 +1,7 @@
 """The door: rows in any form become one typed table of accepted rows, and a reject for each other.
 
 Theory: a ``Door`` is compiled once per catalogue version and dataset. Rows come as dicts, as an
-Arrow table or as a block of a text file; from each the same cells are taken per declared column,
+Arrow table or as a block of a file; from each the same cells are taken per declared column,
 converted by ``typed_columns`` under the one authority ``verdicts``, and joined with what the
 dataset's mapping says: identity, time, type, id. A row that fails anywhere leaves with the first
 reason in a fixed order (structure, unknown fields, fields as declared, time, id, identities), so
@@ -28,7 +28,6 @@ from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.definitions.schema_paths import columns_of, fields_of
 from profile_actors.errors import DefinitionError, SchemaError
-from profile_actors.ingest.csv_blocks import TextBlock
 from profile_actors.ingest.hidden_columns import (
     ID,
     K0,
@@ -40,8 +39,9 @@ from profile_actors.ingest.hidden_columns import (
     TYPE,
     VALUE,
 )
-from profile_actors.ingest.primary_identity import Identities, Refusals
-from profile_actors.ingest.rejects import Reject, full_json, raw_text
+from profile_actors.ingest.primary_identity import Identities, Refusals, map_texts
+from profile_actors.ingest.rejects import Reject, raw_text
+from profile_actors.ingest.row_blocks import RowBlock
 from profile_actors.ingest.typing.cells import column_of, missing, one_chunk
 from profile_actors.ingest.typing.field_checks import Check, Ignored, compile_check, ignores
 from profile_actors.ingest.typing.time_columns import numbers_of
@@ -57,8 +57,8 @@ from profile_actors.ingest.typing.time_readings import (
 from profile_actors.ingest.typing.typed_columns import convert
 from profile_actors.ingest.typing.verdicts import UNKNOWN, shown
 
-# Dicts, a pa.Table or a pa.RecordBatch (Arrow has no types to check), or a text block.
-Rows = Sequence[Any] | TextBlock | Any
+# Dicts, a pa.Table or a pa.RecordBatch (Arrow has no types to check), or a file's block.
+Rows = Sequence[Any] | RowBlock | Any
 
 
 Cells = dict[str, "pa.Array | list[Any]"]  # as they came, by path
@@ -151,7 +151,8 @@ class Door:
         of six clean columns from text. Raises SchemaError for a table that names a column twice.
         """
         refused: Refusals = {}
-        block = rows if isinstance(rows, TextBlock) else None
+        block = rows if isinstance(rows, RowBlock) else None
+        is_text = block is not None and block.is_text
         source = _source(rows)
         n = len(source)
         cells = (
@@ -159,7 +160,7 @@ class Door:
             if isinstance(source, pa.Table)
             else self._cells_of_dicts(source, refused)
         )
-        typed = self._convert(cells, n, block is not None, refused)
+        typed = self._convert(cells, n, is_text, refused)
         times = self._times(typed, n, wall_ms, stamp_ms, refused)
         hidden = self._hidden(typed, cells, n, refused)
         places = np.arange(n) if block is None or block.numbers is None else block.numbers
@@ -173,14 +174,14 @@ class Door:
             table = table.filter(pa.array(keep)).combine_chunks()
             if OTHERS in table.column_names and table[OTHERS].null_count == len(table):
                 table = table.drop_columns([OTHERS])
-        rejects = _rejects(source, refused, offsets)
+        rejects = _rejects(source, block, refused, offsets)
         if block is not None and block.rejects:
             shift = first_offset - block.first_row
             broken = [structs.replace(r, row=r.row + shift) for r in block.rejects]
             rejects = sorted([*rejects, *broken], key=lambda reject: reject.row)
         has_clock = self.dataset.timestamp is not None and table.num_rows
         clock = int(table[TIMESTAMP].to_numpy().max()) if has_clock else None
-        odd_times = self._odd_times(cells, times, block is not None, wall_ms)
+        odd_times = self._odd_times(cells, times, is_text, wall_ms)
         return Prepared(table, rejects, len(rows), clock, odd_times)
 
     # ---- cells ---------------------------------------------------------------------------------
@@ -353,7 +354,7 @@ class Door:
                 refused.setdefault(row, (dataset.id, "expected an id, got none"))
         columns = {path: _text(typed[path]) for path in dataset.identities}
         if dataset.identity_map is not None:
-            columns[dataset.identity_map] = _json(cells.get(dataset.identity_map), n)
+            columns[dataset.identity_map] = map_texts(cells.get(dataset.identity_map), n)
         chosen = self._identities.choose(columns, refused)
         hidden |= {K0: pa.array(chosen.k0), K1: pa.array(chosen.k1)}
         hidden |= {VALUE: chosen.values, NAMESPACE: chosen.codes}
@@ -362,8 +363,8 @@ class Door:
 
 def _source(rows: Rows) -> pa.Table | Sequence[Any]:
     """The rows themselves: a table, or a sequence of what should be dicts."""
-    if isinstance(rows, TextBlock):
-        return rows.table
+    if isinstance(rows, RowBlock):
+        return rows.rows
     return pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
 
 
@@ -371,20 +372,13 @@ def _text(values: pa.Array) -> pa.Array:
     return values if pa.types.is_string(values.type) else pc.cast(values, pa.string())
 
 
-def _json(cells: pa.Array | list[Any] | None, n: int) -> pa.Array:
-    """Identity maps as JSON texts, null where absent."""
-    if cells is None:
-        return pa.nulls(n, pa.string())
-    found = cells.to_pylist() if isinstance(cells, pa.Array) else cells
-    texts = [c if c is None or isinstance(c, str) else full_json(c) for c in found]
-    return pa.array(texts, pa.string())
-
-
 def _rejects(
-    source: pa.Table | Sequence[Any], refused: Refusals, offsets: np.ndarray
+    source: pa.Table | Sequence[Any], block: RowBlock | None, refused: Refusals, offsets: np.ndarray
 ) -> list[Reject]:
     """Ascending rejects with the rows' own text."""
     rows = sorted(refused)
+    if block is not None and block.lines is not None:
+        return [Reject(int(offsets[row]), *refused[row], block.lines.raw(row)) for row in rows]
     if isinstance(source, pa.Table):
         try:
             found = source.take(pa.array(rows, pa.int64())).to_pylist()

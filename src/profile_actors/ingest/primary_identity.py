@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 
 from profile_actors.definitions.declared import Catalogue, Dataset, Namespace
 from profile_actors.ingest.identity_keys import KeyMaker, key_of, normalised
+from profile_actors.ingest.rejects import full_json
 from profile_actors.ingest.typing.cells import byte_sizes
 from profile_actors.ingest.typing.verdicts import shown
 
@@ -67,7 +68,7 @@ class _Candidate:
     present: np.ndarray
     rank: np.ndarray | int
     code: np.ndarray | int
-    more: Sequence[Sequence[_Named]] = ()
+    more: Sequence[Sequence[_Named]] | None = None
 
 
 class Identities:
@@ -118,7 +119,7 @@ class Identities:
 
         Cost: a few kernels per pair of columns; a Python loop over the rows of an identity map.
         """
-        columns = [c for c in candidates if not c.more]
+        columns = [c for c in candidates if c.more is None]
         further = np.zeros((len(best.k0), len(columns)), bool)
         for i, one in enumerate(columns):
             known = _same(one, best)
@@ -137,7 +138,7 @@ class Identities:
         )
         for row, (code, value) in enumerate(primary):
             named = [(names[i], texts[i][row]) for i in np.flatnonzero(further[row])]
-            named += candidates[-1].more[row]
+            named += (candidates[-1].more or ())[row]
             kept = dict.fromkeys(n for n in named if n != (self._codes[int(code)], value))
             found.append(list(kept) or None)
         if not any(found):
@@ -205,6 +206,8 @@ class Identities:
             raise ValueError(f"{form}, got {shown(identity_map)}")
         found: list[tuple[int, tuple[int, int], str, int]] = []
         for code, items in identity_map.items():
+            if items is None:
+                continue
             if code not in self._namespaces:
                 raise ValueError(f"expected a defined namespace, got {shown(code)}")
             for item in items if isinstance(items, list) else [items]:
@@ -220,6 +223,18 @@ class Identities:
                 key = key_of(self._namespaces[code], value, self._seed)
                 found.append((rank, key, text, self._codes.index(code)))
         return found
+
+
+def map_texts(cells: pa.Array | Sequence[Any] | None, n: int) -> pa.Array:
+    """Identity maps as JSON texts, null where absent. A namespace whose value is null is not there:
+    a column of structs has every namespace in every row."""
+    if cells is None:
+        return pa.nulls(n, pa.string())
+    found = cells.to_pylist() if isinstance(cells, pa.Array) else cells
+    if isinstance(cells, pa.Array) and pa.types.is_map(cells.type):
+        found = [None if pairs is None else dict(pairs) for pairs in found]
+    texts = [c if c is None or isinstance(c, str) else full_json(c) for c in found]
+    return pa.array(texts, pa.string())
 
 
 def _pair(namespace: str, value: str) -> dict[str, str]:

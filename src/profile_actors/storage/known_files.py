@@ -15,7 +15,7 @@ import msgspec
 import xxhash
 
 from profile_actors.errors import CorruptLog
-from profile_actors.ingest.file_contents import FileContent
+from profile_actors.ingest.files.file_contents import FileContent
 from profile_actors.storage.files.atomic_files import failed_write
 from profile_actors.storage.files.framing import HEADER_BYTES, damage, frame
 

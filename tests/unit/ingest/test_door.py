@@ -14,8 +14,8 @@ from profile_actors.config import Config
 from profile_actors.definitions.catalogue_changes import extended
 from profile_actors.definitions.declared import Catalogue, Dataset, Field, Namespace, Schema
 from profile_actors.errors import DefinitionError, SchemaError
-from profile_actors.ingest.csv_blocks import read_csv_blocks
 from profile_actors.ingest.door import Door, Prepared
+from profile_actors.ingest.files.csv_blocks import read_csv_blocks
 from profile_actors.ingest.identity_keys import key_of
 from profile_actors.ingest.rejects import QuarantineRecord, Reject, quarantined
 

@@ -175,3 +175,23 @@ def test_hidden_columns_are_all_known() -> None:
     found = table("columns", [{"crm": "1", "mail": "a@x"}])
     assert {name for name in found.column_names if name.startswith("@")} <= set(HIDDEN)
     assert np.array_equal(found["@row"].to_numpy(), [0])
+
+
+def test_no_rows_have_no_identities() -> None:
+    """A block of a file whose rows are all broken, of a dataset with an identity map."""
+    assert table("mapped", []).num_rows == 0
+
+
+def test_a_namespace_without_a_value_is_not_there() -> None:
+    """A column of structs has every namespace in every row; so has a column of maps no dict."""
+    ids = [{"ECID": [{"id": "e1"}]}, {"Email": [{"id": "M@x"}]}]
+    whole = [{name: row.get(name) for name in ("ECID", "Email")} for row in ids]
+    assert table("mapped", [{"ids": row} for row in whole]).equals(
+        table("mapped", [{"ids": row} for row in ids])
+    )
+    kind = pa.map_(pa.string(), pa.list_(pa.struct([("id", pa.string())])))
+    for column in (pa.array(whole), pa.array([[*row.items()] for row in ids], kind)):
+        found = Door(CATALOGUE, "mapped", 0, CONFIG).prepare(
+            pa.table({"ids": column, "at": [NOW, NOW]}), 0, NOW
+        )
+        assert found.table["@value"].to_pylist() == ["e1", "m@x"]

@@ -14,8 +14,8 @@ from profile_actors.definitions.catalogue_changes import extended
 from profile_actors.definitions.declared import Catalogue, Dataset, Namespace, Schema
 from profile_actors.definitions.time_formats import compile_time_format
 from profile_actors.errors import DefinitionError
-from profile_actors.ingest.csv_blocks import read_csv_blocks
 from profile_actors.ingest.door import Door
+from profile_actors.ingest.files.csv_blocks import read_csv_blocks
 from profile_actors.ingest.typing.time_readings import odd_units
 
 WALL_MS = 1_800_000_000_000

@@ -19,6 +19,8 @@ from pathlib import Path
 import msgspec
 import xxhash
 
+from profile_actors.ingest.files.places import File
+
 _PIECE_BYTES = 1 << 20
 
 
@@ -61,13 +63,13 @@ class Digests:
     size itself. is_open: the last byte ends no line.
     """
 
-    def __init__(self, dataset: str, path: Path, size: int, sizes: Iterable[int]) -> None:
+    def __init__(self, dataset: str, path: File, size: int, sizes: Iterable[int]) -> None:
         named, plain = xxhash.xxh3_128(), xxhash.xxh3_128()
         for text in (dataset, path.name):
             named.update(len(text.encode()).to_bytes(8, "big") + text.encode())
         self.at: dict[int, str] = {}
         place, last = 0, b"\n"
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             for stop in sorted({n for n in sizes if 0 < n < size} | {size}):
                 while piece := file.read(min(_PIECE_BYTES, stop - place)):
                     named.update(piece)
@@ -81,9 +83,9 @@ class Digests:
         self.producer = named.hexdigest()
 
 
-def complete_bytes(path: Path, size: int) -> int:
+def complete_bytes(path: File, size: int) -> int:
     """How many of the first ``size`` bytes are whole lines; 0 if there is no line end."""
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         stop = size
         while stop > 0:
             start = max(0, stop - _PIECE_BYTES)
@@ -102,11 +104,11 @@ def grown_from(digests: Digests, contents: Sequence[FileContent]) -> FileContent
 
 
 def recognised(
-    path: Path, digests: Digests, same_name: Sequence[FileContent], same_bytes: FileContent | None
+    path: File, digests: Digests, same_name: Sequence[FileContent], same_bytes: FileContent | None
 ) -> Recognised:
     """What the file is, given what is kept under its name and of its bytes."""
     known = grown_from(digests, same_name) or same_bytes
-    where = os.path.abspath(path)
+    where = os.path.abspath(path) if isinstance(path, Path) else str(path)
     warnings = []
     if known is None:
         was = next((c for c in same_name if c.path == where), None)
@@ -142,8 +144,8 @@ def recognised(
     return Recognised(content, known, tuple(warnings))
 
 
-def _ends_line(path: Path, place: int) -> bool:
+def _ends_line(path: File, place: int) -> bool:
     """Does a line end stand at this place?"""
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         file.seek(place)
         return file.read(2).removeprefix(b"\r").startswith(b"\n")

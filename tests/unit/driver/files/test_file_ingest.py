@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from profile_actors.cli import application
-from profile_actors.driver.file_ingest import matching
 from profile_actors.errors import CallerError
+from profile_actors.ingest.files.places import matching
 
 
 @pytest.mark.parametrize("name", ["x" * 10_000, "a/" + "x" * 300, "a\0b", "\udce9", "["])

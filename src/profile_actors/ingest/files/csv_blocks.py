@@ -14,23 +14,17 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
 from profile_actors.errors import SchemaError
-from profile_actors.ingest.offsets import contains
+from profile_actors.ingest.files.byte_sources import WHOLE, ByteSource
+from profile_actors.ingest.files.text_pieces import pieces
 from profile_actors.ingest.rejects import MAX_RAW_CHARS, Reject, raw_text
-
-FIRST_PIECE = 8
-
-
-MAX_ROW_BLOCKS = 8  # blocks in which one row's end must be found
-
+from profile_actors.ingest.row_blocks import RowBlock
 
 MAX_COLUMNS = 10_000
 
@@ -44,95 +38,57 @@ _CELL_STARTS = np.zeros(256, bool)  # bytes after which a quote opens, or double
 _CELL_STARTS[list(b',\n\r"')] = True
 
 
-@dataclass(frozen=True, slots=True)
-class TextBlock:
-    """Consecutive rows of a text file.
-
-    first_row: number of the first. count: rows, broken ones included. table: string columns of the
-    rows that have a sound structure. numbers: int64, their places in 0..count; None: all.
-    rejects: the broken rows, numbered in the file. size_bytes: of the file, header included.
-    """
-
-    first_row: int
-    count: int
-    table: pa.Table
-    numbers: np.ndarray | None
-    rejects: tuple[Reject, ...]
-    size_bytes: int
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, part: slice) -> TextBlock:
-        """Rows start:stop of the block; the bytes go with the first row."""
-        start, stop, _ = part.indices(self.count)
-        numbers = np.arange(self.count) if self.numbers is None else self.numbers
-        low, high = (int(i) for i in np.searchsorted(numbers, (start, stop)))
-        first = self.first_row + start
-        rejects = [r for r in self.rejects if first <= r.row < self.first_row + stop]
-        return TextBlock(
-            first,
-            stop - start,
-            self.table.slice(low, high - low),
-            None if self.numbers is None else numbers[low:high] - start,
-            tuple(rejects),
-            self.size_bytes if start == 0 else 0,
-        )
-
-    def only(self, ranges: np.ndarray) -> TextBlock:
-        """The same block, of which only rows in these ranges of the file are left. int64[k, 2]."""
-        numbers = np.arange(self.count) if self.numbers is None else self.numbers
-        kept = contains(ranges, numbers + self.first_row)
-        rejects = [r for r in self.rejects if contains(ranges, np.array([r.row]))[0]]
-        return replace(
-            self,
-            table=self.table.filter(pa.array(kept)),
-            numbers=numbers[kept],
-            rejects=tuple(rejects),
-        )
-
-
 def read_csv_blocks(
     path: Path | str,
     block_bytes: int,
-    from_row: int = 0,
     use_threads: bool = False,
     size: int | None = None,
     closed: bool = True,
     skip_unnamed: bool = False,
-) -> Iterator[TextBlock]:
-    """A CSV file's rows from number from_row on, in blocks of about block_bytes.
+) -> Iterator[RowBlock]:
+    """The rows of a plain CSV file; see ``csv_blocks``. size: by default all that it has now."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size if size is None else size
+        yield from csv_blocks(file, str(path), block_bytes, size, use_threads, closed, skip_unnamed)
 
-    size: read only so many bytes of the file; by default all that it has now. closed: a quote that
-    is open at the end is never closed, so the rest is one broken row; else the row is left out.
-    skip_unnamed: leave out columns without a name, as an index that was written along has none.
+
+def csv_blocks(
+    file: ByteSource,
+    path: str,
+    block_bytes: int,
+    size: int = WHOLE,
+    use_threads: bool = False,
+    closed: bool = True,
+    skip_unnamed: bool = False,
+) -> Iterator[RowBlock]:
+    """The rows of an open CSV file in blocks of about block_bytes.
+
+    path: what errors call it. size: read only so many bytes. closed: a quote that is open at the
+    end is never closed, so the rest is one broken row; else the row is left out. skip_unnamed:
+    leave out columns without a name, as an index that was written along has none.
 
     Cost: 120 ns a row of six columns. Raises SchemaError for a header that is missing, not UTF-8,
     or names a column twice, and for a row without an end.
     """
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size if size is None else size
-        names, header_bytes = _header(file, str(path), skip_unnamed)
-        row, extra = 0, header_bytes
-        for data, is_open in _pieces(file, block_bytes, size, str(path)):
-            if is_open and not closed:
-                return
-            block = (
-                _unclosed(data, names, row, extra)
-                if is_open
-                else _parsed(data, names, row, extra, use_threads)
-            )
-            row, extra = row + block.count, 0
-            if row <= from_row:
-                extra = block.size_bytes
-            elif block.first_row < from_row:
-                rest = block[from_row - block.first_row :]
-                yield replace(rest, size_bytes=block.size_bytes)
-            else:
-                yield block
+    names, header_bytes = _header(file, path, skip_unnamed)
+    row, extra = 0, header_bytes
+    lacking = "a quote that is not closed"
+    for data, is_open in pieces(file, block_bytes, size, path, _last_line_end, lacking):
+        if is_open and not closed:
+            return
+        block = (
+            _unclosed(data, names, row, extra)
+            if is_open
+            else _parsed(data, names, row, extra, use_threads)
+        )
+        row, extra = row + block.count, 0
+        if block.count:
+            yield block
+        else:
+            extra = block.size_bytes
 
 
-def _header(file: BinaryIO, path: str, skip_unnamed: bool) -> tuple[list[str], int]:
+def _header(file: ByteSource, path: str, skip_unnamed: bool) -> tuple[list[str], int]:
     """Column names and the bytes before the first row; a column to leave out is called _SKIPPED
     and its number."""
     line = file.readline()
@@ -181,37 +137,6 @@ def _check_separator(names: list[str], path: str) -> None:
             )
 
 
-def _pieces(
-    file: BinaryIO, block_bytes: int, end_of_file: int, path: str
-) -> Iterator[tuple[memoryview, bool]]:
-    """The rest of the file in pieces of whole rows, without a copy; True with one that is a last
-    row whose quote is never closed. The first pieces are smaller and double, so that partitions
-    have work while the next piece is read."""
-    target = max(1, block_bytes // FIRST_PIECE)
-    size = target
-    while data := file.read(max(0, min(size, end_of_file - file.tell()))):
-        end, is_open = _last_line_end(data)
-        if len(data) < size or file.tell() >= end_of_file:
-            end = end if is_open else len(data)
-            if end:
-                yield memoryview(data)[:end], False
-            if is_open:
-                yield memoryview(data)[end:], True
-        elif end:
-            yield memoryview(data)[:end], False
-            # What is left of the piece, less than a row as a rule, is read again.
-            file.seek(end - len(data), 1)
-            size = target = min(block_bytes, 2 * target)
-        elif size > MAX_ROW_BLOCKS * block_bytes:
-            raise SchemaError(
-                f"expected the end of a row within {size} bytes, got none - at {path}; look for a"
-                f" quote that is not closed near {data[: MAX_RAW_CHARS // 10]!r}"
-            )
-        else:
-            file.seek(-len(data), 1)
-            size *= 2
-
-
 def _last_line_end(data: bytes) -> tuple[int, bool]:
     """The place after the last line end that is outside quotes (0: none); is a quote left open?"""
     if b'"' not in data:
@@ -255,19 +180,21 @@ def _closing_quote(data: bytes, start: int) -> int:
         start = quote + 2
 
 
-def _unclosed(view: memoryview, names: list[str], row: int, extra: int) -> TextBlock:
+def _unclosed(view: memoryview, names: list[str], row: int, extra: int) -> RowBlock:
     """The rest of a file after a quote that is never closed: one row, which is rejected."""
     kept = [name for name in names if not name.startswith(_SKIPPED)]
     empty = pa.table({name: pa.array([], pa.string()) for name in kept})
     text = str(view[: 4 * MAX_RAW_CHARS], "utf-8", "backslashreplace")
     reason = "expected a closing quote, got the end of the file"
     reject = Reject(row, "", reason, raw_text(text))
-    return TextBlock(row, 1, empty, np.zeros(0, np.int64), (reject,), extra + len(view))
+    return RowBlock(
+        row, 1, empty, np.zeros(0, np.int64), (reject,), extra + len(view), is_text=True
+    )
 
 
 def _parsed(
     view: memoryview, names: list[str], first_row: int, extra: int, use_threads: bool
-) -> TextBlock:
+) -> RowBlock:
     """Parse one block; rows with a wrong number of cells or bytes that are no UTF-8 are rejects."""
     sound = _is_utf8(view)
     # Arrow cannot hand out a broken row that is no UTF-8; as Latin-1 every byte is a character.
@@ -289,7 +216,7 @@ def _parsed(
         numbers = np.arange(count) if numbers is None else numbers
         table, numbers = _decoded(table, numbers, first_row, broken)
     rejects = tuple(broken[place] for place in sorted(broken))
-    return TextBlock(first_row, count, table, numbers, rejects, extra + len(view))
+    return RowBlock(first_row, count, table, numbers, rejects, extra + len(view), is_text=True)
 
 
 def _is_utf8(view: memoryview) -> bool:

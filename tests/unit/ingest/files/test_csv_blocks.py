@@ -12,22 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profile_actors.errors import SchemaError
-from profile_actors.ingest.csv_blocks import (
-    TextBlock,
+from profile_actors.ingest.files.csv_blocks import (
     _last_line_end,
     _last_line_end_slowly,
     read_csv_blocks,
 )
+from profile_actors.ingest.row_blocks import RowBlock
 
 Row = tuple[int, dict[str, str | None]]
 
 
-def rows_of(blocks: list[TextBlock]) -> list[Row]:
+def rows_of(blocks: list[RowBlock]) -> list[Row]:
     rows: list[Row] = []
     for block in blocks:
         places = np.arange(block.count) if block.numbers is None else block.numbers
         numbers = [block.first_row + int(place) for place in places]
-        rows += zip(numbers, block.table.to_pylist(), strict=True)
+        rows += zip(numbers, block.rows.to_pylist(), strict=True)
     return rows
 
 
@@ -102,23 +102,6 @@ def test_both_ways_to_cut_a_block_agree(text: str) -> None:
     assert _last_line_end(data) == _last_line_end_slowly(data)
 
 
-@given(st.integers(0, 45), st.integers(1, 60))
-def test_reading_resumes_at_any_row(
-    tmp_path_factory: pytest.TempPathFactory, start: int, block_bytes: int
-) -> None:
-    path = tmp_path_factory.mktemp("csv") / "rows.csv"
-    lines = [f"{i},{'x,x' if i % 7 == 3 else 'x'}" for i in range(40)]
-    path.write_text("a,b\n" + "\n".join(lines), encoding="utf-8")
-    whole, rest = (list(read_csv_blocks(path, block_bytes, n)) for n in (0, start))
-    assert rows_of(rest) == [row for row in rows_of(whole) if row[0] >= start]
-    assert [r for b in rest for r in b.rejects] == [
-        r for b in whole for r in b.rejects if r.row >= start
-    ]
-    if start < 40:
-        assert rest[0].first_row == start
-        assert sum(block.size_bytes for block in rest) == path.stat().st_size
-
-
 def test_a_block_can_be_cut(tmp_path: Path) -> None:
     path = written(tmp_path, "a\n0\n1\n2,2\n3\n4\n")
     (block,) = read_csv_blocks(path, 1000)
@@ -168,7 +151,7 @@ def test_columns_without_a_name_are_left_out_if_asked(tmp_path: Path) -> None:
     data = ',u,t,""\n0,a,x,1\n1,b\n2,c,y,3\n3,\xff,y,3\n'.encode("latin-1")
     path = written(tmp_path, data)
     (block,) = read_csv_blocks(path, 1000, skip_unnamed=True)
-    assert block.table.to_pylist() == [{"u": "a", "t": "x"}, {"u": "c", "t": "y"}]
+    assert block.rows.to_pylist() == [{"u": "a", "t": "x"}, {"u": "c", "t": "y"}]
     assert [(r.row, r.reason) for r in block.rejects] == [
         (1, "expected 4 cells, got 2"),
         (3, "expected UTF-8 text, got byte 0xff"),
@@ -176,7 +159,7 @@ def test_columns_without_a_name_are_left_out_if_asked(tmp_path: Path) -> None:
     with pytest.raises(SchemaError, match="column 1 has no name"):
         next(read_csv_blocks(path, 1000))
     (open_quote,) = read_csv_blocks(written(tmp_path, ',u\n"0'), 1000, skip_unnamed=True)
-    assert open_quote.table.column_names == ["u"]
+    assert open_quote.rows.column_names == ["u"]
 
 
 def test_a_quoted_header_and_no_rows(tmp_path: Path) -> None:
@@ -190,5 +173,5 @@ def test_agrees_with_the_standard_library(tmp_path: Path) -> None:
     out = io.StringIO()
     csv.writer(out).writerows(table)
     (block,) = read_csv_blocks(written(tmp_path, out.getvalue()), 1000)
-    found = [[cell or "" for cell in row.values()] for row in block.table.to_pylist()]
+    found = [[cell or "" for cell in row.values()] for row in block.rows.to_pylist()]
     assert found == table[1:]

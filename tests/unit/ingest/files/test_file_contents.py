@@ -11,8 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from profile_actors.ingest.csv_blocks import read_csv_blocks
-from profile_actors.ingest.file_contents import Digests, Recognised, complete_bytes, recognised
+from profile_actors.ingest.files.csv_blocks import read_csv_blocks
+from profile_actors.ingest.files.file_contents import (
+    Digests,
+    Recognised,
+    complete_bytes,
+    recognised,
+)
 from profile_actors.storage.catalogue_store import CatalogueStore
 
 
@@ -49,7 +54,7 @@ class Loader:
             self.store.files.keep(dataset, found.content)
         producer, new, count = found.content.producer, 0, 0
         for block in read_csv_blocks(path, 64, size=size, closed=closed) if size else ():
-            for row in block.table.to_pylist():
+            for row in block.rows.to_pylist():
                 if crash_after is not None and new >= crash_after:
                     return new, found
                 if count >= self.cursors.get(producer, 0):

@@ -1,0 +1,251 @@
+"""One file on its way into the store.
+
+Theory: a file is a producer known by its content (``file_contents``), whose offsets are row
+numbers. So the store knows how far it got, whatever the path or the size of the blocks was; rows
+before the cursor are not even sent, but for those that were rejected: they are offered again, since
+definitions may have changed. Which content a producer stands for is kept before its first row is
+sent: a file that grows after a crash goes on where it was. While partitions fold one block the next
+one is parsed.
+
+With a limit on bad rows the file is read twice: what is refused is refused whole.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import msgspec
+import numpy as np
+
+from profile_actors.actors.wall_clock import wall_ms
+from profile_actors.driver.connection import Connection
+from profile_actors.driver.receipts import FileReport, IngestReport, PendingReceipt, Receipt, summed
+from profile_actors.driver.repair import Progress, progress
+from profile_actors.driver.sender import Sender
+from profile_actors.errors import SchemaError
+from profile_actors.ingest.door import Door
+from profile_actors.ingest.files.byte_sources import packed_with
+from profile_actors.ingest.files.file_contents import (
+    Digests,
+    FileContent,
+    Recognised,
+    complete_bytes,
+    recognised,
+)
+from profile_actors.ingest.files.forms import read_blocks
+from profile_actors.ingest.files.json_tables import JsonTables
+from profile_actors.ingest.files.places import File, form_of, size_of
+from profile_actors.ingest.offsets import NONE, common
+from profile_actors.ingest.row_blocks import RowBlock
+
+OnBlock = Callable[[int, int], None]
+"""Told of bytes and rows that were read."""
+
+
+class BlockSender:
+    """Sends the blocks of one source, each row that the store does not have, and adds up the
+    receipts."""
+
+    def __init__(
+        self, connection: Connection, sender: Sender, dataset: str, on_block: OnBlock
+    ) -> None:
+        self._connection = connection
+        self._sender = sender
+        self._dataset = dataset
+        self._on_block = on_block
+        self._pending: deque[PendingReceipt] = deque()
+        self.rows = 0
+        self.known = 0
+        self.bytes = 0
+        self.done = Receipt()
+
+    def send(
+        self, blocks: Iterator[RowBlock], producer: str | None, source: str, before: Progress
+    ) -> None:
+        """All of them, and wait for their receipts. before: how far the store is with producer.
+
+        Raises SchemaError, OSError for a broken file, when what was read before is answered.
+        """
+        try:
+            while True:
+                began = time.perf_counter()
+                block = next(blocks, None)
+                self._sender.spent("parse", began)
+                if block is None:
+                    break
+                self._send_block(block, producer, source, before)
+                while self._pending and self._pending[0].done():
+                    self._take()
+        finally:
+            while self._pending:
+                self._take()
+
+    def _send_block(
+        self, block: RowBlock, producer: str | None, source: str, before: Progress
+    ) -> None:
+        self.bytes += block.size_bytes
+        self._on_block(block.size_bytes, len(block))
+        self.rows += len(block)
+        known = min(max(0, before.cursor - block.first_row), len(block))
+        again = common(before.waiting, np.array([[block.first_row, block.first_row + known]]))
+        self.known += known - int((again[:, 1] - again[:, 0]).sum())
+        parts = [block[:known].only(again)] if len(again) else []
+        if known < len(block):
+            parts.append(block[known:] if known else block)
+        for part in parts:
+            offset = None if producer is None else part.first_row
+            self._pending.append(
+                self._sender.submit(
+                    self._dataset, part, producer, offset, later=True, source=source
+                )
+            )
+
+    def _take(self) -> None:
+        receipt = self._pending.popleft().result()
+        self.done = summed([self.done, receipt], self._connection.config.max_receipt_rejects)
+
+
+class FileLoad:
+    """One file on its way."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        sender: Sender,
+        dataset: str,
+        file: File,
+        max_bad_percent: float | None,
+        closed: bool,
+    ) -> None:
+        self._connection = connection
+        self._sender = sender
+        self._dataset = dataset
+        self._file = file
+        self._max_bad_percent = max_bad_percent
+        self._closed = closed
+        self._form = form_of(file.name) or ""
+        self._packing: str | None = None
+        self._warnings: list[str] = []
+        self.fault: SchemaError | OSError | None = None
+
+    def run(self, on_block: OnBlock) -> IngestReport:
+        """Send what the store has not, wait for all of it.
+
+        Where the file is broken, ``fault`` says how; what was read before stays sent.
+        """
+        began = time.perf_counter()
+        sent = BlockSender(self._connection, self._sender, self._dataset, on_block)
+        try:
+            self._load(sent, on_block)
+        except (SchemaError, OSError) as error:
+            self.fault = error
+        done, name = sent.done, str(self._file)
+        one = FileReport(
+            form=self._form,
+            packing=self._packing,
+            rows=sent.rows,
+            accepted=done.accepted,
+            duplicate=sent.known + done.duplicate,
+            late=done.late,
+            rejected_count=done.rejected_count,
+            bytes=sent.bytes,
+            seconds=time.perf_counter() - began,
+        )
+        is_refused = one.rejected_count > 0 and one.accepted + one.duplicate == 0
+        texts = (f"{self._file.name}: {text}" for text in done.warnings)
+        return IngestReport(
+            files=1,
+            rows=one.rows,
+            accepted=one.accepted,
+            duplicate=one.duplicate,
+            late=one.late,
+            rejected_count=one.rejected_count,
+            bytes=one.bytes,
+            warnings=[*self._warnings, *texts],
+            refused=[name] if is_refused and self.fault is None else [],
+            broken={} if self.fault is None else {name: str(self.fault)},
+            by_file={name: one},
+        )
+
+    def _load(self, sent: BlockSender, on_block: OnBlock) -> None:
+        """Raises SchemaError, OSError for a broken file."""
+        self._packing = packed_with(self._file)
+        size = size_of(self._file)
+        is_plain = self._form != "parquet" and self._packing is None
+        is_growing = is_plain and not self._closed
+        if is_growing:
+            size = complete_bytes(self._file, size)
+        if self._max_bad_percent is not None:
+            self._check_share(size, self._max_bad_percent, on_block)
+        found = self._recognised(size, is_plain)
+        self._warnings = list(found.warnings)
+        content = found.content
+        # Two files of one name may both have bad rows: the name alone would mix them up.
+        source = f"{content.name}#{content.producer[:6]}"
+        before = progress(self._connection, content.producer)
+        # Without a line the names of a growing file's columns may not be whole yet.
+        if content.bytes or not is_growing:
+            sent.send(self._blocks(content.bytes), content.producer, source, before)
+        self._sender.forget(content.producer)
+        self._keep(msgspec.structs.replace(content, rows=sent.rows))
+        sent.bytes = sent.bytes or content.bytes  # a header alone is in no block
+
+    def _blocks(self, size: int) -> Iterator[RowBlock]:
+        catalogue = self._connection.catalogue
+        ignore = catalogue.datasets[self._dataset].ignore
+        return read_blocks(
+            self._file,
+            self._form,
+            self._packing,
+            self._connection.config.ingest_block_bytes,
+            JsonTables(catalogue, self._dataset),
+            size,
+            self._closed,
+            ignore == "*" or "" in tuple(ignore),
+        )
+
+    def _check_share(self, size: int, limit: float, on_block: OnBlock) -> None:
+        """Read and judge all of the file. Raises SchemaError if too much of it is bad."""
+        known = self._connection
+        door = Door(known.catalogue, self._dataset, known.seed, known.config)
+        rows, bad, first = 0, 0, None
+        for block in self._blocks(size):
+            on_block(block.size_bytes, 0)
+            rejects = door.prepare(block, block.first_row, wall_ms()).rejects
+            rows, bad = rows + len(block), bad + len(rejects)
+            first = first or next(iter(rejects), None)
+        if first is not None and 100 * bad > limit * rows:
+            raise SchemaError(
+                f"expected at most {limit:g} percent bad rows, got {100 * bad / rows:.3g} percent"
+                f" ({bad} of {rows}), the first: {first.reason} - at {self._file} row {first.row},"
+                f" {first.path or 'the whole row'}; nothing of the file was taken"
+            )
+
+    def _recognised(self, size: int, is_plain: bool) -> Recognised:
+        """What the store knows of the file; kept before any row of it is sent."""
+        ask = self._connection.coordinator.call
+        same_name: list[FileContent] = ask("files_of_name", self._dataset, self._file.name)
+        if self._form == "parquet":
+            # Its last bytes say what is in it: one that begins as another did is not the same one.
+            same_name_sizes = (c.bytes for c in same_name if c.bytes == size)
+        else:
+            same_name_sizes = (c.bytes for c in same_name)
+        digests = Digests(self._dataset, self._file, size, same_name_sizes)
+        digests.is_open = digests.is_open and is_plain
+        digest = digests.at[digests.size]
+        same_bytes = ask("file_of_bytes", self._dataset, digest) if digests.size else None
+        if same_bytes is not None and form_of(same_bytes.name) != self._form:
+            same_bytes = None  # read as what it is not, it had other rows
+        found = recognised(self._file, digests, same_name, same_bytes)
+        self._keep(found.content)
+        return found
+
+    def _keep(self, content: FileContent) -> None:
+        if content.bytes:
+            self._connection.coordinator.call("keep_file", self._dataset, content)
+
+
+UNKNOWN = Progress(0, NONE, NONE)
+"""Of a source that the store does not know."""

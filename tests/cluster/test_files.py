@@ -1,0 +1,136 @@
+"""Files of every form on real Ray: each counts once, a broken one does not keep the others out."""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import gzip
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import profile_actors as pf
+from tests.cluster.shop import START, order, shop
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, ray_runtime: None) -> Iterator[pf.Store]:
+    config = pf.Config(ingest_block_bytes=2_000)
+    folder = tmp_path_factory.mktemp("files") / "s"
+    with pf.start(folder, partitions=2, clock="event", config=config) as opened:
+        opened.apply(*shop())
+        yield opened
+
+
+def orders(first: int, count: int) -> list[dict[str, Any]]:
+    return [order(n, n % 20, START + n) for n in range(first, first + count)]
+
+
+def lines(rows: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def counts(report: Any) -> tuple[int, int, int, int]:
+    return report.rows, report.accepted, report.duplicate, report.rejected_count
+
+
+def test_a_file_of_any_form_counts_once(store: pf.Store, tmp_path: Path) -> None:
+    """Read again, moved, or grown: only what is new in it is new."""
+    plain, packed, columns = (tmp_path / f"a.{end}" for end in ("ndjson", "json.gz", "parquet"))
+    plain.write_bytes(lines(orders(0, 50)))
+    packed.write_bytes(gzip.compress(lines(orders(100, 50))))
+    pq.write_table(pa.Table.from_pylist(orders(200, 50)), columns, row_group_size=20)
+    before = store.status().events
+    report = store.ingest("orders", [plain, packed, columns])
+    assert counts(report) == (150, 150, 0, 0)
+    assert {Path(n).name: (f.form, f.packing) for n, f in report.by_file.items()} == {
+        "a.ndjson": ("ndjson", None),
+        "a.json.gz": ("ndjson", "gzip"),
+        "a.parquet": ("parquet", None),
+    }
+    assert report.bytes == sum(p.stat().st_size for p in (plain, packed, columns))
+    assert counts(store.ingest("orders", [plain, packed, columns])) == (150, 0, 150, 0)
+    with plain.open("ab") as file:
+        file.write(lines(orders(50, 5)))
+    with packed.open("ab") as file:
+        file.write(gzip.compress(lines(orders(150, 5))))
+    assert counts(store.ingest("orders", [plain, packed])) == (110, 10, 100, 0)
+    pq.write_table(pa.Table.from_pylist(orders(300, 4)), columns)
+    assert counts(store.ingest("orders", columns)) == (4, 4, 0, 0)
+    assert store.status().events - before == 164
+
+
+def test_a_folder_with_broken_files(store: pf.Store, tmp_path: Path) -> None:
+    """What is hidden or half-written is passed over; what is broken is said, the rest loads."""
+
+    def file(name: str, content: bytes) -> str:
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return str(path)
+
+    good = [
+        file("b/1.ndjson.bz2", bz2.compress(lines(orders(1000, 20)))),
+        file(
+            "a.csv.zst",
+            pa.compress(b"_id,customer,at,price\no1100,c0001,5,1\n", "zstd", True),
+        ),
+    ]
+    whole = gzip.compress(lines(orders(1200, 200)), mtime=0)
+    truncated = file("c.ndjson.gz", whole[: len(whole) // 2])
+    footer = file("d.parquet", b"PAR1" + b"x" * 50 + b"PAR1")
+    array = file("e.json", b'[{"_id": "1"}]\n')
+    skipped = [file("_SUCCESS", b""), file("b/x.csv.tmp", b"_id\n"), file(".h.csv", b"_id\n")]
+    skipped += [file("notes.txt", b"no")]
+    report = store.ingest("orders", tmp_path / "in")
+    assert sorted(report.broken) == sorted([truncated, footer, array])
+    assert "packed with gzip" in report.broken[truncated]
+    assert "one JSON object per line" in report.broken[array]
+    assert sorted(report.skipped) == sorted(skipped)
+    assert set(report.by_file) == {*good, truncated, footer, array}
+    taken = report.by_file[truncated].accepted
+    assert 0 < taken < 200
+    assert counts(report) == (21 + taken, 21 + taken, 0, 0)
+    # Whole at last, it goes on where it broke off.
+    file("c.ndjson.gz", whole)
+    assert counts(store.ingest("orders", truncated)) == (200, 200 - taken, taken, 0)
+
+
+def test_a_file_is_refused_whole(store: pf.Store, tmp_path: Path) -> None:
+    """With a limit on bad rows: nothing accepted, nothing quarantined, until it is mended."""
+    rows = orders(2000, 40)
+    rows[25]["at"] = "soon"
+    path = tmp_path / "bad.ndjson"
+    path.write_bytes(lines(rows))
+    before, kept = store.status().events, len(store.quarantine("orders", 10_000))
+    for _ in range(2):
+        with pytest.raises(
+            pf.SchemaError, match=r"at most 2 percent.*1 of 40.*row 25, at.*nothing"
+        ):
+            store.ingest("orders", path, max_bad_percent=2)
+    assert (store.status().events, len(store.quarantine("orders", 10_000))) == (before, kept)
+    report = store.ingest("orders", path, max_bad_percent=2.5)
+    assert counts(report) == (40, 39, 0, 1)
+
+
+DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "INGEST.md").read_text(encoding="utf-8")
+
+
+def test_the_programs_of_the_document_run_as_printed(store: pf.Store, tmp_path: Path) -> None:
+    programs = re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", DOCUMENT, re.DOTALL)
+    assert len(programs) == DOCUMENT.count("```python")
+    names: dict[str, object] = {"store": store, "folder": tmp_path, "pf": pf}
+    for program, printed in programs:
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            exec(program, names)
+        assert out.getvalue() == printed, program
