@@ -30,18 +30,16 @@ from profile_actors.driver.arguments import (
 )
 from profile_actors.driver.connection import Connection, Selectors
 from profile_actors.driver.definition_edits import delete, in_force, newest, preview, tell
-from profile_actors.driver.files.file_ingest import ingest_files
+from profile_actors.driver.files.file_doors import FileDoors
 from profile_actors.driver.iterators import Changes, Members, Scan, scanned
 from profile_actors.driver.keeping.attach import running
 from profile_actors.driver.keeping.placement import Placement, attached, opened
 from profile_actors.driver.receipts import (
     Explanation,
-    IngestReport,
     StoreStatus,
     store_status,
 )
 from profile_actors.driver.sender import Sender
-from profile_actors.driver.streams.writing_doors import WritingDoors
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.reading.answers import EventPage, Preview, Profile
 from profile_actors.errors import CallerError, ClockError, StoreUnavailable
@@ -109,7 +107,7 @@ def _store(placement: Placement) -> Store:
         raise
 
 
-class Store(WritingDoors):
+class Store(FileDoors):
     """A running store; made by ``start`` and ``connect``."""
 
     def __init__(self, placement: Placement) -> None:
@@ -219,36 +217,6 @@ class Store(WritingDoors):
         """The offset of the next row that the store needs of a producer; 0 if it is unknown."""
         self._check_open()
         return self._sender.cursor(text_name(producer, "producer", "cursor"))
-
-    def ingest(
-        self,
-        dataset: str,
-        files: str | Path | Iterable[str | Path],
-        max_bad_percent: float | None = None,
-        progress: bool | None = None,
-        closed: bool = True,
-    ) -> IngestReport:
-        """Load CSV, NDJSON and Parquet files, packed or not: paths, glob patterns, folders, URIs
-        (docs/INGEST.md), in the order of their names.
-
-        Each file counts once, whatever its directory or how often it is loaded; after a crash it
-        resumes. Rows of it that were rejected before are judged anew. A file that has grown goes on
-        at its new rows; the same bytes under another name count once; other content is new, and
-        ``report.warnings`` says so where a file is no longer what it was. closed=False: the files
-        may still grow, so a last line without a line end is left for the next time.
-        max_bad_percent: a file of which more rows are bad is refused whole, after a pass that only
-        judges. progress: show a bar; by default on a terminal.
-
-        A broken file (no header, truncated, unreadable, …) does not keep the others from loading:
-        ``report.broken`` says which and why, and what was accepted of it stays. Raises SchemaError,
-        OSError where every file is broken, CallerError where there is none.
-        """
-        self._check_open()
-        self._submissions.settle_order()
-        patterns = [files] if isinstance(files, str | Path) else files
-        return ingest_files(
-            self._connection, self._sender, dataset, patterns, max_bad_percent, progress, closed
-        )
 
     def quarantine(self, dataset: str, limit: int = 100) -> list[QuarantineRecord]:
         """Rejected rows of a dataset, the oldest kept first: source, row, path, reason, raw."""

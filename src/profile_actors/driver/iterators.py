@@ -116,6 +116,19 @@ def scanned(
     partition is held as long as for a look-up of a batch. newest: the definitions in force.
     Raises CallerError, DefinitionError for unknown names, and Pending as ``members`` does.
     """
+    schema, _, batches = scan_parts(connection, newest, fields, segment, batch_rows)
+    return pa.RecordBatchReader.from_batches(schema, batches)
+
+
+def scan_parts(
+    connection: Connection,
+    newest: Callable[[], Catalogue],
+    fields: Selectors,
+    segment: str | None,
+    batch_rows: int,
+) -> tuple[pa.Schema, dict[int, int], Iterator[pa.RecordBatch]]:
+    """What ``scanned`` is made of: the schema of all batches, the position of each partition as of
+    which the profiles are those that they are, and the batches."""
     batch_rows = whole_number(batch_rows, "batch_rows", "scan", 1)
     if segment is not None:
         connection.check_segment(segment, newest, "scan")
@@ -131,7 +144,8 @@ def scanned(
                 some = slots[first : first + batch_rows].tobytes()
                 yield from columns.batches(connection.read(partition, "scan_page", some, asked))
 
-    return pa.RecordBatchReader.from_batches(columns.schema, batches())
+    starts = {partition: position for partition, (position, _) in enumerate(every)}
+    return columns.schema, starts, batches()
 
 
 class _Feed:

@@ -1,4 +1,4 @@
 """Files into a store, and out of it.
 
-``client`` and ``cli`` import ``file_ingest`` and ``exports``.
+``client`` imports ``file_doors``.
 """

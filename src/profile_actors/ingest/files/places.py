@@ -100,8 +100,7 @@ def matching(patterns: Iterable[str | Path]) -> Found:
                 f"expected paths of files or glob patterns, got {pattern!r} - at ingest"
             )
         text = str(pattern)
-        is_remote = isinstance(pattern, str) and _URI.match(text) and not _is_local(text)
-        files, passed = _remote(text) if is_remote else _local(_path_of(text))
+        files, passed = _remote(text) if is_remote(pattern) else _local(local_path(text))
         if not files:
             hint = f": {len(passed)} in the folder are passed over" if passed else ""
             raise CallerError(f"expected a file, got none that matches {text!r}{hint} - at ingest")
@@ -127,7 +126,12 @@ def _is_local(text: str) -> bool:
     return text.lower().startswith("file://")
 
 
-def _path_of(text: str) -> str:
+def is_remote(name: str | Path) -> bool:
+    """Whether this is a URI of another file system than the machine's own."""
+    return isinstance(name, str) and bool(_URI.match(name)) and not _is_local(name)
+
+
+def local_path(text: str) -> str:
     """A local path, of a file:// URI too."""
     return unquote(urlsplit(text).path) if _is_local(text) else text
 

@@ -1,0 +1,250 @@
+"""Profiles into a file: a segment's members, or everybody, as Parquet, CSV or NDJSON.
+
+Theory: an export is a scan (``engine.reading.scans``) that is written page by page, so its memory
+does not grow with the members. Who is in it is fixed at one position of each partition's log; the
+values of a page are as of a position at or after that one. The report names both, and so do the
+metadata of a Parquet file. The file is written aside and renamed when it is whole; in an object
+store it appears when it is closed. So a file under the asked name is a whole one.
+
+CSV has no structs: their fields become columns with dotted names, lists and maps JSON texts.
+Nothing is lost: null is the empty cell, the empty text is quoted, and ``ingest`` reads the same
+values.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.fs
+import pyarrow.parquet
+
+from profile_actors.definitions.declared import Catalogue
+from profile_actors.driver.connection import Connection, Selectors
+from profile_actors.driver.iterators import scan_parts
+from profile_actors.errors import CallerError
+from profile_actors.ingest.files.places import PACKED_SUFFIXES, form_of, is_remote, local_path
+
+PAGE_ROWS = 10_000
+"""Profiles of one call."""
+
+
+GROUP_ROWS = 131_072
+"""Profiles of one row group of Parquet, at most."""
+
+
+GROUP_BYTES = 32 << 20
+"""Bytes of them, after which it is written."""
+
+
+_CODECS = dict(zip(PACKED_SUFFIXES, ("gzip", "zstd", "bz2", "lz4"), strict=True))
+
+
+class ExportReport(msgspec.Struct, frozen=True):
+    """What was written. fields: the columns. positions: partition -> the number of entries of its
+    log as of which the members are, and as of which the last values are. bytes: of the file."""
+
+    path: str
+    form: str
+    segment: str | None
+    columns: list[str]
+    rows: int
+    bytes: int
+    seconds: float
+    positions: dict[int, tuple[int, int]]
+
+
+class Writer(Protocol):
+    """Writes record batches of one schema."""
+
+    def write(self, batch: pa.RecordBatch) -> None: ...
+
+    def close(self, about: dict[str, str]) -> None: ...
+
+
+def exported(
+    connection: Connection,
+    newest: Callable[[], Catalogue],
+    segment: str | None,
+    path: str | Path,
+    fields: Selectors,
+    form: str | None,
+) -> ExportReport:
+    """Write the profiles of a segment, None for all, to a local path or a URI.
+
+    fields: as in ``scan``. form: 'parquet', 'csv' or 'ndjson'; by default the suffix says. CSV and
+    NDJSON are packed if the name ends so (``.gz .zst .bz2 .lz4``). Cost: some 10 us a profile of 8
+    columns. Raises CallerError for an unknown form, DefinitionError for unknown names, Pending as
+    ``members`` does, OSError.
+    """
+    began, name = time.perf_counter(), str(path)
+    known = form or form_of(name)
+    codec = next((c for suffix, c in _CODECS.items() if name.lower().endswith(suffix)), None)
+    if known not in _WRITERS or (known == "parquet" and codec is not None):
+        raise CallerError(
+            f"expected a file of {', '.join(_WRITERS)}, got {form or name!r} - at export; name it"
+            " so, or say format="
+        )
+    schema, starts, parts = scan_parts(connection, newest, fields, segment, PAGE_ROWS)
+    reached = dict(starts)
+    rows = 0
+    with _whole_file(name, codec) as out:
+        writer = _WRITERS[known](out, schema)
+        for batch in parts:
+            about = batch.schema.metadata
+            partition, position = int(about[b"partition"]), int(about[b"position"])
+            reached[partition] = max(reached[partition], position)
+            rows += batch.num_rows
+            writer.write(batch.replace_schema_metadata(None))
+        positions = {at: (starts[at], reached[at]) for at in starts}
+        told = {"segment": segment, "rows": rows, "positions": positions}
+        writer.close({"profile_actors": msgspec.json.encode(told).decode()})
+    seconds = time.perf_counter() - began
+    return ExportReport(name, known, segment, schema.names, rows, _size(name), seconds, positions)
+
+
+@contextmanager
+def _whole_file(name: str, codec: str | None) -> Iterator[Any]:
+    """A stream to write to, whose file is there under its name when the block ends well."""
+    if is_remote(name):
+        system, place = pyarrow.fs.FileSystem.from_uri(name)
+        stream = system.open_output_stream(place, compression=codec)
+        try:
+            yield stream
+        except BaseException:
+            # Closing would make what there is of it appear.
+            stream.abort() if hasattr(stream, "abort") else None
+            raise
+        stream.close()
+        return
+    path = local_path(name)
+    aside = f"{path}.{uuid.uuid4().hex[:8]}.aside"
+    try:
+        with open(aside, "wb") as file:
+            packed = None if codec is None else pa.CompressedOutputStream(file, codec)
+            yield packed or file
+            if packed is not None:
+                packed.close()
+            if not file.closed:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        if os.path.exists(aside):
+            os.remove(aside)
+        raise
+
+
+def _size(name: str) -> int:
+    if not is_remote(name):
+        return os.path.getsize(local_path(name))
+    system, place = pyarrow.fs.FileSystem.from_uri(name)
+    return int(system.get_file_info(place).size)
+
+
+class _Parquet:
+    """Row groups of many pages."""
+
+    def __init__(self, out: Any, schema: pa.Schema) -> None:
+        self._writer = pyarrow.parquet.ParquetWriter(out, schema, compression="zstd")
+        self._schema = schema
+        self._waiting: list[pa.RecordBatch] = []
+        self._rows = self._bytes = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self._waiting.append(batch)
+        self._rows += batch.num_rows
+        self._bytes += batch.nbytes
+        if self._rows >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
+            self._flush()
+
+    def close(self, about: dict[str, str]) -> None:
+        self._flush()
+        self._writer.add_key_value_metadata(about)
+        self._writer.close()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._writer.write_table(pa.Table.from_batches(self._waiting, self._schema))
+        self._waiting, self._rows, self._bytes = [], 0, 0
+
+
+class _Csv:
+    """Flat columns; texts in quotes, nothing as nothing."""
+
+    def __init__(self, out: Any, schema: pa.Schema) -> None:
+        self._names, flat = _flat(pa.RecordBatch.from_pylist([], schema))
+        kinds = [(name, column.type) for name, column in zip(self._names, flat, strict=True)]
+        options = pyarrow.csv.WriteOptions(quoting_style="needed")
+        self._writer = pyarrow.csv.CSVWriter(out, pa.schema(kinds), write_options=options)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        names, columns = _flat(batch)
+        self._writer.write_batch(pa.RecordBatch.from_arrays(columns, names=names))
+
+    def close(self, about: dict[str, str]) -> None:
+        self._writer.close()
+
+
+def _flat(batch: pa.RecordBatch) -> tuple[list[str], list[pa.Array]]:
+    """The columns without structs, lists and maps, and their names."""
+    names, columns = [], []
+    pending = list(zip(batch.schema.names, batch.columns, strict=True))[::-1]
+    while pending:
+        name, column = pending.pop()
+        kind = column.type
+        if pa.types.is_struct(kind):
+            inner = [kind.field(i).name for i in range(kind.num_fields)]
+            parts = zip(inner, column.flatten(), strict=True)
+            pending += [(f"{name}.{at}", part) for at, part in parts][::-1]
+            continue
+        if pa.types.is_nested(kind):
+            cells = column.to_pylist(maps_as_pydicts="strict")
+            column = pa.array([None if c is None else _JSON.encode(c).decode() for c in cells])
+            column = column.cast(pa.string())
+        elif pa.types.is_dictionary(kind):
+            column = column.dictionary_decode()
+        elif pa.types.is_null(kind):
+            column = column.cast(pa.string())
+        names.append(name)
+        columns.append(column)
+    return names, columns
+
+
+class _Ndjson:
+    """An object per line, nested as the columns are; a column without a value is left out."""
+
+    def __init__(self, out: Any, schema: pa.Schema) -> None:
+        self._out = out
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        rows = map(_some, batch.to_pylist(maps_as_pydicts="strict"))
+        self._out.write(_JSON.encode_lines(rows))
+
+    def close(self, about: dict[str, str]) -> None:
+        pass
+
+
+def _some(value: Any) -> Any:
+    """A value without what is null in its objects."""
+    if isinstance(value, dict):
+        return {name: _some(inner) for name, inner in value.items() if inner is not None}
+    return [_some(inner) for inner in value] if isinstance(value, list) else value
+
+
+_JSON = msgspec.json.Encoder(decimal_format="number")
+
+
+_WRITERS: dict[str, Callable[[Any, pa.Schema], Writer]] = {
+    "parquet": _Parquet,
+    "csv": _Csv,
+    "ndjson": _Ndjson,
+}
