@@ -45,8 +45,15 @@ if TYPE_CHECKING:
         Schema,
         SegmentDefinition,
     )
+    from profile_actors.driver.files.exports import ExportReport
     from profile_actors.driver.iterators import Changes, Members
-    from profile_actors.driver.receipts import IngestReport, PendingReceipt, Receipt, StoreStatus
+    from profile_actors.driver.receipts import (
+        FileReport,
+        IngestReport,
+        PendingReceipt,
+        Receipt,
+        StoreStatus,
+    )
     from profile_actors.driver.streams.async_stream import AsyncRowStream
     from profile_actors.driver.streams.row_stream import RowStream
     from profile_actors.engine.identity.identity import Identity
@@ -78,9 +85,11 @@ __all__ = [
     "Definition",
     "DefinitionError",
     "EventPage",
+    "ExportReport",
     "FeedDamaged",
     "FencedOut",
     "Field",
+    "FileReport",
     "Halt",
     "Identity",
     "IngestReport",

@@ -122,6 +122,31 @@ def test_a_file_is_refused_whole(store: pf.Store, tmp_path: Path) -> None:
     assert counts(report) == (40, 39, 0, 1)
 
 
+def test_an_export_is_what_a_scan_gives(store: pf.Store, tmp_path: Path) -> None:
+    fields = ["identities", "computed.spent", "segments.big"]
+    rows = store.scan(fields).read_all().to_pylist()
+    for name in ("p.parquet", "p.ndjson", "p.csv"):
+        report = store.export(
+            None, tmp_path / name, ["identities", "computed.spent", "segments.big"]
+        )
+        assert (report.rows, report.bytes) == (len(rows), (tmp_path / name).stat().st_size)
+        assert report.positions.keys() == {0, 1}
+        assert all(first == last > 0 for first, last in report.positions.values())
+    assert pq.read_table(tmp_path / "p.parquet").to_pylist() == rows
+    read = [json.loads(line) for line in (tmp_path / "p.ndjson").read_text().splitlines()]
+    assert [row["id"] for row in read] == [row["id"] for row in rows]
+    assert [row.get("computed.spent") for row in read] == [row["computed.spent"] for row in rows]
+    members = store.export("big", tmp_path / "big.csv.zst", ["identities"])
+    assert members.rows == store.members("big").count() > 0
+    with pytest.raises(pf.CallerError, match="expected a file of"):
+        store.export("big", tmp_path / "big.txt")
+    with pytest.raises(pf.DefinitionError, match="nobody"):
+        store.export("nobody", tmp_path / "nobody.csv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("big.csv.zst", "p.csv", "p.ndjson", "p.parquet")
+    ]
+
+
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "INGEST.md").read_text(encoding="utf-8")
 
 

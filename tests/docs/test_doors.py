@@ -19,11 +19,11 @@ COMMAND: Any = typer.main.get_command(app)
 VERBS: dict[str, Any] = COMMAND.commands
 PROMISED_VERBS = (
     "demo apply ingest profile events members changes explain preview eval quarantine definitions"
-    " delete advance status verify bench"
+    " delete advance status verify bench export"
 ).split()
 PROMISED_METHODS = (
-    "apply apply_file submit submit_async cursor ingest quarantine profile profiles events members"
-    " changes explain preview advance_to status verify definitions delete"
+    "apply apply_file submit submit_async cursor ingest export quarantine profile profiles events"
+    " members changes explain preview advance_to status verify definitions delete"
 ).split()
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

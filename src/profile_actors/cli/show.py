@@ -23,6 +23,7 @@ from profile_actors.driver.terminal import instant_text, json_text, lines, one_l
 
 if TYPE_CHECKING:
     from profile_actors.definitions.declared import Catalogue, Dataset
+    from profile_actors.driver.files.exports import ExportReport
     from profile_actors.driver.receipts import IngestReport, StoreStatus
     from profile_actors.engine.reading.answers import Change, EventPage, Preview, Profile
     from profile_actors.ingest.rejects import QuarantineRecord
@@ -283,6 +284,17 @@ def report(console: Console, done: IngestReport) -> None:
         console.print(
             f"[bold red]broken[/] {safe(file)}: {safe(why)}", highlight=False, soft_wrap=True
         )
+
+
+def exported(console: Console, done: ExportReport) -> None:
+    """What an export wrote, in two lines."""
+    console.print(
+        f"{done.rows:,} profiles, {len(done.columns):,} columns, {done.bytes:,} bytes in"
+        f" {done.seconds:.1f} s: {safe(done.path)}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    places = ", ".join(f"{at}: {last:,}" for at, (_, last) in done.positions.items())
+    console.print(f"as of positions {places}", highlight=False, soft_wrap=True)
 
 
 def warnings(console: Console, texts: Sequence[str]) -> None:

@@ -76,43 +76,6 @@ def apply(
 
 
 @verb()
-def ingest(
-    dataset: str,
-    files: list[str],
-    data: Data = DATA,
-    json: Json = False,
-    max_bad_percent: Annotated[
-        float | None, typer.Option(help="Refuse a file whole if more of its rows are bad.")
-    ] = None,
-    growing: Annotated[
-        bool,
-        typer.Option("--growing", help="Leave a last line that has no line end for the next time."),
-    ] = False,
-) -> None:
-    """Load CSV, NDJSON or Parquet files, packed or not: paths, patterns, folders, URIs.
-
-    Each counts once, resumes where a crash left it, goes on if it grew. A broken file, or one with
-    more bad rows than --max-bad-percent, does not keep the others from loading. Exit code 1 if
-    there was one, or if of a file rows were rejected and none was accepted or known already.
-    """
-    with open_store(data) as store:
-        bar = False if json else None
-        done = store.ingest(dataset, list(files), max_bad_percent, bar, closed=not growing)
-    if json:
-        show.as_json(done)
-    else:
-        show.report(console, done)
-        show.warnings(console, done.warnings)
-        if done.rejected_count:
-            console.print(
-                one_line(f"the reasons: profile-actors quarantine {dataset} --data {data}"),
-                highlight=False, markup=False, soft_wrap=True,
-            )  # fmt: skip
-    if done.refused or done.broken:
-        raise typer.Exit(1)
-
-
-@verb()
 def profile(namespace: str, value: str, data: Data = DATA, json: Json = False) -> None:
     """Show one profile: attributes, computed attributes, segments."""
     with open_store(data) as store:
@@ -156,6 +119,25 @@ def events(
 
 
 @verb()
+def export(
+    segment: Annotated[str, typer.Argument(help="A segment, or '-' for everybody.")],
+    file: Annotated[str, typer.Argument(help="A path or URI: .parquet, .csv, .ndjson (.gz …).")],
+    data: Data = DATA,
+    json: Json = False,
+    field: Annotated[
+        list[str] | None, typer.Option(help="identities, attributes.…, computed.…, segments.….")
+    ] = None,
+) -> None:
+    """Write a segment's profiles to a Parquet, CSV or NDJSON file."""
+    with open_store(data) as store:
+        done = store.export(None if segment == "-" else segment, file, field)
+    if json:
+        show.as_json(done)
+    else:
+        show.exported(console, done)
+
+
+@verb()
 def members(
     segment: str,
     data: Data = DATA,
@@ -163,8 +145,13 @@ def members(
     limit: Annotated[
         int, typer.Option(min=0, help="Identities to list; 0 for the count alone.")
     ] = 20,
+    out: Annotated[
+        Path | None, typer.Option(help="Write their identities to this file instead.")
+    ] = None,
 ) -> None:
     """Count a segment's members and list some of them."""
+    if out is not None:
+        return export(segment, str(out), data, json, ["identities"])
     with open_store(data) as store:
         found = store.members(segment)
         count = found.count()

@@ -16,8 +16,8 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -85,30 +85,48 @@ def exported(
     columns. Raises CallerError for an unknown form, DefinitionError for unknown names, Pending as
     ``members`` does, OSError.
     """
-    began, name = time.perf_counter(), str(path)
+    name = str(path)
     known = form or form_of(name)
-    codec = next((c for suffix, c in _CODECS.items() if name.lower().endswith(suffix)), None)
-    if known not in _WRITERS or (known == "parquet" and codec is not None):
+    if known not in _WRITERS or (known == "parquet" and _codec(name) is not None):
         raise CallerError(
             f"expected a file of {', '.join(_WRITERS)}, got {form or name!r} - at export; name it"
             " so, or say format="
         )
     schema, starts, parts = scan_parts(connection, newest, fields, segment, PAGE_ROWS)
-    reached = dict(starts)
-    rows = 0
-    with _whole_file(name, codec) as out:
-        writer = _WRITERS[known](out, schema)
-        for batch in parts:
-            about = batch.schema.metadata
-            partition, position = int(about[b"partition"]), int(about[b"position"])
-            reached[partition] = max(reached[partition], position)
-            rows += batch.num_rows
-            writer.write(batch.replace_schema_metadata(None))
-        positions = {at: (starts[at], reached[at]) for at in starts}
-        told = {"segment": segment, "rows": rows, "positions": positions}
-        writer.close({"profile_actors": msgspec.json.encode(told).decode()})
+    return written(name, known, segment, schema, starts, parts)
+
+
+def written(
+    name: str,
+    form: str,
+    segment: str | None,
+    schema: pa.Schema,
+    starts: dict[int, int],
+    parts: Iterable[pa.RecordBatch],
+) -> ExportReport:
+    """Write batches as a file of a form. starts: the position of each partition; the others are in
+    the batches' metadata. Raises OSError."""
+    began, rows = time.perf_counter(), 0
+    reached, told = dict(starts), dict[str, Any]()
+    with _whole_file(name, _codec(name)) as out:
+        writer = _WRITERS[form](out, schema)
+        try:
+            for batch in parts:
+                about = batch.schema.metadata
+                partition, position = int(about[b"partition"]), int(about[b"position"])
+                reached[partition] = max(reached[partition], position)
+                rows += batch.num_rows
+                writer.write(batch.replace_schema_metadata(None))
+            positions = {at: (starts[at], reached[at]) for at in starts}
+            told = {"segment": segment, "rows": rows, "positions": positions}
+        finally:  # also of what fails: the file is not kept then
+            writer.close({"profile_actors": msgspec.json.encode(told).decode()} if told else {})
     seconds = time.perf_counter() - began
-    return ExportReport(name, known, segment, schema.names, rows, _size(name), seconds, positions)
+    return ExportReport(name, form, segment, schema.names, rows, _size(name), seconds, positions)
+
+
+def _codec(name: str) -> str | None:
+    return next((c for suffix, c in _CODECS.items() if name.lower().endswith(suffix)), None)
 
 
 @contextmanager
@@ -129,13 +147,11 @@ def _whole_file(name: str, codec: str | None) -> Iterator[Any]:
     aside = f"{path}.{uuid.uuid4().hex[:8]}.aside"
     try:
         with open(aside, "wb") as file:
-            packed = None if codec is None else pa.CompressedOutputStream(file, codec)
-            yield packed or file
-            if packed is not None:
-                packed.close()
-            if not file.closed:
-                file.flush()
-                os.fsync(file.fileno())
+            packed = pa.CompressedOutputStream(file, codec) if codec else nullcontext(file)
+            with packed as out:
+                yield out
+        with open(aside, "rb") as file:
+            os.fsync(file.fileno())
         os.replace(aside, path)
     except BaseException:
         if os.path.exists(aside):
