@@ -67,7 +67,9 @@ def test_parameters_are_called_as_promised() -> None:
         return [name for name in inspect.signature(of).parameters if name != "self"]
 
     assert names(pf.start)[:4] == ["path", "partitions", "clock", "config"]
-    assert names(pf.Store.submit) == ["dataset", "rows", "producer", "offset"]
+    assert names(pf.Store.submit) == [
+        *("dataset", "rows", "producer", "offset", "offsets", "through")
+    ]
     assert names(pf.Store.submit_async) == ["dataset", "rows", "producer", "offset", "block"]
     assert names(pf.Store.ingest)[:3] == ["dataset", "files", "max_bad_percent"]
     assert names(pf.Store.quarantine) == ["dataset", "limit"]

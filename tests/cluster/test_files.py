@@ -124,6 +124,7 @@ def test_a_file_is_refused_whole(store: pf.Store, tmp_path: Path) -> None:
 
 def test_an_export_is_what_a_scan_gives(store: pf.Store, tmp_path: Path) -> None:
     fields = ["identities", "computed.spent", "segments.big"]
+    store.submit("orders", [order(n, n % 5, START, 60.0) for n in range(5_000, 5_010)])
     rows = store.scan(fields).read_all().to_pylist()
     for name in ("p.parquet", "p.ndjson", "p.csv"):
         report = store.export(
@@ -145,6 +146,31 @@ def test_an_export_is_what_a_scan_gives(store: pf.Store, tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *("big.csv.zst", "p.csv", "p.ndjson", "p.parquet")
     ]
+
+
+def test_rows_of_a_producer_whose_numbers_have_holes(store: pf.Store) -> None:
+    """As a topic's offsets: each counts once, the cursor passes what never comes."""
+    rows = [order(n, 1) for n in range(6_000, 6_004)]
+    rows[2]["at"] = "soon"
+    offsets = [100, 102, 10**12, 10**12 + 5]
+    done = store.submit("orders", rows, "topic", 0, offsets=offsets, through=10**12 + 9)
+    assert (done.accepted, [row for row, _, _ in done.rejected]) == (3, [2])
+    assert store.cursor("topic") == 10**12 + 9
+    assert store.quarantine("orders", 100_000)[-1].row == 10**12
+    rows[2]["at"] = START
+    again = store.submit("orders", rows[1:], producer="topic", offsets=offsets[1:])
+    assert (again.accepted, again.duplicate, again.rejected_count) == (1, 2, 0)  # repaired
+    store.submit("orders", [], "topic", 10**12 + 9, offsets=[], through=10**12 + 20)
+    assert store.cursor("topic") == 10**12 + 20
+    with pytest.raises(pf.OffsetGap):
+        store.submit("orders", rows[:1], producer="topic", offsets=[10**12 + 30])
+    for wrong in ([1], [2, 1, 3, 4], [1, 2, 3, -4], [1, 2, 3, 2**63], ["a"] * 4, 5):
+        with pytest.raises(pf.CallerError, match=r"offsets|ascending|an offset"):
+            store.submit("orders", rows, producer="topic", offsets=wrong)  # type: ignore[arg-type]
+    with pytest.raises(pf.CallerError, match="producer"):
+        store.submit("orders", rows, offsets=[1, 2, 3, 4])
+    with pytest.raises(pf.CallerError, match="within"):
+        store.submit("orders", rows, "topic", 2, offsets=[1, 2, 3, 4], through=9)
 
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "INGEST.md").read_text(encoding="utf-8")

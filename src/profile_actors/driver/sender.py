@@ -12,6 +12,7 @@ submission goes to every partition with the largest accepted timestamp of the *w
 
 from __future__ import annotations
 
+import itertools
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -387,6 +388,10 @@ def _in_pieces(rows: Rows, limit: int) -> list[Any]:
                 f" {type(rows).__name__} - at submit; put a single row into a list"
             )
         rows = list(rows)
+    if isinstance(rows, RowBlock) and rows.numbers is not None:
+        # So many rows; what has none in between is no work.
+        bounds = [0, *rows.numbers[limit::limit].tolist(), len(rows)]
+        return [rows[start:stop] for start, stop in itertools.pairwise(bounds)] if len(rows) else []
     starts = range(0, len(rows), limit)
     if isinstance(rows, pa.Table | pa.RecordBatch):
         return [rows.slice(start, limit) for start in starts]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from weakref import WeakSet
 
 from profile_actors.driver.arguments import check_stream
@@ -10,6 +10,7 @@ from profile_actors.driver.connection import Connection
 from profile_actors.driver.receipts import PendingReceipt, Receipt
 from profile_actors.driver.sender import Rows, Sender
 from profile_actors.driver.streams.async_stream import AsyncRowStream
+from profile_actors.driver.streams.numbered_rows import by_row, numbered
 from profile_actors.driver.streams.row_stream import RowStream
 from profile_actors.driver.streams.submissions import Submissions
 from profile_actors.driver.streams.travel import OnReject
@@ -32,7 +33,14 @@ class WritingDoors:
             stream.finish(self._connection.config.call_timeout_s)
 
     def submit(
-        self, dataset: str, rows: Rows, producer: str | None = None, offset: int | None = None
+        self,
+        dataset: str,
+        rows: Rows,
+        producer: str | None = None,
+        offset: int | None = None,
+        *,
+        offsets: Sequence[int] | None = None,
+        through: int | None = None,
     ) -> Receipt:
         """Store rows; returns when they are durable and folded.
 
@@ -40,9 +48,19 @@ class WritingDoors:
         rows you number; rows below ``cursor(producer)`` count as duplicates, but for those that
         were rejected: they are judged anew, and stored once if they are right now. Without an
         offset rows are appended at the cursor, wherever it stands by then: several drivers may
-        append under one name. Raises DefinitionError, OffsetGap, StoreUnavailable, Halt.
+        append under one name.
+
+        offsets, through: of rows whose numbers have holes, as a topic's offsets or a database's
+        sequence: a number for each row, ascending, and where the range ends (by default after the
+        last); it begins at ``offset``, or at the first of them. The cursor is ``through`` then, so
+        what has no row in the range never comes. No rows at all may have a range, too.
+        Raises DefinitionError, OffsetGap, CallerError, StoreUnavailable, Halt.
         """
         self._check_open()
+        if offsets is not None or through is not None:
+            block = numbered(rows, offset, () if offsets is None else offsets, through)
+            begun = self._submissions.submit(dataset, block, producer, block.first_row)
+            return by_row(begun.result(), block)
         return self._submissions.submit(dataset, rows, producer, offset).result()
 
     def submit_async(
