@@ -7,12 +7,17 @@ in blocks of the same size, from the hot profile and from quiet ones in turn: in
 the window, repeated, and in order all in one second. Costs are core time of the partition per
 event; the answers of the hot profile and of some quiet ones are checked against numpy over the raw
 rows before they are told.
+
+And whom does a look-up of it hold up? It folds half a million rows ahead. Quiet profiles are looked
+up, and rows written, first alone and then beside a thread that looks up nothing else; in wall time.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import sys
+import threading
 import time
 from typing import Any
 
@@ -20,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from machine import note, say
+from profile_actors.actors.partition_actor import SWITCH_INTERVAL_S
 from profile_actors.config import Config
 from rules_engine import Declared, Engine, check, user_id
 from workload import NAMESPACE, options
@@ -28,6 +34,7 @@ START_MS = 1_709_251_200_000
 HOUR_MS = 3_600_000
 BLOCK = 1_000
 ROUNDS = 12
+READS = 400
 HOT = 0
 IN_WINDOW = "xEvent[timestamp occurs <= 1 hour before now]"
 ATTRIBUTES = {
@@ -141,6 +148,49 @@ def measure(engine: Engine, rows: Rows, now: int, rng: np.random.Generator) -> d
     return out
 
 
+def waits(engine: Engine, rows: Rows, now: int, rng: np.random.Generator) -> dict[str, float]:
+    """Milliseconds of look-ups of quiet profiles, and of entries of one row, in turn."""
+    reads, writes = [], []
+    for turn in range(READS):
+        user = user_id(int(rng.integers(1, rows.quiet)))
+        began = time.perf_counter()
+        engine.profiles([user])
+        reads.append(1e3 * (time.perf_counter() - began))
+        if turn % 10 == 0:
+            batch = engine.batch("hits", rows.block(np.array([1]), np.array([now])))
+            began = time.perf_counter()
+            engine.commit(batch)
+            writes.append(1e3 * (time.perf_counter() - began))
+    found = {"read": reads, "write": writes}
+    return {
+        f"{what}_p{share}_ms": round(float(np.percentile(times, share)), 2)
+        for what, times in found.items()
+        for share in (50, 99, 100)
+    }
+
+
+def beside(engine: Engine, rows: Rows, now: int, rng: np.random.Generator) -> dict[str, Any]:
+    """The same alone, and beside look-ups of the hot profile, one after the other."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)  # as in a partition's process
+    alone, over, looked_up = waits(engine, rows, now, rng), threading.Event(), []
+
+    def look_up() -> None:
+        while not over.is_set():
+            began = time.perf_counter()
+            engine.profiles([user_id(HOT)])
+            looked_up.append(1e3 * (time.perf_counter() - began))
+
+    thread = threading.Thread(target=look_up)
+    thread.start()
+    try:
+        with_it = waits(engine, rows, now, rng)
+    finally:
+        over.set()
+        thread.join()
+    hot = {"hot_look_ups": len(looked_up), "hot_ms": round(statistics.median(looked_up), 1)}
+    return {"alone": alone, "beside": with_it | hot}
+
+
 def main() -> None:
     """Load, measure, check."""
     parser = options(__doc__, events=1_000_000, profiles=100_000)
@@ -169,12 +219,13 @@ def main() -> None:
         began = time.process_time()
         engine.profiles([user_id(HOT)])
         look_up_ms = (time.process_time() - began) * 1e3
+        waited = beside(engine, rows, now, rng)
         runs = len(engine.partition.state.locator.runs)
     worst = max(cost["ratio"] for cost in found.values())
     say(
         "hot", events=args.events, profiles=args.profiles, seed=args.seed, rows_per_entry=BLOCK,
         worst_ratio=worst, **found, hot_look_up_ms=round(look_up_ms, 1), runs=runs,
-        profiles_checked=compared,
+        profiles_checked=compared, waits=waited,
     )  # fmt: skip
 
 

@@ -12,7 +12,8 @@ ahead of the partition's clock.
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -28,9 +29,11 @@ from profile_actors.engine.log.sub_batch import SubBatch
 from profile_actors.engine.membership import gauges
 from profile_actors.engine.operators import block_matching, crews, delay_lines
 from profile_actors.engine.partition.partition import Partition
-from profile_actors.engine.reading import verification
+from profile_actors.engine.reading import look_ups, verification
 from profile_actors.engine.reading.answers import Change, Profile
 from profile_actors.engine.reading.fields import Fields
+from profile_actors.engine.reading.look_ups import Found
+from profile_actors.engine.reading.profile_columns import made
 from profile_actors.engine.refold.backfill import Backfill
 from profile_actors.ingest.door import Door
 from profile_actors.rules.catalogue.typed_rules import check_all
@@ -52,6 +55,7 @@ AT_ONCE_ROWS, SLICES = row_locator.AT_ONCE_ROWS, row_locator.SLICES
 FEW_CHANGES, FEW_VALUES = gauges.FEW_CHANGES, gauges.FEW_VALUES
 AT_ONCE, FEW_MEMBERS = instant_rows.AT_ONCE, crews.FEW_MEMBERS
 SPARSE, FEW_ROWS = slot_pairs.SPARSE, block_matching.FEW_ROWS
+ROWS_UNDER_LOCK = look_ups.ROWS_UNDER_LOCK
 FEW_NAMES, CELLS_PER_NAME = vectors.FEW_NAMES, vectors.CELLS_PER_NAME
 WALL = BASE + 400 * DAY
 DRAWN_FROM = 1_000
@@ -74,6 +78,7 @@ def make_tight(is_tight: bool) -> None:
     block_matching.FEW_ROWS = 0 if is_tight else FEW_ROWS
     instant_rows.AT_ONCE = 2 if is_tight else AT_ONCE
     crews.FEW_MEMBERS = FEW_MEMBERS if is_tight else 1  # then whoever can goes with a crew
+    look_ups.ROWS_UNDER_LOCK = 0 if is_tight else ROWS_UNDER_LOCK
     vectors.FEW_NAMES = 1 if is_tight else FEW_NAMES
     vectors.CELLS_PER_NAME = 1 << 10 if is_tight else CELLS_PER_NAME
 
@@ -88,6 +93,20 @@ def empty_rules(seed: int, kind: Kind) -> Rules:
         return Rules({}, {}, stretched_schemas(seed, SCHEMAS))
     is_drawn = is_drawn and kind == "narrow"
     return Rules({}, {}, drawn_schemas(random.Random(seed)) if is_drawn else SCHEMAS)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A look-up under way, and what it must say, as text, in which a NaN is equal to itself."""
+
+    partition: Partition
+    part: Callable[[], Found]
+    expected: str
+
+    def __call__(self) -> str:
+        found = self.part()
+        columns = self.partition.reader.look_ups.columns(found, found.slots)
+        return "\n".join(map(repr, made(columns)))
 
 
 class World:
@@ -111,9 +130,29 @@ class World:
         self.journal: list[Step] = []
 
     def do(self, name: str, *args: Any) -> None:
-        """One step: the method of this name, kept in the journal before it runs."""
+        """One step: the method of this name, kept in the journal before it runs. A look-up that
+        began before it, beside the writer, answers as if it had not been."""
         self.journal.append((name, *args))
+        begun = self.begun()
         getattr(self, name)(*args)
+        for answer in begun:
+            self.checks += 1
+            assert answer() == answer.expected
+
+    def begun(self) -> list[Begun]:
+        """A look-up of everybody that has been begun; none where all is done at once."""
+        state, profiles = self.partition.state, self.partition.state.directory.slots
+        if not profiles or look_ups.ROWS_UNDER_LOCK or state.book.rescans:
+            return []
+        slots, instant = np.arange(profiles), state.now + state.position % 3 * DAY
+        look_ups.ROWS_UNDER_LOCK = ROWS_UNDER_LOCK
+        at_once = self.partition.reader.look_ups.begun(slots, instant)
+        look_ups.ROWS_UNDER_LOCK = 0
+        later = self.partition.reader.look_ups.begun(slots, instant)
+        return [
+            Begun(self.partition, part, Begun(self.partition, whole, "")())
+            for part, whole in zip(later, at_once, strict=True)
+        ]
 
     def opened(self) -> Partition:
         """The partition, from its log and newest checkpoint."""

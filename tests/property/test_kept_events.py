@@ -281,7 +281,6 @@ def test_what_can_never_count_is_not_kept() -> None:
     assert history.max_enter == -FOREVER
     kept = history.gather(np.array([3, 4]))
     assert len(kept) == 0
-    assert not kept.has_later(0)
 
 
 def test_later_entries_are_known_by_their_bound() -> None:
@@ -292,8 +291,7 @@ def test_later_entries_are_known_by_their_bound() -> None:
     history.publish(delta)
     assert history.max_enter == 50
     kept = history.gather(np.array([0, 1]))
-    assert kept.has_later(49)
-    assert not kept.has_later(50)
+    assert int(kept.enter.max()) == 50
 
 
 # -- Feeding --------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ forgotten now and then (``forgetting``).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -44,8 +45,6 @@ from profile_actors.engine.merge.order_ties import is_in_order, ordered
 from profile_actors.rules.tree.plan import History
 
 NEVER = -FOREVER
-
-
 DTYPES = {"string": np.int32, "double": np.float64, "boolean": np.bool_}  # the others: int64
 
 
@@ -147,14 +146,9 @@ class KeptRows:
             valid = None if lane is None else lane.take(self._cells)
             if valid is not None and valid.all():
                 valid = None
-            kind = dict(self._spec.fields)[path].kind
-            texts = self._texts if kind == "string" else None
-            self._columns[path] = Vector(values, valid, texts)
+            is_text = dict(self._spec.fields)[path].kind == "string"
+            self._columns[path] = Vector(values, valid, self._texts if is_text else None)
         return self._columns[path]
-
-    def has_later(self, now: int) -> bool:
-        """Whether any of the events begins to count only after ``now``."""
-        return len(self) > 0 and int(self.enter.max()) > now
 
 
 class EventHistory:
@@ -285,6 +279,14 @@ class EventHistory:
         size = np.where(hit, delta.size[index], size)
         return KeptRows(self, space.lanes, start, size, delta.max_enter)
 
+    def of_slots(self, slots: Array) -> EventHistory:
+        """The events of these slots as they are now, under new numbers, in their order: to be
+        gathered by any thread, without a lock. Cost: a copy of where they stand."""
+        made, blocks = copy(self), self._space.blocks
+        mine = _Blocks(blocks.start[slots], blocks.size[slots], blocks.room[slots])
+        made._space = replace(self._space, blocks=mine)
+        return made
+
     def saving(self, profiles: int) -> Saving:
         """Every row of the first slots, packed, for a checkpoint; texts by code."""
         lanes, blocks = self._space.lanes, self._space.blocks  # a block's rows stay as they are
@@ -305,12 +307,10 @@ class EventHistory:
         size = arrays["size"]
         rows = int(size.sum())
         lanes = self._no_lanes()
-        for name, array in arrays.items():
-            if name == "size":
-                continue
-            values = array
+        for name in arrays.keys() - {"size"}:
+            values = arrays[name]
             if name == "tie":
-                values = np.ascontiguousarray(array).reshape(-1).view(f"S{array.shape[1]}")
+                values = np.ascontiguousarray(values).reshape(-1).view(f"S{values.shape[1]}")
             lane = np.empty(max(MIN_ROWS, 2 * rows), values.dtype)
             lane[:rows] = values
             lanes[name] = lane

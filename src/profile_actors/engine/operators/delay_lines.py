@@ -17,7 +17,7 @@ from itertools import count
 
 import numpy as np
 
-from profile_actors.columnar.runs import order_by, ranges
+from profile_actors.columnar.runs import find, order_by, ranges
 from profile_actors.columnar.vectors import FOREVER
 
 Payload = dict[str, np.ndarray]
@@ -99,10 +99,9 @@ class Chunk:
         first, last = slots.searchsorted(np.array((low, high), np.uint32))
         return np.sort(order[first:last])
 
-    def rows_of(self, slots: np.ndarray) -> np.ndarray:
-        """Indexes of the rows (not cut off) of the given sorted unique slots, ascending. slots:
-        uint32."""
-        begin = self.begin
+    def rows_of(self, slots: np.ndarray, begin: int) -> np.ndarray:
+        """Indexes of the rows from ``begin`` on of the given sorted unique slots, ascending. slots:
+        uint32. Any thread."""
         if self._by_slot is None and len(slots) <= FEW_SLOTS and self._patience > 0:
             self._patience -= len(slots)
             part = self.slot[begin:]
@@ -153,6 +152,16 @@ class Chunk:
         return out
 
 
+FoundRows = list[tuple[Chunk, np.ndarray | slice]]
+"""Chunks, and which of their rows."""
+
+
+def count_of(found: FoundRows) -> int:
+    """How many rows were found."""
+    sizes = [len(c) if isinstance(rows, slice) else len(rows) for c, rows in found]
+    return sum(sizes)
+
+
 class DelayLine:
     """A heap of chunks. ``names``: the payload columns every row carries. first: the earliest due
     time; FOREVER when empty.
@@ -164,6 +173,7 @@ class DelayLine:
         self.names = names
         self.chunks: list[Chunk] = []
         self.first = FOREVER
+        self._slots = -1  # how many it has rows of, where that is known
 
     def __len__(self) -> int:
         return sum(map(len, self.chunks))
@@ -216,15 +226,48 @@ class DelayLine:
         self.chunks = [c for c in self.chunks if len(c)]
         self.first = min((int(c.due[c.begin]) for c in self.chunks), default=FOREVER)
 
-    def gather(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray, Payload]:
+    def gather(self, slots: np.ndarray) -> _Part:
         """Every row of the given sorted unique slots, in due order, left in place."""
-        taken: list[_Part] = []
+        return self.taken(self.find(slots))
+
+    def find(self, slots: np.ndarray) -> FoundRows:
+        """Where the rows of the given sorted unique slots are, by chunk, for ``taken``."""
+        if len(slots) == self._slots:
+            return [(chunk, slice(chunk.begin, None)) for chunk in self.chunks]
+        found: FoundRows = []
         slots = slots.astype(np.uint32, copy=False)
         for chunk in self.chunks:
-            rows = chunk.rows_of(slots)
+            rows = chunk.rows_of(slots, chunk.begin)
             if len(rows):
-                taken.append(self._part(chunk, rows))
-        return self._joined(taken)
+                found.append((chunk, rows))
+        return found
+
+    def taken(self, found: FoundRows) -> _Part:
+        """Rows that were found, in due order."""
+        return self._joined([self._part(chunk, rows) for chunk, rows in found])
+
+    def of_slots(self, slots: np.ndarray, found: FoundRows) -> Callable[[], DelayLine]:
+        """The rows of now of these sorted unique slots, under new numbers, in their order: a line
+        of its own, made when it is called, by any thread. found: where they are, if that is known;
+        else []. Cost here: a step per chunk."""
+        wanted = slots.astype(np.uint32, copy=False)
+        begins = [(chunk, chunk.begin) for chunk in self.chunks] if not found else []
+        columns = {id(chunk): chunk.columns for chunk in self.chunks}
+
+        def made() -> DelayLine:
+            rows = found or [(chunk, chunk.rows_of(wanted, begin)) for chunk, begin in begins]
+            parts = [
+                (c.due[r], c.slot[r], {name: columns[id(c)][name][r] for name in self.names})
+                for c, r in rows
+                if isinstance(r, slice) or len(r)
+            ]
+            due, slot, joined = self._joined(parts)
+            line = DelayLine(self.names)
+            line.push(due, find(wanted, slot)[0].astype(np.uint32), joined)
+            line._slots = len(wanted)
+            return line
+
+        return made
 
     def best_of(
         self, slots: np.ndarray, after: int, name: str, is_max: bool, none: np.generic

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from weakref import WeakSet
 
 import numpy as np
 
 from profile_actors.columnar.hash_table import KeyTable, encoded_texts
-from profile_actors.columnar.runs import running, sizes_of, starts_of
+from profile_actors.columnar.runs import find, running, sizes_of, starts_of
 from profile_actors.columnar.state_columns import ColumnCopy, RowsCopy, Saving, reserve
 from profile_actors.columnar.vectors import Array, Vector, may_forget
 from profile_actors.engine.operators.aggregates import (
@@ -84,7 +85,15 @@ class Distinct:
         self.pairs = KeyTable()
         self.references = np.zeros(1 << 10, np.int32)
         self._references_copy = RowsCopy((), 0)
+        self._glimpses: WeakSet[Glimpse] = WeakSet()
         self._settled = 0  # pairs and values that were in use when that was last looked at
+
+    def of_slots(self, slots: Array) -> Glimpse:
+        """The state of these slots as it is now, under new numbers, in their order; to be folded,
+        not published. Under the partition's lock; any thread may fold it, without."""
+        glimpse = Glimpse(self, slots)
+        self._glimpses.add(glimpse)
+        return glimpse
 
     def payload(self, value: Vector) -> Array:
         return self.interner.numbers(value)
@@ -109,6 +118,8 @@ class Distinct:
         while self.pairs.count > len(self.references):
             self.references = np.concatenate([self.references, np.zeros_like(self.references)])
         self._references_copy.keep(number)
+        for glimpse in list(self._glimpses):
+            glimpse.note(self.references, number)
         self.references[number] = pair_references
 
     def fold(self, step: StepInput) -> Track:
@@ -211,6 +222,7 @@ class Distinct:
         def swap() -> None:
             for recode in recoded:
                 recode()
+            self._glimpses.clear()  # what they see is left to them
             self.interner, self.pairs = interner, pairs
             self.references = np.zeros(max(1 << 10, 2 * len(rows)), np.int32)
             self.references[: len(rows)] = references
@@ -249,3 +261,38 @@ class Distinct:
             text = blob[start : start + size].decode("utf-8", "surrogatepass")
             self.interner.texts[text] = number
             start += size
+
+
+class Glimpse(Distinct):
+    """What some slots hold of distinct values, while the operator that it is of goes on.
+
+    Theory: keys of pairs are never written again, so they are shared; so are the references, which
+    are. Whoever writes one notes before what it was; who reads looks at the references first, and
+    then at the notes, of which the oldest counts.
+    """
+
+    def __init__(self, of: Distinct, slots: Array) -> None:
+        self.aggregate, self.name, self.presence = of.aggregate, of.name, of.presence
+        self.count = of.count[slots]
+        self._slots = slots.astype(np.uint64)
+        self.pairs = of.pairs.glimpse()
+        self.references = of.references
+        self._notes: list[tuple[Array, Array]] = []
+
+    def note(self, references: Array, numbers: Array) -> None:
+        """The operator is about to write the references of these pairs."""
+        # Others are written once there was no room.
+        if references is self.references:
+            self._notes.append((numbers, references[numbers]))
+
+    def _references(self, slots: Array, values: Array) -> Array:
+        number = self.pairs.find(self._slots[slots], values.astype(np.uint64))
+        known = ((number >= 0) & (number < self.pairs.count)).nonzero()[0]
+        out = np.zeros(len(number), np.int64)
+        out[known] = self.references[number[known]]
+        if notes := list(self._notes):
+            noted, first = np.unique(np.concatenate([n for n, _ in notes]), return_index=True)
+            index, hit = find(noted, number[known])
+            was = np.concatenate([was for _, was in notes])[first]
+            out[known[hit]] = was[index[hit]]
+        return out

@@ -38,7 +38,7 @@ from profile_actors.engine.operators.contributions import (
     row_groups,
     take,
 )
-from profile_actors.engine.operators.delay_lines import DelayLine, Payload
+from profile_actors.engine.operators.delay_lines import DelayLine, FoundRows, Payload
 from profile_actors.engine.operators.distinct_values import Distinct
 from profile_actors.engine.operators.extremes import Extreme
 from profile_actors.engine.operators.long_sums import sum_of
@@ -76,6 +76,10 @@ class StreamDelta:
     leave: list[LineRows]
     drops_due: bool = True
     failed: dict[int, Exception] = field(default_factory=dict)
+
+
+AheadRows = tuple[FoundRows, FoundRows]
+"""Rows of some slots in the two lines, enter and leave."""
 
 
 @dataclass(slots=True)
@@ -192,14 +196,19 @@ class Stream:
         self._fold(rows, clock, delta)
         return True
 
-    def look_ahead(self, slots: Array, now: int, after: int) -> StreamDelta | None:
-        """A move from ``after`` to ``now`` for these sorted slots alone, not to be published; None
-        if nothing is due."""
+    def rows_ahead(self, slots: Array, now: int) -> AheadRows:
+        """Where in the lines the rows of these sorted slots are, if any of theirs is due by now."""
+        found = [line.find(slots) if line.first <= now else [] for line in self._lines()]
+        return found[0], found[1]
+
+    def look_ahead(self, found: AheadRows, now: int, after: int) -> StreamDelta | None:
+        """A move from ``after`` to ``now`` for the slots whose rows were found, not to be
+        published; None if nothing is due."""
         entering = leaving = NO_ROWS
-        if self.enter.first <= now:
-            entering = LineRows(*self.enter.gather(slots)).within(after, now)
-        if self.leave.first <= now:
-            leaving = LineRows(*self.leave.gather(slots)).within(after, now)
+        if found[0]:
+            entering = LineRows(*self.enter.taken(found[0])).within(after, now)
+        if found[1]:
+            leaving = LineRows(*self.leave.taken(found[1])).within(after, now)
         if not (len(entering.due) or len(leaving.due)):
             return None
         return self._stepped([entering, leaving], now)

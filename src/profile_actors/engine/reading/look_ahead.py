@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import chain
+
 import numpy as np
 
 from profile_actors.columnar.state_columns import UNSET
@@ -10,25 +13,84 @@ from profile_actors.engine.fold.delta import Delta
 from profile_actors.engine.fold.fold import Fold
 from profile_actors.engine.membership.timers import Timer
 from profile_actors.engine.operators.aggregates import Track
+from profile_actors.engine.operators.delay_lines import count_of
+from profile_actors.engine.operators.event_streams import AheadRows
 from profile_actors.engine.operators.step_scope import StepScope
 from profile_actors.engine.reading.rule_sheets import Sheet
+from profile_actors.rules.semantics.calendar import MAX_MS, shift
+
+NEAR_MS = 400 * 86_400_000
+"""How far is looked ahead first: most rules of time change within a year and its edges."""
 
 
-def look_ahead(sheet: Sheet, slots: Array, started: int, until: int, instant: int) -> Fold:
+KEPT_ROWS = 16
+"""So many rows of a delay line cost as much as a kept event, of rules without a trend at least."""
+
+
+class TooManyRows(Exception):
+    """Profiles have more in the delay lines than may be looked at. found: where, by stream."""
+
+    def __init__(self, found: dict[int, AheadRows]) -> None:
+        super().__init__()
+        self.found = found
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What lies ahead of some slots. slots: as the sheet's columns have them."""
+
+    sheet: Sheet
+    slots: Array
+    fold: Fold
+    turns: Turns
+
+
+def ahead_of(
+    sheet: Sheet, slots: Array, started: int, instant: int, most_rows: int = FOREVER
+) -> Ahead:
+    """How the sheet's rules go on with these slots after ``instant``, from ``started``, where their
+    state stands. Raises TooManyRows, if they have more, before anything is folded."""
+    # valid_until is looked for up to a century ahead (RULES section 6), first a little way.
+    until = shift(instant, 1, "century")
+    until = MAX_MS if until is None else until
+    near = min(until, instant + NEAR_MS) if sheet.timed else until
+    if most_rows < FOREVER:
+        read = {events for tree in sheet.book.trees for events in tree.histories}
+        kept = sum(int(sheet.book.histories[of].gather(slots).sizes.sum()) for of in read)
+        most_rows -= KEPT_ROWS * kept
+    fold = look_ahead(sheet, slots, started, near, instant, most_rows)
+    turns = Turns(sheet, fold, slots, instant)
+    if near < until and not turns.are_complete(fold):
+        fold = look_ahead(sheet, slots, started, until, instant, most_rows)
+        turns = Turns(sheet, fold, slots, instant)
+    return Ahead(sheet, slots, fold, turns)
+
+
+def look_ahead(
+    sheet: Sheet,
+    slots: Array,
+    started: int,
+    until: int,
+    instant: int,
+    most_rows: int = FOREVER,
+) -> Fold:
     """The step of these slots and of the sheet's rules alone from ``started``, where their state
-    stands, to ``until``; not published.
+    stands, to ``until``; not published. Raises TooManyRows.
 
     Beyond each rule's first change after the asked instant it need not be complete.
     """
     book = sheet.book
+    found = {index: book.streams[index].rows_ahead(slots, until) for index in sheet.streams}
+    if most_rows < FOREVER and most_rows < sum(map(count_of, chain(*found.values()))):
+        raise TooManyRows(found)
     tracks: dict[int, list[Track | None]] = {}
     delta = Delta(until)
-    for index in sheet.streams:
+    for index, rows in found.items():
         stream = book.streams[index]
-        if stream.is_silent:
+        if stream.is_silent or not (rows[0] or rows[1]):
             continue
         try:
-            ahead = stream.look_ahead(slots, until, started)
+            ahead = stream.look_ahead(rows, until, started)
         except Exception as error:
             errors = dict.fromkeys(range(len(stream.operators)), error)
         else:

@@ -4,14 +4,17 @@ Theory: a look-up folds its own profiles ahead: the same step as an entry, for t
 what the delay lines hold for them, up to a hundred years on and never published. The virtual rows
 up to the asked instant give the answer there; the first one after it at which a rule's value
 differs is its ``valid_until``. So an answer is exact at every instant, also when the clock's own
-work is still queued. Answers are matrices, one row per profile and one column per rule.
+work is still queued. Answers are matrices, one row per profile and one column per rule. A profile
+with much in its windows takes long; it is folded from an excerpt of the state, without the lock.
 
 Limits: a rule of an attribute that reads ``today`` and never changes costs a look at every day
-ahead; rescanned rules are evaluated one profile at a time.
+ahead; rescanned rules are evaluated one profile at a time, and where some are asked, all is done
+under the lock.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,30 +25,31 @@ from profile_actors.columnar.vectors import FOREVER, Array, Vector
 from profile_actors.engine.fold.fold import Fold
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.log.ports import Log
+from profile_actors.engine.membership.excerpts import Excerpt
 from profile_actors.engine.membership.gauges import IN
 from profile_actors.engine.membership.rulebook import Rescanned
 from profile_actors.engine.operators.alike import Alike
 from profile_actors.engine.reading.answers import Profile
 from profile_actors.engine.reading.fields import EVERYTHING, Fields
-from profile_actors.engine.reading.look_ahead import Turns, look_ahead
+from profile_actors.engine.reading.look_ahead import Ahead, TooManyRows, ahead_of
 from profile_actors.engine.reading.profile_columns import (
     PENDING,
     Numbers,
     ProfileColumns,
     made,
 )
-from profile_actors.engine.reading.rule_sheets import Sheet, sheet_of
+from profile_actors.engine.reading.rule_sheets import Sheet, sheet_of, sheet_over
 from profile_actors.engine.refold.dossiers import Dossiers
 from profile_actors.rules.evaluation.frames import Frame
 from profile_actors.rules.evaluation.planned_values import plain_values, value_in
 from profile_actors.rules.evaluation.scalars import Leaf
 from profile_actors.rules.reference.validity import evaluate_with_validity
-from profile_actors.rules.semantics.calendar import MAX_MS, shift
 from profile_actors.rules.tree.nodes import Node
 from profile_actors.rules.tree.plan import Aggregate, AggregateLeaf, AttributeLeaf, Key
 
-NEAR_MS = 400 * 86_400_000
-"""How far is looked ahead first: most rules of time change within a year and its edges."""
+ROWS_UNDER_LOCK = 1 << 15
+"""Rows of delay lines up to which a look-up is folded at once: some 15 ms, for which writer and
+readers wait. What has more is folded from an excerpt, beside them."""
 
 
 KEPT_SHEETS = 64
@@ -68,16 +72,50 @@ class Found:
     instant: int
     inside: Array
     last: Array
-    until: Array
-    until_value: Array
-    failed: dict[Key, str]
-    stored: list[Numbers]
+    until: Array = field(init=False)
+    until_value: Array = field(init=False)
+    failed: dict[Key, str] = field(default_factory=dict)
+    stored: list[Numbers] = field(default_factory=list)
     values: dict[int, Vector | list[Any]] = field(default_factory=dict)
     from_row: dict[Key, int] = field(default_factory=dict)
 
+    def take(self, ahead: Ahead) -> None:
+        """Put in what lies ahead of these slots, up to the instant and after."""
+        turns, fold = ahead.turns, ahead.fold
+        self.until, self.until_value = turns.until, turns.until_value
+        for row, segment, when, is_in in turns.moved:
+            self.inside[row, segment], self.last[row, segment] = is_in, when
+        self._evaluate(ahead)
+        failed = {**ahead.sheet.book.pending, **fold.pending}  # the writer may have added some
+        self.failed = {key: why for key, why in failed.items() if key in self.sheet.row_of}
+
+    def _evaluate(self, ahead: Ahead) -> None:
+        """The planned computed attributes at the instant."""
+        sheet, slots, fold, instant = ahead.sheet, ahead.slots, ahead.fold, self.instant
+        times = np.full(len(slots), instant)
+        leaf = fold.moments.at(slots, times)
+        moved = _moved(fold, instant)
+        one_by_one = list(sheet.evaluated)
+        for group in sheet.stored:
+            try:
+                self.stored.append(_numbers(group, slots, leaf, moved))
+            except Exception:  # whose fault it is comes out below
+                one_by_one += group.places
+        frame = Frame(leaf, times, len(slots))
+        for place in one_by_one:
+            rule = sheet.rules[place]
+            if rule.key in fold.pending:
+                continue
+            try:
+                self.values[place] = _stored(leaf, rule.root) or value_in(frame, rule.root)
+            except Exception as error:  # too much to compare for these profiles
+                fold.pending[rule.key] = f"at {instant} ms: {error!r}"
+                frame = Frame(leaf, times, len(slots))  # without halves of an evaluation
+
 
 class LookUps:
-    """Profiles of one state. The caller holds the partition's lock."""
+    """Profiles of one state. The caller holds the partition's lock, but for what is said to go
+    without."""
 
     def __init__(self, state: State, log: Log) -> None:
         self._state = state
@@ -94,8 +132,15 @@ class LookUps:
         return out
 
     def found(self, slots: Array, instant: int, fields: Fields = EVERYTHING) -> list[Found]:
-        """What rules say of these ascending slots, in parts: slots whose share of the clock's work
-        under way is done, and others, stand at different instants."""
+        """What rules say of these ascending slots, in parts."""
+        return [part() for part in self.begun(slots, instant, fields)]
+
+    def begun(
+        self, slots: Array, instant: int, fields: Fields = EVERYTHING
+    ) -> list[Callable[[], Found]]:
+        """The same, each part of which is to be called once, also without the lock: what costs
+        much is done then. Parts: slots whose share of the clock's work under way is done, and
+        others, stand at different instants."""
         sheet = self.sheet(fields)
         drain = self._state.drain
         if drain is None:
@@ -115,51 +160,26 @@ class LookUps:
         self._sheets[fields] = known
         return known
 
-    def _since(self, sheet: Sheet, slots: Array, started: int, instant: int) -> Found:
+    def _since(self, sheet: Sheet, slots: Array, started: int, instant: int) -> Callable[[], Found]:
         """What rules say at ``instant`` of slots whose state stands at ``started``."""
-        # valid_until is looked for up to a century ahead (RULES section 6), first a little way.
-        until = shift(instant, 1, "century")
-        until = MAX_MS if until is None else until
-        near = min(until, instant + NEAR_MS) if sheet.timed else until
-        fold = look_ahead(sheet, slots, started, near, instant)
-        turns = Turns(sheet, fold, slots, instant)
-        if near < until and not turns.are_complete(fold):
-            fold = look_ahead(sheet, slots, started, until, instant)
-            turns = Turns(sheet, fold, slots, instant)
-        inside, last = sheet.inside(slots), sheet.last(slots)
-        for row, segment, when, is_in in turns.moved:
-            inside[row, segment], last[row, segment] = is_in, when
-        found = Found(sheet, slots, instant, inside, last, turns.until, turns.until_value, {}, [])
-        self._evaluate(found, fold)
-        failed = {**self._state.book.pending, **fold.pending}  # the writer may have added some
-        if failed:
-            found.failed = {key: why for key, why in failed.items() if key in sheet.row_of}
-        if sheet.book.rescans:
-            self._rescan(found)
-        return found
+        found = Found(sheet, slots, instant, sheet.inside(slots), sheet.last(slots))
+        rescans = sheet.book.rescans
+        try:
+            most = FOREVER if rescans else ROWS_UNDER_LOCK
+            ahead = ahead_of(sheet, slots, started, instant, most)
+        except TooManyRows as many:
+            excerpt = Excerpt(sheet.book, many.found, slots)
 
-    def _evaluate(self, found: Found, fold: Fold) -> None:
-        """The planned computed attributes at the instant."""
-        sheet, slots, instant = found.sheet, found.slots, found.instant
-        times = np.full(len(slots), instant)
-        leaf = fold.moments.at(slots, times)
-        moved = _moved(fold, instant)
-        one_by_one = list(sheet.evaluated)
-        for group in sheet.stored:
-            try:
-                found.stored.append(_numbers(group, slots, leaf, moved))
-            except Exception:  # whose fault it is comes out below
-                one_by_one += group.places
-        frame = Frame(leaf, times, len(slots))
-        for place in one_by_one:
-            rule = sheet.rules[place]
-            if rule.key in fold.pending:
-                continue
-            try:
-                found.values[place] = _stored(leaf, rule.root) or value_in(frame, rule.root)
-            except Exception as error:  # too much to compare for these profiles
-                fold.pending[rule.key] = f"at {instant} ms: {error!r}"
-                frame = Frame(leaf, times, len(slots))  # without halves of an evaluation
+            def made() -> Found:
+                part, places = sheet_over(sheet, excerpt.rulebook()), np.arange(len(slots))
+                found.take(ahead_of(part, places, started, instant))
+                return found
+
+            return made
+        found.take(ahead)
+        if rescans:
+            self._rescan(found)
+        return lambda: found
 
     # -- rescanned rules --------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -39,6 +40,19 @@ from profile_actors.engine.refold.definition_use import has_rows_of
 from profile_actors.engine.refold.owed import Owed
 from profile_actors.errors import DefinitionError, FeedDamaged, Pending
 from profile_actors.rules.catalogue.publication import not_served
+
+
+@dataclass(frozen=True, slots=True)
+class _Copied:
+    """What answers about ascending slots are made of. found: what the rules say, in parts, each to
+    be called; modified: int64[n] ms, when each last changed; runs: those of records; replaces:
+    which of their datasets do."""
+
+    slots: Array
+    found: list[Callable[[], Found]]
+    modified: Array
+    runs: tuple[Run, ...]
+    replaces: dict[str, bool]
 
 
 class Reader:
@@ -101,39 +115,34 @@ class Reader:
             slot_of = state.directory.slot_of.take(idents[asked]).astype(np.intp)
             slots = slot_of if len(slot_of) == 1 else np.unique(slot_of)
             copied = self._copied(slots, now, fields)
-        parts = self._parts(copied, fields)
+        owners, parts = self._parts(copied, fields)
         place = slots.searchsorted(slot_of)
         if len(parts) > 1:  # each has some of the slots
-            place = np.concatenate([part.slots for part in copied[0]]).argsort()[place]
+            place = np.concatenate(owners).argsort()[place]
         rows = np.empty(len(idents), np.intp)
         rows.fill(-1)
         rows[asked] = place
         return Answer(parts, rows)
 
-    def _copied(
-        self, slots: Array, now: int | None, fields: Fields
-    ) -> tuple[list[Found], list[Array], tuple[Run, ...], dict[str, bool]]:
-        """What answers are made of, once the caller has let go of the lock: what the rules say, in
-        parts; when each part's profiles last changed; the runs of records, and which datasets
-        replace."""
+    def _copied(self, slots: Array, now: int | None, fields: Fields) -> _Copied:
+        """What answers are made of, once the caller has let go of the lock."""
         state = self._state
         instant = state.now if now is None else max(state.now, now)
-        found = self.look_ups.found(slots, instant, fields) if len(slots) else []
-        modified = [state.modified[part.slots] + UNSET for part in found]
+        found = self.look_ups.begun(slots, instant, fields) if len(slots) else []
+        modified = state.modified[slots] + UNSET
         runs, replaces = state.record_locator.runs, {}
         if runs:
             replaces = {d.name: d.mode == "replace" for d in state.catalogue.datasets.values()}
-        return found, modified, runs, replaces
+        return _Copied(slots, found, modified, runs, replaces)
 
-    def _parts(
-        self,
-        copied: tuple[list[Found], list[Array], tuple[Run, ...], dict[str, bool]],
-        fields: Fields,
-    ) -> list[ProfileColumns]:
-        """The answers as they travel, with what records say. Without the lock."""
-        parts = []
-        found, modified, records, replaces = copied
-        for part, newest in zip(found, modified, strict=True):
+    def _parts(self, copied: _Copied, fields: Fields) -> tuple[list[Array], list[ProfileColumns]]:
+        """The answers as they travel, with what records say, and whose. Without the lock."""
+        slots, parts = [], []
+        records, replaces = copied.runs, copied.replaces
+        for begun in copied.found:
+            part = begun()
+            newest = copied.modified[copied.slots.searchsorted(part.slots)]
+            slots.append(part.slots)
             columns = self.look_ups.columns(part, newest, fields)
             if records and fields.attributes != ():
                 owners = self._state.directory.ident_of[part.slots]
@@ -142,7 +151,7 @@ class Reader:
                     views = [picked(view, fields.attributes) for view in views]
                 columns.attributes = views
             parts.append(columns)
-        return parts
+        return slots, parts
 
     # -- scans ------------------------------------------------------------------------------------
 
@@ -161,7 +170,7 @@ class Reader:
         with self._lock:
             copied = self._copied(slots.astype(np.intp), now, fields)
             position = self._state.position
-        return ScanPage(self._index, position, self._parts(copied, fields))
+        return ScanPage(self._index, position, self._parts(copied, fields)[1])
 
     # -- events -----------------------------------------------------------------------------------
 

@@ -98,6 +98,18 @@ class Sheet:
         return self.qualified.at(slots)
 
 
+def sheet_over(sheet: Sheet, book: Rulebook) -> Sheet:
+    """The same rules over an excerpt of the sheet's book."""
+
+    def mine(group: Alike) -> Alike:
+        roots = [sheet.rules[place].root for place in group.places]
+        places = [book.place[root.aggregate] for root in roots if isinstance(root, AggregateLeaf)]
+        return replace(group, operators=tuple(book.streams[s].operators[i] for s, i in places))
+
+    timers = tuple(ladder.timer for ladder in _ladders(book) if ladder.timer is not None)
+    return replace(sheet, book=book, stored=tuple(map(mine, sheet.stored)), age_timers=timers)
+
+
 def sheet_of(
     book: Rulebook,
     catalogue: Catalogue,
