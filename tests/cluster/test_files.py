@@ -185,3 +185,54 @@ def test_the_programs_of_the_document_run_as_printed(store: pf.Store, tmp_path: 
         with contextlib.redirect_stdout(out):
             exec(program, names)
         assert out.getvalue() == printed, program
+
+
+def test_a_folder_is_followed_across_restarts(store: pf.Store, tmp_path: Path) -> None:
+    """Each row once; what grew goes on, what shrank is new and reported."""
+    path = tmp_path / "in" / "f.ndjson"
+    path.parent.mkdir()
+    path.write_bytes(lines(orders(7_000, 10)))
+    with pytest.raises(pf.CallerError, match="folder"):
+        store.follow("orders", path)
+    coming = store.follow("orders", path.parent, every_s=0.05)
+    assert counts(next(coming)) == (10, 10, 0, 0)
+    path.write_bytes(lines(orders(7_000, 15)))
+    assert counts(next(coming)) == (15, 5, 10, 0)
+    again = store.follow("orders", path.parent, every_s=0.05)  # as after a restart
+    assert counts(next(again)) == (15, 0, 15, 0)
+    path.write_bytes(lines(orders(7_100, 3)))
+    shrunk = next(again)
+    assert counts(shrunk) == (3, 3, 0, 0)
+    assert "shrank" in shrunk.warnings[0]
+
+
+class Pipe:
+    """Standard input that gives a few bytes at a time."""
+
+    def __init__(self, data: bytes) -> None:
+        self.buffer = self
+        self._data = io.BytesIO(data)
+
+    def read(self, size: int) -> bytes:
+        return self._data.read(min(size, 70))
+
+
+def test_standard_input(store: pf.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a producer it counts once; what packed it and its form are seen."""
+    rows = orders(8_000, 60)
+    for data, expected in (
+        (lines(rows), (60, 60, 0, 0)),
+        (gzip.compress(lines(rows)), (60, 0, 60, 0)),
+        (bz2.compress(lines(orders(8_000, 64))), (64, 4, 60, 0)),
+    ):
+        monkeypatch.setattr("sys.stdin", Pipe(data))
+        report = store.ingest("orders", "-", producer="pipe")
+        assert counts(report) == expected
+        assert (report.bytes, report.by_file["-"].form) == (len(data), "ndjson")
+    monkeypatch.setattr("sys.stdin", Pipe(b"_id,customer,at\np1,c0001,5\np2,c0001,soon\n"))
+    assert counts(store.ingest("orders", "-")) == (2, 1, 0, 1)
+    with pytest.raises(pf.CallerError, match="cannot be read twice"):
+        store.ingest("orders", "-", max_bad_percent=1)
+    monkeypatch.setattr("sys.stdin", Pipe(b"PAR1" + b"\0" * 99))
+    with pytest.raises(pf.SchemaError, match="got Parquet"):
+        store.ingest("orders", "-")

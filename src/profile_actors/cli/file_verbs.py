@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -10,6 +11,7 @@ from profile_actors.cli import show
 from profile_actors.cli.application import DATA, Data, Json, console, verb
 from profile_actors.cli.verbs import open_store
 from profile_actors.driver.terminal import one_line
+from profile_actors.errors import CallerError
 
 
 @verb()
@@ -25,16 +27,33 @@ def ingest(
         bool,
         typer.Option("--growing", help="Leave a last line that has no line end for the next time."),
     ] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Watch a folder until Ctrl-C; a line per file.")
+    ] = False,
+    every_s: Annotated[float, typer.Option("--every", help="Seconds between two looks.")] = 2.0,
+    format: Annotated[str | None, typer.Option(help="Of '-': csv or ndjson.")] = None,
+    producer: Annotated[
+        str | None, typer.Option(help="Of '-': whose rows they are, so that each counts once.")
+    ] = None,
 ) -> None:
-    """Load CSV, NDJSON or Parquet files, packed or not: paths, patterns, folders, URIs.
+    """Load CSV, NDJSON or Parquet files, packed or not: paths, patterns, folders, URIs, '-'.
 
     Each counts once, resumes where a crash left it, goes on if it grew. A broken file, or one with
     more bad rows than --max-bad-percent, does not keep the others from loading. Exit code 1 if
     there was one, or if of a file rows were rejected and none was accepted or known already.
     """
+    if follow:
+        _follow(data, dataset, files, every_s, max_bad_percent, not growing, json)
+        return
+    form: Any = format  # checked below
+    if form not in (None, "csv", "ndjson"):
+        raise CallerError(f"expected --format csv or ndjson, got {form!r} - at ingest")
     with open_store(data) as store:
         bar = False if json else None
-        done = store.ingest(dataset, list(files), max_bad_percent, bar, closed=not growing)
+        named = "-" if files == ["-"] else list(files)
+        done = store.ingest(
+            dataset, named, max_bad_percent, bar, not growing, format=form, producer=producer
+        )
     if json:
         show.as_json(done)
     else:
@@ -47,3 +66,26 @@ def ingest(
             )  # fmt: skip
     if done.refused or done.broken:
         raise typer.Exit(1)
+
+
+def _follow(
+    data: Path,
+    dataset: str,
+    folders: list[str],
+    every_s: float,
+    max_bad_percent: float | None,
+    closed: bool,
+    json: bool,
+) -> None:
+    if len(folders) != 1:
+        raise CallerError(f"expected one folder with --follow, got {len(folders)} - at ingest")
+    with open_store(data) as store:
+        coming = store.follow(dataset, folders[0], every_s, max_bad_percent, closed)
+        try:
+            for done in coming:
+                if json:
+                    show.as_json(done)
+                else:
+                    show.followed(console, done)
+        except KeyboardInterrupt:
+            pass

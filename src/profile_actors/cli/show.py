@@ -286,6 +286,18 @@ def report(console: Console, done: IngestReport) -> None:
         )
 
 
+def followed(console: Console, done: IngestReport) -> None:
+    """A line for a file that was loaded, and one for each thing to look at."""
+    for name, one in done.by_file.items():
+        style = "bold red" if done.broken or one.rejected_count else ""
+        text = (
+            f"{name}: accepted {one.accepted:,}, duplicate {one.duplicate:,},"
+            f" rejected {one.rejected_count:,}{', broken' if done.broken else ''}"
+        )
+        console.print(Text(one_line(text), style), soft_wrap=True)
+    warnings(console, [*done.broken.values(), *done.warnings])
+
+
 def exported(console: Console, done: ExportReport) -> None:
     """What an export wrote, in two lines."""
     console.print(

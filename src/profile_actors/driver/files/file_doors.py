@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
+from profile_actors.driver.arguments import check_stream
 from profile_actors.driver.connection import Selectors
 from profile_actors.driver.definition_edits import newest
 from profile_actors.driver.files.exports import ExportReport, exported
 from profile_actors.driver.files.file_ingest import ingest_files
+from profile_actors.driver.files.following import followed
+from profile_actors.driver.files.stdin_load import STDIN, ingest_stream
 from profile_actors.driver.receipts import IngestReport
 from profile_actors.driver.streams.writing_doors import WritingDoors
+from profile_actors.errors import CallerError
 
 
 class FileDoors(WritingDoors):
@@ -24,6 +29,9 @@ class FileDoors(WritingDoors):
         max_bad_percent: float | None = None,
         progress: bool | None = None,
         closed: bool = True,
+        *,
+        format: Literal["csv", "ndjson"] | None = None,
+        producer: str | None = None,
     ) -> IngestReport:
         """Load CSV, NDJSON and Parquet files, packed or not: paths, glob patterns, folders, URIs
         (docs/INGEST.md), in the order of their names.
@@ -36,16 +44,52 @@ class FileDoors(WritingDoors):
         max_bad_percent: a file of which more rows are bad is refused whole, after a pass that only
         judges. progress: show a bar; by default on a terminal.
 
+        "-" alone is standard input, CSV or NDJSON (format: if its first byte does not tell). With a
+        producer its rows are numbered from 0: what was read before counts once.
+
         A broken file (no header, truncated, unreadable, …) does not keep the others from loading:
         ``report.broken`` says which and why, and what was accepted of it stays. Raises SchemaError,
         OSError where every file is broken, CallerError where there is none.
         """
         self._check_open()
         self._submissions.settle_order()
+        if files == STDIN:
+            check_stream(producer, None)
+            if max_bad_percent is not None:
+                raise CallerError(
+                    "expected files with max_bad_percent, got standard input, which cannot be read"
+                    " twice - at ingest; write it to a file first"
+                )
+            stdin = sys.stdin.buffer
+            return ingest_stream(self._connection, self._sender, dataset, stdin, format, producer)
+        if format is not None or producer is not None:
+            raise CallerError(
+                "expected format and producer with '-' alone, got them with files - at ingest"
+            )
         patterns = [files] if isinstance(files, str | Path) else files
         return ingest_files(
             self._connection, self._sender, dataset, patterns, max_bad_percent, progress, closed
         )
+
+    def follow(
+        self,
+        dataset: str,
+        folder: str | Path,
+        every_s: float = 2.0,
+        max_bad_percent: float | None = None,
+        closed: bool = True,
+    ) -> Iterator[IngestReport]:
+        """Load a folder's files as they come, for ever: a report for each, as ``ingest`` gives.
+
+        The folder, or one of a URI, is looked at every so many seconds, with the folders in it. A
+        file is loaded when it looks the same twice, and again when it has changed: what has grown
+        goes on, what shrank or was altered is new and ``report.warnings`` says so. Each row counts
+        once, across restarts too. End it by leaving the loop. Raises CallerError for no folder.
+        """
+        self._check_open()
+        self._submissions.settle_order()
+        known, sender = self._connection, self._sender
+        return followed(known, sender, dataset, folder, every_s, max_bad_percent, closed)
 
     def export(
         self,

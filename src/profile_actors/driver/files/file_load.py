@@ -61,6 +61,20 @@ class BlockSender:
         self.bytes = 0
         self.done = Receipt()
 
+    def report(self, form: str, packing: str | None, seconds: float) -> FileReport:
+        """What became of the rows, so far."""
+        return FileReport(
+            form=form,
+            packing=packing,
+            rows=self.rows,
+            accepted=self.done.accepted,
+            duplicate=self.known + self.done.duplicate,
+            late=self.done.late,
+            rejected_count=self.done.rejected_count,
+            bytes=self.bytes,
+            seconds=seconds,
+        )
+
     def send(
         self, blocks: Iterator[RowBlock], producer: str | None, source: str, before: Progress
     ) -> None:
@@ -107,6 +121,27 @@ class BlockSender:
         self.done = summed([self.done, receipt], self._connection.config.max_receipt_rejects)
 
 
+def report_of(
+    name: str, one: FileReport, warnings: list[str], fault: Exception | None = None
+) -> IngestReport:
+    """The report of a load of one file. fault: why it is broken."""
+    is_refused = one.rejected_count > 0 and one.accepted + one.duplicate == 0
+    return IngestReport(
+        files=1,
+        rows=one.rows,
+        accepted=one.accepted,
+        duplicate=one.duplicate,
+        late=one.late,
+        rejected_count=one.rejected_count,
+        bytes=one.bytes,
+        seconds=one.seconds,
+        warnings=warnings,
+        refused=[name] if is_refused and fault is None else [],
+        broken={} if fault is None else {name: str(fault)},
+        by_file={name: one},
+    )
+
+
 class FileLoad:
     """One file on its way."""
 
@@ -141,33 +176,10 @@ class FileLoad:
             self._load(sent, on_block)
         except (SchemaError, OSError) as error:
             self.fault = error
-        done, name = sent.done, str(self._file)
-        one = FileReport(
-            form=self._form,
-            packing=self._packing,
-            rows=sent.rows,
-            accepted=done.accepted,
-            duplicate=sent.known + done.duplicate,
-            late=done.late,
-            rejected_count=done.rejected_count,
-            bytes=sent.bytes,
-            seconds=time.perf_counter() - began,
-        )
-        is_refused = one.rejected_count > 0 and one.accepted + one.duplicate == 0
-        texts = (f"{self._file.name}: {text}" for text in done.warnings)
-        return IngestReport(
-            files=1,
-            rows=one.rows,
-            accepted=one.accepted,
-            duplicate=one.duplicate,
-            late=one.late,
-            rejected_count=one.rejected_count,
-            bytes=one.bytes,
-            warnings=[*self._warnings, *texts],
-            refused=[name] if is_refused and self.fault is None else [],
-            broken={} if self.fault is None else {name: str(self.fault)},
-            by_file={name: one},
-        )
+        name = str(self._file)
+        one = sent.report(self._form, self._packing, time.perf_counter() - began)
+        texts = (f"{self._file.name}: {text}" for text in sent.done.warnings)
+        return report_of(name, one, [*self._warnings, *texts], self.fault)
 
     def _load(self, sent: BlockSender, on_block: OnBlock) -> None:
         """Raises SchemaError, OSError for a broken file."""
@@ -185,6 +197,12 @@ class FileLoad:
         # Two files of one name may both have bad rows: the name alone would mix them up.
         source = f"{content.name}#{content.producer[:6]}"
         before = progress(self._connection, content.producer)
+        is_done = 0 <= content.rows <= before.cursor and not len(before.waiting)
+        if is_done:  # nothing in it is news: it need not be read
+            sent.rows = sent.known = content.rows
+            sent.bytes = content.bytes
+            on_block(content.bytes, content.rows)
+            return
         # Without a line the names of a growing file's columns may not be whole yet.
         if content.bytes or not is_growing:
             sent.send(self._blocks(content.bytes), content.producer, source, before)

@@ -29,6 +29,9 @@ _MAGIC = (
 )
 
 
+MAGIC_BYTES = 16
+
+
 _PIECE_BYTES = 1 << 16
 
 
@@ -47,7 +50,11 @@ class ByteSource(Protocol):
 def packed_with(file: File) -> str | None:
     """The name of what packed a file, None for a plain one. Cost: its first bytes are read."""
     with file.open("rb") as opened:
-        start = opened.read(16)
+        return packing_of(opened.read(MAGIC_BYTES))
+
+
+def packing_of(start: bytes) -> str | None:
+    """What packed a file that begins so."""
     return next((name for magic, name in _MAGIC if start.startswith(magic)), None)
 
 

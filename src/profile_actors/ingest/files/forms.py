@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from profile_actors.errors import SchemaError
-from profile_actors.ingest.files.byte_sources import WHOLE, Stream, plain_bytes
+from profile_actors.ingest.files.byte_sources import WHOLE, ByteSource, Stream, plain_bytes
 from profile_actors.ingest.files.csv_blocks import csv_blocks
 from profile_actors.ingest.files.json_tables import JsonTables
 from profile_actors.ingest.files.ndjson_blocks import ndjson_blocks
@@ -43,15 +43,31 @@ def read_blocks(
         return
     with plain_bytes(file, packing) as source:
         plain = size if packing is None else WHOLE
-        blocks = (
-            csv_blocks(source, str(file), block_bytes, plain, False, closed, skip_unnamed)
-            if form == "csv"
-            else ndjson_blocks(source, str(file), block_bytes, tables, plain, closed)
+        yield from text_blocks(
+            source, form, str(file), block_bytes, tables, plain, closed, skip_unnamed
         )
-        behind = 0
-        for block in blocks:
-            if packing is not None and isinstance(source, Stream):
-                now = source.packed_place()
-                block = replace(block, size_bytes=now - behind)
-                behind = now
-            yield block
+
+
+def text_blocks(
+    source: ByteSource,
+    form: str,
+    name: str,
+    block_bytes: int,
+    tables: JsonTables,
+    size: int = WHOLE,
+    closed: bool = True,
+    skip_unnamed: bool = False,
+) -> Iterator[RowBlock]:
+    """The rows of an open CSV or NDJSON file; name: what errors call it."""
+    blocks = (
+        csv_blocks(source, name, block_bytes, size, False, closed, skip_unnamed)
+        if form == "csv"
+        else ndjson_blocks(source, name, block_bytes, tables, size, closed)
+    )
+    behind = 0
+    for block in blocks:
+        if isinstance(source, Stream):
+            now = source.packed_place()
+            block = replace(block, size_bytes=now - behind)
+            behind = now
+        yield block

@@ -78,6 +78,31 @@ def size_of(file: File) -> int:
     return int(info.size)
 
 
+Sign: TypeAlias = tuple[int, int]
+"""A file's bytes, and when it was last written: ns since 1970."""
+
+
+def sign_of(file: File) -> Sign:
+    """What tells whether a file was written to. Raises OSError."""
+    if isinstance(file, Path):
+        found = file.stat()
+        return found.st_size, found.st_mtime_ns
+    info = file.system.get_file_info(file.path)
+    return int(info.size or 0), int(info.mtime_ns or 0)
+
+
+def files_in(folder: str | Path) -> Found:
+    """What is in a folder, now; nothing may be. Raises CallerError for what is no folder."""
+    text = str(folder)
+    if is_remote(folder):
+        files, skipped = _remote(text)
+    elif os.path.isdir(local_path(text)):
+        files, skipped = _of_folder(local_path(text))
+    else:
+        raise CallerError(f"expected a folder, got {text!r} - at follow")
+    return Found(sorted(files, key=lambda file: _by_parts(str(file))), skipped)
+
+
 def form_of(name: str) -> str | None:
     """'csv', 'ndjson' or 'parquet' by the suffix before that of what packed the file, if any."""
     name = name.lower()

@@ -42,6 +42,6 @@ def test_rejects_are_told_by_row() -> None:
 def test_what_is_no_range_is_refused(
     offset: int | None, offsets: list[int], through: int | None
 ) -> None:
-    rows = [{}, {}] if offsets else []
+    rows: list[dict[str, int]] = [{}, {}] if offsets else []
     with pytest.raises(CallerError):
         numbered(rows, offset, offsets, through)
