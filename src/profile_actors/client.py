@@ -160,6 +160,7 @@ class Store(FileDoors):
             finally:
                 try:
                     self._placement.session.close()
+                    self._connection.close()
                     self._sender.end()
                 finally:
                     self._is_ended = True

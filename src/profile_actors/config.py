@@ -76,6 +76,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_open_entries: int = 256
     """Log entries that a partition keeps open for pages of events: some 10 kB each, and the pages
     of the log that they read."""
+    max_read_lines: int = 64
+    """Direct lines to a partition, of threads on its machine that look profiles up at the same
+    time; others ask by Ray, which takes some ms longer."""
     min_free_bytes: int = 256 << 20
     """Bytes free on the disk below which nothing more is written: room for what is under way, and
     for opening the store again. Reads go on, and so does writing when there is room."""

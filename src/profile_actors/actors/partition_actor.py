@@ -27,12 +27,14 @@ import numpy as np
 import pyarrow as pa
 import ray
 
+from profile_actors.actors.actor_status import ActorStatus
 from profile_actors.actors.calls import Remote, Session, Stopped
 from profile_actors.actors.comeback import Comeback
-from profile_actors.actors.consumers import Consumer, Consumers
+from profile_actors.actors.consumers import Consumers
 from profile_actors.actors.coordinator import Enlistment
 from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.actors.mender import Mender
+from profile_actors.actors.read_line import ReadLine
 from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.actors.wire import dumps, unpack
 from profile_actors.actors.writer import Writer
@@ -40,7 +42,6 @@ from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.log.sub_batch import Reply
 from profile_actors.engine.partition.partition import Partition
-from profile_actors.engine.reading.answers import PartitionStatus
 from profile_actors.engine.reading.rule_preview import PartPreview
 from profile_actors.errors import (
     FencedOut,
@@ -74,6 +75,10 @@ LAST_TELL_S = 5.0
 """How long a partition that stops tries to tell where its log ends."""
 
 
+READ_THREADS = 4
+"""Reads that are worked on at a time: by Ray, and as many by direct lines."""
+
+
 PAUSES = 3.0
 """Length of a back-fill's pause beside ingest, in lengths of the step before."""
 
@@ -90,22 +95,6 @@ class PartitionPlace(msgspec.Struct, frozen=True):
     config: Config
 
 
-class ActorStatus(msgspec.Struct, frozen=True):
-    """A partition actor's account of itself. halted: why it no longer writes, empty if it does.
-
-    queued: sub-batches waiting. checkpoint_error: why the last checkpoint failed, or empty. feed:
-    what was wrong with the change feed and what became of it. consumers: its named readers.
-    """
-
-    partition: PartitionStatus | None
-    halted: str
-    queued: int
-    checkpoint_error: str
-    pid: int
-    feed: str = ""
-    consumers: dict[str, Consumer] = {}
-
-
 class PartitionActor:
     """The shell; see the module."""
 
@@ -117,6 +106,7 @@ class PartitionActor:
         self._opening = Lock()
         self._defining = Lock()
         self._consumers = Consumers(place.config.max_consumers)
+        self._line = ReadLine(self.read, place.config.max_read_lines, READ_THREADS)
         self._stopping = False
         self._stopped = Event()
         self._refusal: ProfileActorsError | None = None
@@ -268,6 +258,11 @@ class PartitionActor:
             return dumps(found)
         return dumps(self._mender.mended(lambda: getattr(partition, name)(*args)))
 
+    @ray.method(concurrency_group="read")
+    def line(self) -> str:
+        """Where processes of this machine may ask what ``read`` answers, without Ray."""
+        return self._line.address()
+
     @ray.method(concurrency_group="preview")
     def preview(self, version: int, rule: str, sample: int) -> PartPreview | None:
         """The profiles that a rule would hold for; None if the definitions here are older."""
@@ -389,6 +384,7 @@ class PartitionActor:
         self._stopping = True  # first: nobody opens it anew
         self._refusal = Stopped("expected a running partition, got a stopped one - start the store")
         self._stopped.set()
+        self._line.close()
         self._writer.stop()
         if self._writer.halted is None and self._writer.room_error is None:
             job = self._partition.checkpoint_job(force=True)  # the next opening replays nothing

@@ -279,8 +279,8 @@ class InstantRows:
         if isinstance(byte, int):
             set_nibbles(self._pointers[byte], slots, values, shift)
         else:
-            cells = byte * self._pointers.shape[1] + slots
-            set_nibbles(self._pointers.reshape(-1), cells, values, shift)
+            places = byte * self._pointers.shape[1] + slots
+            set_nibbles(self._pointers.reshape(-1), places, values, shift)
         for shelf, some, rows in self._shelved(slots):
             column = columns if isinstance(columns, int) else columns[some]
             if shelf.is_plain:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from profile_actors.actors.partition_actor import ActorStatus
+from profile_actors.actors.actor_status import ActorStatus
 from profile_actors.cli.metrics_text import metrics_text, samples
 from profile_actors.driver.receipts import StoreStatus, store_status
 from profile_actors.engine.reading.answers import PartitionStatus

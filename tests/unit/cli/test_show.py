@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from profile_actors.actors.partition_actor import ActorStatus
+from profile_actors.actors.actor_status import ActorStatus
 from profile_actors.cli import show
 from profile_actors.definitions.catalogue_changes import extended
 from profile_actors.definitions.declared import SegmentDefinition

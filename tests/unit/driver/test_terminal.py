@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from profile_actors.actors.partition_actor import ActorStatus
+from profile_actors.actors.actor_status import ActorStatus
 from profile_actors.cli import application, show
 from profile_actors.definitions.catalogue_changes import extended
 from profile_actors.definitions.declared import Catalogue, Dataset, Namespace, Schema

@@ -35,7 +35,7 @@ import xxhash
 from profile_actors.actors.calls import LONG_CALL_FACTOR, Remote, Session
 from profile_actors.actors.coordinator import CoordinatorActor, CoordinatorPlace
 from profile_actors.actors.hooks import Hook, no_hook
-from profile_actors.actors.partition_actor import PartitionActor, PartitionPlace
+from profile_actors.actors.partition_actor import READ_THREADS, PartitionActor, PartitionPlace
 from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.config import Config
 from profile_actors.driver.keeping.attach import (
@@ -60,9 +60,6 @@ from profile_actors.storage.store_settings import StoreSettings, load_settings_f
 
 EXTRA_SUBMIT_THREADS = 8
 """Callers beyond a full queue, whom the actor can tell 'busy' at once."""
-
-
-READ_THREADS = 4
 
 
 STOP_TIMEOUT_S = 30.0

@@ -1,0 +1,24 @@
+"""What a partition actor says of itself, beside what its partition does."""
+
+from __future__ import annotations
+
+import msgspec
+
+from profile_actors.actors.consumers import Consumer
+from profile_actors.engine.reading.answers import PartitionStatus
+
+
+class ActorStatus(msgspec.Struct, frozen=True):
+    """A partition actor's account of itself. halted: why it no longer writes, empty if it does.
+
+    queued: sub-batches waiting. checkpoint_error: why the last checkpoint failed, or empty. feed:
+    what was wrong with the change feed and what became of it. consumers: its named readers.
+    """
+
+    partition: PartitionStatus | None
+    halted: str
+    queued: int
+    checkpoint_error: str
+    pid: int
+    feed: str = ""
+    consumers: dict[str, Consumer] = {}

@@ -1,0 +1,164 @@
+"""Direct lines: look-ups of processes on the partition's machine, without Ray in between.
+
+Theory: an empty call of a Ray actor costs the two processes some two milliseconds of processor
+time, several times what a look-up does. So who is on the same machine asks over a Unix socket: a
+frame with the question, a frame with the answer. Ray stays the way for everything else, and the way
+that knows what to do about a partition that restarts or refuses: whatever is no plain answer here
+is asked again there, which reads bear.
+
+Law: the answer is what ``PartitionActor.read`` gives.
+
+Limits: Linux, one user: the socket has a name in the kernel's abstract namespace and no file, and
+both ends look at who the other one is before a byte is unpickled.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import secrets
+import socket
+import struct
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from threading import BoundedSemaphore, Lock, Thread
+from typing import Any
+
+ANSWERED, BEHIND, REFUSED = range(3)
+"""What an answer is: bytes, that the definitions here are older than asked for, or none: it is to
+be asked by Ray, which has a way to say why."""
+
+
+_HEAD = struct.Struct("<BQ")  # what it is, and how many bytes follow
+
+
+SEND_WAIT_S = 60
+"""How long an answer waits for its reader to take it, before the line is given up."""
+
+
+PAUSE_S = 0.1
+"""After a line that the system refused (no file descriptor is free)."""
+
+
+def send(line: socket.socket, kind: int, data: bytes) -> None:
+    """One frame. Raises OSError."""
+    line.sendall(_HEAD.pack(kind, len(data)) + data)
+
+
+def receive(line: socket.socket, more: Callable[[], bool]) -> tuple[int, bytes]:
+    """One frame. more: asked whenever the line's timeout passes, whether to go on waiting; what it
+    raises comes through. Raises EOFError when the other end has hung up, OSError."""
+    kind, size = _HEAD.unpack(_exactly(line, _HEAD.size, more))
+    return kind, _exactly(line, size, more)
+
+
+def _exactly(line: socket.socket, size: int, more: Callable[[], bool]) -> bytes:
+    out = bytearray(size)
+    rest = memoryview(out)
+    while rest:
+        try:
+            count = line.recv_into(rest)
+        except BlockingIOError:  # SO_RCVTIMEO has passed
+            if not more():
+                raise
+            continue
+        if not count:
+            raise EOFError
+        rest = rest[count:]
+    return bytes(out)
+
+
+def is_own(line: socket.socket) -> bool:
+    """Whether a process of this user is at the other end."""
+    pid_uid_gid = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return bool(struct.unpack("3i", pid_uid_gid)[1] == os.getuid())
+
+
+def set_timeout(line: socket.socket, which: int, seconds: float) -> None:
+    """Of sends or receives, by the kernel: Python's own would cost a poll for each. which:
+    socket.SO_SNDTIMEO or SO_RCVTIMEO."""
+    whole = int(seconds)
+    line.setsockopt(
+        socket.SOL_SOCKET, which, struct.pack("ll", whole, int((seconds - whole) * 1e6))
+    )
+
+
+class ReadLine:
+    """The partition's end. read: called with what was asked. most: lines that are open at a time;
+    others are hung up on. at_once: questions that are worked on at a time; others wait."""
+
+    def __init__(self, read: Callable[..., bytes | None], most: int, at_once: int) -> None:
+        self._read = read
+        self._most = most
+        self._turn = BoundedSemaphore(at_once)
+        self._lock = Lock()
+        self._listener: socket.socket | None = None
+        self._lines: set[socket.socket] = set()
+        self._is_closed = False
+        self.name = ""
+
+    def address(self) -> str:
+        """Where to connect; empty once it is closed. Nothing listens before it was first asked."""
+        with self._lock:
+            if self._listener is None and not self._is_closed:
+                self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                self.name = f"\0profile-actors-{secrets.token_hex(16)}"
+                self._listener.bind(self.name)
+                self._listener.listen(self._most)
+                Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+            return self.name
+
+    def close(self) -> None:
+        """Hang up, and take no more lines. Twice is once."""
+        with self._lock:
+            self._is_closed, self.name = True, ""
+            open_ones = [*self._lines]
+            if self._listener is not None:
+                open_ones.append(self._listener)
+        for one in open_ones:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)  # which wakes its thread; that closes it
+
+    def _accept(self, listener: socket.socket) -> None:
+        with listener:
+            while not self._is_closed:
+                try:
+                    line, _ = listener.accept()
+                except OSError:
+                    time.sleep(0 if self._is_closed else PAUSE_S)
+                    continue
+                if not self._takes(line):
+                    line.close()
+                    continue
+                Thread(target=self._serve, args=(line,), name="line", daemon=True).start()
+
+    def _takes(self, line: socket.socket) -> bool:
+        with self._lock:
+            if self._is_closed or len(self._lines) >= self._most or not is_own(line):
+                return False
+            self._lines.add(line)
+            return True
+
+    def _serve(self, line: socket.socket) -> None:
+        """Answer until the other end hangs up."""
+        try:
+            set_timeout(line, socket.SO_SNDTIMEO, SEND_WAIT_S)
+            while True:
+                _, question = receive(line, lambda: True)
+                send(line, *self._answer(question))
+        except (OSError, EOFError):
+            pass  # whoever asked is gone
+        finally:
+            with self._lock:
+                self._lines.discard(line)
+            line.close()
+
+    def _answer(self, question: bytes) -> tuple[int, bytes]:
+        asked: tuple[Any, ...] = pickle.loads(question)
+        try:
+            with self._turn:
+                found = self._read(*asked)
+        except Exception:  # Ray's way raises it where it is seen
+            return REFUSED, b""
+        return (BEHIND, b"") if found is None else (ANSWERED, found)

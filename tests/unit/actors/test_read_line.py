@@ -1,0 +1,209 @@
+"""Direct lines, both ends in one process: what is asked is answered, or Ray is to be asked."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from profile_actors.actors import read_line
+from profile_actors.actors.calls import Lost, Patience, Remote, Session
+from profile_actors.actors.read_line import ReadLine
+from profile_actors.driver import read_lines
+from profile_actors.driver.read_lines import ReadLines, Unanswered
+from profile_actors.errors import DefinitionError, StoreUnavailable
+
+
+class Open(Session):
+    """A session of no Ray."""
+
+    def __enter__(self) -> None:
+        if self.is_closed:
+            raise StoreUnavailable("closed")
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class Way(Remote):
+    """A partition that says where its line is; None while it is away."""
+
+    def __init__(self, line: ReadLine | None) -> None:
+        super().__init__(None, "partition-0", 5.0, Open("memory"))
+        self.line = line
+        self.asked = 0
+
+    def begin(self, method: str, *args: Any) -> Any:
+        assert method == "line"
+        self.asked += 1
+        return self.line
+
+    def finish(self, answer: Any, patience: Patience) -> Any:
+        if answer is None:
+            raise Lost
+        return answer.address()
+
+
+def read(version: int, name: str, *args: Any) -> bytes | None:
+    """What a partition would say."""
+    if version > 7:
+        return None
+    if name == "events":
+        raise DefinitionError("expected an event")
+    return b"".join(args)
+
+
+Made = Callable[..., ReadLine]
+
+
+@pytest.fixture
+def made() -> Iterator[Made]:
+    """Makes partitions' ends, and closes them."""
+    every: list[ReadLine] = []
+
+    def make(read: Callable[..., bytes | None] = read, most: int = 8) -> ReadLine:
+        every.append(ReadLine(read, most, 2))
+        return every[-1]
+
+    yield make
+    for one in every:
+        one.close()
+
+
+def ask(lines: ReadLines, *question: Any) -> bytes | None:
+    asked = lines.begin(0, *question)
+    if asked is None:
+        raise Unanswered
+    return lines.finish(asked)
+
+
+def test_a_line_answers_and_is_used_again(made: Made) -> None:
+    way = Way(made())
+    lines = ReadLines([way])
+    assert ask(lines, 1, "profiles", b"a", b"b") == b"ab"
+    assert ask(lines, 1, "profiles", b"x" * 5_000_000) == b"x" * 5_000_000
+    assert ask(lines, 8, "profiles", b"a") is None  # definitions that are older
+    with pytest.raises(Unanswered):  # Ray's way tells errors
+        ask(lines, 1, "events")
+    assert ask(lines, 1, "profiles", b"c") == b"c"
+    assert way.asked == 1
+    lines.close()
+
+
+def test_threads_have_lines_of_their_own(made: Made) -> None:
+    meeting = threading.Barrier(2, timeout=10)
+
+    def together(_: int, name: str, key: bytes) -> bytes:
+        meeting.wait()
+        return key
+
+    lines = ReadLines([Way(made(together))])
+    first, second = lines.begin(0, 1, "profiles", b"1"), lines.begin(0, 1, "profiles", b"2")
+    assert first is not None
+    assert second is not None
+    assert (lines.finish(second), lines.finish(first)) == (b"2", b"1")
+    lines.close()
+
+
+def test_a_line_that_broke_is_found_again(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_lines, "REST_S", 0.05)
+    way = Way(made())
+    lines = ReadLines([way])
+    assert ask(lines, 1, "profiles", b"a") == b"a"
+    assert way.line is not None
+    way.line.close()
+    way.line = None
+    with pytest.raises(Unanswered):
+        ask(lines, 1, "profiles", b"a")
+    with pytest.raises(Unanswered):
+        ask(lines, 1, "profiles", b"a")
+    asked = way.asked
+    for _ in range(3):  # it is not looked for with every question
+        assert lines.begin(0, 1, "profiles", b"a") is None
+    assert way.asked == asked
+    way.line = made()
+    time.sleep(0.1)
+    assert ask(lines, 1, "profiles", b"a") == b"a"
+    lines.close()
+
+
+def test_lines_beyond_the_most_are_hung_up_on(made: Made) -> None:
+    lines = ReadLines([Way(made(most=1))])
+    first = lines.begin(0, 1, "profiles", b"1")
+    second = lines.begin(0, 1, "profiles", b"2")
+    assert first is not None
+    assert lines.finish(first) == b"1"
+    with pytest.raises(Unanswered):
+        if second is None:
+            raise Unanswered
+        lines.finish(second)
+    lines.close()
+
+
+def test_another_user_is_hung_up_on(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ReadLines([Way(made())])
+    monkeypatch.setattr(read_line.os, "getuid", lambda: 4_242)
+    with pytest.raises(Unanswered):
+        ask(lines, 1, "profiles", b"a")
+
+
+def test_who_waits_when_the_store_is_closed_is_told(made: Made) -> None:
+    go_on = threading.Event()
+
+    def slow(*_: Any) -> bytes:
+        go_on.wait(10)
+        return b""
+
+    way = Way(made(slow))
+    lines = ReadLines([way])
+    asked = lines.begin(0, 1, "profiles", b"a")
+    assert asked is not None
+    way.session.is_closed = True
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        lines.finish(asked)
+    assert time.monotonic() - began < 5
+    go_on.set()
+    lines.close()
+    assert lines.begin(0, 1, "profiles", b"a") is None
+
+
+def test_a_partition_that_hangs_is_asked_by_ray(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_lines, "ANSWER_WAIT_S", 0.1)
+    go_on = threading.Event()
+
+    def slow(*_: Any) -> bytes:
+        go_on.wait(10)
+        return b""
+
+    lines = ReadLines([Way(made(slow))])
+    with pytest.raises(Unanswered):
+        ask(lines, 1, "profiles", b"a")
+    go_on.set()
+
+
+def test_a_forked_child_has_no_lines(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ReadLines([Way(made())])
+    assert ask(lines, 1, "profiles", b"a") == b"a"
+    monkeypatch.setattr(read_lines.os, "getpid", lambda: -1)
+    assert lines.begin(0, 1, "profiles", b"a") is None
+
+
+def test_a_closed_line_leaves_no_thread(made: Made) -> None:
+    before = threading.active_count()
+    line = made()
+    lines = ReadLines([Way(line)])
+    assert threading.active_count() == before  # nothing listens before it is asked for
+    assert ask(lines, 1, "profiles", b"a") == b"a"
+    assert threading.active_count() == before + 2
+    line.close()
+    end = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < end:
+        time.sleep(0.01)
+    assert threading.active_count() == before
+    assert line.address() == ""
