@@ -102,8 +102,6 @@ class InstantRows:
         base = len(self._pointers) + 6 * BASE + 8
         return base * slots + sum(shelf.count * shelf.row_bytes for shelf in self.shelves)
 
-    # -- reading ---------------------------------------------------------------------------------
-
     def of(self, column: int, slots: Array) -> Array:
         """Codes of a column. int64[n]; cost: four random reads a slot"""
         pointers = (self._pointers[column >> 1].take(slots) >> (4 * (column & 1))) & 15
@@ -162,8 +160,6 @@ class InstantRows:
             elif len(some):
                 out[some] = taken_along(self._pool_of(mine, number), pointers[some])
         return out
-
-    # -- writing ---------------------------------------------------------------------------------
 
     def put(self, parts: Sequence[Part]) -> None:
         """Set codes of many columns at once.
@@ -367,8 +363,6 @@ class InstantRows:
             owner, place = np.nonzero(is_new)
             every, places = slots[owner], labels[owner, place] - 1
             self._store(every, places, ascending[owner, place], list(self._shelved(every)))
-
-    # -- checkpoints -----------------------------------------------------------------------------
 
     def saving(self, slots: int) -> Saving:
         """Everything about the first slots, for a checkpoint."""
