@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from profile_actors.actors import read_line
 from profile_actors.actors.calls import Lost, Patience, Remote, Session
 from profile_actors.actors.read_line import ReadLine
 from profile_actors.driver import read_lines
@@ -142,7 +142,7 @@ def test_lines_beyond_the_most_are_hung_up_on(made: Made) -> None:
 
 def test_another_user_is_hung_up_on(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = ReadLines([Way(made())])
-    monkeypatch.setattr(read_line.os, "getuid", lambda: 4_242)
+    monkeypatch.setattr(os, "getuid", lambda: 4_242)
     with pytest.raises(Unanswered):
         ask(lines, 1, "profiles", b"a")
 
@@ -187,7 +187,7 @@ def test_a_partition_that_hangs_is_asked_by_ray(
 def test_a_forked_child_has_no_lines(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = ReadLines([Way(made())])
     assert ask(lines, 1, "profiles", b"a") == b"a"
-    monkeypatch.setattr(read_lines.os, "getpid", lambda: -1)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
     assert lines.begin(0, 1, "profiles", b"a") is None
 
 
