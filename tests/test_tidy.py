@@ -55,8 +55,8 @@ EXCEPTIONS: dict[tuple[str, str], int] = {}
 MAX_EXCEPTIONS = 0
 # Words that the glossary gives one meaning -> the rooms whose business that meaning is.
 RESERVED_WORDS: dict[str, tuple[str, ...]] = {
-    "cut": (),
-    "link": (),
+    "cut": ("engine.identity", "driver.simulation"),
+    "link": ("engine.identity", "definitions.declared", "driver.simulation"),
     "edge": (),
     "merge": ("engine.merge",),
     "move": (),

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         Dataset,
         Definition,
         Field,
+        LinkingRules,
         Namespace,
         Schema,
         SegmentDefinition,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         Receipt,
         StoreStatus,
     )
+    from profile_actors.driver.simulation import SimulatedLink, Simulation, simulate
     from profile_actors.driver.streams.async_stream import AsyncRowStream
     from profile_actors.driver.streams.row_stream import RowStream
     from profile_actors.engine.identity.identity import Identity
@@ -93,6 +95,7 @@ __all__ = [
     "Halt",
     "Identity",
     "IngestReport",
+    "LinkingRules",
     "LostLog",
     "Members",
     "Membership",
@@ -110,6 +113,8 @@ __all__ = [
     "Schema",
     "SchemaError",
     "SegmentDefinition",
+    "SimulatedLink",
+    "Simulation",
     "StorageFull",
     "Store",
     "StoreStatus",
@@ -120,5 +125,6 @@ __all__ = [
     "format_rule",
     "rule_from_json",
     "rule_to_json",
+    "simulate",
     "start",
 ]

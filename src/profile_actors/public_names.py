@@ -27,6 +27,7 @@ PLACES = {
     "FileReport": "driver.receipts",
     "Identity": "engine.identity.identity",
     "IngestReport": "driver.receipts",
+    "LinkingRules": "definitions.declared",
     "Members": "driver.iterators",
     "Membership": "engine.reading.answers",
     "Namespace": "definitions.declared",
@@ -38,6 +39,8 @@ PLACES = {
     "RowStream": "driver.streams.row_stream",
     "Schema": "definitions.declared",
     "SegmentDefinition": "definitions.declared",
+    "SimulatedLink": "driver.simulation",
+    "Simulation": "driver.simulation",
     "Store": "client",
     "StoreStatus": "driver.receipts",
     "connect": "client",
@@ -45,6 +48,7 @@ PLACES = {
     "format_rule": "rules.json_form.json_writer",
     "rule_from_json": "rules.json_form.json_writer",
     "rule_to_json": "rules.json_form.json_writer",
+    "simulate": "driver.simulation",
     "start": "client",
 }
 """Where each such name stands, below the package."""

@@ -14,6 +14,8 @@ from typing import Literal
 
 import msgspec
 
+from profile_actors.definitions.placeholders import PLACEHOLDERS
+
 NamespaceKind = Literal[
     "cookie", "device", "cross_device", "email", "phone", "non_people", "partner"
 ]
@@ -123,6 +125,19 @@ class ComputedAttribute(msgspec.Struct, frozen=True, tag="computed", forbid_unkn
     description: str = ""
     state: State = "published"
     version: int = 1
+
+
+class LinkingRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When identities that stood together are not taken for one person (docs/IDENTITY.md).
+
+    max_size: identities of one person; over it the oldest link is left out. max_people: an identity
+    linked directly with more identities of one unique namespace links nobody (a kiosk, a shared
+    address). placeholders: values that link nobody, as ``definitions.placeholders`` reads them.
+    """
+
+    max_size: int = 50_000
+    max_people: int = 100
+    placeholders: tuple[str, ...] = PLACEHOLDERS
 
 
 Definition = Namespace | Schema | Dataset | SegmentDefinition | ComputedAttribute
