@@ -39,7 +39,7 @@ class FileDoors(WritingDoors):
         Each file counts once, whatever its directory or how often it is loaded; after a crash it
         resumes. Rows of it that were rejected before are judged anew. A file that has grown goes on
         at its new rows; the same bytes under another name count once; other content is new, and
-        ``report.warnings`` says so where a file is no longer what it was. closed=False: the files
+        the report's ``warnings`` say so where a file is no longer what it was. closed=False: the files
         may still grow, so a last line without a line end is left for the next time.
         max_bad_percent: a file of which more rows are bad is refused whole, after a pass that only
         judges. progress: show a bar; by default on a terminal.
@@ -48,7 +48,7 @@ class FileDoors(WritingDoors):
         producer its rows are numbered from 0: what was read before counts once.
 
         A broken file (no header, truncated, unreadable, …) does not keep the others from loading:
-        ``report.broken`` says which and why, and what was accepted of it stays. Raises SchemaError,
+        the report's ``broken`` says which and why, and what was accepted of it stays. Raises SchemaError,
         OSError where every file is broken, CallerError where there is none.
         """
         self._check_open()
@@ -83,7 +83,7 @@ class FileDoors(WritingDoors):
 
         The folder, or one of a URI, is looked at every so many seconds, with the folders in it. A
         file is loaded when it looks the same twice, and again when it has changed: what has grown
-        goes on, what shrank or was altered is new and ``report.warnings`` says so. Each row counts
+        goes on, what shrank or was altered is new and ``warnings`` say so. Each row counts
         once, across restarts too. End it by leaving the loop. Raises CallerError for no folder.
         """
         self._check_open()
