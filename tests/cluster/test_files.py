@@ -137,6 +137,7 @@ def test_an_export_is_what_a_scan_gives(store: pf.Store, tmp_path: Path) -> None
     read = [json.loads(line) for line in (tmp_path / "p.ndjson").read_text().splitlines()]
     assert [row["id"] for row in read] == [row["id"] for row in rows]
     assert [row.get("computed.spent") for row in read] == [row["computed.spent"] for row in rows]
+    assert store.export(None, tmp_path / "p.parquet").rows == len(rows)  # everything
     members = store.export("big", tmp_path / "big.csv.zst", ["identities"])
     assert members.rows == store.members("big").count() > 0
     with pytest.raises(pf.CallerError, match="expected a file of"):

@@ -108,6 +108,9 @@ def written(
     the batches' metadata. Raises OSError."""
     began, rows = time.perf_counter(), 0
     reached, told = dict(starts), dict[str, Any]()
+    # Without record schemas there are no attributes, and no form has a struct of nothing.
+    kept = [f.name for f in schema if not (pa.types.is_struct(f.type) and not f.type.num_fields)]
+    schema = pa.schema([schema.field(name) for name in kept])
     with _whole_file(name, _codec(name)) as out:
         writer = _WRITERS[form](out, schema)
         try:
@@ -116,7 +119,7 @@ def written(
                 partition, position = int(about[b"partition"]), int(about[b"position"])
                 reached[partition] = max(reached[partition], position)
                 rows += batch.num_rows
-                writer.write(batch.replace_schema_metadata(None))
+                writer.write(batch.select(kept).replace_schema_metadata(None))
             positions = {at: (starts[at], reached[at]) for at in starts}
             told = {"segment": segment, "rows": rows, "positions": positions}
         finally:  # also of what fails: the file is not kept then
@@ -236,24 +239,40 @@ def _flat(batch: pa.RecordBatch) -> tuple[list[str], list[pa.Array]]:
 
 
 class _Ndjson:
-    """An object per line, nested as the columns are; a column without a value is left out."""
+    """An object per line, nested as the columns are; what has no value is left out."""
 
     def __init__(self, out: Any, schema: pa.Schema) -> None:
         self._out = out
 
     def write(self, batch: pa.RecordBatch) -> None:
-        rows = map(_some, batch.to_pylist(maps_as_pydicts="strict"))
-        self._out.write(_JSON.encode_lines(rows))
+        cells = [_cells(column) for column in batch.columns]
+        self._out.write(_JSON.encode_lines(_objects(batch.schema.names, cells)))
 
     def close(self, about: dict[str, str]) -> None:
         pass
 
 
-def _some(value: Any) -> Any:
-    """A value without what is null in its objects."""
-    if isinstance(value, dict):
-        return {name: _some(inner) for name, inner in value.items() if inner is not None}
-    return [_some(inner) for inner in value] if isinstance(value, list) else value
+def _cells(column: pa.Array) -> list[Any]:
+    """A column as JSON has it: instants as texts, structs and maps as objects."""
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        column = column.cast(pa.string())
+    if not pa.types.is_struct(kind):
+        return column.to_pylist(maps_as_pydicts="strict")  # type: ignore[no-any-return]
+    names = [kind.field(i).name for i in range(kind.num_fields)]
+    rows = _objects(names, [_cells(part) for part in column.flatten()])
+    if not column.null_count:
+        return rows
+    return [
+        row if kept else None for row, kept in zip(rows, column.is_valid().to_pylist(), strict=True)
+    ]
+
+
+def _objects(names: list[str], columns: list[list[Any]]) -> list[Any]:
+    return [
+        {name: value for name, value in zip(names, row, strict=True) if value is not None}
+        for row in zip(*columns, strict=True)
+    ]
 
 
 _JSON = msgspec.json.Encoder(decimal_format="number")

@@ -39,7 +39,7 @@ class FileDoors(WritingDoors):
         Each file counts once, whatever its directory or how often it is loaded; after a crash it
         resumes. Rows of it that were rejected before are judged anew. A file that has grown goes on
         at its new rows; the same bytes under another name count once; other content is new, and
-        the report's ``warnings`` say so where a file is no longer what it was. closed=False: the files
+        the report's ``warnings`` say so where a file is no longer what it was. closed=False: they
         may still grow, so a last line without a line end is left for the next time.
         max_bad_percent: a file of which more rows are bad is refused whole, after a pass that only
         judges. progress: show a bar; by default on a terminal.
@@ -48,8 +48,8 @@ class FileDoors(WritingDoors):
         producer its rows are numbered from 0: what was read before counts once.
 
         A broken file (no header, truncated, unreadable, …) does not keep the others from loading:
-        the report's ``broken`` says which and why, and what was accepted of it stays. Raises SchemaError,
-        OSError where every file is broken, CallerError where there is none.
+        the report's ``broken`` says which and why, and what was accepted of it stays. Raises
+        SchemaError, OSError where every file is broken, CallerError where there is none.
         """
         self._check_open()
         self._submissions.settle_order()
