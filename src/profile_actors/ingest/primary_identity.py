@@ -2,8 +2,9 @@
 
 Theory (DESIGN section 7.3): the dataset's ``primary`` column if it has a value; else for events the
 smallest by (namespace priority, key) among those present, since a login must not travel with a
-shared tablet; for records the one that an identity map marks primary, else the first declared, the
-columns before the map. A key decides only between events' identities of one priority.
+shared tablet (an identity map's mark does not count for them: web SDKs mark the device); for
+records the one that an identity map marks primary, else the first declared, the columns before the
+map. A key decides only between events' identities of one priority.
 The others are kept beside it: they are evidence that all of them are one subject.
 All of it is a pure function of the row and the definitions. Absent (null) identities are passed
 over; an empty or over-long one refuses the row: the source is wrong about who this is.
@@ -29,7 +30,7 @@ from profile_actors.ingest.typing.verdicts import shown
 _UNNUMBERED = 1 << 31  # the rank of a namespace without a priority: after all numbered ones
 
 
-# Added to ranks: what is behind the declared primary column, and what is behind all marked ones.
+# Added to ranks: what is behind the declared primary column, and what is behind marked ones too.
 _MARKED, _PLAIN = 1 << 32, 2 << 32
 
 
@@ -157,8 +158,7 @@ class Identities:
                     refused.setdefault(row, (path, self._size_problem(maker.namespace, size)))
         rank = self._rank(maker.namespace) if self._is_event else position
         if path != self._dataset.primary:
-            # An event's columns rank with what a map marks, unless one of them is the primary.
-            rank += _MARKED if self._is_event and self._dataset.primary is None else _PLAIN
+            rank += _PLAIN
         k0, k1 = maker.keys(values)
         present = (
             pc.is_valid(values).to_numpy(zero_copy_only=False)
@@ -219,7 +219,8 @@ class Identities:
                     raise ValueError(self._size_problem(self._namespaces[code], len(text)))
                 place = len(self._dataset.identities) + len(found)
                 rank = self._rank(self._namespaces[code]) if self._is_event else place
-                rank += _MARKED if item.get("primary") is True else _PLAIN
+                is_marked = item.get("primary") is True and not self._is_event
+                rank += _MARKED if is_marked else _PLAIN
                 key = key_of(self._namespaces[code], value, self._seed)
                 found.append((rank, key, text, self._codes.index(code)))
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -197,6 +198,27 @@ def test_a_records_primary_is_the_declared_the_marked_or_the_first_whatever_the_
         assert refused or pairs == ranked[:1]
 
 
+@given(map_items, st.dictionaries(st.sampled_from("amcb"), st.sampled_from("xyz"), min_size=1))
+def test_an_events_primary_is_the_smallest_whatever_a_map_marks(
+    items: list[tuple[str, str, bool]], row: dict[str, str]
+) -> None:
+    """By namespace priority, then key: a login does not travel with the device that a web SDK
+    marks."""
+    listed: dict[str, list[dict[str, Any]]] = {}
+    for code, value, is_marked in items:
+        listed.setdefault(code, []).append({"id": value, "primary": is_marked})
+    named = [(code, value) for code, value, _ in items]
+    named += [(COLUMNS[name], value) for name, value in row.items()]
+
+    def order(one: tuple[str, str]) -> tuple[float, tuple[int, int]]:
+        namespace = CATALOGUE.namespaces[one[0]]
+        rank = math.inf if namespace.priority is None else namespace.priority
+        return rank, key_of(namespace, one[1], 7)
+
+    pairs, _ = chosen([{**row, "map": json.dumps(listed)}], identity_map="map")
+    assert pairs == [min(named, key=order)]
+
+
 def test_an_events_declared_primary_comes_before_what_a_map_marks() -> None:
     marked = '{"CRM": [{"id": "c", "primary": true}]}'
     rows = [{"a": "x", "map": marked}, {"m": "y", "map": marked}]
@@ -227,7 +249,7 @@ def test_identity_maps() -> None:
         "{",
     ]
     pairs, refused = chosen([{"map": row} for row in rows], identities={}, identity_map="map")
-    assert pairs[:2] == [("TabA", "a"), ("CRM", "c")]
+    assert pairs[:2] == [("CRM", "c"), ("CRM", "c")]  # an event's: the mark does not count
     assert refused.keys() == set(range(2, 9))
     assert refused[2] == ("map", "expected an identity, got none")
     assert "defined namespace" in refused[4][1]
