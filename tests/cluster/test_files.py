@@ -174,6 +174,41 @@ def test_rows_of_a_producer_whose_numbers_have_holes(store: pf.Store) -> None:
         store.submit("orders", rows, "topic", 2, offsets=[1, 2, 3, 4], through=9)
 
 
+def test_rejected_rows_are_mended_once(store: pf.Store, tmp_path: Path) -> None:
+    """By their first source and number, of a file and of a producer; again is a duplicate."""
+    rows = orders(9_000, 12)
+    for place in (3, 7):
+        rows[place]["at"] = "soon"
+    path = tmp_path / "mend.ndjson"
+    path.write_bytes(lines(rows))
+    assert counts(store.ingest("orders", path)) == (12, 10, 0, 2)
+    store.submit("orders", [{"customer": "c1"}], producer="mend", offset=0)
+    before = store.status()
+    kept = [r for r in store.quarantine("orders", 100_000) if r.source.startswith("mend")]
+    assert [(r.source.partition("#")[0], r.row) for r in kept] == [
+        ("mend.ndjson", 3), ("mend.ndjson", 7), ("mend", 0),
+    ]  # fmt: skip
+    records: list[dict[str, Any]] = [{"source": r.source, "row": r.row} for r in kept]
+    records[0]["mended"] = order(9_003, 3)
+    records[1]["mended"] = order(9_007, 7) | {"price": -1}
+    records[2]["mended"] = order(9_100, 1)
+    done = store.resubmit("orders", reversed(records))
+    assert (done.accepted, done.duplicate, done.rejected_count) == (2, 0, 1)
+    assert [(row, where) for row, where, _ in done.rejected] == [(2, "price")]
+    after = store.status()
+    assert after.repaired["orders"] - before.repaired["orders"] == 2
+    assert before.quarantined["orders"] - after.quarantined["orders"] == 2
+    records[1]["mended"]["price"] = 1
+    again = store.resubmit("orders", records)
+    assert (again.accepted, again.duplicate) == (1, 2)
+    assert store.status().events - before.events == 3
+    assert counts(store.ingest("orders", path)) == (12, 0, 12, 0)
+    assert store.resubmit("orders", [{"source": "x", "row": 1}]).accepted == 0
+    for wrong in ({"source": "", "row": 1}, {"source": "a", "row": -1}, {"source": "~a", "row": 1}):
+        with pytest.raises(pf.CallerError):
+            store.resubmit("orders", [wrong | {"mended": {}}])
+
+
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "INGEST.md").read_text(encoding="utf-8")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from profile_actors.cli import show
+from profile_actors.cli import show, show_files
 from profile_actors.cli.application import DATA, Data, Json, console, verb
 from profile_actors.cli.verbs import open_store
 from profile_actors.driver.terminal import one_line
@@ -57,7 +57,7 @@ def ingest(
     if json:
         show.as_json(done)
     else:
-        show.report(console, done)
+        show_files.report(console, done)
         show.warnings(console, done.warnings)
         if done.rejected_count:
             console.print(
@@ -86,6 +86,6 @@ def _follow(
                 if json:
                     show.as_json(done)
                 else:
-                    show.followed(console, done)
+                    show_files.followed(console, done)
         except KeyboardInterrupt:
             pass

@@ -7,7 +7,6 @@ Rules for editors: what is no text of ours goes through ``safe`` on its way into
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +22,7 @@ from profile_actors.driver.terminal import instant_text, json_text, lines, one_l
 
 if TYPE_CHECKING:
     from profile_actors.definitions.declared import Catalogue, Dataset
-    from profile_actors.driver.files.exports import ExportReport
-    from profile_actors.driver.receipts import IngestReport, StoreStatus
+    from profile_actors.driver.receipts import StoreStatus
     from profile_actors.engine.reading.answers import Change, EventPage, Preview, Profile
     from profile_actors.ingest.rejects import QuarantineRecord
 
@@ -256,57 +254,6 @@ def _times(dataset: Dataset) -> str:
     forms = () if given is None else (given,) if isinstance(given, str) else given
     read = [*map(repr, forms), *filter(None, [dataset.timestamp_unit])]
     return (dataset.timestamp or "") + (f" ({' or '.join(read)})" if read else "")
-
-
-def report(console: Console, done: IngestReport) -> None:
-    """What an ingest did, in two lines, and a line for each file that was not taken whole."""
-    speed = done.rows / done.seconds if done.seconds else 0
-    console.print(
-        f"{done.files:,} files, {done.rows:,} rows, {done.bytes:,} bytes in {done.seconds:.1f} s"
-        f" ({speed:,.0f} rows/s)"
-    )
-    parts = [
-        Text(f"accepted {done.accepted:,} (late {done.late:,})", "green" if done.accepted else ""),
-        Text(f"duplicate {done.duplicate:,}"),
-        Text(f"rejected {done.rejected_count:,}", "bold red" if done.rejected_count else ""),
-    ]
-    console.print(Text(" · ").join(parts), highlight=False)
-    for file in done.refused:
-        console.print(
-            f"[bold red]refused[/] {safe(file)}: every row was rejected",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
-    if done.skipped:
-        counted = Counter(done.skipped.values())
-        what = ", ".join(f"{count:,} {why}" for why, count in sorted(counted.items()))
-        console.print(f"passed over: {safe(what)}", highlight=False, soft_wrap=True)
-    for file, why in done.broken.items():
-        console.print(
-            f"[bold red]broken[/] {safe(file)}: {safe(why)}", highlight=False, soft_wrap=True
-        )
-
-
-def followed(console: Console, done: IngestReport) -> None:
-    """A line for a file that was loaded, and one for each thing to look at."""
-    for name, one in done.by_file.items():
-        style = "bold red" if done.broken or one.rejected_count else ""
-        text = (
-            f"{name}: accepted {one.accepted:,}, duplicate {one.duplicate:,},"
-            f" rejected {one.rejected_count:,}{', broken' if done.broken else ''}"
-        )
-        console.print(Text(one_line(text), style), soft_wrap=True)
-    warnings(console, [*done.broken.values(), *done.warnings])
-
-
-def exported(console: Console, done: ExportReport) -> None:
-    """What an export wrote, in two lines."""
-    console.print(
-        f"{done.rows:,} profiles, {len(done.columns):,} columns, {done.bytes:,} bytes in"
-        f" {done.seconds:.1f} s: {safe(done.path)}",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
-    places = ", ".join(f"{at}: {last:,}" for at, (_, last) in done.positions.items())
-    console.print(f"as of positions {places}", highlight=False, soft_wrap=True)
 
 
 def warnings(console: Console, texts: Sequence[str]) -> None:

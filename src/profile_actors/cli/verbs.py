@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from profile_actors.cli import show
+from profile_actors.cli import show, show_files
 from profile_actors.cli.application import DATA, Data, Json, console, verb
 from profile_actors.driver.terminal import lines, one_line
 from profile_actors.errors import CallerError, ConfigError
@@ -134,7 +134,7 @@ def export(
     if json:
         show.as_json(done)
     else:
-        show.exported(console, done)
+        show_files.exported(console, done)
 
 
 @verb()
@@ -285,8 +285,29 @@ def quarantine(
     data: Data = DATA,
     json: Json = False,
     limit: Annotated[int, typer.Option(min=0, help="Rows to list.")] = 20,
+    out: Annotated[
+        Path | None, typer.Option(help="Write all of them to this NDJSON file instead.")
+    ] = None,
+    resubmit: Annotated[
+        Path | None, typer.Option(help="Offer the rows of such a file that have 'mended'.")
+    ] = None,
 ) -> None:
-    """List rejected rows of a dataset, with the reason of each."""
+    """List rejected rows of a dataset, with the reason of each; take them out, give them back.
+
+    To mend rows, write them to a file, put the right row as an object under 'mended' on the lines
+    of those that can be mended, and resubmit the file: each counts once, as the row that it was.
+    """
+    if resubmit is not None:
+        mended = _documents(resubmit)
+        with open_store(data) as store:
+            show_files.receipt(console, store.resubmit(dataset, mended), json)
+        return
+    if out is not None:
+        with open_store(data) as store:
+            every = store.quarantine(dataset, sys.maxsize)
+        out.write_bytes(msgspec.json.Encoder().encode_lines(every))
+        console.print(f"{len(every):,} rejected rows: {show.safe(out)}", highlight=False)
+        return
     with open_store(data) as store:
         rows = store.quarantine(dataset, limit)
     if json:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from profile_actors.driver.arguments import check_stream
 from profile_actors.driver.connection import Selectors
@@ -13,8 +13,9 @@ from profile_actors.driver.definition_edits import newest
 from profile_actors.driver.files.exports import ExportReport, exported
 from profile_actors.driver.files.file_ingest import ingest_files
 from profile_actors.driver.files.following import followed
+from profile_actors.driver.files.mended_rows import resubmitted
 from profile_actors.driver.files.stdin_load import STDIN, ingest_stream
-from profile_actors.driver.receipts import IngestReport
+from profile_actors.driver.receipts import IngestReport, Receipt
 from profile_actors.driver.streams.writing_doors import WritingDoors
 from profile_actors.errors import CallerError
 
@@ -90,6 +91,19 @@ class FileDoors(WritingDoors):
         self._submissions.settle_order()
         known, sender = self._connection, self._sender
         return followed(known, sender, dataset, folder, every_s, max_bad_percent, closed)
+
+    def resubmit(self, dataset: str, records: Iterable[Mapping[str, Any]]) -> Receipt:
+        """Offer rejected rows again, mended: each counts once, as the row that it was.
+
+        records: of ``quarantine`` as objects with ``source`` and ``row``, and the mended row as an
+        object under ``mended``; those without one are left out. A row that waits in quarantine is
+        stored and leaves it; one that was repaired meanwhile is a duplicate. Rows that came without
+        a producer or a file have no number of their own: submit those as new ones. Raises
+        CallerError for a record that names no row, DefinitionError.
+        """
+        self._check_open()
+        self._submissions.settle_order()
+        return resubmitted(self._connection, self._sender, dataset, records)
 
     def export(
         self,

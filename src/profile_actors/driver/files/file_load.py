@@ -195,7 +195,7 @@ class FileLoad:
         self._warnings = list(found.warnings)
         content = found.content
         # Two files of one name may both have bad rows: the name alone would mix them up.
-        source = f"{content.name}#{content.producer[:6]}"
+        source = f"{content.name}#{content.producer[:SHORT]}"
         before = progress(self._connection, content.producer)
         is_done = 0 <= content.rows <= before.cursor and not len(before.waiting)
         if is_done:  # nothing in it is news: it need not be read
@@ -263,6 +263,10 @@ class FileLoad:
     def _keep(self, content: FileContent) -> None:
         if content.bytes:
             self._connection.coordinator.call("keep_file", self._dataset, content)
+
+
+SHORT = 6
+"""Characters of a file's producer that tell files of one name apart in quarantine."""
 
 
 UNKNOWN = Progress(0, NONE, NONE)
