@@ -141,9 +141,10 @@ class ReadLine:
             return True
 
     def _serve(self, line: socket.socket) -> None:
-        """Answer until the other end hangs up."""
+        """Say that the line is taken, then answer until the other end hangs up."""
         try:
             set_timeout(line, socket.SO_SNDTIMEO, SEND_WAIT_S)
+            send(line, ANSWERED, b"")
             while True:
                 _, question = receive(line, lambda: True)
                 send(line, *self._answer(question))

@@ -143,9 +143,10 @@ class ReadLines:
             set_timeout(line, socket.SO_RCVTIMEO, LONGEST_WAIT_S)
             line.connect(address)
             if is_own(line):
+                receive(line, lambda: False)  # that it is taken
                 return line
-        except OSError:
-            pass  # of another machine
+        except (OSError, EOFError):
+            pass  # on another machine, or there are too many
         line.close()
         return None
 
