@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import profile_actors as pf
+from profile_actors.driver.keeping.head import lean_start
 
 DAY = 86_400_000
 START = 1_760_000_000_000
@@ -34,14 +35,15 @@ def ray_runtime() -> Iterator[None]:
     # Sockets want a short path; nothing of this Ray is where another one would look for it.
     folder = tempfile.mkdtemp(prefix="pa-", dir="/tmp")
     os.environ["RAY_TMPDIR"] = folder
-    ray.init(
-        address="local",
-        num_cpus=4,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=150 << 20,
-    )
+    with lean_start():
+        ray.init(
+            address="local",
+            num_cpus=4,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=150 << 20,
+        )
     yield
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)

@@ -18,6 +18,7 @@ import pytest
 import profile_actors as pf
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import DirectoryLock
+from tests.cluster.keeping import processes_of
 from tests.cluster.shop import orders, shop
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
@@ -167,6 +168,12 @@ def test_a_process_without_ray_starts_and_ends_its_own(tmp_path: Path, short: Pa
         assert keeper.stdout is not None
         assert keeper.stdin is not None
         assert keeper.stdout.readline() == "ready\n"
+        # Of Ray's processes only those that a store needs: a release that starts others is felt.
+        text = "\n".join(line.partition(" ")[2] for line in processes_of(str(short)))
+        assert "gcs_server" in text
+        assert "raylet/raylet" in text
+        for needless in ("monitor.py", "dashboard.py"):
+            assert needless not in text
         # Another process is refused before it starts anything, with who and since when.
         kind, text, seconds, is_initialized = said(child(REFUSED, tmp_path))
         assert kind == "FencedOut"

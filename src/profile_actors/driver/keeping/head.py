@@ -6,11 +6,14 @@ a release that moves them is felt in one place.
 
 from __future__ import annotations
 
+import functools
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
-from ray._private import node, worker
+from ray._private import node, parameter, worker
 
 
 def is_head_here() -> bool:
@@ -30,6 +33,25 @@ def end_at_once() -> None:
     own: Any = worker._global_node
     if is_head_here():
         own.kill_all_processes(check_alive=False, allow_graceful=False)
+
+
+@contextmanager
+def lean_start() -> Iterator[None]:
+    """What is started within is a head without three processes that a store has no use for.
+
+    They are the autoscaler's monitor, the one that prints workers' logs at drivers, and the server
+    behind the dashboard, which ``ray.init`` starts without a dashboard too. Each imports Ray anew:
+    together they take half of the processor time that a start costs, and poll for ever after. What
+    is lost with them: ``ray list`` and ``ray job`` on this Ray. Not for two threads at once.
+    """
+    known: tuple[Any, Any] = parameter.RayParams, node.Node.start_api_server
+    patched: tuple[Any, Any] = parameter, node.Node
+    patched[0].RayParams = functools.partial(known[0], no_monitor=True, include_log_monitor=False)
+    patched[1].start_api_server = lambda self, **_: None
+    try:
+        yield
+    finally:
+        patched[0].RayParams, patched[1].start_api_server = known
 
 
 def end_half_started(error: Exception) -> None:

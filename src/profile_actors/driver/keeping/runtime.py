@@ -33,7 +33,12 @@ from ray.exceptions import AuthenticationError, RayError
 from profile_actors.actors.calls import Session
 from profile_actors.config import Config
 from profile_actors.driver.keeping.attach import Attachment, new_token, running, token_of
-from profile_actors.driver.keeping.head import end_half_started, is_head_here, one_line_of
+from profile_actors.driver.keeping.head import (
+    end_half_started,
+    is_head_here,
+    lean_start,
+    one_line_of,
+)
 from profile_actors.driver.keeping.signs import no_sign_of_life, parted
 from profile_actors.errors import ConfigError, ProfileActorsError, StoreUnavailable
 
@@ -304,14 +309,15 @@ def _start(config: Config) -> None:
     if len(tempfile.gettempdir()) > LONGEST_TEMP_DIR:
         options["_temp_dir"] = "/tmp/profile-actors-ray"
     try:
-        ray.init(
-            address="local",
-            num_cpus=max(2, os.cpu_count() or 1),
-            include_dashboard=False,
-            object_store_memory=config.object_store_mb << 20,
-            **QUIET,
-            **options,
-        )
+        with lean_start():
+            ray.init(
+                address="local",
+                num_cpus=max(2, os.cpu_count() or 1),
+                include_dashboard=False,
+                object_store_memory=config.object_store_mb << 20,
+                **QUIET,
+                **options,
+            )
     except Exception as error:  # Ray raises just that where a part of it does not come up
         place = options.get("_temp_dir") or os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
         end_half_started(error)
