@@ -17,10 +17,13 @@ from profile_actors.definitions.field_types import FieldType
 from profile_actors.rules.reference import array_functions, chain_search
 from profile_actors.rules.reference.array_functions import array
 from profile_actors.rules.reference.moving_values import (
+    FOR_EVER,
     OFFSETS,
     Horizon,
     Moving,
     MovingNumber,
+)
+from profile_actors.rules.reference.occasions import (
     Occasions,
     Time,
     calendar_time,
@@ -143,15 +146,15 @@ class Evaluator:
         return around.names[node.name]
 
     def _computed(self, node: Computed, around: Around) -> Value:
-        value, until = self.world.computed.get(node.name, (None, None))
-        self.horizon.add(until)
+        value, until = self.world.computed.get(node.name, (None, FOR_EVER))
+        self.horizon.join(until)
         if node.type is not None and _scalar(node.type).kind in ("double", "decimal"):
             self.horizon.fix(value)  # as such a number it moves no more
         return lift(value, node.type)
 
     def _in_segment(self, node: InSegment, around: Around) -> Value:
-        realized, until = self.world.segments.get(node.name, (False, None))
-        self.horizon.add(until)
+        realized, until = self.world.segments.get(node.name, (False, FOR_EVER))
+        self.horizon.join(until)
         return realized
 
     def _now(self, node: Now, around: Around) -> Value:
@@ -248,12 +251,12 @@ class Evaluator:
         key = (id(condition), id(element))
         outer = self.horizon
         found = self.occasions.known.get(key)
-        if found is None or (found[1] is not None and found[1] <= outer.now):
+        if found is None or (found[1].first is not None and found[1].first <= outer.now):
             self.horizon = Horizon(outer.now, outer.limit)
-            found = self.condition(condition, around), self.horizon.first
+            found = self.condition(condition, around), self.horizon.bound
             self.horizon = outer
             self.occasions.known[key] = found
-        outer.add(found[1])
+        outer.join(found[1])
         return found[0]
 
     @staticmethod

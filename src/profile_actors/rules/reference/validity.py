@@ -2,6 +2,7 @@
 
 Theory: a rule is evaluated at now, which also yields the first instant at which anything it read
 could differ; there it is evaluated again, and so on, until the value itself differs (RULES §6).
+What repeats day by day is followed through one whole day, and then until something else may differ.
 Rules that it reads (``computed.x``, ``inSegment``) may be given as values or as trees; trees are
 evaluated first, each at the same instants, and bring their own candidates.
 
@@ -14,10 +15,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.errors import RuleError
 from profile_actors.rules.reference.evaluator import Evaluator, truth
 from profile_actors.rules.reference.event_order import order_events
-from profile_actors.rules.reference.moving_values import Horizon, Occasions, passing
+from profile_actors.rules.reference.moving_values import FOR_EVER, Bound, Horizon, passing
+from profile_actors.rules.reference.occasions import Occasions
 from profile_actors.rules.reference.world import TOP, World
 from profile_actors.rules.semantics.calendar import MAX_MS, in_range, shift
 from profile_actors.rules.semantics.values import Value, plain
@@ -148,33 +151,40 @@ class _Run:
         limit = MAX_MS if later is None else later
         value, bound = self.at(self.now, limit)
         if steps <= 0:
-            return value, bound if steps < 0 else None
-        reached = bound
+            return value, bound.first if steps < 0 else None
+        since, other, reached = self.now, bound.other, self.now
         for _ in range(steps):
-            if bound is None:
+            ahead = bound.first
+            if ahead is not None and ahead >= since + DAY_MS:
+                ahead = other  # a whole day was looked at
+            if ahead is None:
                 return value, None
             if self.occasions.segments <= 0:
-                return value, bound
-            reached = bound
+                return value, bound.first
+            reached = ahead
             there, bound = self.at(reached, limit)
             if not same(value, there):
                 break
+            if other is not None and reached >= other:
+                since, other = reached, bound.other
+            elif bound.other is not None:
+                other = bound.other if other is None else min(other, bound.other)
         return value, reached
 
-    def at(self, now: int, limit: int) -> tuple[Any, int | None]:
-        """The plain value at one instant, and the first instant at which it could differ."""
+    def at(self, now: int, limit: int) -> tuple[Any, Bound]:
+        """The plain value at one instant, and until when it cannot differ."""
         visible = sum(1 for time in self.times if time <= now)
         next_event = self.times[visible] if visible < len(self.times) else None
-        computed: dict[str, tuple[Value, int | None]] = {}
-        segments: dict[str, tuple[bool, int | None]] = {}
+        computed: dict[str, tuple[Value, Bound]] = {}
+        segments: dict[str, tuple[bool, Bound]] = {}
         world = World(self.profile, self.events[:visible], next_event, computed, segments)
         for kind, name in self.order:
             source = (self.computed if kind == "computed" else self.segments)[name]
             if not isinstance(source, Node):
-                value, bound = source, None
+                value, bound = source, FOR_EVER
             else:
                 value, horizon = self._value(source, world, now, limit, kind == "segment")
-                bound = horizon.first  # what moves on in the value is its reader's to compare
+                bound = horizon.bound  # what moves on in the value is its reader's to compare
             if kind == "computed":
                 computed[name] = (value, bound)
             else:
@@ -182,7 +192,7 @@ class _Run:
         value, horizon = self._value(self.tree, world, now, limit, self.condition)
         if self.is_passing:
             value = passing(value)
-        return plain(horizon.fix(value)), horizon.first
+        return plain(horizon.fix(value)), horizon.bound
 
     def _value(
         self, tree: Node, world: World, now: int, limit: int, condition: bool

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from profile_actors.rules.reference.moving_values import Bound
 from profile_actors.rules.semantics.values import Value
 
 
@@ -29,10 +30,10 @@ TOP = Around()
 @dataclass(frozen=True, slots=True)
 class World:
     """What a rule may read. events: visible ones in order; next_event: timestamp of the first that
-    is not yet. computed, segments: value and the instant up to which it holds."""
+    is not yet. computed, segments: value and until when it holds."""
 
     profile: dict[str, Any]
     events: Sequence[dict[str, Any]]
     next_event: int | None
-    computed: Mapping[str, tuple[Value, int | None]]
-    segments: Mapping[str, tuple[bool, int | None]]
+    computed: Mapping[str, tuple[Value, Bound]]
+    segments: Mapping[str, tuple[bool, Bound]]

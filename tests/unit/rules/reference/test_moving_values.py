@@ -33,7 +33,7 @@ def test_a_part_of_the_date_differs_first_where_a_walk_by_days_finds_it() -> Non
         there = ((at, MovingNumber.of(part, at, offset)) for at in starts)
         present = order(moving, other)
         wanted = next((at for at, then in there if order(then, other) != present), None)
-        assert horizon.first == wanted, (now, part, offset, other)
+        assert horizon.bound.first == wanted, (now, part, offset, other)
 
 
 MARCH_10 = 1_710_028_800_000
