@@ -462,6 +462,7 @@ def test_times_of_every_unit_and_zone(tmp_path: Path, unit: str, zone: str | Non
     assert (rejects, [row["when"] for row in rows]) == ([], [plain, None])
 
 
+ODD_MAP = pa.map_(pa.struct([("a", pa.int64())]), pa.int64())  # whose keys are objects
 ARROW_VERDICTS: tuple[tuple[str, pa.Array, bool], ...] = (
     ("m", pa.array([Decimal("1.25")], pa.decimal128(9, 2)), True),
     ("m", pa.array([Decimal("1.2")], pa.decimal256(50, 1)), True),
@@ -490,6 +491,18 @@ ARROW_VERDICTS: tuple[tuple[str, pa.Array, bool], ...] = (
     ("addr", pa.array(["x"]), False),
     ("stray", pa.array([1]), False),
     ("junk", pa.array([dt.timedelta(1)]), True),
+    # What Python has no value for: finer than its microseconds, or beyond its years.
+    ("s", pa.array([1], pa.timestamp("ns")), False),
+    ("day", pa.array([1], pa.timestamp("ns", "UTC")), False),
+    ("when", pa.array([1], pa.timestamp("ns")), True),
+    ("when", pa.array([2**62], pa.timestamp("us")), False),
+    ("day", pa.array([2**31 - 1], pa.date32()), False),
+    ("tags", pa.array([[1]], pa.list_(pa.timestamp("ns"))), False),
+    ("addr", pa.array([1], pa.timestamp("ns")), False),
+    ("ids", pa.array([1], pa.timestamp("ns")), False),
+    ("stray", pa.array([1], pa.timestamp("ns")), False),
+    ("qty", pa.array([[({"a": 1}, 2)]], ODD_MAP), False),
+    ("ids", pa.array([[({"a": 1}, 2)]], ODD_MAP), False),
 )  # fmt: skip
 
 

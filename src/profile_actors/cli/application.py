@@ -65,5 +65,8 @@ def main() -> None:
         show_text = lines if isinstance(error, RuleError | DefinitionError) else one_line
         print(show_text(str(error)), file=sys.stderr)
         raise SystemExit(1) from None
+    except OSError as error:  # a disk, a folder, an object store: nothing that a trace explains
+        print(one_line(f"{type(error).__name__}: {error}"), file=sys.stderr)
+        raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

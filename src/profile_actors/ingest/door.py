@@ -42,7 +42,7 @@ from profile_actors.ingest.hidden_columns import (
 from profile_actors.ingest.primary_identity import Identities, Refusals, map_texts
 from profile_actors.ingest.rejects import Reject, raw_text
 from profile_actors.ingest.row_blocks import RowBlock
-from profile_actors.ingest.typing.cells import column_of, missing, one_chunk
+from profile_actors.ingest.typing.cells import column_of, missing, one_chunk, python_cell
 from profile_actors.ingest.typing.field_checks import Check, Ignored, compile_check, ignores
 from profile_actors.ingest.typing.time_columns import numbers_of
 from profile_actors.ingest.typing.time_readings import (
@@ -271,7 +271,7 @@ class Door:
         if path not in self._objects:
             return UNKNOWN
         value = cells[at]
-        value = value.as_py() if isinstance(value, pa.Scalar) else value
+        value = python_cell(value) if isinstance(value, pa.Scalar) else value
         return f"expected an object, got {shown(value)}"
 
     # ---- columns -------------------------------------------------------------------------------

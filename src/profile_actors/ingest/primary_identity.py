@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from profile_actors.definitions.declared import Catalogue, Dataset, Namespace
 from profile_actors.ingest.identity_keys import KeyMaker, key_of, normalised
 from profile_actors.ingest.rejects import full_json
-from profile_actors.ingest.typing.cells import byte_sizes
+from profile_actors.ingest.typing.cells import byte_sizes, python_cells
 from profile_actors.ingest.typing.verdicts import shown
 
 _UNNUMBERED = 1 << 31  # the rank of a namespace without a priority: after all numbered ones
@@ -231,11 +231,18 @@ def map_texts(cells: pa.Array | Sequence[Any] | None, n: int) -> pa.Array:
     a column of structs has every namespace in every row."""
     if cells is None:
         return pa.nulls(n, pa.string())
-    found = cells.to_pylist() if isinstance(cells, pa.Array) else cells
-    if isinstance(cells, pa.Array) and pa.types.is_map(cells.type):
-        found = [None if pairs is None else dict(pairs) for pairs in found]
-    texts = [c if c is None or isinstance(c, str) else full_json(c) for c in found]
+    found = python_cells(cells) if isinstance(cells, pa.Array) else cells
+    is_map = isinstance(cells, pa.Array) and pa.types.is_map(cells.type)
+    texts = [c if c is None or isinstance(c, str) else _map_text(c, is_map) for c in found]
     return pa.array(texts, pa.string())
+
+
+def _map_text(cell: Any, is_pairs: bool) -> str:
+    """An identity map as JSON; of what has no JSON, a text that is no map."""
+    try:
+        return full_json(dict(cell) if is_pairs else cell)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return full_json(shown(cell))
 
 
 def _pair(namespace: str, value: str) -> dict[str, str]:

@@ -100,6 +100,33 @@ def one_chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     return array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
 
 
+class ArrowCell:
+    """A cell of an Arrow column that Python has no value for: a time beyond its years, or finer
+    than its microseconds. No field takes it as it is."""
+
+    def __init__(self, kind: pa.DataType) -> None:
+        self._kind = kind
+
+    def __repr__(self) -> str:
+        return f"of type {self._kind}"
+
+
+def python_cells(array: pa.Array) -> list[Any]:
+    """The cells as Python's values. Cost: as Arrow's own way, unless one of them has none."""
+    try:
+        return array.to_pylist()  # type: ignore[no-any-return]
+    except (ValueError, OverflowError, pa.ArrowException):
+        return [python_cell(cell) for cell in array]
+
+
+def python_cell(cell: pa.Scalar) -> Any:
+    """One cell as Python's value."""
+    try:
+        return cell.as_py()
+    except (ValueError, OverflowError, pa.ArrowException):
+        return ArrowCell(cell.type)
+
+
 def missing(array: pa.Array) -> list[int]:
     """The rows that are null."""
     if not array.null_count:

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from profile_actors.ingest.typing.arrow_types import Way, arrow_type
-from profile_actors.ingest.typing.cells import Typed, bounds_of, mask, none, valid
+from profile_actors.ingest.typing.cells import Typed, bounds_of, mask, none, python_cells, valid
 from profile_actors.ingest.typing.field_checks import Check
 from profile_actors.ingest.typing.text_columns import _DOUBLE_BYTES, _OF_TEXT, _infinite, _text_date
 from profile_actors.ingest.typing.time_columns import TIMESTAMP, as_days, as_times, times_of_arrow
@@ -76,7 +76,7 @@ def convert(check: Check, cells: pa.Array | Sequence[Any], is_text: bool = False
 
 
 def _python(cells: pa.Array | Sequence[Any]) -> Sequence[Any]:
-    return cells.to_pylist() if isinstance(cells, pa.Array) else cells
+    return python_cells(cells) if isinstance(cells, pa.Array) else cells
 
 
 def _judged(

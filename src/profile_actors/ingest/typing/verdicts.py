@@ -301,7 +301,10 @@ def _map(check: Check, value: Any, is_text: bool) -> list[tuple[str, Any]]:
     """Pairs sorted by key, so that equal maps are equal rows; pairs with a null value leave."""
     value = _json(check, value, is_text)
     if isinstance(value, list) and all(isinstance(p, tuple) and len(p) == 2 for p in value):
-        value = dict(value)  # how Arrow hands out a map
+        try:
+            value = dict(value)  # how Arrow hands out a map
+        except TypeError:  # whose keys may be objects
+            raise _refuse(check, value) from None
     if not isinstance(value, dict) or check.item is None:
         raise _refuse(check, value)
     key = Check(check.path, "string")
