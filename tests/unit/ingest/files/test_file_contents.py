@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,14 +12,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from profile_actors.definitions.catalogue_changes import extended
+from profile_actors.definitions.declared import Catalogue, Dataset, Namespace, Schema
+from profile_actors.ingest.files.byte_sources import packed_with
 from profile_actors.ingest.files.csv_blocks import read_csv_blocks
 from profile_actors.ingest.files.file_contents import (
     Digests,
+    FileContent,
     Recognised,
     complete_bytes,
     recognised,
 )
+from profile_actors.ingest.files.forms import read_blocks
+from profile_actors.ingest.files.json_tables import JsonTables
 from profile_actors.storage.catalogue_store import CatalogueStore
+
+TABLES = JsonTables(
+    extended(
+        Catalogue(),
+        [
+            Namespace("N", kind="cross_device"),
+            Schema("s", behavior="record", fields={"s": "string"}),
+            Dataset("d", "s", identities={"n": "N"}),
+        ],
+    ),
+    "d",
+)
 
 
 class Loader:
@@ -194,3 +213,49 @@ def test_every_row_counts_once_however_a_file_grows(
         ]  # fmt: skip
         got = [r for (p, _), r in sorted(loader.rows.items()) if p == content.producer]
         assert got == wanted
+
+
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    st.lists(st.tuples(st.integers(0, 60), st.integers(200, 2_000)), max_size=4),
+    st.sampled_from(("r.ndjson", "r.ndjson.gz", "r.csv.gz")),
+)
+@settings(max_examples=25, deadline=None)
+def test_growing_files_of_other_forms_count_once(
+    tmp_path_factory: pytest.TempPathFactory,
+    parts: list[int],
+    crashes: list[tuple[int, int]],
+    name: str,
+) -> None:
+    """Killed after any row, read on with any other block size, packed part by part."""
+    folder = tmp_path_factory.mktemp("forms")
+    path, stored, content = folder / name, dict[int, str](), b""
+    is_csv, number = ".csv" in name, 0
+    known: list[FileContent] = []
+    producers: set[str] = set()
+    for part in parts:
+        rows = range(number, number + part * 5)
+        number = rows.stop
+        lines = "".join(f"{n},a{n}\n" if is_csv else f'{{"n": "{n}", "s": "a{n}"}}\n' for n in rows)
+        text = ("n,s\n" if is_csv and not rows.start else "") + lines
+        content += gzip.compress(text.encode()) if name.endswith(".gz") else text.encode()
+        path.write_bytes(content)
+        for stop, block_bytes in [*crashes, (10**9, 700)]:
+            digests = Digests("d", path, len(content), (c.bytes for c in known))
+            found = recognised(path, digests, known, None)
+            known = [found.content]
+            producers.add(found.content.producer)
+            seen = 0
+            for block in read_blocks(
+                path, "csv" if is_csv else "ndjson", packed_with(path), block_bytes, TABLES,
+                len(content),
+            ):  # fmt: skip
+                values = block.rows if isinstance(block.rows, list) else block.rows.to_pylist()
+                for place, row in enumerate(values):
+                    if seen >= stop:
+                        break
+                    at = block.first_row + place
+                    assert stored.setdefault(at, row["s"]) == row["s"]
+                    seen += 1
+    assert len(producers) == 1
+    assert stored == {n: f"a{n}" for n in range(number)}
