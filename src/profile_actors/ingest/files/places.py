@@ -174,6 +174,11 @@ def _local(text: str) -> tuple[list[File], dict[str, str]]:
 def _of_folder(folder: str) -> tuple[list[File], dict[str, str]]:
     files: list[File] = []
     skipped: dict[str, str] = {}
+    if os.path.realpath(folder) == os.path.realpath(os.sep):
+        raise CallerError(
+            f"expected a folder of files, got {folder!r}, which holds all of the machine - at"
+            " ingest; name a folder in it, or a pattern such as '/data/*.csv'"
+        )
     for top, folders, names in os.walk(folder):
         for name in [name for name in folders if passed_over(name, is_folder=True)]:
             skipped[os.path.join(top, name)] = "hidden"

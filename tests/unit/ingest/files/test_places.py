@@ -20,6 +20,12 @@ def test_a_name_that_no_file_can_have_is_no_file(name: str) -> None:
         matching([name])
 
 
+@pytest.mark.parametrize("root", ["/", "//", "/tmp/..", "file:///"])
+def test_the_whole_machine_is_no_folder_of_files(root: str) -> None:
+    with pytest.raises(CallerError, match="all of the machine"):
+        matching([root])
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name in ("b/2.csv", "a.csv", "b/1.ndjson.gz", "B.PARQUET", "_tmp/x.csv", "b/.x/y.csv"):
