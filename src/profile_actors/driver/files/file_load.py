@@ -92,9 +92,10 @@ class BlockSender:
                 self._send_block(block, producer, source, before)
                 while self._pending and self._pending[0].done():
                     self._take()
-        finally:
-            while self._pending:
-                self._take()
+        except (SchemaError, OSError):
+            self._take_all()
+            raise
+        self._take_all()
 
     def _send_block(
         self, block: RowBlock, producer: str | None, source: str, before: Progress
@@ -115,6 +116,10 @@ class BlockSender:
                     self._dataset, part, producer, offset, later=True, source=source
                 )
             )
+
+    def _take_all(self) -> None:
+        while self._pending:
+            self._take()
 
     def _take(self) -> None:
         receipt = self._pending.popleft().result()
