@@ -29,11 +29,11 @@ INNER = {
     ),
     "engine": (
         *("log", "identity", "merge", "histories", "operators", "membership", "fold", "refold"),
-        *("reading", "partition"),
+        *("reading", "edges", "partition"),
     ),
     "ingest": ("typing", "", "files"),
     "storage": ("files", ""),
-    "driver": ("", "keeping", "streams", "files"),
+    "driver": ("", "keeping", "edges", "streams", "files"),
 }
 DOORS = {"actors", "driver", "client", "cli", "__init__", "__main__"}
 ONLY_IN = {"ray": DOORS, "lmdb": {"storage"}}
@@ -57,7 +57,10 @@ MAX_EXCEPTIONS = 0
 RESERVED_WORDS: dict[str, tuple[str, ...]] = {
     "cut": ("engine.identity", "driver.simulation"),
     "link": ("engine.identity", "definitions.declared", "driver.simulation"),
-    "edge": (),
+    "edge": (
+        *("engine.edges", "engine.partition", "storage", "actors", "driver", "definitions"),
+        *("rules.catalogue", "client", "cli", "config"),
+    ),
     "merge": ("engine.merge",),
     "move": (),
 }

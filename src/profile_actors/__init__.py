@@ -40,12 +40,15 @@ if TYPE_CHECKING:
         ComputedAttribute,
         Dataset,
         Definition,
+        EdgeDestination,
         Field,
         LinkingRules,
         Namespace,
+        ProjectionConfiguration,
         Schema,
         SegmentDefinition,
     )
+    from profile_actors.driver.edges.remote_edge import Edge, OpenEdge, open_edge
     from profile_actors.driver.files.exports import ExportReport
     from profile_actors.driver.iterators import Changes, Members
     from profile_actors.driver.receipts import (
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
     from profile_actors.driver.simulation import SimulatedLink, Simulation, simulate
     from profile_actors.driver.streams.async_stream import AsyncRowStream
     from profile_actors.driver.streams.row_stream import RowStream
+    from profile_actors.engine.edges.edge_rows import EdgeProfile
     from profile_actors.engine.identity.identity import Identity
     from profile_actors.engine.reading.answers import (
         Change,
@@ -86,6 +90,9 @@ __all__ = [
     "Dataset",
     "Definition",
     "DefinitionError",
+    "Edge",
+    "EdgeDestination",
+    "EdgeProfile",
     "EventPage",
     "ExportReport",
     "FeedDamaged",
@@ -101,12 +108,14 @@ __all__ = [
     "Membership",
     "Namespace",
     "OffsetGap",
+    "OpenEdge",
     "PartitionStatus",
     "Pending",
     "PendingReceipt",
     "Preview",
     "Profile",
     "ProfileActorsError",
+    "ProjectionConfiguration",
     "Receipt",
     "RowStream",
     "RuleError",
@@ -123,6 +132,7 @@ __all__ = [
     "connect",
     "evaluate",
     "format_rule",
+    "open_edge",
     "rule_from_json",
     "rule_to_json",
     "simulate",

@@ -16,7 +16,7 @@ from threading import RLock
 from types import TracebackType
 from typing import Literal
 
-from profile_actors.actors.calls import call_all, closed_store
+from profile_actors.actors.calls import closed_store
 from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue, Definition
@@ -30,15 +30,13 @@ from profile_actors.driver.arguments import (
 )
 from profile_actors.driver.connection import Connection, Selectors
 from profile_actors.driver.definition_edits import delete, in_force, newest, preview, tell
+from profile_actors.driver.edges.watching_doors import WatchingDoors
 from profile_actors.driver.files.file_doors import FileDoors
 from profile_actors.driver.iterators import Changes, Members, Scan, scanned
 from profile_actors.driver.keeping.attach import running
+from profile_actors.driver.keeping.edge_processes import settle
 from profile_actors.driver.keeping.placement import Placement, attached, opened
-from profile_actors.driver.receipts import (
-    Explanation,
-    StoreStatus,
-    store_status,
-)
+from profile_actors.driver.receipts import Explanation
 from profile_actors.driver.sender import Sender
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.reading.answers import EventPage, Preview, Profile
@@ -107,7 +105,7 @@ def _store(placement: Placement) -> Store:
         raise
 
 
-class Store(FileDoors):
+class Store(WatchingDoors, FileDoors):
     """A running store; made by ``start`` and ``connect``."""
 
     def __init__(self, placement: Placement) -> None:
@@ -125,6 +123,7 @@ class Store(FileDoors):
             placement.partitions,
         )
         self._connection.catalogue = in_force(self._connection)
+        settle(placement)
         self._sender = Sender(self._connection)
         self._begin_writing()
 
@@ -185,6 +184,7 @@ class Store(FileDoors):
         """
         self._check_open()
         tell(self._connection, self._connection.coordinator.call("apply", list(definitions)))
+        settle(self._placement)
         return self._connection.catalogue.version
 
     def apply_file(self, path: str | Path) -> int:
@@ -195,13 +195,14 @@ class Store(FileDoors):
     def delete(self, name: str, kind: str | None = None) -> int:
         """Delete a definition, everywhere or nowhere; returns the catalogue's version.
 
-        kind: 'segment', 'computed attribute', 'dataset', 'schema' or 'namespace', where several
-        have the name. A segment's members leave it (cause 'definition'). Raises DefinitionError for
-        an unknown name, while another definition reads or names it (it says which), and for a
-        dataset or namespace of which anything came.
+        kind: 'segment', 'computed attribute', 'dataset', 'schema', 'namespace', 'edge destination'
+        or 'projection', where several have the name. A segment's members leave it (cause
+        'definition'). Raises DefinitionError for an unknown name, while another definition reads or
+        names it (it says which), and for a dataset or namespace of which anything came.
         """
         self._check_open()
         delete(self._connection, name, kind)
+        settle(self._placement)
         return self._connection.catalogue.version
 
     def definitions(self) -> Catalogue:
@@ -333,24 +334,6 @@ class Store(FileDoors):
                 " time passes by itself there"
             )
         self._sender.advance(instant_ms(when))
-
-    def status(self) -> StoreStatus:
-        """The store's account of itself, a partition that is in trouble included."""
-        self._check_open()
-        rejected: dict[str, tuple[int, int, int]] = self._connection.coordinator.call("rejected")
-        notes: list[str] = self._connection.coordinator.call("notes")
-        actors = call_all(self._connection.partitions, "status")
-        version = self._connection.catalogue.version
-        return store_status(str(self.path), self.clock, version, rejected, actors, notes)
-
-    def verify(self, sample: int | None = None) -> list[str]:
-        """Re-read every log entry and refold (sample) profiles; the differences, [] when none."""
-        self._check_open()
-        if sample is not None:
-            sample = whole_number(sample, "sample", "verify", 0)
-        patience = self._connection.long_timeout_s
-        found = call_all(self._connection.partitions, "verify", sample, timeout_s=patience)
-        return [f"partition {i}: {line}" for i, lines in enumerate(found) for line in lines]
 
     def _check_open(self) -> None:
         if not self._placement.is_here:

@@ -73,6 +73,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_consumers: int = 64
     """Named readers of the change feed that ``status`` knows of, per partition; who has not asked
     for longest is forgotten first."""
+    edge_page_profiles: int = 2_000
+    """Profiles of one page that an edge is sent: what bounds how long the partition is held."""
+    edge_page_bytes: int = 1 << 20
+    """Bytes of one, about; a profile that is larger goes alone."""
+    edge_map_bytes: int = 64 << 30
+    """Address space reserved for one edge's copy of profiles, which may grow so large."""
+    max_edges: int = 8
+    """Edges that may follow a store: each waits at every partition in a thread of its own."""
     max_open_entries: int = 256
     """Log entries that a partition keeps open for pages of events: some 10 kB each, and the pages
     of the log that they read."""

@@ -45,7 +45,8 @@ KINDS = """
     rescan/*/line/due rescan/*/typed stream/*/*/bits stream/*/*/cells stream/*/*/count
     stream/*/*/has_none
     stream/*/*/lane* stream/*/*/references stream/*/*/texts stream/*/*/wide
-    stream/*/enter/column/v* stream/*/leave/column/v*? texts/texts timer/*/due_of timer/*/line/due
+    stream/*/enter/column/v* stream/*/leave/column/v*? texts/texts touched
+    timer/*/due_of timer/*/line/due
 """
 MINUTE = 60_000
 HOURS = "xEvent[timestamp occurs <= 2 hours before now]"
@@ -193,9 +194,10 @@ def plain(arrays: dict[str, Array]) -> dict[str, Array]:
 
 
 def apart_from_places(state: State) -> dict[str, Array]:
-    """The state, but for where kept events and instants stand; the instants by their columns."""
-    arrays = at_once(state).items()
-    out = {name: one for name, one in arrays if not name.startswith(("history/", "instants/"))}
+    """The state, but for where kept events and instants stand (the instants by their columns), and
+    for touches, whose n is another after a replay."""
+    arrays, apart = at_once(state).items(), ("history/", "instants/", "touched")
+    out = {name: one for name, one in arrays if not name.startswith(apart)}
     every = np.arange(state.directory.slots)
     return out | {name: one.at(every) for name, one in instants_of(state.book).items()}
 

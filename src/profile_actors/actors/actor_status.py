@@ -1,10 +1,11 @@
-"""What a partition actor says of itself, beside what its partition does."""
+"""What a partition actor is started with, and what it says of itself."""
 
 from __future__ import annotations
 
 import msgspec
 
 from profile_actors.actors.consumers import Consumer
+from profile_actors.config import Config
 from profile_actors.engine.reading.answers import PartitionStatus
 
 
@@ -22,3 +23,12 @@ class ActorStatus(msgspec.Struct, frozen=True):
     pid: int
     feed: str = ""
     consumers: dict[str, Consumer] = {}
+
+
+class PartitionPlace(msgspec.Struct, frozen=True):
+    """What a partition actor is started with. namespace: Ray's, where the coordinator is found."""
+
+    namespace: str
+    path: str
+    index: int
+    config: Config

@@ -24,6 +24,7 @@ from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.config import Config
 from profile_actors.definitions.catalogue_changes import decode, encode, extended
 from profile_actors.definitions.declared import Catalogue, Dataset, Definition
+from profile_actors.engine.edges.projections import check_projections
 from profile_actors.errors import (
     ConfigError,
     DefinitionError,
@@ -228,8 +229,18 @@ class CoordinatorActor:
         wanted = extended(self._catalogue, definitions)
         if wanted is not self._catalogue:
             check_change(self._catalogue, wanted)
+            check_projections(wanted)
+            self._check_edges(wanted)
             self._commit(wanted)
         return self._catalogue
+
+    def _check_edges(self, wanted: Catalogue) -> None:
+        most = self._place.config.max_edges
+        if len(wanted.destinations) > most:
+            raise DefinitionError(
+                f"expected at most {most} edge destinations, got {len(wanted.destinations)} - at"
+                " apply; start the store with a larger Config.max_edges"
+            )
 
     def delete(self, name: str, kind: str | None, version: int) -> Catalogue:
         """Commit the next version without one definition, which version still had.
@@ -249,7 +260,9 @@ class CoordinatorActor:
                 f"expected a dataset that no rows came for, got {name!r}, which has rejected rows"
                 " in quarantine - at delete"
             )
-        self._commit(removed(self._catalogue, item))
+        wanted = removed(self._catalogue, item)
+        check_projections(wanted)
+        self._commit(wanted)
         return self._catalogue
 
     def _commit(self, wanted: Catalogue) -> None:

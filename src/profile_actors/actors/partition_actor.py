@@ -1,8 +1,9 @@
 """One partition as a Ray actor: opens the files, owns the writer thread, answers reads.
 
-Theory: thin and synchronous. Five concurrency groups keep callers apart: ``submit`` (threads that
+Theory: thin and synchronous. Six concurrency groups keep callers apart: ``submit`` (threads that
 wait in the writer's queue), ``read`` (never behind a fold or a queue), ``preview`` (one at a time,
-since it reads the whole log), ``define`` (likewise), and the default one for control. The actor is
+since it reads the whole log), ``define`` (likewise), ``edges``
+(threads that wait for changes), and the default one for control. The actor is
 named, detached and restarts without limit; ``__init__`` is the recovery.
 
 A constructor that raises would make Ray give the actor up for good. So it never does: an actor that
@@ -22,24 +23,24 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import ray
 
-from profile_actors.actors.actor_status import ActorStatus
+from profile_actors.actors.actor_status import ActorStatus, PartitionPlace
 from profile_actors.actors.calls import Remote, Session, Stopped
 from profile_actors.actors.comeback import Comeback
 from profile_actors.actors.consumers import Consumers
 from profile_actors.actors.coordinator import Enlistment
+from profile_actors.actors.edge_pulls import pull
 from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.actors.mender import Mender
 from profile_actors.actors.read_line import ReadLine
 from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.actors.wire import dumps, unpack
 from profile_actors.actors.writer import Writer
-from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
+from profile_actors.engine.edges.edge_pages import Place
 from profile_actors.engine.log.sub_batch import Reply
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.engine.reading.rule_preview import PartPreview
@@ -59,6 +60,7 @@ from profile_actors.storage.lmdb_log import LmdbLog
 
 READS = frozenset({
     "profiles", "events", "members", "count", "change_columns", "head", "scan_slots", "scan_page",
+    "profile_keys",
 })  # fmt: skip
 """What ``read`` may ask of a partition."""
 
@@ -84,15 +86,6 @@ PAUSES = 3.0
 
 
 MAX_PAUSE_S = 1.0
-
-
-class PartitionPlace(msgspec.Struct, frozen=True):
-    """What a partition actor is started with. namespace: Ray's, where the coordinator is found."""
-
-    namespace: str
-    path: str
-    index: int
-    config: Config
 
 
 class PartitionActor:
@@ -262,6 +255,12 @@ class PartitionActor:
     def line(self) -> str:
         """Where processes of this machine may ask what ``read`` answers, without Ray."""
         return self._line.address()
+
+    @ray.method(concurrency_group="edges")
+    def project(self, destination: str, place: Place, seconds: float) -> bytes | None:
+        """The next page of an edge that stands there (``edge_pulls``)."""
+        partition, writer = self._opened(), self._writer
+        return pull(partition, writer.now, writer.queued, destination, place, seconds)
 
     @ray.method(concurrency_group="preview")
     def preview(self, version: int, rule: str, sample: int) -> PartPreview | None:

@@ -48,6 +48,18 @@ DATASET_FAMILIES = (
 )
 
 
+# Of an edge, likewise.
+EDGE_FAMILIES = (
+    ("edge_profiles", "gauge", "profiles", "Profiles that an edge has."),
+    ("edge_bytes", "gauge", "bytes", "Its files on disk."),
+    ("edge_complete", "gauge", "is_complete", "1 once it has had everything, else 0."),
+    ("edge_lag_milliseconds", "gauge", "lag_ms", "How long ago it last knew it had everything."),
+    ("edge_lag_entries", "gauge", "lag_entries", "Log entries that it does not have yet."),
+    ("edge_lookups_total", "counter", "lookups", "Profiles that it was asked for."),
+    ("edge_expired_total", "counter", "expired", "Profiles that left since nobody asked."),
+)
+
+
 def samples(now: StoreStatus) -> Iterator[tuple[str, str, str, list[Sample]]]:
     """Families: full name, type, help, and their values."""
     numbers = range(len(now.partitions))
@@ -73,6 +85,11 @@ def samples(now: StoreStatus) -> Iterator[tuple[str, str, str, list[Sample]]]:
         name = PREFIX + short
         counts: dict[str, int] = getattr(now, field)
         found = [Sample(name, {"dataset": key}, float(n)) for key, n in sorted(counts.items())]
+        yield name, kind, text, found
+    for short, kind, field, text in EDGE_FAMILIES if now.edges else ():
+        name = PREFIX + short
+        every = now.edges.items()
+        found = [Sample(name, {"edge": key}, float(getattr(one, field))) for key, one in every]
         yield name, kind, text, found
 
 

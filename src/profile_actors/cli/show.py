@@ -18,6 +18,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from profile_actors.cli.follower_lines import copy_lines, follower_lines
 from profile_actors.driver.terminal import instant_text, json_text, lines, one_line
 
 if TYPE_CHECKING:
@@ -239,6 +240,8 @@ def definitions(console: Console, catalogue: Catalogue) -> None:
     ]
     columns = ("name", "schema", "identities", "timestamp", "ignore")
     console.print(table("datasets", columns, sources))
+    for line in copy_lines(catalogue):
+        console.print(line, highlight=False, soft_wrap=True)
     for title, rules in (
         ("segments", catalogue.segments.values()),
         ("computed attributes", catalogue.computed.values()),
@@ -297,8 +300,8 @@ def status(console: Console, now: StoreStatus) -> None:
         listed = ", ".join(f"{name} {n:,}" for name, n in sorted(counts.items()) if n)
         if listed or counts is now.quarantined:
             console.print(f"rejected rows {what}: {safe(listed) or 'none'}")
-    for name, one in now.consumers.items():
-        console.print(f"consumer {safe(name)}: {one.behind:,} log entries behind", highlight=False)
+    for line in follower_lines(now):
+        console.print(line, highlight=False, soft_wrap=True)
     for note in now.notes:
         console.print(f"[yellow]note[/] {safe(note)}", highlight=False, soft_wrap=True)
     for index, reason in now.halted.items():

@@ -108,6 +108,10 @@ class KeyTable:
         """All keys in number order. uint64[count] twice."""
         return self.keys_later()()
 
+    def keys_of(self, numbers: np.ndarray) -> np.ndarray:
+        """The keys of numbers that were given. uint64[n, 2]"""
+        return np.asarray(self._keys[numbers])
+
     def keys_later(self) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
         """What ``keys`` gives now, whenever it is called."""
         keys = self._keys[: self.count]  # which stay, also when the array is replaced

@@ -26,7 +26,7 @@ from profile_actors.definitions.declared import (
     label_of,
     name_of,
 )
-from profile_actors.definitions.definition_checks import check_dataset, checked
+from profile_actors.definitions.definition_checks import check_dataset, check_projection, checked
 from profile_actors.definitions.field_types import innermost, parse_type
 from profile_actors.definitions.reserved_names import mapping_problems, naming_problems, twins
 from profile_actors.definitions.schema_paths import fields_of, union_tree
@@ -78,6 +78,8 @@ def extended(catalogue: Catalogue, items: Iterable[Definition]) -> Catalogue:
         union_tree(joined, behavior)
     for dataset in joined.datasets.values():
         check_dataset(dataset, joined)
+    for projection in joined.projections.values():
+        check_projection(projection, joined)
     _check_names(catalogue, joined)
     return joined
 

@@ -140,7 +140,48 @@ class LinkingRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     placeholders: tuple[str, ...] = PLACEHOLDERS
 
 
-Definition = Namespace | Schema | Dataset | SegmentDefinition | ComputedAttribute
+class EdgeDestination(
+    msgspec.Struct, frozen=True, tag="edge_destination", forbid_unknown_fields=True
+):
+    """A place where copies of profiles are kept near whoever looks them up: an edge.
+
+    labels: of the Ray nodes on which it may run, such as {"region": "us-west"}; {}: any. ttl_s:
+    a profile that was neither touched nor looked up for so many seconds leaves it, until it is
+    touched again; None: all stay. policy: 'proactive', what changes is sent by itself.
+    """
+
+    name: str
+    labels: dict[str, str] = {}
+    ttl_s: int | None = None
+    policy: Literal["proactive"] = "proactive"
+
+
+class ProjectionConfiguration(
+    msgspec.Struct, frozen=True, tag="projection", forbid_unknown_fields=True
+):
+    """What of each profile an edge destination has, beside its identities. Several projections of
+    one destination add up.
+
+    selector: attributes, as ``a(b,c.d)``, several with commas between; "*": all; "": none.
+    segments, computed: names, or "all".
+    """
+
+    name: str
+    destination: str
+    selector: str = ""
+    segments: tuple[str, ...] | Literal["all"] = ()
+    computed: tuple[str, ...] | Literal["all"] = ()
+
+
+Definition = (
+    Namespace
+    | Schema
+    | Dataset
+    | SegmentDefinition
+    | ComputedAttribute
+    | EdgeDestination
+    | ProjectionConfiguration
+)
 
 
 class Catalogue(msgspec.Struct, frozen=True):
@@ -153,6 +194,8 @@ class Catalogue(msgspec.Struct, frozen=True):
     datasets: dict[str, Dataset] = {}
     segments: dict[str, SegmentDefinition] = {}
     computed: dict[str, ComputedAttribute] = {}
+    destinations: dict[str, EdgeDestination] = {}
+    projections: dict[str, ProjectionConfiguration] = {}
 
 
 # Where the catalogue keeps each kind, and how errors call it.
@@ -162,6 +205,8 @@ ROOMS: dict[type, tuple[str, str]] = {
     Dataset: ("datasets", "dataset"),
     SegmentDefinition: ("segments", "segment"),
     ComputedAttribute: ("computed", "computed attribute"),
+    EdgeDestination: ("destinations", "edge destination"),
+    ProjectionConfiguration: ("projections", "projection"),
 }
 
 

@@ -14,7 +14,9 @@ from profile_actors.definitions.declared import (
     Catalogue,
     Dataset,
     Definition,
+    EdgeDestination,
     Field,
+    ProjectionConfiguration,
     Schema,
     label_of,
     name_of,
@@ -37,8 +39,7 @@ def checked(raw: Definition) -> Definition:
     """The item with every value's type checked, in canonical form."""
     if type(raw) not in ROOMS:
         raise DefinitionError(
-            f"expected Namespace, Schema, Dataset, SegmentDefinition or ComputedAttribute, got"
-            f" {type(raw).__name__}"
+            f"expected {', '.join(kind.__name__ for kind in ROOMS)}, got {type(raw).__name__}"
         )
     try:
         item: Definition = msgspec.convert(msgspec.to_builtins(raw), type(raw))
@@ -62,6 +63,10 @@ def checked(raw: Definition) -> Definition:
                 f"expected a name of 1 to {MAX_NAME_CHARS} characters without control characters,"
                 f" got {name[:MAX_NAME_CHARS]!r} - at {label_of(item)}"
             )
+    if isinstance(item, EdgeDestination) and item.ttl_s is not None and item.ttl_s < 1:
+        raise DefinitionError(
+            f"expected a ttl_s of at least 1, got {item.ttl_s} - at {label_of(item)}"
+        )
     return _checked_schema(item) if isinstance(item, Schema) else item
 
 
@@ -123,6 +128,15 @@ def check_dataset(dataset: Dataset, catalogue: Catalogue) -> None:
     problem = _dataset_problem(dataset, catalogue)
     if problem:
         raise DefinitionError(f"{problem} - at {label_of(dataset)}")
+
+
+def check_projection(projection: ProjectionConfiguration, catalogue: Catalogue) -> None:
+    """Its destination. Raises DefinitionError."""
+    if projection.destination not in catalogue.destinations:
+        raise DefinitionError(
+            f"expected a defined edge destination, got {projection.destination!r}"
+            f"{_known(catalogue.destinations)} - at {label_of(projection)}"
+        )
 
 
 def _dataset_problem(dataset: Dataset, catalogue: Catalogue) -> str | None:

@@ -190,7 +190,12 @@ class Connection:
         self, identities: Sequence[tuple[str, str]], fields: Fields = EVERYTHING
     ) -> list[Profile | None]:
         """The profiles of pairs of namespace and value, in their order, None for unknown ones."""
-        keys = self._keys(identities)
+        return self.profiles_of_keys(self.keys(identities), fields)
+
+    def profiles_of_keys(
+        self, keys: np.ndarray, fields: Fields = EVERYTHING
+    ) -> list[Profile | None]:
+        """The same by identity keys. uint64[n, 2]"""
         owners = self.assignment[(keys[:, 0] >> np.uint64(BUCKET_SHIFT)).astype(np.intp)]
         out: list[Profile | None] = []
         for first in range(0, len(owners), LOOK_UPS_PER_CALL):
@@ -198,7 +203,7 @@ class Connection:
             out += self._profiles(owners[part], keys[part], fields)
         return out
 
-    def _keys(self, identities: Sequence[tuple[str, str]]) -> np.ndarray:
+    def keys(self, identities: Sequence[tuple[str, str]]) -> np.ndarray:
         """Keys of identities. uint64[n, 2]"""
         namespaces = dict.fromkeys(namespace for namespace, _ in identities)
         keys = np.empty((len(identities), 2), np.uint64)

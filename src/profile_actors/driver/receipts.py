@@ -13,6 +13,7 @@ import numpy as np
 
 from profile_actors.actors.actor_status import ActorStatus
 from profile_actors.actors.consumers import Consumer, of_all
+from profile_actors.actors.edge_actor import EdgeStatus
 from profile_actors.engine.log.sub_batch import Reply
 from profile_actors.ingest.offsets import offsets_of, unpacked
 from profile_actors.rules.explain.wording import render
@@ -186,6 +187,7 @@ class StoreStatus(msgspec.Struct, frozen=True):
     were offered again and stored. The rest was dropped at ``Config.max_quarantine_rows``. notes:
     what an operator should know since the store was started, in sentences. consumers: the readers
     of the change feed that gave a name (``Store.changes``), the one farthest behind first.
+    edges: by destination.
     """
 
     path: str
@@ -207,6 +209,7 @@ class StoreStatus(msgspec.Struct, frozen=True):
     repaired: dict[str, int] = {}
     notes: list[str] = []
     consumers: dict[str, Consumer] = {}
+    edges: dict[str, EdgeStatus] = {}
 
 
 def store_status(

@@ -32,10 +32,11 @@ import numpy as np
 import ray
 import xxhash
 
+from profile_actors.actors.actor_status import PartitionPlace
 from profile_actors.actors.calls import LONG_CALL_FACTOR, Remote, Session
 from profile_actors.actors.coordinator import CoordinatorActor, CoordinatorPlace
 from profile_actors.actors.hooks import Hook, no_hook
-from profile_actors.actors.partition_actor import READ_THREADS, PartitionActor, PartitionPlace
+from profile_actors.actors.partition_actor import READ_THREADS, PartitionActor
 from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.config import Config
 from profile_actors.driver.keeping.attach import (
@@ -46,6 +47,7 @@ from profile_actors.driver.keeping.attach import (
     running,
     withdraw,
 )
+from profile_actors.driver.keeping.edge_processes import named_edges
 from profile_actors.driver.keeping.runtime import RUNTIME, address_here, wanted_address
 from profile_actors.driver.keeping.wanted_store import (
     check_agreed,
@@ -211,7 +213,7 @@ class Placement:
             place = msgspec.structs.replace(place, is_keeper=True)
         actor = ray.remote(num_cpus=0)(CoordinatorActor)
         try:
-            remote = self._create(actor, COORDINATOR, False, place, hook)
+            remote = self.create(actor, COORDINATOR, False, place, hook)
         except ValueError:  # somebody else has, a moment ago
             return self._remote(ray.get_actor(COORDINATOR, self.namespace), COORDINATOR)
         self._is_starter = True
@@ -229,12 +231,14 @@ class Placement:
             "read": READ_THREADS,
             "preview": 1,
             "define": 1,
+            "edges": self.config.max_edges,
         }
         options: dict[str, Any] = {"num_cpus": 0, "concurrency_groups": groups}
         actor = ray.remote(**options)(PartitionActor)
-        return self._create(actor, f"partition-{index}", True, place, hook)
+        return self.create(actor, f"partition-{index}", True, place, hook)
 
-    def _create(self, actor: Any, name: str, may_exist: bool, *args: Any) -> Remote:
+    def create(self, actor: Any, name: str, may_exist: bool, *args: Any, **options: Any) -> Remote:
+        """Start a named actor of the store, or find it, if that may be."""
         handle = actor.options(
             name=name,
             namespace=self.namespace,
@@ -242,6 +246,7 @@ class Placement:
             get_if_exists=may_exist,
             max_restarts=-1,
             max_task_retries=0,
+            **options,
         ).remote(*args)
         return self._remote(handle, name)
 
@@ -289,6 +294,10 @@ class Placement:
                     _unclaim(self.path)
 
     def _stop_actors(self) -> None:
+        known = {actor.name for actor in self._actors}
+        for name in named_edges(self.namespace):
+            if name not in known:  # another driver began it
+                self._remote(self._found(name), name)
         try:
             own = Session(str(self.path))  # the doors' is closed by now
             for actor in reversed(self._actors):

@@ -61,7 +61,11 @@ class EntryDelta:
 
     def slots(self) -> Array:
         """The slots whose rows ``publish`` writes: ascending, each once."""
-        return slots_of_all([self.fold.slots(), self.touched])
+        return slots_of_all([self.fold.slots(), self.touched, *self.moved()])
+
+    def moved(self) -> list[Array]:
+        """The slots that the clock alone changed; what rows changed is in ``touched``."""
+        return [change.slots for change in self.fold.changes if change.by_clock]
 
     def add(self, early: EntryDelta | None) -> None:
         """Count another delta's changes, published already, as made by this entry."""
@@ -170,6 +174,7 @@ def publish(state: State, delta: EntryDelta) -> None:
     delta.fold.publish(state.book)
     now = delta.fold.now
     state.modified[delta.touched] = now - UNSET
+    state.touch(state.position + 1, delta.touched, *delta.moved())
     for idents, newest in delta.newest:
         state.directory.note_newest(idents, newest)
     state.now = now

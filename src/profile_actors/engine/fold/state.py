@@ -18,6 +18,7 @@ from profile_actors.columnar.state_columns import UNSET, Image, reserve
 from profile_actors.columnar.vectors import Array
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.fold.delta import Delta
+from profile_actors.engine.fold.touches import Touches
 from profile_actors.engine.histories.kept_events import HistoryDelta
 from profile_actors.engine.identity.directory import Directory
 from profile_actors.engine.log.connections import Connections
@@ -97,10 +98,21 @@ class State:
     counters: Counters = field(default_factory=Counters)
     modified: Array = field(default_factory=lambda: np.zeros(0, np.int64))
     has_rows: Array = field(default_factory=lambda: np.zeros(0, np.bool_))
+    touches: Touches = field(default_factory=lambda: Touches(0))
     drain: Drain | None = None
     rejects: dict[str, Rejects] = field(default_factory=dict)
     connections: Connections = field(default_factory=Connections)
     image: Image | None = None
+
+    def touch(self, entries: int, *slots: Array) -> None:
+        """These slots change in a publication after which so many entries are folded. The caller
+        holds the partition's lock."""
+        self.touches.touch(entries, *slots)
+        self.touch_if_failed(entries)
+
+    def touch_if_failed(self, entries: int) -> None:
+        """All of them do if a rule has failed: it has no answer for anybody."""
+        self.touches.note_failures(len(self.book.pending), entries, self.directory.slots)
 
     def changing(self, slots: Callable[[], Array]) -> AbstractContextManager[None]:
         """While rows of these slots (each once) change: for every write of the writer's. To be
@@ -136,6 +148,7 @@ class State:
             "timers": sum(one.due[:profiles].nbytes for one in timers),
             "kept_events": sum(history.size_bytes for history in book.histories.values()),
             "modified": 8 * profiles,
+            "touches": 8 * profiles,
             "log_index": sum(16 * len(run) for run in runs if not run.name),
         }
 
@@ -151,6 +164,7 @@ def empty_state(capacity: int) -> State:
     state = State(capacity, Directory(capacity), book)
     state.modified = reserve(capacity, np.int64)
     state.has_rows = reserve(capacity, np.bool_)
+    state.touches = Touches(capacity)
     return state
 
 

@@ -52,6 +52,10 @@ class Directory:
         """Idents of keys, -1 where unknown. int32[n]."""
         return self.table.find(k0, k1)
 
+    def keys_of(self, idents: Array) -> Array:
+        """The keys of published idents. uint64[n, 2]. Any thread."""
+        return self.table.keys_of(idents)
+
     def admit(
         self, k0: Array, k1: Array, namespaces: pa.DictionaryArray, values: pa.Array
     ) -> tuple[Array, Array]:

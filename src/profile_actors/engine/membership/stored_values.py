@@ -62,7 +62,7 @@ def shown(value: Any, now: int) -> Any:
 
 def encode_values(values: dict[int, Any]) -> bytes:
     """Plain values by slot. Cost: Python per value, list item and map entry."""
-    return msgspec.msgpack.encode([(slot, _packed(values[slot])) for slot in sorted(values)])
+    return msgspec.msgpack.encode([(slot, packed_value(values[slot])) for slot in sorted(values)])
 
 
 def decode_values(data: bytes) -> dict[int, Any]:
@@ -70,22 +70,24 @@ def decode_values(data: bytes) -> dict[int, Any]:
     return dict(_DECODER.decode(data))
 
 
-def _packed(value: Any) -> Any:
+def packed_value(value: Any) -> Any:
+    """A plain value as MessagePack takes it. Inverse: ``unpacked_value`` as the ext_hook."""
     if isinstance(value, Decimal):
         return Ext(DECIMAL, str(value).encode())
     if isinstance(value, list):
-        return [_packed(item) for item in value]
+        return [packed_value(item) for item in value]
     if isinstance(value, dict):
         if all(isinstance(key, str) for key in value):
-            return {key: _packed(item) for key, item in value.items()}
-        pairs = [(_packed(key), _packed(item)) for key, item in value.items()]
+            return {key: packed_value(item) for key, item in value.items()}
+        pairs = [(packed_value(key), packed_value(item)) for key, item in value.items()]
         return Ext(PAIRS, msgspec.msgpack.encode(pairs))
     if value is UNKNOWN or value is PASSING:
         return Ext(NOT_KEPT if value is UNKNOWN else NOW, b"")
     return value
 
 
-def _unpacked(code: int, data: memoryview) -> Any:
+def unpacked_value(code: int, data: memoryview) -> Any:
+    """What an extension type stands for."""
     if code == DECIMAL:
         return Decimal(bytes(data).decode())
     if code == PAIRS:
@@ -94,4 +96,4 @@ def _unpacked(code: int, data: memoryview) -> Any:
     return UNKNOWN if code == NOT_KEPT else PASSING
 
 
-_DECODER = msgspec.msgpack.Decoder(ext_hook=_unpacked)
+_DECODER = msgspec.msgpack.Decoder(ext_hook=unpacked_value)

@@ -23,6 +23,7 @@ from profile_actors.columnar.vectors import Array
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.fold.state import Counters, State, empty_state
+from profile_actors.engine.fold.touches import SHIFT
 from profile_actors.engine.log.connections import Connections, is_anonymous
 from profile_actors.engine.log.entry import BatchNote
 from profile_actors.engine.log.ports import Checkpoints
@@ -218,7 +219,7 @@ def savings(state: State) -> Iterator[tuple[str, Saving]]:
     """Every part of the state, by the prefix of its arrays' names."""
     book, profiles = state.book, state.directory.slots
     yield "directory/", state.directory.saving()
-    yield "", Saving.of({"modified": state.modified}, profiles)
+    yield "", Saving.of({"modified": state.modified, "touched": state.touches.column}, profiles)
     for i, stream in enumerate(book.streams):
         for j, op in enumerate(stream.operators):
             yield f"stream/{i}/{j}/", op.saving(profiles)
@@ -264,6 +265,10 @@ def _restore(state: State, arrays: dict[str, Array], namespaces: list[str]) -> N
     state.directory.restore(under("directory/"), namespaces)
     profiles = state.directory.slots
     state.modified[:profiles] = arrays["modified"]
+    # One from before there were touches: as if everybody had been touched at its end.
+    touched = arrays.get("touched", (state.position << SHIFT) + 1)
+    state.touches.column[:profiles] = touched
+    state.touches.begin(state.position, profiles)
     for i, stream in enumerate(book.streams):
         for j, op in enumerate(stream.operators):
             op.restore(under(f"stream/{i}/{j}/"))

@@ -17,6 +17,7 @@ import threading
 
 import numpy as np
 
+from profile_actors.columnar.slot_pairs import slots_of_all
 from profile_actors.columnar.vectors import FOREVER
 from profile_actors.engine.fold.entry_fold import EntryDelta, fold_slice
 from profile_actors.engine.fold.state import State
@@ -96,7 +97,8 @@ def take_early(state: State, blocks: list[Block], lock: threading.RLock) -> Entr
         return None
     delta = fold_slice(state, slots, None, drain.at)
     # The instant was reached by an entry that is durable: this need not wait for the rows'.
-    with state.changing(delta.fold.slots), lock:
+    with state.changing(lambda: slots_of_all([delta.fold.slots(), slots])), lock:
         delta.fold.publish(state.book)
         drain.early[slots] = True
+        state.touch(state.position, slots)
     return delta

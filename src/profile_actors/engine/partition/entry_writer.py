@@ -14,6 +14,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from profile_actors.config import Config
+from profile_actors.engine.edges.projections import differ_in_copies_alone
 from profile_actors.engine.fold.entry_fold import EntryDelta, fold_rows, publish
 from profile_actors.engine.fold.stage_times import Stages
 from profile_actors.engine.fold.state import State
@@ -168,6 +169,7 @@ class EntryWriter:
         """Complete the new rulebook and put it in place of the old one."""
         state = self.state
         book, groups, delta_changes = prepared.finish(now)
+        is_about_profiles = not differ_in_copies_alone(self.state.catalogue, prepared.catalogue)
         position, count = state.position, state.directory.slots
         layouts = change_blocks.pack_layouts([gauge.layout for gauge in book.gauges])
         self._feed.emit(position, change_blocks.Packed(now, position, groups, layouts))
@@ -177,6 +179,10 @@ class EntryWriter:
             state.catalogue = prepared.catalogue
             state.now = now
             state.layouts_at = position
+            if is_about_profiles:
+                state.touches.touch_all(position + 1, count)
+            else:
+                state.touch(position + 1)
             state.counters.changes += delta_changes
             if every:
                 self._owed.rescans.add(Task(position, now, now, count, count, [], every=every))

@@ -24,6 +24,8 @@ from profile_actors.columnar.state_columns import UNSET
 from profile_actors.columnar.vectors import Array
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
+from profile_actors.engine.edges.edge_pages import Page, Place
+from profile_actors.engine.edges.projector import Projector
 from profile_actors.engine.fold.stage_times import Stages, no_clock
 from profile_actors.engine.fold.state import State, empty_state
 from profile_actors.engine.identity.identity import Identity
@@ -110,6 +112,9 @@ class Partition:
             self.log, self.feed, self.index, state, self.owed, self.lock, self.stage_seconds,
             self.config.max_open_entries,
         )  # fmt: skip
+        self._projector = Projector(
+            state, self.reader, self.lock, self._epoch, self.config.edge_page_profiles
+        )
 
     def close(self) -> None:
         """Flush the feed and let go of log, feed and the disk thread; twice is once.
@@ -226,9 +231,10 @@ class Partition:
             self.clock.next_slice()
         rescans = self.owed.rescans
         if rescans.pending:
-            rescans.work(
-                self.state.book, self._dossiers, limit, self._writer.finish, self._changing
-            )
+            state = self.state
+            rescans.work(state.book, self._dossiers, limit, self._writer.finish, self._changing)
+            with self.lock:  # a rule that failed without a profile of its own
+                state.touch_if_failed(state.position)
         return rescans.pending + (self.state.drain is not None)
 
     # -- what others ask, of the clock and of the reader ------------------------------------------
@@ -277,6 +283,14 @@ class Partition:
     def scan_page(self, slots: Array, now: int | None, fields: Fields) -> ScanPage:
         """The asked fields of some slots, as of one position."""
         return self.reader.scan_page(slots, now, fields)
+
+    def profile_keys(self, after: int, limit: int) -> tuple[bytes, int]:
+        """The keys of some profiles, and the slot of the last of them."""
+        return self.reader.profile_keys(after, limit)
+
+    def project(self, fields: Fields, form: str, place: Place, now: int | None = None) -> Page:
+        """The next page of a copy of those fields, of a form, that stands there."""
+        return self._projector.page(fields, form, place, now, self.config.edge_page_bytes)
 
     def events(
         self,
@@ -352,8 +366,10 @@ class Partition:
 
     @contextmanager
     def _changing(self, slots: Array) -> Iterator[None]:
-        with self.state.changing(lambda: slots), self.lock:
+        state = self.state
+        with state.changing(lambda: slots), self.lock:
             yield
+            state.touch(state.position, slots)
 
     def _drain(self) -> None:
         """Finish all slices and rescans: before rules change, and before a checkpoint."""

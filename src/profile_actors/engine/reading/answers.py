@@ -133,7 +133,8 @@ class PartitionStatus(msgspec.Struct, frozen=True):
     slices: of the work of one instant, the profiles that are done, and of how many.
     state_bytes: memory of what is kept per profile. state_by_kind: where it goes: identities;
     instants (when each membership last changed); levels (memberships); aggregates; attributes;
-    lines (what falls due later), timers; kept_events; modified (when each profile last changed);
+    lines (what falls due later), timers; kept_events; modified and touches (when, and after how
+    many entries, each profile last changed);
     and log_index, not in state_bytes: where the newest rows stand in the log, until the next
     checkpoint puts that into mapped files.
     """

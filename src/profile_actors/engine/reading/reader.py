@@ -114,8 +114,8 @@ class Reader:
             asked = ((idents >= 0) & (idents < state.known)).nonzero()[0]
             slot_of = state.directory.slot_of.take(idents[asked]).astype(np.intp)
             slots = slot_of if len(slot_of) == 1 else np.unique(slot_of)
-            copied = self._copied(slots, now, fields)
-        owners, parts = self._parts(copied, fields)
+            copied = self.copied(slots, now, fields)
+        owners, parts = self.parts(copied, fields)
         place = slots.searchsorted(slot_of)
         if len(parts) > 1:  # each has some of the slots
             place = np.concatenate(owners).argsort()[place]
@@ -124,8 +124,9 @@ class Reader:
         rows[asked] = place
         return Answer(parts, rows)
 
-    def _copied(self, slots: Array, now: int | None, fields: Fields) -> _Copied:
-        """What answers are made of, once the caller has let go of the lock."""
+    def copied(self, slots: Array, now: int | None, fields: Fields) -> _Copied:
+        """What answers are made of, once the caller has let go of the lock. slots: ascending, each
+        once."""
         state = self._state
         instant = state.now if now is None else max(state.now, now)
         found = self.look_ups.begun(slots, instant, fields) if len(slots) else []
@@ -135,7 +136,7 @@ class Reader:
             replaces = {d.name: d.mode == "replace" for d in state.catalogue.datasets.values()}
         return _Copied(slots, found, modified, runs, replaces)
 
-    def _parts(self, copied: _Copied, fields: Fields) -> tuple[list[Array], list[ProfileColumns]]:
+    def parts(self, copied: _Copied, fields: Fields) -> tuple[list[Array], list[ProfileColumns]]:
         """The answers as they travel, with what records say, and whose. Without the lock."""
         slots, parts = [], []
         records, replaces = copied.runs, copied.replaces
@@ -165,12 +166,19 @@ class Reader:
                 slots = slots[member_bits(self._state.book, segment, slots)]
             return self._state.position, slots.astype(np.uint32)
 
+    def profile_keys(self, after: int, limit: int) -> tuple[bytes, int]:
+        """The keys (uint64[n, 2]) of the next profiles after a slot, and the slot of the last."""
+        with self._lock:
+            end = min(self._state.profiles, after + 1 + limit)
+            idents = self._state.directory.ident_of[after + 1 : end]
+            return self._state.directory.keys_of(idents).tobytes(), end - 1
+
     def scan_page(self, slots: Array, now: int | None, fields: Fields) -> ScanPage:
         """The asked fields of some slots, ascending. Cost: as of a look-up of so many profiles."""
         with self._lock:
-            copied = self._copied(slots.astype(np.intp), now, fields)
+            copied = self.copied(slots.astype(np.intp), now, fields)
             position = self._state.position
-        return ScanPage(self._index, position, self._parts(copied, fields)[1])
+        return ScanPage(self._index, position, self.parts(copied, fields)[1])
 
     # -- events -----------------------------------------------------------------------------------
 

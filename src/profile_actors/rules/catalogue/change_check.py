@@ -17,7 +17,9 @@ from profile_actors.definitions.declared import (
     Catalogue,
     Dataset,
     Definition,
+    EdgeDestination,
     Namespace,
+    ProjectionConfiguration,
     Schema,
     label_of,
 )
@@ -115,9 +117,18 @@ def _users(catalogue: Catalogue, item: Definition, key: Key) -> list[str]:
         return [label_of(d) for d in datasets if item.code in d.identities.values()]
     if isinstance(item, Schema):
         return [label_of(d) for d in datasets if d.schema == item.name]
-    if isinstance(item, Dataset):
+    if isinstance(item, Dataset | ProjectionConfiguration):
         return []
-    return [_label(reader) for reader in readers(catalogue, key) if reader != key]
+    copied: Iterable[ProjectionConfiguration] = catalogue.projections.values()
+    if isinstance(item, EdgeDestination):
+        return [label_of(p) for p in copied if p.destination == item.name]
+    of_kind = "segments" if key[0] == "segment" else "computed"
+    named = [label_of(p) for p in copied if item.name in _named(getattr(p, of_kind))]
+    return [_label(reader) for reader in readers(catalogue, key) if reader != key] + named
+
+
+def _named(chosen: tuple[str, ...] | str) -> tuple[str, ...]:
+    return () if isinstance(chosen, str) else chosen
 
 
 def _parsed(key: Key, text: str) -> Node:

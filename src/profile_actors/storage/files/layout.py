@@ -13,6 +13,7 @@
     <data>/partitions/<i>/log/      manifest.json and segment-<first position>/: the ground state
     <data>/partitions/<i>/feed/     derived, like checkpoints/ and runs/: may be deleted at any time
                                     when no process has the partition open
+    <data>/edges/<name>/            copies of profiles (``storage/edge_files.py``): derived too
 """
 
 from __future__ import annotations
@@ -92,6 +93,10 @@ class StoreLayout:
     @property
     def quarantine(self) -> Path:
         return self.data / "quarantine"
+
+    @property
+    def edges(self) -> Path:
+        return self.data / "edges"
 
     @property
     def partitions(self) -> Path:

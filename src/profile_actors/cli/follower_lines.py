@@ -1,0 +1,45 @@
+"""Who follows what changes, and where copies are, in lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+from rich.text import Text
+
+from profile_actors.definitions.declared import label_of
+from profile_actors.driver.terminal import one_line
+
+if TYPE_CHECKING:
+    from profile_actors.actors.edge_actor import EdgeStatus
+    from profile_actors.definitions.declared import Catalogue, Definition
+    from profile_actors.driver.receipts import StoreStatus
+
+
+def follower_lines(now: StoreStatus) -> Iterator[Text]:
+    """The named readers of the change feed, and the edges."""
+    for name, one in now.consumers.items():
+        yield Text(one_line(f"consumer {name}: {one.behind:,} log entries behind"))
+    for name, edge in now.edges.items():
+        yield from edge_lines(name, edge)
+
+
+def edge_lines(name: str, one: EdgeStatus) -> Iterator[Text]:
+    """How an edge is, in a line or two."""
+    state = "follows" if one.is_complete else f"copies: {100 * one.progress:.0f} %"
+    yield Text(one_line(
+        f"edge {name}: {state} · {one.profiles:,} profiles · {one.bytes:,} bytes · behind by"
+        f" {one.lag_entries:,} log entries, {one.lag_ms:,} ms · {one.lookups:,} look-ups"
+    ))  # fmt: skip
+    if one.trouble:
+        yield Text(one_line(f"edge {name}: {one.trouble}"), "yellow")
+
+
+def copy_lines(catalogue: Catalogue) -> Iterator[Text]:
+    """The edge destinations and projections of a catalogue."""
+    items: list[Definition] = [*catalogue.destinations.values(), *catalogue.projections.values()]
+    for item in items:
+        said = {k: v for k, v in msgspec.structs.asdict(item).items() if k != "name" and v}
+        text = ", ".join(f"{name} {value}" for name, value in said.items())
+        yield Text(one_line(f"{label_of(item)}: {text}"))

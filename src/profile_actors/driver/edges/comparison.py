@@ -1,0 +1,107 @@
+"""Whether an edge says what the hub says: profile by profile, in all that its projections chose.
+
+Theory: hub and edge move on while they are compared. So what differs is looked at again, until it
+is the same or has been different since the edge had everything up to there; only then it is told.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from profile_actors.driver.connection import LOOK_UPS_PER_CALL, Connection
+from profile_actors.driver.edges.remote_edge import Edge
+from profile_actors.engine.edges.edge_rows import EdgeProfile, packed_keys
+from profile_actors.engine.edges.projections import chosen
+from profile_actors.engine.reading.answers import Profile
+from profile_actors.engine.reading.fields import Fields
+
+LOOKS = 20
+
+
+PAUSE_S = 0.25
+"""Between looks at what differs, and how often: an edge catches up within."""
+
+
+MAX_DIFFERENCES = 100
+
+
+def differences(connection: Connection, edge: Edge) -> list[str]:
+    """What differs, in sentences that name the profiles; [] if nothing does. Cost: some 100 us a
+    profile, of all that the store has."""
+    found = chosen(connection.coordinator.call("catalogue"), edge.name)
+    if found is None or found[0] is None:
+        return []
+    fields, ttl_s = found[0], connection.coordinator.call("catalogue").destinations[edge.name].ttl_s
+    suspects: dict[bytes, str] = {}
+    for keys in _pages(connection, edge, ttl_s is not None):
+        suspects |= _differing(connection, edge, fields, keys, ttl_s is not None)
+    for _ in range(LOOKS):
+        if not suspects:
+            break
+        time.sleep(PAUSE_S)
+        keys = list(suspects)
+        suspects = {}
+        for first in range(0, len(keys), LOOK_UPS_PER_CALL):
+            page = keys[first : first + LOOK_UPS_PER_CALL]
+            suspects |= _differing(connection, edge, fields, page, ttl_s is not None)
+    return list(suspects.values())[:MAX_DIFFERENCES]
+
+
+def _pages(connection: Connection, edge: Edge, is_expiring: bool) -> Iterator[list[bytes]]:
+    """The keys of all profiles: the hub's, then those of the edge."""
+    if not is_expiring:  # else the edge need not have all of them
+        for partition in range(len(connection.partitions)):
+            after = -1
+            while True:
+                data, after = connection.read(partition, "profile_keys", after, LOOK_UPS_PER_CALL)
+                if not data:
+                    break
+                yield packed_keys(np.frombuffer(data, np.uint64))
+    yield from edge.keys()
+
+
+def _differing(
+    connection: Connection, edge: Edge, fields: Fields, keys: list[bytes], is_expiring: bool
+) -> dict[bytes, str]:
+    asked = np.frombuffer(b"".join(keys), np.uint64).reshape(-1, 2)
+    theirs = edge.by_keys(keys)
+    ours = connection.profiles_of_keys(asked, fields)
+    out = {}
+    for key, hub, copied in zip(keys, ours, theirs, strict=True):
+        if copied is None and (hub is None or is_expiring):
+            continue
+        what = _difference(hub, copied)
+        if what:
+            of = hub or copied
+            named = of.identities if of is not None else []
+            who = f"{named[0].namespace} {named[0].value}" if named else key.hex()
+            out[key] = f"edge {edge.name!r}: {who}: {what}"
+    return out
+
+
+def _difference(hub: Profile | None, copied: EdgeProfile | None) -> str:
+    """How they differ, in what is not stale; empty if they do not."""
+    if hub is None or copied is None:
+        return f"expected {'no profile' if hub is None else 'a profile'}, got the opposite"
+    now = copied.now
+    for name in ("identities", "attributes", "last_modified", "pending"):
+        mine, wanted = getattr(copied, name), getattr(hub, name)
+        if repr(mine) != repr(wanted):
+            return f"expected {name} {wanted!r}, got {mine!r}"
+    if (
+        copied.segments.keys() != hub.segments.keys()
+        or copied.computed.keys() != hub.computed.keys()
+    ):
+        return f"expected {sorted((*hub.segments, *hub.computed))}, got other names"
+    for name, one in copied.segments.items():
+        wanted = hub.segments[name]
+        if one != wanted and not (copied.stale and one.valid_until is None):
+            return f"expected segment {name!r} {wanted!r}, got {one!r}"
+    for name, value in copied.computed.items():
+        until = copied.computed_valid_until[name]
+        if (until is None or until > max(now, hub.now)) and repr(value) != repr(hub.computed[name]):
+            return f"expected computed {name!r} {hub.computed[name]!r}, got {value!r}"
+    return ""

@@ -1,0 +1,179 @@
+"""An edge, asked from any process of the cluster, or read beside it from its files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from profile_actors.actors.calls import Remote
+from profile_actors.actors.edge_actor import EdgeStatus
+from profile_actors.actors.wall_clock import wall_ms
+from profile_actors.actors.wire import loads
+from profile_actors.driver.arguments import identity_pairs
+from profile_actors.driver.connection import LOOK_UPS_PER_CALL
+from profile_actors.engine.edges import edge_copy
+from profile_actors.engine.edges.edge_rows import EdgeProfile, packed_keys, parted, profile_of
+from profile_actors.engine.identity.identity import Identity
+from profile_actors.errors import DefinitionError, StoreUnavailable
+from profile_actors.ingest.identity_keys import keys_of
+from profile_actors.storage.edge_files import EdgeReader
+
+WAIT_PAUSE_S = 0.01
+
+
+Pairs = Iterable[tuple[str, str] | Identity]
+
+
+class Edge:
+    """One edge of a store (``Store.edge``). name: of its destination."""
+
+    def __init__(
+        self,
+        name: str,
+        remote: Remote,
+        keys: Callable[[Any], np.ndarray],
+        heads: Callable[[], list[int]],
+    ) -> None:
+        """keys: of pairs of namespace and value, uint64[n, 2]. heads: log entries by partition."""
+        self.name = name
+        self._remote = remote
+        self._keys = keys
+        self._heads = heads
+
+    @property
+    def path(self) -> str:
+        """The directory of its files, on the edge's machine: what ``open_edge`` takes."""
+        return self.status().path
+
+    def profile(self, namespace: str, value: str) -> EdgeProfile | None:
+        """The profile that has an identity, as the edge knows it; None if it has none. See
+        ``profiles``."""
+        return self.profiles([(namespace, value)])[0]
+
+    def profiles(self, identities: Pairs) -> list[EdgeProfile | None]:
+        """Many profiles at once, in the order asked, None for those that the edge does not have.
+
+        Each has what the destination's projections chose. ``stale`` says that something has passed
+        its ``valid_until``, and the hub has not said yet what came after. Cost: some 20 us each in
+        batches of a hundred. Raises StoreUnavailable if the edge does not answer within
+        ``Config.call_timeout_s``; the hub need not answer.
+        """
+        return self.by_keys(packed_keys(self._keys(identity_pairs(identities))))
+
+    def by_keys(self, keys: list[bytes]) -> list[EdgeProfile | None]:
+        """The same by identity keys of 16 bytes."""
+        out: list[EdgeProfile | None] = []
+        for first in range(0, len(keys), LOOK_UPS_PER_CALL):
+            asked = b"".join(keys[first : first + LOOK_UPS_PER_CALL])
+            try:
+                out += _made(*loads(self._remote.call("read", asked)))
+            except msgspec.MsgspecError as error:
+                self._remote.call("renew", str(error))
+                raise StoreUnavailable(
+                    f"expected whole profiles, got '{error}' - at edge {self.name!r}; its files"
+                    " are made anew: ask again in a while, or ask the store"
+                ) from None
+        return out
+
+    def keys(self) -> Iterator[list[bytes]]:
+        """The keys of all profiles that it has, in pages."""
+        after = b""
+        while page := self._remote.call("keys", after, LOOK_UPS_PER_CALL):
+            yield page
+            after = page[-1]
+
+    def status(self, timeout_s: float | None = None) -> EdgeStatus:
+        """Its account of itself."""
+        found: EdgeStatus = self._remote.call("status", timeout_s=timeout_s)
+        return found
+
+    def wait(self, timeout_s: float = 60.0) -> None:
+        """Wait until the edge has everything that the store has acknowledged by now. Raises
+        StoreUnavailable if it has not in time."""
+        heads, end = self._heads(), time.monotonic() + timeout_s
+        while True:
+            found = self.status()
+            if found.is_complete and all(map(int.__ge__, found.positions, heads)):
+                return
+            if time.monotonic() > end:
+                raise StoreUnavailable(
+                    f"expected edge {self.name!r} to have all within {timeout_s:g} s, got"
+                    f" {found.positions} of {heads} log entries"
+                    f" ({found.trouble or f'{100 * found.progress:.0f} % copied'}); it goes on:"
+                    " ask status() for its lag"
+                )
+            time.sleep(WAIT_PAUSE_S)
+
+
+def _made(now: int, sizes: list[int], data: bytes) -> list[EdgeProfile | None]:
+    view, at = memoryview(data), 0
+    out: list[EdgeProfile | None] = []
+    for size in sizes:
+        if size < 0:
+            out.append(None)
+            continue
+        out.append(profile_of(view[at : at + size], now))
+        at += size
+    return out
+
+
+class OpenEdge:
+    """An edge's files, read in this process beside the actor that writes them (``open_edge``)."""
+
+    def __init__(self, directory: Path) -> None:
+        self._reader = EdgeReader(directory)
+
+    def __enter__(self) -> OpenEdge:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._reader.close()
+
+    def profile(self, namespace: str, value: str) -> EdgeProfile | None:
+        """The profile that has an identity; None if the edge has none. See ``Edge.profiles``: a
+        look-up here does not keep a profile from leaving the edge (``ttl_s``). Cost: some 15
+        us."""
+        return self.profiles([(namespace, value)])[0]
+
+    def profiles(self, identities: Pairs) -> list[EdgeProfile | None]:
+        """Many at once, as of one moment."""
+        generation = self._reader.current()
+        index = self._reader.index
+        keys = []
+        for code, value in identity_pairs(identities):
+            namespace = index.namespaces.get(code)
+            if namespace is None:
+                known = ", ".join(sorted(index.namespaces)) or "none yet"
+                raise DefinitionError(
+                    f"expected the code of a namespace, got {code!r} - at a look-up; known: {known}"
+                )
+            keys += packed_keys(keys_of(namespace, [value], index.seed))
+        out: list[EdgeProfile | None] = []
+        with generation.reading() as rows:
+            now = wall_ms() if index.clock == "wall" else _newest(rows, index.partitions)
+            for key in keys:
+                found = edge_copy.found(rows, key)
+                out.append(None if found is None else profile_of(parted(found[1])[2], now))
+        return out
+
+
+def _newest(rows: edge_copy.EdgeRows, partitions: int) -> int:
+    return max(edge_copy.standing(rows, partition).now for partition in range(partitions))
+
+
+def open_edge(directory: str | Path) -> OpenEdge:
+    """Read an edge's files in this process: no call leaves it, nor waits for the actor.
+
+    directory: ``store.edge(name).path``, on the edge's machine; once per process. Raises
+    StoreUnavailable where there is no edge.
+    """
+    return OpenEdge(Path(directory))

@@ -1,0 +1,98 @@
+"""The doors through which a program looks after a store, and at its edges."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import ray
+
+from profile_actors.actors.calls import Remote, call_all
+from profile_actors.actors.edge_actor import EdgeStatus
+from profile_actors.driver.arguments import text_name, whole_number
+from profile_actors.driver.connection import Connection
+from profile_actors.driver.edges.comparison import differences
+from profile_actors.driver.edges.remote_edge import Edge
+from profile_actors.driver.keeping.edge_processes import actor_name, begun, directory_of
+from profile_actors.driver.receipts import StoreStatus, store_status
+from profile_actors.errors import DefinitionError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from profile_actors.driver.keeping.placement import Placement
+
+STATUS_PATIENCE_S = 2.0
+"""How long an edge is waited for by ``status``."""
+
+
+class WatchingDoors:
+    """The part of ``Store`` that says how it is, and knows its edges."""
+
+    _connection: Connection
+    _placement: Placement
+
+    def _check_open(self) -> None:
+        raise NotImplementedError
+
+    def edge(self, name: str) -> Edge:
+        """An edge: copies of profiles that are kept near whoever looks them up.
+
+        name: of its EdgeDestination. Raises DefinitionError if there is none.
+        """
+        self._check_open()
+        text_name(name, "name", "edge")
+        known = self._connection.catalogue.destinations
+        if name not in known:  # another driver may have applied it since
+            known = self._connection.coordinator.call("catalogue").destinations
+        if name not in known:
+            raise DefinitionError(
+                f"expected the name of an edge destination, got {name!r} - at edge; known:"
+                f" {', '.join(sorted(known)) or 'none yet'}"
+            )
+        destination, placement = known[name], self._placement
+        called = actor_name(destination)
+        try:
+            handle = ray.get_actor(called, namespace=placement.namespace)
+            timeout_s = self._connection.config.call_timeout_s
+            remote = Remote(handle, called, timeout_s, placement.session)
+        except ValueError:
+            remote = begun(placement, destination)
+        return Edge(name, remote, self._connection.keys, lambda: self._connection.read_all("head"))
+
+    def status(self) -> StoreStatus:
+        """The store's account of itself, a partition or edge that is in trouble included."""
+        self._check_open()
+        coordinator = self._connection.coordinator
+        rejected: dict[str, tuple[int, int, int]] = coordinator.call("rejected")
+        notes: list[str] = coordinator.call("notes")
+        actors = call_all(self._connection.partitions, "status")
+        version = self._connection.catalogue.version
+        path, clock = str(self._placement.path), self._connection.clock
+        found = store_status(path, clock, version, rejected, actors, notes)
+        heads = [0 if one.partition is None else one.partition.position for one in actors]
+        edges = {name: self._edge_status(name, heads) for name in self._destinations()}
+        return msgspec.structs.replace(found, edges=edges)
+
+    def _destinations(self) -> list[str]:
+        return sorted(self._connection.catalogue.destinations)
+
+    def _edge_status(self, name: str, heads: list[int]) -> EdgeStatus:
+        try:
+            found = self.edge(name).status(STATUS_PATIENCE_S)
+        except (StoreUnavailable, DefinitionError) as error:
+            path = str(directory_of(self._placement.path, name))
+            return EdgeStatus(0, 0, False, 0.0, 0, [], 0, 0, str(error), 0, path)
+        behind = sum(max(0, head - at) for head, at in zip(heads, found.positions, strict=True))
+        return msgspec.structs.replace(found, lag_entries=behind)
+
+    def verify(self, sample: int | None = None) -> list[str]:
+        """Re-read every log entry, refold (sample) profiles, and compare each edge with the hub,
+        profile by profile; the differences, [] when none."""
+        self._check_open()
+        if sample is not None:
+            sample = whole_number(sample, "sample", "verify", 0)
+        patience = self._connection.long_timeout_s
+        found = call_all(self._connection.partitions, "verify", sample, timeout_s=patience)
+        out = [f"partition {i}: {line}" for i, lines in enumerate(found) for line in lines]
+        for name in self._destinations():
+            out += differences(self._connection, self.edge(name))
+        return out

@@ -1,0 +1,63 @@
+"""What an edge destination has of each profile: all of its projections together.
+
+Theory: a profile is kept once at a destination, with what any of its projections chose. The *form*
+names that choice; with another form a copy begins anew, beside the one that is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import xxhash
+from msgspec import structs
+
+from profile_actors.definitions.declared import Catalogue, ProjectionConfiguration, label_of
+from profile_actors.engine.reading.fields import Fields, fields_of
+from profile_actors.errors import CallerError, DefinitionError
+
+NOTHING = "nothing"
+"""The form of a destination without projections."""
+
+
+def check_projections(catalogue: Catalogue) -> None:
+    """Whether all that projections choose is there. Raises DefinitionError."""
+    for projection in catalogue.projections.values():
+        try:
+            fields_of(list(_selectors(projection)), catalogue)
+        except CallerError as error:
+            problem = str(error).replace(" - at fields=", "")
+            raise DefinitionError(f"{problem} - at {label_of(projection)}") from None
+
+
+def chosen(catalogue: Catalogue, destination: str) -> tuple[Fields | None, str] | None:
+    """What a destination has, and its form; None if there is no such destination. Without
+    projections it has nothing."""
+    if destination not in catalogue.destinations:
+        return None
+    mine = [p for p in catalogue.projections.values() if p.destination == destination]
+    if not mine:
+        return None, NOTHING
+    fields = fields_of([s for one in mine for s in _selectors(one)], catalogue)
+    return fields, xxhash.xxh3_64_hexdigest(repr(fields).encode("utf-8", "surrogatepass"))
+
+
+def _selectors(projection: ProjectionConfiguration) -> Iterator[str]:
+    yield "identities"
+    if projection.selector.strip() == "*":
+        yield "attributes"
+    elif projection.selector.strip():
+        yield f"attributes({projection.selector})"
+    for part in ("segments", "computed"):
+        names = getattr(projection, part)
+        if isinstance(names, str):
+            yield part
+        else:
+            yield from (f"{part}.{name}" for name in names)
+
+
+def differ_in_copies_alone(old: Catalogue, new: Catalogue) -> bool:
+    """Whether two versions say the same of profiles, and differ in where copies of them are."""
+    same = structs.replace(
+        new, version=old.version, destinations=old.destinations, projections=old.projections
+    )
+    return same == old

@@ -1,0 +1,296 @@
+"""The files of one edge: copies of profiles in LMDB, which may be thrown away at any time.
+
+::
+
+    <edge>/edge.json         which generation is read, and what its readers need to know
+    <edge>/generation-<n>/   LMDB: the rooms of ``engine/edges/edge_copy.py``
+
+Theory: a copy can be made again, so nothing is synced: the end of a process loses nothing of it,
+and that of the machine is found by the boot id in ``edge.json``. Files of another boot, of another
+store, or not whole are deleted; the edge begins anew. What is copied may change: then a generation
+is filled beside the one that is read, takes its place when it has everything, and the old one's
+directory is deleted, so that nothing is left behind, and no file is full of holes.
+
+Limits: one process writes; others may read beside it (``EdgeReader``), each once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lmdb
+import msgspec
+
+from profile_actors.definitions.declared import Namespace
+from profile_actors.engine.edges.edge_copy import ROOMS, EdgeRows
+from profile_actors.errors import ConfigError, CorruptLog, StoreUnavailable
+from profile_actors.storage.environment import (
+    DATA,
+    MAX_READERS,
+    create_environment,
+    open_databases,
+    open_environment,
+)
+from profile_actors.storage.files.atomic_files import (
+    failed_write,
+    make_directory,
+    remove_tree,
+    write_whole,
+)
+
+INDEX = "edge.json"
+
+
+class EdgeIndex(msgspec.Struct, frozen=True):
+    """What ``edge.json`` says. store: the id of the store; boot: of the machine's run. clock, seed,
+    namespaces: the store's, for readers of the files."""
+
+    generation: int
+    store: str
+    boot: str
+    clock: str
+    seed: int
+    partitions: int
+    namespaces: dict[str, Namespace] = {}
+
+
+_INDEX = msgspec.json.Decoder(EdgeIndex)
+
+
+class _Transaction(EdgeRows):
+    """``EdgeRows`` in one LMDB transaction."""
+
+    def __init__(self, transaction: lmdb.Transaction, rooms: dict[str, lmdb._Database]) -> None:
+        self._transaction = transaction
+        self._rooms = rooms
+
+    def get(self, room: str, key: bytes) -> bytes | None:
+        found = self._transaction.get(key, db=self._rooms[room])
+        return None if found is None else bytes(found)
+
+    def put(self, room: str, key: bytes, value: bytes) -> None:
+        self._transaction.put(key, value, db=self._rooms[room])
+
+    def delete(self, room: str, key: bytes) -> None:
+        self._transaction.delete(key, db=self._rooms[room])
+
+    def after(self, room: str, key: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        out: list[tuple[bytes, bytes]] = []
+        with self._transaction.cursor(db=self._rooms[room]) as cursor:
+            ready = cursor.set_range(key + b"\0") if key else cursor.first()
+            while ready and len(out) < limit:
+                out.append((bytes(cursor.key()), bytes(cursor.value())))
+                ready = cursor.next()
+        return out
+
+
+class Generation:
+    """One copy. Any thread reads; writers take turns."""
+
+    def __init__(self, path: Path, number: int, env: lmdb.Environment) -> None:
+        self.path = path
+        self.number = number
+        self._env = env
+        self._rooms = open_databases(env, ROOMS)
+
+    @contextmanager
+    def writing(self) -> Iterator[EdgeRows]:
+        """One transaction. Raises StorageFull, CorruptLog."""
+        try:
+            with self._env.begin(write=True) as transaction:
+                yield _Transaction(transaction, self._rooms)
+        except (lmdb.MapFullError, lmdb.DiskError) as error:
+            raise failed_write(error, str(self.path)) from error
+        except lmdb.Error as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> CorruptLog:
+        return CorruptLog(f"expected an edge's whole files, got '{error}' - at {self.path}")
+
+    @contextmanager
+    def reading(self) -> Iterator[EdgeRows]:
+        """A look as of one moment. Raises CorruptLog."""
+        try:
+            with self._env.begin() as transaction:
+                yield _Transaction(transaction, self._rooms)
+        except lmdb.Error as error:
+            raise self._damaged(error) from error
+
+    def count(self, room: str) -> int:
+        """How many keys a room has."""
+        with self._env.begin() as transaction:
+            return int(transaction.stat(db=self._rooms[room])["entries"])
+
+    def size_bytes(self) -> int:
+        """Bytes on disk."""
+        return (self.path / DATA).stat().st_size
+
+    def close(self) -> None:
+        self._env.close()
+
+
+class EdgeFiles:
+    """The files of an edge, for its actor. about: what the store is; generation is not looked at.
+
+    current: what is read; coming: what is being filled to take its place, if anything. A new edge
+    fills the current one. Raises StorageFull.
+    """
+
+    def __init__(self, directory: Path, about: EdgeIndex, map_bytes: int) -> None:
+        self.directory = directory
+        self._map_bytes = map_bytes
+        self.about = about
+        self.coming: Generation | None = None
+        # Held for a while: readers may be in them, and an inode must not be another's too soon.
+        self._left: deque[Generation] = deque(maxlen=4)
+        make_directory(directory)
+        self.current = self._opened() or self._anew(1)
+        self._delete_others()
+
+    def _opened(self) -> Generation | None:
+        """The generation that was read last, if it may still be."""
+        try:
+            index = _INDEX.decode((self.directory / INDEX).read_bytes())
+        except (OSError, msgspec.MsgspecError):
+            return None
+        about = self.about
+        if (index.store, index.boot, index.partitions) != (
+            about.store, about.boot, about.partitions,
+        ):  # fmt: skip
+            return None
+        path = self._path(index.generation)
+        try:
+            env = open_environment(path, self._map_bytes, len(ROOMS), sync=False)
+            found = Generation(path, index.generation, env)
+        except (CorruptLog, lmdb.Error, OSError):
+            return None
+        self._note(found)
+        return found
+
+    def _anew(self, number: int) -> Generation:
+        path = self._path(number)
+        remove_tree(path)
+        made = self._made(number)
+        self._note(made)
+        return made
+
+    def _made(self, number: int) -> Generation:
+        path = self._path(number)
+        remove_tree(path)
+        try:
+            env = create_environment(path, self._map_bytes, len(ROOMS), sync=False)
+        except (OSError, lmdb.Error) as error:
+            raise failed_write(error, str(path)) from error
+        return Generation(path, number, env)
+
+    def _path(self, number: int) -> Path:
+        return self.directory / f"generation-{number}"
+
+    def _note(self, current: Generation) -> None:
+        """Have readers read this one."""
+        self.about = msgspec.structs.replace(self.about, generation=current.number)
+        try:
+            write_whole(self.directory / INDEX, (msgspec.json.encode(self.about),))
+        except OSError as error:
+            raise failed_write(error, str(self.directory)) from error
+
+    def _delete_others(self) -> None:
+        kept = {self.current.path, self.coming.path if self.coming else None}
+        for path in self.directory.glob("generation-*"):
+            if path not in kept:
+                remove_tree(path)
+
+    def tell(self, namespaces: dict[str, Namespace]) -> None:
+        """Let readers know of these namespaces."""
+        if namespaces != self.about.namespaces:
+            self.about = msgspec.structs.replace(self.about, namespaces=namespaces)
+            self._note(self.current)
+
+    def begin(self) -> Generation:
+        """A new, empty generation beside the current one, in place of any other that was coming."""
+        old, number = self.coming, self.current.number + 1
+        if old is not None:
+            number = old.number + 1
+            self._left.append(old)
+        self.coming = self._made(number)
+        self._delete_others()
+        return self.coming
+
+    def swap(self) -> None:
+        """What was coming is read from now on."""
+        assert self.coming is not None
+        old, self.current, self.coming = self.current, self.coming, None
+        self._left.append(old)
+        self._note(self.current)
+        self._delete_others()
+
+    def begin_anew(self) -> None:
+        """Throw everything away: it is damaged."""
+        self._left += [one for one in (self.current, self.coming) if one is not None]
+        self.coming = None
+        self.current = self._anew(self.current.number + 1)
+        self._delete_others()
+
+    def close(self) -> None:
+        for one in (self.current, self.coming):
+            if one is not None:
+                one.close()
+
+
+class EdgeReader:
+    """Reads an edge's files from another process of its machine, beside the actor that writes them.
+
+    Raises StoreUnavailable where there is no edge, ConfigError if this process reads it already.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._stamp = (0, 0)
+        self._generation: Generation | None = None
+        self.index: EdgeIndex
+        self.current()
+
+    def current(self) -> Generation:
+        """The generation that is to be read now. Cost: one look at a file."""
+        try:
+            found = (self._directory / INDEX).stat()
+            stamp = (found.st_mtime_ns, found.st_ino)
+            if self._generation is None or stamp != self._stamp:
+                self._open()
+                self._stamp = stamp
+        except (OSError, msgspec.MsgspecError) as error:
+            raise StoreUnavailable(
+                f"expected the files of an edge, got '{error}' - at {self._directory}; name what"
+                " store.edge(name).path says, on the edge's machine"
+            ) from None
+        assert self._generation is not None
+        return self._generation
+
+    def _open(self) -> None:
+        index = _INDEX.decode((self._directory / INDEX).read_bytes())
+        if self._generation is None or self._generation.number != index.generation:
+            self.close()
+            path = self._directory / f"generation-{index.generation}"
+            try:
+                env = lmdb.open(
+                    str(path), readonly=True, lock=True, create=False, max_dbs=len(ROOMS),
+                    max_readers=MAX_READERS, readahead=False, lib_version=0,
+                )  # fmt: skip
+            except lmdb.Error as error:
+                if "already open" in str(error):
+                    raise ConfigError(
+                        f"expected an edge that this process does not read yet - at {path}; use"
+                        " what open_edge returned, or close it first"
+                    ) from None
+                raise OSError(str(error)) from None
+            self._generation = Generation(path, index.generation, env)
+        self.index = index
+
+    def close(self) -> None:
+        """Let go of the files."""
+        if self._generation is not None:
+            self._generation.close()
+            self._generation = None

@@ -1,0 +1,186 @@
+"""Edges on real actors: an edge comes to say what the hub says, whoever dies meanwhile (L7).
+
+That pages and files do so at every step is in ``tests/property/test_copies_equal_hub.py``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import ray
+
+import profile_actors as pf
+from profile_actors.driver.keeping.edge_processes import named_edges
+from profile_actors.storage.edge_files import EdgeFiles, EdgeIndex
+from tests.cluster.shop import order, orders, shop
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
+
+NAME = "us west"
+SECOND = 1_000
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, ray_runtime: None) -> Iterator[pf.Store]:
+    """One store on the wall clock with an edge, for this file."""
+    config = pf.Config(edge_page_profiles=50, checkpoint_rows=500)
+    with pf.start(tmp_path_factory.mktemp("e") / "e", 2, "wall", config) as store:
+        store.apply(
+            *shop(),
+            pf.SegmentDefinition(
+                "just now", "xEvent[timestamp occurs <= 2 seconds before now].count() > 0"
+            ),
+            pf.EdgeDestination(NAME),
+            pf.ProjectionConfiguration("all", NAME, segments="all", computed="all"),
+        )
+        yield store
+        assert store.verify() == []
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.01)
+
+
+def restarted(store: pf.Store, meanwhile: Callable[[], object] = lambda: None) -> None:
+    """The edge's process is killed, and another one has begun."""
+    pid = store.status().edges[NAME].pid
+    os.kill(pid, signal.SIGKILL)
+    meanwhile()
+    wait_for(lambda: store.status().edges[NAME].pid not in (0, pid))
+
+
+def test_an_edge_follows_and_flips_by_itself(store: pf.Store) -> None:
+    now = time.time_ns() // 1_000_000
+    store.submit("orders", [order(1, 1, at=now)])
+    edge = store.edge(NAME)
+    wait_for(lambda: edge.profile("CRMID", "c0001") is not None)
+    found, hub = edge.profile("CRMID", "c0001"), store.profile("CRMID", "c0001")
+    assert found is not None
+    assert hub is not None
+    assert found.segments["just now"] == hub.segments["just now"]
+    assert found.computed == hub.computed
+    assert found.identities == [pf.Identity("CRMID", "c0001")]
+    assert not found.stale
+    assert edge.profile("CRMID", "nobody") is None
+    edge.wait()
+    until = now + 2 * SECOND + 1
+    with pf.open_edge(edge.path) as beside:
+        inside = beside.profile("CRMID", "c0001")
+        assert inside is not None
+        assert inside.segments.keys() == found.segments.keys()
+        wait_for(lambda: time.time_ns() // 1_000_000 >= until)
+        late = edge.profile("CRMID", "c0001")
+        assert late is not None
+        assert late.segments["just now"].status == "exited"
+        assert late.segments["just now"].last_qualification_time == until
+        wait_for(lambda: not (beside.profile("CRMID", "c0001") or found).stale)
+    assert store.verify() == []
+
+
+def test_whoever_dies_under_load_an_edge_converges(store: pf.Store) -> None:
+    wrong: list[BaseException] = []
+
+    def load() -> None:
+        try:
+            for number in range(12):
+                store.submit("orders", orders(300, customers=150, first=300 * number))
+        except BaseException as error:
+            wrong.append(error)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    for _ in range(2):
+        os.kill(store.status().edges[NAME].pid, signal.SIGKILL)
+        time.sleep(0.2)
+        os.kill(store.status().partitions[0].pid, signal.SIGKILL)
+        time.sleep(0.3)
+    thread.join()
+    assert wrong == []
+    store.edge(NAME).wait()
+    assert store.status().edges[NAME].profiles == store.status().profiles
+    assert store.verify() == []
+
+
+def test_files_that_are_torn_or_of_another_boot_are_made_anew(store: pf.Store) -> None:
+    store.edge(NAME).wait()
+    path = Path(store.edge(NAME).path)
+    index = msgspec.json.decode((path / "edge.json").read_bytes(), type=EdgeIndex)
+    data = path / f"generation-{index.generation}" / "data.mdb"
+
+    def other_boot() -> None:
+        other = msgspec.structs.replace(index, boot="another")
+        (path / "edge.json").write_bytes(msgspec.json.encode(other))
+
+    for damage in (other_boot, lambda: os.truncate(data, 20_000)):
+        restarted(store, damage)
+        store.edge(NAME).wait()
+    assert store.status().edges[NAME].profiles == store.status().profiles
+
+
+def test_a_planted_difference_is_named(store: pf.Store) -> None:
+    store.edge(NAME).wait()
+    path = Path(store.edge(NAME).path)
+    index = msgspec.json.decode((path / "edge.json").read_bytes(), type=EdgeIndex)
+    files = EdgeFiles(path, index, 64 << 30)
+    with files.current.writing() as rows:
+        (key, value), *_ = rows.after("profiles", b"", 1)
+        rows.put("profiles", key, value.replace(b"CRMID", b"CRMIX", 1))
+    files.close()
+    (line,) = store.verify()
+    assert NAME in line
+    assert "expected identities" in line
+    with EdgeFiles(path, index, 64 << 30).current.writing() as rows:
+        rows.put("profiles", key, value)
+
+
+def test_what_is_copied_changes_and_ends(store: pf.Store) -> None:
+    edge, data = store.edge(NAME), store.path
+    store.apply(pf.ProjectionConfiguration("all", NAME, segments=("just now",)))
+    wait_for(lambda: (edge.profile("CRMID", "c0001") or pytest.fail("gone")).computed == {})
+    assert len(list(Path(edge.path).glob("generation-*"))) == 1
+    with pytest.raises(pf.DefinitionError, match="unknown"):
+        store.apply(pf.ProjectionConfiguration("more", NAME, segments=("unknown",)))
+    with pytest.raises(pf.DefinitionError, match="elsewhere"):
+        store.apply(pf.ProjectionConfiguration("more", "elsewhere"))
+    with pytest.raises(pf.DefinitionError, match="projection 'all'"):
+        store.delete("just now")
+    store.apply(pf.EdgeDestination("second"), pf.ProjectionConfiguration("some", "second"))
+    other = store.edge("second")
+    wait_for(lambda: other.profile("CRMID", "c0001") is not None)
+    path = Path(other.path)
+    store.delete("some")
+    wait_for(lambda: other.profile("CRMID", "c0001") is None)
+    store.delete("second")
+    assert not path.exists()
+    namespace = store._placement.namespace
+    assert [name for name in named_edges(namespace) if "second" in name] == []
+    assert ray.is_initialized()
+    assert data.exists()
+
+
+DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "EDGES.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", DOCUMENT, re.DOTALL)
+
+
+def test_the_document_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(BLOCKS) == DOCUMENT.count("```python") == 4
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for program, printed in BLOCKS:
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            exec(program, names)
+        assert out.getvalue() == printed, program
