@@ -32,7 +32,7 @@ from profile_actors.actors.calls import Remote, Session, Stopped
 from profile_actors.actors.comeback import Comeback
 from profile_actors.actors.consumers import Consumers
 from profile_actors.actors.coordinator import Enlistment
-from profile_actors.actors.edge_pulls import pull
+from profile_actors.actors.edges.edge_pulls import pull
 from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.actors.mender import Mender
 from profile_actors.actors.read_line import ReadLine

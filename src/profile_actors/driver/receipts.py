@@ -13,7 +13,7 @@ import numpy as np
 
 from profile_actors.actors.actor_status import ActorStatus
 from profile_actors.actors.consumers import Consumer, of_all
-from profile_actors.actors.edge_actor import EdgeStatus
+from profile_actors.actors.edges.edge_actor import EdgeStatus
 from profile_actors.engine.log.sub_batch import Reply
 from profile_actors.ingest.offsets import offsets_of, unpacked
 from profile_actors.rules.explain.wording import render

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from profile_actors.actors.calls import Remote
-from profile_actors.actors.edge_actor import EdgeStatus
+from profile_actors.actors.edges.edge_actor import EdgeStatus
 from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.actors.wire import loads
 from profile_actors.driver.arguments import identity_pairs

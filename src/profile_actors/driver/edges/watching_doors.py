@@ -8,7 +8,7 @@ import msgspec
 import ray
 
 from profile_actors.actors.calls import Remote, call_all
-from profile_actors.actors.edge_actor import EdgeStatus
+from profile_actors.actors.edges.edge_actor import EdgeStatus
 from profile_actors.driver.arguments import text_name, whole_number
 from profile_actors.driver.connection import Connection
 from profile_actors.driver.edges.comparison import differences

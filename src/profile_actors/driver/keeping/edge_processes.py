@@ -19,7 +19,7 @@ import xxhash
 from ray.util import list_named_actors
 
 from profile_actors.actors.calls import Remote, Session
-from profile_actors.actors.edge_actor import EdgeActor, EdgePlace
+from profile_actors.actors.edges.edge_actor import EdgeActor, EdgePlace
 from profile_actors.config import Config
 from profile_actors.definitions.declared import EdgeDestination
 from profile_actors.driver.keeping.attach import BOOT_ID
