@@ -150,7 +150,7 @@ def test_what_is_copied_changes_and_ends(store: pf.Store) -> None:
     edge, data = store.edge(NAME), store.path
     store.apply(pf.ProjectionConfiguration("all", NAME, segments=("just now",)))
     wait_for(lambda: (edge.profile("CRMID", "c0001") or pytest.fail("gone")).computed == {})
-    assert len(list(Path(edge.path).glob("generation-*"))) == 1
+    wait_for(lambda: len(list(Path(edge.path).glob("generation-*"))) == 1)
     with pytest.raises(pf.DefinitionError, match="unknown"):
         store.apply(pf.ProjectionConfiguration("more", NAME, segments=("unknown",)))
     with pytest.raises(pf.DefinitionError, match="elsewhere"):
