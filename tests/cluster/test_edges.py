@@ -148,6 +148,8 @@ def test_a_planted_difference_is_named(store: pf.Store) -> None:
 
 def test_what_is_copied_changes_and_ends(store: pf.Store) -> None:
     edge, data = store.edge(NAME), store.path
+    store.submit("orders", [order(1, 1)])
+    edge.wait()
     store.apply(pf.ProjectionConfiguration("all", NAME, segments=("just now",)))
     wait_for(lambda: (edge.profile("CRMID", "c0001") or pytest.fail("gone")).computed == {})
     wait_for(lambda: len(list(Path(edge.path).glob("generation-*"))) == 1)
