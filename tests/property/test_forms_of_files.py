@@ -220,7 +220,7 @@ def as_table(rows: list[dict[str, Any]], names: list[str] | None = None) -> pa.T
     return pa.table(arrays)
 
 
-@given(documents(), packers, st.integers(200, 900), st.booleans())
+@given(documents(), packers, st.integers(900, 2_000), st.booleans())
 @settings(max_examples=40, deadline=None)
 def test_json_lines_get_the_verdicts_of_dicts(
     tmp_path_factory: pytest.TempPathFactory,
@@ -406,7 +406,7 @@ def test_an_odd_line_is_what_it_says_wherever_it_stands(tmp_path: Path, line: by
     st.lists(
         st.sampled_from(ODD_LINES[:-2]) | documents().map(lambda d: ndjson(d[:1])[:-1]), max_size=8
     ),
-    st.integers(200, 900),
+    st.integers(900, 2_000),
     packers,
 )
 @settings(max_examples=30, deadline=None)
