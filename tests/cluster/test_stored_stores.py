@@ -21,10 +21,11 @@ def without(attribute: str, found: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("derived", ["kept", pytest.param("deleted", marks=pytest.mark.slow)])
-def test_a_stored_store_answers_the_same(derived: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stored", ["first", "second"])
+def test_a_stored_store_answers_the_same(stored: str, derived: str, tmp_path: Path) -> None:
     """With its own feed to the last value; a rescanned decimal, too, is a decimal after reopening.
     A feed that is made anew shows the values of an attribute in trouble as they are known now."""
-    data = unpacked("first", tmp_path)
+    data = unpacked(stored, tmp_path)
     if derived == "deleted":
         for index in range(2):
             reset_derived(StoreLayout(data).partition(index).directory)
