@@ -20,6 +20,11 @@ def without(attribute: str, found: dict[str, Any]) -> dict[str, Any]:
     return {**found, "changes": changes}
 
 
+AT_THE_CLOSE: dict[str, dict[str, Any]] = {"first": {}, "second": {"changes_cursor": "21.0-21.0"}}
+"""What closing the store added to its answers: since the first one was written, an entry says that
+the connection is gone."""
+
+
 @pytest.mark.parametrize("derived", ["kept", pytest.param("deleted", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("stored", ["first", "second"])
 def test_a_stored_store_answers_the_same(stored: str, derived: str, tmp_path: Path) -> None:
@@ -31,7 +36,7 @@ def test_a_stored_store_answers_the_same(stored: str, derived: str, tmp_path: Pa
             reset_derived(StoreLayout(data).partition(index).directory)
     with pf.start(data) as store:
         found = answers(store)
-    wanted = expected("first")
+    wanted = expected("first") | AT_THE_CLOSE[stored]
     if derived == "deleted":
         found, wanted = without("balance-if-tea", found), without("balance-if-tea", wanted)
     for part, answer in wanted.items():

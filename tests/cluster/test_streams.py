@@ -541,4 +541,4 @@ def test_the_store_closes_its_streams_and_nothing_is_left(tmp_path: Path) -> Non
         assert store.members("fresh").count() == 0
         assert store.verify() == []
         ways = store._connection.partitions
-        assert [call_all(ways, "cursor", name) for name in names] == [[None, None]]
+        assert [call_all(ways, "cursor", name) for name in names] == [[None]]
