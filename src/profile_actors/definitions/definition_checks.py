@@ -35,6 +35,19 @@ from profile_actors.errors import DefinitionError, SchemaError
 MAX_TIME_FORMATS = 20  # each is tried on every text that those before it do not fit
 
 
+# What Ray takes as a label and as what is wanted of one, or it refuses to start an actor.
+LABEL = "[a-zA-Z0-9](?:[a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?"
+
+
+LABEL_KEY = re2.compile(rf"(?:{LABEL}(?:\.{LABEL})*/)?{LABEL}")
+
+
+LABEL_WANTED = re2.compile(rf"|!?{LABEL}|!?in\({LABEL}(?:, ?{LABEL})*\)")
+
+
+MAX_LABEL_PREFIX_CHARS = 253
+
+
 def checked(raw: Definition) -> Definition:
     """The item with every value's type checked, in canonical form."""
     if type(raw) not in ROOMS:
@@ -63,11 +76,29 @@ def checked(raw: Definition) -> Definition:
                 f"expected a name of 1 to {MAX_NAME_CHARS} characters without control characters,"
                 f" got {name[:MAX_NAME_CHARS]!r} - at {label_of(item)}"
             )
-    if isinstance(item, EdgeDestination) and item.ttl_s is not None and item.ttl_s < 1:
-        raise DefinitionError(
-            f"expected a ttl_s of at least 1, got {item.ttl_s} - at {label_of(item)}"
-        )
+    problem = _edge_problem(item) if isinstance(item, EdgeDestination) else None
+    if problem:
+        raise DefinitionError(f"{problem} - at {label_of(item)}")
     return _checked_schema(item) if isinstance(item, Schema) else item
+
+
+def _edge_problem(edge: EdgeDestination) -> str | None:
+    """What is wrong with an edge destination, or None."""
+    if edge.ttl_s is not None and edge.ttl_s < 1:
+        return f"expected a ttl_s of at least 1, got {edge.ttl_s}"
+    for key, value in edge.labels.items():
+        prefix = key.rpartition("/")[0]
+        if len(prefix) > MAX_LABEL_PREFIX_CHARS or not LABEL_KEY.fullmatch(key):
+            return (
+                "expected the key of a Ray label (1 to 63 letters, digits, '-', '_' and '.',"
+                f" optionally after a domain and '/'), got {key!r}"
+            )
+        if not LABEL_WANTED.fullmatch(value):
+            return (
+                "expected a label's value of up to 63 letters, digits, '-', '_' and '.', or"
+                f" !value, in(a, b), !in(a, b), got {value!r} for {key!r}"
+            )
+    return None
 
 
 def _checked_schema(schema: Schema) -> Schema:
