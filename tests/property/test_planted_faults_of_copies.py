@@ -219,6 +219,18 @@ def test_a_copy_of_more_entries_than_there_are_begins_anew() -> None:
     assert page.is_complete
 
 
+def test_everybody_has_been_copied_although_they_go_on_changing() -> None:
+    hub, copy = small_hub(), Copy()
+    one = hub.partitions[0]
+    hits(hub, "uvw", BASE)
+    while copy.pull(one).has_more:
+        assert not edge_copy.standing(copy.rows, 0).has_all
+        hits(hub, "uvw", BASE + HOUR + copy.pages)
+    found = edge_copy.standing(copy.rows, 0)
+    assert found.has_all
+    assert not found.is_complete
+
+
 def test_a_checkpoint_from_before_counts_everybody_as_touched() -> None:
     hub, copy = small_hub(), Copy()
     hits(hub, "uv", BASE)

@@ -55,9 +55,9 @@ class EdgeRows(Protocol):
 
 
 class Standing(msgspec.Struct, frozen=True, array_like=True):
-    """What a copy has of one partition. has_all: it was equal to it once. is_complete: it was with
-    the last page. now: the partition's then, ms; at: the edge's wall time, ms. version, total, left
-    as of ``Page``."""
+    """What a copy has of one partition. has_all: everybody was copied once. is_complete: it was
+    equal to it with the last page. now: the partition's then, ms; at: the edge's wall time, ms.
+    version, total, left as of ``Page``."""
 
     place: Place = Place()
     has_all: bool = False
@@ -99,7 +99,7 @@ def apply_page(
         for key, home in zip(gone, homes, strict=True):
             _remove(rows, key, home)
     made = Standing(
-        page.place, known.has_all or page.is_complete, page.is_complete, page.now, at,
+        page.place, known.has_all or not page.has_more, page.is_complete, page.now, at,
         page.version, page.total, page.left,
     )  # fmt: skip
     rows.put(META, _meta_key(partition), msgspec.msgpack.encode(made))

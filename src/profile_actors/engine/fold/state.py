@@ -112,7 +112,7 @@ class State:
 
     def touch_if_failed(self, entries: int) -> None:
         """All of them do if a rule has failed: it has no answer for anybody."""
-        self.touches.note_failures(len(self.book.pending), entries, self.directory.slots)
+        self.touches.note_failures(self.book.pending.keys(), entries, self.directory.slots)
 
     def changing(self, slots: Callable[[], Array]) -> AbstractContextManager[None]:
         """While rows of these slots (each once) change: for every write of the writer's. To be

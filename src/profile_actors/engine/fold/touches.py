@@ -17,6 +17,7 @@ Law: a profile whose answer differs from that of revision r has a touch later th
 from __future__ import annotations
 
 import threading
+from collections.abc import Hashable, Set
 
 import numpy as np
 
@@ -55,7 +56,7 @@ class Touches:
     def __init__(self, capacity: int) -> None:
         self.column = reserve(capacity, np.int64)
         self.revision = 0
-        self._failures = 0
+        self._failing: frozenset[Hashable] = frozenset()
         self._moved = threading.Condition()
         self._waiting = 0
 
@@ -79,11 +80,17 @@ class Touches:
         """All of so many profiles do. Cost: one pass."""
         self.column[:profiles] = self._next(position)
 
-    def note_failures(self, failures: int, position: int, profiles: int) -> None:
-        """So many rules have no answer by now: everybody's answer differs if they are more."""
-        if failures > self._failures:
+    def know_failures(self, failing: Set[Hashable]) -> None:
+        """These rules have no answer, and everybody has been touched since."""
+        self._failing = frozenset(failing)
+
+    def note_failures(self, failing: Set[Hashable], position: int, profiles: int) -> None:
+        """These rules have no answer by now: everybody's answer differs if one of them had."""
+        if failing == self._failing:
+            return
+        if failing - self._failing:
             self.touch_all(position, profiles)
-        self._failures = failures
+        self.know_failures(failing)
 
     def _next(self, position: int) -> int:
         first = position << SHIFT

@@ -181,6 +181,7 @@ class EntryWriter:
             state.layouts_at = position
             if is_about_profiles:
                 state.touches.touch_all(position + 1, count)
+                state.touches.know_failures(book.pending.keys())
             else:
                 state.touch(position + 1)
             state.counters.changes += delta_changes
