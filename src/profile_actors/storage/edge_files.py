@@ -3,6 +3,7 @@
 ::
 
     <edge>/edge.json         which generation is read, and what its readers need to know
+    <edge>/edge.lock         whose the directory is to write in
     <edge>/generation-<n>/   LMDB: the rooms of ``engine/edges/edge_copy.py``
 
 Theory: a copy can be made again, so nothing is synced: the end of a process loses nothing of it,
@@ -16,7 +17,6 @@ Limits: one process writes; others may read beside it (``EdgeReader``), each onc
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,13 +40,26 @@ from profile_actors.storage.files.atomic_files import (
     remove_tree,
     write_whole,
 )
+from profile_actors.storage.files.lock import DirectoryLock
 
 INDEX = "edge.json"
 
 
+LOCK = "edge.lock"
+
+
+LOCK_WAIT_S = 0.5
+"""For a process that is just ending."""
+
+
+KEPT_S = 5.0
+"""For so long a generation that was left is kept open: look-ups may be in it."""
+
+
 class EdgeIndex(msgspec.Struct, frozen=True):
     """What ``edge.json`` says. store: the id of the store; boot: of the machine's run. clock, seed,
-    namespaces: the store's, for readers of the files."""
+    namespaces: the store's, for readers of the files. ttl_s: the destination's: whether it is
+    known when profiles were seen."""
 
     generation: int
     store: str
@@ -55,6 +68,7 @@ class EdgeIndex(msgspec.Struct, frozen=True):
     seed: int
     partitions: int
     namespaces: dict[str, Namespace] = {}
+    ttl_s: int | None = None
 
 
 _INDEX = msgspec.json.Decoder(EdgeIndex)
@@ -120,9 +134,12 @@ class Generation:
             raise self._damaged(error) from error
 
     def count(self, room: str) -> int:
-        """How many keys a room has."""
-        with self._env.begin() as transaction:
-            return int(transaction.stat(db=self._rooms[room])["entries"])
+        """How many keys a room has. Raises CorruptLog."""
+        try:
+            with self._env.begin() as transaction:
+                return int(transaction.stat(db=self._rooms[room])["entries"])
+        except lmdb.Error as error:
+            raise self._damaged(error) from error
 
     def size_bytes(self) -> int:
         """Bytes on disk."""
@@ -136,7 +153,7 @@ class EdgeFiles:
     """The files of an edge, for its actor. about: what the store is; generation is not looked at.
 
     current: what is read; coming: what is being filled to take its place, if anything. A new edge
-    fills the current one. Raises StorageFull.
+    fills the current one. Raises StorageFull, and FencedOut while another process has them.
     """
 
     def __init__(self, directory: Path, about: EdgeIndex, map_bytes: int) -> None:
@@ -144,11 +161,15 @@ class EdgeFiles:
         self._map_bytes = map_bytes
         self.about = about
         self.coming: Generation | None = None
-        # Held for a while: readers may be in them, and an inode must not be another's too soon.
-        self._left: deque[Generation] = deque(maxlen=4)
+        self._left: list[tuple[float | None, Generation]] = []
         make_directory(directory)
-        self.current = self._opened() or self._anew(1)
-        self._delete_others()
+        self._lock = DirectoryLock(directory / LOCK, LOCK_WAIT_S)
+        try:
+            self.current = self._opened() or self._anew(1)
+            self._delete_others()
+        except BaseException:
+            self._lock.release()
+            raise
 
     def _opened(self) -> Generation | None:
         """The generation that was read last, if it may still be."""
@@ -157,8 +178,8 @@ class EdgeFiles:
         except (OSError, msgspec.MsgspecError):
             return None
         about = self.about
-        if (index.store, index.boot, index.partitions) != (
-            about.store, about.boot, about.partitions,
+        if not about.boot or (index.store, index.boot, index.partitions, index.ttl_s) != (
+            about.store, about.boot, about.partitions, about.ttl_s,
         ):  # fmt: skip
             return None
         path = self._path(index.generation)
@@ -167,6 +188,7 @@ class EdgeFiles:
             found = Generation(path, index.generation, env)
         except (CorruptLog, lmdb.Error, OSError):
             return None
+        self.about = msgspec.structs.replace(about, namespaces=index.namespaces)
         self._note(found)
         return found
 
@@ -214,7 +236,7 @@ class EdgeFiles:
         old, number = self.coming, self.current.number + 1
         if old is not None:
             number = old.number + 1
-            self._left.append(old)
+            self._leave(old)
         self.coming = self._made(number)
         self._delete_others()
         return self.coming
@@ -223,21 +245,38 @@ class EdgeFiles:
         """What was coming is read from now on."""
         assert self.coming is not None
         old, self.current, self.coming = self.current, self.coming, None
-        self._left.append(old)
+        self._leave(old)
         self._note(self.current)
         self._delete_others()
 
     def begin_anew(self) -> None:
         """Throw everything away: it is damaged."""
-        self._left += [one for one in (self.current, self.coming) if one is not None]
+        old, coming = self.current, self.coming
+        self.current = self._anew(1 + (coming or old).number)
         self.coming = None
-        self.current = self._anew(self.current.number + 1)
+        for one in (old, coming):
+            if one is not None:
+                self._leave(one)
         self._delete_others()
+
+    def _leave(self, old: Generation) -> None:
+        self._left.append((None, old))
+
+    def let_go(self, now: float) -> None:
+        """Close the generations that were left a while ago: their bytes are free then. now: seconds
+        of a clock that only goes on; to be called often."""
+        # Closed when the last look-up in it ends.
+        self._left = [
+            (now if since is None else since, one)
+            for since, one in self._left
+            if since is None or now - since < KEPT_S
+        ]
 
     def close(self) -> None:
         for one in (self.current, self.coming):
             if one is not None:
                 one.close()
+        self._lock.release()
 
 
 class EdgeReader:
@@ -250,6 +289,7 @@ class EdgeReader:
         self._directory = directory
         self._stamp = (0, 0)
         self._generation: Generation | None = None
+        self._inode = -1
         self.index: EdgeIndex
         self.current()
 
@@ -271,9 +311,12 @@ class EdgeReader:
 
     def _open(self) -> None:
         index = _INDEX.decode((self._directory / INDEX).read_bytes())
-        if self._generation is None or self._generation.number != index.generation:
+        path = self._directory / f"generation-{index.generation}"
+        # By the file, not the number: a directory that was deleted counts from 1 again. The inode
+        # of the file that is open here is given to no other.
+        inode = (path / DATA).stat().st_ino
+        if self._generation is None or self._inode != inode:
             self.close()
-            path = self._directory / f"generation-{index.generation}"
             try:
                 env = lmdb.open(
                     str(path), readonly=True, lock=True, create=False, max_dbs=len(ROOMS),
@@ -287,6 +330,7 @@ class EdgeReader:
                     ) from None
                 raise OSError(str(error)) from None
             self._generation = Generation(path, index.generation, env)
+            self._inode = inode
         self.index = index
 
     def close(self) -> None:

@@ -3,8 +3,9 @@
 Theory: thin. One thread per partition asks it for what was touched since the revision that the
 files have (``PartitionActor.project``, which waits until there is something), and applies page by
 page. Cut off it asks again and again, and answers from what it has; what is then past its
-``valid_until`` it calls stale. It is named, detached and restarts without limit; files that are
-damaged, or from before the machine's last start, are made anew.
+``valid_until`` it calls stale: whatever is wrong at the hub, the copy here is good. It is named,
+detached and restarts without limit; files that are damaged, or from before the machine's last
+start, are made anew. Files that cannot be opened just now are tried again.
 
 What is copied is the hub's to say: a page of another *form* than that of the files begins another
 generation beside them, which takes their place when every partition has been copied.
@@ -12,10 +13,12 @@ generation beside them, which takes their place when every partition has been co
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Lock, Thread
 
@@ -33,6 +36,7 @@ from profile_actors.engine.edges.edge_pages import Page
 from profile_actors.engine.edges.edge_rows import KEY_BYTES, parted
 from profile_actors.errors import CorruptLog, ProfileActorsError, StoreUnavailable
 from profile_actors.storage.edge_files import EdgeFiles, EdgeIndex, Generation
+from profile_actors.storage.files.lock import boot_id
 
 SWITCH_INTERVAL_S = 0.0005
 
@@ -57,21 +61,33 @@ TTL_PROFILES = 2_000
 """How often profiles are looked at for whether they stay, and how many at a time."""
 
 
+class HubAway(Exception):
+    """The hub gave no answer, for whatever reason: that says nothing of the files here."""
+
+
+@contextlib.contextmanager
+def asking_the_hub() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # a partition's own damage, too
+        raise HubAway(f"{type(error).__name__}: {error}") from error
+
+
 class EdgePlace(msgspec.Struct, frozen=True):
-    """What an edge actor is started with. namespace: Ray's; about: the store, for its files."""
+    """What an edge actor is started with. namespace: Ray's; about: the store and the destination,
+    for its files, without the boot."""
 
     namespace: str
     name: str
     path: str
     about: EdgeIndex
-    ttl_s: int | None
     config: Config
 
 
 class EdgeStatus(msgspec.Struct, frozen=True):
     """An edge's account of itself.
 
-    profiles, bytes: what it has. is_complete: it has been equal to every partition since it began.
+    profiles, bytes: what it has. is_complete: it has copied every profile since it began.
     progress: of a copy under way, the share of profiles that it has, 0 to 1; else 1. lag_ms: how
     long ago it last knew that it had everything. positions: per partition, the log entries that it
     has; lag_entries: how many more there were, over all partitions. expired: profiles that left
@@ -105,22 +121,56 @@ class EdgeActor:
         self._current_at = dict.fromkeys(range(place.about.partitions), 0)
         self._lookups = self._expired = 0
         self._seen: dict[bytes, None] = {}
-        self._trouble = ""
+        self._troubles: dict[str, str] = {}
         self._damage = ""
         self._catalogue_version = -1
-        config = place.config
         self._session = Session(place.path, place.namespace)
-        self._files = EdgeFiles(Path(place.path), place.about, config.edge_map_bytes)
+        self._opened: EdgeFiles | None = None
+        self._open()
+        if self._opened is None:
+            self._start(self._open_later)
+
+    def _start(self, run: Callable[..., None], *args: int) -> None:
+        Thread(target=run, args=args, daemon=True).start()
+
+    def _open_later(self) -> None:
+        while self._opened is None and not self._stopped.wait(BACK_OFF_S):
+            self._open()
+
+    def _open(self) -> None:
+        """Open the files, if that is possible now, and follow."""
+        place = self._place
+        about = msgspec.structs.replace(place.about, boot=boot_id())
+        try:
+            with self._applying:
+                if self._stopped.is_set():
+                    return
+                path, size = Path(place.path), place.config.edge_map_bytes
+                self._opened = EdgeFiles(path, about, size)
+        except Exception as error:  # a full disk, say, or another process is just leaving them
+            self._troubles["files"] = f"{type(error).__name__}: {error}"
+            return
+        self._troubles.pop("files", None)
         try:
             self._load()
-        except (ProfileActorsError, msgspec.MsgspecError):
-            self._begin_anew()
-        threads = [Thread(target=self._follow, args=(i,)) for i in self._current_at]
-        if place.ttl_s is not None:
-            threads.append(Thread(target=self._expire))
-        for thread in threads:
-            thread.daemon = True
-            thread.start()
+        except (ProfileActorsError, struct.error, msgspec.MsgspecError) as error:
+            self._damage = str(error) or "damaged"
+        for partition in self._current_at:
+            self._start(self._follow, partition)
+        if about.ttl_s is not None:
+            self._start(self._expire)
+
+    @property
+    def _files(self) -> EdgeFiles:
+        if self._opened is None:
+            raise StoreUnavailable(
+                f"expected open files, got none yet ({self._trouble() or 'just begun'}) - at"
+                f" {self._place.path}; ask again in a while, or ask the store"
+            )
+        return self._opened
+
+    def _trouble(self) -> str:
+        return next(iter(list(self._troubles.values())), "")
 
     def _load(self) -> None:
         with self._files.current.reading() as rows:
@@ -128,9 +178,11 @@ class EdgeActor:
                 self._standings[partition] = standing(rows, partition)
 
     def _begin_anew(self) -> None:
-        self._files.begin_anew()
-        self._standings = {}
-        self._damage = ""
+        with self._applying:
+            if self._damage and not self._stopped.is_set():  # no other thread has meanwhile
+                self._files.begin_anew()
+                self._standings = {}
+                self._damage = ""
 
     # -- following --------------------------------------------------------------------------------
 
@@ -140,63 +192,73 @@ class EdgeActor:
 
     def _follow(self, partition: int) -> None:
         remote: Remote | None = None
+        name = f"partition-{partition}"
         while not self._stopped.is_set():
             try:
-                remote = remote or self._remote(f"partition-{partition}")
-                self._turn(remote, partition)
-                self._trouble = ""
-            except (CorruptLog, struct.error, msgspec.MsgspecError) as error:
-                self._trouble = f"the files were damaged, and are made anew: {error}"
-                with self._applying:
+                if self._damage:
                     self._begin_anew()
-            except Exception as error:  # whatever it is, the next turn tries again
+                with asking_the_hub():
+                    remote = remote or self._remote(name)
+                self._turn(remote, partition)
+                self._troubles.pop(name, None)
+                continue
+            except (CorruptLog, struct.error, msgspec.MsgspecError) as error:
+                self._damage = str(error) or "damaged"
+                self._troubles[name] = f"the files were damaged, and are made anew: {error}"
+            except HubAway as error:
                 remote = None
-                self._trouble = f"{type(error).__name__}: {error}"
-                self._stopped.wait(BACK_OFF_S)
+                self._troubles[name] = str(error)
+            except Exception as error:  # whatever it is, the next turn tries again
+                self._troubles[name] = f"{type(error).__name__}: {error}"
+            self._stopped.wait(BACK_OFF_S)
 
     def _turn(self, remote: Remote, partition: int) -> None:
         """One page."""
-        if self._damage:
-            raise CorruptLog(self._damage)
+        with self._applying:
+            self._files.let_go(time.monotonic())
         generation = self._files.coming or self._files.current
         with generation.reading() as rows:
             known = standing(rows, partition)
-        if known.is_complete and generation is self._files.current:
-            self._current_at[partition] = time.monotonic_ns()
-        data = remote.call("project", self._place.name, known.place, WAIT_S)
-        if data is None:  # not told of this edge yet, or not any more
+        with asking_the_hub():
+            data = remote.call("project", self._place.name, known.place, WAIT_S)
+            page: Page | None = None if data is None else loads(data)
+        if page is None:  # not told of this edge yet, or not any more
             self._stopped.wait(BACK_OFF_S)
             return
-        page: Page = loads(data)
         with self._applying:
-            self._apply(partition, page, generation)
+            is_heard = self._stopped.is_set() or self._apply(partition, page, generation)
+        if not is_heard:
+            self._stopped.wait(BACK_OFF_S)
+            return
         self._tell_readers(page)
         if page.busy_s and not self._stopped.is_set():
             self._stopped.wait(PAUSES * page.busy_s)
 
-    def _apply(self, partition: int, page: Page, asked: Generation) -> None:
+    def _apply(self, partition: int, page: Page, asked: Generation) -> bool:
+        """Whether the partition has heard of the newest definitions; else the page is of no use."""
         files = self._files
         generation = files.coming or files.current
         if generation is not asked:  # another thread has begun a new one meanwhile
-            return
+            return True
         version, form = self._newest(generation)
         if form and page.place.form != form:
-            if page.version < version:  # a partition that has not heard of it yet
-                self._stopped.wait(BACK_OFF_S)
-                return
+            if page.version < version:
+                return False
             generation = files.begin()
+        is_expiring = self._place.about.ttl_s is not None
         with generation.writing() as rows:
-            made = apply_page(rows, partition, page, wall_ms(), self._place.ttl_s is not None)
+            made = apply_page(rows, partition, page, wall_ms(), is_expiring)
         if generation is files.coming:
             with generation.reading() as rows:
                 every = [standing(rows, i) for i in self._current_at]
             if not all(one.has_all for one in every):
-                return
+                return True
             files.swap()
             self._standings = dict(enumerate(every))
         self._standings[partition] = made
         if made.is_complete:
             self._current_at[partition] = time.monotonic_ns()
+        return True
 
     def _newest(self, generation: Generation) -> tuple[int, str]:
         """The newest definitions that a copy knows, and its form."""
@@ -208,14 +270,17 @@ class EdgeActor:
     def _tell_readers(self, page: Page) -> None:
         """Readers of the files need the namespaces of the definitions."""
         if page.version > self._catalogue_version:
-            catalogue: Catalogue = self._remote("coordinator").call("catalogue")
+            with asking_the_hub():
+                catalogue: Catalogue = self._remote("coordinator").call("catalogue")
             with self._applying:
-                self._files.tell(catalogue.namespaces)
-                self._catalogue_version = page.version
+                if not self._stopped.is_set():
+                    self._files.tell(catalogue.namespaces)
+                    self._catalogue_version = page.version
 
     def _expire(self) -> None:
         """Profiles that nobody has touched or looked up leave, a few at a time."""
-        assert self._place.ttl_s is not None
+        ttl_s = self._place.about.ttl_s
+        assert ttl_s is not None
         after = b""
         while not self._stopped.wait(TTL_LOOK_S):
             seen, self._seen = self._seen, {}
@@ -223,11 +288,12 @@ class EdgeActor:
                 with self._applying, self._files.current.writing() as rows:
                     now = wall_ms()
                     edge_copy.note_seen(rows, list(seen), now)
-                    before = now - 1000 * self._place.ttl_s
+                    before = now - 1000 * ttl_s
                     gone, after = edge_copy.expire(rows, before, after, TTL_PROFILES)
                     self._expired += gone
-            except ProfileActorsError as error:
-                self._trouble = str(error)
+                self._troubles.pop("ttl_s", None)
+            except Exception as error:  # the followers mend what is damaged
+                self._troubles["ttl_s"] = f"{type(error).__name__}: {error}"
 
     # -- answers ----------------------------------------------------------------------------------
 
@@ -252,7 +318,7 @@ class EdgeActor:
     def _read(self, keys: bytes) -> bytes:
         asked = [keys[at : at + KEY_BYTES] for at in range(0, len(keys), KEY_BYTES)]
         sizes, bodies = [], []
-        is_expiring = self._place.ttl_s is not None
+        is_expiring = self._place.about.ttl_s is not None
         with self._files.current.reading() as rows:
             for key in asked:
                 found = edge_copy.found(rows, key)
@@ -278,25 +344,30 @@ class EdgeActor:
         """The edge's instant, ms: the wall clock's, or the newest that a partition has sent."""
         if self._place.about.clock == "wall":
             return wall_ms()
-        return max((one.now for one in self._standings.values()), default=0)
+        return max((one.now for one in list(self._standings.values())), default=0)
 
     @ray.method(concurrency_group="read")
     def status(self) -> EdgeStatus:
         """The edge's account of itself."""
-        files, every = self._files, list(self._standings.values())
-        shown = every
-        if files.coming is not None:
-            with files.coming.reading() as rows:
-                shown = [standing(rows, i) for i in self._current_at]
+        profiles = size = 0
+        with self._applying:  # nothing begins or ends meanwhile
+            shown = every = list(self._standings.values())
+            files = self._opened
+            if files is not None and not self._stopped.is_set():
+                with contextlib.suppress(CorruptLog, OSError, struct.error, msgspec.MsgspecError):
+                    profiles, size = files.current.count(PROFILES), files.current.size_bytes()
+                    if files.coming is not None:
+                        with files.coming.reading() as rows:
+                            shown = [standing(rows, i) for i in self._current_at]
         total = sum(one.total for one in shown)
         left = sum(one.left for one in shown if not one.has_all)
         has_all = len(every) == len(self._current_at) and all(one.has_all for one in every)
         oldest = min(self._current_at.values())
         lag_ms = (time.monotonic_ns() - oldest) // 1_000_000
-        is_current = lag_ms <= 2_000 * WAIT_S and all(one.is_complete for one in every)
+        is_current = has_all and lag_ms <= 2_000 * WAIT_S and all(one.is_complete for one in every)
         return EdgeStatus(
-            profiles=files.current.count(PROFILES),
-            bytes=files.current.size_bytes(),
+            profiles=profiles,
+            bytes=size,
             is_complete=has_all,
             progress=1.0 if not left else 1 - left / max(1, total),
             lag_ms=0 if is_current and oldest else lag_ms,
@@ -306,7 +377,7 @@ class EdgeActor:
             ],
             lookups=self._lookups,
             expired=self._expired,
-            trouble=self._trouble,
+            trouble=self._trouble(),
             pid=os.getpid(),
             path=self._place.path,
         )
@@ -319,4 +390,5 @@ class EdgeActor:
         self._stopped.set()
         self._session.is_closed = True
         with self._applying:
-            self._files.close()
+            if self._opened is not None:
+                self._opened.close()

@@ -27,15 +27,13 @@ from profile_actors.errors import ConfigError, FencedOut, StoreUnavailable
 from profile_actors.storage.files.atomic_files import failed_write, write_whole
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import (
+    boot_id,
     holder_of,
     is_process,
     start_ticks,
 )
 
 FORMAT = 1
-
-
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Attachment(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +63,7 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_alive(self) -> bool:
         """Whether the process that wrote this is still the one with that number."""
-        return self.boot == _boot() and is_process(self.pid, self.start_ticks)
+        return self.boot == boot_id() and is_process(self.pid, self.start_ticks)
 
 
 _ATTACHMENT = msgspec.json.Decoder(Attachment)
@@ -78,7 +76,7 @@ def publish(
     place = StoreLayout(data)
     found = Attachment(
         store=store, address=address, token_file=str(place.token), host=socket.gethostname(),
-        boot=_boot(), pid=pid, start_ticks=start_ticks(pid), since=time.time_ns() // 1_000_000,
+        boot=boot_id(), pid=pid, start_ticks=start_ticks(pid), since=time.time_ns() // 1_000_000,
         is_keeper=is_keeper,
     )  # fmt: skip
     try:
@@ -169,11 +167,3 @@ def token_of(found: Attachment) -> str:
 def new_token() -> str:
     """A token for a Ray that begins."""
     return secrets.token_hex(32)
-
-
-def _boot() -> str:
-    """Which boot of which machine this is; empty where the system tells none."""
-    try:
-        return BOOT_ID.read_text("ascii").strip()
-    except OSError:
-        return ""

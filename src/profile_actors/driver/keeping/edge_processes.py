@@ -1,8 +1,11 @@
 """The actors of a store's edges: one for each destination that the catalogue has, and no others.
 
 Theory: an edge's actor is named after its destination and what that says, so a destination that has
-changed has another actor. ``settle`` lists the actors before it reads the catalogue: whoever is
-listed was begun for a definition that was committed, and has lost it since if it is not there.
+changed has another actor. ``settle`` lists actors and directories before it reads the catalogue:
+what is listed was begun for a definition that was committed, and has lost it since if it is not
+there. Whoever begins an edge looks once more, since another driver may have deleted it meanwhile.
+
+An edge that cannot be begun, or does not end, is its own trouble: the store goes on.
 """
 
 from __future__ import annotations
@@ -22,7 +25,6 @@ from profile_actors.actors.calls import Remote, Session
 from profile_actors.actors.edges.edge_actor import EdgeActor, EdgePlace
 from profile_actors.config import Config
 from profile_actors.definitions.declared import EdgeDestination
-from profile_actors.driver.keeping.attach import BOOT_ID
 from profile_actors.errors import ProfileActorsError
 from profile_actors.storage.edge_files import EdgeIndex
 from profile_actors.storage.files.atomic_files import remove_tree
@@ -77,33 +79,46 @@ def named_edges(namespace: str) -> list[str]:
 
 
 def settle(host: Host) -> None:
-    """Begin the edges that the newest definitions have, end others and delete their files."""
+    """Begin the edges that the newest definitions have, end others and delete their files. Raises
+    StoreUnavailable if the definitions are not to be had."""
+    if _settled(host):
+        _settled(host)
+
+
+def _settled(host: Host) -> bool:
+    """Whether an edge was begun."""
     directory = StoreLayout(host.path).edges
     running = named_edges(host.namespace)
+    found = list(directory.iterdir()) if directory.is_dir() else []
     destinations: dict[str, EdgeDestination] = host.coordinator.call("catalogue").destinations
     wanted = {actor_name(one): one for one in destinations.values()}
     for name in running:
         if name not in wanted:
-            _end(host, name)
-    if directory.is_dir():
-        kept = {directory_of(host.path, name) for name in destinations}
-        for path in directory.iterdir():
-            if path not in kept:
+            with contextlib.suppress(Exception):  # whoever settles next ends it
+                _end(host, name)
+    kept = {directory_of(host.path, name) for name in destinations}
+    for path in found:
+        if path not in kept:
+            with contextlib.suppress(OSError):  # another driver deletes it, or it is no directory
                 remove_tree(path)
+    has_begun = False
     for name, destination in wanted.items():
         if name not in running:
-            begun(host, destination)
+            with contextlib.suppress(Exception):  # ``Store.edge`` tries again, and says why
+                begun(host, destination)
+                has_begun = True
+    return has_begun
 
 
 def begun(host: Host, destination: EdgeDestination) -> Remote:
     """The actor of an edge, started if it does not run."""
     settings = host.settings
     about = EdgeIndex(
-        0, settings.id, BOOT_ID.read_text().strip(), settings.clock, settings.hash_seed,
-        settings.partitions,
+        0, settings.id, "", settings.clock, settings.hash_seed, settings.partitions,
+        ttl_s=destination.ttl_s,
     )  # fmt: skip
     path = str(directory_of(host.path, destination.name))
-    place = EdgePlace(host.namespace, destination.name, path, about, destination.ttl_s, host.config)
+    place = EdgePlace(host.namespace, destination.name, path, about, host.config)
     how: dict[str, Any] = {"num_cpus": 0, "concurrency_groups": {"read": READ_THREADS}}
     actor = ray.remote(**how)(EdgeActor)
     options = {"label_selector": destination.labels} if destination.labels else {}

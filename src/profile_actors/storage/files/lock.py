@@ -38,6 +38,9 @@ KEEPER_WAIT_S = 0.5
 FILE_MODE = 0o600
 
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
 class Holder(msgspec.Struct, frozen=True):
     """The content of a lock file. start_ticks: of the process, 0 where the system tells none.
 
@@ -156,6 +159,14 @@ def _state_and_start(pid: int) -> tuple[str, int]:
         return fields[0], int(fields[19])
     except (OSError, IndexError, ValueError):
         return "", 0
+
+
+def boot_id() -> str:
+    """Which boot of which machine this is; empty where the system tells none."""
+    try:
+        return BOOT_ID.read_text("ascii").strip()
+    except OSError:
+        return ""
 
 
 def _forget_all() -> None:
