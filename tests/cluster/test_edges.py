@@ -21,7 +21,9 @@ import ray
 
 import profile_actors as pf
 from profile_actors.driver.keeping.edge_processes import named_edges
-from profile_actors.storage.edge_files import EdgeFiles, EdgeIndex
+from profile_actors.engine.edges.edge_copy import ROOMS, EdgeRows
+from profile_actors.storage.edge_files import EdgeIndex, Generation
+from profile_actors.storage.environment import open_environment
 from tests.cluster.shop import order, orders, shop
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
@@ -130,19 +132,26 @@ def test_files_that_are_torn_or_of_another_boot_are_made_anew(store: pf.Store) -
     assert store.status().edges[NAME].profiles == store.status().profiles
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[EdgeRows]:
+    """In an edge's files, behind its back."""
+    generation = Generation(path, 0, open_environment(path, 64 << 30, len(ROOMS), sync=False))
+    with generation.writing() as rows:
+        yield rows
+    generation.close()
+
+
 def test_a_planted_difference_is_named(store: pf.Store) -> None:
     store.edge(NAME).wait()
     path = Path(store.edge(NAME).path)
     index = msgspec.json.decode((path / "edge.json").read_bytes(), type=EdgeIndex)
-    files = EdgeFiles(path, index, 64 << 30)
-    with files.current.writing() as rows:
+    with writing(path / f"generation-{index.generation}") as rows:
         (key, value), *_ = rows.after("profiles", b"", 1)
         rows.put("profiles", key, value.replace(b"CRMID", b"CRMIX", 1))
-    files.close()
     (line,) = store.verify()
     assert NAME in line
     assert "expected identities" in line
-    with EdgeFiles(path, index, 64 << 30).current.writing() as rows:
+    with writing(path / f"generation-{index.generation}") as rows:
         rows.put("profiles", key, value)
 
 
@@ -165,7 +174,15 @@ def test_what_is_copied_changes_and_ends(store: pf.Store) -> None:
     path = Path(other.path)
     store.delete("some")
     wait_for(lambda: other.profile("CRMID", "c0001") is None)
+    older = store._connection.catalogue
     store.delete("second")
+    assert not path.exists()
+    # A driver that has not heard of it yet does not bring the edge back.
+    store._connection.catalogue = older
+    with pytest.raises(pf.DefinitionError, match="second"):
+        store.edge("second")
+    assert list(store.status().edges) == [NAME]
+    assert store.verify() == []
     assert not path.exists()
     namespace = store._placement.namespace
     assert [name for name in named_edges(namespace) if "second" in name] == []

@@ -28,7 +28,11 @@ def edge(
     with open_store(data) as store:
         one = store.edge(name)
         if namespace is None or value is None:
-            found = store.status().edges[name]
+            found = store.status().edges.get(name)
+            if found is None:
+                raise CallerError(
+                    f"expected an edge destination, got {name!r}, deleted a moment ago - at edge"
+                )
             if json:
                 show.as_json(found)
             else:

@@ -17,6 +17,7 @@ from profile_actors.engine.edges.edge_rows import EdgeProfile, packed_keys
 from profile_actors.engine.edges.projections import chosen
 from profile_actors.engine.reading.answers import Profile
 from profile_actors.engine.reading.fields import Fields
+from profile_actors.errors import StoreUnavailable
 
 LOOKS = 20
 
@@ -28,6 +29,10 @@ PAUSE_S = 0.25
 MAX_DIFFERENCES = 100
 
 
+MAX_SUSPECTS = 10 * MAX_DIFFERENCES
+"""So many are looked at again before others are looked at."""
+
+
 def differences(connection: Connection, edge: Edge) -> list[str]:
     """What differs, in sentences that name the profiles; [] if nothing does. Cost: some 100 us a
     profile, of all that the store has."""
@@ -35,9 +40,29 @@ def differences(connection: Connection, edge: Edge) -> list[str]:
     if found is None or found[0] is None:
         return []
     fields, ttl_s = found[0], connection.coordinator.call("catalogue").destinations[edge.name].ttl_s
+    try:
+        edge.wait()  # one that still copies differs everywhere
+    except StoreUnavailable as error:
+        return [f"edge {edge.name!r}: not compared: {error}"]
     suspects: dict[bytes, str] = {}
     for keys in _pages(connection, edge, ttl_s is not None):
         suspects |= _differing(connection, edge, fields, keys, ttl_s is not None)
+        if len(suspects) >= MAX_SUSPECTS:
+            suspects = _lasting(connection, edge, fields, suspects, ttl_s is not None)
+            if len(suspects) >= MAX_DIFFERENCES:
+                return list(suspects.values())[:MAX_DIFFERENCES]
+    suspects = _lasting(connection, edge, fields, suspects, ttl_s is not None)
+    return list(suspects.values())[:MAX_DIFFERENCES]
+
+
+def _lasting(
+    connection: Connection,
+    edge: Edge,
+    fields: Fields,
+    suspects: dict[bytes, str],
+    is_expiring: bool,
+) -> dict[bytes, str]:
+    """Of what differed, what still does after some looks."""
     for _ in range(LOOKS):
         if not suspects:
             break
@@ -46,8 +71,8 @@ def differences(connection: Connection, edge: Edge) -> list[str]:
         suspects = {}
         for first in range(0, len(keys), LOOK_UPS_PER_CALL):
             page = keys[first : first + LOOK_UPS_PER_CALL]
-            suspects |= _differing(connection, edge, fields, page, ttl_s is not None)
-    return list(suspects.values())[:MAX_DIFFERENCES]
+            suspects |= _differing(connection, edge, fields, page, is_expiring)
+    return suspects
 
 
 def _pages(connection: Connection, edge: Edge, is_expiring: bool) -> Iterator[list[bytes]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import msgspec
@@ -19,7 +20,7 @@ from profile_actors.driver.connection import LOOK_UPS_PER_CALL
 from profile_actors.engine.edges import edge_copy
 from profile_actors.engine.edges.edge_rows import EdgeProfile, packed_keys, parted, profile_of
 from profile_actors.engine.identity.identity import Identity
-from profile_actors.errors import DefinitionError, StoreUnavailable
+from profile_actors.errors import CorruptLog, DefinitionError, StoreUnavailable
 from profile_actors.ingest.identity_keys import keys_of
 from profile_actors.storage.edge_files import EdgeReader
 
@@ -127,6 +128,7 @@ class OpenEdge:
 
     def __init__(self, directory: Path) -> None:
         self._reader = EdgeReader(directory)
+        self._looking = Lock()
 
     def __enter__(self) -> OpenEdge:
         return self
@@ -136,7 +138,8 @@ class OpenEdge:
 
     def close(self) -> None:
         """Let go of the files."""
-        self._reader.close()
+        with self._looking:
+            self._reader.close()
 
     def profile(self, namespace: str, value: str) -> EdgeProfile | None:
         """The profile that has an identity; None if the edge has none. See ``Edge.profiles``: a
@@ -145,11 +148,19 @@ class OpenEdge:
         return self.profiles([(namespace, value)])[0]
 
     def profiles(self, identities: Pairs) -> list[EdgeProfile | None]:
-        """Many at once, as of one moment."""
+        """Many at once, as of one moment. Any thread; they take turns."""
+        pairs = identity_pairs(identities)
+        with self._looking:
+            try:
+                return self._profiles(pairs)
+            except (CorruptLog, StoreUnavailable):  # another generation took its place just then
+                return self._profiles(pairs)
+
+    def _profiles(self, pairs: list[tuple[str, str]]) -> list[EdgeProfile | None]:
         generation = self._reader.current()
         index = self._reader.index
         keys = []
-        for code, value in identity_pairs(identities):
+        for code, value in pairs:
             namespace = index.namespaces.get(code)
             if namespace is None:
                 known = ", ".join(sorted(index.namespaces)) or "none yet"

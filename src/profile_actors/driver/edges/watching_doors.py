@@ -9,6 +9,7 @@ import ray
 
 from profile_actors.actors.calls import Remote, call_all
 from profile_actors.actors.edges.edge_actor import EdgeStatus
+from profile_actors.definitions.declared import Catalogue, EdgeDestination
 from profile_actors.driver.arguments import text_name, whole_number
 from profile_actors.driver.connection import Connection
 from profile_actors.driver.edges.comparison import differences
@@ -40,22 +41,31 @@ class WatchingDoors:
         """
         self._check_open()
         text_name(name, "name", "edge")
-        known = self._connection.catalogue.destinations
-        if name not in known:  # another driver may have applied it since
-            known = self._connection.coordinator.call("catalogue").destinations
+        known = self._destinations()
         if name not in known:
             raise DefinitionError(
                 f"expected the name of an edge destination, got {name!r} - at edge; known:"
                 f" {', '.join(sorted(known)) or 'none yet'}"
             )
-        destination, placement = known[name], self._placement
-        called = actor_name(destination)
+        found = self._running(known[name])
+        return found or self._edge(name, begun(self._placement, known[name]))
+
+    def _destinations(self) -> dict[str, EdgeDestination]:
+        """The newest: another driver may have applied or deleted some since this one did."""
+        catalogue: Catalogue = self._connection.coordinator.call("catalogue")
+        return catalogue.destinations
+
+    def _running(self, destination: EdgeDestination) -> Edge | None:
+        called, placement = actor_name(destination), self._placement
         try:
             handle = ray.get_actor(called, namespace=placement.namespace)
-            timeout_s = self._connection.config.call_timeout_s
-            remote = Remote(handle, called, timeout_s, placement.session)
         except ValueError:
-            remote = begun(placement, destination)
+            return None
+        timeout_s = self._connection.config.call_timeout_s
+        remote = Remote(handle, called, timeout_s, placement.session)
+        return self._edge(destination.name, remote)
+
+    def _edge(self, name: str, remote: Remote) -> Edge:
         return Edge(name, remote, self._connection.keys, lambda: self._connection.read_all("head"))
 
     def status(self) -> StoreStatus:
@@ -69,16 +79,24 @@ class WatchingDoors:
         path, clock = str(self._placement.path), self._connection.clock
         found = store_status(path, clock, version, rejected, actors, notes)
         heads = [0 if one.partition is None else one.partition.position for one in actors]
-        edges = {name: self._edge_status(name, heads) for name in self._destinations()}
+        edges = {
+            name: self._edge_status(destination, heads)
+            for name, destination in sorted(self._destinations().items())
+        }
         return msgspec.structs.replace(found, edges=edges)
 
-    def _destinations(self) -> list[str]:
-        return sorted(self._connection.catalogue.destinations)
-
-    def _edge_status(self, name: str, heads: list[int]) -> EdgeStatus:
+    def _edge_status(self, destination: EdgeDestination, heads: list[int]) -> EdgeStatus:
+        """An edge that does not run is told, not begun."""
+        name = destination.name
         try:
-            found = self.edge(name).status(STATUS_PATIENCE_S)
-        except (StoreUnavailable, DefinitionError) as error:
+            edge = self._running(destination)
+            if edge is None:
+                raise StoreUnavailable(
+                    f"expected a process of edge {name!r}, got none; edge({name!r}) begins it, or"
+                    " says why it cannot"
+                )
+            found = edge.status(STATUS_PATIENCE_S)
+        except StoreUnavailable as error:
             path = str(directory_of(self._placement.path, name))
             return EdgeStatus(0, 0, False, 0.0, 0, [], 0, 0, str(error), 0, path)
         behind = sum(max(0, head - at) for head, at in zip(heads, found.positions, strict=True))
@@ -93,6 +111,6 @@ class WatchingDoors:
         patience = self._connection.long_timeout_s
         found = call_all(self._connection.partitions, "verify", sample, timeout_s=patience)
         out = [f"partition {i}: {line}" for i, lines in enumerate(found) for line in lines]
-        for name in self._destinations():
+        for name in sorted(self._destinations()):
             out += differences(self._connection, self.edge(name))
         return out

@@ -47,7 +47,7 @@ from profile_actors.driver.keeping.attach import (
     running,
     withdraw,
 )
-from profile_actors.driver.keeping.edge_processes import named_edges
+from profile_actors.driver.keeping.edge_processes import PREFIX, named_edges
 from profile_actors.driver.keeping.runtime import RUNTIME, address_here, wanted_address
 from profile_actors.driver.keeping.wanted_store import (
     check_agreed,
@@ -294,9 +294,10 @@ class Placement:
                     _unclaim(self.path)
 
     def _stop_actors(self) -> None:
-        known = {actor.name for actor in self._actors}
-        for name in named_edges(self.namespace):
-            if name not in known:  # another driver began it
+        edges = named_edges(self.namespace)
+        self._actors = [one for one in self._actors if not one.name.startswith(PREFIX)]
+        for name in edges:  # whoever began it; those that have ended are not waited for
+            with contextlib.suppress(StoreUnavailable):
                 self._remote(self._found(name), name)
         try:
             own = Session(str(self.path))  # the doors' is closed by now
