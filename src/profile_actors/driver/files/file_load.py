@@ -209,10 +209,13 @@ class FileLoad:
             on_block(content.bytes, content.rows)
             return
         # Without a line the names of a growing file's columns may not be whole yet.
-        if content.bytes or not is_growing:
-            sent.send(self._blocks(content.bytes), content.producer, source, before)
-        self._sender.forget(content.producer)
-        if not is_growing:  # its last row may be left out, so all rows are not known
+        try:
+            if content.bytes or not is_growing:
+                sent.send(self._blocks(content.bytes), content.producer, source, before)
+        finally:
+            self._sender.forget(content.producer)
+        # Of a text that may grow the last row may be left out, so all rows are not known.
+        if self._closed or self._form == "parquet":
             self._keep(msgspec.structs.replace(content, rows=sent.rows))
         sent.bytes = sent.bytes or content.bytes  # a header alone is in no block
 

@@ -32,15 +32,10 @@ _MAGIC = (
 MAGIC_BYTES = 16
 
 
-_PIECE_BYTES = 1 << 16
-
-
 class ByteSource(Protocol):
     """What readers of text need of an open file."""
 
     def read(self, size: int, /) -> bytes: ...
-
-    def readline(self) -> bytes: ...
 
     def seek(self, offset: int, whence: int, /) -> int: ...
 
@@ -115,17 +110,6 @@ class Stream:
         self._last = b""
         self._place += offset
         return self._place
-
-    def readline(self) -> bytes:
-        """Up to and with the next line end."""
-        line = b""
-        while piece := self.read(_PIECE_BYTES):
-            end = piece.find(b"\n") + 1
-            if end:
-                self.seek(end - len(piece), 1)
-                return line + piece[:end]
-            line += piece
-        return line
 
     def _more(self, size: int) -> bytes:
         try:

@@ -29,6 +29,10 @@ from profile_actors.ingest.row_blocks import RowBlock
 MAX_COLUMNS = 10_000
 
 
+MAX_HEADER_BYTES = 1 << 20
+"""Of a file that is no CSV the first line may be all of it."""
+
+
 _SKIPPED = "\0"  # before the number of a column that is left out
 
 
@@ -63,18 +67,24 @@ def csv_blocks(
 ) -> Iterator[RowBlock]:
     """The rows of an open CSV file in blocks of about block_bytes.
 
-    path: what errors call it. size: read only so many bytes. closed: a quote that is open at the
-    end is never closed, so the rest is one broken row; else the row is left out. skip_unnamed:
-    leave out columns without a name, as an index that was written along has none.
+    path: what errors call it. size: read only so many bytes. closed: the last line is a row though
+    it has no line end, and a quote that is open at the end is never closed, so the rest is one
+    broken row; else such a line is left out. skip_unnamed: leave out columns without a name, as an
+    index that was written along has none.
 
     Cost: 120 ns a row of six columns. Raises SchemaError for a header that is missing, not UTF-8,
-    or names a column twice, and for a row without an end.
+    longer than MAX_HEADER_BYTES, or names a column twice, and for a row without an end.
     """
-    names, header_bytes = _header(file, path, skip_unnamed)
-    row, extra = 0, header_bytes
+    header = _header_line(file, path)
+    if not closed and not _end_of_header(header):
+        return  # the names may not be whole yet
+    names = _names(header, path, skip_unnamed)
+    row, extra = 0, len(header)
     lacking = "a quote that is not closed"
     for data, is_open in pieces(file, block_bytes, size, path, _last_line_end, lacking):
-        if is_open and not closed:
+        if not closed and data[-1] != ord("\n"):
+            data = data[: _last_line_end(bytes(data))[0]]
+        if not closed and (is_open or not data.nbytes):
             return
         block = (
             _unclosed(data, names, row, extra)
@@ -88,12 +98,33 @@ def csv_blocks(
             extra = block.size_bytes
 
 
-def _header(file: ByteSource, path: str, skip_unnamed: bool) -> tuple[list[str], int]:
-    """Column names and the bytes before the first row; a column to leave out is called _SKIPPED
-    and its number."""
-    line = file.readline()
-    while line.count(b'"') % 2 and (more := file.readline()):
-        line += more
+def _header_line(file: ByteSource, path: str) -> bytes:
+    """Up to and with the first line end outside quotes, or all of a file without one."""
+    for size in (MAX_HEADER_BYTES >> 4, MAX_HEADER_BYTES):
+        start = file.read(size)
+        end = _end_of_header(start) or (len(start) if len(start) < size else 0)
+        file.seek(end - len(start), 1)
+        if end or not start:
+            return start[:end]
+    raise SchemaError(
+        f"expected the end of the header within {MAX_HEADER_BYTES} bytes, got none - at {path} line"
+        " 1; look for a line end that is missing, or a quote that is not closed"
+    )
+
+
+def _end_of_header(data: bytes) -> int:
+    """The place after the first line end with an even number of quotes before it; 0: none."""
+    end, quotes = 0, 0
+    while line_end := data.find(b"\n", end) + 1:
+        quotes += data.count(b'"', end, line_end)
+        end = line_end
+        if quotes % 2 == 0:
+            return end
+    return 0
+
+
+def _names(line: bytes, path: str, skip_unnamed: bool) -> list[str]:
+    """The names of columns; one to leave out is called _SKIPPED and its number."""
     try:
         text = line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -123,7 +154,7 @@ def _header(file: ByteSource, path: str, skip_unnamed: bool) -> tuple[list[str],
     for place in unnamed:
         names[place] = f"{_SKIPPED}{place}"
     _check_separator(names, path)
-    return names, len(line)
+    return names
 
 
 def _check_separator(names: list[str], path: str) -> None:

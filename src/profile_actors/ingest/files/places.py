@@ -179,7 +179,11 @@ def _of_folder(folder: str) -> tuple[list[File], dict[str, str]]:
             f"expected a folder of files, got {folder!r}, which holds all of the machine - at"
             " ingest; name a folder in it, or a pattern such as '/data/*.csv'"
         )
-    for top, folders, names in os.walk(folder):
+
+    def unread(error: OSError) -> None:
+        skipped[str(error.filename)] = f"unreadable: {error.strerror}"
+
+    for top, folders, names in os.walk(folder, onerror=unread):
         for name in [name for name in folders if passed_over(name, is_folder=True)]:
             skipped[os.path.join(top, name)] = "hidden"
             folders.remove(name)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profile_actors.errors import SchemaError
+from profile_actors.ingest.files.byte_sources import plain_bytes
 from profile_actors.ingest.files.csv_blocks import (
+    MAX_HEADER_BYTES,
     _last_line_end,
     _last_line_end_slowly,
+    csv_blocks,
     read_csv_blocks,
 )
 from profile_actors.ingest.row_blocks import RowBlock
@@ -160,6 +165,25 @@ def test_columns_without_a_name_are_left_out_if_asked(tmp_path: Path) -> None:
         next(read_csv_blocks(path, 1000))
     (open_quote,) = read_csv_blocks(written(tmp_path, ',u\n"0'), 1000, skip_unnamed=True)
     assert open_quote.rows.column_names == ["u"]
+
+
+@pytest.mark.parametrize("data", [b"x" * (3 << 20), b'a,"b' + b"\n" * (3 << 20)])
+def test_a_header_has_a_limit(tmp_path: Path, data: bytes) -> None:
+    """Of a packed file that is no CSV, and of one with a quote too many, at once."""
+    path = tmp_path / "h.csv.gz"
+    path.write_bytes(gzip.compress(data, 1))
+    began = time.thread_time()
+    words = f"end of the header within {MAX_HEADER_BYTES} bytes"
+    with plain_bytes(path, "gzip") as source, pytest.raises(SchemaError, match=words):
+        next(csv_blocks(source, str(path), 1000))
+    assert time.thread_time() - began < 5
+
+
+def test_a_wide_header_is_within_the_limit(tmp_path: Path) -> None:
+    wide = ",".join(f"column_{n}_{'x' * 80}" for n in range(9_000))
+    path = written(tmp_path, f"{wide}\r\n{',' * 8_999}\n")
+    (block,) = read_csv_blocks(path, 10_000_000)
+    assert (block.rows.num_columns, block.count) == (9_000, 1)
 
 
 def test_a_quoted_header_and_no_rows(tmp_path: Path) -> None:

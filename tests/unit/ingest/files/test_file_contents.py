@@ -216,46 +216,53 @@ def test_every_row_counts_once_however_a_file_grows(
 
 
 @given(
-    st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    st.lists(st.tuples(st.integers(1, 9), st.floats(0, 1)), min_size=1, max_size=4),
     st.lists(st.tuples(st.integers(0, 60), st.integers(200, 2_000)), max_size=4),
-    st.sampled_from(("r.ndjson", "r.ndjson.gz", "r.csv.gz")),
+    st.sampled_from(("r.ndjson", "r.ndjson.gz", "r.csv", "r.csv.gz")),
 )
 @settings(max_examples=25, deadline=None)
 def test_growing_files_of_other_forms_count_once(
     tmp_path_factory: pytest.TempPathFactory,
-    parts: list[int],
+    parts: list[tuple[int, float]],
     crashes: list[tuple[int, int]],
     name: str,
 ) -> None:
-    """Killed after any row, read on with any other block size, packed part by part."""
+    """Killed after any row, read on with any other block size, packed part by part; each part is
+    read when a share of it is there, which may end in the midst of a line, and when it is whole."""
     folder = tmp_path_factory.mktemp("forms")
     path, stored, content = folder / name, dict[int, str](), b""
     is_csv, number = ".csv" in name, 0
+    pack = gzip.compress if name.endswith(".gz") else bytes
     known: list[FileContent] = []
     producers: set[str] = set()
-    for part in parts:
+    for part, share in parts:
         rows = range(number, number + part * 5)
         number = rows.stop
         lines = "".join(f"{n},a{n}\n" if is_csv else f'{{"n": "{n}", "s": "a{n}"}}\n' for n in rows)
-        text = ("n,s\n" if is_csv and not rows.start else "") + lines
-        content += gzip.compress(text.encode()) if name.endswith(".gz") else text.encode()
-        path.write_bytes(content)
-        for stop, block_bytes in [*crashes, (10**9, 700)]:
-            digests = Digests("d", path, len(content), (c.bytes for c in known))
-            found = recognised(path, digests, known, None)
-            known = [found.content]
-            producers.add(found.content.producer)
-            seen = 0
-            for block in read_blocks(
-                path, "csv" if is_csv else "ndjson", packed_with(path), block_bytes, TABLES,
-                len(content),
-            ):  # fmt: skip
-                values = block.rows if isinstance(block.rows, list) else block.rows.to_pylist()
-                for place, row in enumerate(values):
-                    if seen >= stop:
-                        break
-                    at = block.first_row + place
-                    assert stored.setdefault(at, row["s"]) == row["s"]
-                    seen += 1
+        text = (("n,s\n" if is_csv and not rows.start else "") + lines).encode()
+        cut = round(share * len(text))
+        for piece, closed in ((text[:cut], False), (text[cut:], True)):
+            content += pack(piece)
+            path.write_bytes(content)
+            size = len(content)
+            if not closed and packed_with(path) is None:
+                size = complete_bytes(path, size)
+            for stop, block_bytes in [*crashes, (10**9, 700)] if size else ():
+                digests = Digests("d", path, size, (c.bytes for c in known))
+                found = recognised(path, digests, known, None)
+                known = [found.content]
+                producers.add(found.content.producer)
+                seen = 0
+                for block in read_blocks(
+                    path, "csv" if is_csv else "ndjson", packed_with(path), block_bytes, TABLES,
+                    size, closed,
+                ):  # fmt: skip
+                    values = block.rows if isinstance(block.rows, list) else block.rows.to_pylist()
+                    for place, row in enumerate(values):
+                        if seen >= stop:
+                            break
+                        at = block.first_row + place
+                        assert stored.setdefault(at, row["s"]) == row["s"]
+                        seen += 1
     assert len(producers) == 1
     assert stored == {n: f"a{n}" for n in range(number)}

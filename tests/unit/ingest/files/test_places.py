@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow.fs
 import pytest
@@ -96,7 +99,7 @@ def test_a_file_elsewhere_is_read_as_one_that_is_here(tmp_path: Path) -> None:
     assert (here.at, here.producer) == (there.at, there.producer)
     with plain_bytes(remote, packed_with(remote)) as stream:
         assert isinstance(stream, Stream)
-        assert stream.readline() == b"a\n"
+        assert stream.read(2) == b"a\n"
         assert stream.read(5) == b"1\n1\n1"
         assert (stream.seek(-1, 1), stream.tell()) == (6, 6)
         assert stream.read(1 << 20) == b"1\n" + b"1\n" * (100_000 - 3)
@@ -104,3 +107,22 @@ def test_a_file_elsewhere_is_read_as_one_that_is_here(tmp_path: Path) -> None:
         assert stream.packed_place() == size_of(remote)
     with pytest.raises(FileNotFoundError):
         size_of(RemoteFile("x://no", str(tmp_path / "no"), pyarrow.fs.LocalFileSystem()))
+
+
+def test_a_folder_that_cannot_be_read_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in it is wanted: it is not passed over in silence."""
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "a.csv").write_bytes(b"a\n")
+    scandir = os.scandir
+
+    def locked(path: str) -> Any:
+        if path.endswith("locked"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    found = matching([tmp_path])
+    assert names([*found.files], tmp_path) == ["a.csv"]
+    assert found.skipped == {str(tmp_path / "locked"): "unreadable: Permission denied"}
