@@ -43,6 +43,10 @@ def ingest(
     there was one, or if of a file rows were rejected and none was accepted or known already.
     """
     if follow:
+        if format is not None or producer is not None:
+            raise CallerError(
+                "expected --format and --producer with '-' alone, got one with --follow - at ingest"
+            )
         _follow(data, dataset, files, every_s, max_bad_percent, not growing, json)
         return
     form: Any = format  # checked below

@@ -146,12 +146,12 @@ def members(
         int, typer.Option(min=0, help="Identities to list; 0 for the count alone.")
     ] = 20,
     out: Annotated[
-        Path | None, typer.Option(help="Write their identities to this file instead.")
+        str | None, typer.Option(help="Write their identities to this file instead.")
     ] = None,
 ) -> None:
     """Count a segment's members and list some of them."""
     if out is not None:
-        return export(segment, str(out), data, json, ["identities"])
+        return export(segment, out, data, json, ["identities"])
     with open_store(data) as store:
         found = store.members(segment)
         count = found.count()
@@ -274,7 +274,7 @@ def _documents(path: Path) -> list[dict[str, Any]]:
             found = _DOCUMENTS.decode(data)
         except msgspec.MsgspecError:
             found = _LINES.decode_lines(data)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise CallerError(f"expected JSON objects, got {error} - at {path}") from None
     return found if isinstance(found, list) else [found]
 
@@ -286,7 +286,7 @@ def quarantine(
     json: Json = False,
     limit: Annotated[int, typer.Option(min=0, help="Rows to list.")] = 20,
     out: Annotated[
-        Path | None, typer.Option(help="Write all of them to this NDJSON file instead.")
+        str | None, typer.Option(help="Write all of them to this new NDJSON file instead.")
     ] = None,
     resubmit: Annotated[
         Path | None, typer.Option(help="Offer the rows of such a file that have 'mended'.")
@@ -303,9 +303,11 @@ def quarantine(
             show_files.receipt(console, store.resubmit(dataset, mended), json)
         return
     if out is not None:
+        from profile_actors.driver.files.mended_rows import written_out
+
         with open_store(data) as store:
             every = store.quarantine(dataset, sys.maxsize)
-        out.write_bytes(msgspec.json.Encoder().encode_lines(every))
+        written_out(every, out, data, "quarantine --out")
         console.print(f"{len(every):,} rejected rows: {show.safe(out)}", highlight=False)
         return
     with open_store(data) as store:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from profile_actors.cli import application
+from profile_actors.errors import CallerError
 
 VALUES = ["-100123", "-1", "-KabcDEF_0", "-", "-d", "-jd", "-é", "-1 < xEvent.count()", "-.5"]
 PLACES: list[tuple[str, str, list[str]]] = [
@@ -76,3 +78,23 @@ def test_a_rule_that_begins_with_a_minus_is_evaluated() -> None:
     result = CliRunner().invoke(application.app, ["eval", "-1 < 0", "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["value"] is True
+
+
+def test_a_uri_stays_one() -> None:
+    assert parsed("members", ["s", "--out", "s3://b/x.csv"])["out"] == "s3://b/x.csv"
+    assert parsed("quarantine", ["d", "--out", "s3://b/x.ndjson"])["out"] == "s3://b/x.ndjson"
+
+
+@pytest.mark.parametrize("data", [b'{"row": "\xff"}', b"[" * 100_000, b'{"a"'])
+def test_a_file_of_no_json_is_a_sentence(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "m.ndjson"
+    path.write_bytes(data)
+    found = CliRunner().invoke(application.app, ["quarantine", "d", "--resubmit", str(path)])
+    assert isinstance(found.exception, CallerError), found.exception
+    assert "expected JSON objects" in str(found.exception)
+
+
+@pytest.mark.parametrize("option", [["--format", "csv"], ["--producer", "p"]])
+def test_what_is_for_standard_input_is_not_for_a_folder(option: list[str]) -> None:
+    found = CliRunner().invoke(application.app, ["ingest", "d", "in", "--follow", *option])
+    assert "with '-' alone" in str(found.exception)

@@ -3,8 +3,7 @@
 Theory: an export is a scan (``engine.reading.scans``) that is written page by page, so its memory
 does not grow with the members. Who is in it is fixed at one position of each partition's log; the
 values of a page are as of a position at or after that one. The report names both, and so do the
-metadata of a Parquet file. The file is written aside and renamed when it is whole; in an object
-store it appears when it is closed. So a file under the asked name is a whole one.
+metadata of a Parquet file. A file under the asked name is a whole one (``whole_files``).
 
 CSV has no structs: their fields become columns with dotted names, lists and maps JSON texts.
 Nothing is lost: null is the empty cell, the empty text is quoted, and ``ingest`` reads the same
@@ -13,25 +12,22 @@ values.
 
 from __future__ import annotations
 
-import os
 import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.fs
 import pyarrow.parquet
 
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.driver.connection import Connection, Selectors
+from profile_actors.driver.files.whole_files import bytes_of, check_place, whole_file
 from profile_actors.driver.iterators import scan_parts
 from profile_actors.errors import CallerError
-from profile_actors.ingest.files.places import PACKED_SUFFIXES, form_of, is_remote, local_path
+from profile_actors.ingest.files.places import PACKED_SUFFIXES, form_of
 
 PAGE_ROWS = 10_000
 """Profiles of one call."""
@@ -82,8 +78,8 @@ def exported(
 
     fields: as in ``scan``. form: 'parquet', 'csv' or 'ndjson'; by default the suffix says. CSV and
     NDJSON are packed if the name ends so (``.gz .zst .bz2 .lz4``). Cost: some 10 us a profile of 8
-    columns. Raises CallerError for an unknown form, DefinitionError for unknown names, Pending as
-    ``members`` does, OSError.
+    columns. Raises CallerError for an unknown form and for a place in the store's own directory,
+    DefinitionError for unknown names, Pending as ``members`` does, OSError.
     """
     name = str(path)
     known = form or form_of(name)
@@ -92,6 +88,7 @@ def exported(
             f"expected a file of {', '.join(_WRITERS)}, got {form or name!r} - at export; name it"
             " so, or say format="
         )
+    check_place(name, connection.path, "export")
     schema, starts, parts = scan_parts(connection, newest, fields, segment, PAGE_ROWS)
     return written(name, known, segment, schema, starts, parts)
 
@@ -111,7 +108,7 @@ def written(
     # Without record schemas there are no attributes, and no form has a struct of nothing.
     kept = [f.name for f in schema if not (pa.types.is_struct(f.type) and not f.type.num_fields)]
     schema = pa.schema([schema.field(name) for name in kept])
-    with _whole_file(name, _codec(name)) as out:
+    with whole_file(name, _codec(name)) as out:
         writer = _WRITERS[form](out, schema)
         try:
             for batch in parts:
@@ -125,48 +122,11 @@ def written(
         finally:  # also of what fails: the file is not kept then
             writer.close({"profile_actors": msgspec.json.encode(told).decode()} if told else {})
     seconds = time.perf_counter() - began
-    return ExportReport(name, form, segment, schema.names, rows, _size(name), seconds, positions)
+    return ExportReport(name, form, segment, schema.names, rows, bytes_of(name), seconds, positions)
 
 
 def _codec(name: str) -> str | None:
     return next((c for suffix, c in _CODECS.items() if name.lower().endswith(suffix)), None)
-
-
-@contextmanager
-def _whole_file(name: str, codec: str | None) -> Iterator[Any]:
-    """A stream to write to, whose file is there under its name when the block ends well."""
-    if is_remote(name):
-        system, place = pyarrow.fs.FileSystem.from_uri(name)
-        stream = system.open_output_stream(place, compression=codec)
-        try:
-            yield stream
-        except BaseException:
-            # Closing would make what there is of it appear.
-            stream.abort() if hasattr(stream, "abort") else None
-            raise
-        stream.close()
-        return
-    path = local_path(name)
-    aside = f"{path}.{uuid.uuid4().hex[:8]}.aside"
-    try:
-        with open(aside, "wb") as file:
-            packed = pa.CompressedOutputStream(file, codec) if codec else nullcontext(file)
-            with packed as out:
-                yield out
-        with open(aside, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except BaseException:
-        if os.path.exists(aside):
-            os.remove(aside)
-        raise
-
-
-def _size(name: str) -> int:
-    if not is_remote(name):
-        return os.path.getsize(local_path(name))
-    system, place = pyarrow.fs.FileSystem.from_uri(name)
-    return int(system.get_file_info(place).size)
 
 
 class _Parquet:

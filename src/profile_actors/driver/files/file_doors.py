@@ -61,6 +61,8 @@ class FileDoors(WritingDoors):
                     "expected files with max_bad_percent, got standard input, which cannot be read"
                     " twice - at ingest; write it to a file first"
                 )
+            if sys.stdin is None:
+                raise CallerError("expected standard input, got a closed one - at ingest")
             stdin = sys.stdin.buffer
             return ingest_stream(self._connection, self._sender, dataset, stdin, format, producer)
         if format is not None or producer is not None:
@@ -99,7 +101,8 @@ class FileDoors(WritingDoors):
         object under ``mended``; those without one are left out. A row that waits in quarantine is
         stored and leaves it; one that was repaired meanwhile is a duplicate. Rows that came without
         a producer or a file have no number of their own: submit those as new ones. Raises
-        CallerError for a record that names no row, DefinitionError.
+        CallerError, before any is offered, for a record that names no row, for two of one row, and
+        for a row that the store has not come to (a load was killed: end it first); DefinitionError.
         """
         self._check_open()
         self._submissions.settle_order()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import json
 from collections.abc import Iterator
 from decimal import Decimal
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -19,12 +21,16 @@ from profile_actors.config import Config
 from profile_actors.definitions.catalogue_changes import extended
 from profile_actors.definitions.declared import Catalogue, Dataset, Namespace, Schema
 from profile_actors.driver.files.exports import written
+from profile_actors.driver.files.mended_rows import written_out
+from profile_actors.driver.files.whole_files import check_place, whole_object
 from profile_actors.engine.reading.scans import INSTANT, MEMBERSHIP
+from profile_actors.errors import CallerError
 from profile_actors.ingest.door import Door
 from profile_actors.ingest.files.byte_sources import packed_with
 from profile_actors.ingest.files.forms import read_blocks
 from profile_actors.ingest.files.json_tables import JsonTables
 from profile_actors.ingest.files.places import form_of
+from profile_actors.ingest.rejects import QuarantineRecord
 
 PERSON = pa.struct([
     ("name", pa.string()), ("age", pa.int64()), ("fee", pa.decimal128(18, 2)), ("born", INSTANT),
@@ -186,3 +192,55 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path, name: str) -> None:
         written(str(path), form_of(name) or "", None, SCHEMA, {0: 0, 1: 0}, failing())
     assert path.read_bytes() == b"before"
     assert [one.name for one in tmp_path.iterdir()] == [name]
+
+
+def fail_after(parts: list[pa.RecordBatch], system: Any, place: str) -> None:
+    """Write Parquet, and fail before it is closed."""
+    with whole_object(system, place, None) as out, pq.ParquetWriter(out, parts[0].schema) as writer:
+        writer.write_batch(parts[0])
+        raise OSError("gone")
+
+
+def test_an_object_appears_when_it_is_whole(tmp_path: Path) -> None:
+    """Where closing a stream keeps what was written: the place has the object of before."""
+    place, system = tmp_path / "p.parquet", pyarrow.fs.LocalFileSystem()
+    place.write_bytes(b"before")
+    failing = batches([{"id": "a", "attributes": {}}])[:1]
+    with pytest.raises(OSError, match="gone"):
+        fail_after(failing, system, str(place))
+    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [(place.name, b"before")]
+    with whole_object(system, str(place), "gzip") as out:
+        out.write(b"whole")
+        assert place.read_bytes() == b"before"
+    assert gzip.decompress(place.read_bytes()) == b"whole"
+    assert [one.name for one in tmp_path.iterdir()] == [place.name]
+
+
+def test_nothing_is_written_among_the_stores_own_files(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "partitions").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(data)
+    (data / "store.json").write_text("mine")
+    for place in (
+        data / "store.json", tmp_path / "link/x.csv", data, f"file://{data}/x.csv",
+        f"{tmp_path}/b/../data/partitions/x.csv",
+    ):  # fmt: skip
+        with pytest.raises(CallerError, match="outside of the store's directory"):
+            check_place(str(place), tmp_path / "link", "export")
+        with pytest.raises(CallerError, match="outside of the store's directory"):
+            written_out([], str(place), data, "quarantine --out")
+    for place in ("data.csv", "datax/store.json", "s3://data/x"):
+        check_place(place if "://" in place else str(tmp_path / place), data, "export")
+    assert (data / "store.json").read_text() == "mine"
+
+
+def test_rejects_are_written_to_a_new_file_only(tmp_path: Path) -> None:
+    """One that is there holds the rows that somebody has mended."""
+    data, path = tmp_path / "data", tmp_path / "r.ndjson"
+    records = [QuarantineRecord("s", n, "n", "expected an integer", "x") for n in range(2)]
+    written_out(records, str(path), data, "quarantine --out")
+    assert [json.loads(line)["row"] for line in path.read_text().splitlines()] == [0, 1]
+    with pytest.raises(CallerError, match="not there yet"):
+        written_out([], str(path), data, "quarantine --out")
+    assert len(path.read_text().splitlines()) == 2
+    assert [one.name for one in tmp_path.iterdir()] == ["r.ndjson"]
