@@ -252,8 +252,9 @@ class PartitionActor:
         return dumps(self._mender.mended(lambda: getattr(partition, name)(*args)))
 
     @ray.method(concurrency_group="read")
-    def line(self) -> str:
-        """Where processes of this machine may ask what ``read`` answers, without Ray."""
+    def line(self) -> tuple[str, bytes] | None:
+        """Where processes of this machine may ask what ``read`` answers, without Ray, and what they
+        prove there (``read_line``)."""
         return self._line.address()
 
     @ray.method(concurrency_group="edges")

@@ -8,12 +8,15 @@ is asked again there, which reads bear.
 
 Law: the answer is what ``PartitionActor.read`` gives.
 
-Limits: Linux, one user: the socket has a name in the kernel's abstract namespace and no file, and
-both ends look at who the other one is before a byte is unpickled.
+Limits: Linux, one user: the socket has a name in the kernel's abstract namespace and no file. Names
+there are public, and a user's other programs may not be trusted: so both ends look at whose process
+the other one is, and prove that they know a secret which Ray alone hands out, before anything that
+the other says is unpickled.
 """
 
 from __future__ import annotations
 
+import hmac
 import os
 import pickle
 import secrets
@@ -35,6 +38,17 @@ _HEAD = struct.Struct("<BQ")  # what it is, and how many bytes follow
 
 SEND_WAIT_S = 60
 """How long an answer waits for its reader to take it, before the line is given up."""
+
+
+PROOF_WAIT_S = 1
+"""How long who has connected may take to prove itself."""
+
+
+ENDS = (b"driver", b"partition")
+"""What each end calls itself in its proof, so that none can be given back as one's own."""
+
+
+_PROOF_BYTES = 32
 
 
 PAUSE_S = 0.1
@@ -69,6 +83,19 @@ def _exactly(line: socket.socket, size: int, more: Callable[[], bool]) -> bytes:
     return bytes(out)
 
 
+def proven(
+    line: socket.socket, secret: bytes, mine: bytes, others: bytes, more: Callable[[], bool]
+) -> bool:
+    """Prove to the other end that this one knows the secret; whether it does, too. mine, others:
+    of ENDS. Costs two short sends each way. Raises as ``receive`` does."""
+    asked = secrets.token_bytes(_PROOF_BYTES)
+    line.sendall(asked)
+    other = _exactly(line, _PROOF_BYTES, more)
+    line.sendall(hmac.digest(secret, mine + other, "sha256"))
+    answer = _exactly(line, _PROOF_BYTES, more)
+    return hmac.compare_digest(answer, hmac.digest(secret, others + asked, "sha256"))
+
+
 def is_own(line: socket.socket) -> bool:
     """Whether a process of this user is at the other end."""
     pid_uid_gid = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
@@ -96,23 +123,31 @@ class ReadLine:
         self._listener: socket.socket | None = None
         self._lines: set[socket.socket] = set()
         self._is_closed = False
-        self.name = ""
+        self._name = f"\0profile-actors-{secrets.token_hex(16)}"
+        self._secret = secrets.token_bytes(_PROOF_BYTES)
 
-    def address(self) -> str:
-        """Where to connect; empty once it is closed. Nothing listens before it was first asked."""
+    def address(self) -> tuple[str, bytes] | None:
+        """Where to connect, and the secret to be proven there; None once it is closed. Nothing
+        listens before it was first asked."""
         with self._lock:
-            if self._listener is None and not self._is_closed:
-                self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                self.name = f"\0profile-actors-{secrets.token_hex(16)}"
-                self._listener.bind(self.name)
-                self._listener.listen(self._most)
-                Thread(target=self._accept, args=(self._listener,), daemon=True).start()
-            return self.name
+            if self._is_closed:
+                return None
+            if self._listener is None:
+                listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                try:
+                    listener.bind(self._name)
+                    listener.listen(self._most)
+                    Thread(target=self._accept, args=(listener,), daemon=True).start()
+                except BaseException:  # no descriptor, no thread is free: another time
+                    listener.close()
+                    raise
+                self._listener = listener
+            return self._name, self._secret
 
     def close(self) -> None:
         """Hang up, and take no more lines. Twice is once."""
         with self._lock:
-            self._is_closed, self.name = True, ""
+            self._is_closed = True
             open_ones = [*self._lines]
             if self._listener is not None:
                 open_ones.append(self._listener)
@@ -141,11 +176,13 @@ class ReadLine:
             return True
 
     def _serve(self, line: socket.socket) -> None:
-        """Say that the line is taken, then answer until the other end hangs up."""
+        """Answer whoever proves to know the secret, until it hangs up."""
         try:
             set_timeout(line, socket.SO_SNDTIMEO, SEND_WAIT_S)
-            send(line, ANSWERED, b"")
-            while True:
+            set_timeout(line, socket.SO_RCVTIMEO, PROOF_WAIT_S)
+            is_known = proven(line, self._secret, *ENDS[::-1], lambda: False)
+            set_timeout(line, socket.SO_RCVTIMEO, 0)  # between questions it may lie idle
+            while is_known:
                 _, question = receive(line, lambda: True)
                 send(line, *self._answer(question))
         except (OSError, EOFError):

@@ -14,18 +14,20 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-from profile_actors.actors.calls import LONGEST_WAIT_S, Away, Lost, Patience, Remote
+from profile_actors.actors.calls import LONGEST_WAIT_S, Away, Patience, Remote
 from profile_actors.actors.read_line import (
     ANSWERED,
     BEHIND,
+    ENDS,
     is_own,
+    proven,
     receive,
     send,
     set_timeout,
 )
-from profile_actors.errors import ProfileActorsError
 
 FIRST_WAIT_S = 1.0
 """For a partition to say where its line is, and for a line to be taken."""
@@ -79,7 +81,8 @@ class ReadLines:
         Raises Unanswered, and StoreUnavailable within LONGEST_WAIT_S once the store is closed.
         """
         partition, line = asked
-        session, end = self._partitions[partition].session, time.monotonic() + ANSWER_WAIT_S
+        actor = self._partitions[partition]
+        session, end = actor.session, time.monotonic() + min(ANSWER_WAIT_S, actor.timeout_s)
 
         def more() -> bool:
             with session:  # raises where it was closed
@@ -103,17 +106,21 @@ class ReadLines:
         raise Unanswered
 
     def close(self) -> None:
-        """Hang up on all lines, and make no more."""
+        """Hang up on all lines, and make no more. Not in a child: they are its parent's."""
+        if os.getpid() != self._pid:
+            return
         with self._lock:
             self._is_closed = True
             idle = [line for lines in self._idle for line in lines]
             self._idle = [[] for _ in self._partitions]
         for line in idle:
-            line.close()
+            _hang_up(line)
 
     def _taken(self, partition: int) -> socket.socket | None:
+        if os.getpid() != self._pid:  # in a child nobody may ever give the lock back
+            return None
         with self._lock:
-            if self._is_closed or os.getpid() != self._pid:
+            if self._is_closed:
                 return None
             if self._idle[partition]:
                 return self._idle[partition].pop()
@@ -133,17 +140,17 @@ class ReadLines:
         try:
             wait = Patience(min(FIRST_WAIT_S, actor.timeout_s))
             address = actor.finish(actor.begin("line"), wait)
-        except (Lost, ProfileActorsError):
+            if address is None:
+                return None
+            name, secret = address
+            line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except Exception:  # whatever it is, it is told where Ray is asked
             return None
-        if not address:
-            return None
-        line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             set_timeout(line, socket.SO_SNDTIMEO, FIRST_WAIT_S)
             set_timeout(line, socket.SO_RCVTIMEO, LONGEST_WAIT_S)
-            line.connect(address)
-            if is_own(line):
-                receive(line, lambda: False)  # that it is taken
+            line.connect(name)
+            if is_own(line) and proven(line, secret, *ENDS, lambda: False):
                 return line
         except (OSError, EOFError):
             pass  # on another machine, or there are too many
@@ -155,11 +162,18 @@ class ReadLines:
             if not self._is_closed:
                 self._idle[partition].append(line)
                 return
-        line.close()
+        _hang_up(line)
 
     def _drop(self, partition: int, line: socket.socket) -> None:
         """Hang up on a broken line, and on those that lie idle: they broke with it."""
         with self._lock:
             idle, self._idle[partition] = self._idle[partition], []
         for one in (line, *idle):
-            one.close()
+            _hang_up(one)
+
+
+def _hang_up(line: socket.socket) -> None:
+    """Also where a forked child has the line open, too."""
+    with suppress(OSError):
+        line.shutdown(socket.SHUT_RDWR)
+    line.close()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pickle
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from profile_actors.actors import read_line
 from profile_actors.actors.calls import Lost, Patience, Remote, Session
 from profile_actors.actors.read_line import ReadLine
 from profile_actors.driver import read_lines
@@ -155,6 +160,100 @@ def test_another_user_is_hung_up_on(made: Made, monkeypatch: pytest.MonkeyPatch)
         ask(lines, 1, "profiles", b"a")
 
 
+class Told(Way):
+    """A partition that says where another's line is."""
+
+    def __init__(self, address: Any) -> None:
+        super().__init__(None)
+        self.address = address
+
+    def finish(self, answer: Any, patience: Patience) -> Any:
+        if isinstance(self.address, Exception):
+            raise self.address
+        return self.address
+
+
+class Bomb:
+    """What must never be unpickled."""
+
+    went_off = False
+
+    def __reduce__(self) -> Any:
+        return setattr, (Bomb, "went_off", True)
+
+
+def test_who_does_not_know_the_secret_is_hung_up_on(made: Made) -> None:
+    """A process of the same user, which has read the name in /proc/net/unix: nothing that it says
+    is unpickled, and nothing is answered."""
+    line = made()
+    address = line.address()
+    assert address is not None
+    name, secret = address
+    frame = struct.pack("<BQ", 0, 0) + pickle.dumps(Bomb())
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.settimeout(10)
+        stranger.connect(name)
+        stranger.sendall(frame + bytes(200))
+        said = b""
+        with contextlib.suppress(OSError):
+            while piece := stranger.recv(1000):
+                said += piece
+    assert len(said) <= 64  # what it asks of the other, and its own proof
+    assert not Bomb.went_off
+    lines = ReadLines([Told((name, bytes(32)))])
+    with pytest.raises(Unanswered):
+        ask(lines, 1, "profiles", b"a")
+    lines = ReadLines([Told((name, secret))])
+    assert ask(lines, 1, "profiles", b"a") == b"a"
+    lines.close()
+
+
+def test_a_stranger_who_took_the_name_is_not_asked() -> None:
+    """It repeats what it is told, which is a proof of nothing."""
+    name = f"\0profile-actors-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(name)
+        listener.listen()
+        listener.settimeout(10)
+
+        def echo() -> None:
+            line, _ = listener.accept()
+            with line:
+                while piece := line.recv(1000):
+                    line.sendall(piece)
+
+        thread = threading.Thread(target=echo, daemon=True)
+        thread.start()
+        lines = ReadLines([Told((name, bytes(32)))])
+        with pytest.raises(Unanswered):
+            ask(lines, 1, "profiles", b"a")
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("said", [RuntimeError("of Ray"), ("no secret",), None])
+def test_a_partition_that_cannot_say_where_its_line_is_is_asked_by_ray(said: Any) -> None:
+    with pytest.raises(Unanswered):
+        ask(ReadLines([Told(said)]), 1, "profiles", b"a")
+
+
+def test_a_line_that_could_not_begin_begins_later(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = made()
+
+    def none_free(**_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(read_line, "Thread", none_free)
+        with pytest.raises(RuntimeError):
+            line.address()
+    lines = ReadLines([Way(line)])
+    assert ask(lines, 1, "profiles", b"a") == b"a"
+    lines.close()
+
+
 def test_who_waits_when_the_store_is_closed_is_told(made: Made) -> None:
     go_on = threading.Event()
 
@@ -189,6 +288,13 @@ def test_a_partition_that_hangs_is_asked_by_ray(
     lines = ReadLines([Way(made(slow))])
     with pytest.raises(Unanswered):
         ask(lines, 1, "profiles", b"a")
+    monkeypatch.undo()
+    way = Way(made(slow))
+    way.timeout_s = 0.2  # a call's patience, if it is shorter
+    began = time.monotonic()
+    with pytest.raises(Unanswered):
+        ask(ReadLines([way]), 1, "profiles", b"a")
+    assert time.monotonic() - began < 5
     go_on.set()
 
 
@@ -200,15 +306,19 @@ def test_a_forked_child_has_no_lines(made: Made, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_closed_line_leaves_no_thread(made: Made) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
+
+    def begun() -> set[threading.Thread]:
+        return set(threading.enumerate()) - before
+
     line = made()
     lines = ReadLines([Way(line)])
-    assert threading.active_count() == before  # nothing listens before it is asked for
+    assert not begun()  # nothing listens before it is asked for
     assert ask(lines, 1, "profiles", b"a") == b"a"
-    assert threading.active_count() == before + 2
+    assert len(begun()) == 2
     line.close()
     end = time.monotonic() + 10
-    while threading.active_count() > before and time.monotonic() < end:
+    while begun() and time.monotonic() < end:
         time.sleep(0.01)
-    assert threading.active_count() == before
-    assert line.address() == ""
+    assert not begun()
+    assert line.address() is None
