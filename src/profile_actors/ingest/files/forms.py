@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+
+import pyarrow as pa
 
 from profile_actors.errors import SchemaError
 from profile_actors.ingest.files.byte_sources import WHOLE, ByteSource, Stream, plain_bytes
@@ -38,7 +41,7 @@ def read_blocks(
                 f"expected a Parquet file, got one packed with {packing} - at {file}; unpack it:"
                 " Parquet packs its own columns"
             )
-        with file.open("rb") as opened:
+        with file.open("rb") as opened, _faults_of(form, str(file)):
             yield from parquet_blocks(opened, str(file), size, block_bytes)
         return
     with plain_bytes(file, packing) as source:
@@ -65,9 +68,21 @@ def text_blocks(
         else ndjson_blocks(source, name, block_bytes, tables, size, closed)
     )
     behind = 0
-    for block in blocks:
-        if isinstance(source, Stream):
-            now = source.packed_place()
-            block = replace(block, size_bytes=now - behind)
-            behind = now
-        yield block
+    with _faults_of(form, name):
+        for block in blocks:
+            if isinstance(source, Stream):
+                now = source.packed_place()
+                block = replace(block, size_bytes=now - behind)
+                behind = now
+            yield block
+
+
+@contextmanager
+def _faults_of(form: str, name: str) -> Iterator[None]:
+    """What a reader trips over without a word for it is the file's fault, not the program's."""
+    try:
+        yield
+    except (pa.ArrowException, ValueError) as error:
+        raise SchemaError(
+            f"expected a file of {form}, got {error} - at {name}; what was read before stays"
+        ) from None

@@ -3,7 +3,8 @@
 Theory: columns keep the file's types and are judged by the door as any Arrow table's are. What the
 format does not promise is checked here: texts that are no UTF-8 refuse their row.
 
-Limits: a block has at most ``MAX_ROWS`` rows, and of about block_bytes of what they take unpacked.
+Limits: a block has at most ``MAX_ROWS`` rows, of about block_bytes of what they take unpacked, and
+of a few times as much in memory: a text that comes again and again is stored once.
 """
 
 from __future__ import annotations
@@ -22,6 +23,14 @@ from profile_actors.ingest.row_blocks import RowBlock
 MAX_ROWS = 131_072
 
 
+STEP_ROWS = 2_048
+"""Rows that are read at a time, since only then is known what they take."""
+
+
+MAX_SPREAD = 4
+"""Blocks may take so many times block_bytes in memory."""
+
+
 _MIN_ROW_BYTES = 16  # a row takes so much at least, however well its columns are packed
 
 
@@ -38,12 +47,16 @@ def parquet_blocks(file: Any, path: str, size: int, block_bytes: int) -> Iterato
         count = opened.metadata.num_rows
     except (pa.ArrowException, OSError, ValueError) as error:
         raise SchemaError(f"expected a Parquet file, got {error} - at {path}") from None
+    # Those stay as they are stored, and cannot always be joined.
+    has_dictionaries = "dictionary<" in str(opened.schema_arrow)
     row = 0
     for group in range(opened.num_row_groups):
         about = opened.metadata.row_group(group)
         row_bytes = max(_MIN_ROW_BYTES, about.total_byte_size // max(1, about.num_rows))
         rows = max(1, min(MAX_ROWS, block_bytes // row_bytes))
-        batches = opened.iter_batches(rows, row_groups=[group], use_threads=False)
+        step = rows if has_dictionaries else min(rows, STEP_ROWS)
+        read = opened.iter_batches(step, row_groups=[group], use_threads=False)
+        batches = _gathered(read, rows, MAX_SPREAD * block_bytes)
         while True:
             try:
                 batch = next(batches, None)
@@ -59,6 +72,26 @@ def parquet_blocks(file: Any, path: str, size: int, block_bytes: int) -> Iterato
             if batch.num_rows:
                 yield _block(batch, row, share)
             row = last
+
+
+def _gathered(
+    batches: Iterator[pa.RecordBatch], rows: int, max_bytes: int
+) -> Iterator[pa.RecordBatch]:
+    """Batches of so many rows; of fewer where those take more than max_bytes."""
+    waiting: list[pa.RecordBatch] = []
+    count = size = 0
+    for batch in batches:
+        if waiting and (count + batch.num_rows > rows or size + batch.nbytes > max_bytes):
+            yield _joined(waiting)
+            waiting, count, size = [], 0, 0
+        waiting.append(batch)
+        count, size = count + batch.num_rows, size + batch.nbytes
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
 
 
 def _block(batch: pa.RecordBatch, first_row: int, size: int) -> RowBlock:
