@@ -12,14 +12,16 @@ that sorts them by (ident, timestamp). Entries are self-contained: new identitie
 definitions stand in them.
 
 Rules for editors: a new kind or field is added with a default; an unknown kind or a newer format
-refuses to open, and is never skipped. ``received`` and ``sent`` are the room of DESIGN section 10.
+refuses to open, and is never skipped. What sequencers tell each other (DESIGN section 10) stands
+in ``Mail``: numbers in the envelope, operations in two parts, which ``engine/identity`` writes and
+reads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -34,9 +36,10 @@ from profile_actors.ingest.offsets import packed, ranges_of, union, unpacked
 MAGIC = b"PAE1"
 
 
-FORMAT = 3
+FORMAT = 4
 """Newest format that is read. An entry says the oldest that understands it: 1, 2 where notes say
-what format 1 would leave out, or 3 where it speaks of anonymous connections."""
+what format 1 would leave out, 3 where it speaks of anonymous connections, or 4 where it took or
+sent messages (of kind 'ledger': always)."""
 
 
 ALIGN = 64
@@ -50,7 +53,7 @@ STREAM = pa.ipc.IpcWriteOptions()
 """Made once: from a stream without options Arrow looks for them in the environment each time."""
 
 
-KINDS = ("rows", "clock", "slice", "definition")
+KINDS = ("rows", "clock", "slice", "definition", "mail", "ledger")
 
 
 class BatchNote(msgspec.Struct, frozen=True, array_like=True):
@@ -114,10 +117,36 @@ class Hearing(msgspec.Struct, frozen=True, array_like=True):
     forgotten: tuple[str, ...] = ()
 
 
+Received = tuple[str, int, int]
+"""(source, number, now): a message that an entry took, and its sender's clock (ms)."""
+
+
+Sent = tuple[str, int]
+"""(to, number): a message that an entry sends."""
+
+
+class Mail(NamedTuple):
+    """Messages of an entry. received_ops, sent_ops: what they say, as bytes of
+    ``identity.messages`` (of each message, in the order of ``received``, of ``sent``); empty where
+    nothing is said. The rows that came with them are blocks of the entry, those that go out are
+    found by their log positions."""
+
+    received: tuple[Received, ...] = ()
+    sent: tuple[Sent, ...] = ()
+    received_ops: bytes = b""
+    sent_ops: bytes = b""
+
+
+NO_MAIL = Mail()
+
+
 class Envelope(msgspec.Struct, frozen=True, array_like=True):
     """All that an entry says besides its rows. now: ms. identities: (first ident, part) or None.
     parts: (offset, size) pairs. definition: the catalogue's canonical JSON, for its kind only.
-    slots: of kind 'slice': those from the first up to the second, of so many (``clock_steps``)."""
+    slots: of kind 'slice': those from the first up to the second, of so many (``clock_steps``).
+    received: of each message taken its source, number and sender's clock; sent: of each message
+    that goes out its destination and number. ops: indexes of the parts that say what those say, in
+    the same order; -1 where there is none."""
 
     format: int
     kind: str
@@ -129,10 +158,11 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     blocks: tuple[BlockNote, ...] = ()
     parts: tuple[tuple[int, int], ...] = ()
     definition: bytes = b""
-    received: tuple[Any, ...] = ()
-    sent: tuple[Any, ...] = ()
+    received: tuple[Received, ...] = ()
+    sent: tuple[Sent, ...] = ()
     slots: tuple[int, int, int] | None = None
     hearing: Hearing | None = None
+    ops: tuple[int, int] = (-1, -1)
 
 
 @dataclass(slots=True)
@@ -168,6 +198,7 @@ class Entry:
     envelope: Envelope
     identities: NewIdentities | None
     blocks: list[Block]
+    mail: Mail = NO_MAIL
 
 
 def encode(
@@ -181,6 +212,7 @@ def encode(
     definition: bytes = b"",
     slots: tuple[int, int, int] | None = None,
     hearing: Hearing | None = None,
+    mail: Mail = NO_MAIL,
 ) -> list[Buffer]:
     """The parts whose concatenation is the entry. Row data is not copied here."""
     bodies: list[Buffer] = []
@@ -197,15 +229,21 @@ def encode(
             memoryview(to_stream(block.table)),
         ]
         notes.append(BlockNote(block.dataset, block.rows, first, first + 1, first + 2))
+    ops = []
+    for told in (mail.received_ops, mail.sent_ops):
+        ops.append(len(bodies) if told else -1)
+        bodies += [told] if told else []
     offset, spans = 0, []
     for body in bodies:
         spans.append((offset, len(body)))
         offset += _padded(len(body))
     form = max([1 if hearing is None else 3, *(note.format for note in batches)])
+    if kind == "ledger" or mail != NO_MAIL:
+        form = 4
     envelope = msgspec.msgpack.encode(
         Envelope(
             form, kind, epoch, now, catalogue, batches, identity_note, tuple(notes), tuple(spans),
-            definition, slots=slots, hearing=hearing,
+            definition, mail.received, mail.sent, slots, hearing, (ops[0], ops[1]),
         )
     )  # fmt: skip
     head = MAGIC + len(envelope).to_bytes(4, "little") + envelope
@@ -239,7 +277,28 @@ def decode(view: memoryview, where: str) -> Entry:
                 times_of(table),
             )
         )
-    return Entry(envelope, identities, blocks)
+    return Entry(envelope, identities, blocks, mail_of(view, envelope, base))
+
+
+def read_mail(view: memoryview, where: str) -> tuple[Envelope, Mail]:
+    """An entry's envelope and its messages; no rows are opened. Raises CorruptLog."""
+    envelope, base = read_envelope(view, where)
+    return envelope, mail_of(view, envelope, base)
+
+
+def mail_of(view: memoryview, envelope: Envelope, base: int) -> Mail:
+    """The messages of an entry; their bytes are copies."""
+    if not (envelope.received or envelope.sent):
+        return NO_MAIL
+
+    def told(index: int) -> bytes:
+        if index < 0:
+            return b""
+        offset, size = envelope.parts[index]
+        return bytes(view[base + offset : base + offset + size])
+
+    received, sent = envelope.ops
+    return Mail(envelope.received, envelope.sent, told(received), told(sent))
 
 
 class BlockRows(NamedTuple):
