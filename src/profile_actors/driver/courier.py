@@ -6,10 +6,10 @@ recognises what it has (a resend) and refuses what comes too early (a gap). That
 local matter: every sub-batch is resent until it is answered, oldest first, and the chains put
 themselves in order. Only a sub-batch that is refused, or unanswered until the deadline, breaks its
 stream: an anonymous stream is then left for a new one, a named producer reads its cursor from the
-store again. What had been sent after it does not wait for what will never come: a gap is judged as
-soon as nothing older of the stream is on its way. Anonymous rows, whose numbers nobody else knows,
-are linked to what the partition has; a named producer's are refused with the offset it must resend
-from.
+store again. What had been sent after it does not wait for what will never come: a gap is judged
+once it answers a try begun with nothing older of the stream on its way. Anonymous rows, whose
+numbers nobody else knows, are linked to what the partition has; a named producer's are refused
+with the offset it must resend from.
 
 Closing refuses what is new, and waits for what is on its way; what is still unanswered when its
 patience ends is told so. So every result that was promised comes, with a receipt or an error.
@@ -82,11 +82,15 @@ class ProducerRows:
 
 @dataclass(slots=True)
 class Part:
-    """One sub-batch on its way. answer: Ray's reference of the newest try."""
+    """One sub-batch on its way. answer: Ray's reference of the newest try.
+
+    is_first: that try was begun when everything sent before the parcel had been answered.
+    """
 
     partition: int
     batch: SubBatch
     answer: Any
+    is_first: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -98,6 +102,10 @@ class Parcel:
     parts: list[Part]
     finish: Callable[[list[Reply]], Any]
     result: Future[Any] = field(default_factory=Future)
+
+    def is_first(self) -> bool:
+        """Whether nothing sent before it is on its way, in any of its streams."""
+        return all(stream.is_oldest(self) for stream in self.streams)
 
 
 class Courier:
@@ -153,8 +161,14 @@ class Courier:
         finish: Callable[[list[Reply]], Any],
     ) -> Parcel:
         """Put sub-batches on their way (the place was reserved). finish: replies -> the result."""
+        is_first = not any(stream.waiting for stream in streams)
         parts = [
-            Part(partition, batch, self._partitions[partition].begin("submit", *pack(batch)))
+            Part(
+                partition,
+                batch,
+                self._partitions[partition].begin("submit", *pack(batch)),
+                is_first,
+            )
             for partition, batch in batches
         ]
         parcel = Parcel(streams, parts, finish)
@@ -257,6 +271,7 @@ class Courier:
                 if reply.status in ("gap", "early"):
                     self._judge(parcel, part, reply)
             patience.wait_or_raise(actor.name)
+            part.is_first = parcel.is_first()
             part.answer = actor.begin("submit", *pack(part.batch))
 
     def _renamed(self, parcel: Parcel, part: Part) -> SubBatch:
@@ -273,10 +288,13 @@ class Courier:
         return replace(part.batch, producer=name, after=None)
 
     def _judge(self, parcel: Parcel, part: Part, reply: Reply) -> None:
-        """Something before this sub-batch is missing: wait for it, go on without, or refuse."""
-        stream = parcel.streams[-1] if reply.status == "early" else parcel.streams[0]
-        if not stream.is_oldest(parcel):
+        """Something before this sub-batch is missing: wait for it, go on without, or refuse.
+
+        An answer given while something before it was on its way is out of date: ask again.
+        """
+        if not part.is_first:
             return
+        stream = parcel.streams[-1] if reply.status == "early" else parcel.streams[0]
         if stream.named:
             raise _gap(part.batch, stream, reply)
         part.batch = replace(part.batch, after=reply.expected)
