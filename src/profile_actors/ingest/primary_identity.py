@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from profile_actors.definitions.declared import Catalogue, Dataset, Namespace
+from profile_actors.ingest.further_identities import Named, lists_of, named_lists
 from profile_actors.ingest.identity_keys import KeyMaker, key_of, normalised
 from profile_actors.ingest.rejects import full_json
 from profile_actors.ingest.typing.cells import byte_sizes, python_cells
@@ -35,9 +36,6 @@ _MARKED, _PLAIN = 1 << 32, 2 << 32
 
 
 Refusals = dict[int, tuple[str, str]]
-
-
-OTHERS = pa.list_(pa.struct([("namespace", pa.string()), ("value", pa.string())]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +53,6 @@ class Chosen:
     others: pa.Array | None
 
 
-_Named = tuple[str, str]  # namespace, normalised value
-
-
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     """One source of identities for n rows; rank and code per row or for all. more: of a map, all
@@ -69,7 +64,7 @@ class _Candidate:
     present: np.ndarray
     rank: np.ndarray | int
     code: np.ndarray | int
-    more: Sequence[Sequence[_Named]] | None = None
+    more: Sequence[Sequence[Named]] | None = None
 
 
 class Identities:
@@ -129,22 +124,23 @@ class Identities:
             further[:, i] = one.present & ~known
         rows, which = np.nonzero(further)
         names = [self._codes[int(c.code)] for c in columns]
-        values = [c.values for c in columns]
         if len(columns) == len(candidates):
-            return _lists(rows, which, names, values, len(best.k0))
-        texts = [v.to_pylist() for v in values]
-        found: list[list[_Named] | None] = []
+            keys = [(c.k0, c.k1) for c in columns]
+            return lists_of(rows, which, names, [c.values for c in columns], keys)
+        texts = [c.values.to_pylist() for c in columns]
+        found: list[list[Named]] = []
         primary = zip(
             np.broadcast_to(best.code, len(best.k0)), best.values.to_pylist(), strict=True
         )
         for row, (code, value) in enumerate(primary):
-            named = [(names[i], texts[i][row]) for i in np.flatnonzero(further[row])]
+            named = [
+                (names[i], texts[i][row], int(columns[i].k0[row]), int(columns[i].k1[row]))
+                for i in np.flatnonzero(further[row])
+            ]
             named += (candidates[-1].more or ())[row]
-            kept = dict.fromkeys(n for n in named if n != (self._codes[int(code)], value))
-            found.append(list(kept) or None)
-        if not any(found):
-            return None
-        return pa.array([n if n is None else [_pair(*x) for x in n] for n in found], OTHERS)
+            own = (self._codes[int(code)], value)
+            found.append(list(dict.fromkeys(one for one in named if one[:2] != own)))
+        return named_lists(found)
 
     def _candidate(
         self, position: int, path: str, cells: pa.Array, refused: Refusals
@@ -184,7 +180,7 @@ class Identities:
         present, codes = np.zeros(n, bool), np.zeros(n, np.int16)
         ranks = np.zeros(n, np.int64)
         values: list[str | None] = [None] * n
-        more: list[Sequence[_Named]] = [()] * n
+        more: list[Sequence[Named]] = [()] * n
         for row, cell in enumerate(cells.to_pylist()):
             try:
                 found = [] if cell is None else self._all_of(msgspec.json.decode(cell))
@@ -194,7 +190,7 @@ class Identities:
             if found:
                 ranks[row], keys[row], values[row], codes[row] = min(found)
                 present[row] = True
-                more[row] = [(self._codes[code], text) for _, _, text, code in found]
+                more[row] = [(self._codes[code], text, *key) for _, key, text, code in found]
         k0, k1 = np.ascontiguousarray(keys[:, 0]), np.ascontiguousarray(keys[:, 1])
         return _Candidate(k0, k1, pa.array(values, pa.string()), present, ranks, codes, more)
 
@@ -245,28 +241,9 @@ def _map_text(cell: Any, is_pairs: bool) -> str:
         return full_json(shown(cell))
 
 
-def _pair(namespace: str, value: str) -> dict[str, str]:
-    return {"namespace": namespace, "value": value}
-
-
 def _same(one: _Candidate, other: _Candidate) -> np.ndarray:
     """Rows in which two candidates name the same identity."""
     return np.asarray((one.k0 == other.k0) & (one.k1 == other.k1) & (one.code == other.code))
-
-
-def _lists(
-    rows: np.ndarray, which: np.ndarray, names: list[str], values: list[pa.Array], n: int
-) -> pa.Array | None:
-    """OTHERS[n] of (row, column) pairs, ascending by row; None if there are none."""
-    if len(rows) == 0:
-        return None
-    texts = pa.concat_arrays(values).take(pa.array(which * n + rows))
-    codes = pa.array(names, pa.string()).take(pa.array(which))
-    pairs = pa.StructArray.from_arrays([codes, texts], fields=list(OTHERS.value_type))
-    sizes = np.bincount(rows, minlength=n)
-    offsets = np.append(0, np.cumsum(sizes)).astype(np.int32)
-    none = pa.array(sizes == 0)
-    return pa.ListArray.from_arrays(pa.array(offsets), pairs, type=OTHERS, mask=none)
 
 
 def _smallest(candidates: Sequence[_Candidate]) -> _Candidate:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from profile_actors.engine.log.entry import decode
 from profile_actors.engine.log.sub_batch import SubBatch
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.ingest.door import Door
+from profile_actors.ingest.further_identities import OTHERS, keyed
 from profile_actors.ingest.hidden_columns import HIDDEN
 from profile_actors.ingest.identity_keys import key_of
 from profile_actors.ingest.route import default_assignment, split
@@ -84,6 +86,28 @@ def test_each_identity_that_is_not_primary_is_kept_once_and_normalised() -> None
     ]
     # Of equals the smaller key is primary; together they are both, whichever it is.
     assert {primaries[4], *(others(found)[4] or [])} == {("Email", "c@x"), ("Email", "d@x")}
+
+
+@pytest.mark.parametrize("name", ["columns", "mapped"])
+def test_they_bring_their_keys(name: str) -> None:
+    ids = {"ECID": [{"id": "e1"}, {"id": "é2"}], "Email": [{"id": "C@x"}]}
+    rows: list[dict[str, object]] = [{"crm": "1", "mail": "Ä@x", "other": "b@x"}, {"crm": "2"}]
+    if name == "mapped":
+        rows = [{"mail": "Ä@x", "ids": ids}, {"mail": "d@x"}, {"ids": ids}]
+    column = table(name, rows)["@others"].combine_chunks()
+    assert column.type == OTHERS
+    found = [one for row in column.to_pylist() for one in row or ()]
+    assert len(found) == (2 if name == "columns" else 5)
+    for one in found:
+        space = CATALOGUE.namespaces[one["namespace"]]
+        assert (one["k0"], one["k1"]) == key_of(space, one["value"], 0)
+    # What a log has that was written before they were there.
+    bare = pa.list_(pa.struct([("namespace", pa.string()), ("value", pa.string())]))
+    fields = ("namespace", "value")
+    texts = [row and [{k: one[k] for k in fields} for one in row] for row in column.to_pylist()]
+    for old in (pa.array(texts, bare), pa.array([None, *texts], bare)[1:]):
+        assert keyed(old, CATALOGUE.namespaces, 0).equals(column)
+    assert keyed(column, {}, 0) is column
 
 
 def test_an_identity_map_and_columns_together() -> None:

@@ -6,10 +6,9 @@
 Parts are raw little-endian arrays or Arrow IPC streams; the envelope lists their offsets from the
 entry's first byte rounded up past the envelope. A rows entry has one *block* per dataset: payload
 columns as they came (with @timestamp, @id, @type and, where rows have several identities, @others:
-the ground on which identities will be joined; as named pairs, since no ident is given for them
-yet), the idents of the rows, and the permutation
-that sorts them by (ident, timestamp). Entries are self-contained: new identities and whole
-definitions stand in them.
+the ground on which identities are joined; in full, with their keys, since no ident is given for
+them), the idents of the rows, and the permutation that sorts them by (ident, timestamp). Entries
+are self-contained: new identities and whole definitions stand in them.
 
 Rules for editors: a new kind or field is added with a default; an unknown kind or a newer format
 refuses to open, and is never skipped. What sequencers tell each other (DESIGN section 10) stands

@@ -10,8 +10,10 @@ A sub-batch's table has the payload columns (dotted field paths; Arrow types as 
     @row          int64        the row's offset in its producer's stream, ascending
     @id           string       only for datasets that declare ``id``
     @type         dictionary<int32, string>   event datasets only; may be null
-    @others       list<struct<namespace: string, value: string>>   the row's further identities,
-                  normalised, each once, null without any; no column if no row has more than one
+    @others       list<struct<namespace: string, value: string, k0: uint64, k1: uint64>>   the row's
+                  further identities, normalised, each once, null without any; no column if no row
+                  has more than one. Logs written before it had keys lack k0 and k1:
+                  ``ingest.further_identities.keyed`` gives both forms the one of today
 """
 
 from __future__ import annotations
