@@ -60,6 +60,13 @@ def check(graph: LinkGraph, facts: list[Fact], limits: Limits) -> None:
         found = graph.judged(member)
         wanted = [link for link in judged(facts, limits) if not together.isdisjoint(link.pair)]
         assert found == wanted
+    verdicts = judged(facts, limits)
+    assert graph.links == len(verdicts)
+    assert graph.people == len({people for people in truth.values() if len(people) > 1})
+    assert sum(graph.skipped().values()) == sum(link.verdict == "skipped" for link in verdicts)
+    again = list(graph.facts())
+    assert components(again, limits).items() <= truth.items()  # cuts of strangers name nobody
+    assert judged(again, limits) == verdicts
 
 
 @settings(max_examples=150)

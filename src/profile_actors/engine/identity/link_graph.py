@@ -20,10 +20,11 @@ the groups it takes apart. Memory: some 500 bytes a link. Not thread-safe: its o
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from profile_actors.engine.identity.linking import (
     NEVER,
+    Cut,
     Fact,
     Judged,
     Limits,
@@ -48,12 +49,14 @@ class Group(set[Member]):
 
 
 class LinkGraph:
-    """The facts so far, and who is one person by them."""
+    """The facts so far, and who is one person by them. people: of two identities or more."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.replays = 0
         self.replayed_links = 0
+        self.people = 0
+        self._skipped: set[Pair] = set()
         self._newest: dict[Pair, int] = {}
         self._cuts: dict[tuple[Member, ...], int] = {}
         self._pairs: defaultdict[Member, set[Pair]] = defaultdict(set)
@@ -70,6 +73,29 @@ class LinkGraph:
         group = self._groups.get(member)
         return member if group is None else group.low
 
+    def size_of(self, member: Member) -> int:
+        """How many identities the person has."""
+        group = self._groups.get(member)
+        return 1 if group is None else len(group)
+
+    def linked(self, member: Member) -> set[Member]:
+        """The identities that there ever was evidence of beside this one."""
+        return {end for pair in self._pairs.get(member, ()) for end in pair if end != member}
+
+    @property
+    def links(self) -> int:
+        """Pairs that there ever was evidence of."""
+        return len(self._newest)
+
+    def skipped(self) -> Counter[str]:
+        """How many links each rule forbids, by what ``Judged.by`` says. Cost: a step a link."""
+        return Counter(self._rule_between(*map(self._group, pair)) for pair in self._skipped)
+
+    def facts(self) -> Iterator[Fact]:
+        """Facts that say the same as all there were: of each pair and target the newest."""
+        yield from (Row(time, pair) for pair, time in self._newest.items())
+        yield from (Cut(time, target) for target, time in self._cuts.items())
+
     def fold(self, facts: Iterable[Fact]) -> set[Member]:
         """Take facts in, in any order, repeated or not.
 
@@ -85,11 +111,21 @@ class LinkGraph:
                     hard.append(pair)
             elif one is not other:
                 if self._fits(one, other):
+                    self.people += 1 - (len(one) > 1) - (len(other) > 1)
                     changed |= self._unite(self._groups, one, other)
                 else:
                     hard.append(pair)
+        judged = set(was_live)
         for region in self._regions(hard):
-            changed |= self._replay(region)
+            apart = self._replay(region)
+            changed |= apart
+            judged.update(pair for one in apart for pair in self._pairs.get(one, ()))
+        for pair in judged:
+            one, other = map(self._group, pair)
+            if one is not other and self._is_live(pair):
+                self._skipped.add(pair)
+            else:
+                self._skipped.discard(pair)
         return changed
 
     def judged(self, member: Member) -> list[Judged]:
@@ -193,6 +229,11 @@ class LinkGraph:
         return one.taken.isdisjoint(other.taken) and len(one) + len(other) <= self.limits.max_size
 
     @staticmethod
+    def _rule_between(one: Group, other: Group) -> str:
+        """``linking.forbidden_by`` of groups that do not fit, in the time of the namespaces."""
+        return min(one.taken & other.taken, default="max_size")
+
+    @staticmethod
     def _unite(groups: dict[Member, Group], one: Group, other: Group) -> set[Member]:
         """Two groups are one person; returns the identities whose canonical one is new."""
         changed = set(other if one.low < other.low else one)
@@ -238,6 +279,13 @@ class LinkGraph:
                 elif one is not other and self._fits(one, other):
                     self._unite(groups, one, other)
             if not outside:
+                self.people -= _people(self._groups[one] for one in region)
+                self.people += _people(groups.values())
                 self._groups.update(groups)
                 return region
             region |= outside
+
+
+def _people(groups: Iterable[Group]) -> int:
+    """How many different groups have two identities or more."""
+    return len({id(group) for group in groups if len(group) > 1})

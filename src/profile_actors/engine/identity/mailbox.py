@@ -6,14 +6,20 @@ came too early. The sender keeps no message: its log holds what each was made of
 here is the position of the entry that sent it. What is acknowledged is forgotten; that is volatile
 (after a restart the receiver is asked), so replay and run differ in nothing else.
 
-Cost: a dict's entry a message that is not acknowledged. Not thread-safe: its owner has a lock.
+Rules for editors: a number is noted here once the entry that took or sent it is durable, never
+before: other threads acknowledge by what stands here, and read the log for what is to be sent.
+
+Cost: a list's place a message that is not acknowledged. Thread-safe.
 """
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_right
 from collections import defaultdict
 from typing import Any, Literal
+
+from profile_actors.errors import Halt
 
 Taken = Literal["next", "repeat", "gap"]
 
@@ -38,6 +44,7 @@ class Mailbox:
     def __init__(self) -> None:
         self._cursors: dict[str, int] = {}
         self._out: defaultdict[str, _Outgoing] = defaultdict(_Outgoing)
+        self._lock = threading.RLock()
 
     # -- what comes in ----------------------------------------------------------------------------
 
@@ -47,38 +54,48 @@ class Mailbox:
 
     def cursors(self) -> dict[str, int]:
         """The same of every source there was a message of."""
-        return dict(self._cursors)
+        with self._lock:
+            return dict(self._cursors)
 
     def take(self, source: str, number: int) -> Taken:
         """Note that a message is taken, if it is the next one; says whether it was."""
-        expected = self.cursor(source) + 1
-        if number == expected:
-            self._cursors[source] = number
-            return "next"
-        return "repeat" if number < expected else "gap"
+        with self._lock:
+            expected = self.cursor(source) + 1
+            if number == expected:
+                self._cursors[source] = number
+                return "next"
+            return "repeat" if number < expected else "gap"
 
     # -- what goes out ----------------------------------------------------------------------------
 
     def sent(self, to: str, position: int) -> int:
         """Note that the entry at a log position sends a message; returns its number."""
-        out = self._out[to]
-        out.newest += 1
-        out.positions.append(position)
-        return out.newest
+        with self._lock:
+            out = self._out[to]
+            out.newest += 1
+            out.positions.append(position)
+            return out.newest
+
+    def newest(self, to: str) -> int:
+        """The newest number of a destination; 0 before the first."""
+        out = self._out.get(to)
+        return 0 if out is None else out.newest
 
     def heads(self) -> dict[str, int]:
         """The newest number of each destination."""
-        return {to: out.newest for to, out in self._out.items()}
+        with self._lock:
+            return {to: out.newest for to, out in self._out.items()}
 
     def position_of(self, to: str, number: int) -> int:
         """The log position of the entry that sent a message that is not acknowledged.
 
         Raises KeyError for a number that is, or that was never given.
         """
-        out = self._out.get(to)
-        if out is None or not out.acknowledged < number <= out.newest:
-            raise KeyError((to, number))
-        return out.positions[number - out.acknowledged - 1]
+        with self._lock:
+            out = self._out.get(to)
+            if out is None or not out.acknowledged < number <= out.newest:
+                raise KeyError((to, number))
+            return out.positions[number - out.acknowledged - 1]
 
     def acknowledged(self, to: str) -> int:
         """All messages up to this number are known to be taken."""
@@ -88,45 +105,55 @@ class Mailbox:
     def acknowledge(self, to: str, number: int) -> None:
         """All messages up to this number are taken; an older answer changes nothing.
 
-        Raises ValueError for a number never given: the receiver is of another store.
+        Raises Halt for a number never given.
         """
-        out = self._out[to]
-        if number > out.newest:
-            raise ValueError(
-                f"expected {to!r} to have messages up to {out.newest} at most, the last one sent"
-                f" to it, got {number}: it knows messages that are not in this log"
-            )
-        if number > out.acknowledged:
-            del out.positions[: number - out.acknowledged]
-            out.acknowledged = number
+        with self._lock:
+            out = self._out[to]
+            if number > out.newest:
+                raise Halt(
+                    f"expected {to!r} to have messages up to {out.newest}, the last one sent to it,"
+                    f" got {number}: it knows messages that this log does not; both must come from"
+                    " one backup"
+                )
+            if number > out.acknowledged:
+                del out.positions[: number - out.acknowledged]
+                out.acknowledged = number
 
     def unacknowledged(self, to: str) -> int:
         """How many messages to a destination are not known to be taken."""
-        out = self._out.get(to)
-        return 0 if out is None else out.newest - out.acknowledged
+        with self._lock:
+            out = self._out.get(to)
+            return 0 if out is None else out.newest - out.acknowledged
 
     def is_quiet(self) -> bool:
         """Whether all that was sent is known to be taken."""
-        return all(out.newest == out.acknowledged for out in self._out.values())
+        with self._lock:
+            return all(out.newest == out.acknowledged for out in self._out.values())
 
     def oldest_position(self) -> int | None:
         """The log position of the oldest message not known to be taken; None if all are."""
-        return min((out.positions[0] for out in self._out.values() if out.positions), default=None)
+        with self._lock:
+            return min(
+                (out.positions[0] for out in self._out.values() if out.positions), default=None
+            )
 
     def number_at(self, to: str, position: int) -> int:
         """The number of the last message sent by the entries up to a position, as far as it is not
         acknowledged; else the last that is. A row logged there has arrived once this has."""
-        out = self._out.get(to)
-        return 0 if out is None else out.acknowledged + bisect_right(out.positions, position)
+        with self._lock:
+            out = self._out.get(to)
+            return 0 if out is None else out.acknowledged + bisect_right(out.positions, position)
 
     # -- checkpoints ------------------------------------------------------------------------------
 
     def to_plain(self) -> list[Any]:
         """For a checkpoint: lists, dicts, texts and integers alone."""
-        out = {
-            to: [one.newest, one.acknowledged, list(one.positions)] for to, one in self._out.items()
-        }
-        return [dict(self._cursors), out]
+        with self._lock:
+            out = {
+                to: [one.newest, one.acknowledged, list(one.positions)]
+                for to, one in self._out.items()
+            }
+            return [dict(self._cursors), out]
 
     @staticmethod
     def of_plain(plain: list[Any]) -> Mailbox:

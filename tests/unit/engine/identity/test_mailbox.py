@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from profile_actors.engine.identity.mailbox import Mailbox
+from profile_actors.errors import Halt
 
 
 def test_only_the_next_message_is_taken() -> None:
@@ -35,7 +36,7 @@ def test_what_is_sent_is_found_until_it_is_acknowledged() -> None:
     box.acknowledge("1", 1)
     assert box.is_quiet()
     assert box.oldest_position() is None
-    with pytest.raises(ValueError, match="up to 3 at most"):
+    with pytest.raises(Halt, match="up to 3"):
         box.acknowledge("L", 4)
 
 

@@ -1,0 +1,260 @@
+"""The ledger: the one sequencer of links. It tells partitions who belongs together.
+
+Theory: a log of its own, a ``Mailbox``, and ``People``. An entry takes messages of partitions,
+folds their evidence, and records what it tells: to the owner of an identity and to the home of its
+book where it belongs, to the source of evidence that it is settled. A crash between any two steps
+loses nothing that was acknowledged: opening replays the log, taking what was told from it.
+
+Definitions come with ``commit``; an entry keeps of them what links are judged by, if that changed.
+Without the ledger nothing else stops: links that come meanwhile wait in the outboxes of partitions.
+
+Rules for editors: no Ray, no clock here. One thread commits; ``outgoing`` and questions come from
+any. After an error of ``commit`` the ledger is ahead of its log: open it again.
+
+Cost: opening folds all links of the log, some 20 us each. Memory: some 1 kB a linked identity.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from profile_actors.columnar.state_columns import UNSET
+from profile_actors.columnar.vectors import Array
+from profile_actors.definitions import catalogue_changes
+from profile_actors.definitions.declared import Catalogue
+from profile_actors.engine.identity.linking import Fact, Judged
+from profile_actors.engine.identity.mailbox import Mailbox
+from profile_actors.engine.identity.messages import (
+    Message,
+    Named,
+    Op,
+    decode_ops,
+    encode_ops,
+)
+from profile_actors.engine.identity.people import People
+from profile_actors.engine.log.entry import Mail, encode, read_mail
+from profile_actors.engine.log.ports import Log
+from profile_actors.errors import Halt
+from profile_actors.ingest.identity_keys import BUCKET_SHIFT
+
+MAX_BYTES = 1 << 23
+"""Messages that ``outgoing`` gives at once end after so many bytes of operations."""
+
+
+class LedgerStatus(msgspec.Struct, frozen=True):
+    """The ledger's own account of itself.
+
+    links: pairs of identities that there is evidence of. people: of two identities or more.
+    skipped: links by the rule that forbids them. unpublished: books that are not shown yet to all
+    their identities. pending: messages of partitions whose evidence is not shown yet.
+    """
+
+    position: int
+    now: int | None
+    catalogue: int
+    links: int
+    identities: int
+    people: int
+    skipped: dict[str, int]
+    unpublished: int
+    pending: int
+    log_bytes: int
+
+
+class Ledger:
+    """See the module. assignment: int[4096], the partition of each bucket; epoch: the owner's.
+
+    The log is the ledger's from here on: ``close`` closes it. Raises CorruptLog.
+    """
+
+    def __init__(self, log: Log, assignment: Array, *, epoch: int = 0) -> None:
+        self.log = log
+        self.lock = threading.RLock()
+        self.mailbox = Mailbox()
+        self.people = People()
+        self.position = 0
+        self.version = 0
+        self._now = UNSET
+        self._epoch = epoch
+        self._assignment = np.asarray(assignment)
+        self._failed = False
+        self._replay()
+
+    @property
+    def now(self) -> int | None:
+        """The newest clock there was word of, ms; None before the first."""
+        return None if self._now == UNSET else self._now
+
+    def owner(self, named: Named) -> str:
+        """The partition that owns an identity."""
+        return str(self._assignment[named.k0 >> BUCKET_SHIFT])
+
+    def commit(
+        self, mail: Sequence[Message], now: int | None = None, catalogue: Catalogue | None = None
+    ) -> None:
+        """Take messages, and definitions if they are newer, in one entry; none if there is nothing
+        to take or to tell.
+
+        now: ms, None on the event clock, where it is that of whoever sent. Of each source the next
+        messages are taken; repeats, what came too early, and what was sent under newer definitions
+        than these are passed over, as ``mailbox.cursor`` then says.
+
+        Raises StorageFull, FencedOut, Halt; then the ledger must be opened again.
+        """
+        if self._failed:
+            raise Halt(
+                "expected a ledger that is in step with its log, got one that failed to write - at"
+                f" position {self.position}; open it again"
+            )
+        self._failed = True
+        with self.lock:
+            self._commit(mail, now, catalogue)
+        self._failed = False
+
+    def _commit(
+        self, mail: Sequence[Message], now: int | None, catalogue: Catalogue | None
+    ) -> None:
+        definition = b""
+        if catalogue is not None and catalogue.version > self.version:
+            self.version = catalogue.version
+            judged_by = _judged_by(catalogue)
+            if judged_by != _judged_by(self.people.catalogue):
+                definition = judged_by
+                self.people.define(catalogue)
+        taken = self._next_of(mail)
+        clocks = [UNSET if now is None else now, *(message.now for message in taken)]
+        now = max(self._now, *clocks)
+        people = self.people
+        people.fold(people.receive((m.source, m.number, m.ops) for m in taken))
+        told = self._by_peer(*people.decide(self.position))
+        if not (definition or taken or told):
+            return
+        box = self.mailbox
+        sent = tuple((to, box.newest(to) + 1) for to in told)
+        entry = encode(
+            "ledger", self._epoch, now, self.version, definition=definition,
+            mail=Mail(
+                tuple((m.source, m.number, m.now) for m in taken),
+                sent,
+                encode_ops([(m.source, m.ops) for m in taken]) if taken else b"",
+                encode_ops([(to, tuple(ops)) for to, ops in told.items()]) if told else b"",
+            ),
+        )  # fmt: skip
+        self.log.append_at(self.position, entry, self._epoch)
+        # Only now: what is said to be taken, or to be there to be sent, must be durable.
+        for message in taken:
+            box.take(message.source, message.number)
+        for to in told:
+            box.sent(to, self.position)
+        self._now = now
+        self.position += 1
+
+    def _next_of(self, mail: Sequence[Message]) -> list[Message]:
+        """Those messages that are next of their source, one after the other."""
+        taken: list[Message] = []
+        reached: dict[str, int] = {}
+        for message in mail:
+            before = reached.get(message.source, self.mailbox.cursor(message.source))
+            if message.number == before + 1 and message.catalogue <= self.version:
+                reached[message.source] = message.number
+                taken.append(message)
+        return taken
+
+    def _by_peer(self, homes: list[Op], settled: list[tuple[str, Op]]) -> dict[str, list[Op]]:
+        """What to tell whom, in a fixed order. The owner of an identity and the home of its book
+        are told of it both; once where they are one."""
+        told: defaultdict[str, list[Op]] = defaultdict(list)
+        for op in homes:
+            assert op.one is not None, op
+            assert op.other is not None, op
+            for to in sorted({self.owner(op.one), self.owner(op.other)}):
+                told[to].append(op)
+        for to, op in settled:
+            told[to].append(op)
+        return dict(sorted(told.items()))
+
+    # -- what goes out ----------------------------------------------------------------------------
+
+    def outgoing(self, to: str, after: int, limit: int) -> list[Message]:
+        """Up to ``limit`` messages to a destination, from number ``after`` + 1 on, at least one if
+        there is one; they end where they get large. Any thread.
+
+        Raises KeyError for numbers that were acknowledged.
+        """
+        messages: list[Message] = []
+        size = 0
+        newest = self.mailbox.heads().get(to, 0)
+        for number in range(after + 1, min(newest, after + limit) + 1):
+            position = self.mailbox.position_of(to, number)
+            with self.log.view(position) as view:
+                envelope, mail = read_mail(view, f"position {position} of the ledger")
+            ops = dict(decode_ops(mail.sent_ops, f"position {position} of the ledger"))[to]
+            now, catalogue = envelope.now, envelope.catalogue
+            messages.append(Message("L", number, now, catalogue, ops))
+            size += len(mail.sent_ops)
+            if size > MAX_BYTES:
+                break
+        return messages
+
+    # -- questions --------------------------------------------------------------------------------
+
+    def identity_graph(self, named: Named) -> tuple[list[Named], list[tuple[Named, Named, Judged]]]:
+        """The identities of a person, the canonical one first, and every link at one of them,
+        newest first, with its two ends and what became of it. Any thread."""
+        with self.lock:
+            members, links = self.people.person(named)
+            name = self.people.named
+            return members, [(name(link.pair[0]), name(link.pair[1]), link) for link in links]
+
+    def status(self) -> LedgerStatus:
+        """Any thread."""
+        with self.lock:
+            people, graph = self.people, self.people.graph
+            books = {id(people.book_of[one]) for one in people.unpublished}
+            return LedgerStatus(
+                self.position, self.now, self.version, graph.links, people.identities,
+                graph.people, dict(graph.skipped()), len(books), len(people.told),
+                self.log.size_bytes(),
+            )  # fmt: skip
+
+    def close(self) -> None:
+        self.log.close()
+
+    # -- opening ----------------------------------------------------------------------------------
+
+    def _replay(self) -> None:
+        facts: list[Fact] = []
+        for position in range(self.log.head()):
+            where = f"position {position} of the ledger"
+            with self.log.view(position) as view:
+                envelope, mail = read_mail(view, where)
+            if envelope.definition:
+                self.people.fold(facts)
+                facts = []
+                self.people.define(catalogue_changes.decode(envelope.definition))
+            self.version, self._now = envelope.catalogue, envelope.now
+            received = decode_ops(mail.received_ops, where) if mail.received_ops else ()
+            for source, number, _ in mail.received:
+                assert self.mailbox.take(source, number) == "next", (where, source, number)
+            numbers = (number for _, number, _ in mail.received)
+            facts += self.people.receive(
+                (source, number, ops)
+                for number, (source, ops) in zip(numbers, received, strict=True)
+            )
+            for to, ops in decode_ops(mail.sent_ops, where) if mail.sent_ops else ():
+                self.mailbox.sent(to, position)
+                self.people.carry_out(to, ops)
+            self.position = position + 1
+        self.people.complete_replay(facts)
+
+
+def _judged_by(catalogue: Catalogue) -> bytes:
+    """What of the definitions links are judged by, as an entry keeps it."""
+    return catalogue_changes.encode(
+        Catalogue(namespaces=dict(sorted(catalogue.namespaces.items())))
+    )

@@ -1,0 +1,102 @@
+"""By hand: what the ledger answers and tells, step by step."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from profile_actors.definitions.declared import Catalogue, Namespace
+from profile_actors.engine.identity.ledger import Ledger
+from profile_actors.engine.identity.messages import (
+    CUT,
+    HOME,
+    LINK,
+    PUBLISHED,
+    SETTLED,
+    Message,
+    Named,
+    Op,
+)
+from profile_actors.engine.log.in_memory import MemoryLog
+from profile_actors.errors import Halt
+
+ANN = Named(0, 1, "CRMID", "ann")  # partition 0
+BOB = Named(1 << 52, 2, "CRMID", "bob")  # partition 1
+TABLET = Named(1 << 52, 3, "ECID", "tablet")  # partition 1
+NULL = Named(0, 4, "ECID", "null")
+
+
+def definitions(version: int = 1) -> Catalogue:
+    spaces = (Namespace("CRMID", "cross_device", True, 1), Namespace("ECID", "cookie", False, 2))
+    return Catalogue(version, {space.code: space for space in spaces})
+
+
+def opened(log: MemoryLog | None = None) -> Ledger:
+    assignment = np.arange(4096, dtype=np.int32) % 2
+    return Ledger(log or MemoryLog(), assignment)
+
+
+def message(number: int, *ops: Op, source: str = "1", catalogue: int = 1) -> Message:
+    return Message(source, number, 1_000 * number, catalogue, ops)
+
+
+def test_a_tablet_that_changes_hands_and_is_cut_off() -> None:
+    ledger = opened()
+    ledger.commit([], 5, definitions())
+    ledger.commit([message(1, Op(LINK, ANN, TABLET, version=10))])
+    told = Op(HOME, ANN, ANN, 1, 1), Op(HOME, TABLET, ANN, 1, 1)
+    assert ledger.outgoing("0", 0, 9) == [Message("L", 1, 1_000, 1, told)]
+    assert [m.ops for m in ledger.outgoing("1", 0, 9)] == [told[1:]]  # it owns the tablet alone
+    # It is Bob's now: Ann begins a book of one, since a book only grows.
+    ledger.commit([message(2, Op(LINK, BOB, TABLET, version=20))])
+    assert [m.ops for m in ledger.outgoing("0", 1, 9)] == [(Op(HOME, ANN, ANN, 2, 2),)]
+    bobs = Op(HOME, BOB, BOB, 2, 2), Op(HOME, TABLET, BOB, 2, 2)
+    assert [m.ops for m in ledger.outgoing("1", 1, 9)] == [bobs]
+    shown = [Op(PUBLISHED, op.one, op.other, op.number, op.version) for op in bobs]
+    # A publication of the book of before settles nothing.
+    ledger.commit([message(3, Op(PUBLISHED, TABLET, ANN, 1, 1), *shown)])
+    assert [m.ops for m in ledger.outgoing("1", 2, 9)] == [(Op(SETTLED, number=2),)]
+    assert ledger.status().pending == 1  # the first link names Ann, who is not shown yet
+    ledger.commit([message(4, Op(CUT, TABLET, version=20))])
+    members, links = ledger.identity_graph(TABLET)
+    assert members == [TABLET]
+    verdicts = [(one, judged.time, judged.verdict) for one, _, judged in links]
+    assert verdicts == [(BOB, 20, "withdrawn"), (ANN, 10, "withdrawn")]
+    assert opened(ledger.log).identity_graph(TABLET) == (members, links)  # type: ignore[arg-type]
+
+
+def test_evidence_under_definitions_that_are_not_here_yet_waits() -> None:
+    ledger = opened()
+    early = message(1, Op(LINK, ANN, TABLET, version=1), catalogue=2)
+    ledger.commit([early, message(2, Op(LINK, BOB, TABLET, version=2))], 5, definitions())
+    assert (ledger.mailbox.cursor("1"), ledger.version, ledger.position) == (0, 1, 1)
+    ledger.commit([early], 5, definitions(2))
+    assert (ledger.mailbox.cursor("1"), ledger.version) == (1, 2)
+
+
+def test_a_placeholder_and_a_rule_are_counted_and_link_nobody() -> None:
+    ledger = opened()
+    ops = [Op(LINK, ANN, NULL, version=1), Op(LINK, BOB, NULL, version=2)]
+    ops += [Op(LINK, ANN, TABLET, version=3), Op(LINK, BOB, TABLET, version=4)]
+    ledger.commit([message(1, *ops)], None, definitions())
+    status = ledger.status()
+    assert (status.links, status.identities, status.people) == (4, 4, 1)
+    assert status.skipped == {"CRMID": 1}
+    assert (status.unpublished, status.pending, status.now) == (1, 1, 1_000)
+    assert ledger.identity_graph(NULL)[0] == [NULL]
+    assert ledger.identity_graph(Named(0, 9, "ECID", "nobody")) == (
+        [Named(0, 9, "ECID", "nobody")],
+        [],
+    )
+
+
+def test_a_ledger_that_failed_to_write_must_be_opened_again() -> None:
+    class Full(MemoryLog):
+        def append_at(self, *_: object) -> None:
+            raise Halt("no room")
+
+    ledger = opened(Full())
+    for _ in range(2):
+        with pytest.raises(Halt, match=r"no room|open it again"):
+            ledger.commit([], 5, definitions())
+    assert ledger.position == 0
