@@ -15,6 +15,7 @@ import msgspec
 from profile_actors.definitions.declared import LinkingRules, Namespace
 from profile_actors.definitions.placeholders import is_placeholder
 from profile_actors.driver.arguments import Instant, instant_ms
+from profile_actors.engine.identity.evidence import LINKS_NOBODY
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.identity.link_graph import LinkGraph
 from profile_actors.engine.identity.linking import (
@@ -31,10 +32,6 @@ from profile_actors.ingest.identity_keys import key_of, normalised
 
 Named = tuple[str, str] | Sequence[str] | Identity
 """An identity as callers give it: (namespace, value)."""
-
-
-LINKS_NOBODY = ("non_people", "partner")
-"""Kinds of namespaces whose identities are no people."""
 
 
 class SimulatedLink(msgspec.Struct, frozen=True):
