@@ -13,7 +13,11 @@ from profile_actors.driver.terminal import one_line
 
 if TYPE_CHECKING:
     from profile_actors.actors.edges.edge_actor import EdgeStatus
-    from profile_actors.definitions.declared import Catalogue, Definition
+    from profile_actors.definitions.declared import (
+        Catalogue,
+        EdgeDestination,
+        ProjectionConfiguration,
+    )
     from profile_actors.driver.receipts import StoreStatus
 
 
@@ -36,9 +40,22 @@ def edge_lines(name: str, one: EdgeStatus) -> Iterator[Text]:
         yield Text(one_line(f"edge {name}: {one.trouble}"), "yellow")
 
 
+def linking_line(catalogue: Catalogue) -> Text:
+    """When identities are not taken for one person."""
+    rules = catalogue.linking
+    return Text(one_line(
+        f"{label_of(rules)}: max_size {rules.max_size:,}, max_people {rules.max_people:,},"
+        f" placeholders {', '.join(map(repr, rules.placeholders)) or 'none'}"
+        f"{'' if catalogue.linking_rules else ' (by default)'}"
+    ))  # fmt: skip
+
+
 def copy_lines(catalogue: Catalogue) -> Iterator[Text]:
     """The edge destinations and projections of a catalogue."""
-    items: list[Definition] = [*catalogue.destinations.values(), *catalogue.projections.values()]
+    items: list[EdgeDestination | ProjectionConfiguration] = [
+        *catalogue.destinations.values(),
+        *catalogue.projections.values(),
+    ]
     for item in items:
         said = {k: v for k, v in msgspec.structs.asdict(item).items() if k != "name" and v}
         text = ", ".join(f"{name} {value}" for name, value in said.items())

@@ -21,6 +21,10 @@ NamespaceKind = Literal[
 ]
 
 
+LINKS_NOBODY: tuple[NamespaceKind, ...] = ("non_people", "partner")
+"""Kinds of namespaces whose identities are no people."""
+
+
 Behavior = Literal["event", "record", "lookup"]
 
 
@@ -127,12 +131,14 @@ class ComputedAttribute(msgspec.Struct, frozen=True, tag="computed", forbid_unkn
     version: int = 1
 
 
-class LinkingRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When identities that stood together are not taken for one person (docs/IDENTITY.md).
+class LinkingRules(msgspec.Struct, frozen=True, tag="linking_rules", forbid_unknown_fields=True):
+    """When identities that stood together are not taken for one person (docs/IDENTITY.md). A store
+    has one, by default that of ``LinkingRules()``.
 
     max_size: identities of one person; over it the oldest link is left out. max_people: an identity
     linked directly with more identities of one unique namespace links nobody (a kiosk, a shared
-    address). placeholders: values that link nobody, as ``definitions.placeholders`` reads them.
+    address). placeholders: values that name nobody, as ``definitions.placeholders`` reads them;
+    they are passed over where rows come in, from then on.
     """
 
     max_size: int = 50_000
@@ -179,9 +185,14 @@ Definition = (
     | Dataset
     | SegmentDefinition
     | ComputedAttribute
+    | LinkingRules
     | EdgeDestination
     | ProjectionConfiguration
 )
+
+
+LINKING = "linking"
+"""The name of a store's linking rules, which have none of their own."""
 
 
 class Catalogue(msgspec.Struct, frozen=True):
@@ -196,6 +207,12 @@ class Catalogue(msgspec.Struct, frozen=True):
     computed: dict[str, ComputedAttribute] = {}
     destinations: dict[str, EdgeDestination] = {}
     projections: dict[str, ProjectionConfiguration] = {}
+    linking_rules: dict[str, LinkingRules] = {}
+
+    @property
+    def linking(self) -> LinkingRules:
+        """The linking rules in force: those that were applied, else the default ones."""
+        return self.linking_rules.get(LINKING) or LinkingRules()
 
 
 # Where the catalogue keeps each kind, and how errors call it.
@@ -207,14 +224,19 @@ ROOMS: dict[type, tuple[str, str]] = {
     ComputedAttribute: ("computed", "computed attribute"),
     EdgeDestination: ("destinations", "edge destination"),
     ProjectionConfiguration: ("projections", "projection"),
+    LinkingRules: ("linking_rules", "linking rules"),
 }
 
 
 def name_of(item: Definition) -> str:
     """What the item is called within its kind."""
+    if isinstance(item, LinkingRules):
+        return LINKING
     return item.code if isinstance(item, Namespace) else item.name
 
 
 def label_of(item: Definition) -> str:
     """How errors call the item: its kind and name."""
+    if isinstance(item, LinkingRules):
+        return ROOMS[LinkingRules][1]
     return f"{ROOMS[type(item)][1]} {name_of(item)!r}"

@@ -16,6 +16,7 @@ from profile_actors.definitions.declared import (
     Definition,
     EdgeDestination,
     Field,
+    LinkingRules,
     ProjectionConfiguration,
     Schema,
     label_of,
@@ -48,6 +49,12 @@ LABEL_WANTED = re2.compile(rf"|!?{LABEL}|!?in\({LABEL}(?:, ?{LABEL})*\)")
 MAX_LABEL_PREFIX_CHARS = 253
 
 
+MAX_LINKED = 1 << 31  # identities are counted in 32 bits
+
+
+MAX_PLACEHOLDERS = 10_000
+
+
 def checked(raw: Definition) -> Definition:
     """The item with every value's type checked, in canonical form."""
     if type(raw) not in ROOMS:
@@ -57,13 +64,13 @@ def checked(raw: Definition) -> Definition:
     try:
         item: Definition = msgspec.convert(msgspec.to_builtins(raw), type(raw))
     except (msgspec.ValidationError, TypeError, ValueError) as error:
-        raise DefinitionError(f"{error} - at {ROOMS[type(raw)][1]} {name_of(raw)!r}") from None
+        raise DefinitionError(f"{error} - at {label_of(raw)}") from None
     try:
         msgspec.json.encode(item)
     except UnicodeEncodeError as error:
         raise DefinitionError(
-            f"expected UTF-8 text, got {error.object!r} - at {ROOMS[type(raw)][1]}"
-            f" {name_of(raw)!r}; lone surrogates cannot be stored"
+            f"expected UTF-8 text, got {error.object!r} - at {label_of(raw)};"
+            " lone surrogates cannot be stored"
         ) from None
     names = [name_of(item)]
     if isinstance(item, Dataset):
@@ -77,9 +84,30 @@ def checked(raw: Definition) -> Definition:
                 f" got {name[:MAX_NAME_CHARS]!r} - at {label_of(item)}"
             )
     problem = _edge_problem(item) if isinstance(item, EdgeDestination) else None
+    if isinstance(item, LinkingRules):
+        problem = linking_problem(item)
     if problem:
         raise DefinitionError(f"{problem} - at {label_of(item)}")
     return _checked_schema(item) if isinstance(item, Schema) else item
+
+
+def linking_problem(rules: LinkingRules) -> str | None:
+    """What is wrong with linking rules, or None."""
+    for name, least in (("max_size", 2), ("max_people", 1)):
+        got = getattr(rules, name)
+        if not least <= got < MAX_LINKED:
+            return f"expected {name} of {least} to {MAX_LINKED - 1}, got {got}"
+    if len(rules.placeholders) > MAX_PLACEHOLDERS:
+        return f"expected at most {MAX_PLACEHOLDERS} placeholders, got {len(rules.placeholders)}"
+    for text in rules.placeholders:
+        if len(text) > MAX_NAME_CHARS:
+            return (
+                f"expected placeholders of at most {MAX_NAME_CHARS} characters, got one of"
+                f" {len(text)}: {text[:MAX_NAME_CHARS]!r}"
+            )
+        if text.strip() == "@":
+            return "expected a domain after '@' as a placeholder, got '@' alone"
+    return None
 
 
 def _edge_problem(edge: EdgeDestination) -> str | None:

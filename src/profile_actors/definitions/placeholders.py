@@ -12,7 +12,7 @@ thousands of strangers. What counts as one is a list that a definition can repla
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 PLACEHOLDERS = (
     *(
@@ -35,10 +35,15 @@ PLACEHOLDERS = (
 _ZEROS = re.compile(r"[\s.:_-]*0[0\s.:_-]*\Z")
 
 
-def is_placeholder(value: str, listed: Collection[str] = PLACEHOLDERS) -> bool:
-    """Whether a value names nobody, by a list whose entries are in lower case."""
+def listed(placeholders: Iterable[str]) -> frozenset[str]:
+    """The entries of a list as they are compared."""
+    return frozenset(text.strip().lower() for text in placeholders)
+
+
+def is_placeholder(value: str, known: Collection[str] = PLACEHOLDERS) -> bool:
+    """Whether a value names nobody. known: entries as ``listed`` gives them."""
     text = value.strip().lower()
-    if text in listed or ("0" in listed and _ZEROS.match(text)):
+    if text in known or ("0" in known and _ZEROS.match(text)):
         return True
     _, at, domain = text.rpartition("@")
-    return bool(at) and at + domain in listed
+    return bool(at) and at + domain in known

@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
-from profile_actors.definitions.declared import LinkingRules, Namespace
-from profile_actors.definitions.placeholders import is_placeholder
+from profile_actors.definitions.declared import LINKS_NOBODY, LinkingRules, Namespace
+from profile_actors.definitions.definition_checks import checked
+from profile_actors.definitions.placeholders import is_placeholder, listed
 from profile_actors.driver.arguments import Instant, instant_ms
-from profile_actors.engine.identity.evidence import LINKS_NOBODY
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.identity.link_graph import LinkGraph
 from profile_actors.engine.identity.linking import (
@@ -81,7 +81,8 @@ def simulate(
     to that instant. namespaces: those that the identities are of; one that is not among them is a
     ``cross_device`` namespace that is not unique and has no priority.
 
-    Cost: some 20 us a link. Raises CallerError for a link that is none, and says which.
+    Cost: some 20 us a link. Raises CallerError for a link that is none, and says which;
+    DefinitionError for rules that are none.
     """
     world = _World(rules or LinkingRules(), namespaces)
     facts = [fact for number, link in enumerate(links) if (fact := world.fact(number, link))]
@@ -114,17 +115,12 @@ class _World:
     """The namespaces and rules of one simulation, and the identities it has met."""
 
     def __init__(self, rules: LinkingRules, namespaces: Iterable[Namespace]) -> None:
-        for name, least in (("max_size", 2), ("max_people", 1)):
-            if getattr(rules, name) < least:
-                raise CallerError(
-                    f"expected LinkingRules.{name} of at least {least}, got {getattr(rules, name)}"
-                    " - at simulate; a person has at least that many"
-                )
+        checked(rules)
         self.namespaces = {namespace.code: namespace for namespace in namespaces}
         unique = frozenset(code for code, space in self.namespaces.items() if space.unique)
         self.limits = Limits(unique, rules.max_size, rules.max_people)
         self.placeholders: dict[Identity, int] = {}
-        self._listed = frozenset(text.strip().lower() for text in rules.placeholders)
+        self._listed = listed(rules.placeholders)
         self._identities: dict[Member, Identity] = {}
 
     def identity(self, member: Member) -> Identity:

@@ -17,7 +17,13 @@ from typing import Any
 import msgspec
 import yaml
 
-from profile_actors.definitions.declared import ROOMS, ComputedAttribute, Definition, Namespace
+from profile_actors.definitions.declared import (
+    ROOMS,
+    ComputedAttribute,
+    Definition,
+    LinkingRules,
+    Namespace,
+)
 from profile_actors.errors import DefinitionError
 
 
@@ -101,6 +107,8 @@ def _room(body: Any, kind: type, room: str) -> list[Definition]:
         return [_item(entry, kind, (room, i)) for i, entry in enumerate(body)]
     if not isinstance(body, dict):
         raise DefinitionError(f"expected a list or a mapping, got {body!r} - at $.{room}")
+    if kind is LinkingRules:  # a store has one, which needs no name
+        return [_item(body, kind, (room,))]
     key = "code" if kind is Namespace else "name"
     items = []
     for name, fields in body.items():

@@ -75,5 +75,5 @@ def test_what_is_no_link_is_said(link: Any, word: str) -> None:
 
 @pytest.mark.parametrize("rules", [{"max_size": 1}, {"max_people": 0}])
 def test_rules_that_allow_nobody_are_refused(rules: dict[str, Any]) -> None:
-    with pytest.raises(pf.CallerError, match="at least"):
+    with pytest.raises(pf.DefinitionError, match=r"expected max_.* at linking rules"):
         pf.simulate([], pf.LinkingRules(**rules))

@@ -15,7 +15,8 @@ import numpy as np
 
 from profile_actors.columnar.hash_table import KeyTable
 from profile_actors.columnar.vectors import Array, one_array
-from profile_actors.definitions.declared import Catalogue, LinkingRules
+from profile_actors.definitions.declared import LINKS_NOBODY, Catalogue
+from profile_actors.definitions.placeholders import listed
 from profile_actors.engine.identity.directory import Directory
 from profile_actors.engine.identity.linking import UNNUMBERED, Limits
 from profile_actors.engine.identity.messages import LINK, Named, Op
@@ -23,25 +24,17 @@ from profile_actors.engine.log.entry import Block
 from profile_actors.ingest.further_identities import keyed
 from profile_actors.ingest.hidden_columns import OTHERS
 
-LINKS_NOBODY = frozenset(("non_people", "partner"))
-"""Kinds of namespaces whose identities are no people."""
-
-
-def rules_of(catalogue: Catalogue) -> LinkingRules:
-    """The linking rules in force."""
-    return LinkingRules()
-
 
 def limits_of(catalogue: Catalogue) -> Limits:
     """When links may not be followed, by these definitions."""
-    rules = rules_of(catalogue)
+    rules = catalogue.linking
     unique = frozenset(code for code, space in catalogue.namespaces.items() if space.unique)
     return Limits(unique, rules.max_size, rules.max_people)
 
 
 def listed_of(catalogue: Catalogue) -> frozenset[str]:
     """The placeholders in force, as ``is_placeholder`` compares."""
-    return frozenset(text.strip().lower() for text in rules_of(catalogue).placeholders)
+    return listed(catalogue.linking.placeholders)
 
 
 def priority_of(catalogue: Catalogue, code: str) -> int:

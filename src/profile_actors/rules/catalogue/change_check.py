@@ -18,10 +18,12 @@ from profile_actors.definitions.declared import (
     Dataset,
     Definition,
     EdgeDestination,
+    LinkingRules,
     Namespace,
     ProjectionConfiguration,
     Schema,
     label_of,
+    name_of,
 )
 from profile_actors.errors import DefinitionError, RuleError, SchemaError
 from profile_actors.rules.catalogue.catalogue_plan import plan
@@ -91,7 +93,7 @@ def removed(catalogue: Catalogue, item: Definition) -> Catalogue:
     Whether rows came is the caller's to ask. Raises DefinitionError naming what refers to it.
     """
     room, word = ROOMS[type(item)]
-    name = item.code if isinstance(item, Namespace) else item.name
+    name = name_of(item)
     users = _users(catalogue, item, (room.removesuffix("s"), name))
     if users:
         raise DefinitionError(
@@ -117,7 +119,7 @@ def _users(catalogue: Catalogue, item: Definition, key: Key) -> list[str]:
         return [label_of(d) for d in datasets if item.code in d.identities.values()]
     if isinstance(item, Schema):
         return [label_of(d) for d in datasets if d.schema == item.name]
-    if isinstance(item, Dataset | ProjectionConfiguration):
+    if isinstance(item, Dataset | ProjectionConfiguration | LinkingRules):
         return []
     copied: Iterable[ProjectionConfiguration] = catalogue.projections.values()
     if isinstance(item, EdgeDestination):
