@@ -15,5 +15,7 @@ ROW = "@row"  # the row's offset in its producer's stream
 ID = "@id"  # a text; only where the dataset declares one
 TYPE = "@type"  # the event type; of events only
 OTHERS = "@others"  # further identities; only there if a row has more than one
+DELETED = "@deleted"  # whether the row deletes its record; of records only, where some row does
+APPENDED = "@append"  # the paths of arrays that the row appends to; likewise
 
-HIDDEN = (K0, K1, VALUE, NAMESPACE, TIMESTAMP, ROW, ID, TYPE, OTHERS)
+HIDDEN = (K0, K1, VALUE, NAMESPACE, TIMESTAMP, ROW, ID, TYPE, OTHERS, DELETED, APPENDED)

@@ -28,6 +28,8 @@ from profile_actors.engine.log.row_locator import Locator
 from profile_actors.engine.membership.reach import in_order
 from profile_actors.engine.membership.rulebook import Rulebook
 from profile_actors.engine.membership.rulebook_builder import compile_plan
+from profile_actors.engine.merge.live_rows import LiveRows
+from profile_actors.engine.merge.record_union import Merging
 from profile_actors.engine.operators import block_matching, crews
 from profile_actors.engine.operators.aggregates import Track
 from profile_actors.engine.operators.attribute_columns import AttributeTrack
@@ -92,6 +94,7 @@ class State:
     layouts_at: int = -1
     locator: Locator = field(default_factory=Locator)
     record_locator: Locator = field(default_factory=Locator)
+    live_rows: LiveRows = field(default_factory=lambda: LiveRows(0))
     sealed: frozenset[str] = frozenset()
     cursors: dict[str, int] = field(default_factory=dict)
     receipts: dict[str, list[tuple[int, BatchNote]]] = field(default_factory=dict)
@@ -129,6 +132,14 @@ class State:
         """'event', 'record' or 'lookup'."""
         return self.catalogue.schemas[self.catalogue.datasets[dataset].schema].behavior
 
+    def replaces(self, dataset: str) -> bool:
+        """Whether a row of the dataset stands for a whole record."""
+        return self.catalogue.datasets[dataset].mode == "replace"
+
+    def merging(self) -> Merging:
+        """How record rows become a union view."""
+        return Merging({name: self.replaces(name) for name in self.catalogue.datasets})
+
     def bytes_by_kind(self, profiles: int) -> dict[str, int]:
         """Bytes of memory in use, roughly, by what they are for (``PartitionStatus``)."""
         book = self.book
@@ -147,6 +158,7 @@ class State:
             "lines": sum(line.size_bytes for line in (*lines, *(one.line for one in timers))),
             "timers": sum(one.due[:profiles].nbytes for one in timers),
             "kept_events": sum(history.size_bytes for history in book.histories.values()),
+            "records": self.live_rows.size_bytes,
             "modified": 8 * profiles,
             "touches": 8 * profiles,
             "log_index": sum(16 * len(run) for run in runs if not run.name),
@@ -165,7 +177,18 @@ def empty_state(capacity: int) -> State:
     state.modified = reserve(capacity, np.int64)
     state.has_rows = reserve(capacity, np.bool_)
     state.touches = Touches(capacity)
+    state.live_rows = LiveRows(capacity)
     return state
+
+
+def record_parts(state: State, blocks: Iterable[Block]) -> list[tuple[Block, int, bool]]:
+    """The blocks of records of an entry, as ``LiveRows.step`` takes them."""
+    out, first = [], 0
+    for block in blocks:
+        if state.behavior(block.dataset) != "event":
+            out.append((block, first, state.replaces(block.dataset)))
+        first += block.rows
+    return out
 
 
 Tracks = dict[int, list[Track | None]]

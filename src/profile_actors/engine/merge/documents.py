@@ -20,7 +20,7 @@ from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.columnar.vectors import Array
 from profile_actors.engine.log.entry import Block, blocks_of_rows
 from profile_actors.engine.log.ports import Log
-from profile_actors.ingest.hidden_columns import ID, TIMESTAMP, TYPE
+from profile_actors.ingest.hidden_columns import APPENDED, DELETED, ID, K0, K1, TIMESTAMP, TYPE
 
 Key = tuple[int, str, str, int]
 
@@ -28,13 +28,28 @@ Key = tuple[int, str, str, int]
 RENAMED = {TIMESTAMP: "timestamp", TYPE: "eventType", ID: "_id"}
 
 
+Primary = tuple[int, int]
+"""The key (k0, k1) of the identity that a row is of."""
+
+
+OF_RECORDS = frozenset((DELETED, APPENDED, K0, K1))
+"""What else a row of a record may say of itself."""
+
+
 class Row(msgspec.Struct, frozen=True):
     """One row: its dataset, timestamp (ms) and flat fields, no hidden columns (@…) but its time,
-    type and id under their document names."""
+    type and id under their document names.
+
+    Of a record: primary, the identity that it is of, where a profile has several (else None);
+    deletes: whether it says that there is no record; appends: the paths of arrays that it adds to.
+    """
 
     dataset: str
     timestamp: int
     fields: dict[str, Any]
+    primary: Primary | None = None
+    deletes: bool = False
+    appends: tuple[str, ...] = ()
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -52,10 +67,38 @@ class Taken(msgspec.Struct, frozen=True):
             out.append(Row(self.dataset, fields["timestamp"], fields))
         return out
 
+    def records(self) -> list[Row]:
+        """The same of records, with what their rows say of themselves."""
+        if OF_RECORDS.isdisjoint(self.table.column_names):
+            return self.rows()
+        out = []
+        for row in self.rows():
+            said = {name: row.fields.pop(name, None) for name in OF_RECORDS}
+            out.append(record_row(self.dataset, row.fields, said))
+        return out
 
-def _placed(log: Log, positions: Array, rows: Array) -> list[tuple[list[int], Taken]]:
+
+def record_row(dataset: str, fields: dict[str, Any], said: dict[str, Any]) -> Row:
+    """A row of a record. said: what it says of itself, by hidden column."""
+    if not said:
+        return Row(dataset, fields["timestamp"], fields)
+    k0 = said.get(K0)
+    return Row(
+        dataset,
+        fields["timestamp"],
+        fields,
+        None if k0 is None else (k0, said[K1]),
+        bool(said.get(DELETED)),
+        tuple(said.get(APPENDED) or ()),
+    )
+
+
+def _placed(
+    log: Log, positions: Array, rows: Array, more: frozenset[str] = frozenset()
+) -> list[tuple[list[int], Taken]]:
     """The given rows (entry position, row in the entry), each once: one ``Taken`` for all rows of a
-    dataset that have the same columns, with their places among those given.
+    dataset that have the same columns, with their places among those given. more: hidden columns
+    that are wanted besides.
 
     Cost: each block is opened once, and of its columns those rows are read; the rest is done for
     all of them together. Raises CorruptLog.
@@ -74,7 +117,7 @@ def _placed(log: Log, positions: Array, rows: Array) -> list[tuple[list[int], Ta
                 tables.append(_some(block.table, local))
                 place += len(local)
     return [
-        (places, Taken(dataset, _shown(pa.concat_tables(tables))))
+        (places, Taken(dataset, _shown(pa.concat_tables(tables), more)))
         for (dataset, _), (places, tables) in pieces.items()
     ]
 
@@ -96,14 +139,31 @@ def read_rows(log: Log, positions: Array, rows: Array) -> list[Row]:
     return out
 
 
+def read_records(log: Log, positions: Array, rows: Array) -> list[Row]:
+    """The same of rows of records, with what they say of themselves."""
+    out: list[Any] = [None] * len(positions)
+    for places, taken in _placed(log, positions, rows, OF_RECORDS):
+        for place, row in zip(places, taken.records(), strict=True):
+            out[place] = row
+    return out
+
+
 def rows_of(block: Block, local: Array) -> list[Row]:
     """The given rows of one block. local: int64[n], row numbers in the block."""
     return Taken(block.dataset, _shown(block.table.take(pa.array(local)))).rows()
 
 
-def _shown(table: pa.Table) -> pa.Table:
-    """The columns that documents show, times as integer ms."""
-    table = table.select([n for n in table.column_names if n in RENAMED or not n.startswith("@")])
+def records_of(block: Block, local: Array) -> list[Row]:
+    """The same of a block of records, with what its rows say of themselves."""
+    return Taken(block.dataset, _shown(block.table.take(pa.array(local)), OF_RECORDS)).records()
+
+
+def _shown(table: pa.Table, more: frozenset[str] = frozenset()) -> pa.Table:
+    """The columns that documents show, times as integer ms, and the hidden ones among ``more``."""
+    names = table.column_names
+    table = table.select(
+        [name for name in names if name in RENAMED or name in more or not name.startswith("@")]
+    )
     for index, field in enumerate(table.schema):
         if pa.types.is_timestamp(field.type):
             milliseconds = table.column(index).cast(pa.timestamp("ms")).cast(pa.int64())

@@ -5,7 +5,9 @@ transaction, an envelope, a schema, columns. So a block is opened once and kept,
 per column that reads a cell where it lies, in the log's mapped file; the entries that were asked
 for longest ago are let go of. A document costs a call per cell then, wherever its block is.
 
-Law: ``Opened.document`` is what ``documents`` makes of the same row.
+The few living rows of a record are read in the same way.
+
+Law: ``Opened.document`` and ``Opened.record`` are what ``documents`` makes of the same row.
 """
 
 from __future__ import annotations
@@ -20,7 +22,14 @@ import pyarrow as pa
 from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.engine.log.entry import BlockPart, block_parts, table_of
 from profile_actors.engine.log.ports import Log
-from profile_actors.engine.merge.documents import RENAMED, Row, document, id_of
+from profile_actors.engine.merge.documents import (
+    OF_RECORDS,
+    RENAMED,
+    Row,
+    document,
+    id_of,
+    record_row,
+)
 from profile_actors.ingest.hidden_columns import ID, TIMESTAMP
 
 Decoder = Callable[[int], Any]
@@ -44,6 +53,7 @@ class Opened:
         self._part = part
         self._columns: list[tuple[str, Decoder]] | None = None
         self._is_nested = False
+        self._about: dict[str, Decoder] = {}
         self._time: Decoder | None = None
         self._id: Decoder | None = None
 
@@ -59,6 +69,13 @@ class Opened:
             if value is not None:
                 out[name] = value
         return out
+
+    def record(self, number: int) -> Row:
+        """One row of a record, by its number in the entry."""
+        fields = self._fields(number)
+        place = number - self.first
+        said = {name: decode(place) for name, decode in self._about.items()}
+        return record_row(self._part.dataset, fields, said)
 
     def key(self, number: int) -> tuple[int, str, str]:
         """The row's order key, but for the number among equal ones.
@@ -84,6 +101,8 @@ class Opened:
                     self._time = column
                 if name == ID:
                     self._id = column
+            elif name in OF_RECORDS:
+                self._about[name] = decoder(table.column(name).combine_chunks())
         self._columns = columns
         return columns
 

@@ -219,6 +219,7 @@ def savings(state: State) -> Iterator[tuple[str, Saving]]:
     """Every part of the state, by the prefix of its arrays' names."""
     book, profiles = state.book, state.directory.slots
     yield "directory/", state.directory.saving()
+    yield "records/", state.live_rows.saving(profiles)
     yield "", Saving.of({"modified": state.modified, "touched": state.touches.column}, profiles)
     for i, stream in enumerate(book.streams):
         for j, op in enumerate(stream.operators):
@@ -265,6 +266,8 @@ def _restore(state: State, arrays: dict[str, Array], namespaces: list[str]) -> N
     state.directory.restore(under("directory/"), namespaces)
     profiles = state.directory.slots
     state.modified[:profiles] = arrays["modified"]
+    if "records/size" in arrays:
+        state.live_rows.restore(under("records/"))
     # One from before there were touches: as if everybody had been touched at its end.
     touched = arrays.get("touched", (state.position << SHIFT) + 1)
     state.touches.column[:profiles] = touched

@@ -17,7 +17,7 @@ from profile_actors.config import Config
 from profile_actors.engine.edges.projections import differ_in_copies_alone
 from profile_actors.engine.fold.entry_fold import EntryDelta, fold_rows, publish
 from profile_actors.engine.fold.stage_times import Stages
-from profile_actors.engine.fold.state import State
+from profile_actors.engine.fold.state import State, record_parts
 from profile_actors.engine.log import change_blocks
 from profile_actors.engine.log.entry import BatchNote, Block, Hearing, encode
 from profile_actors.engine.log.ports import Buffer, Log
@@ -141,6 +141,9 @@ class EntryWriter:
             # Merging takes longer than readers should wait: it is done before the lock.
             locator.add(position, idents, times, base + block.order)
             base += block.rows
+        living = state.live_rows.step(
+            record_parts(state, blocks), position, state.directory.slot_of
+        )
         self._stages.lap("locate")
         now, slots = delta.fold.now, state.directory.slots
         first_new = slots - delta.new_profiles
@@ -150,6 +153,7 @@ class EntryWriter:
             note_slice(state, delta)
             state.locator.publish()
             state.record_locator.publish()
+            state.live_rows.publish(living)
             self._count(blocks, notes, position)
             for name in state.connections.fold([note.producer for note in notes], hearing):
                 state.cursors.pop(name, None)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from profile_actors.config import Config
 from profile_actors.definitions import catalogue_changes
-from profile_actors.engine.fold.state import State
+from profile_actors.engine.fold.state import State, record_parts
 from profile_actors.engine.log.entry import Entry, NewIdentities, decode
 from profile_actors.engine.log.ports import Checkpoints, Feed, Log
 from profile_actors.engine.partition import checkpoint_image
@@ -66,6 +68,8 @@ class Replay:
 
     def up_to(self, head: int) -> None:
         """Fold the entries from the state's position up to ``head``."""
+        if not len(self._state.live_rows):
+            self._find_living()
         for position in range(self._state.position, head):
             with self._log.view(position) as view:
                 self._entry(decode(view, f"position {position}"))
@@ -85,6 +89,17 @@ class Replay:
             self._writer.fold_again(
                 entry.blocks, envelope.batches, envelope.now, first_new_slot, envelope.hearing
             )
+
+    def _find_living(self) -> None:
+        """Which record rows live, of a checkpoint from before that was kept: each is read once."""
+        state = self._state
+        runs = [run.position for run in state.record_locator.runs]
+        for position in np.unique(np.concatenate(runs)).tolist() if runs else ():
+            with self._log.view(position) as view:
+                blocks = decode(view, f"position {position}").blocks
+                parts = record_parts(state, blocks)
+                delta = state.live_rows.step(parts, position, state.directory.slot_of)
+                state.live_rows.publish(delta)
 
     def _restore(self, identities: NewIdentities) -> None:
         table = identities.table

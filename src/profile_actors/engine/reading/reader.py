@@ -19,10 +19,10 @@ from profile_actors.engine.fold.state import State
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.log.change_columns import ChangeColumns
 from profile_actors.engine.log.ports import Feed, Log
-from profile_actors.engine.log.row_locator import Run
 from profile_actors.engine.membership.stored_values import member_bits
+from profile_actors.engine.merge.documents import Row
 from profile_actors.engine.merge.opened_blocks import OpenedBlocks
-from profile_actors.engine.merge.record_union import union_views
+from profile_actors.engine.merge.record_union import Merging, rows_by_owner, union_of
 from profile_actors.engine.reading import verification
 from profile_actors.engine.reading.answers import (
     EventPage,
@@ -41,18 +41,21 @@ from profile_actors.engine.refold.owed import Owed
 from profile_actors.errors import DefinitionError, FeedDamaged, Pending
 from profile_actors.rules.catalogue.publication import not_served
 
+FEW_ROWS = 32
+"""So many record rows are read one by one, in blocks that stay open."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Copied:
     """What answers about ascending slots are made of. found: what the rules say, in parts, each to
-    be called; modified: int64[n] ms, when each last changed; runs: those of records; replaces:
-    which of their datasets do."""
+    be called; modified: int64[n] ms, when each last changed; records: (index into the slots, entry
+    position, row) of what the living record rows are; merging: how they become one."""
 
     slots: Array
     found: list[Callable[[], Found]]
     modified: Array
-    runs: tuple[Run, ...]
-    replaces: dict[str, bool]
+    records: tuple[Array, Array, Array] | None
+    merging: Merging
 
 
 class Reader:
@@ -131,28 +134,43 @@ class Reader:
         instant = state.now if now is None else max(state.now, now)
         found = self.look_ups.begun(slots, instant, fields) if len(slots) else []
         modified = state.modified[slots] + UNSET
-        runs, replaces = state.record_locator.runs, {}
-        if runs:
-            replaces = {d.name: d.mode == "replace" for d in state.catalogue.datasets.values()}
-        return _Copied(slots, found, modified, runs, replaces)
+        records = None
+        if len(state.live_rows) and fields.attributes != ():
+            records = state.live_rows.gather(slots)
+        return _Copied(slots, found, modified, records, state.merging())
 
     def parts(self, copied: _Copied, fields: Fields) -> tuple[list[Array], list[ProfileColumns]]:
         """The answers as they travel, with what records say, and whose. Without the lock."""
         slots, parts = [], []
-        records, replaces = copied.runs, copied.replaces
+        stated = {}
+        if copied.records is not None:
+            stated = self._records_of(*copied.records)
         for begun in copied.found:
             part = begun()
-            newest = copied.modified[copied.slots.searchsorted(part.slots)]
+            place = copied.slots.searchsorted(part.slots)
             slots.append(part.slots)
-            columns = self.look_ups.columns(part, newest, fields)
-            if records and fields.attributes != ():
-                owners = self._state.directory.ident_of[part.slots]
-                views = union_views(self._log, records, owners, replaces)
+            columns = self.look_ups.columns(part, copied.modified[place], fields)
+            if copied.records is not None:
+                views = [
+                    union_of(stated[owner], copied.merging) if owner in stated else {}
+                    for owner in place.tolist()
+                ]
                 if fields.attributes is not None:
                     views = [picked(view, fields.attributes) for view in views]
                 columns.attributes = views
             parts.append(columns)
         return slots, parts
+
+    def _records_of(self, owners: Array, positions: Array, numbers: Array) -> dict[int, list[Row]]:
+        """The record rows at these places of the log, by whose they are."""
+        if len(owners) > FEW_ROWS:
+            return rows_by_owner(self._log, owners, positions, numbers)
+        out: dict[int, list[Row]] = {}
+        places = zip(owners.tolist(), positions.tolist(), numbers.tolist(), strict=True)
+        for owner, position, number in places:
+            row = self._opened.of(position, number).record(number)
+            out.setdefault(owner, []).append(row)
+        return out
 
     # -- scans ------------------------------------------------------------------------------------
 

@@ -10,12 +10,21 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
+import msgspec
+import numpy as np
+
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.definitions.field_types import parse_type
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.log.ports import Log
 from profile_actors.engine.log.row_locator import Locator
-from profile_actors.engine.merge.documents import Row, document, in_order, read_rows
+from profile_actors.engine.merge.documents import (
+    Row,
+    document,
+    in_order,
+    read_records,
+    read_rows,
+)
 from profile_actors.engine.merge.record_union import union_of
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -46,15 +55,23 @@ class Dossiers:
             document(timed(state.catalogue, row.dataset, row.fields))
             for _, row in in_order(self._rows(state.locator, ident, position))
         ]
-        replaces = {d.name: d.mode == "replace" for d in state.catalogue.datasets.values()}
         stated = [
-            Row(row.dataset, row.timestamp, timed(state.catalogue, row.dataset, row.fields))
-            for row in self._rows(state.record_locator, ident, position)
+            msgspec.structs.replace(row, fields=timed(state.catalogue, row.dataset, row.fields))
+            for row in self._records(slot, ident, position)
         ]
         if len(self._kept) >= KEPT:
             self._kept.pop(next(iter(self._kept)))
-        self._kept[slot, position] = union_of(stated, replaces), events
+        self._kept[slot, position] = union_of(stated, state.merging()), events
         return self._kept[slot, position]
+
+    def _records(self, slot: int, ident: int, position: int) -> list[Row]:
+        """The rows that say something as of a position, or all up to it, where newer ones live."""
+        _, positions, rows = self._state.live_rows.gather(np.array([slot]))
+        if (positions > position).any():
+            _, positions, rows = self._state.record_locator.rows_of(ident)
+            upto = positions <= position
+            positions, rows = positions[upto], rows[upto]
+        return read_records(self._log, positions, rows)
 
     def _rows(self, locator: Locator, ident: int, position: int) -> list[Row]:
         _, positions, rows = locator.rows_of(ident)

@@ -1,0 +1,189 @@
+"""What records come to depends on the set of their rows alone, and a look-up reads few of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from profile_actors.columnar.vectors import Array
+from profile_actors.engine.log.entry import Block, encode
+from profile_actors.engine.log.in_memory import MemoryLog
+from profile_actors.engine.merge.documents import Row, records_of
+from profile_actors.engine.merge.live_rows import LiveRows
+from profile_actors.engine.merge.opened_blocks import OpenedBlocks
+from profile_actors.engine.merge.record_union import Merging, rows_by_owner, union_of
+from profile_actors.ingest.hidden_columns import APPENDED, DELETED, K0, K1, TIMESTAMP
+
+REPLACES = {"crm": False, "web": True, "shop": False}
+SLOTS = np.array([0, 2, 1], np.uint32)  # of the idents
+SCHEMA = pa.schema(
+    [
+        (TIMESTAMP, pa.int64()), ("score", pa.int64()), ("home.city", pa.string()),
+        ("tags", pa.list_(pa.string())), ("limits", pa.map_(pa.string(), pa.int64())),
+        (DELETED, pa.bool_()), (APPENDED, pa.list_(pa.string())), (K0, pa.uint64()),
+        (K1, pa.uint64()),
+    ]
+)  # fmt: skip
+
+maybe = st.none
+texts = st.sampled_from(["", "a", "b"])
+rows = st.fixed_dictionaries(
+    {
+        "dataset": st.sampled_from(sorted(REPLACES)),
+        "ident": st.integers(0, 2),
+        TIMESTAMP: st.integers(0, 6),
+        "score": maybe() | st.integers(-1, 1),
+        "home.city": maybe() | texts,
+        "tags": maybe() | st.lists(texts, max_size=2),
+        "limits": maybe() | st.dictionaries(texts, maybe() | st.integers(0, 2), max_size=2),
+        DELETED: st.sampled_from([None, None, None, True]),
+        "adds": st.booleans(),
+        "primary": maybe() | st.integers(0, 1),
+    }
+)
+
+
+def block_of(dataset: str, mine: list[dict[str, Any]]) -> Block:
+    """A block as the log has it: hidden columns only where some row needs them."""
+    made = []
+    for row in mine:
+        is_added = row["adds"] and row["tags"] is not None and not row[DELETED]
+        key = row["primary"]
+        made.append(
+            {
+                **{name: None if row[DELETED] else row[name] for name in SCHEMA.names[1:5]},
+                TIMESTAMP: row[TIMESTAMP], DELETED: row[DELETED],
+                APPENDED: ["tags"] if is_added else None,
+                K0: key, K1: None if key is None else 7,
+            }
+        )  # fmt: skip
+    table = pa.Table.from_pylist(
+        [{**one, "limits": None if one["limits"] is None else [*one["limits"].items()]}
+         for one in made], SCHEMA,
+    )  # fmt: skip
+    empty = [name for name in table.column_names if table[name].null_count == len(table)]
+    table = table.drop_columns(empty)
+    idents = np.array([row["ident"] for row in mine])
+    times = np.array([row[TIMESTAMP] for row in mine])
+    return Block(dataset, table, idents, np.lexsort((times, idents)), times)
+
+
+class Store:
+    """Living rows beside a log. entries: of rows each."""
+
+    def __init__(self, entries: list[list[dict[str, Any]]]) -> None:
+        self.log, self.live = MemoryLog(), LiveRows(8)
+        self.rows: list[list[Row]] = [[], [], []]
+        for position, entry in enumerate(entries):
+            blocks, parts, first = [], [], 0
+            for dataset in sorted({row["dataset"] for row in entry}):
+                block = block_of(dataset, [row for row in entry if row["dataset"] == dataset])
+                for ident, row in zip(
+                    block.idents.tolist(), records_of(block, np.arange(block.rows)), strict=True
+                ):
+                    self.rows[SLOTS[ident]].append(row)
+                blocks.append(block)
+                parts.append((block, first, REPLACES[dataset]))
+                first += block.rows
+            self.log.append_at(position, encode("rows", 0, 0, 0, blocks=blocks), 0)
+            self.live.publish(self.live.step(parts, position, SLOTS))
+
+    def read(self, slots: Array) -> dict[int, list[Row]]:
+        """The living rows by slot."""
+        owners, positions, numbers = self.live.gather(slots)
+        return rows_by_owner(self.log, slots[owners], positions, numbers)
+
+
+ORDERS = [None, ("web", "crm"), ("shop", "web", "crm")]
+
+
+@given(st.lists(st.lists(rows, min_size=1, max_size=6), max_size=8), st.sampled_from(ORDERS))
+def test_the_living_rows_say_what_all_rows_say(
+    entries: list[list[dict[str, Any]]], order: tuple[str, ...] | None
+) -> None:
+    merging = Merging(REPLACES, order)
+    store = Store(entries)
+    living = store.read(np.arange(3))
+    opened = OpenedBlocks(store.log, 2)
+    owners, positions, numbers = (one.tolist() for one in store.live.gather(np.arange(3)))
+    one_by_one: dict[int, list[Row]] = {}
+    for owner, position, number in zip(owners, positions, numbers, strict=True):
+        row = opened.of(position, number).record(number)
+        one_by_one.setdefault(owner, []).append(row)
+    assert one_by_one == living
+    for slot, mine in enumerate(store.rows):
+        assert union_of(living.get(slot, []), merging) == union_of(mine, merging)
+
+
+@given(st.lists(rows, max_size=12), st.randoms(use_true_random=False), st.sampled_from(ORDERS))
+def test_neither_order_nor_splits_nor_repetition_matter(
+    entry: list[dict[str, Any]], random: Any, order: tuple[str, ...] | None
+) -> None:
+    merging = Merging(REPLACES, order)
+    whole = Store([entry] if entry else [])
+    again = entry + random.sample(entry, len(entry) // 2)
+    random.shuffle(again)
+    single = Store([[row] for row in again])
+    for slot in range(3):
+        wanted = union_of(whole.rows[slot], merging)
+        assert union_of(single.rows[slot], merging) == wanted
+        assert union_of(single.read(np.arange(3)).get(slot, []), merging) == wanted
+
+
+@given(st.lists(st.lists(rows, min_size=1, max_size=5), max_size=6))
+def test_a_checkpoint_keeps_them(entries: list[list[dict[str, Any]]]) -> None:
+    half = len(entries) // 2
+    live, whole = LiveRows(8), Store(entries).live
+    saving = Store(entries[:half]).live.saving(3)
+    for copy in saving.copies:
+        copy.take(slice(0, 3), np.zeros(3, np.bool_))
+        copy.complete()
+    live.restore(saving.made())
+    for position, entry in enumerate(entries[half:], half):
+        parts, first = [], 0
+        for dataset in sorted({row["dataset"] for row in entry}):
+            block = block_of(dataset, [row for row in entry if row["dataset"] == dataset])
+            parts.append((block, first, REPLACES[dataset]))
+            first += block.rows
+        live.publish(live.step(parts, position, SLOTS))
+    for found, wanted in zip(live.gather(np.arange(3)), whole.gather(np.arange(3)), strict=True):
+        assert sorted(found.tolist()) == sorted(wanted.tolist())
+    assert len(live) == len(whole)
+
+
+def _row(time: int, **fields: Any) -> dict[str, Any]:
+    none = dict.fromkeys(("score", "home.city", "tags", "limits", DELETED, "primary"))
+    return {"dataset": "crm", "ident": 0, "adds": False, TIMESTAMP: time, **none, **fields}
+
+
+def test_of_many_upserts_only_the_newest_of_each_leaf_live() -> None:
+    entries = [[_row(time, score=time)] for time in range(50)]
+    entries += [[_row(60 + time, **{"home.city": "a"})] for time in range(50)]
+    entries += [[_row(200 + time, limits={"sms": time, "push": 1})] for time in range(50)]
+    store = Store(entries)
+    assert store.live.gather(np.array([0]))[1].tolist() == [49, 99, 149]
+    assert union_of(store.read(np.array([0]))[0], Merging(REPLACES)) == {
+        "score": 49, "home": {"city": "a"}, "limits": {"sms": 49, "push": 1},
+    }  # fmt: skip
+
+
+def test_the_arena_is_packed_and_grows_with_the_living_alone() -> None:
+    store = Store([[_row(time, limits={f"key {time % 3}": time})] for time in range(2_000)])
+    assert len(store.live) == 3
+    assert store.live.size_bytes < 100_000
+
+
+def test_two_identities_of_a_profile_hide_nothing_of_each_other() -> None:
+    mine = _row(5, dataset="web", score=1, primary=0)
+    other = _row(9, dataset="web", primary=1, **{"home.city": "b"})
+    gone = _row(9, dataset="web", primary=1, **{DELETED: True})
+    store = Store([[mine], [other]])
+    assert union_of(store.read(np.array([0]))[0], Merging(REPLACES)) == {
+        "score": 1, "home": {"city": "b"},
+    }  # fmt: skip
+    store = Store([[gone], [mine], [other]])
+    assert union_of(store.read(np.array([0]))[0], Merging(REPLACES)) == {"score": 1}
