@@ -367,7 +367,7 @@ def expected(
     older than newest is late."""
     out = []
     for rows in groups:
-        count: dict[str, int] = dict.fromkeys(("accepted", "duplicate", "late"), 0)
+        count: dict[str, Any] = dict.fromkeys(("accepted", "duplicate", "late"), 0)
         refused, odd = [], 0
         for number, row in enumerate(rows):
             odd += row["at"] < 10**11

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from profile_actors.cli.show import MAX_WARNINGS, as_json, safe, warnings
+from profile_actors.definitions.placeholders import OTHERS_TOLD
 from profile_actors.driver.terminal import one_line
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def report(console: Console, done: IngestReport) -> None:
         Text(f"rejected {done.rejected_count:,}", "bold red" if done.rejected_count else ""),
     ]
     console.print(Text(" · ").join(parts), highlight=False)
+    placeholders(console, done)
     for file in done.refused:
         console.print(
             f"[bold red]refused[/] {safe(file)}: every row was rejected",
@@ -44,6 +46,16 @@ def report(console: Console, done: IngestReport) -> None:
         )
 
 
+def placeholders(console: Console, done: IngestReport | Receipt) -> None:
+    """Values that stood in the place of an identity and name nobody, the most frequent ones."""
+    if done.placeholders:
+        shown = list(done.placeholders.items())
+        listed = [f"{text if text == OTHERS_TOLD else repr(text)} {n:,}" for text, n in shown]
+        more = ["…"] if len(listed) > MAX_WARNINGS else []
+        text = f"placeholders passed over: {', '.join(listed[:MAX_WARNINGS] + more)}"
+        console.print(Text(one_line(text)), highlight=False, soft_wrap=True)
+
+
 def receipt(console: Console, done: Receipt, json: bool) -> None:
     """What became of rows that were submitted."""
     if json:
@@ -54,6 +66,7 @@ def receipt(console: Console, done: Receipt, json: bool) -> None:
         f" {done.rejected_count:,}",
         highlight=False,
     )
+    placeholders(console, done)
     for row, path, reason in done.rejected[:MAX_WARNINGS]:
         console.print(Text(one_line(f"mended row {row}: {path} {reason}"), "red"), soft_wrap=True)
 
@@ -67,6 +80,7 @@ def followed(console: Console, done: IngestReport) -> None:
             f" rejected {one.rejected_count:,}{', broken' if done.broken else ''}"
         )
         console.print(Text(one_line(text), style), soft_wrap=True)
+    placeholders(console, done)
     warnings(console, [*done.broken.values(), *done.warnings])
 
 

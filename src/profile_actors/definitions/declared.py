@@ -21,7 +21,7 @@ NamespaceKind = Literal[
 ]
 
 
-LINKS_NOBODY: tuple[NamespaceKind, ...] = ("non_people", "partner")
+NOT_PEOPLE: tuple[NamespaceKind, ...] = ("non_people", "partner")
 """Kinds of namespaces whose identities are no people."""
 
 

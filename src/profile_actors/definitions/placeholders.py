@@ -32,6 +32,10 @@ PLACEHOLDERS = (
 """What links nobody unless a definition says otherwise. example.*: reserved by RFC 2606."""
 
 
+OTHERS_TOLD = "…"
+"""Under what a receipt counts placeholders that it does not count one by one."""
+
+
 _ZEROS = re.compile(r"[\s.:_-]*0[0\s.:_-]*\Z")
 
 

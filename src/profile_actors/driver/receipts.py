@@ -16,6 +16,7 @@ from profile_actors.actors.consumers import Consumer, of_all
 from profile_actors.actors.edges.edge_actor import EdgeStatus
 from profile_actors.engine.log.sub_batch import Reply
 from profile_actors.ingest.offsets import offsets_of, unpacked
+from profile_actors.ingest.placeholder_columns import NONE_PASSED, PassedOver, added, joined
 from profile_actors.rules.explain.wording import render
 
 
@@ -27,7 +28,9 @@ class Receipt(msgspec.Struct, frozen=True):
     their profile's home has not folded yet. rejected: the first ``Config.max_receipt_rejects`` as
     (row number, path, reason), rows numbered as submitted, from 0; all are in the quarantine.
     odd_times: rows whose time makes sense only in another unit than declared, by what to say of
-    them; they were treated as any row, and ``warnings`` says it in full.
+    them; they were treated as any row, and ``warnings`` says it in full. placeholders: values in
+    the place of an identity that name nobody and were passed over (``LinkingRules``), and how
+    often; the 100 most frequent, all further ones together under "…".
     """
 
     accepted: int = 0
@@ -37,6 +40,7 @@ class Receipt(msgspec.Struct, frozen=True):
     rejected_count: int = 0
     rejected: list[tuple[int, str, str]] = []
     odd_times: dict[str, int] = {}
+    placeholders: dict[str, int] = {}
 
     @property
     def warnings(self) -> list[str]:
@@ -60,18 +64,23 @@ def summed(receipts: Sequence[Receipt], max_rejects: int) -> Receipt:
         rejected_count=sum(r.rejected_count for r in receipts),
         rejected=[row for r in receipts for row in r.rejected][:max_rejects],
         odd_times=dict(odd),
+        placeholders=added(receipt.placeholders for receipt in receipts),
     )
 
 
 class RowCounts:
     """Which rows of one batch were duplicates, and which were late: ascending numbers from its
-    first row, int64[n]. Filled when the batch is answered."""
+    first row, int64[n]; and the placeholders in them. Filled when the batch is answered."""
 
     def __init__(self) -> None:
         self.duplicate = self.late = np.zeros(0, np.int64)
+        self.placeholders = NONE_PASSED
 
-    def take(self, replies: Sequence[Reply], first: int) -> None:
-        """Of the partitions' replies; first: the offset of the batch's first row."""
+    def take(self, replies: Sequence[Reply], first: int, passed: PassedOver) -> None:
+        """Of the partitions' replies; first: the offset of the batch's first row. passed: by
+        offset."""
+        passed = PassedOver(passed.rows - first, passed.values)
+        self.placeholders = joined([self.placeholders, passed])
         told = [reply.rows for reply in replies if reply.rows is not None]
         duplicate = [offsets_of(unpacked(one)) for one, _ in told]
         late = [offsets_of(unpacked(one)) for _, one in told]
@@ -133,6 +142,7 @@ class FileReport(msgspec.Struct, frozen=True):
     rejected_count: int = 0
     bytes: int = 0
     seconds: float = 0.0
+    placeholders: dict[str, int] = {}
 
 
 class IngestReport(msgspec.Struct, frozen=True):
@@ -142,6 +152,7 @@ class IngestReport(msgspec.Struct, frozen=True):
     probably not what the dataset expects. broken: file -> why it could not be read to its end; what
     was read before is counted, and stays. warnings: per file, what to look at, in sentences.
     skipped: what folders held besides -> why it was passed over. by_file: file -> its own counts.
+    placeholders: as of a receipt.
     bytes: of the files, as they are packed, that were read. seconds: elapsed. stage_s: seconds the
     driver spent by stage (parse, validate, split, send), the time it waited not counted.
     """
@@ -160,6 +171,7 @@ class IngestReport(msgspec.Struct, frozen=True):
     broken: dict[str, str] = {}
     skipped: dict[str, str] = {}
     by_file: dict[str, FileReport] = {}
+    placeholders: dict[str, int] = {}
 
     def plus(self, other: IngestReport) -> IngestReport:
         """Two files' counts together."""
@@ -176,6 +188,7 @@ class IngestReport(msgspec.Struct, frozen=True):
             broken=self.broken | other.broken,
             skipped=self.skipped | other.skipped,
             by_file=self.by_file | other.by_file,
+            placeholders=added([self.placeholders, other.placeholders]),
         )
 
 

@@ -298,4 +298,5 @@ def receipt_of(
         rejected_count=len(refused),
         rejected=[(row - first, path, reason) for row, path, reason in refused],
         odd_times=prepared.odd_times,
+        placeholders=prepared.placeholders.counts(),
     )

@@ -371,7 +371,7 @@ class Sender:
 
         def finish(replies: list[Reply]) -> Receipt:
             if by_row is not None:
-                by_row.take(replies, first)
+                by_row.take(replies, first, prepared.placeholders)
             return receipt_of(self._connection, stream, batches, replies, prepared, first, source)
 
         parcel = self._courier.send(streams, batches, finish)

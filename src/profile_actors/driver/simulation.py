@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from profile_actors.definitions.declared import LINKS_NOBODY, LinkingRules, Namespace
+from profile_actors.definitions.declared import NOT_PEOPLE, LinkingRules, Namespace
 from profile_actors.definitions.definition_checks import checked
 from profile_actors.definitions.placeholders import is_placeholder, listed
 from profile_actors.driver.arguments import Instant, instant_ms
@@ -165,7 +165,7 @@ class _World:
                     f" {number}"
                 )
         identity = Identity(code, normalised(space, value))
-        if space.kind in LINKS_NOBODY:
+        if space.kind in NOT_PEOPLE:
             return None
         if is_placeholder(identity.value, self._listed):
             self.placeholders[identity] = self.placeholders.get(identity, 0) + 1

@@ -39,6 +39,7 @@ from profile_actors.ingest.hidden_columns import (
     TYPE,
     VALUE,
 )
+from profile_actors.ingest.placeholder_columns import NONE_PASSED, PassedOver
 from profile_actors.ingest.primary_identity import Identities, Refusals, map_texts
 from profile_actors.ingest.rejects import Reject, raw_text
 from profile_actors.ingest.row_blocks import RowBlock
@@ -78,6 +79,7 @@ class Prepared:
     know (``@k0`` …), one chunk each. rejects: the others, ascending. rows: submitted. clock: the
     newest accepted timestamp in ms; None without accepted rows or without a timestamp column.
     odd_times: rows whose time is a number that makes sense only in another unit, by what to say.
+    placeholders: identities that were passed over; rows numbered by offset.
     """
 
     table: pa.Table
@@ -85,6 +87,7 @@ class Prepared:
     rows: int
     clock: int | None
     odd_times: dict[str, int] = field(default_factory=dict)
+    placeholders: PassedOver = NONE_PASSED
 
 
 class Door:
@@ -162,7 +165,7 @@ class Door:
         )
         typed = self._convert(cells, n, is_text, refused)
         times = self._times(typed, n, wall_ms, stamp_ms, refused)
-        hidden = self._hidden(typed, cells, n, refused)
+        hidden, passed = self._hidden(typed, cells, n, refused)
         places = np.arange(n) if block is None or block.numbers is None else block.numbers
         offsets = places + first_offset
         columns = {path: typed[path] for path in self._payload} | hidden
@@ -182,7 +185,8 @@ class Door:
         has_clock = self.dataset.timestamp is not None and table.num_rows
         clock = int(table[TIMESTAMP].to_numpy().max()) if has_clock else None
         odd_times = self._odd_times(cells, times, is_text, wall_ms)
-        return Prepared(table, rejects, len(rows), clock, odd_times)
+        passed = replace(passed, rows=offsets[passed.rows])
+        return Prepared(table, rejects, len(rows), clock, odd_times, passed)
 
     # ---- cells ---------------------------------------------------------------------------------
 
@@ -336,8 +340,10 @@ class Door:
         counts.pop(self._unit or "", None)
         return {warning_of(self.dataset.name, path, unit): n for unit, n in counts.items()}
 
-    def _hidden(self, typed: Typed, cells: Cells, n: int, refused: Refusals) -> Typed:
-        """Type, id and identity columns."""
+    def _hidden(
+        self, typed: Typed, cells: Cells, n: int, refused: Refusals
+    ) -> tuple[Typed, PassedOver]:
+        """Type, id and identity columns, and the placeholders that were passed over."""
         dataset, hidden = self.dataset, {}
         if self._is_event:
             if dataset.event_type_field is not None:
@@ -358,7 +364,9 @@ class Door:
         chosen = self._identities.choose(columns, refused)
         hidden |= {K0: pa.array(chosen.k0), K1: pa.array(chosen.k1)}
         hidden |= {VALUE: chosen.values, NAMESPACE: chosen.codes}
-        return hidden if chosen.others is None else hidden | {OTHERS: chosen.others}
+        if chosen.others is not None:
+            hidden[OTHERS] = chosen.others
+        return hidden, chosen.passed
 
 
 def _source(rows: Rows) -> pa.Table | Sequence[Any]:

@@ -7,7 +7,8 @@ records the one that an identity map marks primary, else the first declared, the
 map. A key decides only between events' identities of one priority.
 The others are kept beside it: they are evidence that all of them are one subject.
 All of it is a pure function of the row and the definitions. Absent (null) identities are passed
-over; an empty or over-long one refuses the row: the source is wrong about who this is.
+over, and so are placeholders where they are looked for (``placeholder_columns``); an empty or
+over-long one refuses the row: the source is wrong about who this is.
 """
 
 from __future__ import annotations
@@ -24,6 +25,13 @@ import pyarrow.compute as pc
 from profile_actors.definitions.declared import Catalogue, Dataset, Namespace
 from profile_actors.ingest.further_identities import Named, lists_of, named_lists
 from profile_actors.ingest.identity_keys import KeyMaker, key_of, normalised
+from profile_actors.ingest.placeholder_columns import (
+    NONE_PASSED,
+    PassedOver,
+    joined,
+    may_name_nobody,
+    placeholders_of,
+)
 from profile_actors.ingest.rejects import full_json
 from profile_actors.ingest.typing.cells import byte_sizes, python_cells
 from profile_actors.ingest.typing.verdicts import shown
@@ -44,6 +52,7 @@ class Chosen:
 
     Rows without an identity have nulls and zeros, and are among the refused ones. others: each
     row's further identities, each once (type OTHERS), null where it has none; None if no row has.
+    passed: the placeholders among them.
     """
 
     k0: np.ndarray
@@ -51,12 +60,13 @@ class Chosen:
     values: pa.Array
     codes: pa.DictionaryArray
     others: pa.Array | None
+    passed: PassedOver
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     """One source of identities for n rows; rank and code per row or for all. more: of a map, all
-    that each row names."""
+    that each row names. passed: placeholders that stood there, which are not present."""
 
     k0: np.ndarray
     k1: np.ndarray
@@ -65,6 +75,7 @@ class _Candidate:
     rank: np.ndarray | int
     code: np.ndarray | int
     more: Sequence[Sequence[Named]] | None = None
+    passed: PassedOver = NONE_PASSED
 
 
 class Identities:
@@ -76,6 +87,7 @@ class Identities:
         self._seed = seed
         self._max_chars = max_chars
         self._namespaces = catalogue.namespaces
+        self._placeholders = placeholders_of(catalogue, dataset)
         mapped = list(catalogue.namespaces) if dataset.identity_map else []
         self._codes = list(dict.fromkeys([*dataset.identities.values(), *mapped]))
         self._names = pa.array(self._codes, pa.string())
@@ -98,17 +110,39 @@ class Identities:
             path = self._dataset.identity_map
             candidates.append(self._of_map(path, columns[path], refused))
         best = candidates[0] if len(candidates) == 1 else _smallest(candidates)
-        missing = [] if best.present.all() else np.flatnonzero(~best.present).tolist()
-        for row in missing:
-            paths = [*self._dataset.identities, self._dataset.identity_map or ""]
-            refused.setdefault(row, (paths[0] or paths[-1], "expected an identity, got none"))
+        if not best.present.all():
+            self._refuse(np.flatnonzero(~best.present), candidates, refused)
         code = np.empty(len(best.k0), np.int16)
         code[:] = best.code
         codes = pa.DictionaryArray.from_arrays(pa.array(code), self._names)
         others = None
         if len(candidates) > 1 or self._dataset.identity_map is not None:
             others = self._others(candidates, best)
-        return Chosen(best.k0, best.k1, best.values, codes, others)
+        passed = joined([candidate.passed for candidate in candidates])
+        return Chosen(best.k0, best.k1, best.values, codes, others, passed)
+
+    def _refuse(
+        self, rows: np.ndarray, candidates: Sequence[_Candidate], refused: Refusals
+    ) -> None:
+        """Rows without an identity."""
+        paths = [*self._dataset.identities, *filter(None, [self._dataset.identity_map])]
+        stood: dict[int, tuple[str, str]] = {}
+        for path, candidate in zip(paths, candidates, strict=True):
+            passed = candidate.passed
+            mine = np.flatnonzero(np.isin(passed.rows, rows))
+            texts = passed.values.take(pa.array(mine)).to_pylist()
+            for row, text in zip(passed.rows[mine].tolist(), texts, strict=True):
+                stood.setdefault(row, (path, text))
+        for row in rows.tolist():
+            if row in stood:
+                path, text = stood[row]
+                reason = (
+                    f"expected an identity, got {shown(text)}, which names nobody (a placeholder of"
+                    " the linking rules)"
+                )
+                refused.setdefault(row, (path, reason))
+            else:
+                refused.setdefault(row, (paths[0], "expected an identity, got none"))
 
     def _others(self, candidates: Sequence[_Candidate], best: _Candidate) -> pa.Array | None:
         """What each row names besides its primary identity, in declared order, each once.
@@ -147,6 +181,14 @@ class Identities:
     ) -> _Candidate:
         maker = self._makers[path]
         values = maker.normalise(cells)
+        passed = NONE_PASSED
+        if self._placeholders is not None and may_name_nobody(maker.namespace):
+            rows = self._placeholders.rows_of(values)
+            if len(rows):
+                passed = PassedOver(rows, values.take(pa.array(rows)))
+                is_left = np.ones(len(values), bool)
+                is_left[rows] = False
+                values = pc.if_else(pa.array(is_left), values, pa.scalar(None, pa.string()))
         sizes = byte_sizes(values)  # as many as characters, or more
         if len(sizes) and (sizes.min() < 1 or sizes.max() > self._max_chars):
             for row, size in enumerate(pc.utf8_length(values).to_pylist()):
@@ -162,7 +204,7 @@ class Identities:
             else np.ones(len(values), bool)
         )
         code = self._codes.index(maker.namespace.code)
-        return _Candidate(k0, k1, values, present, rank, code)
+        return _Candidate(k0, k1, values, present, rank, code, passed=passed)
 
     def _rank(self, namespace: Namespace) -> int:
         return _UNNUMBERED if namespace.priority is None else namespace.priority
@@ -181,26 +223,36 @@ class Identities:
         ranks = np.zeros(n, np.int64)
         values: list[str | None] = [None] * n
         more: list[Sequence[Named]] = [()] * n
+        nobody: list[tuple[int, str]] = []
         for row, cell in enumerate(cells.to_pylist()):
             try:
-                found = [] if cell is None else self._all_of(msgspec.json.decode(cell))
+                found, texts = ([], []) if cell is None else self._all_of(msgspec.json.decode(cell))
             except (ValueError, msgspec.DecodeError) as error:
                 refused.setdefault(row, (path, str(error)))
                 continue
+            nobody += [(row, text) for text in texts]
             if found:
                 ranks[row], keys[row], values[row], codes[row] = min(found)
                 present[row] = True
                 more[row] = [(self._codes[code], text, *key) for _, key, text, code in found]
         k0, k1 = np.ascontiguousarray(keys[:, 0]), np.ascontiguousarray(keys[:, 1])
-        return _Candidate(k0, k1, pa.array(values, pa.string()), present, ranks, codes, more)
+        passed = PassedOver(
+            np.array([row for row, _ in nobody], np.int64),
+            pa.array([text for _, text in nobody], pa.string()),
+        )
+        texts = pa.array(values, pa.string())
+        return _Candidate(k0, k1, texts, present, ranks, codes, more, passed)
 
-    def _all_of(self, identity_map: Any) -> list[tuple[int, tuple[int, int], str, int]]:
-        """(rank, key, value, code) of every identity, the smallest is the map's best. Raises
-        ValueError with the reason."""
+    def _all_of(
+        self, identity_map: Any
+    ) -> tuple[list[tuple[int, tuple[int, int], str, int]], list[str]]:
+        """(rank, key, value, code) of every identity, the smallest is the map's best; and the
+        placeholders. Raises ValueError with the reason."""
         form = 'expected {namespace: [{"id": text, "primary": boolean}]}'
         if not isinstance(identity_map, dict):
             raise ValueError(f"{form}, got {shown(identity_map)}")
         found: list[tuple[int, tuple[int, int], str, int]] = []
+        passed: list[str] = []
         for code, items in identity_map.items():
             if items is None:
                 continue
@@ -211,6 +263,9 @@ class Identities:
                 if not isinstance(value, str):
                     raise ValueError(f"{form}, got {shown(item)}")
                 text = normalised(self._namespaces[code], value)
+                if self._is_placeholder(code, text):
+                    passed.append(text)
+                    continue
                 if not 1 <= len(text) <= self._max_chars:
                     raise ValueError(self._size_problem(self._namespaces[code], len(text)))
                 place = len(self._dataset.identities) + len(found)
@@ -219,7 +274,11 @@ class Identities:
                 rank += _MARKED if is_marked else _PLAIN
                 key = key_of(self._namespaces[code], value, self._seed)
                 found.append((rank, key, text, self._codes.index(code)))
-        return found
+        return found, passed
+
+    def _is_placeholder(self, code: str, text: str) -> bool:
+        known = self._placeholders
+        return known is not None and may_name_nobody(self._namespaces[code]) and known.is_one(text)
 
 
 def map_texts(cells: pa.Array | Sequence[Any] | None, n: int) -> pa.Array:

@@ -227,8 +227,9 @@ def test_an_events_declared_primary_comes_before_what_a_map_marks() -> None:
 
 
 def test_empty_and_long_identities_refuse_the_row() -> None:
-    pairs, refused = chosen([{"c": "x", "m": ""}, {"c": "y" * 11}, {"c": "y" * 10}])
+    pairs, refused = chosen([{"c": ""}, {"c": "y" * 11}, {"c": "y" * 10}])
     assert refused.keys() == {0, 1}
+    assert "got string '', which names nobody" in refused[0][1]
     assert refused[1] == (
         "c",
         "expected an identity of 1 to 10 characters in namespace 'CRM', got 11",

@@ -73,6 +73,7 @@ class BlockSender:
             rejected_count=self.done.rejected_count,
             bytes=self.bytes,
             seconds=seconds,
+            placeholders=self.done.placeholders,
         )
 
     def send(
@@ -144,6 +145,7 @@ def report_of(
         refused=[name] if is_refused and fault is None else [],
         broken={} if fault is None else {name: str(fault)},
         by_file={name: one},
+        placeholders=one.placeholders,
     )
 
 

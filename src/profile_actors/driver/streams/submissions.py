@@ -232,6 +232,7 @@ class Submissions:
                     late=late[i],
                     rejected_count=len(mine),
                     rejected=[(row - first, path, reason) for row, path, reason in mine],
+                    placeholders=counts.placeholders.counts(first, starts[i + 1]),
                 )
             )
         if whole.odd_times:  # rare: whose they are is asked once more

@@ -15,7 +15,7 @@ import numpy as np
 
 from profile_actors.columnar.hash_table import KeyTable
 from profile_actors.columnar.vectors import Array, one_array
-from profile_actors.definitions.declared import LINKS_NOBODY, Catalogue
+from profile_actors.definitions.declared import NOT_PEOPLE, Catalogue
 from profile_actors.definitions.placeholders import listed
 from profile_actors.engine.identity.directory import Directory
 from profile_actors.engine.identity.linking import UNNUMBERED, Limits
@@ -147,4 +147,4 @@ def _items_of(
 
 def _names_nobody(catalogue: Catalogue, code: str) -> bool:
     space = catalogue.namespaces.get(code)
-    return space is not None and space.kind in LINKS_NOBODY
+    return space is not None and space.kind in NOT_PEOPLE

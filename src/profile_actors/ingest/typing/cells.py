@@ -71,18 +71,18 @@ def bounds_of(values: pa.Array) -> tuple[Any, Any]:
 
 def byte_sizes(values: pa.Array) -> np.ndarray:
     """How many bytes each text of a string column has. int32[n]; no kernel is called."""
-    return np.diff(_ends(values))
+    return np.diff(text_ends(values))
 
 
 def is_ascii(values: pa.Array) -> bool:
     """Whether a string column has none but ASCII texts. Cost: one pass over its bytes."""
-    data, ends = values.buffers()[2], _ends(values)
+    data, ends = values.buffers()[2], text_ends(values)
     if data is None or ends[0] == ends[-1]:
         return True
     return int(np.frombuffer(data, np.uint8)[ends[0] : ends[-1]].max()) < 128
 
 
-def _ends(values: pa.Array) -> np.ndarray:
+def text_ends(values: pa.Array) -> np.ndarray:
     """Where each text of a string column begins, and where the last one ends. int32[n + 1]"""
     ends = values.buffers()[1]
     if not len(values) or ends is None:
