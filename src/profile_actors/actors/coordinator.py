@@ -42,7 +42,7 @@ from profile_actors.storage.files.atomic_files import Room
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import KEEPER_WAIT_S, DirectoryLock
 from profile_actors.storage.log_ages import check_ages
-from profile_actors.storage.log_id import LogClaim
+from profile_actors.storage.log_id import LEDGER, LogClaim
 from profile_actors.storage.quarantine import Quarantine, lost_note
 from profile_actors.storage.store_settings import StoreSettings
 
@@ -72,12 +72,15 @@ class CoordinatorPlace(msgspec.Struct, frozen=True):
 
 
 class Enlistment(msgspec.Struct, frozen=True):
-    """What a partition opens with. claim: what is known of its log."""
+    """What a partition or the ledger opens with. claim: what is known of its log. seed: of identity
+    keys. assignment: uint16[4096], the partition of each bucket."""
 
     epoch: int
     clock: str
     catalogue: Catalogue
     claim: LogClaim
+    seed: int
+    assignment: np.ndarray
 
 
 class CoordinatorActor:
@@ -165,22 +168,26 @@ class CoordinatorActor:
         return os.getpid()
 
     def enlist(self, index: int, above: int = 0) -> Enlistment:
-        """For a partition that (re)starts: a new epoch, the store's clock, the definitions, and
-        what is known of its log. above: an epoch that its log has recorded.
+        """For a partition, or the ledger (``LEDGER``), that (re)starts: a new epoch, the store's
+        clock, the definitions, and what is known of its log. above: an epoch that its log has.
 
         Raises ConfigError for a partition that the store has not.
         """
         self._check()
-        if index >= self._settings.partitions:
+        if index != LEDGER and index >= self._settings.partitions:
             raise ConfigError(
                 f"expected a partition below {self._settings.partitions}, got {index} - at"
                 f" {self._place.path}"
             )
         claim = self._store.claim(index, uuid.uuid4().hex)
-        if above > self._store.epoch(str(index)):
+        sequencer = "L" if index == LEDGER else str(index)
+        if above > self._store.epoch(sequencer):
             self._notes["epochs"] = OLD_CATALOGUE
-        epoch = self._store.next_epoch(str(index), above)
-        return Enlistment(epoch, self._settings.clock, self._catalogue, claim)
+        epoch = self._store.next_epoch(sequencer, above)
+        settings = self._settings
+        return Enlistment(
+            epoch, settings.clock, self._catalogue, claim, settings.hash_seed, self._assignment
+        )
 
     def tell(self, index: int, log_id: str, entries: int, directory: str, epoch: int) -> None:
         """A partition's log is there, and durably has so many entries and this epoch.

@@ -31,9 +31,9 @@ from profile_actors.actors.actor_status import ActorStatus, PartitionPlace
 from profile_actors.actors.calls import Remote, Session, Stopped
 from profile_actors.actors.comeback import Comeback
 from profile_actors.actors.consumers import Consumers
-from profile_actors.actors.coordinator import Enlistment
 from profile_actors.actors.edges.edge_pulls import pull
 from profile_actors.actors.hooks import Hook, no_hook
+from profile_actors.actors.logs.enlisted_log import EnlistedLog
 from profile_actors.actors.mender import Mender
 from profile_actors.actors.read_line import ReadLine
 from profile_actors.actors.wall_clock import wall_ms
@@ -56,7 +56,6 @@ from profile_actors.storage.checkpoint_files import FileCheckpoints
 from profile_actors.storage.files.atomic_files import Room
 from profile_actors.storage.files.layout import PartitionLayout
 from profile_actors.storage.lmdb_feed import LmdbFeed
-from profile_actors.storage.lmdb_log import LmdbLog
 
 READS = frozenset({
     "profiles", "events", "members", "count", "change_columns", "head", "scan_slots", "scan_page",
@@ -123,22 +122,22 @@ class PartitionActor:
         remote = Remote(
             coordinator, "coordinator", place.config.call_timeout_s, Session(place.path)
         )
-        self._coordinator = remote
         directory = Path(place.path)
         # The log first: its lock keeps a dying predecessor (or another store) out of the rest.
-        known = self._open_log()
+        self._enlisted = EnlistedLog(remote, place.index, place.path, place.config, self._hook)
+        log, known = self._enlisted.log, self._enlisted.known
         epoch, clock, catalogue = known.epoch, known.clock, known.catalogue
         try:
             self._hook("log.begun")
             # Nothing is appended before the catalogue knows that there is a log to be missed.
-            self._tell_of(self._log.head())
+            self._enlisted.tell()
             feed = LmdbFeed(directory, place.config, crash_point=self._hook)
             checkpoints = FileCheckpoints(directory, crash_point=self._hook)
         except BaseException:
-            self._log.close()
+            log.close()
             raise
         self._partition = Partition(
-            self._log, feed, checkpoints, place.config,
+            log, feed, checkpoints, place.config,
             index=place.index, epoch=epoch, clock=time.thread_time,
         )  # fmt: skip
         if self._partition.catalogue.version > catalogue.version:
@@ -162,48 +161,19 @@ class PartitionActor:
             with suppress(StorageFull):  # whoever sends rows has it taken then
                 self._take(catalogue)
 
-    def _open_log(self) -> Enlistment:
-        """Open the log under a new epoch. One from a catalogue that is older than the log, which a
-        backup may be, is too low: then under the next one above the log's.
-        """
-        place, above = self._place, 0
-        while True:
-            known: Enlistment = self._coordinator.call("enlist", place.index, above)
-            try:
-                self._log = LmdbLog(
-                    place.path,
-                    place.config,
-                    epoch=known.epoch,
-                    claim=known.claim,
-                    crash_point=self._hook,
-                )
-            except FencedOut as error:
-                if above or error.epoch <= known.epoch:
-                    raise
-                above = error.epoch
-            else:
-                return known
-
-    def _tell_of(self, head: int, timeout_s: float | None = None) -> None:
-        place, log = self._place, self._log
-        told = (place.index, log.id, head, place.path, log.epoch)
-        self._coordinator.call("tell", *told, timeout_s=timeout_s)
-        log.told(head)
-
     def _tell(self) -> None:
         """Tell the coordinator now and then, and after checkpoints, how long the log is; look after
         a writer that stands still."""
-        told, saved = self._log.head(), self._partition.owed.checkpointed
+        told, saved = self._partition.log.head(), self._partition.owed.checkpointed
         pause_s = self._place.config.tell_position_ms / 1000
         due = time.monotonic() + pause_s
         while not self._stopped.wait(min(TELL_LOOK_S, pause_s)):
             self._comeback.look()
-            head, checkpoint = self._log.head(), self._partition.owed.checkpointed
+            head, checkpoint = self._partition.log.head(), self._partition.owed.checkpointed
             if head == told or (checkpoint == saved and time.monotonic() < due):
                 continue
             with suppress(ProfileActorsError):  # the next look tells it
-                self._tell_of(head)
-                told, saved = head, checkpoint
+                told, saved = self._enlisted.tell(), checkpoint
             due = time.monotonic() + pause_s
 
     def _opened(self) -> Partition:
@@ -391,6 +361,6 @@ class PartitionActor:
             if job is not None:
                 job()
         with suppress(ProfileActorsError):  # of use, and not needed, for the next opening
-            self._tell_of(self._log.head(), LAST_TELL_S)
+            self._enlisted.tell(LAST_TELL_S)
         with self._defining:  # a back-fill beside the writer reads the log
             self._partition.close()

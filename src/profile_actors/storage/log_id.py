@@ -31,6 +31,11 @@ from profile_actors.storage.files.layout import PartitionLayout
 FORMAT = 1
 
 
+LEDGER = 65_535
+"""In the place of a partition's number: the log of the ledger of links. No partition has it, since
+an assignment names partitions by 16 bits, and there are fewer than buckets."""
+
+
 class LogId(msgspec.Struct, frozen=True, kw_only=True):
     """What ``log.json`` says. since: log segments that begin before it carry no id."""
 
@@ -73,13 +78,18 @@ class LogClaim(msgspec.Struct, frozen=True, kw_only=True):
             )
         else:
             last = "which an earlier release wrote" if self.state == "accepting" else "not begun"
-        name = f"log {self.id.log} of partition {self.id.partition}"
+        name = f"log {self.id.log} of {whose(self.id.partition)}"
         return LostLog(
             f"expected the {name} of store {self.id.store} ({last}), got {got} - at {directory};"
             " nothing was written: put its directory back, or restore it from a replica or backup"
             " that has all of these entries, then start again (what is gone for good is loaded"
             " into a new store)"
         )
+
+
+def whose(number: int) -> str:
+    """How errors call whoever owns a log."""
+    return "the ledger" if number == LEDGER else f"partition {number}"
 
 
 _LOG_ID = msgspec.json.Decoder(LogId)
@@ -128,7 +138,7 @@ def check_place(paths: PartitionLayout, claim: LogClaim) -> LogId | None:
         claim.state == "kept" and found.log != claim.id.log
     ):
         raise claim.lost(
-            f"log {found.log} of partition {found.partition} of store {found.store}", directory
+            f"log {found.log} of {whose(found.partition)} of store {found.store}", directory
         )
     if claim.state != "promised" and not has_manifest:
         raise claim.lost(f"no {paths.manifest.parent.name}/{paths.manifest.name}", directory)

@@ -30,6 +30,7 @@ from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.identity.linking import Fact, Judged
 from profile_actors.engine.identity.mailbox import Mailbox
 from profile_actors.engine.identity.messages import (
+    LEDGER,
     Message,
     Named,
     Op,
@@ -79,6 +80,7 @@ class Ledger:
         self.people = People()
         self.position = 0
         self.version = 0
+        self.catalogue = Catalogue()  # the newest given; the log keeps only what judges links
         self._now = UNSET
         self._epoch = epoch
         self._assignment = np.asarray(assignment)
@@ -121,7 +123,7 @@ class Ledger:
     ) -> None:
         definition = b""
         if catalogue is not None and catalogue.version > self.version:
-            self.version = catalogue.version
+            self.version, self.catalogue = catalogue.version, catalogue
             judged_by = _judged_by(catalogue)
             if judged_by != _judged_by(self.people.catalogue):
                 definition = judged_by
@@ -194,8 +196,8 @@ class Ledger:
             with self.log.view(position) as view:
                 envelope, mail = read_mail(view, f"position {position} of the ledger")
             ops = dict(decode_ops(mail.sent_ops, f"position {position} of the ledger"))[to]
-            now, catalogue = envelope.now, envelope.catalogue
-            messages.append(Message("L", number, now, catalogue, ops))
+            # Who belongs where is understood under any definitions.
+            messages.append(Message(LEDGER, number, envelope.now, 0, ops))
             size += len(mail.sent_ops)
             if size > MAX_BYTES:
                 break

@@ -114,7 +114,7 @@ PeerOps = tuple[str, tuple[Op, ...]]
 _ENCODER = msgspec.msgpack.Encoder()
 
 
-_MESSAGE = msgspec.msgpack.Decoder(Message)
+_MESSAGES = msgspec.msgpack.Decoder(list[Message])
 
 
 _PEER_OPS = msgspec.msgpack.Decoder(tuple[PeerOps, ...])
@@ -129,14 +129,14 @@ def book_key(k0: int, k1: int, number: int) -> tuple[int, int]:
     return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big")
 
 
-def encode_message(message: Message) -> bytes:
-    """A message for a call to another process."""
-    return _ENCODER.encode(message)
+def encode_messages(messages: Sequence[Message]) -> bytes:
+    """Messages for a call to another process."""
+    return _ENCODER.encode(messages)
 
 
-def decode_message(data: bytes) -> Message:
-    """The message. Raises msgspec.DecodeError where it is none, or of a kind not known here."""
-    return _MESSAGE.decode(data)
+def decode_messages(data: bytes) -> list[Message]:
+    """The messages. Raises msgspec.DecodeError for other bytes, and kinds not known here."""
+    return _MESSAGES.decode(data)
 
 
 def encode_ops(by_peer: Sequence[PeerOps]) -> bytes:

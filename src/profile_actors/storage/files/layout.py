@@ -13,6 +13,8 @@
     <data>/partitions/<i>/log/      manifest.json and segment-<first position>/: the ground state
     <data>/partitions/<i>/feed/     derived, like checkpoints/ and runs/: may be deleted at any time
                                     when no process has the partition open
+    <data>/ledger/                  the log of who belongs together, like a partition's; only in a
+                                    store where rows came with several identities
     <data>/edges/<name>/            copies of profiles (``storage/edge_files.py``): derived too
 """
 
@@ -99,6 +101,10 @@ class StoreLayout:
         return self.data / "edges"
 
     @property
+    def ledger(self) -> Path:
+        return self.data / "ledger"
+
+    @property
     def partitions(self) -> Path:
         return self.data / "partitions"
 
@@ -106,7 +112,7 @@ class StoreLayout:
         """The data directory and all of the store that is in it, and nothing else that may be."""
         yield self.data
         yield self.settings
-        for directory in (self.catalogue, self.quarantine, self.partitions):
+        for directory in (self.catalogue, self.quarantine, self.ledger, self.partitions):
             yield directory
             yield from directory.rglob("*")
 

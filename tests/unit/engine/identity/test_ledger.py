@@ -45,7 +45,7 @@ def test_a_tablet_that_changes_hands_and_is_cut_off() -> None:
     ledger.commit([], 5, definitions())
     ledger.commit([message(1, Op(LINK, ANN, TABLET, version=10))])
     told = Op(HOME, ANN, ANN, 1, 1), Op(HOME, TABLET, ANN, 1, 1)
-    assert ledger.outgoing("0", 0, 9) == [Message("L", 1, 1_000, 1, told)]
+    assert ledger.outgoing("0", 0, 9) == [Message("L", 1, 1_000, 0, told)]
     assert [m.ops for m in ledger.outgoing("1", 0, 9)] == [told[1:]]  # it owns the tablet alone
     # It is Bob's now: Ann begins a book of one, since a book only grows.
     ledger.commit([message(2, Op(LINK, BOB, TABLET, version=20))])

@@ -13,9 +13,9 @@ from profile_actors.engine.identity.messages import (
     Named,
     Op,
     book_key,
-    decode_message,
+    decode_messages,
     decode_ops,
-    encode_message,
+    encode_messages,
     encode_ops,
 )
 from profile_actors.errors import CorruptLog
@@ -31,7 +31,7 @@ def test_messages_and_operations_are_read_as_written() -> None:
         Op(HOME, ONE, OTHER, number=9, version=2**40),
     )
     message = Message("0", 7, 1_000, 3, ops, (("web", b"stream"),))
-    assert decode_message(encode_message(message)) == message
+    assert decode_messages(encode_messages([message])) == [message]
     assert decode_ops(memoryview(encode_ops([("L", ops), ("1", ())])), "x") == (
         ("L", ops),
         ("1", ()),

@@ -1,0 +1,304 @@
+"""The ledger as a Ray actor: opens its log, takes messages of partitions, and brings them answers.
+
+Theory: thin, as a partition's shell is. Deliveries leave their messages in a queue; one thread
+makes an entry of all that is there (one synced commit, however many partitions sent), and the
+postman brings what it tells. The actor is named, detached and restarts without limit; ``__init__``
+is the recovery. A constructor that raises would make Ray give the actor up for good: it stands, and
+answers every call with the reason.
+
+It is started by the first partition that has evidence to send, or a driver that asks about links,
+so a store whose rows have one identity each has none. While it is down only new links wait.
+
+After a failed write nobody knows what of it reached the disk, and LMDB opens a file once in a
+process: so the process ends a while later, and Ray starts the actor again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from threading import Condition, Event, Lock, Thread
+from typing import Any
+
+import msgspec
+import ray
+
+from profile_actors.actors.calls import Remote, Session, Stopped
+from profile_actors.actors.hooks import Hook, no_hook
+from profile_actors.actors.logs.enlisted_log import EnlistedLog
+from profile_actors.actors.mail.peers import LEDGER_ACTOR, Peers
+from profile_actors.actors.mail.postman import Delivered, Outbox, Postman
+from profile_actors.actors.wall_clock import wall_ms
+from profile_actors.config import Config
+from profile_actors.definitions.declared import Catalogue
+from profile_actors.engine.identity.ledger import Ledger, LedgerStatus
+from profile_actors.engine.identity.linking import Judged
+from profile_actors.engine.identity.messages import LEDGER, Message, Named, decode_messages
+from profile_actors.errors import (
+    FencedOut,
+    Halt,
+    LostLog,
+    ProfileActorsError,
+    StoreUnavailable,
+)
+from profile_actors.storage.files.atomic_files import Room
+from profile_actors.storage.log_id import LEDGER as LEDGER_LOG
+
+REST_S = 2.0
+"""How long a ledger stands still after a failed write, before its process ends."""
+
+
+EXTRA_MAIL_THREADS = 4
+"""Deliveries that wait beside those of the partitions: of calls that were sent again."""
+
+
+LAST_TELL_S = 5.0
+
+
+class LedgerPlace(msgspec.Struct, frozen=True):
+    """What the ledger is started with. namespace: Ray's; path: its directory."""
+
+    namespace: str
+    path: str
+    partitions: int
+    config: Config
+
+
+class LedgerAccount(msgspec.Struct, frozen=True):
+    """The actor's account of itself. halted: why it does not write, empty if it does. outbox: by
+    partition, what it has not acknowledged."""
+
+    ledger: LedgerStatus | None
+    halted: str
+    pid: int
+    outbox: dict[str, Outbox] = {}
+
+
+class LedgerActor:
+    """The shell; see the module."""
+
+    def __init__(self, place: LedgerPlace, hook: Hook = no_hook) -> None:
+        """hook: called at named points; crash tests kill the process there."""
+        self._place = place
+        self._hook = hook
+        self._opening = Lock()
+        self._wake = Condition()
+        self._queue: list[tuple[list[Message], Catalogue | None, Future[None]]] = []
+        self._is_stopping = False
+        self._stopped = Event()
+        self._failed_s: float | None = None
+        self._refusal: ProfileActorsError | None = None
+        self._try_to_open()
+
+    def _try_to_open(self) -> None:
+        try:
+            self._open()
+            self._refusal = None
+        except ProfileActorsError as error:
+            self._refusal = error
+        except Exception as error:
+            self._refusal = Halt(
+                f"expected the ledger to open, got {type(error).__name__}: {error} - at"
+                f" {self._place.path}; this is a defect: report it"
+            )
+
+    def _open(self) -> None:
+        place = self._place
+        coordinator = Remote(
+            ray.get_actor("coordinator", namespace=place.namespace),
+            "coordinator", place.config.call_timeout_s, Session(place.path),
+        )  # fmt: skip
+        self._enlisted = EnlistedLog(coordinator, LEDGER_LOG, place.path, place.config, self._hook)
+        log, known = self._enlisted.log, self._enlisted.known
+        try:
+            self._enlisted.tell()
+            self._ledger = Ledger(log, known.assignment, epoch=known.epoch)
+            self._lack = Room(Path(place.path), place.config.min_free_bytes).lack
+            self._now = wall_ms if known.clock == "wall" else lambda: None
+            self._ledger.commit((), self._now(), known.catalogue)
+        except BaseException:
+            log.close()
+            raise
+        peers = Peers(place.namespace)
+        timeout_s = place.config.call_timeout_s
+        self._postman = Postman(LEDGER, self._ledger, peers.call, timeout_s)
+        self._postman.start()
+        self._thread = Thread(target=self._loop, name="ledger", daemon=True)
+        self._thread.start()
+        Thread(target=self._tell, name="positions", daemon=True).start()
+
+    def _opened(self) -> Ledger:
+        # A predecessor that Ray wrongly thinks dead holds the lock until it is, files that were
+        # missing may be back, and so may the coordinator: try again.
+        may_open = isinstance(self._refusal, FencedOut | LostLog | StoreUnavailable)
+        if may_open and not self._is_stopping and self._opening.acquire(blocking=False):
+            try:
+                self._try_to_open()
+            finally:
+                self._opening.release()
+        if self._failed_s is not None and time.monotonic() - self._failed_s > REST_S:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self._refusal is not None:
+            raise self._refusal
+        return self._ledger
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    @ray.method(concurrency_group="mail")
+    def deliver(self, source: str, data: bytes) -> Delivered:
+        """Take messages of a partition; answers when what was taken is durable and folded."""
+        ledger = self._opened()
+        messages = decode_messages(data)
+        self._write(messages, None)
+        is_behind = any(message.catalogue > ledger.version for message in messages)
+        return "behind" if is_behind else "ok", ledger.mailbox.cursor(source)
+
+    @ray.method(concurrency_group="mail")
+    def define(self, catalogue: Catalogue) -> int:
+        """Take the definitions if they are newer; returns the version that holds. Idempotent."""
+        ledger = self._opened()
+        if catalogue.version > ledger.version:
+            self._write([], catalogue)
+        return ledger.version
+
+    def _write(self, messages: list[Message], catalogue: Catalogue | None) -> None:
+        done: Future[None] = Future()
+        with self._wake:
+            if self._is_stopping or self._refusal is not None:
+                raise self._refusal or self._stopped_error()
+            self._queue.append((messages, catalogue, done))
+            self._wake.notify()
+        done.result()
+
+    def _loop(self) -> None:
+        while True:
+            with self._wake:
+                if not self._queue and not self._is_stopping:
+                    self._wake.wait()
+                taken, self._queue = self._queue, []
+                if not taken and self._is_stopping:
+                    return
+            error: ProfileActorsError | None = self._lack()
+            if error is None:
+                error = self._commit(taken)
+            for _, _, done in taken:
+                if error is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(error)
+            if self._refusal is not None and not self._is_stopping:
+                return
+            self._postman.notify()
+
+    def _commit(
+        self, taken: list[tuple[list[Message], Catalogue | None, Future[None]]]
+    ) -> ProfileActorsError | None:
+        newest = max(
+            (catalogue for _, catalogue, _ in taken if catalogue is not None),
+            key=lambda catalogue: catalogue.version,
+            default=None,
+        )
+        mail = [message for messages, _, _ in taken for message in messages]
+        try:
+            self._ledger.commit(mail, self._now(), newest)
+            self._hook("ledger.before_reply")
+        except Exception as error:
+            reason = error
+            if not isinstance(error, ProfileActorsError):
+                reason = Halt(
+                    f"expected the ledger to go on, got {type(error).__name__}: {error} - at"
+                    f" position {self._ledger.position}; this is a defect: report it"
+                )
+                reason.__cause__ = error
+            assert isinstance(reason, ProfileActorsError)
+            with self._wake:
+                self._refusal, self._failed_s = reason, time.monotonic()
+                waiting, self._queue = self._queue, []
+            for _, _, done in waiting:
+                done.set_exception(reason)
+            return reason
+        return None
+
+    # -- questions --------------------------------------------------------------------------------
+
+    @ray.method(concurrency_group="read")
+    def cursor_of(self, source: str) -> int:
+        """The number of the last message taken from a partition."""
+        return self._opened().mailbox.cursor(source)
+
+    @ray.method(concurrency_group="read")
+    def identity_graph(
+        self, version: int, named: Named
+    ) -> tuple[list[Named], list[tuple[Named, Named, Judged]]] | None:
+        """See ``Ledger``; None if the definitions here are older than ``version``."""
+        ledger = self._opened()
+        return ledger.identity_graph(named) if ledger.version >= version else None
+
+    @ray.method(concurrency_group="read")
+    def rest(self) -> tuple[int, int]:
+        """The next position, and how many messages nobody has acknowledged yet."""
+        ledger = self._opened()
+        position, box = ledger.position, ledger.mailbox
+        return position, sum(map(box.unacknowledged, box.heads()))
+
+    @ray.method(concurrency_group="read")
+    def status(self) -> LedgerAccount:
+        """Never raises: a ledger that is in trouble says so here."""
+        if self._refusal is not None:
+            return LedgerAccount(None, str(self._refusal), os.getpid())
+        lack = self._lack()
+        return LedgerAccount(
+            self._ledger.status(), "" if lack is None else str(lack), os.getpid(),
+            self._postman.account(),
+        )  # fmt: skip
+
+    # -- its life ---------------------------------------------------------------------------------
+
+    def hello(self) -> int:
+        """The next position, once it is open. Raises what kept it from opening."""
+        return self._opened().position
+
+    def _tell(self) -> None:
+        """Tell the coordinator now and then how long the log is."""
+        told = self._ledger.log.head()
+        while not self._stopped.wait(self._place.config.tell_position_ms / 1000):
+            if self._ledger.log.head() != told:
+                with suppress(ProfileActorsError):  # the next look tells it
+                    told = self._enlisted.tell()
+
+    def _stopped_error(self) -> Stopped:
+        return Stopped("expected a running ledger, got a stopped one - start the store")
+
+    def stop(self) -> None:
+        """Commit what is queued, close the files. The actor can be killed then."""
+        if self._refusal is not None:
+            return
+        with self._wake:
+            self._is_stopping = True
+            self._refusal = self._stopped_error()  # nobody opens it anew
+            self._wake.notify()
+        self._stopped.set()
+        self._thread.join()
+        self._postman.stop()
+        with suppress(ProfileActorsError):
+            self._enlisted.tell(LAST_TELL_S)
+        self._ledger.close()
+
+
+def begun_ledger(place: LedgerPlace, hook: Hook = no_hook) -> Any:
+    """The handle of the store's ledger, which is started if it does not run."""
+    groups = {"mail": place.partitions + EXTRA_MAIL_THREADS, "read": EXTRA_MAIL_THREADS}
+    options: dict[str, Any] = {"num_cpus": 0, "concurrency_groups": groups}
+    actor: Any = ray.remote(**options)(LedgerActor)
+    return actor.options(
+        name=LEDGER_ACTOR,
+        namespace=place.namespace,
+        lifetime="detached",
+        get_if_exists=True,
+        max_restarts=-1,
+        max_task_retries=0,
+    ).remote(place, hook)
