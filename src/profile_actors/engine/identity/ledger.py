@@ -258,5 +258,8 @@ class Ledger:
 def _judged_by(catalogue: Catalogue) -> bytes:
     """What of the definitions links are judged by, as an entry keeps it."""
     return catalogue_changes.encode(
-        Catalogue(namespaces=dict(sorted(catalogue.namespaces.items())))
+        Catalogue(
+            namespaces=dict(sorted(catalogue.namespaces.items())),
+            linking_rules=catalogue.linking_rules,
+        )
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
-from profile_actors.definitions.declared import Catalogue, Namespace
+from profile_actors.definitions.declared import Catalogue, LinkingRules, Namespace
 from profile_actors.engine.identity.ledger import Ledger
 from profile_actors.engine.identity.messages import (
     CUT,
@@ -88,6 +89,27 @@ def test_a_placeholder_and_a_rule_are_counted_and_link_nobody() -> None:
         [Named(0, 9, "ECID", "nobody")],
         [],
     )
+
+
+def test_changed_rules_are_judged_over_all_evidence_and_told() -> None:
+    ledger = opened()
+    ops = [Op(LINK, ANN, TABLET, version=1), Op(LINK, BOB, TABLET, version=2)]
+    ledger.commit([message(1, *ops)], None, definitions())
+    assert ledger.identity_graph(ANN)[0] == [ANN]
+    one = msgspec.structs.replace(
+        definitions(2), linking_rules={"linking": LinkingRules(placeholders=("bob",))}
+    )
+    ledger.commit([], None, one)  # Bob's value names nobody now: the tablet is Ann's
+    assert ledger.identity_graph(ANN)[0] == [ANN, TABLET]
+    assert ledger.status().skipped == {}
+    ledger.commit([], None, definitions(3))
+    again = opened(ledger.log)  # type: ignore[arg-type]
+    for each in (ledger, again):
+        assert each.identity_graph(BOB)[0] == [BOB, TABLET]
+        assert each.status().skipped == {"CRMID": 1}
+    position = ledger.position
+    ledger.commit([], None, definitions(4))
+    assert (ledger.position, ledger.version) == (position, 4)
 
 
 def test_a_ledger_that_failed_to_write_must_be_opened_again() -> None:
