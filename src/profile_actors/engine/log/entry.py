@@ -116,12 +116,8 @@ class Hearing(msgspec.Struct, frozen=True, array_like=True):
     forgotten: tuple[str, ...] = ()
 
 
-Received = tuple[str, int, int]
-"""(source, number, now): a message that an entry took, and its sender's clock (ms)."""
-
-
-Sent = tuple[str, int]
-"""(to, number): a message that an entry sends."""
+Received = tuple[str, int, int]  # a message that an entry took: source, number, sender's ms
+Sent = tuple[str, int]  # one that it sends: destination, number
 
 
 class Mail(NamedTuple):
@@ -143,9 +139,7 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     """All that an entry says besides its rows. now: ms. identities: (first ident, part) or None.
     parts: (offset, size) pairs. definition: the catalogue's canonical JSON, for its kind only.
     slots: of kind 'slice': those from the first up to the second, of so many (``clock_steps``).
-    received: of each message taken its source, number and sender's clock; sent: of each message
-    that goes out its destination and number. ops: indexes of the parts that say what those say, in
-    the same order; -1 where there is none."""
+    received, sent, ops: its ``Mail``; ops are indexes of parts, -1 where there is none."""
 
     format: int
     kind: str
