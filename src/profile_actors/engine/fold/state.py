@@ -32,12 +32,11 @@ from profile_actors.engine.merge.live_rows import LiveRows
 from profile_actors.engine.merge.record_union import Merging
 from profile_actors.engine.operators import block_matching, crews
 from profile_actors.engine.operators.aggregates import Track
-from profile_actors.engine.operators.attribute_columns import AttributeTrack
+from profile_actors.engine.operators.attribute_columns import AttributeTrack, stated_of
 from profile_actors.engine.operators.block_matching import (
     BlockReader,
     arrivals_of_crew,
     history_arrivals,
-    stated_of,
 )
 from profile_actors.engine.operators.crews import Crew, is_fit
 from profile_actors.engine.operators.event_streams import Stream, StreamDelta

@@ -20,7 +20,6 @@ from profile_actors.engine.histories.kept_events import EventHistory, HistoryArr
 from profile_actors.engine.log.entry import Block
 from profile_actors.engine.merge.order_ties import ties_of
 from profile_actors.engine.operators.aggregates import Additive, Silent
-from profile_actors.engine.operators.attribute_columns import Attribute
 from profile_actors.engine.operators.contributions import concat, take
 from profile_actors.engine.operators.crews import Crew
 from profile_actors.engine.operators.delay_lines import Payload
@@ -354,21 +353,6 @@ def _rows_of(vector: Vector, rows: Array) -> Vector:
         return Vector(vector.values[rows])
     valid = None if vector.valid is None else vector.valid[rows]
     return Vector(vector.values[rows], valid, vector.dictionary)
-
-
-def stated_of(
-    attribute: Attribute, blocks: list[Block], slot_of: Array
-) -> dict[str, list[tuple[Array, Array, Vector]]]:
-    """What record blocks state of an attribute: dataset -> [(slots, times, values)]."""
-    out: dict[str, list[tuple[Array, Array, Vector]]] = {}
-    name = attribute.leaf.path
-    for block in blocks:
-        if block.dataset not in attribute.datasets or name not in block.table.column_names:
-            continue
-        slots = slot_of[block.idents].astype(np.uint32)
-        value = column(block.table.column(name))
-        out.setdefault(block.dataset, []).append((slots, block.timestamps, value))
-    return out
 
 
 def touched_by(rule: Rescan, readers: list[BlockReader], records: list[Array]) -> Array:

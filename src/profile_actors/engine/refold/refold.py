@@ -17,13 +17,12 @@ from profile_actors.engine.membership.forgetting import of_parts
 from profile_actors.engine.membership.gauges import Ladder, flags
 from profile_actors.engine.membership.rulebook import Part, Rulebook, Tree
 from profile_actors.engine.membership.stored_values import leaf_of
-from profile_actors.engine.operators.attribute_columns import Attribute
+from profile_actors.engine.operators.attribute_columns import Attribute, stated_of
 from profile_actors.engine.operators.block_matching import (
     BlockReader,
     arrivals_of,
     history_arrivals,
     read_block,
-    stated_of,
 )
 from profile_actors.engine.operators.event_streams import Stream
 from profile_actors.engine.operators.step_scope import StepScope
