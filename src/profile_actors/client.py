@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 from profile_actors.actors.calls import closed_store
 from profile_actors.actors.hooks import Hook, no_hook
@@ -40,7 +40,7 @@ from profile_actors.driver.receipts import Explanation
 from profile_actors.driver.sender import Sender
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.reading.answers import EventPage, Preview, Profile
-from profile_actors.errors import CallerError, ClockError, StoreUnavailable
+from profile_actors.errors import CallerError, ClockError, DefinitionError, StoreUnavailable
 from profile_actors.ingest.definition_files import definitions_of
 from profile_actors.ingest.rejects import QuarantineRecord
 from profile_actors.rules.explain.report import explain
@@ -247,6 +247,25 @@ class Store(WatchingDoors, FileDoors):
         self._check_open()
         asked = self._connection.asked(fields, self.definitions)
         return self._connection.profiles(identity_pairs(identities), asked)
+
+    def lookup(self, schema: str, namespace: str, value: str) -> dict[str, Any] | None:
+        """What the datasets of a lookup schema say of an entity (a product, a shop), as one
+        document: of each field the newest row's. None for one that nothing was said of.
+
+        Raises DefinitionError for what is no lookup schema, or no namespace.
+        """
+        self._check_open()
+        known = self._connection.catalogue.schemas.get(schema)
+        if known is None:  # another driver may have applied it since
+            known = newest(self._connection).schemas.get(schema)
+        if known is None or known.behavior != "lookup":
+            raise DefinitionError(
+                f"expected the name of a lookup schema, got {schema!r} - at lookup; people are"
+                " read by store.profile"
+            )
+        partition, key = self._connection.owner(namespace, value)
+        found: dict[str, Any] | None = self._connection.read(partition, "entity", schema, key)
+        return found
 
     def events(
         self,

@@ -59,7 +59,7 @@ from profile_actors.storage.lmdb_feed import LmdbFeed
 
 READS = frozenset({
     "profiles", "events", "members", "count", "change_columns", "head", "scan_slots", "scan_page",
-    "profile_keys",
+    "profile_keys", "entity",
 })  # fmt: skip
 """What ``read`` may ask of a partition."""
 
@@ -208,6 +208,8 @@ class PartitionActor:
         assert name in READS, name
         if name == "head":
             return dumps(partition.position)
+        if name == "entity":
+            return dumps(partition.reader.entity(*args))
         if name == "profiles":
             keys = np.frombuffer(args[0], np.uint64).reshape(-1, 2)
             return dumps(partition.look_up(keys, self._writer.now(), *args[1:]))

@@ -28,6 +28,7 @@ from profile_actors.engine.fold.state import (
     _step_crews,
     _step_histories,
     _step_streams,
+    of_profiles,
 )
 from profile_actors.engine.log import change_blocks
 from profile_actors.engine.log.entry import Block
@@ -121,6 +122,7 @@ def fold_rows(
     """Fold an entry's rows and the clock's move to ``now``: operators, then what reads them, then
     the bytes of the feed."""
     stages = stages or Stages()
+    blocks = of_profiles(state, blocks)
     rows = _rows_of(state, blocks)
     new_slots = np.arange(first_new_slot, state.directory.slots)
     with rows.marked(state.has_rows):

@@ -7,7 +7,7 @@ writes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
@@ -22,6 +22,7 @@ from profile_actors.engine.fold.touches import Touches
 from profile_actors.engine.histories.kept_events import HistoryDelta
 from profile_actors.engine.identity.directory import Directory
 from profile_actors.engine.log.connections import Connections
+from profile_actors.engine.log.entity_index import EntityIndex
 from profile_actors.engine.log.entry import BatchNote, Block
 from profile_actors.engine.log.repairs import Rejects
 from profile_actors.engine.log.row_locator import Locator
@@ -105,6 +106,7 @@ class State:
     rejects: dict[str, Rejects] = field(default_factory=dict)
     connections: Connections = field(default_factory=Connections)
     image: Image | None = None
+    entities: EntityIndex = field(default_factory=lambda: EntityIndex(0))
 
     def touch(self, entries: int, *slots: Array) -> None:
         """These slots change in a publication after which so many entries are folded. The caller
@@ -147,9 +149,11 @@ class State:
         operators = [op for stream in book.streams for op in stream.operators]
         lines = [line for stream in book.streams for line in (stream.enter, stream.leave)]
         timers = [*book.timers(), *(rule.timer for rule in book.rescans)]
-        runs = (*self.locator.runs, *self.record_locator.runs)
+        locators = (self.locator, self.record_locator, self.entities.locator)
+        runs = [run for locator in locators for run in locator.runs]
         return {
             "identities": self.directory.size_bytes,
+            "entities": self.entities.table.size_bytes,
             "instants": sum(rows.size_bytes(profiles) for rows in tables.values()),
             "levels": profiles * sum(gauge.level.itemsize for gauge in book.gauges),
             "aggregates": sum(op.size_bytes(profiles) for op in operators),
@@ -177,14 +181,20 @@ def empty_state(capacity: int) -> State:
     state.has_rows = reserve(capacity, np.bool_)
     state.touches = Touches(capacity)
     state.live_rows = LiveRows(capacity)
+    state.entities = EntityIndex(capacity)
     return state
+
+
+def of_profiles(state: State, blocks: Sequence[Block]) -> list[Block]:
+    """The blocks of an entry whose rows are a profile's: all but those of lookup datasets."""
+    return [block for block in blocks if state.behavior(block.dataset) != "lookup"]
 
 
 def record_parts(state: State, blocks: Iterable[Block]) -> list[tuple[Block, int, bool]]:
     """The blocks of records of an entry, as ``LiveRows.step`` takes them."""
     out, first = [], 0
     for block in blocks:
-        if state.behavior(block.dataset) != "event":
+        if state.behavior(block.dataset) == "record":
             out.append((block, first, state.replaces(block.dataset)))
         first += block.rows
     return out

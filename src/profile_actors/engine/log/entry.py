@@ -29,7 +29,7 @@ import pyarrow as pa
 from profile_actors.columnar.vectors import Array, buffer_of, one_array
 from profile_actors.engine.log.ports import Buffer
 from profile_actors.errors import CorruptLog
-from profile_actors.ingest.hidden_columns import TIMESTAMP
+from profile_actors.ingest.hidden_columns import K0, TIMESTAMP
 from profile_actors.ingest.offsets import packed, ranges_of, union, unpacked
 
 MAGIC = b"PAE1"
@@ -38,7 +38,7 @@ MAGIC = b"PAE1"
 FORMAT = 4
 """Newest format that is read. An entry says the oldest that understands it: 1, 2 where notes say
 what format 1 would leave out, 3 where it speaks of anonymous connections, or 4 where it took or
-sent messages (of kind 'ledger': always)."""
+sent messages (of kind 'ledger': always), or has rows of lookup datasets, which have no idents."""
 
 
 ALIGN = 64
@@ -231,7 +231,8 @@ def encode(
         spans.append((offset, len(body)))
         offset += _padded(len(body))
     form = max([1 if hearing is None else 3, *(note.format for note in batches)])
-    if kind == "ledger" or mail != NO_MAIL:
+    names_itself = any(K0 in block.table.column_names for block in blocks or ())
+    if kind == "ledger" or mail != NO_MAIL or names_itself:
         form = 4
     envelope = msgspec.msgpack.encode(
         Envelope(

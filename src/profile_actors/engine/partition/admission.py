@@ -261,6 +261,8 @@ def _block(
     lock: AbstractContextManager[object],
 ) -> Block | None:
     table = _joined(rows.tables)
+    if state.behavior(dataset) == "lookup":
+        return _entities(state, dataset, table)
     note_of_row = np.array(rows.notes).repeat([t.num_rows for t in rows.tables])
     k0, k1 = integers(table, K0, np.uint64), integers(table, K1, np.uint64)
     namespaces = _dictionary(table.column(NAMESPACE))
@@ -295,6 +297,14 @@ def _block(
     if len(late_at):
         _count(out.notes, note_of_row[late_at], offsets[late_at], duplicate=False)
     return block
+
+
+def _entities(state: State, dataset: str, table: pa.Table) -> Block:
+    """Rows of a lookup dataset: they keep the columns that name them, and have no idents."""
+    state.entities.check_room(table)
+    table = table.drop_columns([ROW])
+    count, times = table.num_rows, times_of(table)
+    return Block(dataset, table, np.zeros(count, np.int64), np.arange(count), times)
 
 
 def _count(notes: list[BatchNote], rows: Array, offsets: Array, *, duplicate: bool) -> None:

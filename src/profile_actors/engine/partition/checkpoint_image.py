@@ -46,11 +46,11 @@ PROGRAM = version("profile-actors")
 
 
 class Meta(msgspec.Struct, array_like=True):
-    """What a checkpoint says besides its arrays. runs: names of sealed runs, '' for
-    inline ones; those of events first. fed: one past the newest block of the feed. rejects:
-    producer -> (open, taken, fence), offsets packed. broken: parts that have failed, as (kind,
-    number in the plan or path, why); pending: rules without an answer, as (kind, name, why).
-    connections: the newest wall time, and when each was heard."""
+    """What a checkpoint says besides its arrays. runs: names of sealed runs, '' for inline ones;
+    those of events first, then those of records, then those of lookup entities. fed: one past the
+    newest block of the feed. rejects: producer -> (open, taken, fence), offsets packed. broken:
+    parts that have failed, as (kind, number in the plan or path, why); pending: rules without an
+    answer, as (kind, name, why). connections: the newest wall time, and when each was heard."""
 
     now: int
     layouts_at: int
@@ -67,6 +67,7 @@ class Meta(msgspec.Struct, array_like=True):
     broken: list[tuple[str, int | str, str]] = []
     pending: list[tuple[str, str, str]] = []
     connections: tuple[int, dict[str, int]] | None = None
+    record_runs: int | None = None
 
 
 _META = msgspec.msgpack.Decoder(Meta)
@@ -107,7 +108,7 @@ def load(checkpoints: Checkpoints, config: Config, head: int) -> Loaded | None:
         return None
     if plan_name(state) != meta.plan or not _has_types(state, arrays):
         return None
-    if not _has_lanes(state, arrays):
+    if not _has_lanes(state, arrays) or not _has_entities(meta):
         return None
     try:
         runs = [
@@ -132,8 +133,10 @@ def load(checkpoints: Checkpoints, config: Config, head: int) -> Loaded | None:
         Run(run["keys"], run["position"], run["row"], name)
         for run, name in zip(runs, meta.runs, strict=True)
     ]
+    last = None if meta.record_runs is None else meta.event_runs + meta.record_runs
     state.locator.restore(tuple(loaded[: meta.event_runs]))
-    state.record_locator.restore(tuple(loaded[meta.event_runs :]))
+    state.record_locator.restore(tuple(loaded[meta.event_runs : last]))
+    state.entities.locator.restore(() if last is None else tuple(loaded[last:]))
     state.sealed = frozenset(meta.runs)
     _restore(state, arrays, meta.namespaces)
     state.known = state.directory.count
@@ -191,6 +194,13 @@ def _has_lanes(state: State, arrays: dict[str, Array]) -> bool:
     )
 
 
+def _has_entities(meta: Meta) -> bool:
+    """Whether rows of lookup datasets, if there may be any, are apart from records: once they were
+    profiles' records. A checkpoint from then is not used, and the log is replayed, once."""
+    behaviors = (schema.behavior for schema in meta.catalogue.schemas.values())
+    return meta.record_runs is not None or "lookup" not in behaviors
+
+
 def _has_types(state: State, arrays: dict[str, Array]) -> bool:
     """Whether the values of rescans are of the types they had.
 
@@ -220,6 +230,7 @@ def savings(state: State) -> Iterator[tuple[str, Saving]]:
     book, profiles = state.book, state.directory.slots
     yield "directory/", state.directory.saving()
     yield "records/", state.live_rows.saving(profiles)
+    yield "entities/", state.entities.saving()
     yield "", Saving.of({"modified": state.modified, "touched": state.touches.column}, profiles)
     for i, stream in enumerate(book.streams):
         for j, op in enumerate(stream.operators):
@@ -264,6 +275,8 @@ def _restore(state: State, arrays: dict[str, Array], namespaces: list[str]) -> N
         return {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}
 
     state.directory.restore(under("directory/"), namespaces)
+    if "entities/k0" in arrays:
+        state.entities.restore(under("entities/"))
     profiles = state.directory.slots
     state.modified[:profiles] = arrays["modified"]
     if "records/size" in arrays:

@@ -41,8 +41,7 @@ class Job:
         self._position = state.position
         parts = list(savings(state))
         names = self._name_runs()
-        of_events = len(state.locator.runs)
-        self._meta = msgspec.msgpack.encode(_meta_of(state, names, of_events, fed))
+        self._meta = msgspec.msgpack.encode(_meta_of(state, names, fed))
         # The checkpoint before this one stays, and so do the runs that it names.
         self._kept, state.sealed = state.sealed.union(names), frozenset(names)
         self._image = state.image = Image(parts, state.directory.slots)
@@ -53,21 +52,21 @@ class Job:
         state = self._state
         self._unsaved: list[tuple[Locator, Run, str]] = []
         self._inline: dict[str, Array] = {}
-        names = []
-        of_events = len(state.locator.runs)
-        for i, run in enumerate((*state.locator.runs, *state.record_locator.runs)):
-            if run.name:
-                names.append(run.name)
-            elif len(run) >= SEALED_ROWS:
-                kind = "event" if i < of_events else "record"
-                name = f"{kind}-{run.position.min()}-{run.position.max()}-{len(run)}"
+        names: list[str] = []
+        for kind, locator in (
+            ("event", state.locator),
+            ("record", state.record_locator),
+            ("entity", state.entities.locator),
+        ):
+            for run in locator.runs:
+                name = run.name
+                if not name and len(run) >= SEALED_ROWS:
+                    name = f"{kind}-{run.position.min()}-{run.position.max()}-{len(run)}"
+                    self._unsaved.append((locator, run, name))
+                elif not name:
+                    for part in ("keys", "position", "row"):
+                        self._inline[f"locator/{len(names)}/{part}"] = getattr(run, part)
                 names.append(name)
-                locator = state.locator if i < of_events else state.record_locator
-                self._unsaved.append((locator, run, name))
-            else:
-                names.append("")
-                for part in ("keys", "position", "row"):
-                    self._inline[f"locator/{i}/{part}"] = getattr(run, part)
         return names
 
     def step(self) -> bool:
@@ -99,8 +98,9 @@ def finish(state: State) -> None:
         pass
 
 
-def _meta_of(state: State, names: list[str], of_events: int, fed: int) -> Meta:
+def _meta_of(state: State, names: list[str], fed: int) -> Meta:
     counters = state.counters
+    of_events, of_records = len(state.locator.runs), len(state.record_locator.runs)
     return Meta(
         state.now, state.layouts_at, state.catalogue, plan_name(state), dict(state.cursors),
         {producer: list(notes) for producer, notes in state.receipts.items()},
@@ -114,5 +114,5 @@ def _meta_of(state: State, names: list[str], of_events: int, fed: int) -> Meta:
             for producer, mine in state.rejects.items()
         },
         broken_parts(state.book), [(*key, why) for key, why in state.book.pending.items()],
-        (state.connections.wall, dict(state.connections.heard)),
+        (state.connections.wall, dict(state.connections.heard)), of_records,
     )  # fmt: skip

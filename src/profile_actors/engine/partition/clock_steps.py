@@ -20,7 +20,7 @@ import numpy as np
 from profile_actors.columnar.slot_pairs import slots_of_all
 from profile_actors.columnar.vectors import FOREVER
 from profile_actors.engine.fold.entry_fold import EntryDelta, fold_slice
-from profile_actors.engine.fold.state import State
+from profile_actors.engine.fold.state import State, of_profiles
 from profile_actors.engine.log.entry import Block
 from profile_actors.engine.membership.rulebook import Rulebook
 
@@ -89,6 +89,7 @@ def note_slice(state: State, delta: EntryDelta) -> None:
 def take_early(state: State, blocks: list[Block], lock: threading.RLock) -> EntryDelta | None:
     """The part in a drain of profiles that have rows now: it goes before these rows."""
     drain = state.drain
+    blocks = [] if drain is None else of_profiles(state, blocks)
     if drain is None or not blocks:
         return None
     slots = np.unique(np.concatenate([state.directory.slot_of[b.idents] for b in blocks]))

@@ -19,6 +19,7 @@ from profile_actors.engine.fold.entry_fold import EntryDelta, fold_rows, publish
 from profile_actors.engine.fold.stage_times import Stages
 from profile_actors.engine.fold.state import State, record_parts
 from profile_actors.engine.log import change_blocks
+from profile_actors.engine.log.entity_index import keys_in
 from profile_actors.engine.log.entry import BatchNote, Block, Hearing, encode
 from profile_actors.engine.log.ports import Buffer, Log
 from profile_actors.engine.log.repairs import fold_note
@@ -135,8 +136,12 @@ class EntryWriter:
         self._stages.lap("feed")
         base = 0
         for block in blocks:
-            is_event = state.behavior(block.dataset) == "event"
-            locator = state.locator if is_event else state.record_locator
+            behavior = state.behavior(block.dataset)
+            if behavior == "lookup":
+                self._add_entities(position, base, block)
+                base += block.rows
+                continue
+            locator = state.locator if behavior == "event" else state.record_locator
             idents, times = block.idents[block.order], block.timestamps[block.order]
             # Merging takes longer than readers should wait: it is done before the lock.
             locator.add(position, idents, times, base + block.order)
@@ -153,6 +158,7 @@ class EntryWriter:
             note_slice(state, delta)
             state.locator.publish()
             state.record_locator.publish()
+            state.entities.locator.publish()
             state.live_rows.publish(living)
             self._count(blocks, notes, position)
             for name in state.connections.fold([note.producer for note in notes], hearing):
@@ -168,6 +174,14 @@ class EntryWriter:
                     swap()
         self._stages.lap("publish")
         self._owed.unsaved_rows += base
+
+    def _add_entities(self, position: int, first: int, block: Block) -> None:
+        """Rows of a lookup dataset, from ``first`` on in their entry."""
+        keys = keys_in(block)
+        if keys is None:  # from before, when they had idents
+            keys = self.state.directory.keys_of(block.idents)
+        with self._lock:
+            self.state.entities.add(position, first, block, keys)
 
     def apply(self, prepared: Backfill, now: int) -> None:
         """Complete the new rulebook and put it in place of the old one."""

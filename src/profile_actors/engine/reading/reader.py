@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.log.change_columns import ChangeColumns
 from profile_actors.engine.log.ports import Feed, Log
 from profile_actors.engine.membership.stored_values import member_bits
-from profile_actors.engine.merge.documents import Row
+from profile_actors.engine.merge.documents import Row, read_records
 from profile_actors.engine.merge.opened_blocks import OpenedBlocks
 from profile_actors.engine.merge.record_union import Merging, rows_by_owner, union_of
 from profile_actors.engine.reading import verification
@@ -220,6 +221,18 @@ class Reader:
         if not 0 <= ident < known:
             return EventPage([], None)
         return event_page(self._opened, runs, ident, start, end, order, limit, cursor)
+
+    def entity(self, schema: str, key: tuple[int, int]) -> dict[str, Any] | None:
+        """What the lookup datasets of a schema say of an entity, as one document; None if nothing.
+
+        Cost: the entity's own rows.
+        """
+        with self._lock:
+            positions, rows = self._state.entities.rows_of(key)
+            catalogue, merging = self._state.catalogue, self._state.merging()
+        mine = {name for name, one in catalogue.datasets.items() if one.schema == schema}
+        found = [r for r in read_records(self._log, positions, rows) if r.dataset in mine]
+        return union_of(found, merging) if found else None
 
     # -- segments, changes ------------------------------------------------------------------------
 

@@ -9,13 +9,15 @@ Limits: a pass over the log's envelopes; for a namespace also over rows with sev
 
 from __future__ import annotations
 
+import pyarrow as pa
 from msgspec import structs
 
+from profile_actors.columnar.vectors import one_array
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.log.entry import decode
 from profile_actors.engine.log.ports import Log
-from profile_actors.ingest.hidden_columns import OTHERS
+from profile_actors.ingest.hidden_columns import NAMESPACE, OTHERS
 
 
 def has_rows_of(state: State, log: Log, kind: str, name: str) -> bool:
@@ -27,6 +29,10 @@ def has_rows_of(state: State, log: Log, kind: str, name: str) -> bool:
     for position in range(state.position):
         with log.view(position) as view:
             for block in decode(view, f"position {position}").blocks:
+                if NAMESPACE in block.table.column_names:  # of entities, which have no idents
+                    named = one_array(block.table.column(NAMESPACE)).cast(pa.string())
+                    if name in named.unique().to_pylist():
+                        return True
                 if OTHERS not in block.table.column_names:
                     continue
                 for row in block.table.column(OTHERS).to_pylist():
