@@ -5,9 +5,12 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
+from profile_actors.definitions.declared import Catalogue, Dataset, Schema, SegmentDefinition
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
+from profile_actors.engine.log.sub_batch import SubBatch
 from profile_actors.ingest.identity_keys import key_of
-from tests.model.hub import BASE, DAY, SEED, WHO, Hub
+from profile_actors.ingest.record_deletions import Deletion, DeletionDoor
+from tests.model.hub import BASE, CATALOGUE, CONFIG, DAY, SEED, WHO, Hub
 
 
 class CountingLog(MemoryLog):
@@ -74,3 +77,56 @@ def test_a_checkpoint_knows_the_living_rows_and_one_without_finds_them() -> None
     hub.reopen()
     assert attributes(hub, "b") == told
     assert len(hub.partitions[0].state.live_rows) == rows
+
+
+def deleted(hub: Hub, dataset: str, who: str, at: int) -> None:
+    """A deletion through its door, as one entry."""
+    door = DeletionDoor(hub.catalogue, dataset, SEED, CONFIG)
+    table = door.prepare([Deletion("CRMID", who, at)], 0, BASE + DAY).table
+    sub = SubBatch(dataset, "deletions", None, hub.partitions[0].position, 1, None, table)
+    assert hub.partitions[0].commit([sub], None)[0].status == "ok"
+
+
+def test_a_deleted_record_is_gone_from_look_ups_and_rules_until_something_newer_comes() -> None:
+    hub = Hub()
+    row = {"who": "a", "tier": "gold", "score": 5}
+    hub.submit([("crm", "c", [row | {"at": BASE}])], BASE + DAY)
+    hub.submit([("web", "w", [{"who": "a", "at": BASE, "score": 1}])], BASE + DAY)
+    assert hub.partitions[0].count("gold") == 1
+    deleted(hub, "crm", "a", BASE + 5)
+    assert attributes(hub, "a") == {"score": 1}
+    assert hub.partitions[0].count("gold") == 0
+    hub.submit([("crm", "c", [row | {"at": BASE + 5}])], BASE + DAY)
+    assert attributes(hub, "a") == {"score": 1}
+    hub.submit([("crm", "c", [row | {"at": BASE + 6}])], BASE + DAY)
+    assert attributes(hub, "a") == {"tier": "gold", "score": 5}
+    assert hub.partitions[0].count("gold") == 1
+    assert hub.partitions[0].verify() == []
+    told = hub.pure(["a"])
+    hub.reopen()
+    assert hub.pure(["a"]) == told
+
+
+def test_a_row_may_add_to_an_array_instead_of_stating_it() -> None:
+    schema = Schema("fan", "record", {"tags": "string[]", "name": "string"})
+    catalogue = Catalogue(
+        1, CATALOGUE.namespaces, {"fan": schema},
+        {"fans": Dataset("fans", "fan", {"who": "CRMID"}, timestamp="at")},
+        {"tea": SegmentDefinition("tea", 'tags.includes("tea")')},
+    )  # fmt: skip
+    hub = Hub(catalogue=catalogue)
+
+    def say(at: int, tags: Any) -> None:
+        hub.submit([("fans", "f", [{"who": "a", "at": BASE + at, "tags": tags}])], BASE + DAY)
+
+    say(5, {"append": ["tea"]})
+    assert hub.partitions[0].work(10) or hub.partitions[0].count("tea") == 1
+    say(9, {"append": ["rum", "rum"]})
+    say(2, ["milk"])
+    assert attributes(hub, "a") == {"tags": ["milk", "tea", "rum", "rum"]}
+    say(7, ["ale"])
+    assert attributes(hub, "a") == {"tags": ["ale", "rum", "rum"]}
+    while hub.partitions[0].work(10):
+        pass
+    assert hub.partitions[0].count("tea") == 0
+    assert hub.partitions[0].verify() == []

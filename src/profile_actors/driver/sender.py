@@ -37,6 +37,7 @@ from profile_actors.engine.log.sub_batch import Reply, SubBatch
 from profile_actors.errors import CallerError, ClockError, DefinitionError, OffsetGap
 from profile_actors.ingest.door import Door, Prepared
 from profile_actors.ingest.offsets import packed, ranges_of
+from profile_actors.ingest.record_deletions import DeletionDoor
 from profile_actors.ingest.rejects import quarantined
 from profile_actors.ingest.route import split
 from profile_actors.ingest.row_blocks import RowBlock
@@ -82,12 +83,13 @@ class Sender:
         block: bool = True,
         source: str | None = None,
         by_row: RowCounts | None = None,
+        door: Door | DeletionDoor | None = None,
     ) -> PendingReceipt:
         """Send rows. later: return before the answers are there (the courier waits for them).
 
         source: what the quarantine calls the origin of the rows. by_row: is told which rows were
-        duplicate or late, before the result is there. Raises OffsetGap, Backpressure,
-        DefinitionError for an unknown dataset; other errors come with the result.
+        duplicate or late, before the result is there. door: another than the dataset's. Raises
+        OffsetGap, Backpressure, DefinitionError; other errors come with the result.
         """
         check_stream(producer, offset)
         pieces = _in_pieces(rows, self._connection.config.max_batch_rows)
@@ -96,9 +98,9 @@ class Sender:
             return PendingReceipt([], 0)
         limit = self._connection.config.max_receipt_rejects
         with self._lock:
-            door = self._door(dataset)
+            door = door or self._door(dataset)
             streams, first = self._streams(producer, offset)
-            stamp = None if door.dataset.timestamp is not None else self._stamp()
+            stamp = None if door.dataset.timestamp is not None else self.store_now()
             self._courier.reserve(block)
             try:
                 prepared, at = [], first
@@ -195,7 +197,7 @@ class Sender:
         """The event clock is at least there now."""
         self._now = max(now, self._now or now)
 
-    def _stamp(self) -> int | None:
+    def store_now(self) -> int | None:
         """On the event clock: the time of rows that bring none, which is the store's now: that of
         the partitions, and of what this driver has on its way to them.
 

@@ -29,6 +29,7 @@ from profile_actors.definitions.declared import Catalogue
 from profile_actors.definitions.schema_paths import columns_of, fields_of
 from profile_actors.errors import DefinitionError, SchemaError
 from profile_actors.ingest.hidden_columns import (
+    APPENDED,
     ID,
     K0,
     K1,
@@ -41,8 +42,9 @@ from profile_actors.ingest.hidden_columns import (
 )
 from profile_actors.ingest.placeholder_columns import NONE_PASSED, PassedOver
 from profile_actors.ingest.primary_identity import Identities, Refusals, map_texts
-from profile_actors.ingest.rejects import Reject, raw_text
-from profile_actors.ingest.row_blocks import RowBlock
+from profile_actors.ingest.rejects import Reject
+from profile_actors.ingest.row_blocks import RowBlock, rejects_of
+from profile_actors.ingest.typing.array_appends import take_appends
 from profile_actors.ingest.typing.cells import column_of, missing, one_chunk, python_cell
 from profile_actors.ingest.typing.field_checks import Check, Ignored, compile_check, ignores
 from profile_actors.ingest.typing.time_columns import numbers_of
@@ -107,6 +109,8 @@ class Door:
             path: compile_check(path, kind, declared, self._ignored)
             for path, kind in columns_of(schema).items()
         }
+        arrays = [path for path, check in self._checks.items() if check.kind == "array"]
+        self._arrays = arrays if schema.behavior == "record" else []
         self._mapped: dict[str, Check] = {}
         for path in self.dataset.identities:
             self._map(path, "key")
@@ -163,6 +167,7 @@ class Door:
             if isinstance(source, pa.Table)
             else self._cells_of_dicts(source, refused)
         )
+        appended = take_appends(cells, self._arrays, n)
         typed = self._convert(cells, n, is_text, refused)
         times = self._times(typed, n, wall_ms, stamp_ms, refused)
         hidden, passed = self._hidden(typed, cells, n, refused)
@@ -170,6 +175,8 @@ class Door:
         offsets = places + first_offset
         columns = {path: typed[path] for path in self._payload} | hidden
         columns |= {TIMESTAMP: times, ROW: pa.array(offsets)}
+        if appended is not None:
+            columns[APPENDED] = appended
         table = pa.table(columns)
         if refused:
             keep = np.ones(n, bool)
@@ -177,7 +184,7 @@ class Door:
             table = table.filter(pa.array(keep)).combine_chunks()
             if OTHERS in table.column_names and table[OTHERS].null_count == len(table):
                 table = table.drop_columns([OTHERS])
-        rejects = _rejects(source, block, refused, offsets)
+        rejects = rejects_of(source, block, refused, offsets)
         if block is not None and block.rejects:
             shift = first_offset - block.first_row
             broken = [structs.replace(r, row=r.row + shift) for r in block.rejects]
@@ -378,23 +385,3 @@ def _source(rows: Rows) -> pa.Table | Sequence[Any]:
 
 def _text(values: pa.Array) -> pa.Array:
     return values if pa.types.is_string(values.type) else pc.cast(values, pa.string())
-
-
-def _rejects(
-    source: pa.Table | Sequence[Any], block: RowBlock | None, refused: Refusals, offsets: np.ndarray
-) -> list[Reject]:
-    """Ascending rejects with the rows' own text."""
-    rows = sorted(refused)
-    if block is not None and block.lines is not None:
-        return [Reject(int(offsets[row]), *refused[row], block.lines.raw(row)) for row in rows]
-    if isinstance(source, pa.Table):
-        try:
-            found = source.take(pa.array(rows, pa.int64())).to_pylist()
-        except (ValueError, OverflowError, pa.ArrowException):
-            found = ["a row that Python cannot hold"] * len(rows)
-    else:
-        found = [source[row] for row in rows]
-    return [
-        Reject(int(offsets[row]), *refused[row], raw_text(own))
-        for row, own in zip(rows, found, strict=True)
-    ]

@@ -6,6 +6,7 @@ exactly-once, whatever the size of the blocks.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -93,3 +94,26 @@ def _some(rows: Any, kept: np.ndarray) -> Any:
     if isinstance(rows, pa.Table):
         return rows.filter(pa.array(kept))
     return [rows[place] for place in np.flatnonzero(kept).tolist()]
+
+
+def rejects_of(
+    source: pa.Table | Sequence[Any],
+    block: RowBlock | None,
+    refused: Mapping[int, tuple[str, str]],
+    offsets: np.ndarray,
+) -> list[Reject]:
+    """Ascending rejects with the rows' own text."""
+    rows = sorted(refused)
+    if block is not None and block.lines is not None:
+        return [Reject(int(offsets[row]), *refused[row], block.lines.raw(row)) for row in rows]
+    if isinstance(source, pa.Table):
+        try:
+            found = source.take(pa.array(rows, pa.int64())).to_pylist()
+        except (ValueError, OverflowError, pa.ArrowException):
+            found = ["a row that Python cannot hold"] * len(rows)
+    else:
+        found = [source[row] for row in rows]
+    return [
+        Reject(int(offsets[row]), *refused[row], raw_text(own))
+        for row, own in zip(rows, found, strict=True)
+    ]

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from weakref import WeakSet
 
-from profile_actors.driver.arguments import check_stream
+from profile_actors.driver.arguments import (
+    Instant,
+    check_stream,
+    identity_pairs,
+    instant_ms,
+)
 from profile_actors.driver.connection import Connection
 from profile_actors.driver.receipts import PendingReceipt, Receipt
 from profile_actors.driver.sender import Rows, Sender
@@ -14,7 +19,9 @@ from profile_actors.driver.streams.numbered_rows import by_row, numbered
 from profile_actors.driver.streams.row_stream import RowStream
 from profile_actors.driver.streams.submissions import Submissions
 from profile_actors.driver.streams.travel import OnReject
+from profile_actors.engine.identity.identity import Identity
 from profile_actors.errors import CallerError
+from profile_actors.ingest.record_deletions import Deletion, DeletionDoor
 
 
 class WritingDoors:
@@ -62,6 +69,28 @@ class WritingDoors:
             begun = self._submissions.submit(dataset, block, producer, block.first_row)
             return by_row(begun.result(), block)
         return self._submissions.submit(dataset, rows, producer, offset).result()
+
+    def delete_record(
+        self, dataset: str, identity: tuple[str, str] | Identity, at: Instant | None = None
+    ) -> Receipt:
+        """Take back what a dataset of records says of one identity (namespace and value), up to
+        ``at``; by default the store's now. Returns when that is durable and folded.
+
+        A deletion is a statement like a row: what the dataset says later counts, what it said
+        before does not, also if it comes after. Of a person with several identities the records of
+        the others stay. Raises DefinitionError for a dataset that is not of records or a namespace
+        that it has not, CallerError, StoreUnavailable, Halt.
+        """
+        self._check_open()
+        ((namespace, value),) = identity_pairs([identity])
+        self._sender.check_dataset(dataset, "delete_record")
+        known = self._connection
+        door = DeletionDoor(known.catalogue, dataset, known.seed, known.config)
+        door.namespace(namespace)
+        when = self._sender.store_now() if at is None else instant_ms(at)
+        self._submissions.settle_order()
+        rows = [Deletion(namespace, value, when)]
+        return self._sender.submit(dataset, rows, later=False, door=door).result()
 
     def submit_async(
         self,
