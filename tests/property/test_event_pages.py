@@ -8,16 +8,23 @@ any number of entries, so that seconds are spread over the locator's runs.
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from profile_actors.engine.log.entry import Block, encode
 from profile_actors.engine.log.row_locator import Run
+from profile_actors.engine.merge.opened_blocks import OpenedBlocks
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.engine.reading import event_pages
+from profile_actors.engine.reading.event_pages import place_of
 from profile_actors.ingest.identity_keys import key_of
 from tests.model import hub as hubs
 from tests.model.hub import BASE, DAY, SEED, WHO, Hub
@@ -131,7 +138,10 @@ def test_a_second_with_more_than_two_pages_of_events_is_read_to_its_end(
     assert sorted(upto) == sorted(names[:-1])
 
 
-def test_a_cursor_holds_while_rows_arrive() -> None:
+@pytest.mark.parametrize("before", [False, True], ids=["of-now", "from-before"])
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_a_cursor_holds_while_rows_arrive(order: Order, before: bool) -> None:
+    """before: as cursors were when they did not say of which identity a row is."""
     hub = Hub(1, CATALOGUE)
 
     def put(*names: str) -> None:
@@ -140,10 +150,53 @@ def test_a_cursor_holds_while_rows_arrive() -> None:
 
     put("b", "d", "f", "h")
     one = hub.partitions[0]
-    first = one.events(KEY, limit=2)
-    put("a", "c", "e", "g")
-    rest = one.events(KEY, limit=10, cursor=first.next)
-    assert [e["_id"] for e in (*first.events, *rest.events)] == ["b", "d", "e", "f", "g", "h"]
+    first = one.events(KEY, order=order, limit=2)
+    assert first.next is not None
+    cursor = first.next
+    time, tie, dataset, primary, occurrence = json.loads(base64.b64decode(cursor))
+    assert tuple(primary) == KEY
+    if before:
+        cursor = base64.b64encode(json.dumps([time, tie, dataset, occurrence]).encode()).decode()
+    put("a", "c", "e", "g", "i")
+    rest = one.events(KEY, order=order, limit=10, cursor=cursor)
+    assert [e["_id"] for e in (*first.events, *rest.events)] == (
+        ["b", "d", "e", "f", "g", "h", "i"]
+        if order == "asc"
+        else ["h", "f", "e", "d", "c", "b", "a"]
+    )
+
+
+def test_rows_of_several_identities_are_paged_by_whose_they_are() -> None:
+    """In a profile of several, equal rows of two of its identities are two events."""
+    hub = Hub(1, CATALOGUE)
+    plain = hub.table("calls", [{"who": "a", "at": BASE, "n": 1}] * 4, 0)
+    primaries = [(5, 1), (3, 9), (5, 1), (3, 2)]
+    hub.submit([("calls", "p", [{"who": "a", "at": BASE, "n": 1}])], CLOCK)
+    partition = hub.partitions[0]
+    table = plain.drop_columns(["@value", "@namespace", "@row"])
+    for place, half in enumerate(("@k0", "@k1")):
+        halves = pa.array([one[place] for one in primaries], pa.uint64())
+        table = table.set_column(table.column_names.index(half), half, halves)
+    count, ident = len(primaries), np.zeros(4, np.int64)
+    block = Block("calls", table, ident, np.arange(count), np.full(count, BASE))
+    position = partition.position
+    partition.log.append_at(position, encode("rows", 0, CLOCK, 1, blocks=[block]), 0)
+    partition = hub.reopen()
+    rows = [(position, row) for row in range(count)]
+    opened = OpenedBlocks(partition.log, 4)
+    own = [opened.of(*one).key(one[1], (0, 0))[3] for one in rows]
+    assert own == primaries
+    for order in ("asc", "desc"):
+        cursor, seen_keys = None, []
+        while True:
+            page = partition.events(KEY, order=order, limit=1, cursor=cursor)
+            assert len(page.events) == 1
+            cursor = page.next
+            if cursor is None:
+                break
+            seen_keys.append(place_of(cursor, (0, 0))[3:])
+        keys = sorted([((3, 2), 0), ((3, 9), 0), ((5, 1), 0), ((5, 1), 1), (KEY, 0)])
+        assert seen_keys == (keys if order == "asc" else keys[::-1])[:-1]
 
 
 def test_a_page_looks_at_few_rows_of_a_long_history(monkeypatch: pytest.MonkeyPatch) -> None:

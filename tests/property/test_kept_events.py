@@ -37,6 +37,7 @@ from profile_actors.engine.log.entry import Block
 from profile_actors.engine.merge.documents import Row, in_order, rows_of
 from profile_actors.engine.merge.order_ties import fixed_width, ties_of
 from profile_actors.engine.operators.block_matching import history_arrivals, read_block
+from profile_actors.ingest.hidden_columns import K0, K1
 from profile_actors.rules.evaluation import text_kernels
 from profile_actors.rules.evaluation.planned_values import plain_values
 from profile_actors.rules.tree.nodes import Call, Element, Field, Literal, Now, Occurs
@@ -387,18 +388,33 @@ def has_twins(rows: list[Any]) -> bool:
     return len(set(known)) < len(known)
 
 
-@given(st.integers(0, 2**32))
-def test_ties_sort_as_the_order_key_does(seed: int) -> None:
+@given(st.integers(0, 2**32), st.booleans())
+def test_ties_sort_as_the_order_key_does(seed: int, of_several: bool) -> None:
+    """Also in profiles of several identities, where the same row may be of any: then the order is
+    total but for what is stated twice."""
     rng = np.random.default_rng(seed)
     rows: list[Row] = []
     ties: list[bytes] = []
     for dataset in ("b", "a", "ab"):
         block = block_of(rng, dataset, 20, dataset != "ab")
+        if of_several:
+            for name in (K0, K1):
+                half = rng.choice(np.array([0, 1, 1 << 63], np.uint64), 20)
+                block.table = block.table.append_column(name, pa.array(half))
         local = rng.permutation(20)[:15]
         rows += rows_of(block, local)
         ties += ties_of(block, local).tolist()
     mine = sorted(range(len(rows)), key=lambda i: (rows[i].timestamp, ties[i], i))
-    assert [rows[i] for i in mine] == [row for _, row in in_order(rows)]
+    found = [row for _, row in in_order(rows)]
+    assert [rows[i] for i in mine] == found
+    if of_several:
+        assert {row.primary is None for row in rows} == {False}
+        again = [rows[i] for i in rng.permutation(len(rows))]
+        keys = [(key[:3], row.primary) for key, row in in_order(again)]
+        assert keys == [(key[:3], row.primary) for key, row in in_order(rows)]
+        assert [key for key, _ in keys] == [key[:3] for key, _ in in_order(rows)]
+        wanted = sorted((key[:3], row.primary or ()) for key, row in in_order(rows))
+        assert [(key, primary or ()) for key, primary in keys] == wanted
 
 
 def test_fixed_width_pads_with_zeros_and_reads_slices() -> None:

@@ -1,8 +1,9 @@
 """Rows of the log as plain documents, in order-key order; and what record rows come to.
 
 Theory: a document has nested objects for dotted paths, no nulls, times as integer ms. Events sort
-by the order key (timestamp, ``_id``; without one the xxh3 of the canonical row, dataset,
-occurrence number), so the order never depends on arrival. Reading costs the profile's own rows.
+by the order key (timestamp, ``_id``; without one the xxh3 of the canonical row, dataset, key of the
+identity that the row is of, occurrence number), so the order depends neither on arrival nor on
+which identities are one person. Reading costs the profile's own rows.
 """
 
 from __future__ import annotations
@@ -22,14 +23,19 @@ from profile_actors.engine.log.entry import Block, blocks_of_rows
 from profile_actors.engine.log.ports import Log
 from profile_actors.ingest.hidden_columns import APPENDED, DELETED, ID, K0, K1, TIMESTAMP, TYPE
 
-Key = tuple[int, str, str, int]
-
-
 RENAMED = {TIMESTAMP: "timestamp", TYPE: "eventType", ID: "_id"}
 
 
 Primary = tuple[int, int]
 """The key (k0, k1) of the identity that a row is of."""
+
+
+Key = tuple[int, str, str, Primary, int]
+"""The order key of an event."""
+
+
+OF_IDENTITY = frozenset((K0, K1))
+"""What a row of a profile of several identities says of itself."""
 
 
 OF_RECORDS = frozenset((DELETED, APPENDED, K0, K1))
@@ -38,10 +44,11 @@ OF_RECORDS = frozenset((DELETED, APPENDED, K0, K1))
 
 class Row(msgspec.Struct, frozen=True):
     """One row: its dataset, timestamp (ms) and flat fields, no hidden columns (@…) but its time,
-    type and id under their document names.
+    type and id under their document names; primary, the identity that it is of, where a profile has
+    several (else None).
 
-    Of a record: primary, the identity that it is of, where a profile has several (else None);
-    deletes: whether it says that there is no record; appends: the paths of arrays that it adds to.
+    Of a record: deletes, whether it says that there is no record; appends: the paths of arrays that
+    it adds to.
     """
 
     dataset: str
@@ -64,7 +71,9 @@ class Taken(msgspec.Struct, frozen=True):
         out = []
         for record in self.table.to_pylist(maps_as_pydicts="lossy"):
             fields = {RENAMED.get(k, k): v for k, v in record.items() if v is not None}
-            out.append(Row(self.dataset, fields["timestamp"], fields))
+            k0, k1 = fields.pop(K0, None), fields.pop(K1, None)
+            primary = None if k0 is None else (k0, k1)
+            out.append(Row(self.dataset, fields["timestamp"], fields, primary))
         return out
 
     def records(self) -> list[Row]:
@@ -73,7 +82,9 @@ class Taken(msgspec.Struct, frozen=True):
             return self.rows()
         out = []
         for row in self.rows():
-            said = {name: row.fields.pop(name, None) for name in OF_RECORDS}
+            said = {name: row.fields.pop(name, None) for name in (DELETED, APPENDED)}
+            if row.primary is not None:
+                said[K0], said[K1] = row.primary
             out.append(record_row(self.dataset, row.fields, said))
         return out
 
@@ -133,7 +144,7 @@ def _some(table: pa.Table, local: Array) -> pa.Table:
 def read_rows(log: Log, positions: Array, rows: Array) -> list[Row]:
     """The given rows (entry position, row in the entry), in the order given."""
     out: list[Any] = [None] * len(positions)
-    for places, taken in _placed(log, positions, rows):
+    for places, taken in _placed(log, positions, rows, OF_IDENTITY):
         for place, row in zip(places, taken.rows(), strict=True):
             out[place] = row
     return out
@@ -150,7 +161,7 @@ def read_records(log: Log, positions: Array, rows: Array) -> list[Row]:
 
 def rows_of(block: Block, local: Array) -> list[Row]:
     """The given rows of one block. local: int64[n], row numbers in the block."""
-    return Taken(block.dataset, _shown(block.table.take(pa.array(local)))).rows()
+    return Taken(block.dataset, _shown(block.table.take(pa.array(local)), OF_IDENTITY)).rows()
 
 
 def records_of(block: Block, local: Array) -> list[Row]:
@@ -175,12 +186,13 @@ def _shown(table: pa.Table, more: frozenset[str] = frozenset()) -> pa.Table:
 
 
 def in_order(rows: Iterable[Row]) -> list[tuple[Key, Row]]:
-    """Rows with their order keys, ascending."""
+    """Rows of one profile with their order keys, ascending: either all of them say whose they are,
+    or all are of the profile's one identity."""
     keyed: list[tuple[Key, Row]] = []
-    seen: dict[tuple[int, str, str], int] = {}
+    seen: dict[tuple[int, str, str, Primary], int] = {}
     for row in rows:
         tie = id_of(row)
-        base = (row.timestamp, tie, row.dataset)
+        base = (row.timestamp, tie, row.dataset, row.primary or (0, 0))
         occurrence = seen.get(base, 0)
         seen[base] = occurrence + 1
         keyed.append(((*base, occurrence), row))

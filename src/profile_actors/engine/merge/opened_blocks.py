@@ -25,12 +25,13 @@ from profile_actors.engine.log.ports import Log
 from profile_actors.engine.merge.documents import (
     OF_RECORDS,
     RENAMED,
+    Primary,
     Row,
     document,
     id_of,
     record_row,
 )
-from profile_actors.ingest.hidden_columns import ID, TIMESTAMP
+from profile_actors.ingest.hidden_columns import ID, K0, K1, TIMESTAMP
 
 Decoder = Callable[[int], Any]
 """The plain value of a cell by its row; None for null."""
@@ -41,6 +42,7 @@ FIXED = {
     pa.int16(): np.int16,
     pa.int32(): np.int32,
     pa.int64(): np.int64,
+    pa.uint64(): np.uint64,
     pa.float64(): np.float64,
 }
 
@@ -77,8 +79,9 @@ class Opened:
         said = {name: decode(place) for name, decode in self._about.items()}
         return record_row(self._part.dataset, fields, said)
 
-    def key(self, number: int) -> tuple[int, str, str]:
-        """The row's order key, but for the number among equal ones.
+    def key(self, number: int, own: Primary) -> tuple[int, str, str, Primary]:
+        """The row's order key, but for the number among equal ones. own: the identity that it is
+        of, unless it says so itself.
 
         Cost: less than a microsecond with an ``_id``, without one what the document costs.
         """
@@ -88,7 +91,9 @@ class Opened:
         place, dataset = number - self.first, self._part.dataset
         time, id_ = self._time(place), None if self._id is None else self._id(place)
         tie = id_of(Row(dataset, time, self._fields(number))) if id_ is None else str(id_)
-        return time, tie, dataset
+        if K0 in self._about:
+            own = self._about[K0](place), self._about[K1](place)
+        return time, tie, dataset, own
 
     def _prepared(self) -> list[tuple[str, Decoder]]:
         table, columns = table_of(self._part.stream), []

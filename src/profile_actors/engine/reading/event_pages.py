@@ -4,7 +4,9 @@ Theory: the locator knows rows by the second of their timestamp; the order withi
 rows themselves. So a page takes whole seconds, from where the last page ended, until it has one row
 more than it may show, and looks at all rows of a second to know which come first. A page's cursor
 is the order key of its last row: pages put together are the one long page, also while rows arrive
-(those whose place has been passed are not seen).
+(those whose place has been passed are not seen), and while the profile's identity becomes one
+person with others. A cursor from before keys of identities were in it is taken for one of the
+profile's own rows.
 
 Cost: the rows of the page as documents, and to open the blocks that are not open yet; a microsecond
 for each other row of the seconds at its two ends (without ``_id`` the hash of its document).
@@ -19,7 +21,7 @@ import numpy as np
 
 from profile_actors.columnar.vectors import Array
 from profile_actors.engine.log.row_locator import Run, pack
-from profile_actors.engine.merge.documents import Key
+from profile_actors.engine.merge.documents import Key, Primary
 from profile_actors.engine.merge.opened_blocks import Opened, OpenedBlocks
 from profile_actors.engine.reading.answers import EventPage
 
@@ -30,10 +32,15 @@ Placed = tuple[Key, Opened, int]
 _KEY = msgspec.json.Decoder(Key)
 
 
+_KEY_BEFORE = msgspec.json.Decoder(tuple[int, str, str, int])
+"""What cursors said before keys of identities were in them."""
+
+
 def event_page(
     opened: OpenedBlocks,
     runs: tuple[Run, ...],
     ident: int,
+    own: Primary,
     start: int | None,
     end: int | None,
     order: str,
@@ -41,11 +48,11 @@ def event_page(
     cursor: str | None,
 ) -> EventPage:
     """The next ``limit`` events of start <= timestamp < end after the cursor's place, in 'asc' or
-    'desc' order. runs: the event locator's."""
+    'desc' order. runs: the event locator's. own: the identity of rows that do not say it."""
     is_back = order == "desc"
     after: Key | None = None
     if cursor is not None:
-        after = _KEY.decode(base64.b64decode(cursor))
+        after = place_of(cursor, own)
         if is_back:
             end = after[0] + 1 if end is None else min(end, after[0] + 1)
         else:
@@ -59,7 +66,7 @@ def event_page(
             break
         # Of a second that is crowded with what has been shown, nothing may be left.
         low, high = (low, int(keys[0]) - 1) if is_back else (int(keys[-1]) + 1, high)
-        placed = _placed(opened, positions, rows, is_back)
+        placed = _placed(opened, positions, rows, own, is_back)
         found += [one for one in placed if _is_asked(one[0], start, end, after, is_back)]
         if len(keys) < wanted:
             break  # those were all
@@ -67,6 +74,17 @@ def event_page(
     if len(found) > limit:
         following = base64.b64encode(msgspec.json.encode(found[limit - 1][0])).decode()
     return EventPage([block.document(row) for _, block, row in found[:limit]], following)
+
+
+def place_of(cursor: str, own: Primary) -> Key:
+    """The place that a cursor says. Raises ValueError, MsgspecError for what is no cursor."""
+    data = base64.b64decode(cursor, validate=True)
+    try:
+        place: Key = _KEY.decode(data)
+        return place
+    except msgspec.ValidationError:
+        time, tie, dataset, occurrence = _KEY_BEFORE.decode(data)
+        return time, tie, dataset, own, occurrence
 
 
 def _span(ident: int, start: int | None, end: int | None) -> tuple[int, int]:
@@ -113,17 +131,19 @@ def _bounds(run: Run, low: int, high: int) -> tuple[int, int]:
     return i, max(i, j)
 
 
-def _placed(opened: OpenedBlocks, positions: Array, rows: Array, is_back: bool) -> list[Placed]:
+def _placed(
+    opened: OpenedBlocks, positions: Array, rows: Array, own: Primary, is_back: bool
+) -> list[Placed]:
     """The rows in order. Equal ones are the same row, stated more than once: any order will do."""
     plain = []
     for position, row in zip(positions.tolist(), rows.tolist(), strict=True):
         block = opened.of(position, row)
-        plain.append((block.key(row), block, row))
+        plain.append((block.key(row, own), block, row))
     plain.sort(key=lambda placed: placed[0])
     out: list[Placed] = []
     for key, block, row in plain:
-        is_again = bool(out) and out[-1][0][:3] == key
-        out.append(((*key, out[-1][0][3] + 1 if is_again else 0), block, row))
+        is_again = bool(out) and out[-1][0][:4] == key
+        out.append(((*key, out[-1][0][4] + 1 if is_again else 0), block, row))
     if is_back:
         out.reverse()
     return out

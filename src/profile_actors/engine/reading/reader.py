@@ -220,7 +220,7 @@ class Reader:
             known = self._state.known
         if not 0 <= ident < known:
             return EventPage([], None)
-        return event_page(self._opened, runs, ident, start, end, order, limit, cursor)
+        return event_page(self._opened, runs, ident, key, start, end, order, limit, cursor)
 
     def entity(self, schema: str, key: tuple[int, int]) -> dict[str, Any] | None:
         """What the lookup datasets of a schema say of an entity, as one document; None if nothing.

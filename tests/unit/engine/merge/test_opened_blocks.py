@@ -57,7 +57,7 @@ def table(rows: int, seed: int) -> pa.Table:
     times = pa.array([1_000 * seed + row for row in range(rows)])
     ids = pa.array([None if row % 4 == 0 else f"e{row}" for row in range(rows)])
     nested = pa.array(list(range(rows)))
-    return pa.table({TIMESTAMP: times, ID: ids, "@k0": nested, "a.b": nested, **columns})
+    return pa.table({TIMESTAMP: times, ID: ids, "@others": nested, "a.b": nested, **columns})
 
 
 def block(rows: int, seed: int) -> Block:
@@ -108,8 +108,8 @@ def test_rows_are_the_documents_of_their_entry(log: CountingLog) -> None:
             for place, row in enumerate(rows_of(of, of.order)):
                 found = opened.of(position, first + place)
                 assert found.document(first + place) == document(row.fields)
-                time, tie, dataset = found.key(first + place)
-                assert (time, dataset) == (row.timestamp, row.dataset)
+                time, tie, dataset, primary = found.key(first + place, (1, 2))
+                assert (time, dataset, primary) == (row.timestamp, row.dataset, (1, 2))
                 assert tie == (f"e{place}" if place % 4 else tie)
                 assert len(tie) == (2 if place % 4 else 32)
 
