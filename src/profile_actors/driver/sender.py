@@ -13,6 +13,7 @@ submission goes to every partition with the largest accepted timestamp of the *w
 from __future__ import annotations
 
 import itertools
+import secrets
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -340,28 +341,20 @@ class Sender:
             passed = np.array([reject.row for reject in prepared.rejects])
             rejected = packed(ranges_of(passed if stream.named else passed - at))
         batches = []
+        token = (
+            secrets.randbits(63) if stream.named else 0
+        )  # others' rows have numbers of their own
         for partition, table in enumerate(tables):
             if table is None and clock is None and not target.named:
                 continue
             # Offset 0 begins a stream: no partition can lack anything before it.
             after = (at or None) if stream.named else stream.sent[partition]
-            batches.append(
-                (
-                    partition,
-                    SubBatch(
-                        dataset,
-                        stream.producer,
-                        after,
-                        through,
-                        self._connection.catalogue.version,
-                        clock,
-                        table,
-                        credit=credit,
-                        rejected=rejected,
-                        by_row=by_row is not None,
-                    ),
-                )
-            )
+            batch = SubBatch(
+                dataset, stream.producer, after, through, self._connection.catalogue.version,
+                clock, table, credit=credit, rejected=rejected, by_row=by_row is not None,
+                token=token,
+            )  # fmt: skip
+            batches.append((partition, batch))
             if not stream.named:
                 stream.sent[partition] = through
         stream.next_offset = max(stream.next_offset, through)

@@ -20,6 +20,31 @@ def world(tmp_path: Path) -> Iterator[World]:
     opened.close()
 
 
+@pytest.mark.parametrize("fate", ["lost before", "lost after"])
+def test_rows_that_are_offered_again_count_once_though_a_try_is_lost(
+    world: World, fate: str
+) -> None:
+    """What is sent again for want of an answer gets its own answer, not that of the same rows'
+    first submission, which somebody had already."""
+    rows = [{"who": "abc"[n % 3], "at": BASE, "n": n} for n in range(9)]
+    assert world.sender.submit("calls", rows, "p", 0, later=False).result().accepted == 9
+    calls: list[str] = []
+
+    def before(way: Way, method: str) -> str:
+        calls.append(method)
+        return fate if method == "submit" and calls.count("submit") <= 2 else ""
+
+    for way in world.link.partitions:
+        assert isinstance(way, Way)
+        way.before = before
+    again = world.sender.submit("calls", rows, "p", 0, later=False).result()
+    assert calls.count("submit") == 4
+    assert (again.accepted, again.duplicate) == (0, 9)
+    more = [{"who": "abc"[n % 3], "at": BASE, "n": n} for n in range(9, 18)]
+    calls.clear()
+    assert world.sender.submit("calls", more, "p", 9, later=False).result().accepted == 9
+
+
 @pytest.mark.parametrize("producer", ["p", None], ids=["named", "anonymous"])
 def test_a_gap_that_was_answered_before_the_resend_is_asked_again(
     world: World, producer: str | None

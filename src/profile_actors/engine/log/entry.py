@@ -61,8 +61,8 @@ class BatchNote(msgspec.Struct, frozen=True, array_like=True):
     credit: (producer, rows), a named stream that goes on by them besides. rejected: offsets that
     the range passed over, packed (``ingest.offsets``), counted from 0 at the first credited row.
     repair: (attempt, step, offsets) of a note that is no range but a step of a repair
-    (``repairs``). rows: which rows were duplicate or late, where the sender had to know; older
-    readers pass over it.
+    (``repairs``). rows: which rows were duplicate or late, where the sender had to know; token: the
+    sub-batch's; older readers pass over both.
     """
 
     dataset: str
@@ -76,6 +76,7 @@ class BatchNote(msgspec.Struct, frozen=True, array_like=True):
     rejected: bytes = b""
     repair: tuple[int, str, bytes] | None = None
     rows: tuple[bytes, bytes] | None = None
+    token: int = 0
 
     @property
     def format(self) -> int:
@@ -86,8 +87,7 @@ class BatchNote(msgspec.Struct, frozen=True, array_like=True):
         """The note with accepted rows counted as duplicates instead, or as late besides."""
         count, rows = len(offsets), self.rows
         if rows is not None:
-            told = list(rows)
-            at = 0 if duplicate else 1
+            told, at = list(rows), 0 if duplicate else 1
             told[at] = packed(union(unpacked(told[at]), ranges_of(offsets)))
             rows = told[0], told[1]
         if duplicate:

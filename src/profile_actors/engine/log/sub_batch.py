@@ -50,7 +50,9 @@ class SubBatch:
     closes: nothing more comes in this anonymous stream, and all that came was answered. by_row:
     submissions of several callers travel in it, so the reply is to say which rows it counts.
     table: None for a sub-batch that only moves the clock or the cursor. resend: the client had no
-    answer for it. catalogue: the definitions' version that shaped the rows.
+    answer for it. token: of the submission, where rows have a named producer: an answer that was
+    lost is told again to it alone, and not to who offers the same rows another time. catalogue: the
+    definitions' version that shaped the rows.
     """
 
     dataset: str
@@ -66,6 +68,7 @@ class SubBatch:
     repair: Repair | None = None
     closes: bool = False
     by_row: bool = False
+    token: int = 0
 
 
 @dataclass(frozen=True, slots=True)

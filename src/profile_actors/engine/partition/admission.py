@@ -180,6 +180,7 @@ def _take(state: State, batch: SubBatch, out: Admitted, pending: dict[str, _Pend
     note = BatchNote(
         batch.dataset, batch.producer, batch.after, batch.through,
         0 if table is None else table.num_rows, duplicate, 0, credit, rejected, rows=verdicts,
+        token=batch.token,
     )  # fmt: skip
     _queue(batch, note, table, credited, out, pending)
     out.cursors[batch.producer] = max(cursor, batch.through)
@@ -234,7 +235,8 @@ def _receipt(state: State, batch: SubBatch, out: Admitted) -> Reply | None:
     """The receipt of the same rows' first commit; a repetition of them is not what was lost."""
     wanted = (batch.dataset, batch.after or 0, batch.through)
     for position, note in state.receipts.get(batch.producer, ()):
-        if note.repair is None and (note.dataset, note.after or 0, note.through) == wanted:
+        is_of = note.repair is None and note.token in (0, batch.token)  # 0: from before
+        if is_of and (note.dataset, note.after or 0, note.through) == wanted:
             offsets = (
                 offsets_of_rows(batch.table) if batch.table is not None else np.zeros(0, np.int64)
             )
