@@ -61,7 +61,9 @@ RESERVED_WORDS: dict[str, tuple[str, ...]] = {
         *("engine.edges", "engine.partition", "storage", "actors", "driver", "definitions"),
         *("rules.catalogue", "client", "cli", "config"),
     ),
-    "merge": ("engine.merge",),
+    "merge": (
+        *("engine.merge", "engine.reading", "definitions", "rules.catalogue", "driver", "client"),
+    ),
     "move": (),
 }
 ALLOWED_NAMES: set[str] = set()

@@ -31,6 +31,7 @@ PLACES = {
     "Identity": "engine.identity.identity",
     "IngestReport": "driver.receipts",
     "LinkingRules": "definitions.declared",
+    "MergePolicy": "definitions.declared",
     "Members": "driver.iterators",
     "Membership": "engine.reading.answers",
     "Namespace": "definitions.declared",

@@ -14,8 +14,10 @@ from profile_actors.engine.fold.state import State
 from profile_actors.engine.log.entry import read_envelope
 from profile_actors.engine.log.ports import Log
 from profile_actors.engine.refold.dossiers import Dossiers
+from profile_actors.rules.catalogue.merge_views import views_of
 from profile_actors.rules.reference.validity import evaluate_with_validity, same
 from profile_actors.rules.tree.nodes import Node
+from profile_actors.rules.tree.sights import ALL
 
 Rule = tuple[str, str]
 """(kind, name)."""
@@ -47,6 +49,7 @@ class FeedOracle:
         self.computed = {name: tree for (kind, name), tree in trees.items() if kind == "computed"}
         self.segments = {name: tree for (kind, name), tree in trees.items() if kind == "segment"}
         self.dossiers = Dossiers(state, log)
+        self.views = views_of(state.catalogue)
 
     def differences(self, position: int) -> Iterator[tuple[Key, list[Difference]]]:
         """(key, its differences in the entry), where there are any.
@@ -78,7 +81,8 @@ class FeedOracle:
 
     def value(self, rule: Rule, slot: int, position: int, at: int) -> tuple[Any, int | None]:
         """(value, valid_until) of a rule over the documents up to a position."""
-        record, events = self.dossiers.of(slot, position)
+        view = self.views.get(rule, ALL)
+        record, events = self.dossiers.of(slot, position, view)
         value, until = evaluate_with_validity(
             self.trees[rule], record, events, at, self.computed, self.segments,
             condition=rule[0] == "segment", in_order=True, is_passing=True,

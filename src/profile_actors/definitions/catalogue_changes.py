@@ -20,13 +20,19 @@ from profile_actors.definitions.declared import (
     Dataset,
     Definition,
     Field,
+    MergePolicy,
     Namespace,
     Schema,
     SegmentDefinition,
     label_of,
     name_of,
 )
-from profile_actors.definitions.definition_checks import check_dataset, check_projection, checked
+from profile_actors.definitions.definition_checks import (
+    check_dataset,
+    check_policies,
+    check_projection,
+    checked,
+)
 from profile_actors.definitions.field_types import innermost, parse_type
 from profile_actors.definitions.reserved_names import mapping_problems, naming_problems, twins
 from profile_actors.definitions.schema_paths import fields_of, union_tree
@@ -80,6 +86,7 @@ def extended(catalogue: Catalogue, items: Iterable[Definition]) -> Catalogue:
         check_dataset(dataset, joined)
     for projection in joined.projections.values():
         check_projection(projection, joined)
+    check_policies(joined)
     _check_names(catalogue, joined)
     return joined
 
@@ -120,12 +127,14 @@ def _trimming(stored: Namespace | None, item: Namespace) -> Namespace:
 
 
 def _numbered(old: Definition | None, item: Definition) -> Definition:
-    """A rule with the version that its content has; anything else as it is."""
-    if not isinstance(item, SegmentDefinition | ComputedAttribute):
+    """A rule or policy with the version that its content has; anything else as it is."""
+    if not isinstance(item, SegmentDefinition | ComputedAttribute | MergePolicy):
         return item
-    if not isinstance(old, SegmentDefinition | ComputedAttribute):
+    if not isinstance(old, type(item)):
         return structs.replace(item, version=1)
-    same = (old.rule, old.description) == (item.rule, item.description)
+    same = structs.replace(old, version=1) == structs.replace(item, version=1)
+    if not isinstance(item, MergePolicy):  # whether it is published is no part of what it says
+        same = structs.replace(old, state=item.state, version=item.version) == item
     return structs.replace(item, version=old.version if same else old.version + 1)
 
 

@@ -111,7 +111,8 @@ class SegmentDefinition(msgspec.Struct, frozen=True, tag="segment", forbid_unkno
 
     state: a draft is checked, but neither evaluated nor served; an inactive one keeps its last
     memberships and serves none. version: given by the catalogue, 1 at first, one more at each
-    change of rule or description; what is passed to ``apply`` is not looked at.
+    change of rule, description or merge policy; what is passed to ``apply`` is not looked at.
+    merge_policy: the name of the one by which the rule sees a profile; None: the default one.
     """
 
     name: str
@@ -119,15 +120,37 @@ class SegmentDefinition(msgspec.Struct, frozen=True, tag="segment", forbid_unkno
     description: str = ""
     state: State = "published"
     version: int = 1
+    merge_policy: str | None = None
 
 
 class ComputedAttribute(msgspec.Struct, frozen=True, tag="computed", forbid_unknown_fields=True):
-    """A named value computed from each profile by a rule. state, version: as of a segment."""
+    """A named value computed from each profile by a rule. state, version, merge_policy: as of a
+    segment."""
 
     name: str
     rule: str
     description: str = ""
     state: State = "published"
+    version: int = 1
+    merge_policy: str | None = None
+
+
+class MergePolicy(msgspec.Struct, frozen=True, tag="merge_policy", forbid_unknown_fields=True):
+    """Which of the data of a person counts where several datasets or identities have some.
+
+    attributes: 'timestamp_ordered', of each leaf what was stated last, at equal times by the
+    dataset whose name sorts first; 'dataset_precedence', what the first dataset of ``order`` states
+    that states it at all; what is not in it counts for nothing. events: the datasets whose events
+    rules see; None: all. stitching: 'graph', a person is all her identities. default: whether it is
+    the policy of whoever names none; one at most is. version: as of a segment.
+    """
+
+    name: str
+    attributes: Literal["timestamp_ordered", "dataset_precedence"] = "timestamp_ordered"
+    order: tuple[str, ...] = ()
+    events: tuple[str, ...] | None = None
+    stitching: Literal["graph", "none"] = "graph"
+    default: bool = False
     version: int = 1
 
 
@@ -185,6 +208,7 @@ Definition = (
     | Dataset
     | SegmentDefinition
     | ComputedAttribute
+    | MergePolicy
     | LinkingRules
     | EdgeDestination
     | ProjectionConfiguration
@@ -208,6 +232,7 @@ class Catalogue(msgspec.Struct, frozen=True):
     destinations: dict[str, EdgeDestination] = {}
     projections: dict[str, ProjectionConfiguration] = {}
     linking_rules: dict[str, LinkingRules] = {}
+    merge_policies: dict[str, MergePolicy] = {}
 
     @property
     def linking(self) -> LinkingRules:
@@ -225,6 +250,7 @@ ROOMS: dict[type, tuple[str, str]] = {
     EdgeDestination: ("destinations", "edge destination"),
     ProjectionConfiguration: ("projections", "projection"),
     LinkingRules: ("linking_rules", "linking rules"),
+    MergePolicy: ("merge_policies", "merge policy"),
 }
 
 

@@ -12,13 +12,16 @@ from msgspec import structs
 from profile_actors.definitions.declared import (
     ROOMS,
     Catalogue,
+    ComputedAttribute,
     Dataset,
     Definition,
     EdgeDestination,
     Field,
     LinkingRules,
+    MergePolicy,
     ProjectionConfiguration,
     Schema,
+    SegmentDefinition,
     label_of,
     name_of,
 )
@@ -73,6 +76,8 @@ def checked(raw: Definition) -> Definition:
             " lone surrogates cannot be stored"
         ) from None
     names = [name_of(item)]
+    if isinstance(item, MergePolicy):
+        names += [*item.order, *(item.events or ())]
     if isinstance(item, Dataset):
         names += [*item.identities, *item.identities.values(), *_roles(item).values()]
         names += [] if item.event_type is None else [item.event_type]
@@ -86,6 +91,8 @@ def checked(raw: Definition) -> Definition:
     problem = _edge_problem(item) if isinstance(item, EdgeDestination) else None
     if isinstance(item, LinkingRules):
         problem = linking_problem(item)
+    if isinstance(item, MergePolicy):
+        problem = _policy_problem(item)
     if problem:
         raise DefinitionError(f"{problem} - at {label_of(item)}")
     return _checked_schema(item) if isinstance(item, Schema) else item
@@ -108,6 +115,46 @@ def linking_problem(rules: LinkingRules) -> str | None:
         if text.strip() == "@":
             return "expected a domain after '@' as a placeholder, got '@' alone"
     return None
+
+
+def _policy_problem(policy: MergePolicy) -> str | None:
+    """What is wrong with a merge policy by itself, or None."""
+    if policy.stitching == "none":
+        return "expected stitching 'graph', got 'none', which is not built yet"
+    is_ordered = policy.attributes == "dataset_precedence"
+    if is_ordered != bool(policy.order):
+        wanted = "an order of datasets" if is_ordered else "no order"
+        return f"expected {wanted} with {policy.attributes!r}, got {list(policy.order)}"
+    for name, given in (("order", policy.order), ("events", policy.events or ())):
+        if len(set(given)) < len(given):
+            return f"expected each dataset once in {name}, got {list(given)}"
+    return None
+
+
+def check_policies(catalogue: Catalogue) -> None:
+    """Whether merge policies and those who name them fit together. Raises DefinitionError."""
+    policies = catalogue.merge_policies
+    chosen = [name for name, policy in policies.items() if policy.default]
+    if len(chosen) > 1:
+        raise DefinitionError(
+            f"expected one default merge policy, got {' and '.join(map(repr, chosen))}; apply the"
+            " former one with default=False"
+        )
+    for policy in policies.values():
+        for behavior, names in (("record", policy.order), ("event", policy.events or ())):
+            for name in names:
+                found = catalogue.datasets.get(name)
+                if found is None or catalogue.schemas[found.schema].behavior != behavior:
+                    raise DefinitionError(
+                        f"expected a dataset of {behavior}s, got {name!r} - at {label_of(policy)}"
+                    )
+    rules: list[ComputedAttribute | SegmentDefinition] = list(catalogue.computed.values())
+    for rule in [*rules, *catalogue.segments.values()]:
+        if rule.merge_policy is not None and rule.merge_policy not in policies:
+            raise DefinitionError(
+                f"expected a defined merge policy, got {rule.merge_policy!r}{_known(policies)} - at"
+                f" {label_of(rule)}"
+            )
 
 
 def _edge_problem(edge: EdgeDestination) -> str | None:

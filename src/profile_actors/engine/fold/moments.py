@@ -105,8 +105,8 @@ class Moments:
             if isinstance(node, AggregateLeaf) and node.aggregate in self.tracks:
                 track = self.tracks[node.aggregate]
                 return patched(values, slots, track.slots, track.values)
-            if isinstance(node, AttributeLeaf) and node.path in self.attributes:
-                stated = self.attributes[node.path]
+            if isinstance(node, AttributeLeaf) and node.key in self.attributes:
+                stated = self.attributes[node.key]
                 return patched(values, slots, stated.slots, stated.values)
             return values
 

@@ -43,6 +43,7 @@ from profile_actors.engine.operators.crews import Crew, is_fit
 from profile_actors.engine.operators.event_streams import Stream, StreamDelta
 from profile_actors.engine.operators.step_scope import StepScope
 from profile_actors.rules.tree.plan import EventFilter, Plan
+from profile_actors.rules.tree.sights import ALL, View
 
 
 @dataclass(slots=True)
@@ -137,9 +138,9 @@ class State:
         """Whether a row of the dataset stands for a whole record."""
         return self.catalogue.datasets[dataset].mode == "replace"
 
-    def merging(self) -> Merging:
+    def merging(self, view: View = ALL) -> Merging:
         """How record rows become a union view."""
-        return Merging({name: self.replaces(name) for name in self.catalogue.datasets})
+        return Merging({name: self.replaces(name) for name in self.catalogue.datasets}, view.order)
 
     def bytes_by_kind(self, profiles: int) -> dict[str, int]:
         """Bytes of memory in use, roughly, by what they are for (``PartitionStatus``)."""

@@ -85,7 +85,7 @@ class Frozen:
 
 
 Part = Aggregate | EventFilter | str
-"""What can fail by itself: an aggregate, the history of a filter, the attribute of a path."""
+"""What can fail by itself: an aggregate, the history of a filter, the attribute of a key."""
 
 
 def part_of(leaf: Node) -> Part:
@@ -95,7 +95,7 @@ def part_of(leaf: Node) -> Part:
     if isinstance(leaf, Kept):
         return leaf.filter
     assert isinstance(leaf, AttributeLeaf), leaf
-    return leaf.path
+    return leaf.key
 
 
 UNKNOWN: Any = object()
@@ -163,7 +163,7 @@ class Rulebook:
         if isinstance(leaf, Kept):
             return self.histories[leaf.filter].gather(slots)
         assert isinstance(leaf, AttributeLeaf), leaf
-        return self.attributes[leaf.path].current(slots)
+        return self.attributes[leaf.key].current(slots)
 
     def timers(self) -> Iterator[Timer]:
         """The timers of trees and of ages; not those of rescans, nor of rules that failed."""

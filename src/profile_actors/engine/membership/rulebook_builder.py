@@ -31,6 +31,7 @@ from profile_actors.rules.tree.clock_reads import unit_steps
 from profile_actors.rules.tree.plan import (
     Aggregate,
     AggregateLeaf,
+    AttributeLeaf,
     EventFilter,
     Kept,
     Plan,
@@ -56,7 +57,7 @@ def compile_plan(plan: Plan, catalogue: Catalogue, capacity: int) -> Rulebook:
         book.streams.append(Stream(event_filter, aggregates, capacity))
     make_crews(book.streams, capacity)
     for leaf in plan.attributes:
-        book.attributes[leaf.path] = Attribute(leaf, _stating(catalogue, leaf.path), capacity)
+        book.attributes[leaf.key] = Attribute(leaf, _stating(catalogue, leaf), capacity)
     rungs: dict[Measure, list[Rung]] = {}
     conditions: dict[str, Condition] = {}
     for rule in plan.rules:
@@ -175,11 +176,13 @@ def _add_rescan(book: Rulebook, rescan: Rescan, capacity: int) -> None:
     book.rescans.append(Rescanned(rescan, gauge, level, qualified, {}, Timer(capacity)))
 
 
-def _stating(catalogue: Catalogue, path: str) -> dict[str, bool]:
-    """Record datasets whose schema has the path, and whether each replaces whole rows."""
-    return {
+def _stating(catalogue: Catalogue, leaf: AttributeLeaf) -> dict[str, bool]:
+    """Record datasets whose schema has the path, and whether each replaces whole rows; of a leaf
+    that counts some alone, those, in their order."""
+    found = {
         dataset.name: dataset.mode == "replace"
         for dataset in catalogue.datasets.values()
         if (schema := catalogue.schemas[dataset.schema]).behavior == "record"
-        and path in schema.fields
+        and leaf.path in schema.fields
     }
+    return found if leaf.order is None else {name: found[name] for name in leaf.order}

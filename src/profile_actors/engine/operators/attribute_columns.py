@@ -58,11 +58,11 @@ class AttributeTrack:
 
 class Attribute:
     """One leaf. datasets: names of the record datasets that may state it, and whether they
-    replace."""
+    replace; where the leaf has an order, in that."""
 
     def __init__(self, leaf: AttributeLeaf, datasets: dict[str, bool], capacity: int) -> None:
         self.leaf = leaf
-        self.datasets = dict(sorted(datasets.items()))
+        self.datasets = datasets if leaf.order is not None else dict(sorted(datasets.items()))
         self.kind = leaf.type.kind if leaf.type is not None else "string"
         dtype = {"double": np.float64, "boolean": np.bool_}.get(self.kind, np.int64)
         self.dtype = np.dtype(dtype)
@@ -187,7 +187,9 @@ class Attribute:
                 value = np.where(hit, patch.values[index], value)
                 time = np.where(hit, patch.times[index], time)
                 state = np.where(hit, patch.state[index], state)
-            better = (state == STATED) & ((time > times) | ~valid)
+            better = (state == STATED) & ~valid
+            if self.leaf.order is None:
+                better |= (state == STATED) & (time > times)
             values = np.where(better, value, values)
             times = np.where(better, time, times)
             valid |= better

@@ -32,6 +32,7 @@ from profile_actors.rules.evaluation.windows import interval
 from profile_actors.rules.tree.kinds import path
 from profile_actors.rules.tree.nodes import Call, Element, Field, Node, Occurs
 from profile_actors.rules.tree.plan import EventFilter, Rescan
+from profile_actors.rules.tree.sights import DATASET
 
 EVENT_TYPE = Field(Element(0), "eventType", type=FieldType("string"))
 
@@ -97,7 +98,10 @@ class BlockReader:
         """The vector of a field by its dotted path; of this kind if there is none, all null."""
         if name not in self.columns:
             source = HIDDEN_OF.get(name, name)
-            if source in self.block.table.column_names:
+            if name == DATASET:
+                none = np.broadcast_to(np.int32(0), (self.block.rows,))
+                self.columns[name] = Vector(none, None, (self.block.dataset,))
+            elif source in self.block.table.column_names:
                 self.columns[name] = column(self.block.table.column(source))
             else:
                 one = null(kind)

@@ -179,7 +179,7 @@ def _degrade(book: Rulebook, meta: Meta) -> None:
         elif kind == "history":
             book.degrade(book.plan.histories[int(place)].filter, why)
         else:
-            book.degrade(book.attributes[str(place)].leaf.path, why)
+            book.degrade(book.attributes[str(place)].leaf.key, why)
     book.pending = {(kind, name): why for kind, name, why in meta.pending}
 
 

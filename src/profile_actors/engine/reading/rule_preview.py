@@ -112,7 +112,7 @@ def _asked(
     dossiers = Dossiers(state, log)
     found: dict[int, Any] = {}
     for slot in range(profiles):
-        record, events = dossiers.of(slot, position - 1)
+        record, events = dossiers.of(slot, position - 1, rule.view)
         value = value_at(rule.tree, record, events, now, computed, segments, in_order=True)
         if value is not None and (rule.kind == "computed" or bool(value)):
             found[slot] = value

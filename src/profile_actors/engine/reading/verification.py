@@ -25,8 +25,10 @@ from profile_actors.engine.membership.rulebook_builder import compile_plan
 from profile_actors.engine.reading.answers import Profile
 from profile_actors.engine.refold.dossiers import Dossiers
 from profile_actors.engine.refold.refold import read_gauges, refold
+from profile_actors.rules.catalogue.merge_views import views_of
 from profile_actors.rules.catalogue.typed_rules import check_all
 from profile_actors.rules.reference.validity import evaluate_with_candidate, evaluate_with_validity
+from profile_actors.rules.tree.sights import ALL
 
 MAX_DIFFERENCES = 100
 
@@ -106,14 +108,15 @@ def refold_differences(state: State, log: Log) -> Iterator[str]:
 def reference_differences(state: State, log: Log, slot: int, profile: Profile) -> Iterator[str]:
     """Differences between a look-up and the reference evaluator over the profile's documents."""
     trees = check_all(state.catalogue)
-    attributes, events = Dossiers(state, log).of(slot, state.position)
+    dossiers, views = Dossiers(state, log), views_of(state.catalogue)
     computed = {name: tree for (kind, name), tree in trees.items() if kind == "computed"}
     segments = {name: tree for (kind, name), tree in trees.items() if kind == "segment"}
-    is_short = len(events) <= SHORT_HISTORY_EVENTS
+    is_short = len(dossiers.of(slot, state.position)[1]) <= SHORT_HISTORY_EVENTS
     ask = evaluate_with_validity if is_short else evaluate_with_candidate
     for (kind, name), tree in trees.items():
         if (kind, name) in state.book.pending:
             continue
+        attributes, events = dossiers.of(slot, state.position, views.get((kind, name), ALL))
         value, until = ask(
             tree, attributes, events, profile.now, computed, segments,
             condition=kind == "segment", in_order=True,

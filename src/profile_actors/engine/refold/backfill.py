@@ -110,7 +110,7 @@ class Backfill:
         version = self.catalogue.version
         self.book.degrade(failed, f"at the back-fill of catalogue version {version}: {error!r}")
         self._histories = [h for h in self._histories if h.spec.filter != failed]
-        self._attributes = [a for a in self._attributes if a.leaf.path != failed]
+        self._attributes = [a for a in self._attributes if a.leaf.key != failed]
 
 
 def text_of(catalogue: Catalogue) -> bytes:

@@ -26,6 +26,7 @@ from profile_actors.engine.merge.documents import (
     read_rows,
 )
 from profile_actors.engine.merge.record_union import union_of
+from profile_actors.rules.tree.sights import ALL, View
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
@@ -42,11 +43,12 @@ class Dossiers:
     def __init__(self, state: State, log: Log) -> None:
         self._state = state
         self._log = log
-        self._kept: dict[tuple[int, int], Dossier] = {}
+        self._kept: dict[tuple[int, int, View], Dossier] = {}
 
-    def of(self, slot: int, position: int) -> Dossier:
-        """(record, events) of a slot's profile, from the entries up to ``position``."""
-        known = self._kept.get((slot, position))
+    def of(self, slot: int, position: int, view: View = ALL) -> Dossier:
+        """(record, events) of a slot's profile, from the entries up to ``position``. view: by which
+        data it is seen."""
+        known = self._kept.get((slot, position, view))
         if known is not None:
             return known
         state = self._state
@@ -54,6 +56,7 @@ class Dossiers:
         events = [
             document(timed(state.catalogue, row.dataset, row.fields))
             for _, row in in_order(self._rows(state.locator, ident, position))
+            if view.events is None or row.dataset in view.events
         ]
         stated = [
             msgspec.structs.replace(row, fields=timed(state.catalogue, row.dataset, row.fields))
@@ -61,8 +64,9 @@ class Dossiers:
         ]
         if len(self._kept) >= KEPT:
             self._kept.pop(next(iter(self._kept)))
-        self._kept[slot, position] = union_of(stated, state.merging()), events
-        return self._kept[slot, position]
+        made = union_of(stated, state.merging(view)), events
+        self._kept[slot, position, view] = made
+        return made
 
     def _records(self, slot: int, ident: int, position: int) -> list[Row]:
         """The rows that say something as of a position, or all up to it, where newer ones live."""

@@ -65,7 +65,7 @@ def refold(
             if readers:
                 parts += [(h.spec.filter, partial(_keep, h, readers, now)) for h in histories]
             if records:
-                parts += [(a.leaf.path, partial(_state, a, records, slot_of)) for a in attributes]
+                parts += [(a.leaf.key, partial(_state, a, records, slot_of)) for a in attributes]
             for part, fold in parts:
                 if part not in down:
                     try:

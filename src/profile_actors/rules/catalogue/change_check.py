@@ -19,6 +19,7 @@ from profile_actors.definitions.declared import (
     Definition,
     EdgeDestination,
     LinkingRules,
+    MergePolicy,
     Namespace,
     ProjectionConfiguration,
     Schema,
@@ -119,8 +120,15 @@ def _users(catalogue: Catalogue, item: Definition, key: Key) -> list[str]:
         return [label_of(d) for d in datasets if item.code in d.identities.values()]
     if isinstance(item, Schema):
         return [label_of(d) for d in datasets if d.schema == item.name]
-    if isinstance(item, Dataset | ProjectionConfiguration | LinkingRules):
+    policies = catalogue.merge_policies.values()
+    if isinstance(item, Dataset):
+        return [label_of(p) for p in policies if item.name in (*p.order, *(p.events or ()))]
+    if isinstance(item, ProjectionConfiguration | LinkingRules):
         return []
+    if isinstance(item, MergePolicy):
+        return [
+            _label(reader) for reader, rule in rules_of(catalogue) if rule.merge_policy == item.name
+        ]
     copied: Iterable[ProjectionConfiguration] = catalogue.projections.values()
     if isinstance(item, EdgeDestination):
         return [label_of(p) for p in copied if p.destination == item.name]

@@ -8,6 +8,7 @@ import msgspec
 
 from profile_actors.definitions.declared import Catalogue, ComputedAttribute, SegmentDefinition
 from profile_actors.errors import RuleError
+from profile_actors.rules.catalogue.merge_views import sights_of
 from profile_actors.rules.catalogue.typed_rules import check_all
 from profile_actors.rules.evaluation.trial import Trial
 from profile_actors.rules.planning.catalogue_planner import CataloguePlanner
@@ -41,9 +42,12 @@ def plan_alone(text: str, catalogue: Catalogue) -> Plan:
     Cost: types every rule of the catalogue once. Raises RuleError.
     """
     trees, key = with_rule(text, catalogue)
-    planner = CataloguePlanner(trees, Trial().failure)
+    sights = sights_of(catalogue)
+    planner = CataloguePlanner(trees, Trial().failure, sights)
     try:
         return planner.plan([planner.rule(key)], catalogue.version)
     except NotIncremental as refusal:
         alone = Plan(catalogue.version, (), (), ())
-        return replace(alone, rescans=(rescan(key, trees, refusal.reason),))
+        return replace(
+            alone, rescans=(rescan(key, trees, refusal.reason, planner.sight(key).view),)
+        )

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from profile_actors.definitions.declared import Catalogue
+from profile_actors.rules.catalogue.merge_views import sights_of
 from profile_actors.rules.catalogue.one_rule import with_rule
 from profile_actors.rules.evaluation.scalars import scalar_vector
 from profile_actors.rules.evaluation.trial import Trial
@@ -96,13 +97,14 @@ def explain(text: str, catalogue: Catalogue) -> Report:
     triggers = rescan(key, trees, "")
     del trees[key]
     own = [key for key, other in trees.items() if other == tree]
-    reporter = _Reporter(CataloguePlanner(trees, Trial().failure), own)
+    reporter = _Reporter(CataloguePlanner(trees, Trial().failure, sights_of(catalogue)), own)
     report: Report = {"rule": text, "type": None if tree.type is None else tree.type.kind}
     report["defined_as"] = [_name(key) for key in own]
     segments = {name: other for (kind, name), other in trees.items() if kind == "segment"}
     outcome = certain(tree, segments) if key[0] == "segment" else None
     try:
-        root = reporter.planner.planned(tree, is_condition=key[0] == "segment")
+        sight = reporter.planner.sight(key)
+        root = reporter.planner.planned(tree, key[0] == "segment", sight)
     except NotIncremental as refusal:
         reason = str(refused(refusal, text if refusal.rule is None else ""))
         report |= {"incremental": False, "reason": reason, "canonical": None, "timed": None}

@@ -218,8 +218,8 @@ def _simple(node: Node, around: _Around) -> str:
             return kind
         case Calendar(unit=unit, shift=shift):
             return f"{('this', 'next', 'last')[shift]} {unit}"
-        case AttributeLeaf(path=path):
-            return path
+        case AttributeLeaf():
+            return node.key
     raise AssertionError(f"no text for {type(node).__name__}")
 
 

@@ -230,9 +230,10 @@ class ArrayPlanner:
         """A list. Raises NotIncremental."""
         match node:
             case Events():
-                events = event_filter(())
+                seen = self.scalars.sight.conditions
+                events = event_filter(seen)
                 kind = FieldType("array", item=FieldType("object"))
-                return Planned(Kept(events, at=node.at, type=kind), events, None, ())
+                return Planned(Kept(events, at=node.at, type=kind), events, None, seen)
             case Each(function="filter"):
                 source = self.array(node.source, scope)
                 return self.filtered(source, [node.body], node.variables, scope)

@@ -41,6 +41,7 @@ from profile_actors.rules.tree.plan import (
     Rule,
     Sequence,
 )
+from profile_actors.rules.tree.sights import EVERYTHING, Sight
 from profile_actors.rules.tree.walks import parts, rebuild, walk
 
 TryOut = Callable[[Node], str | None]
@@ -54,13 +55,15 @@ def plan_trees(
     version: int = 0,
     *,
     may_rescan: bool = False,
+    sights: Mapping[Key, Sight] | None = None,
 ) -> Plan:
     """The plan of typed trees. texts: the rules' source, for error messages.
 
     try_out: asked of every planned rule; one that fails is no plan, and is rescanned.
+    sights: by which data rules see a profile, where not by all.
     may_rescan: what no operator keeps up to date becomes a Rescan; otherwise it is a RuleError.
     """
-    planner = CataloguePlanner(trees, try_out)
+    planner = CataloguePlanner(trees, try_out, sights)
     rules: list[Rule] = []
     rescans: list[Rescan] = []
     for key in trees:
@@ -70,7 +73,8 @@ def plan_trees(
             rule = refusal.rule or key
             error = refused(refusal, texts.get(rule, ""))
             if may_rescan:
-                rescans.append(rescan(key, trees, refusal.reason))
+                view = planner.sight(key).view
+                rescans.append(rescan(key, trees, refusal.reason, view))
                 continue
             message = f"in {WORDS[rule[0]]} {rule[1]!r}: {error.message}"
             raise RuleError(message, error.line, error.column) from None
@@ -93,8 +97,14 @@ def refused(refusal: NotIncremental, text: str) -> RuleError:
 class CataloguePlanner:
     """Plans rules in the order of their references, and interns what they share."""
 
-    def __init__(self, trees: Mapping[Key, Node], try_out: TryOut) -> None:
+    def __init__(
+        self,
+        trees: Mapping[Key, Node],
+        try_out: TryOut,
+        sights: Mapping[Key, Sight] | None = None,
+    ) -> None:
         self.trees = trees
+        self.sights = sights or {}
         self.try_out = try_out
         self.roots: dict[Key, Node] = {}
         self.open: set[Key] = set()
@@ -103,6 +113,10 @@ class CataloguePlanner:
         self.aggregates: dict[Aggregate, Aggregate] = {}
         self.filters: dict[EventFilter, EventFilter] = {}
         self.sizes: dict[Key, int] = {}
+
+    def sight(self, key: Key) -> Sight:
+        """By which data a rule sees a profile."""
+        return self.sights.get(key, EVERYTHING)
 
     def rule(self, key: Key) -> Rule:
         """One rule, planned. Raises NotIncremental with its ``rule`` set."""
@@ -132,16 +146,17 @@ class CataloguePlanner:
         return self.sizes[key]
 
     def _planned(self, key: Key) -> Node:
-        root = self.planned(self.trees[key], is_condition=key[0] == "segment")
+        is_condition = key[0] == "segment"
+        root = self.planned(self.trees[key], is_condition, self.sight(key))
         self.sizes[key] = sum(1 for _ in walk(root))
         return root
 
-    def planned(self, tree: Node, is_condition: bool = True) -> Node:
+    def planned(self, tree: Node, is_condition: bool = True, sight: Sight = EVERYTHING) -> Node:
         """A typed tree as an expression over leaves, canonical and interned.
 
         is_condition: an array of events means that it is not empty. Raises NotIncremental.
         """
-        rule = RulePlanner(self)
+        rule = RulePlanner(self, sight)
         root = normal(rule.condition(tree) if is_condition else rule.any(tree))
         if kind_of(root)[0] == "decimal":
             root = replace(root, type=type_of(root))

@@ -23,12 +23,14 @@ from profile_actors.rules.tree.nodes import (
     Variable,
 )
 from profile_actors.rules.tree.plan import EventFilter, KeptField
+from profile_actors.rules.tree.sights import Sight
 
 
 class Scalars(Protocol):
     """The planner of what stands alone (``rule_planner.RulePlanner``)."""
 
     finder: FoldFinder
+    sight: Sight
 
     def value(self, node: Node) -> Node: ...
 

@@ -24,11 +24,13 @@ from profile_actors.rules.tree.nodes import (
     Variable,
 )
 from profile_actors.rules.tree.plan import Key, Rescan
+from profile_actors.rules.tree.sights import ALL, View
 from profile_actors.rules.tree.walks import children, conjuncts, descendants
 
 
-def rescan(key: Key, trees: Mapping[Key, Node], reason: str) -> Rescan:
-    """The rescan of a rule: its tree, and what it and the rules that it names read."""
+def rescan(key: Key, trees: Mapping[Key, Node], reason: str, view: View = ALL) -> Rescan:
+    """The rescan of a rule: its tree, and what it and the rules that it names read. view: by which
+    data they see a profile."""
     seen: dict[Key, None] = {}
     pending = [key]
     while pending:
@@ -55,6 +57,7 @@ def rescan(key: Key, trees: Mapping[Key, Node], reason: str) -> Rescan:
         None if types is None else frozenset(types),
         records,
         tuple(sorted(k for k in seen if k != key)),
+        view,
     )
 
 

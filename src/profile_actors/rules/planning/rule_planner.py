@@ -53,6 +53,7 @@ from profile_actors.rules.tree.nodes import (
     Variable,
 )
 from profile_actors.rules.tree.plan import Aggregate, AggregateLeaf, AttributeLeaf, Key
+from profile_actors.rules.tree.sights import EVERYTHING, Sight
 
 MAX_NODES = 5_000
 """Nodes of one planned rule, references written out; a chain of references can double each time."""
@@ -71,10 +72,12 @@ class Sharing(Protocol):
 
 
 class RulePlanner:
-    """Rewrites one rule's tree into an expression over leaves. others: the rules it may name."""
+    """Rewrites one rule's tree into an expression over leaves. others: the rules it may name.
+    sight: by which data it sees a profile."""
 
-    def __init__(self, others: Sharing) -> None:
+    def __init__(self, others: Sharing, sight: Sight = EVERYTHING) -> None:
         self.others = others
+        self.sight = sight
         self.finder = FoldFinder(self.reference)
         self.arrays = ArrayPlanner(self)
         self.known: dict[int, tuple[Node, Node | NotIncremental]] = {}
@@ -151,7 +154,7 @@ class RulePlanner:
                 subject, time = self.value(node.subject), self.value(node.time)
                 return replace(node, subject=subject, time=time, until=until)
             case Field() if self.finder.event_values(node) is None:
-                return _attribute(node)
+                return _attribute(node, self.sight)
         raise NotIncremental(node, _REFUSED.get(type(node), "a list as a value"))
 
     def _call(self, node: Call) -> Node:
@@ -253,7 +256,8 @@ class RulePlanner:
             if bits is not None and (most is None or most >> bits):
                 words = f"{function}() of computed decimals, which may be of more than {bits} bits"
                 raise NotIncremental(node, words)
-        aggregate = Aggregate(event_filter(found.conditions), function, value, result)
+        events = event_filter((*self.sight.conditions, *found.conditions))
+        aggregate = Aggregate(events, function, value, result)
         return AggregateLeaf(aggregate, at=node.at, type=result)
 
 
@@ -277,7 +281,7 @@ def _typed(node: Node, item: FieldType | None) -> Node:
     return node if item is None else replace(node, type=FieldType("array", item=item))
 
 
-def _attribute(node: Field) -> AttributeLeaf:
+def _attribute(node: Field, sight: Sight) -> AttributeLeaf:
     names: list[str] = []
     base: Node = node
     while isinstance(base, Field):
@@ -286,4 +290,5 @@ def _attribute(node: Field) -> AttributeLeaf:
     if not isinstance(base, Root):
         raise NotIncremental(node, "a field of a computed list or map")
     refuse_composite(node, "of the profile")
-    return AttributeLeaf(".".join(reversed(names)), at=node.at, type=node.type)
+    path = ".".join(reversed(names))
+    return AttributeLeaf(path, sight.order_of(path), at=node.at, type=node.type)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.rules.tree.nodes import Node, Occurs
+from profile_actors.rules.tree.sights import ALL, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,17 @@ class AggregateLeaf(Node):
 
 @dataclass(frozen=True, slots=True)
 class AttributeLeaf(Node):
-    """Reads one scalar leaf (dotted path) of the profile's union view."""
+    """Reads one scalar leaf (dotted path) of the profile's union view. order: of the datasets whose
+    statement counts, the first that has one; None: of all, the newest."""
 
     path: str
+    # Not shown: plans are known by what they print, and were before there were orders.
+    order: tuple[str, ...] | None = field(default=None, repr=False)
+
+    @property
+    def key(self) -> str:
+        """What tells it from the other leaves of a plan."""
+        return self.path if self.order is None else f"{self.path} by {', '.join(self.order)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +150,8 @@ class Rule:
 class Rescan:
     """A rule that no operator keeps up to date: the reference evaluator runs it again when a row it
     reads came or an instant was reached. types: event types it reads (None: any). records: whether
-    it reads the profile's attributes. references: rules it names, directly or not. reason: why."""
+    it reads the profile's attributes. references: rules it names, directly or not. reason: why.
+    view: by which data it sees a profile."""
 
     kind: str
     name: str
@@ -150,6 +160,7 @@ class Rescan:
     types: frozenset[str] | None
     records: bool
     references: tuple[tuple[str, str], ...]
+    view: View = field(default=ALL, repr=False)
 
     @property
     def key(self) -> tuple[str, str]:

@@ -35,11 +35,11 @@ def leaves_of(node: Node) -> Iterator[Node]:
 
 
 def inputs_of(node: Node) -> tuple[tuple[Aggregate, ...], tuple[str, ...]]:
-    """The aggregates, and the paths of the attributes, that a planned tree reads."""
+    """The aggregates, and the keys of the attributes, that a planned tree reads."""
     leaves = list(leaves_of(node))
     aggregates = dict.fromkeys(n.aggregate for n in leaves if isinstance(n, AggregateLeaf))
-    paths = dict.fromkeys(n.path for n in leaves if isinstance(n, AttributeLeaf))
-    return tuple(aggregates), tuple(paths)
+    keys = dict.fromkeys(n.key for n in leaves if isinstance(n, AttributeLeaf))
+    return tuple(aggregates), tuple(keys)
 
 
 def parts(node: Node) -> Iterator[Node]:
