@@ -81,8 +81,9 @@ def _pages(connection: Connection, edge: Edge, is_expiring: bool) -> Iterator[li
         for partition in range(len(connection.partitions)):
             after = -1
             while True:
-                data, after = connection.read(partition, "profile_keys", after, LOOK_UPS_PER_CALL)
-                if not data:
+                begun = after
+                data, after = connection.read(partition, "profile_keys", begun, LOOK_UPS_PER_CALL)
+                if after <= begun:
                     break
                 yield packed_keys(np.frombuffer(data, np.uint64))
     yield from edge.keys()

@@ -108,7 +108,7 @@ def bodies_of(parts: list[ProfileColumns]) -> Iterator[bytes]:
         for row, end in enumerate(ends):
             refused = {rule: why for rule, why, first in part.refused if row >= first}
             yield _ENCODE((
-                [(part.namespaces[row], part.ids[row])] if part.ids else [],
+                _identities(part, row),
                 modified[row],
                 packed_value(part.attributes[row]) if part.attributes else {},
                 dict(zip(segments[begin:end], cells[begin:end], strict=True)),
@@ -117,6 +117,13 @@ def bodies_of(parts: list[ProfileColumns]) -> Iterator[bytes]:
                 refused,
             ))  # fmt: skip
             begin = end
+
+
+def _identities(part: ProfileColumns, row: int) -> list[tuple[str, str]]:
+    """A profile's identities, its own first; none where they are not asked."""
+    if not part.ids:
+        return []
+    return [(part.namespaces[row], part.ids[row]), *part.more.get(row, ())]
 
 
 def _computed(part: ProfileColumns) -> list[list[Any]]:

@@ -12,6 +12,7 @@ page, makes the copy equal to the partition at that moment: it says so (``is_com
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -82,11 +83,14 @@ class Projector:
             dirty = (touches.column[place.slot : known] > place.base).nonzero()[0]
             slots = dirty[:count] + place.slot
             left = len(dirty) - len(slots)
-            copied = self._reader.copied(slots, now, fields)
+            listed = state.listed(slots)
+            removed, removed_homes = self._gone(np.setdiff1d(slots, listed))
+            copied = self._reader.copied(listed, now, fields)
             instant = state.now if now is None else max(state.now, now)
             version = state.catalogue.version
         found, parts = self._reader.parts(copied, fields)
-        idents = state.directory.ident_of[np.concatenate(found)] if found else slots
+        idents = state.directory.ident_of[np.concatenate(found)] if found else slots[:0]
+        keys, ends, homes = self._identities(idents)
         return Page(
             place=self._after(place, target, slots, left),
             is_complete=not left and target == reached,
@@ -95,10 +99,43 @@ class Projector:
             version=version,
             total=known,
             left=left,
-            keys=state.directory.keys_of(idents),
-            ends=np.arange(1, len(idents) + 1),
+            keys=keys,
+            ends=ends,
             parts=parts,
+            homes=homes,
+            removed=removed,
+            removed_homes=removed_homes,
         )
+
+    def _identities(self, idents: Array) -> tuple[Array, Array, Array | None]:
+        """The keys of all identities of profiles, each one's smallest first, where each one's end,
+        and the versions of their homes. Under no lock: a book's members as of its last showing."""
+        state = self._state
+        if not state.homes.books:
+            return state.directory.keys_of(idents), np.arange(1, len(idents) + 1), None
+        own = state.directory.keys_of(idents).tolist()
+        keys: list[Sequence[int]] = []
+        ends, homes = [], []
+        for ident, key in zip(idents.tolist(), own, strict=True):
+            book = state.homes.book_of(ident)
+            keys += [key] if book is None else [one.key for one in book.identities]
+            ends.append(len(keys))
+            homes.append(0 if book is None else book.version)
+        return np.array(keys, np.uint64).reshape(-1, 2), np.array(ends, np.int64), np.array(homes)
+
+    def _gone(self, slots: Array) -> tuple[Array | None, Array | None]:
+        """The keys of those who are listed here no more, and the versions of where they are shown.
+        The caller holds the lock."""
+        state = self._state
+        keys, homes = [], []
+        for ident in state.directory.ident_of[slots].tolist():
+            one, present, version = state.homes.present(ident, state.position)
+            if one is not None and present < 0 and version:
+                keys.append(one.key)
+                homes.append(version)
+        if not keys:
+            return None, None
+        return np.array(keys, np.uint64), np.array(homes)
 
     def _after(self, place: Place, target: int, slots: Array, left: int) -> Place:
         if left:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -104,6 +104,7 @@ class EntryRows:
 
 def _rows_of(state: State, blocks: list[Block]) -> EntryRows:
     slot_of = state.directory.slot_of
+    blocks = state.listing.folded(blocks, state.position)
     events = [b for b in blocks if state.behavior(b.dataset) == "event"]
     records = [b for b in blocks if state.behavior(b.dataset) == "record"]
     readers = [read_block(block, slot_of) for block in events]
@@ -223,7 +224,10 @@ def _pack(
 ) -> tuple[list[change_blocks.Group], int, int]:
     """Pack slot changes as feed groups. Returns (groups, membership changes, of them by clock)."""
     groups, total, by_clock = [], 0, 0
-    for change in raw:
+    for told in raw:
+        change = _told(state, told)
+        if change is None:
+            continue
         idents = state.directory.ident_of[change.slots]
         cause: int | Array = CLOCK if change.by_clock else EVENT
         if late_only is not None and not change.by_clock:
@@ -241,3 +245,21 @@ def _pack(
         total += change.flips
         by_clock += change.flips if change.by_clock else 0
     return groups, total, by_clock
+
+
+def _told(state: State, change: RawChange) -> RawChange | None:
+    """What of a change is of listed profiles; None if nothing is."""
+    if not state.listing.is_used:
+        return change
+    kept = state.listing.is_listed(change.slots, state.position)
+    if kept.all():
+        return change
+    if not kept.any():
+        return None
+    is_marks = change.gauge < 0
+    old, new = change.old[..., kept], change.new[..., kept]
+    flips = change.flips
+    if not is_marks:
+        flips = sum(len(rows) for _, rows in state.book.gauges[change.gauge].flips(old, new))
+    at = None if change.at is None else change.at[kept]
+    return replace(change, slots=change.slots[kept], old=old, new=new, at=at, flips=flips)

@@ -21,6 +21,8 @@ from profile_actors.engine.fold.delta import Delta
 from profile_actors.engine.fold.touches import Touches
 from profile_actors.engine.histories.kept_events import HistoryDelta
 from profile_actors.engine.identity.directory import Directory
+from profile_actors.engine.identity.homes import NO_POST, Homes, Post
+from profile_actors.engine.identity.listing import Listing
 from profile_actors.engine.log.connections import Connections
 from profile_actors.engine.log.entity_index import EntityIndex
 from profile_actors.engine.log.entry import BatchNote, Block
@@ -88,6 +90,8 @@ class State:
     capacity: int
     directory: Directory
     book: Rulebook
+    listing: Listing
+    homes: Homes
     catalogue: Catalogue = field(default_factory=Catalogue)
     now: int = UNSET
     position: int = 0
@@ -127,8 +131,13 @@ class State:
 
     @property
     def profiles(self) -> int:
-        """How many profiles readers know: those of published entries, one slot per ident."""
+        """How many slots readers know: those of published entries, one per ident. Not all of them
+        need be listed."""
         return self.known
+
+    def listed(self, slots: Array) -> Array:
+        """Those of the slots that are profiles for who reads now."""
+        return self.listing.listed(slots, self.position)
 
     def behavior(self, dataset: str) -> str:
         """'event', 'record' or 'lookup'."""
@@ -174,10 +183,11 @@ class State:
         return sum(kinds.values()) - kinds["log_index"]
 
 
-def empty_state(capacity: int) -> State:
+def empty_state(capacity: int, post: Post = NO_POST) -> State:
     """The state before the first entry."""
     book = compile_plan(Plan(0, (), (), ()), Catalogue(), capacity)
-    state = State(capacity, Directory(capacity), book)
+    directory, listing = Directory(capacity), Listing(capacity)
+    state = State(capacity, directory, book, listing, Homes(directory, listing, post))
     state.modified = reserve(capacity, np.int64)
     state.has_rows = reserve(capacity, np.bool_)
     state.touches = Touches(capacity)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from profile_actors.errors import Halt
@@ -65,6 +66,12 @@ class Mailbox:
                 self._cursors[source] = number
                 return "next"
             return "repeat" if number < expected else "gap"
+
+    def take_all(self, received: Iterable[tuple[str, int, int]]) -> None:
+        """The same of all messages of an entry, which were found to be the next ones."""
+        for source, number, _ in received:
+            taken = self.take(source, number)
+            assert taken == "next", (source, number, taken)
 
     # -- what goes out ----------------------------------------------------------------------------
 

@@ -279,7 +279,7 @@ def _block(
     timestamps, offsets = times_of(table), offsets_of_rows(table)
     names = table.column_names  # a list made anew at each look
     table = table.drop_columns([name for name in DROPPED if name in names])
-    order = _order(idents, timestamps)
+    order = in_time_order(idents, timestamps)
     newest = state.directory.newest_of(idents)
     late = timestamps < newest
     block = Block(dataset, table, idents, order, timestamps, late)
@@ -294,7 +294,9 @@ def _block(
             idents, timestamps = idents[kept], timestamps[kept]
             note_of_row, offsets = note_of_row[kept], offsets[kept]
             late = late[kept]
-            block = Block(dataset, table, idents, _order(idents, timestamps), timestamps, late)
+            block = Block(
+                dataset, table, idents, in_time_order(idents, timestamps), timestamps, late
+            )
     late_at = late.nonzero()[0]
     if len(late_at):
         _count(out.notes, note_of_row[late_at], offsets[late_at], duplicate=False)
@@ -318,7 +320,7 @@ def _count(notes: list[BatchNote], rows: Array, offsets: Array, *, duplicate: bo
         notes[note] = notes[note].counting(offsets[rows == note], duplicate=duplicate)
 
 
-def _order(idents: Array, timestamps: Array) -> Array:
+def in_time_order(idents: Array, timestamps: Array) -> Array:
     """The permutation that sorts rows by (ident, timestamp), stable."""
     if len(timestamps) < 2 or (timestamps[1:] >= timestamps[:-1]).all():
         return order_by(idents)
@@ -397,3 +399,9 @@ def _joined(tables: list[pa.Table]) -> pa.Table:
 def _dictionary(column: pa.ChunkedArray) -> pa.DictionaryArray:
     array = one_array(column)
     return array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+
+
+def placed(reply: Reply, state: State) -> Reply:
+    """An accepted reply with the entry's position and now."""
+    position = reply.position if reply.position >= 0 else state.position - 1
+    return replace(reply, position=position, now=state.now)

@@ -24,6 +24,7 @@ from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.fold.state import Counters, State, empty_state
 from profile_actors.engine.fold.touches import SHIFT
+from profile_actors.engine.identity.homes import Post
 from profile_actors.engine.log.connections import Connections, is_anonymous
 from profile_actors.engine.log.entry import BatchNote
 from profile_actors.engine.log.ports import Checkpoints
@@ -50,7 +51,8 @@ class Meta(msgspec.Struct, array_like=True):
     those of events first, then those of records, then those of lookup entities. fed: one past the
     newest block of the feed. rejects: producer -> (open, taken, fence), offsets packed. broken:
     parts that have failed, as (kind, number in the plan or path, why); pending: rules without an
-    answer, as (kind, name, why). connections: the newest wall time, and when each was heard."""
+    answer, as (kind, name, why). connections: the newest wall time, and when each was heard. homes:
+    ``Homes.to_plain``."""
 
     now: int
     layouts_at: int
@@ -68,6 +70,7 @@ class Meta(msgspec.Struct, array_like=True):
     pending: list[tuple[str, str, str]] = []
     connections: tuple[int, dict[str, int]] | None = None
     record_runs: int | None = None
+    homes: list[Any] | None = None
 
 
 _META = msgspec.msgpack.Decoder(Meta)
@@ -82,7 +85,7 @@ class Loaded:
     fed: int
 
 
-def load(checkpoints: Checkpoints, config: Config, head: int) -> Loaded | None:
+def load(checkpoints: Checkpoints, config: Config, head: int, post: Post) -> Loaded | None:
     """The state of the newest usable checkpoint, None when there is none. head: the log's.
 
     Raises CorruptLog for a checkpoint of entries that the log no longer has.
@@ -98,7 +101,7 @@ def load(checkpoints: Checkpoints, config: Config, head: int) -> Loaded | None:
             " without them, delete the partition's checkpoints/ and feed/)"
         )
     meta = _META.decode(encoded)
-    state = empty_state(config.max_profiles)
+    state = empty_state(config.max_profiles, post)
     state.catalogue = meta.catalogue
     if meta.catalogue.version:
         state.book = compile_plan(plan(meta.catalogue), meta.catalogue, config.max_profiles)
@@ -140,6 +143,8 @@ def load(checkpoints: Checkpoints, config: Config, head: int) -> Loaded | None:
     state.sealed = frozenset(meta.runs)
     _restore(state, arrays, meta.namespaces)
     state.known = state.directory.count
+    if meta.homes is not None:
+        state.homes.restore(meta.homes)
     return Loaded(state, meta.fed)
 
 
@@ -231,6 +236,7 @@ def savings(state: State) -> Iterator[tuple[str, Saving]]:
     yield "directory/", state.directory.saving()
     yield "records/", state.live_rows.saving(profiles)
     yield "entities/", state.entities.saving()
+    yield "listing/", state.listing.saving(state.directory.count)
     yield "", Saving.of({"modified": state.modified, "touched": state.touches.column}, profiles)
     for i, stream in enumerate(book.streams):
         for j, op in enumerate(stream.operators):
@@ -277,6 +283,7 @@ def _restore(state: State, arrays: dict[str, Array], namespaces: list[str]) -> N
     state.directory.restore(under("directory/"), namespaces)
     if "entities/k0" in arrays:
         state.entities.restore(under("entities/"))
+    state.listing.restore(under("listing/"))
     profiles = state.directory.slots
     state.modified[:profiles] = arrays["modified"]
     if "records/size" in arrays:

@@ -12,6 +12,7 @@ import msgspec
 
 from profile_actors.columnar.state_columns import Image
 from profile_actors.columnar.vectors import Array
+from profile_actors.config import Config
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.log.ports import Checkpoints, Feed
 from profile_actors.engine.log.row_locator import Locator, Run
@@ -21,6 +22,7 @@ from profile_actors.engine.partition.checkpoint_image import (
     plan_name,
     savings,
 )
+from profile_actors.engine.refold.owed import Owed
 from profile_actors.ingest.offsets import packed
 
 SEALED_ROWS = 1 << 18
@@ -91,6 +93,14 @@ class Job:
         checkpoints.drop_runs(set(self._kept - {""}))
 
 
+def is_due(state: State, owed: Owed, config: Config, force: bool) -> bool:
+    """Whether there is something to save, and enough of it or ``force``."""
+    entries = state.position - owed.checkpointed
+    is_much = owed.unsaved_rows >= config.checkpoint_rows or entries >= config.checkpoint_entries
+    # In the midst of slices a look at the columns would need to know whose part is done.
+    return (is_much or force) and entries > 0 and state.drain is None
+
+
 def finish(state: State) -> None:
     """Copy at once what an image of the state still lacks. For its writer's thread."""
     image, state.image = state.image, None
@@ -115,4 +125,5 @@ def _meta_of(state: State, names: list[str], fed: int) -> Meta:
         },
         broken_parts(state.book), [(*key, why) for key, why in state.book.pending.items()],
         (state.connections.wall, dict(state.connections.heard)), of_records,
+        state.homes.to_plain() if state.homes.is_used else None,
     )  # fmt: skip

@@ -13,23 +13,27 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+from profile_actors.columnar.slot_pairs import slots_of_all
+from profile_actors.columnar.vectors import Array
 from profile_actors.config import Config
 from profile_actors.engine.edges.projections import differ_in_copies_alone
 from profile_actors.engine.fold.entry_fold import EntryDelta, fold_rows, publish
+from profile_actors.engine.fold.relisting import Relisted, relist
 from profile_actors.engine.fold.stage_times import Stages
 from profile_actors.engine.fold.state import State, record_parts
 from profile_actors.engine.log import change_blocks
 from profile_actors.engine.log.entity_index import keys_in
-from profile_actors.engine.log.entry import BatchNote, Block, Hearing, encode
+from profile_actors.engine.log.entry import NO_MAIL, BatchNote, Block, Hearing, encode
 from profile_actors.engine.log.ports import Buffer, Log
 from profile_actors.engine.log.repairs import fold_note
 from profile_actors.engine.membership.forgetting import of_book
 from profile_actors.engine.partition.admission import Admitted
 from profile_actors.engine.partition.clock_steps import note_slice, take_early
 from profile_actors.engine.partition.feed_writer import FeedWriter
+from profile_actors.engine.partition.letters import Letters, is_copy
 from profile_actors.engine.refold.backfill import Backfill
 from profile_actors.engine.refold.owed import Owed
-from profile_actors.engine.refold.rescans import Task, grouped
+from profile_actors.engine.refold.rescans import Task, grouped, told
 
 OVERLAP_ROWS = 2_000
 """An entry of so many rows is folded while the disk works on it."""
@@ -80,13 +84,15 @@ class EntryWriter:
     def _append(self, parts: list[Buffer]) -> None:
         self._log.append_at(self.state.position, parts, self._epoch)
 
-    def write(self, admitted: Admitted, now: int) -> None:
-        """An entry of rows, or of the clock alone: durable, folded, published."""
+    def write(self, admitted: Admitted, now: int, letters: Letters | None = None) -> None:
+        """An entry of rows, of messages, or of the clock alone: durable, folded, published."""
         state = self.state
-        kind = "rows" if admitted.notes or admitted.closed else "clock"
+        kind = "mail" if letters is not None else "clock"
+        kind = "rows" if admitted.notes or admitted.closed else kind
         parts = encode(
             kind, self._epoch, now, state.catalogue.version, tuple(admitted.notes),
             admitted.identities, admitted.blocks, hearing=admitted.hearing,
+            mail=NO_MAIL if letters is None else letters.mail(state),
         )  # fmt: skip
         rows = sum(block.rows for block in admitted.blocks)
         # The fold reads state only, so it runs while the disk works; nothing is published before
@@ -103,7 +109,8 @@ class EntryWriter:
             if durable is not None:
                 durable.result()
         self._stages.lap("log")
-        self.publish_entry(admitted.blocks, tuple(admitted.notes), delta, admitted.hearing)
+        notes = tuple(admitted.notes)
+        self.publish_entry(admitted.blocks, notes, delta, admitted.hearing, letters)
 
     def fold_again(
         self,
@@ -112,12 +119,13 @@ class EntryWriter:
         now: int,
         first_new_slot: int,
         hearing: Hearing | None,
+        letters: Letters,
     ) -> None:
         """An entry of the log, in a replay: folded and published."""
         early = take_early(self.state, blocks, self._lock)
         delta = fold_rows(self.state, blocks, now, first_new_slot)
         delta.add(early)
-        self.publish_entry(blocks, notes, delta, hearing)
+        self.publish_entry(blocks, notes, delta, hearing, letters)
 
     def publish_entry(
         self,
@@ -125,14 +133,13 @@ class EntryWriter:
         notes: tuple[BatchNote, ...],
         delta: EntryDelta,
         hearing: Hearing | None = None,
+        letters: Letters | None = None,
     ) -> None:
         """Publish a folded entry and keep what is derived from it."""
         state = self.state
         position, started = state.position, state.now
-        if delta.groups:
-            self._feed.emit(
-                position, change_blocks.Packed(delta.fold.now, state.layouts_at, delta.groups)
-            )
+        if delta.groups and letters is None:
+            self._emit(delta)
         self._stages.lap("feed")
         base = 0
         for block in blocks:
@@ -153,9 +160,18 @@ class EntryWriter:
         now, slots = delta.fold.now, state.directory.slots
         first_new = slots - delta.new_profiles
         task = Task(position, started, now, slots, first_new, delta.rescans, delta.touched)
-        with state.changing(delta.slots), self._lock:
+
+        def changed() -> Array:
+            if letters is None:
+                return delta.slots()
+            concerned = state.homes.concerned(letters.told, letters.tells)
+            return slots_of_all([delta.slots(), concerned])
+
+        with state.changing(changed), self._lock:
             publish(state, delta)
             note_slice(state, delta)
+            if letters is not None:
+                task.relisted = self._relist(delta, letters)
             state.locator.publish()
             state.record_locator.publish()
             state.entities.locator.publish()
@@ -182,6 +198,28 @@ class EntryWriter:
             keys = self.state.directory.keys_of(block.idents)
         with self._lock:
             self.state.entities.add(position, first, block, keys)
+
+    def _emit(self, delta: EntryDelta) -> None:
+        packed = change_blocks.Packed(delta.fold.now, self.state.layouts_at, delta.groups)
+        self._feed.emit(self.state.position, packed)
+
+    def _relist(self, delta: EntryDelta, letters: Letters) -> Relisted:
+        """Show who is shown elsewhere from this entry on, and tell what that changes. The caller
+        holds the lock: the entry's other changes are told together with these."""
+        state, homes = self.state, self.state.homes
+        for idents in letters.filled:
+            homes.fill(idents)
+        homes.note(letters.tells, state.position)
+        turned = homes.turn(letters.told, letters.tells, state.position)
+        homes.mailbox.take_all(letters.received)
+        relisted = Relisted.of(turned)
+        if len(relisted.idents):
+            groups, changes = relist(state, relisted, delta.fold.now)
+            delta.groups += groups
+            state.counters.changes += changes
+        if delta.groups:
+            self._emit(delta)
+        return relisted
 
     def apply(self, prepared: Backfill, now: int) -> None:
         """Complete the new rulebook and put it in place of the old one."""
@@ -212,7 +250,8 @@ class EntryWriter:
         groups = grouped(task, self.state)
         if groups:
             self._feed.join(task, groups, self.state)
-        moved = [change for change in task.done if self.state.book.rescans[change.rule].gauge >= 0]
+        found = told(task, self.state)
+        moved = [change for change in found if self.state.book.rescans[change.rule].gauge >= 0]
         with self._lock:
             self.state.counters.changes += len(moved)
             self.state.counters.changes_by_clock += sum(c.cause == "clock" for c in moved)
@@ -221,7 +260,10 @@ class EntryWriter:
     def _count(self, blocks: list[Block], notes: tuple[BatchNote, ...], position: int) -> None:
         state = self.state
         for block in blocks:
-            if state.behavior(block.dataset) == "event":
+            behavior = state.behavior(block.dataset)
+            if behavior != "lookup" and is_copy(block):
+                continue
+            if behavior == "event":
                 state.counters.events += block.rows
             else:
                 state.counters.records += block.rows

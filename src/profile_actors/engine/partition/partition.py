@@ -17,7 +17,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 
 from profile_actors.columnar.state_columns import UNSET
@@ -28,16 +27,20 @@ from profile_actors.engine.edges.edge_pages import Page, Place
 from profile_actors.engine.edges.projector import Projector
 from profile_actors.engine.fold.stage_times import Stages, no_clock
 from profile_actors.engine.fold.state import State, empty_state
+from profile_actors.engine.identity.homes import NO_POST, Post
 from profile_actors.engine.identity.identity import Identity
+from profile_actors.engine.identity.mailbox import Mailbox
+from profile_actors.engine.identity.messages import Message, Op
 from profile_actors.engine.log.change_columns import ChangeColumns
 from profile_actors.engine.log.crowds import Crowds, read_ids
 from profile_actors.engine.log.ports import Checkpoints, Feed, Log
 from profile_actors.engine.log.repairs import Rejects
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
-from profile_actors.engine.partition.admission import admit
-from profile_actors.engine.partition.checkpoint_job import Job, finish
+from profile_actors.engine.partition.admission import admit, placed
+from profile_actors.engine.partition.checkpoint_job import Job, finish, is_due
 from profile_actors.engine.partition.entry_writer import EntryWriter
 from profile_actors.engine.partition.feed_writer import FeedWriter
+from profile_actors.engine.partition.letters import open_letters, outgoing
 from profile_actors.engine.partition.partition_clock import PartitionClock
 from profile_actors.engine.partition.recovery import Replay, newest_checkpoint
 from profile_actors.engine.reading.answers import Change, EventPage, PartitionStatus, Profile
@@ -55,6 +58,8 @@ from profile_actors.engine.refold.rescans import Rescans
 from profile_actors.errors import FeedDamaged, ProfileActorsError
 from profile_actors.ingest.offsets import packed
 
+Profiles = list[Profile | None]
+MembersPage = tuple[list[Identity], int | None]
 BACKFILL_ENTRIES = 8
 """Entries of one step of a back-fill beside the writer, and about what it leaves to the writer."""
 
@@ -77,11 +82,13 @@ class Partition:
         index: int = 0,
         epoch: int = 0,
         clock: Callable[[], float] = no_clock,
+        post: Post = NO_POST,
     ) -> None:
         self.log = log
         self.feed = feed
         self.config = config
         self.index = index
+        self.post = post
         self.lock = threading.RLock()
         self.stages = Stages(clock)
         self.owed = Owed()
@@ -89,7 +96,7 @@ class Partition:
         self._epoch = epoch
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="log")
         self._crowds = Crowds(config.max_crowded_rows, partial(read_ids, log))
-        self._begin(empty_state(config.max_profiles), 0)
+        self._begin(empty_state(config.max_profiles, post), 0)
         try:
             self._recover()
         except BaseException:
@@ -129,27 +136,32 @@ class Partition:
         finally:
             self.log.close()
 
-    # -- writing: one thread ----------------------------------------------------------------------
-
     def commit(
-        self, batches: Sequence[SubBatch], now: int | None, wall: int | None = None
+        self,
+        batches: Sequence[SubBatch],
+        now: int | None,
+        wall: int | None = None,
+        mail: Sequence[Message] = (),
+        withdrawn: Sequence[Op] = (),
     ) -> list[Reply]:
         """One entry of the given sub-batches: durable, folded and visible when this returns.
 
         now: wall ms; None on the event clock, where the largest ``clock`` of the batches rules.
-        wall: the wall clock's ms on either clock, by which silent connections are forgotten.
-        Raises StorageFull, FencedOut, CorruptLog: after any of these the partition must be
-        reopened.
-        """
+        wall: the wall clock's ms on either clock, by which silent connections are forgotten. mail:
+        messages of other sequencers; which were taken, ``mailbox`` says. withdrawn: of links.
+        Raises StorageFull, FencedOut, CorruptLog: the partition must be reopened then."""
         state = self.state
         self.stages.start()
         admitted = admit(state, batches, self._crowds, self.lock, wall)
         self.stages.lap("resolve")
+        letters = open_letters(state, mail, admitted, withdrawn, self.lock)
         wanted = admitted.clock if now is None else now
+        if letters is not None:
+            wanted = letters.moment(wanted)
         moment = state.now if wanted is None else max(state.now, wanted)
         moment = self.clock.moment_of_rows(moment, is_wall=now is not None)
-        if admitted.notes or admitted.closed or moment > state.now:
-            self._writer.write(admitted, moment)
+        if admitted.notes or admitted.closed or letters is not None or moment > state.now:
+            self._writer.write(admitted, moment, letters)
         return [
             placed(reply, state) if reply.status == "ok" else reply for reply in admitted.replies
         ]
@@ -207,13 +219,7 @@ class Partition:
     def checkpoint_job(self, force: bool = False) -> Job | None:
         """What saves the state as it is now, for a helper thread; None when not due yet. The state
         may go on meanwhile. Cost here: a look at each column, none at its rows."""
-        entries = self.state.position - self.owed.checkpointed
-        due = (
-            self.owed.unsaved_rows >= self.config.checkpoint_rows
-            or entries >= self.config.checkpoint_entries
-        )
-        # In the midst of slices a look at the columns would need to know whose part is done.
-        if not (due or force) or entries == 0 or self.state.drain:
+        if not is_due(self.state, self.owed, self.config, force):
             return None
         self.owed.unsaved_rows = 0
         self._drain()
@@ -237,7 +243,14 @@ class Partition:
                 state.touch_if_failed(state.position)
         return rescans.pending + (self.state.drain is not None)
 
-    # -- what others ask, of the clock and of the reader ------------------------------------------
+    @property
+    def mailbox(self) -> Mailbox:
+        """What other sequencers told and were told. Under the lock."""
+        return self.state.homes.mailbox
+
+    def outgoing(self, to: str, after: int, limit: int) -> list[Message]:
+        """Messages to another sequencer from number ``after`` + 1 on. Any thread."""
+        return outgoing(self.state, self.log, self.lock, self.post.me, to, after, limit)
 
     @property
     def position(self) -> int:
@@ -266,9 +279,7 @@ class Partition:
         """The next instant (ms) at which the clock alone changes something; FOREVER if none."""
         return self.clock.next_due()
 
-    def profiles(
-        self, keys: Sequence[tuple[int, int]], now: int | None = None
-    ) -> list[Profile | None]:
+    def profiles(self, keys: Sequence[tuple[int, int]], now: int | None = None) -> Profiles:
         """Profiles by identity key as of ``now`` ms, in order; None where unknown."""
         return self.reader.profiles(keys, now)
 
@@ -285,7 +296,7 @@ class Partition:
         return self.reader.scan_page(slots, now, fields)
 
     def profile_keys(self, after: int, limit: int) -> tuple[bytes, int]:
-        """The keys of some profiles, and the slot of the last of them."""
+        """The keys of some profiles, and the last slot that was looked at."""
         return self.reader.profile_keys(after, limit)
 
     def project(self, fields: Fields, form: str, place: Place, now: int | None = None) -> Page:
@@ -304,9 +315,7 @@ class Partition:
         """A page of one profile's events."""
         return self.reader.events(key, start, end, order, limit, cursor)
 
-    def members(
-        self, segment: str, after: int = -1, limit: int = 10_000
-    ) -> tuple[list[Identity], int | None]:
+    def members(self, segment: str, after: int = -1, limit: int = 10_000) -> MembersPage:
         """A page of a segment's members and the cursor of the next page (None: the last)."""
         return self.reader.members(segment, after, limit)
 
@@ -316,7 +325,7 @@ class Partition:
 
     def changes(self, after: int = -1, limit_bytes: int = 1 << 18) -> tuple[list[Change], int]:
         """Changes of entries after a position, in order, and the position they reach."""
-        page = self.reader.changes(after, limit_bytes)
+        page = self.change_columns(after, limit_bytes)
         return changes_of(page, 0, len(page)), page.reached
 
     def change_columns(self, after: int, limit_bytes: int) -> ChangeColumns:
@@ -362,8 +371,6 @@ class Partition:
         """Seconds by stage, for who measures."""
         return dict(self.stages.seconds)
 
-    # -- inside -----------------------------------------------------------------------------------
-
     @contextmanager
     def _changing(self, slots: Array) -> Iterator[None]:
         state = self.state
@@ -379,22 +386,16 @@ class Partition:
     def _recover(self) -> None:
         """State and feed as they were; from the log's start if the feed lacks what is covered."""
         head = self.log.head()
-        loaded = newest_checkpoint(self._checkpoints, self.feed, self.config, head)
+        loaded = newest_checkpoint(self._checkpoints, self.feed, self.config, head, self.post)
         if loaded is not None:
             self._begin(loaded.state, loaded.fed)
         self.owed.checkpointed = self.state.position
         try:
-            self._replay().up_to(head)
+            self._replay(head)
         except FeedDamaged:
             self.feed.reset()
-            self._begin(empty_state(self.config.max_profiles), 0)
-            self._replay().up_to(head)
+            self._begin(empty_state(self.config.max_profiles, self.post), 0)
+            self._replay(head)
 
-    def _replay(self) -> Replay:
-        return Replay(self.log, self.state, self._writer, self.clock, self._drain)
-
-
-def placed(reply: Reply, state: State) -> Reply:
-    """An accepted reply with the entry's position and now."""
-    position = reply.position if reply.position >= 0 else state.position - 1
-    return replace(reply, position=position, now=state.now)
+    def _replay(self, head: int) -> None:
+        Replay(self.log, self.state, self._writer, self.clock, self._drain).up_to(head)

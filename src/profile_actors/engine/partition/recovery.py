@@ -14,10 +14,12 @@ import numpy as np
 from profile_actors.config import Config
 from profile_actors.definitions import catalogue_changes
 from profile_actors.engine.fold.state import State, record_parts
+from profile_actors.engine.identity.homes import Post
 from profile_actors.engine.log.entry import Entry, NewIdentities, decode
 from profile_actors.engine.log.ports import Checkpoints, Feed, Log
 from profile_actors.engine.partition import checkpoint_image
 from profile_actors.engine.partition.entry_writer import EntryWriter
+from profile_actors.engine.partition.letters import letters_of
 from profile_actors.engine.partition.partition_clock import PartitionClock
 from profile_actors.engine.refold.backfill import Backfill
 from profile_actors.errors import CorruptLog
@@ -25,13 +27,13 @@ from profile_actors.ingest.hidden_columns import K0, K1, NAMESPACE, VALUE
 
 
 def newest_checkpoint(
-    checkpoints: Checkpoints, feed: Feed, config: Config, head: int
+    checkpoints: Checkpoints, feed: Feed, config: Config, head: int, post: Post
 ) -> checkpoint_image.Loaded | None:
     """The newest checkpoint that log and feed bear out; None when all is to be folded again.
 
     A damaged feed is dropped: it is derived. Raises CorruptLog for a log that has lost entries.
     """
-    loaded = checkpoint_image.load(checkpoints, config, head)
+    loaded = checkpoint_image.load(checkpoints, config, head, post)
     try:
         fed = feed.end()
     except CorruptLog:
@@ -83,11 +85,14 @@ class Replay:
         elif envelope.slots is not None:
             self._clock.apply_slice(*envelope.slots, envelope.now)
         else:
-            first_new_slot = self._state.directory.slots
+            state, first = self._state, self._state.directory.slots
             if entry.identities is not None:
                 self._restore(entry.identities)
+            letters = letters_of(state, entry.mail, entry.blocks, f"position {state.position}")
+            state.homes.take(letters.told, state.position, first)
+            state.homes.begin(first, state.directory.count - first)
             self._writer.fold_again(
-                entry.blocks, envelope.batches, envelope.now, first_new_slot, envelope.hearing
+                entry.blocks, envelope.batches, envelope.now, first, envelope.hearing, letters
             )
 
     def _find_living(self) -> None:

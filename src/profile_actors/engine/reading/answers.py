@@ -97,11 +97,13 @@ class Preview(msgspec.Struct, frozen=True):
 
 
 class EventPage(msgspec.Struct, frozen=True):
-    """events: documents in order-key order. next: cursor of the following page, None on the
-    last."""
+    """events: documents in order-key order. next: cursor of the following page, None on the last.
+    elsewhere: of a person who is at home in another partition, the key of her smallest identity
+    and that of her book, to be asked for there; never in what a store answers."""
 
     events: list[dict[str, Any]]
     next: str | None
+    elsewhere: tuple[tuple[int, int], tuple[int, int]] | None = None
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):

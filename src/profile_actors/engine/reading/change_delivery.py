@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from profile_actors.columnar.runs import distinct, order_by
-from profile_actors.columnar.vectors import Array, Vector
+from profile_actors.columnar.vectors import Array, Vector, widen
 from profile_actors.definitions import catalogue_changes
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.engine.fold.state import State
@@ -144,7 +144,7 @@ class Delivery:
         None if it has no answer (any more). who: whose of the idents, of each change."""
         book = self.state.book
         used, place = distinct(who)
-        slots = self.state.directory.slot_of[idents[used]].astype(np.intp)
+        slots = self._present(idents[used])
         if ("computed", name) in book.pending:
             return None, None, place
         for rescan in book.rescans:
@@ -155,9 +155,29 @@ class Delivery:
         for rule in book.plan.rules:
             if rule.kind == "computed" and rule.name == name:
                 with suppress(Exception):  # it has no answer, and is no reason to stop the feed
-                    column = computed_values(book, rule, slots, self.state.now)
-                    return column, rule.root.type, place
+                    column = computed_values(book, rule, np.maximum(slots, 0), self.state.now)
+                    return _but(column, slots < 0), rule.root.type, place
         return None, None, place
+
+    def _present(self, idents: Array) -> Array:
+        """The slots in which those who are told of under these idents are listed now, -1 for
+        none: a change may be of before they were linked. intp[n]"""
+        state = self.state
+        slots = state.directory.slot_of[idents].astype(np.intp)
+        if state.listing.is_used:
+            is_gone = ~state.listing.is_listed(slots, state.position)
+            for row in is_gone.nonzero()[0].tolist():
+                slots[row] = state.homes.present(int(idents[row]), state.position)[1]
+        return slots
+
+
+def _but(values: Vector, is_gone: Array) -> Vector:
+    """Values without those of some rows."""
+    if not is_gone.any():
+        return values
+    values = widen(values, len(is_gone))
+    valid = ~is_gone if values.valid is None else values.valid & ~is_gone
+    return Vector(values.values, valid, values.dictionary)
 
 
 def _rows_by_name(name: Array, is_asked: list[bool]) -> dict[int, Array]:

@@ -256,8 +256,11 @@ class LookUps:
         ends, segment, status, last, until = _memberships(found)
         namespaces: list[str] = []
         ids: list[str] = []
+        more: dict[int, list[tuple[str, str]]] = {}
         if fields.identities:
-            namespaces, ids = directory.identities(directory.ident_of[found.slots])
+            idents = directory.ident_of[found.slots]
+            namespaces, ids = directory.identities(idents)
+            more = self._further(idents)
         plain = {
             place: of if isinstance(of, list) else plain_values(of, sheet.rules[place].root.type)
             for place, of in found.values.items()
@@ -285,7 +288,20 @@ class LookUps:
             plain,
             found.until_value,
             refused,
+            more,
         )
+
+    def _further(self, idents: Array) -> dict[int, list[tuple[str, str]]]:
+        """The identities of books beside their smallest."""
+        homes = self._state.homes
+        if not homes.books:
+            return {}
+        books = [(row, homes.book_of(ident)) for row, ident in enumerate(idents.tolist())]
+        return {
+            row: [(one.namespace, one.value) for one in book.identities[1:]]
+            for row, book in books
+            if book is not None and len(book.identities) > 1
+        }
 
 
 def _stored(leaf: Leaf, root: Node) -> Vector | None:

@@ -40,7 +40,8 @@ class ProfileColumns(msgspec.Struct, array_like=True, gc=False):
     uint8 (``STATUS``), last, until: int64 ms, FOREVER for none. computed: names; numbers: the
     values of those that are columns of numbers, plain: of the others n each, by their place;
     validity: int64[n, names] ms, FOREVER for none. refused: (name, why, from which profile on) of
-    computed attributes without an answer.
+    computed attributes without an answer. more: the further identities of those that have some, as
+    (namespace, id), by their number.
     """
 
     now: int
@@ -60,6 +61,7 @@ class ProfileColumns(msgspec.Struct, array_like=True, gc=False):
     plain: dict[int, list[Any]]
     validity: Array
     refused: list[tuple[str, str, int]]
+    more: dict[int, list[tuple[str, str]]] = {}
 
     def table(self) -> Array:
         """The computed attributes as plain values, None where there is none. object[n, names]"""
@@ -78,12 +80,18 @@ class ProfileColumns(msgspec.Struct, array_like=True, gc=False):
         return out
 
 
+Elsewhere = tuple[int, tuple[int, int], tuple[int, int]]
+"""(which of the asked keys, the key of a person's smallest identity, the key of her book): to be
+asked for by the book's key where that identity is at home."""
+
+
 class Answer(msgspec.Struct, array_like=True, gc=False):
     """The profiles of n asked keys. parts: what was found; rows: int64[n], the row of each among
-    all parts, -1 where nobody has the key."""
+    all parts, -1 where nobody has the key. elsewhere: those of them that another partition has."""
 
     parts: list[ProfileColumns]
     rows: Array
+    elsewhere: list[Elsewhere] = []
 
     def profiles(self) -> list[Profile | None]:
         """As objects, None for unknown keys. A key that is asked twice has the same object."""
@@ -109,8 +117,10 @@ class MadeRows:
         if name == "last_modified":
             return int(columns.modified[row])
         if name == "identities":
-            ids = columns.ids
-            return [Identity(columns.namespaces[row], ids[row])] if ids else []
+            if not columns.ids:
+                return []
+            own = (columns.namespaces[row], columns.ids[row])
+            return [Identity(*one) for one in (own, *columns.more.get(row, ()))]
         if name == "attributes":
             return columns.attributes[row] if columns.attributes else {}
         if name == "pending":

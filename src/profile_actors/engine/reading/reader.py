@@ -18,6 +18,7 @@ from profile_actors.columnar.state_columns import UNSET
 from profile_actors.columnar.vectors import FOREVER, Array
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.identity.identity import Identity
+from profile_actors.engine.identity.messages import book_key
 from profile_actors.engine.log.change_columns import ChangeColumns
 from profile_actors.engine.log.ports import Feed, Log
 from profile_actors.engine.membership.stored_values import member_bits
@@ -34,7 +35,7 @@ from profile_actors.engine.reading.change_delivery import Delivery
 from profile_actors.engine.reading.event_pages import event_page
 from profile_actors.engine.reading.fields import EVERYTHING, Fields, picked
 from profile_actors.engine.reading.look_ups import Found, LookUps
-from profile_actors.engine.reading.profile_columns import Answer, ProfileColumns
+from profile_actors.engine.reading.profile_columns import Answer, Elsewhere, ProfileColumns
 from profile_actors.engine.reading.rule_preview import PartPreview, preview
 from profile_actors.engine.reading.scans import ScanPage
 from profile_actors.engine.refold.definition_use import has_rows_of
@@ -114,6 +115,7 @@ class Reader:
         state = self._state
         with self._lock:
             idents = state.directory.find(keys[:, 0], keys[:, 1])
+            idents, elsewhere = self._shown(keys, idents)
             # The writer goes on: who is known is asked once, under the lock.
             asked = ((idents >= 0) & (idents < state.known)).nonzero()[0]
             slot_of = state.directory.slot_of.take(idents[asked]).astype(np.intp)
@@ -126,7 +128,24 @@ class Reader:
         rows = np.empty(len(idents), np.intp)
         rows.fill(-1)
         rows[asked] = place
-        return Answer(parts, rows)
+        return Answer(parts, rows, elsewhere)
+
+    def _shown(self, keys: Array, idents: Array) -> tuple[Array, list[Elsewhere]]:
+        """Under which idents those who have these keys and idents are shown, -1 for nowhere; and
+        those who are shown by another partition. Cost: if anybody is linked, a look at each."""
+        homes = self._state.homes
+        if not homes.residences:
+            return idents, []
+        out, elsewhere = idents.copy(), list[Elsewhere]()
+        for row, ((k0, k1), ident) in enumerate(zip(keys.tolist(), idents.tolist(), strict=True)):
+            place = homes.shown_at((k0, k1), ident)
+            if isinstance(place, int):
+                out[row] = place
+            else:
+                out[row] = -1
+                book = book_key(*place.canonical.key, place.number)
+                elsewhere.append((row, place.canonical.key, book))
+        return out, elsewhere
 
     def copied(self, slots: Array, now: int | None, fields: Fields) -> _Copied:
         """What answers are made of, once the caller has let go of the lock. slots: ascending, each
@@ -179,7 +198,7 @@ class Reader:
         """How many entries were seen, and the slots (uint32) of a segment's members then, or of
         everybody. Raises DefinitionError and Pending as ``members`` does."""
         with self._lock:
-            slots = np.arange(self._state.profiles, dtype=np.int64)
+            slots = self._state.listed(np.arange(self._state.profiles, dtype=np.int64))
             if segment is not None:
                 self._known_segment(segment)
                 slots = slots[member_bits(self._state.book, segment, slots)]
@@ -188,9 +207,11 @@ class Reader:
     def profile_keys(self, after: int, limit: int) -> tuple[bytes, int]:
         """The keys (uint64[n, 2]) of the next profiles after a slot, and the slot of the last."""
         with self._lock:
-            end = min(self._state.profiles, after + 1 + limit)
-            idents = self._state.directory.ident_of[after + 1 : end]
-            return self._state.directory.keys_of(idents).tobytes(), end - 1
+            state = self._state
+            end = min(state.profiles, after + 1 + limit)
+            slots = state.listed(np.arange(after + 1, end))
+            keys = state.homes.keys_of(state.directory.ident_of[slots])
+            return keys.tobytes(), end - 1
 
     def scan_page(self, slots: Array, now: int | None, fields: Fields) -> ScanPage:
         """The asked fields of some slots, ascending. Cost: as of a look-up of so many profiles."""
@@ -215,9 +236,13 @@ class Reader:
         Unknown profiles have an empty page.
         """
         with self._lock:
-            ident = int(self._state.directory.find(*np.array([key], np.uint64).T)[0])
+            one = np.array([key], np.uint64)
+            idents, elsewhere = self._shown(one, self._state.directory.find(*one.T))
+            ident = int(idents[0])
             runs = self._state.locator.runs
             known = self._state.known
+        if elsewhere:
+            return EventPage([], None, elsewhere[0][1:])
         if not 0 <= ident < known:
             return EventPage([], None)
         return event_page(self._opened, runs, ident, key, start, end, order, limit, cursor)
@@ -276,7 +301,7 @@ class Reader:
         """
         with self._lock:
             self._known_segment(segment)
-            slots = np.arange(after + 1, self._state.profiles, dtype=np.int64)
+            slots = self._state.listed(np.arange(after + 1, self._state.profiles, dtype=np.int64))
             hits = slots[member_bits(self._state.book, segment, slots)]
             directory = self._state.directory
             page = [directory.identity(int(directory.ident_of[s])) for s in hits[:limit]]
@@ -286,7 +311,7 @@ class Reader:
         """How many members a segment has. Cost: one pass over its level column."""
         with self._lock:
             self._known_segment(segment)
-            slots = np.arange(self._state.profiles)
+            slots = self._state.listed(np.arange(self._state.profiles))
             return int(np.count_nonzero(member_bits(self._state.book, segment, slots)))
 
     def changes(self, after: int = -1, limit_bytes: int = 1 << 18) -> ChangeColumns:
@@ -348,7 +373,8 @@ class Reader:
                 position=state.position,
                 now=None if state.now == UNSET else state.now,
                 catalogue=state.catalogue.version,
-                profiles=state.profiles,
+                profiles=state.profiles
+                - state.listing.hidden_count(state.profiles, state.position),
                 events=counters.events,
                 records=counters.records,
                 late=counters.late,

@@ -79,7 +79,8 @@ class Dossiers:
 
     def _rows(self, locator: Locator, ident: int, position: int) -> list[Row]:
         _, positions, rows = locator.rows_of(ident)
-        upto = positions <= position
+        since = self._state.listing.since(ident)  # rows from there on are in a person's book
+        upto = (positions <= position) & (positions < since)
         return read_rows(self._log, positions[upto], rows[upto])
 
 

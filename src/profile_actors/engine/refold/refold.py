@@ -56,6 +56,7 @@ def refold(
     for position in positions:
         with log.view(position) as view:
             blocks = decode(view, f"position {position}").blocks
+            blocks = state.listing.folded(blocks, position)
             behavior = {b.dataset: state.behavior(b.dataset) for b in blocks}
             readers = [read_block(b, slot_of) for b in blocks if behavior[b.dataset] == "event"]
             records = [b for b in blocks if behavior[b.dataset] == "record"]

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from profile_actors.columnar.vectors import FOREVER, Array
+from profile_actors.engine.fold.relisting import Relisted, relist_rescanned
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.log.change_blocks import CAUSES, Group, computed_group, segment_group
 from profile_actors.engine.membership.gauges import IN, OUT
@@ -59,6 +60,7 @@ class Task:
     every: frozenset[int] = frozenset()
     done: list[RescanChange] = field(default_factory=list)
     todo: Iterator[None] | None = None
+    relisted: Relisted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,10 +243,19 @@ def _keep(
         task.done.append(RescanChange(index, slot, at, not is_member, is_member, cause))
 
 
+def told(task: Task, state: State) -> list[RescanChange]:
+    """A completed task's changes of profiles that were listed at its entry."""
+    if not state.listing.is_used or not task.done:
+        return task.done
+    slots = np.array([change.slot for change in task.done])
+    is_listed = state.listing.is_listed(slots, task.position)
+    return [change for change, is_told in zip(task.done, is_listed, strict=True) if is_told]
+
+
 def grouped(task: Task, state: State) -> list[Group]:
     """A completed task's changes as feed groups, one per rule and cause."""
     sets: dict[tuple[int, str], list[RescanChange]] = {}
-    for change in task.done:
+    for change in told(task, state):
         sets.setdefault((change.rule, change.cause), []).append(change)
     out = []
     for (index, cause), found in sorted(sets.items()):
@@ -259,4 +270,9 @@ def grouped(task: Task, state: State) -> list[Group]:
             marks = np.ones((1, len(found)), np.bool_)
             group = computed_group((rule.rule.name,), idents, marks, at, CAUSES.index(cause))
         out.append(group)
+    if task.relisted is not None and len(task.relisted.idents):
+        for rule in state.book.rescans:
+            again = relist_rescanned(state, rule, task.relisted, task.now)
+            if again is not None:
+                out.append(again)
     return out

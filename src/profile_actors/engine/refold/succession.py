@@ -54,11 +54,12 @@ def succeed(state: State, book: Rulebook, now: int) -> tuple[list[change_blocks.
         _inherit(old, book, rule, slots, now)
     groups: list[change_blocks.Group] = []
     total = 0
+    is_told = state.listing.is_listed(slots, state.position)
     for segment in (*book.qualified, *_gone(old, book, "segment", old.qualified)):
         if _is_shared(old, book, segment):
             continue
         was, is_now = member_bits(old, segment, slots), member_bits(book, segment, slots)
-        rows = np.flatnonzero(was != is_now)
+        rows = np.flatnonzero((was != is_now) & is_told)
         if len(rows) == 0:
             continue
         total += len(rows)
@@ -71,7 +72,7 @@ def succeed(state: State, book: Rulebook, now: int) -> tuple[list[change_blocks.
             change_blocks.segment_group(segment, idents, was[rows], is_now[rows], None, DEFINITION)
         )
     for name, marks in _computed_marks(old, book, slots, now):
-        rows = np.flatnonzero(marks)
+        rows = np.flatnonzero(marks & is_told)
         if len(rows):
             idents = state.directory.ident_of[slots[rows]]
             ones = np.ones((1, len(rows)), np.bool_)

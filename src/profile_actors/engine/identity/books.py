@@ -1,0 +1,171 @@
+"""What a partition keeps of people with several identities: residences, and books.
+
+Theory: see ``homes``, which moves them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from profile_actors.engine.identity.messages import Named, book_key
+from profile_actors.errors import CorruptLog
+
+Key = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A book, and the version of the ledger's word for it."""
+
+    canonical: Named
+    number: int
+    version: int
+
+    @property
+    def name(self) -> tuple[Key, int]:
+        """What tells a book from all others."""
+        return self.canonical.key, self.number
+
+
+@dataclass(slots=True)
+class Residence:
+    """An identity of this partition that was linked once. ident: -1 while it has no rows. since:
+    the entry from which on its rows go into books. sent: those up to there were sent to the
+    assigned one. shown: None while it is shown by itself."""
+
+    one: Named
+    assigned: Place
+    since: int
+    ident: int = -1
+    sent: int = 0
+    shown: Place | None = None
+
+
+@dataclass(slots=True)
+class Book:
+    """A person who is at home here. ident: -1 while no row came. members: with the version that
+    each must have. attached: the version of which its rows are here, and up to which position of
+    its owner's log. untold: members that are not shown here yet. rows: whether there are any.
+    identities: her members when it was last shown, the smallest first."""
+
+    canonical: Named
+    number: int
+    ident: int = -1
+    members: dict[Key, tuple[Named, int]] = field(default_factory=dict)
+    attached: dict[Key, tuple[int, int]] = field(default_factory=dict)
+    untold: set[Key] = field(default_factory=set)
+    missing: int = 0
+    rows: bool = False
+    identities: tuple[Named, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        """The key of its ident."""
+        return book_key(*self.canonical.key, self.number)
+
+    @property
+    def is_person(self) -> bool:
+        """Whether it is a profile: it has rows, or joins identities."""
+        return self.rows or len(self.identities) > 1
+
+    @property
+    def version(self) -> int:
+        """The newest word of the ledger for it."""
+        return max(version for _, version in self.members.values())
+
+    def place(self, one: Named, version: int) -> None:
+        """The ledger names a member."""
+        self.missing -= self._is_missing(one.key)
+        self.members[one.key] = one, version
+        self.missing += self._is_missing(one.key)
+        self.untold.add(one.key)
+
+    def _is_missing(self, key: Key) -> bool:
+        member = self.members.get(key)
+        return member is not None and self.attached.get(key, (0, 0))[0] != member[1]
+
+    def attach(self, one: Named, version: int, low: int, high: int) -> None:
+        """A member's rows come, those after its owner's position low up to high. Raises
+        CorruptLog if some before them are not here."""
+        version_here, high_here = self.attached.get(one.key, (0, 0))
+        if low != (high_here if version == version_here else 0):
+            raise CorruptLog(
+                f"expected the rows of {one.namespace} {one.value!r} after position {high_here} of"
+                f" its owner's log, got those after {low} - at the book of"
+                f" {self.canonical.namespace} {self.canonical.value!r}; this is a defect: report it"
+            )
+        self.missing -= self._is_missing(one.key)
+        self.attached[one.key] = version, high
+        self.missing += self._is_missing(one.key)
+
+
+@dataclass(slots=True)
+class Turned:
+    """What an entry changes of who is shown where: per identity the slot in which it was listed
+    and the one in which it is now, -1 for none."""
+
+    old: list[int] = field(default_factory=list)
+    new: list[int] = field(default_factory=list)
+    idents: list[int] = field(default_factory=list)
+
+
+def in_order(book: Book) -> tuple[Named, ...]:
+    """The members, the smallest first, the others by namespace and value."""
+    others = [one for one, _ in book.members.values() if one != book.canonical]
+    others.sort(key=lambda one: (one.namespace, one.value))
+    return (book.canonical, *others)
+
+
+# For checkpoints: lists and plain values alone.
+
+
+def plain_residence(mine: Residence) -> list[Any]:
+    """A residence."""
+    return [
+        _plain(mine.one), _plain_place(mine.assigned), mine.since, mine.ident, mine.sent,
+        _plain_place(mine.shown),
+    ]  # fmt: skip
+
+
+def residence_of(plain: list[Any]) -> Residence:
+    """The residence again."""
+    one, assigned, since, ident, sent, shown = plain
+    place = _place_of(assigned)
+    assert place is not None
+    return Residence(Named(*one), place, since, ident, sent, _place_of(shown))
+
+
+def plain_book(book: Book) -> list[Any]:
+    """A book."""
+    return [
+        _plain(book.canonical), book.number, book.ident, book.rows,
+        [[_plain(one), version] for one, version in book.members.values()],
+        [[list(key), *at] for key, at in book.attached.items()],
+        [list(key) for key in sorted(book.untold)],
+        [_plain(one) for one in book.identities],
+    ]  # fmt: skip
+
+
+def book_of(plain: list[Any]) -> Book:
+    """The book again."""
+    canonical, number, ident, rows, members, attached, untold, identities = plain
+    book = Book(Named(*canonical), number, ident, rows=rows)
+    book.attached = {(key[0], key[1]): (version, high) for key, version, high in attached}
+    for one, version in members:
+        book.place(Named(*one), version)
+    book.untold = {(key[0], key[1]) for key in untold}
+    book.identities = tuple(Named(*one) for one in identities)
+    return book
+
+
+def _plain(one: Named) -> list[Any]:
+    return [one.k0, one.k1, one.namespace, one.value]
+
+
+def _plain_place(place: Place | None) -> list[Any] | None:
+    return None if place is None else [_plain(place.canonical), place.number, place.version]
+
+
+def _place_of(plain: list[Any] | None) -> Place | None:
+    return None if plain is None else Place(Named(*plain[0]), plain[1], plain[2])

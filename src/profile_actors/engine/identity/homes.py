@@ -1,0 +1,400 @@
+"""Whose rows are whose: what one partition knows of people with several identities.
+
+Theory: a *book* is an ident under which the rows of all identities of one person are logged once
+more, at the partition that owns her smallest identity. The ledger says who belongs into which book
+(HOME); the owner of an identity sends its rows there (ROWS), the first time all of them; when a
+book has the rows of all its members it is whole, and is shown (PUBLISHED). So a partition plays two
+parts, and keeps a record for each:
+
+    ``Residence``   of an identity that it owns and that was linked once: into which book its rows
+                    go (*assigned*), and in which it is shown
+    ``Book``        of a person whose smallest identity it owns: her members, whose rows are here
+
+Members are only ever added to a book. Who leaves, or a person who gets a smaller identity, begins a
+new one: so no row is ever taken out of a book, and a profile is shown whole, as it was or as it is.
+
+Rules for editors: ``take`` is the fold of what was received, ``note`` that of what was sent; both
+run live and in a replay. ``answer`` decides what is sent, live only: a replay carries out what the
+log says was sent. Nothing here is read by other threads but under the partition's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from profile_actors.columnar.vectors import Array
+from profile_actors.engine.identity.books import (
+    Book,
+    Key,
+    Place,
+    Residence,
+    Turned,
+    book_of,
+    in_order,
+    plain_book,
+    plain_residence,
+    residence_of,
+)
+from profile_actors.engine.identity.directory import Directory
+from profile_actors.engine.identity.listing import Listing
+from profile_actors.engine.identity.mailbox import Mailbox
+from profile_actors.engine.identity.messages import (
+    HOME,
+    LEDGER,
+    PUBLISHED,
+    ROWS,
+    SETTLED,
+    Named,
+    Op,
+    PeerOps,
+)
+
+
+class Post(NamedTuple):
+    """Where messages go. me: the partition's name as a sequencer; owner_of: that of the sequencer
+    that owns an identity, None where nobody is told of links. seed: the store's, of keys."""
+
+    me: str
+    owner_of: Callable[[Named], str] | None = None
+    seed: int = 0
+
+
+NO_POST = Post("")
+
+
+class Homes:
+    """See the module."""
+
+    def __init__(self, directory: Directory, listing: Listing, post: Post = NO_POST) -> None:
+        self.mailbox = Mailbox()
+        self.residences: dict[Key, Residence] = {}
+        self.books: dict[tuple[Key, int], Book] = {}
+        self.unsettled: dict[int, int] = {}  # number of a message of links -> its entry
+        self._directory = directory
+        self._listing = listing
+        self._me, self.owner_of, self.seed = post
+        self._by_ident: dict[int, Residence] = {}
+        self._books_by_ident: dict[int, Book] = {}
+        self._nameless: dict[Key, Book] = {}
+        self._owed: dict[int, list[Residence]] = {}  # entry -> whose rows it sends on
+
+    @property
+    def is_used(self) -> bool:
+        """Whether there is anything to keep."""
+        return bool(self.residences or self.books or self.mailbox.heads() or self.mailbox.cursors())
+
+    def is_mine(self, one: Named) -> bool:
+        """Whether this partition owns an identity."""
+        return self.owner_of is not None and self.owner_of(one) == self._me
+
+    # -- the fold of what was received ------------------------------------------------------------
+
+    def take(
+        self, received: Iterable[PeerOps], position: int, first_new: int
+    ) -> list[tuple[Residence, Place]]:
+        """Take in what an entry was told, before its rows are folded. first_new: its first new
+        ident. Returns who must send all rows, and where: once for each time that was placed."""
+        placed: list[tuple[Residence, Place]] = []
+        for _, ops in received:
+            for op in ops:
+                if op.kind == HOME:
+                    placed += self._place(op, position, first_new)
+                elif op.kind == ROWS:
+                    assert op.one is not None
+                    assert op.other is not None
+                    book = self._book(op.other, op.number)
+                    book.attach(op.one, op.version, op.low, op.high)
+                elif op.kind == SETTLED:
+                    self.unsettled.pop(op.number, None)
+        return placed
+
+    def _place(self, op: Op, position: int, first_new: int) -> list[tuple[Residence, Place]]:
+        assert op.one is not None
+        assert op.other is not None
+        if self.is_mine(op.other):
+            self._book(op.other, op.number).place(op.one, op.version)
+        if not self.is_mine(op.one):
+            return []
+        place = Place(op.other, op.number, op.version)
+        mine = self.residences.get(op.one.key)
+        if mine is None:
+            mine = self.residences[op.one.key] = Residence(op.one, place, position)
+            ident = int(self._directory.find(*np.array([op.one.key], np.uint64).T)[0])
+            if ident >= 0:
+                self._reside(mine, ident)
+            if ident >= first_new:  # its first rows are in this entry, and go into the book
+                self._listing.hide(self._directory.slot_of[ident : ident + 1])
+        mine.assigned, mine.sent = place, 0
+        return [(mine, place)]
+
+    def _reside(self, mine: Residence, ident: int) -> None:
+        mine.ident = ident
+        self._by_ident[ident] = mine
+        self._listing.leave(np.array([ident]), mine.since)
+
+    def _book(self, canonical: Named, number: int) -> Book:
+        name = canonical.key, number
+        if name not in self.books:
+            book = self.books[name] = Book(canonical, number)
+            self._nameless[book.key] = book
+        return self.books[name]
+
+    def begin(self, first: int, count: int) -> None:
+        """Idents from ``first`` on, so many, begin in this entry: those of books, and of identities
+        that were linked before they had rows, are hidden. Costs nothing where nobody was linked."""
+        if not (self.residences or self._nameless):
+            return
+        idents = np.arange(first, first + count)
+        keys = self._directory.keys_of(idents).tolist()
+        for ident, (k0, k1) in zip(idents.tolist(), keys, strict=True):
+            mine, book = self.residences.get((k0, k1)), self._nameless.pop((k0, k1), None)
+            if mine is not None and mine.ident < 0:
+                self._reside(mine, ident)
+            if book is not None:
+                book.ident = ident
+                self._books_by_ident[ident] = book
+            if mine is not None or book is not None:
+                self._listing.hide(self._directory.slot_of[ident : ident + 1])
+
+    def fill(self, idents: Array) -> None:
+        """Rows come into the books that have these idents."""
+        for ident in np.unique(idents).tolist():
+            self._books_by_ident[ident].rows = True
+
+    # -- what is answered -------------------------------------------------------------------------
+
+    def answer(
+        self,
+        placed: Sequence[tuple[Residence, Place]],
+        idents: Array,
+        received: Iterable[PeerOps],
+        position: int,
+    ) -> dict[str, list[Op]]:
+        """What the entry tells whom: rows that are on their way, and books that are whole.
+
+        placed: as ``take`` gave them; idents: of the entry's own rows, each once.
+        """
+        sends: dict[str, list[Op]] = {}
+
+        def tell(to: str, op: Op) -> None:
+            sends.setdefault(to, []).append(op)
+
+        assert self.owner_of is not None
+        for mine, place in placed:
+            self._send(mine, place, 0, position, tell)
+        for ident in idents.tolist():
+            own = self._by_ident.get(ident)
+            if own is not None:
+                self._owed.setdefault(position, []).append(own)
+                if own.sent < position:
+                    self._send(own, own.assigned, own.sent, position, tell)
+        for book in self._touched(received):
+            if book.missing or not book.untold:
+                continue
+            owner = self.residences.get(book.canonical.key)
+            if owner is None or owner.assigned.name != (book.canonical.key, book.number):
+                continue  # she has another book by now, or another name
+            for key in sorted(book.untold):
+                one, version = book.members[key]
+                op = Op(PUBLISHED, one, book.canonical, book.number, version)
+                tell(LEDGER, op)
+                if not (self.is_mine(one) and one == book.canonical):
+                    tell(self.owner_of(one), op)
+        return sends
+
+    def _send(
+        self, mine: Residence, place: Place, low: int, high: int, tell: Callable[[str, Op], None]
+    ) -> None:
+        assert self.owner_of is not None
+        op = Op(ROWS, mine.one, place.canonical, place.number, place.version, low, high)
+        tell(self.owner_of(place.canonical), op)
+        mine.sent = high
+
+    def _touched(self, received: Iterable[PeerOps]) -> list[Book]:
+        names = {
+            (op.other.key, op.number): None
+            for _, ops in received
+            for op in ops
+            if op.kind in (HOME, ROWS) and op.other is not None
+        }
+        return [self.books[name] for name in names if name in self.books]
+
+    # -- the fold of what was sent, and what is shown after it ------------------------------------
+
+    def note(self, sent: Iterable[PeerOps], position: int) -> None:
+        """Note what an entry sends."""
+        for to, ops in sent:
+            number = self.mailbox.sent(to, position)
+            if to == LEDGER and any(op.kind != PUBLISHED for op in ops):
+                self.unsettled[number] = position
+            for op in ops:
+                if op.kind == ROWS and op.one is not None:
+                    self.residences[op.one.key].sent = op.high
+
+    def turn(self, received: Sequence[PeerOps], sent: Iterable[PeerOps], position: int) -> Turned:
+        """Show what an entry's operations say is shown from now on. The caller holds the
+        partition's lock, and has published the entry's rows."""
+        turned = Turned()
+        whole: dict[tuple[Key, int], Book] = {}
+        for to, ops in sent:
+            for op in ops if to == LEDGER else ():
+                if op.kind == PUBLISHED and op.one is not None and op.other is not None:
+                    book = whole[op.other.key, op.number] = self.books[op.other.key, op.number]
+                    book.untold.discard(op.one.key)
+        for book in whole.values():
+            book.identities = in_order(book)
+            mine = self.residences[book.canonical.key]
+            place = Place(book.canonical, book.number, book.members[book.canonical.key][1])
+            self._show(mine, place, position, turned)
+        for _, ops in received:
+            for op in ops:
+                if op.kind == PUBLISHED and op.one is not None and op.other is not None:
+                    place = Place(op.other, op.number, op.version)
+                    self._show(self.residences[op.one.key], place, position, turned)
+        for book in self._touched(received):
+            her = self.residences.get(book.canonical.key)
+            if (
+                her is not None
+                and her.shown is not None
+                and her.shown.name
+                == (
+                    book.canonical.key,
+                    book.number,
+                )
+            ):
+                self._show(her, her.shown, position, turned)  # it may have its first row
+        return turned
+
+    def concerned(self, told: Iterable[PeerOps], tells: Iterable[PeerOps]) -> Array:
+        """The slots that ``turn`` may show or hide, ascending, each once."""
+        idents: set[int] = set()
+        for op in (op for _, ops in (*told, *tells) for op in ops):
+            book = None if op.other is None else self.books.get((op.other.key, op.number))
+            idents.add(-1 if book is None else book.ident)
+            for one in (op.one, op.other):
+                mine = None if one is None else self.residences.get(one.key)
+                if mine is not None:
+                    shown = None if mine.shown is None else self.books.get(mine.shown.name)
+                    idents |= {mine.ident, -1 if shown is None else shown.ident}
+        known = np.array(sorted(idents - {-1}), np.intp)
+        return np.unique(self._directory.slot_of[known]).astype(np.intp)
+
+    def _show(self, mine: Residence, place: Place, position: int, turned: Turned) -> None:
+        if mine.shown is not None and place.version < mine.shown.version:
+            return
+        old, mine.shown = self._listed_slot(mine, position + 1), place
+        new = self._slot_of_place(mine)
+        if old == new:
+            return
+        if old >= 0:
+            self._listing.retire(old, position + 1)
+        if new >= 0:
+            self._listing.show(new, position + 1)
+        turned.old.append(old)
+        turned.new.append(new)
+        turned.idents.append(int(self._directory.ident_of[new if new >= 0 else old]))
+
+    def _listed_slot(self, mine: Residence, position: int) -> int:
+        """Where an identity is listed; -1 where it is not."""
+        slot = int(self._directory.slot_of[mine.ident]) if mine.ident >= 0 else -1
+        if mine.shown is not None:
+            slot = self._slot_of_place(mine)
+        if slot < 0 or not self._listing.is_listed(np.array([slot]), position)[0]:
+            return -1
+        return slot
+
+    def _slot_of_place(self, mine: Residence) -> int:
+        """The slot of the book that lists an identity: only its smallest is listed."""
+        assert mine.shown is not None
+        if mine.shown.canonical.key != mine.one.key:
+            return -1
+        book = self.books.get(mine.shown.name)
+        if book is None or book.ident < 0 or not book.is_person:
+            return -1
+        return int(self._directory.slot_of[book.ident])
+
+    # -- what readers ask -------------------------------------------------------------------------
+
+    def book_of(self, ident: int) -> Book | None:
+        """The book that has an ident. Any thread."""
+        return self._books_by_ident.get(ident)
+
+    def shown_at(self, key: Key, ident: int) -> int | Place:
+        """Where an identity with this key and own ident (-1: none) is shown: under that ident (-1:
+        nowhere), or in a book of another partition."""
+        mine = self.residences.get(key)
+        if mine is None:
+            return ident
+        if mine.shown is None:
+            is_hidden = ident < 0 or self._listing.is_hidden(int(self._directory.slot_of[ident]))
+            return -1 if is_hidden else ident
+        if not self.is_mine(mine.shown.canonical):
+            return mine.shown
+        book = self.books[mine.shown.name]
+        return book.ident if book.is_person else -1
+
+    def keys_of(self, idents: Array) -> Array:
+        """The keys by which the profiles of idents are asked for: of books, those of their smallest
+        identities. uint64[n, 2]"""
+        keys = self._directory.keys_of(idents)
+        if self._books_by_ident:
+            for row, ident in enumerate(idents.tolist()):
+                book = self._books_by_ident.get(ident)
+                if book is not None:
+                    keys[row] = book.canonical.key
+        return keys
+
+    def present(self, ident: int, position: int) -> tuple[Named | None, int, int]:
+        """Whose an ident is (a book's: its smallest identity), in which slot she is listed (-1:
+        here in none), and the version of where she is shown; None of one that was never linked."""
+        book = self._books_by_ident.get(ident)
+        mine = self._by_ident.get(ident)
+        if book is not None:
+            mine = self.residences.get(book.canonical.key)
+        if mine is None:
+            return None, -1, 0
+        version = 0 if mine.shown is None else mine.shown.version
+        return mine.one, self._listed_slot(mine, position), version
+
+    def is_settled(self, position: int) -> bool:
+        """Whether all that the entries up to a position caused is folded and shown."""
+        oldest = self.mailbox.oldest_position()
+        if oldest is not None and oldest <= position:
+            return False
+        if any(at <= position for at in self.unsettled.values()):
+            return False
+        for at in [at for at in self._owed if at <= position]:
+            if any(mine.shown != mine.assigned for mine in self._owed[at]):
+                return False
+            del self._owed[at]
+        return True
+
+    # -- checkpoints ------------------------------------------------------------------------------
+
+    def to_plain(self) -> list[Any]:
+        """For a checkpoint: lists and plain values alone. Cost: some 5 us an identity linked."""
+        return [
+            self.mailbox.to_plain(),
+            [plain_residence(mine) for mine in self.residences.values()],
+            [plain_book(book) for book in self.books.values()],
+            sorted(self.unsettled.items()),
+        ]
+
+    def restore(self, plain: list[Any]) -> None:
+        """What ``to_plain`` saw, into one that is empty."""
+        mailbox, residences, books, unsettled = plain
+        self.mailbox = Mailbox.of_plain(mailbox)
+        for mine in map(residence_of, residences):
+            self.residences[mine.one.key] = mine
+            if mine.ident >= 0:
+                self._by_ident[mine.ident] = mine
+        for book in map(book_of, books):
+            self.books[book.canonical.key, book.number] = book
+            if book.ident >= 0:
+                self._books_by_ident[book.ident] = book
+            else:
+                self._nameless[book.key] = book
+        self.unsettled = {int(number): int(at) for number, at in unsettled}

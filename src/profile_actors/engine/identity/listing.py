@@ -1,0 +1,137 @@
+"""Who is shown under which number: which slots are listed as profiles, which rows fold where.
+
+Theory: an ident and its slot are one for ever. A person of several identities has an ident of her
+own, a *book*, under which the rows of all her identities are logged once more. So three facts per
+number say all that the fold and its readers must know of identities, each a position of the log:
+
+    since[ident]    rows of it from that entry on are folded in its person's book, not in its slot
+    first[slot]     from that entry on the slot is listed: a book is hidden until it is whole
+    end[slot]       from that entry on it is listed no more: its identity is shown in another
+
+Where nobody was ever linked all of it is zero: no memory is used, and nobody looks.
+
+Law: they change by logged entries alone, so a replay, a back-fill and a rescan of any entry see
+them as they were there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+
+from profile_actors.columnar.state_columns import Saving, reserve
+from profile_actors.columnar.vectors import Array
+from profile_actors.engine.log.entry import Block
+
+NEVER = 1 << 62
+"""The entry from which on a hidden slot is listed."""
+
+
+class Listing:
+    """The columns of one partition. Its writer writes under the partition's lock.
+
+    Instances are empty until somebody is linked (``is_used``).
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._since = reserve(capacity, np.int64)  # position + 1; 0: its rows fold in its own slot
+        self._first = reserve(capacity, np.int64)
+        self._end = reserve(capacity, np.int64)  # position; 0: still listed
+        self.is_used = False
+
+    def leave(self, idents: Array, position: int) -> None:
+        """Rows of these idents fold elsewhere from the entry at ``position`` on."""
+        self.is_used = True
+        self._since[idents] = position + 1
+
+    def hide(self, slots: Array) -> None:
+        """These slots, which begin, are not listed."""
+        self.is_used = True
+        self._first[slots] = NEVER
+
+    def show(self, slot: int, position: int) -> None:
+        """A hidden slot is listed from the entry at ``position`` on."""
+        self._first[slot] = position
+
+    def retire(self, slot: int, position: int) -> None:
+        """A slot is listed no more from the entry at ``position`` on."""
+        self.is_used = True
+        if not self._end[slot]:
+            self._end[slot] = position
+
+    def is_listed(self, slots: Array, position: int) -> Array:
+        """Which slots readers know before the entry at ``position`` is published. bool[n]"""
+        if not self.is_used:
+            return np.ones(len(slots), np.bool_)
+        end = self._end[slots]
+        return np.asarray((self._first[slots] <= position) & ((end == 0) | (position < end)))
+
+    def is_hidden(self, slot: int) -> bool:
+        """Whether a slot has never been listed."""
+        return bool(self._first[slot] == NEVER)
+
+    def listed(self, slots: Array, position: int) -> Array:
+        """Those of the slots that readers know. Costs nothing where nobody was ever linked."""
+        return slots[self.is_listed(slots, position)] if self.is_used else slots
+
+    def hidden_count(self, slots: int, position: int) -> int:
+        """How many of the first slots are not listed. Cost: a pass over them, if anybody is
+        linked."""
+        if not self.is_used:
+            return 0
+        return slots - int(np.count_nonzero(self.is_listed(np.arange(slots), position)))
+
+    def folded(self, blocks: Sequence[Block], position: int) -> list[Block]:
+        """The rows of the entry at ``position`` that fold in their ident's own slot. Cost: a gather
+        per row if anybody is linked, a copy of a block that has others."""
+        if not self.is_used:
+            return list(blocks)
+        out = []
+        for block in blocks:
+            since = self._since[block.idents]
+            is_own = (since == 0) | (since > position + 1)
+            if is_own.all():
+                out.append(block)
+            elif is_own.any():
+                out.append(_part(block, is_own))
+        return out
+
+    def since(self, ident: int) -> int:
+        """The entry from which on rows of an ident fold elsewhere; NEVER if they do not."""
+        since = int(self._since[ident])
+        return since - 1 if since else NEVER
+
+    def saving(self, idents: int) -> Saving:
+        """For a checkpoint, of so many idents. Its rows are few: they are copied at once."""
+        count = idents if self.is_used else 0
+        arrays = {
+            "since": self._since[:count].copy(),
+            "first": self._first[:count].copy(),
+            "end": self._end[:count].copy(),
+        }
+        return Saving((), lambda: arrays)
+
+    def restore(self, arrays: dict[str, Array]) -> None:
+        """Columns from a checkpoint; from one before there were books, none."""
+        for name, column in (("since", self._since), ("first", self._first), ("end", self._end)):
+            known = arrays.get(name)
+            if known is not None and len(known):
+                self.is_used = True
+                column[: len(known)] = known
+
+
+def _part(block: Block, kept: Array) -> Block:
+    """Some rows of a block. kept: bool[n]"""
+    place = kept.cumsum() - 1
+    order = block.order[kept[block.order]]
+    return replace(
+        block,
+        table=block.table.filter(pa.array(kept)),
+        idents=block.idents[kept],
+        order=place[order],
+        timestamps=block.timestamps[kept],
+        late=None if block.late is None else block.late[kept],
+    )

@@ -1,0 +1,133 @@
+"""People in a simulated store: what a seed draws comes to rest as it must, and planted bugs show.
+
+``make sim SEED=first N=count`` runs more; a failure names its seed, which runs again by itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from profile_actors.engine.fold import entry_fold
+from profile_actors.engine.identity import books, homes, link_graph, listing, people
+from profile_actors.engine.identity.messages import ROWS
+from profile_actors.engine.log.entry import table_of, to_stream
+from profile_actors.engine.partition import letters
+from tests.sim.world import run_one
+
+FIRST = int(os.environ.get("SIM_SEED", "0"))
+COUNT = int(os.environ.get("SIM_N", "10"))
+
+
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + COUNT))
+def test_a_world_comes_to_rest_as_it_must(seed: int) -> None:
+    run_one(seed, worlds=3 if COUNT > 10 else 1, number=None if COUNT > 10 else seed % 3)
+
+
+def publish_before_whole(patch: pytest.MonkeyPatch) -> None:
+    """A book is shown when its first member is there."""
+    patch.setattr(books.Book, "_is_missing", lambda book, key: not book.attached)
+
+
+def attach_forgets_a_row(patch: pytest.MonkeyPatch) -> None:
+    real = letters._rows
+
+    def rows(state: Any, log: Any, lock: Any, ops: Any) -> Any:
+        return [
+            (dataset, to_stream(table_of(memoryview(s)).slice(1)).to_pybytes())
+            for dataset, s in real(state, log, lock, ops)
+        ]
+
+    patch.setattr(letters, "_rows", rows)
+
+
+def a_hidden_slot_tells(patch: pytest.MonkeyPatch) -> None:
+    """What is not listed goes on telling changes."""
+    patch.setattr(entry_fold, "_told", lambda state, change: change)
+
+
+def rows_fold_twice(patch: pytest.MonkeyPatch) -> None:
+    """Rows of a linked identity are sent again from the start, and nobody looks."""
+    real = homes.Homes._send
+
+    def send(self: Any, mine: Any, place: Any, low: int, high: int, tell: Any) -> None:
+        real(self, mine, place, 0, high, tell)
+
+    def attach(book: Any, one: Any, version: int, low: int, high: int) -> None:
+        book.missing -= book._is_missing(one.key)
+        book.attached[one.key] = version, high
+        book.missing += book._is_missing(one.key)
+
+    patch.setattr(homes.Homes, "_send", send)
+    patch.setattr(books.Book, "attach", attach)
+
+
+def a_retired_slot_stays(patch: pytest.MonkeyPatch) -> None:
+    """Who is shown in a book is listed by himself as well."""
+    patch.setattr(listing.Listing, "retire", lambda *_: None)
+
+
+def break_before_make(patch: pytest.MonkeyPatch) -> None:
+    """An identity is shown by itself no longer as soon as it is placed in a book."""
+    real = homes.Homes.shown_at
+
+    def shown_at(self: Any, key: Any, ident: int) -> Any:
+        mine = self.residences.get(key)
+        return -1 if mine is not None and mine.shown is None else real(self, key, ident)
+
+    patch.setattr(homes.Homes, "shown_at", shown_at)
+
+
+def no_replay(patch: pytest.MonkeyPatch) -> None:
+    """A link that would violate a rule is passed over, whatever came before."""
+    patch.setattr(link_graph.LinkGraph, "_regions", lambda self, hard: [])
+
+
+def who_leaves_is_not_told(patch: pytest.MonkeyPatch) -> None:
+    """One that is alone again stays in the book of before."""
+    real = people.People._homes
+
+    def told(self: Any, position: int) -> Any:
+        ops = list(real(self, position))
+        sizes = Counter((op.other, op.number) for op in ops)
+        return [op for op in ops if op.one != op.other or sizes[op.other, op.number] > 1]
+
+    patch.setattr(people.People, "_homes", told)
+
+
+def rows_go_to_the_first_home(patch: pytest.MonkeyPatch) -> None:
+    """After a hand-over, new rows still travel to the book of before."""
+    real = homes.Homes.answer
+
+    def answer(self: Any, placed: Any, idents: Any, received: Any, position: int) -> Any:
+        sends = real(self, placed, idents, received, position)
+        for to, ops in list(sends.items()):
+            sends[to] = [op for op in ops if op.kind != ROWS or op.low == 0]
+        return sends
+
+    patch.setattr(homes.Homes, "answer", answer)
+
+
+BUGS = [
+    publish_before_whole, attach_forgets_a_row, a_hidden_slot_tells, rows_fold_twice,
+    a_retired_slot_stays, break_before_make, no_replay, who_leaves_is_not_told,
+    rows_go_to_the_first_home,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_planted_bug_is_found(
+    bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bug(monkeypatch)
+
+    def worlds() -> None:
+        for seed in range(60):
+            run_one(seed, number=0)
+
+    with pytest.raises(Exception):  # noqa: B017 - however it shows
+        worlds()
