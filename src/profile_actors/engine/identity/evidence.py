@@ -43,7 +43,7 @@ def priority_of(catalogue: Catalogue, code: str) -> int:
     return UNNUMBERED if space is None or space.priority is None else space.priority
 
 
-def links_of(
+def evidence_of(
     blocks: Sequence[Block], directory: Directory, catalogue: Catalogue, seed: int
 ) -> list[Op]:
     """The LINK operations of an entry's own rows: each pair once, with its newest time.

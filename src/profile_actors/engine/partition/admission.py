@@ -399,9 +399,3 @@ def _joined(tables: list[pa.Table]) -> pa.Table:
 def _dictionary(column: pa.ChunkedArray) -> pa.DictionaryArray:
     array = one_array(column)
     return array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
-
-
-def placed(reply: Reply, state: State) -> Reply:
-    """An accepted reply with the entry's position and now."""
-    position = reply.position if reply.position >= 0 else state.position - 1
-    return replace(reply, position=position, now=state.now)

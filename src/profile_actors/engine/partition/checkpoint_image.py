@@ -24,7 +24,7 @@ from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.fold.state import Counters, State, empty_state
 from profile_actors.engine.fold.touches import SHIFT
-from profile_actors.engine.identity.homes import Post
+from profile_actors.engine.identity.homes import NO_POST, Post
 from profile_actors.engine.log.connections import Connections, is_anonymous
 from profile_actors.engine.log.entry import BatchNote
 from profile_actors.engine.log.ports import Checkpoints
@@ -85,7 +85,9 @@ class Loaded:
     fed: int
 
 
-def load(checkpoints: Checkpoints, config: Config, head: int, post: Post) -> Loaded | None:
+def load(
+    checkpoints: Checkpoints, config: Config, head: int, post: Post = NO_POST
+) -> Loaded | None:
     """The state of the newest usable checkpoint, None when there is none. head: the log's.
 
     Raises CorruptLog for a checkpoint of entries that the log no longer has.

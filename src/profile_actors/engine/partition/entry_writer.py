@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from profile_actors.columnar.slot_pairs import slots_of_all
 from profile_actors.columnar.vectors import Array
@@ -26,6 +27,7 @@ from profile_actors.engine.log.entity_index import keys_in
 from profile_actors.engine.log.entry import NO_MAIL, BatchNote, Block, Hearing, encode
 from profile_actors.engine.log.ports import Buffer, Log
 from profile_actors.engine.log.repairs import fold_note
+from profile_actors.engine.log.sub_batch import Reply
 from profile_actors.engine.membership.forgetting import of_book
 from profile_actors.engine.partition.admission import Admitted
 from profile_actors.engine.partition.clock_steps import note_slice, take_early
@@ -286,3 +288,9 @@ class EntryWriter:
             state.receipts[note.producer] = [*kept, (position, note)][-self._config.max_receipts :]
             if len(state.receipts) > self._config.max_receipt_producers:
                 del state.receipts[next(iter(state.receipts))]
+
+
+def placed(reply: Reply, state: State) -> Reply:
+    """An accepted reply with the entry's position and now."""
+    position = reply.position if reply.position >= 0 else state.position - 1
+    return replace(reply, position=position, now=state.now)

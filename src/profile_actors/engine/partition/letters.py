@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from profile_actors.columnar.vectors import Array
 from profile_actors.engine.fold.state import State, of_profiles
-from profile_actors.engine.identity.evidence import links_of
+from profile_actors.engine.identity.evidence import evidence_of
 from profile_actors.engine.identity.messages import (
     LEDGER,
     PUBLISHED,
@@ -139,7 +139,7 @@ def open_letters(
 
 def _evidence(state: State, blocks: Sequence[Block]) -> list[Op]:
     some = [block for block in blocks if OTHERS in block.table.column_names]
-    return links_of(some, state.directory, state.catalogue, state.homes.seed) if some else []
+    return evidence_of(some, state.directory, state.catalogue, state.homes.seed) if some else []
 
 
 def _copied(

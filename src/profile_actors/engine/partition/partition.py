@@ -6,9 +6,8 @@ delta; replay after a restart runs the same fold over the decoded entry. One thr
 take the lock for as long as a copy of what they need, so they never see half an entry and never
 wait for a whole fold.
 
-Rules for editors: nothing here knows Ray, LMDB or a clock; ``now`` is passed in. What is logged
-decides; the order is admit, append, fold, publish, feed, and a crash between any two of them loses
-nothing acknowledged: the tail is replayed.
+Rules for editors: nothing here knows Ray, LMDB or a clock; ``now`` is passed in. The order is
+admit, append, fold, publish, and a crash between any two loses nothing acknowledged.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ from profile_actors.engine.log.crowds import Crowds, read_ids
 from profile_actors.engine.log.ports import Checkpoints, Feed, Log
 from profile_actors.engine.log.repairs import Rejects
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
-from profile_actors.engine.partition.admission import admit, placed
+from profile_actors.engine.partition.admission import admit
 from profile_actors.engine.partition.checkpoint_job import Job, finish, is_due
-from profile_actors.engine.partition.entry_writer import EntryWriter
+from profile_actors.engine.partition.entry_writer import EntryWriter, placed
 from profile_actors.engine.partition.feed_writer import FeedWriter
 from profile_actors.engine.partition.letters import open_letters, outgoing
 from profile_actors.engine.partition.partition_clock import PartitionClock
@@ -148,8 +147,8 @@ class Partition:
 
         now: wall ms; None on the event clock, where the largest ``clock`` of the batches rules.
         wall: the wall clock's ms on either clock, by which silent connections are forgotten. mail:
-        messages of other sequencers; which were taken, ``mailbox`` says. withdrawn: of links.
-        Raises StorageFull, FencedOut, CorruptLog: the partition must be reopened then."""
+        messages; ``mailbox`` says which were taken. withdrawn: of links. Raises StorageFull,
+        FencedOut, CorruptLog: the partition must be reopened then."""
         state = self.state
         self.stages.start()
         admitted = admit(state, batches, self._crowds, self.lock, wall)

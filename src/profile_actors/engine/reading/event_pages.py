@@ -46,9 +46,11 @@ def event_page(
     order: str,
     limit: int,
     cursor: str | None,
+    before: int,
 ) -> EventPage:
     """The next ``limit`` events of start <= timestamp < end after the cursor's place, in 'asc' or
-    'desc' order. runs: the event locator's. own: the identity of rows that do not say it."""
+    'desc' order. runs: the event locator's. own: the identity of rows that do not say it. before:
+    rows of the entries before that alone."""
     is_back = order == "desc"
     after: Key | None = None
     if cursor is not None:
@@ -66,7 +68,8 @@ def event_page(
             break
         # Of a second that is crowded with what has been shown, nothing may be left.
         low, high = (low, int(keys[0]) - 1) if is_back else (int(keys[-1]) + 1, high)
-        placed = _placed(opened, positions, rows, own, is_back)
+        is_own = positions < before
+        placed = _placed(opened, positions[is_own], rows[is_own], own, is_back)
         found += [one for one in placed if _is_asked(one[0], start, end, after, is_back)]
         if len(keys) < wanted:
             break  # those were all

@@ -240,12 +240,15 @@ class Reader:
             idents, elsewhere = self._shown(one, self._state.directory.find(*one.T))
             ident = int(idents[0])
             runs = self._state.locator.runs
+            before = self._state.listing.since(max(0, ident))  # later rows are in a book
             known = self._state.known
         if elsewhere:
             return EventPage([], None, elsewhere[0][1:])
         if not 0 <= ident < known:
             return EventPage([], None)
-        return event_page(self._opened, runs, ident, key, start, end, order, limit, cursor)
+        return event_page(
+            self._opened, runs, ident, key, start, end, order, limit, cursor, before
+        )
 
     def entity(self, schema: str, key: tuple[int, int]) -> dict[str, Any] | None:
         """What the lookup datasets of a schema say of an entity, as one document; None if nothing.

@@ -10,7 +10,7 @@ import pytest
 
 from profile_actors.definitions.declared import Catalogue, Dataset, Namespace, Schema
 from profile_actors.engine.identity.directory import Directory
-from profile_actors.engine.identity.evidence import links_of, priority_of
+from profile_actors.engine.identity.evidence import evidence_of, priority_of
 from profile_actors.engine.identity.linking import Member, Row, newest_evidence
 from profile_actors.engine.identity.messages import LINK, Named
 from profile_actors.engine.log.entry import Block
@@ -73,7 +73,7 @@ class Rows:
 
 
 def told(blocks: list[Block], rows: Rows) -> dict[tuple[Named, Named], int]:
-    ops = links_of(blocks, rows.directory, CATALOGUE, SEED)
+    ops = evidence_of(blocks, rows.directory, CATALOGUE, SEED)
     found = {(op.one, op.other): op.version for op in ops if op.one and op.other}
     assert all(op.kind == LINK for op in ops)
     assert len(found) == len(ops), "a pair is told once"
