@@ -22,7 +22,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from profile_actors.columnar.state_columns import Saving, reserve
+from profile_actors.columnar.state_columns import ColumnCopy, RowsCopy, Saving, reserve
 from profile_actors.columnar.vectors import Array
 from profile_actors.engine.log.entry import Block
 
@@ -41,25 +41,30 @@ class Listing:
         self._first = reserve(capacity, np.int64)
         self._end = reserve(capacity, np.int64)  # position; 0: still listed
         self.is_used = False
+        self._copy = RowsCopy((), 0)
 
     def leave(self, idents: Array, position: int) -> None:
         """Rows of these idents fold elsewhere from the entry at ``position`` on."""
         self.is_used = True
+        self._copy.keep(idents)
         self._since[idents] = position + 1
 
     def hide(self, slots: Array) -> None:
         """These slots, which begin, are not listed."""
         self.is_used = True
+        self._copy.keep(slots)
         self._first[slots] = NEVER
 
     def show(self, slot: int, position: int) -> None:
         """A hidden slot is listed from the entry at ``position`` on."""
+        self._copy.keep(np.array([slot]))
         self._first[slot] = position
 
     def retire(self, slot: int, position: int) -> None:
         """A slot is listed no more from the entry at ``position`` on."""
         self.is_used = True
         if not self._end[slot]:
+            self._copy.keep(np.array([slot]))
             self._end[slot] = position
 
     def is_listed(self, slots: Array, position: int) -> Array:
@@ -105,18 +110,18 @@ class Listing:
         return since - 1 if since else NEVER
 
     def saving(self, idents: int) -> Saving:
-        """For a checkpoint, of so many idents. Its rows are few: they are copied at once."""
-        count = idents if self.is_used else 0
-        arrays = {
-            "since": self._since[:count].copy(),
-            "first": self._first[:count].copy(),
-            "end": self._end[:count].copy(),
-        }
-        return Saving((), lambda: arrays)
+        """For a checkpoint, of so many idents: nothing where nobody is linked."""
+        rows = idents if self.is_used else 0
+        copies = {name: ColumnCopy(column, rows) for name, column in self._columns().items()}
+        self._copy = RowsCopy(list(copies.values()), rows)
+        return Saving((), lambda: {name: copy.out for name, copy in copies.items()}, [self._copy])
+
+    def _columns(self) -> dict[str, Array]:
+        return {"since": self._since, "first": self._first, "end": self._end}
 
     def restore(self, arrays: dict[str, Array]) -> None:
         """Columns from a checkpoint; from one before there were books, none."""
-        for name, column in (("since", self._since), ("first", self._first), ("end", self._end)):
+        for name, column in self._columns().items():
             known = arrays.get(name)
             if known is not None and len(known):
                 self.is_used = True

@@ -49,6 +49,9 @@ from profile_actors.ingest.hidden_columns import K0, K1, NAMESPACE, OTHERS, VALU
 OP = "@op"
 
 
+NOBODY = np.zeros(0, np.intp)
+
+
 @dataclass(slots=True)
 class Letters:
     """What one entry is told and tells. received: of each message its source, number and clock."""
@@ -120,13 +123,15 @@ def open_letters(
     letters.received = tuple((m.source, m.number, m.now) for m in taken)
     letters.told = tuple((m.source, m.ops) for m in taken)
     first = admitted.first_new_slot
-    placed = homes.take(letters.told, position, first)
+    with state.changing(lambda: NOBODY):  # an image copies who is listed
+        placed = homes.take(letters.told, position, first)
     for message in taken:
         for dataset, stream in message.blocks:
             block = _copied(state, message.ops, dataset, stream, admitted, lock)
             admitted.blocks.append(block)
             letters.filled.append(block.idents)
-    homes.begin(first, state.directory.count - first)
+    with state.changing(lambda: NOBODY):
+        homes.begin(first, state.directory.count - first)
     known = np.unique(np.concatenate(own)) if own else np.zeros(0, np.int64)
     sends = homes.answer(placed, known, letters.told, position)
     sends.setdefault(LEDGER, [])[:0] = [*evidence, *withdrawn]
@@ -209,7 +214,8 @@ def _name_books(
     if bare:
         first = state.directory.count
         _idents(state, bare, admitted, lock)
-        homes.begin(first, state.directory.count - first)
+        with state.changing(lambda: NOBODY):
+            homes.begin(first, state.directory.count - first)
 
 
 # -- what travels ---------------------------------------------------------------------------------
