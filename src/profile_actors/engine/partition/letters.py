@@ -83,9 +83,8 @@ def letters_of(state: State, mail: Mail, blocks: Sequence[Block], where: str) ->
     """Those of an entry of the log."""
     told = decode_ops(mail.received_ops, where) if mail.received_ops else ()
     tells = decode_ops(mail.sent_ops, where) if mail.sent_ops else ()
-    return Letters(
-        mail.received, told, tells, [b.idents for b in of_profiles(state, blocks) if is_copy(b)]
-    )
+    copies = filter(is_copy, of_profiles(state, blocks)) if told else ()
+    return Letters(mail.received, told, tells, [block.idents for block in copies])
 
 
 def is_copy(block: Block) -> bool:

@@ -246,9 +246,7 @@ class Reader:
             return EventPage([], None, elsewhere[0][1:])
         if not 0 <= ident < known:
             return EventPage([], None)
-        return event_page(
-            self._opened, runs, ident, key, start, end, order, limit, cursor, before
-        )
+        return event_page(self._opened, runs, ident, key, start, end, order, limit, cursor, before)
 
     def entity(self, schema: str, key: tuple[int, int]) -> dict[str, Any] | None:
         """What the lookup datasets of a schema say of an entity, as one document; None if nothing.
