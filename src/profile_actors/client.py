@@ -287,13 +287,10 @@ class Store(WatchingDoors, FileDoors):
         limit = whole_number(limit, "limit", "events", 1)
         if cursor is not None:
             check_page_cursor(cursor)
-        partition, key = self._connection.owner(*identity_pairs([(namespace, value)])[0])
         first = None if start is None else instant_ms(start)
         last = None if end is None else instant_ms(end)
-        page: EventPage = self._connection.read(
-            partition, "events", key, first, last, order, limit, cursor
-        )
-        return page
+        named = identity_pairs([(namespace, value)])[0]
+        return self._connection.events(*named, first, last, order, limit, cursor)
 
     def members(self, segment: str) -> Members:
         """The profiles in a segment: iterate for identities, ``.count()`` for their number."""

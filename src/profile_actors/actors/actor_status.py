@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from profile_actors.actors.consumers import Consumer
+from profile_actors.actors.mail.postman import Outbox
 from profile_actors.config import Config
 from profile_actors.engine.reading.answers import PartitionStatus
 
@@ -13,7 +14,8 @@ class ActorStatus(msgspec.Struct, frozen=True):
     """A partition actor's account of itself. halted: why it no longer writes, empty if it does.
 
     queued: sub-batches waiting. checkpoint_error: why the last checkpoint failed, or empty. feed:
-    what was wrong with the change feed and what became of it. consumers: its named readers.
+    what was wrong with the change feed and what became of it. consumers: its named readers. outbox:
+    what other partitions, by number, and the ledger ("L") have not acknowledged.
     """
 
     partition: PartitionStatus | None
@@ -23,6 +25,7 @@ class ActorStatus(msgspec.Struct, frozen=True):
     pid: int
     feed: str = ""
     consumers: dict[str, Consumer] = {}
+    outbox: dict[str, Outbox] = {}
 
 
 class PartitionPlace(msgspec.Struct, frozen=True):

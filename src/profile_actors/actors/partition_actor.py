@@ -1,9 +1,10 @@
 """One partition as a Ray actor: opens the files, owns the writer thread, answers reads.
 
-Theory: thin and synchronous. Six concurrency groups keep callers apart: ``submit`` (threads that
-wait in the writer's queue), ``read`` (never behind a fold or a queue), ``preview`` (one at a time,
-since it reads the whole log), ``define`` (likewise), ``edges``
-(threads that wait for changes), and the default one for control. The actor is
+Theory: thin and synchronous. Seven concurrency groups keep callers apart: ``submit`` (threads that
+wait in the writer's queue), ``mail`` (messages of other sequencers, which those that submit may
+wait for), ``read`` (never behind a fold or a queue), ``preview`` (one at a time, since it reads the
+whole log), ``define`` (likewise), ``edges`` (threads that wait for changes), and the default one
+for control. The actor is
 named, detached and restarts without limit; ``__init__`` is the recovery.
 
 A constructor that raises would make Ray give the actor up for good. So it never does: an actor that
@@ -34,6 +35,8 @@ from profile_actors.actors.consumers import Consumers
 from profile_actors.actors.edges.edge_pulls import pull
 from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.actors.logs.enlisted_log import EnlistedLog
+from profile_actors.actors.mail.mail_room import MailRoom, post_of
+from profile_actors.actors.mail.postman import Delivered
 from profile_actors.actors.mender import Mender
 from profile_actors.actors.read_line import ReadLine
 from profile_actors.actors.wall_clock import wall_ms
@@ -41,6 +44,7 @@ from profile_actors.actors.wire import dumps, unpack
 from profile_actors.actors.writer import Writer
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.edges.edge_pages import Place
+from profile_actors.engine.identity.messages import Op, decode_messages
 from profile_actors.engine.log.sub_batch import Reply
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.engine.reading.rule_preview import PartPreview
@@ -139,6 +143,7 @@ class PartitionActor:
         self._partition = Partition(
             log, feed, checkpoints, place.config,
             index=place.index, epoch=epoch, clock=time.thread_time,
+            post=post_of(place.index, known),
         )  # fmt: skip
         if self._partition.catalogue.version > catalogue.version:
             try:
@@ -147,12 +152,15 @@ class PartitionActor:
                 self._partition.close()
                 raise
         lack = Room(directory, place.config.min_free_bytes).lack
+        self._mail = MailRoom(place, self._partition)
         self._writer = Writer(
-            self._partition, place.config, clock=clock, wall=wall_ms, hook=self._hook, room=lack
-        )
+            self._partition, place.config,
+            clock=clock, wall=wall_ms, hook=self._hook, room=lack, written=self._mail.written,
+        )  # fmt: skip
         self._comeback = Comeback(self._writer, PartitionLayout(directory), lack)
         self._mender = Mender(self._partition, place.config.pending_wait_ms, self._pace)
         self._writer.start()
+        self._mail.postman.start()
         Thread(target=self._tell, name="positions", daemon=True).start()
         if self._partition.catalogue.version:
             # A back-fill that a crash cut short begins again, beside ingest as before.
@@ -197,7 +205,36 @@ class PartitionActor:
         catalogue = partition.catalogue
         if catalogue is None or catalogue.version < batch.catalogue:
             return Reply("behind")
-        return self._writer.submit(batch)
+        return self._mail.forwarding.told(batch, self._writer.submit(batch))
+
+    @ray.method(concurrency_group="mail")
+    def deliver(self, source: str, data: bytes) -> Delivered:
+        """Take messages of another sequencer; answers when what was taken is durable and folded."""
+        partition = self._opened()
+        messages = decode_messages(data)
+        self._writer.deliver(messages)
+        is_behind = any(message.catalogue > partition.catalogue.version for message in messages)
+        return "behind" if is_behind else "ok", partition.mailbox.cursor(source)
+
+    @ray.method(concurrency_group="submit")
+    def withdraw(self, version: int, cuts: list[Op]) -> bool | None:
+        """Withdraw links of identities that this partition owns; whether the people concerned are
+        shown without them yet. None if the definitions here are older than ``version``."""
+        if self._opened().catalogue.version < version:
+            return None
+        return self._mail.forwarding.wait(self._writer.deliver((), cuts) - 1)
+
+    @ray.method(concurrency_group="read")
+    def cursor_of(self, source: str) -> int:
+        """The number of the last message taken from another sequencer."""
+        return self._opened().mailbox.cursor(source)
+
+    @ray.method(concurrency_group="read")
+    def rest(self) -> tuple[int, int]:
+        """The next position, and how many messages nobody has acknowledged yet."""
+        partition = self._opened()
+        position, box = partition.position, partition.mailbox
+        return position, sum(map(box.unacknowledged, box.heads()))
 
     @ray.method(concurrency_group="read")
     def read(self, version: int, name: str, *args: Any) -> bytes | None:
@@ -279,7 +316,7 @@ class PartitionActor:
             self._partition.status(),
             "" if reason is None else f"{type(reason).__name__}: {reason}",
             writer.queued(), writer.checkpoint_error, os.getpid(), self._mender.account,
-            self._consumers.all(self._partition.position),
+            self._consumers.all(self._partition.position), self._mail.postman.account(),
         )  # fmt: skip
 
     def hello(self) -> int | None:
@@ -358,6 +395,7 @@ class PartitionActor:
         self._stopped.set()
         self._line.close()
         self._writer.stop()
+        self._mail.postman.stop()
         if self._writer.halted is None and self._writer.room_error is None:
             job = self._partition.checkpoint_job(force=True)  # the next opening replays nothing
             if job is not None:

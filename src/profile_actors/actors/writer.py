@@ -6,7 +6,8 @@ commit, however many callers), and wakes them. Between entries it runs control w
 clock moves), lets due work happen, does a slice of the rescans, and starts checkpoint jobs in a
 helper thread. Threads may deliver one producer's sub-batches out of order; those that came too
 early are held back for a short while, so that the common race costs no round trip (the
-partition's cursors decide in any case).
+partition's cursors decide in any case). Messages of other sequencers go into the next entry,
+whatever else is queued: rows of people with several identities wait for them.
 
 On the event clock every sub-batch is an entry of its own, unless ``max_event_entry_batches`` says
 otherwise: where entries end decides which net changes are in the feed, and a replay shall give the
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Condition, Thread
@@ -33,6 +34,7 @@ from typing import Any, TypeVar
 from profile_actors.actors.calls import Stopped
 from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.config import Config
+from profile_actors.engine.identity.messages import Message, Op
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.errors import ClockError, Halt, ProfileActorsError, StorageFull
@@ -78,6 +80,15 @@ class Ticket:
         return 0 if self.batch.table is None else int(self.batch.table.get_total_buffer_size())
 
 
+@dataclass(slots=True)
+class Letter:
+    """Messages of other sequencers, or links to withdraw, and where who brought them waits."""
+
+    messages: Sequence[Message]
+    cuts: Sequence[Op]
+    position: Future[int] = field(default_factory=Future)
+
+
 class Writer:
     """The writer thread of one partition and its queue."""
 
@@ -90,9 +101,11 @@ class Writer:
         wall: Callable[[], int],
         hook: Hook = no_hook,
         room: Callable[[], StorageFull | None] = lambda: None,
+        written: Callable[[], None] = lambda: None,
     ) -> None:
         """clock: 'wall' or 'event'. wall: ms since 1970, the real one in both modes. room: asked
-        before anything is written; the error that refuses it, None if there is room.
+        before anything is written; the error that refuses it, None if there is room. written:
+        called after every entry of rows or messages.
         """
         self._partition = partition
         self._config = config
@@ -101,8 +114,10 @@ class Writer:
         self._last_wall, self._last_look_s = wall(), time.monotonic()
         self._hook = hook
         self._room = room
+        self._written = written
         self._wake = Condition()
         self._tickets: list[Ticket] = []
+        self._letters: list[Letter] = []
         self._work: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._stopping = False
         self._rescans = 1  # until the first look: an opening may have found work left over
@@ -129,6 +144,18 @@ class Writer:
             self._tickets.append(ticket)
             self._wake.notify()
         return ticket.reply.result()
+
+    def deliver(self, messages: Sequence[Message], cuts: Sequence[Op] = ()) -> int:
+        """Take in messages, or withdraw links, with the next entry; returns the position after it
+        once that is durable and folded. Never refused for a full queue: whoever sends them has one
+        call under way. Raises Halt, ClockError, StorageFull.
+        """
+        letter = Letter(messages, cuts)
+        with self._wake:
+            self._refuse_if_stopped()
+            self._letters.append(letter)
+            self._wake.notify()
+        return letter.position.result()
 
     def run(self, work: Callable[[], T], writes: bool = True) -> T:
         """Run control work on the writer thread, after what was queued before it is committed.
@@ -183,11 +210,13 @@ class Writer:
     def _loop(self) -> None:
         while True:
             with self._wake:
-                if not self._tickets and not self._work and not self._stopping:
+                is_idle = not (self._tickets or self._letters or self._work)
+                if is_idle and not self._stopping:
                     self._wake.wait(self._pause_s())
                 tickets = self._take(time.monotonic())
+                letters, self._letters = self._letters, []
                 work = [self._work.popleft() for _ in range(len(self._work))]
-                if not tickets and not work:
+                if not (tickets or letters or work):
                     if self._stopping and not self._tickets:
                         return
                     if self._tickets:  # only early ones: their predecessors are on their way
@@ -195,8 +224,8 @@ class Writer:
             try:
                 self._check_wall()
                 self.room_error = self._room()
-                if tickets:
-                    self._commit(tickets)
+                if tickets or letters:
+                    self._commit(tickets, letters)
                 for step, future in work:
                     self._step(step, future)
                 if self.room_error is None:
@@ -204,7 +233,7 @@ class Writer:
                     self._rescans = self._partition.work(self._config.max_rescan_evaluations)
                     self._start_checkpoint()
             except Exception as error:  # a Halt, or a defect that must not write another byte
-                self._halt(error, tickets, work)
+                self._halt(error, tickets, letters, work)
                 return
 
     def _pause_s(self) -> float:
@@ -285,18 +314,27 @@ class Writer:
         if wall >= self._last_wall:
             self._last_wall, self._last_look_s = wall, at_s
 
-    def _commit(self, tickets: list[Ticket]) -> None:
+    def _commit(self, tickets: list[Ticket], letters: list[Letter]) -> None:
         refusal = self.clock_error or self.room_error
         if refusal is not None:
             for ticket in tickets:
                 ticket.reply.set_exception(refusal)
+            for letter in letters:
+                letter.position.set_exception(refusal)
             return
         replies = self._partition.commit(
-            [ticket.batch for ticket in tickets], self.now(), self._real_wall()
+            [ticket.batch for ticket in tickets],
+            self.now(),
+            self._real_wall(),
+            mail=[message for letter in letters for message in letter.messages],
+            cuts=[op for letter in letters for op in letter.cuts],
         )
         self._hook("writer.before_reply")
         for ticket, reply in zip(tickets, replies, strict=True):
             ticket.reply.set_result(reply)
+        for letter in letters:
+            letter.position.set_result(self._partition.position)
+        self._written()
 
     def _step(self, step: Callable[[], Any], future: Future[Any]) -> None:
         """Run control work; what the caller did wrong goes back to the caller, the rest halts."""
@@ -337,6 +375,7 @@ class Writer:
         self,
         error: Exception,
         tickets: list[Ticket],
+        letters: list[Letter],
         work: list[tuple[Callable[[], Any], Future[Any]]],
     ) -> None:
         """Stop writing for good; everybody who waits gets the reason."""
@@ -349,8 +388,9 @@ class Writer:
             reason.__cause__ = error
         with self._wake:
             self.halted = reason
-            waiting = [*(t.reply for t in [*tickets, *self._tickets])]
-            self._tickets = []
+            waiting: list[Future[Any]] = [t.reply for t in [*tickets, *self._tickets]]
+            waiting += [letter.position for letter in [*letters, *self._letters]]
+            self._tickets, self._letters = [], []
             steps = [future for _, future in [*work, *self._work]]
             self._work.clear()
         for future in [*waiting, *steps]:

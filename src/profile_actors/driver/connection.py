@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from profile_actors.actors.calls import LONG_CALL_FACTOR, Lost, Patience, Remote
@@ -17,9 +18,9 @@ from profile_actors.actors.wire import loads
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue, Namespace
 from profile_actors.driver.read_lines import Asked, ReadLines, Unanswered
-from profile_actors.engine.reading.answers import Profile
+from profile_actors.engine.reading.answers import EventPage, Profile
 from profile_actors.engine.reading.fields import EVERYTHING, Fields, fields_of
-from profile_actors.engine.reading.profile_columns import Answer
+from profile_actors.engine.reading.profile_columns import Answer, Elsewhere
 from profile_actors.errors import DefinitionError
 from profile_actors.ingest.identity_keys import BUCKET_SHIFT, identity_key, keys_of
 
@@ -29,6 +30,11 @@ LOOK_UPS_PER_CALL = 1_000
 
 SMALL_READS = frozenset({"profiles", "events"})
 """Reads that cost a partition less than a call of Ray does: they go by direct lines."""
+
+
+ELSEWHERE_TRIES = 3
+"""How often the owner of an identity is asked again where her profile is, if it was not there: she
+is just being shown in another place."""
 
 
 KEPT_SELECTORS = 64
@@ -196,7 +202,7 @@ class Connection:
         self, keys: np.ndarray, fields: Fields = EVERYTHING
     ) -> list[Profile | None]:
         """The same by identity keys. uint64[n, 2]"""
-        owners = self.assignment[(keys[:, 0] >> np.uint64(BUCKET_SHIFT)).astype(np.intp)]
+        owners = self._owners(keys)
         out: list[Profile | None] = []
         for first in range(0, len(owners), LOOK_UPS_PER_CALL):
             part = slice(first, first + LOOK_UPS_PER_CALL)
@@ -218,15 +224,59 @@ class Connection:
     def _profiles(
         self, owners: np.ndarray, keys: np.ndarray, fields: Fields
     ) -> list[Profile | None]:
-        places = {
-            partition: (owners == partition).nonzero()[0] for partition in set(owners.tolist())
-        }
+        out: list[Profile | None] = [None] * len(owners)
+        places, tries = np.arange(len(owners)), 0
+        while len(places):
+            elsewhere = self._profiles_at(places, owners[places], keys[places], fields, out)
+            homes = np.array([home for _, home, _ in elsewhere], np.uint64).reshape(-1, 2)
+            books = np.array([book for _, _, book in elsewhere], np.uint64).reshape(-1, 2)
+            places = np.array([place for place, _, _ in elsewhere], np.intp)
+            missed = places[:0]
+            if len(places):
+                self._profiles_at(places, self._owners(homes), books, fields, out)
+                missed = np.array([at for at in places.tolist() if out[at] is None], np.intp)
+            places, tries = missed, tries + 1
+            if tries == ELSEWHERE_TRIES:
+                break
+        return out
+
+    def _profiles_at(
+        self,
+        places: np.ndarray,
+        owners: np.ndarray,
+        keys: np.ndarray,
+        fields: Fields,
+        out: list[Profile | None],
+    ) -> list[Elsewhere]:
+        """Ask these owners for these keys and put what they have into ``out``, at the places.
+        Returns who is shown by another partition, by place."""
+        mine = {partition: (owners == partition).nonzero()[0] for partition in set(owners.tolist())}
         # What is asked nearly always, everything, need not be said.
         rest = [] if fields == EVERYTHING else [fields]
-        questions = {partition: (keys[mine].tobytes(), *rest) for partition, mine in places.items()}
-        out: list[Profile | None] = [None] * len(owners)
+        questions = {partition: (keys[rows].tobytes(), *rest) for partition, rows in mine.items()}
         answers: dict[int, Answer] = self.read_each(questions, "profiles")
+        elsewhere: list[Elsewhere] = []
         for partition, answer in answers.items():
-            for place, profile in zip(places[partition].tolist(), answer.profiles(), strict=True):
+            at = places[mine[partition]].tolist()
+            for place, profile in zip(at, answer.profiles(), strict=True):
                 out[place] = profile
-        return out
+            elsewhere += [(at[row], home, book) for row, home, book in answer.elsewhere]
+        return elsewhere
+
+    def _owners(self, keys: np.ndarray) -> np.ndarray:
+        """The partitions that own identities. keys: uint64[n, 2]"""
+        return self.assignment[(keys[:, 0] >> np.uint64(BUCKET_SHIFT)).astype(np.intp)]
+
+    def events(self, namespace: str, value: str, *asked: Any) -> EventPage:
+        """A page of one profile's events, wherever its rows are together."""
+        partition, key = self.owner(namespace, value)
+        for _ in range(ELSEWHERE_TRIES):
+            page: EventPage = self.read(partition, "events", key, *asked)
+            if page.elsewhere is None:
+                break
+            home, book = page.elsewhere
+            there = int(self.assignment[home[0] >> BUCKET_SHIFT])
+            page = self.read(there, "events", book, *asked)
+            if page.events:
+                break
+        return msgspec.structs.replace(page, elsewhere=None)

@@ -52,8 +52,11 @@ REST_S = 2.0
 """How long a ledger stands still after a failed write, before its process ends."""
 
 
-EXTRA_MAIL_THREADS = 4
-"""Deliveries that wait beside those of the partitions: of calls that were sent again."""
+MAIL_THREADS = 8
+"""Deliveries that wait at a time; those of more partitions wait at Ray."""
+
+
+READ_THREADS = 4
 
 
 LAST_TELL_S = 5.0
@@ -64,7 +67,6 @@ class LedgerPlace(msgspec.Struct, frozen=True):
 
     namespace: str
     path: str
-    partitions: int
     config: Config
 
 
@@ -289,16 +291,24 @@ class LedgerActor:
         self._ledger.close()
 
 
-def begun_ledger(place: LedgerPlace, hook: Hook = no_hook) -> Any:
-    """The handle of the store's ledger, which is started if it does not run."""
-    groups = {"mail": place.partitions + EXTRA_MAIL_THREADS, "read": EXTRA_MAIL_THREADS}
+def ledger_class() -> Any:
+    """What Ray makes the actor of."""
+    groups = {"mail": MAIL_THREADS, "read": READ_THREADS}
     options: dict[str, Any] = {"num_cpus": 0, "concurrency_groups": groups}
-    actor: Any = ray.remote(**options)(LedgerActor)
-    return actor.options(
-        name=LEDGER_ACTOR,
-        namespace=place.namespace,
-        lifetime="detached",
-        get_if_exists=True,
-        max_restarts=-1,
-        max_task_retries=0,
-    ).remote(place, hook)
+    return ray.remote(**options)(LedgerActor)
+
+
+def begun_ledger(place: LedgerPlace) -> Any:
+    """The handle of the store's ledger, which is started if it does not run."""
+    return (
+        ledger_class()
+        .options(
+            name=LEDGER_ACTOR,
+            namespace=place.namespace,
+            lifetime="detached",
+            get_if_exists=True,
+            max_restarts=-1,
+            max_task_retries=0,
+        )
+        .remote(place)
+    )

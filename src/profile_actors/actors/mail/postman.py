@@ -97,6 +97,7 @@ class Postman:
         self._has_news = False
         self._is_stopping = False
         self._thread = Thread(target=self._loop, name="postman", daemon=True)
+        self.acknowledged: Callable[[], None] = lambda: None  # called when something was
 
     def start(self) -> None:
         self._thread.start()
@@ -106,6 +107,10 @@ class Postman:
         with self._wake:
             self._has_news = True
             self._wake.notify()
+
+    def has_work(self) -> bool:
+        """Whether there is something that was not acknowledged."""
+        return not self._sequencer.mailbox.is_quiet()
 
     def stop(self) -> None:
         """End the thread; calls under way are not waited for."""
@@ -218,6 +223,8 @@ class Postman:
                 " lost some; restore all logs of the store from one backup"
             )
         box.acknowledge(to, cursor)
+        if cursor > before:
+            self.acknowledged()
         if not box.unacknowledged(to):
             route.since_s = None
         elif cursor > before:

@@ -36,6 +36,8 @@ from profile_actors.actors.actor_status import PartitionPlace
 from profile_actors.actors.calls import LONG_CALL_FACTOR, Remote, Session
 from profile_actors.actors.coordinator import CoordinatorActor, CoordinatorPlace
 from profile_actors.actors.hooks import Hook, no_hook
+from profile_actors.actors.mail.ledger_actor import MAIL_THREADS
+from profile_actors.actors.mail.peers import LEDGER_ACTOR
 from profile_actors.actors.partition_actor import READ_THREADS, PartitionActor
 from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.config import Config
@@ -48,6 +50,7 @@ from profile_actors.driver.keeping.attach import (
     withdraw,
 )
 from profile_actors.driver.keeping.edge_processes import PREFIX, named_edges
+from profile_actors.driver.keeping.ledger_process import begin_known, named_ledger
 from profile_actors.driver.keeping.runtime import RUNTIME, address_here, wanted_address
 from profile_actors.driver.keeping.wanted_store import (
     check_agreed,
@@ -128,6 +131,7 @@ class Placement:
         count = self.settings.partitions
         started += [self._partition(index, hook) for index in range(len(started), count)]
         self.partitions = started[:count]
+        begin_known(self)
         for partition in self.partitions:
             partition.call("hello", timeout_s=patience)
 
@@ -229,6 +233,7 @@ class Placement:
         groups = {
             "submit": self.config.max_queue_batches + EXTRA_SUBMIT_THREADS,
             "read": READ_THREADS,
+            "mail": MAIL_THREADS,
             "preview": 1,
             "define": 1,
             "edges": self.config.max_edges,
@@ -294,9 +299,10 @@ class Placement:
                     _unclaim(self.path)
 
     def _stop_actors(self) -> None:
-        edges = named_edges(self.namespace)
-        self._actors = [one for one in self._actors if not one.name.startswith(PREFIX)]
-        for name in edges:  # whoever began it; those that have ended are not waited for
+        others = named_edges(self.namespace) + named_ledger(self.namespace)
+        apart = (PREFIX, LEDGER_ACTOR)
+        self._actors = [one for one in self._actors if not one.name.startswith(apart)]
+        for name in others:  # whoever began it; those that have ended are not waited for
             with contextlib.suppress(StoreUnavailable):
                 self._remote(self._found(name), name)
         try:

@@ -81,7 +81,8 @@ class Reply:
 
     open: offsets of rows that were not taken, since they had been rejected before: they must come
     as a repair. taken: in a repair, offsets that this partition stored. Both as packed ranges.
-    rows: what was asked for with ``by_row``.
+    rows: what was asked for with ``by_row``. forwarding: accepted rows that are not yet in the
+    profile they belong to.
     """
 
     status: str
@@ -94,3 +95,4 @@ class Reply:
     open: bytes = b""
     taken: bytes = b""
     rows: RowVerdicts | None = None
+    forwarding: int = 0
