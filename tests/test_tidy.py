@@ -55,8 +55,11 @@ EXCEPTIONS: dict[tuple[str, str], int] = {}
 MAX_EXCEPTIONS = 0
 # Words that the glossary gives one meaning -> the rooms whose business that meaning is.
 RESERVED_WORDS: dict[str, tuple[str, ...]] = {
-    "cut": ("engine.identity", "driver.simulation"),
-    "link": ("engine.identity", "definitions.declared", "driver.simulation"),
+    "cut": ("engine.identity", "engine.partition", "actors", "driver.simulation", "driver.people"),
+    "link": (
+        *("engine.identity", "engine.partition", "definitions.declared", "driver.simulation"),
+        *("driver.people", "cli"),
+    ),
     "edge": (
         *("engine.edges", "engine.partition", "storage", "actors", "driver", "definitions"),
         *("rules.catalogue", "client", "cli", "config"),

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from profile_actors.driver.edges.remote_edge import Edge, OpenEdge, open_edge
     from profile_actors.driver.files.exports import ExportReport
     from profile_actors.driver.iterators import Changes, Members
+    from profile_actors.driver.people import IdentityGraph, IdentityLink, Unlinked
     from profile_actors.driver.receipts import (
         FileReport,
         IngestReport,
@@ -102,6 +103,8 @@ __all__ = [
     "FileReport",
     "Halt",
     "Identity",
+    "IdentityGraph",
+    "IdentityLink",
     "IngestReport",
     "LinkingRules",
     "LostLog",
@@ -130,6 +133,7 @@ __all__ = [
     "Store",
     "StoreStatus",
     "StoreUnavailable",
+    "Unlinked",
     "Weather",
     "connect",
     "evaluate",

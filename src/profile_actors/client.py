@@ -11,12 +11,13 @@ StoreUnavailable. Whatever was resent meanwhile counts once.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
 from typing import Any, Literal
 
-from profile_actors.actors.calls import closed_store
+from profile_actors.actors.calls import Remote, closed_store
 from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue, Definition
@@ -35,7 +36,9 @@ from profile_actors.driver.files.file_doors import FileDoors
 from profile_actors.driver.iterators import Changes, Members, Scan, scanned
 from profile_actors.driver.keeping.attach import running
 from profile_actors.driver.keeping.edge_processes import settle
+from profile_actors.driver.keeping.ledger_process import ledger_of, running_ledger
 from profile_actors.driver.keeping.placement import Placement, attached, opened
+from profile_actors.driver.people import IdentityGraph, Unlinked, identity_graph, rest, unlink
 from profile_actors.driver.receipts import Explanation
 from profile_actors.driver.sender import Sender
 from profile_actors.engine.identity.identity import Identity
@@ -292,6 +295,37 @@ class Store(WatchingDoors, FileDoors):
         named = identity_pairs([(namespace, value)])[0]
         return self._connection.events(*named, first, last, order, limit, cursor)
 
+    def identity_graph(self, namespace: str, value: str) -> IdentityGraph:
+        """Who is one person with an identity, and by which links (docs/IDENTITY.md).
+
+        ``members``: her identities, the canonical one first; ``links``: every link at one of them,
+        with the newest evidence of it and what became of it: used, redundant, skipped (by which
+        rule), withdrawn or void. Raises DefinitionError, StoreUnavailable.
+        """
+        self._check_open()
+        named = identity_pairs([(namespace, value)])[0]
+        return identity_graph(self._connection, self._ledger, *named)
+
+    def unlink(
+        self,
+        one: tuple[str, str] | Identity,
+        other: tuple[str, str] | Identity | None = None,
+        at: Instant | None = None,
+    ) -> Unlinked:
+        """Withdraw the evidence, up to ``at`` (default: now), that two identities belong together,
+        or that ``one`` belongs with any; later evidence links again.
+
+        What belonged together only through it comes apart, as if it had never been joined. Durable
+        when this returns. Raises DefinitionError, CallerError, StoreUnavailable.
+        """
+        self._check_open()
+        pair = identity_pairs([one] if other is None else [one, other])
+        until = None if at is None else instant_ms(at)
+        return unlink(self._connection, pair[0], pair[1] if other is not None else None, until)
+
+    def _ledger(self) -> Remote:
+        return ledger_of(self._placement)
+
     def members(self, segment: str) -> Members:
         """The profiles in a segment: iterate for identities, ``.count()`` for their number."""
         self._check_open()
@@ -340,8 +374,9 @@ class Store(WatchingDoors, FileDoors):
     def advance_to(self, when: Instant) -> None:
         """Move the event clock of every partition; what becomes due by then happens.
 
-        The present instant does nothing. Raises ClockError for an earlier one, or on the wall
-        clock.
+        First, what was sent is in the profiles of the people it belongs to. The present instant
+        moves nothing. Raises ClockError for an earlier one, or on the wall clock; Pending if
+        messages between partitions do not arrive.
         """
         self._check_open()
         if self.clock != "event":
@@ -349,7 +384,12 @@ class Store(WatchingDoors, FileDoors):
                 "expected a store with clock='event', got one on the wall clock - at advance_to;"
                 " time passes by itself there"
             )
-        self._sender.advance(instant_ms(when))
+        instant = instant_ms(when)
+        self._sender.flush()
+        place, config = self._placement, self._connection.config
+        find = partial(running_ledger, place.namespace, place.session, config.call_timeout_s)
+        rest(self._connection, find)
+        self._sender.advance(instant)
 
     def _check_open(self) -> None:
         if not self._placement.is_here:

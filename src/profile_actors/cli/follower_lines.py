@@ -27,6 +27,27 @@ def follower_lines(now: StoreStatus) -> Iterator[Text]:
         yield Text(one_line(f"consumer {name}: {one.behind:,} log entries behind"))
     for name, edge in now.edges.items():
         yield from edge_lines(name, edge)
+    yield from people_lines(now)
+
+
+def people_lines(now: StoreStatus) -> Iterator[Text]:
+    """The ledger of links, and messages that are on their way."""
+    if now.ledger is not None:
+        one = now.ledger.ledger
+        if one is not None:
+            skipped = ", ".join(f"{rule} {n:,}" for rule, n in sorted(one.skipped.items()))
+            yield Text(one_line(
+                f"ledger: {one.links:,} links of {one.identities:,} identities · {one.people:,}"
+                f" people of several · skipped by rule: {skipped or 'none'} ·"
+                f" not shown yet: {one.unpublished:,}"
+            ))  # fmt: skip
+        if now.ledger.halted:
+            yield Text(one_line(f"ledger: {now.ledger.halted}"), "red")
+    for route, told in sorted(now.outbox.items()):
+        why = f": {told.error}" if told.error else ""
+        yield Text(one_line(
+            f"on the way {route}: {told.depth:,} messages, for {told.age_ms:,} ms{why}"
+        ), "yellow" if why else "")  # fmt: skip
 
 
 def edge_lines(name: str, one: EdgeStatus) -> Iterator[Text]:

@@ -60,6 +60,23 @@ EDGE_FAMILIES = (
 )
 
 
+# Of the ledger, likewise.
+LEDGER_FAMILIES = (
+    ("links", "gauge", "links", "Pairs of identities that there is evidence of."),
+    ("linked_identities", "gauge", "identities", "Identities that evidence names."),
+    ("linked_people", "gauge", "people", "People of two identities or more."),
+    ("unsettled_people", "gauge", "unpublished", "People who are not shown yet as they are."),
+    ("ledger_bytes", "gauge", "log_bytes", "The ledger's log on disk."),
+)
+
+
+# Of the messages from one to another, likewise.
+OUTBOX_FAMILIES = (
+    ("outbox_messages", "gauge", "depth", "Messages that are not acknowledged."),
+    ("outbox_age_milliseconds", "gauge", "age_ms", "For how long none of them was."),
+)
+
+
 def samples(now: StoreStatus) -> Iterator[tuple[str, str, str, list[Sample]]]:
     """Families: full name, type, help, and their values."""
     numbers = range(len(now.partitions))
@@ -90,6 +107,15 @@ def samples(now: StoreStatus) -> Iterator[tuple[str, str, str, list[Sample]]]:
         name = PREFIX + short
         every = now.edges.items()
         found = [Sample(name, {"edge": key}, float(getattr(one, field))) for key, one in every]
+        yield name, kind, text, found
+    ledger = None if now.ledger is None else now.ledger.ledger
+    for short, kind, field, text in LEDGER_FAMILIES if ledger is not None else ():
+        name = PREFIX + short
+        yield name, kind, text, [Sample(name, {}, float(getattr(ledger, field)))]
+    for short, kind, field, text in OUTBOX_FAMILIES if ledger is not None else ():
+        name = PREFIX + short
+        routes = now.outbox.items()
+        found = [Sample(name, {"route": key}, float(getattr(one, field))) for key, one in routes]
         yield name, kind, text, found
 
 

@@ -150,9 +150,10 @@ class Connection:
 
     def owner(self, namespace: str, value: str) -> tuple[int, tuple[int, int]]:
         """The partition that owns an identity, and the identity's 128-bit key in two halves."""
-        return identity_key(self._namespace(namespace), value, self.seed, self.assignment)
+        return identity_key(self.namespace(namespace), value, self.seed, self.assignment)
 
-    def _namespace(self, code: str) -> Namespace:
+    def namespace(self, code: str) -> Namespace:
+        """The definition of a namespace. Raises DefinitionError."""
         definition = self.catalogue.namespaces.get(code)
         if definition is None:
             known = ", ".join(sorted(self.catalogue.namespaces)) or "none yet"
@@ -214,7 +215,7 @@ class Connection:
         namespaces = dict.fromkeys(namespace for namespace, _ in identities)
         keys = np.empty((len(identities), 2), np.uint64)
         for code in namespaces:
-            namespace = self._namespace(code)
+            namespace = self.namespace(code)
             if len(namespaces) == 1:
                 return keys_of(namespace, [value for _, value in identities], self.seed)
             mine = [place for place, (of, _) in enumerate(identities) if of == code]

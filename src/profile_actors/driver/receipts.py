@@ -14,6 +14,9 @@ import numpy as np
 from profile_actors.actors.actor_status import ActorStatus
 from profile_actors.actors.consumers import Consumer, of_all
 from profile_actors.actors.edges.edge_actor import EdgeStatus
+from profile_actors.actors.mail.ledger_actor import LedgerAccount
+from profile_actors.actors.mail.postman import Outbox
+from profile_actors.engine.identity.messages import LEDGER
 from profile_actors.engine.log.sub_batch import Reply
 from profile_actors.ingest.offsets import offsets_of, unpacked
 from profile_actors.ingest.placeholder_columns import NONE_PASSED, PassedOver, added, joined
@@ -24,8 +27,9 @@ class Receipt(msgspec.Struct, frozen=True):
     """What became of the rows of one submission; they are durable and folded.
 
     accepted + duplicate + rejected_count is the number of rows submitted. late counts, among the
-    accepted, those older than what was already folded for their profile; forwarding those that
-    their profile's home has not folded yet. rejected: the first ``Config.max_receipt_rejects`` as
+    accepted, those older than what was already folded for their profile; forwarding those that are
+    not in their person's profile yet, since identities are just being joined, and will be
+    shortly. rejected: the first ``Config.max_receipt_rejects`` as
     (row number, path, reason), rows numbered as submitted, from 0; all are in the quarantine.
     odd_times: rows whose time makes sense only in another unit than declared, by what to say of
     them; they were treated as any row, and ``warnings`` says it in full. placeholders: values in
@@ -200,7 +204,8 @@ class StoreStatus(msgspec.Struct, frozen=True):
     were offered again and stored. The rest was dropped at ``Config.max_quarantine_rows``. notes:
     what an operator should know since the store was started, in sentences. consumers: the readers
     of the change feed that gave a name (``Store.changes``), the one farthest behind first.
-    edges: by destination.
+    edges: by destination. ledger: of who is one person, None in a store without links. outbox:
+    messages between partitions and the ledger ("L") that are on their way, as "from-to".
     """
 
     path: str
@@ -223,6 +228,8 @@ class StoreStatus(msgspec.Struct, frozen=True):
     notes: list[str] = []
     consumers: dict[str, Consumer] = {}
     edges: dict[str, EdgeStatus] = {}
+    ledger: LedgerAccount | None = None
+    outbox: dict[str, Outbox] = {}
 
 
 def store_status(
@@ -232,8 +239,12 @@ def store_status(
     rejected: dict[str, tuple[int, int, int]],
     actors: list[ActorStatus],
     notes: Sequence[str] = (),
+    ledger: LedgerAccount | None = None,
 ) -> StoreStatus:
-    """Add up the partitions' own accounts."""
+    """Add up the partitions' own accounts, and the ledger's."""
+    boxes = {str(index): actor.outbox for index, actor in enumerate(actors)}
+    if ledger is not None:
+        boxes[LEDGER] = ledger.outbox
     parts = [actor.partition for actor in actors if actor.partition is not None]
     return StoreStatus(
         path=path,
@@ -255,4 +266,11 @@ def store_status(
         halted={index: actor.halted for index, actor in enumerate(actors) if actor.halted},
         partitions=actors,
         consumers=of_all([actor.consumers for actor in actors]),
+        ledger=ledger,
+        outbox={
+            f"{source}-{to}": told
+            for source, box in boxes.items()
+            for to, told in box.items()
+            if told.depth
+        },
     )

@@ -295,6 +295,7 @@ def receipt_of(
         accepted=sum(reply.accepted for reply in replies) + repaired.accepted,
         duplicate=sum(reply.duplicate for reply in replies) + repaired.duplicate + known,
         late=sum(reply.late for reply in replies) + repaired.late,
+        forwarding=sum(reply.forwarding for reply in replies),
         rejected_count=len(refused),
         rejected=[(row - first, path, reason) for row, path, reason in refused],
         odd_times=prepared.odd_times,

@@ -15,6 +15,7 @@ from profile_actors.driver.connection import Connection
 from profile_actors.driver.edges.comparison import differences
 from profile_actors.driver.edges.remote_edge import Edge
 from profile_actors.driver.keeping.edge_processes import actor_name, begun, directory_of
+from profile_actors.driver.keeping.ledger_process import ledger_account
 from profile_actors.driver.receipts import StoreStatus, store_status
 from profile_actors.errors import DefinitionError, StoreUnavailable
 
@@ -77,7 +78,8 @@ class WatchingDoors:
         actors = call_all(self._connection.partitions, "status")
         version = self._connection.catalogue.version
         path, clock = str(self._placement.path), self._connection.clock
-        found = store_status(path, clock, version, rejected, actors, notes)
+        ledger = ledger_account(self._placement.namespace, self._placement.session)
+        found = store_status(path, clock, version, rejected, actors, notes, ledger)
         heads = [0 if one.partition is None else one.partition.position for one in actors]
         edges = {
             name: self._edge_status(destination, heads)

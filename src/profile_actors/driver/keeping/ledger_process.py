@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import ray
 
-from profile_actors.actors.calls import Remote
-from profile_actors.actors.mail.ledger_actor import LedgerPlace, ledger_class
+from profile_actors.actors.calls import Remote, Session
+from profile_actors.actors.mail.ledger_actor import LedgerAccount, LedgerPlace, ledger_class
 from profile_actors.actors.mail.peers import LEDGER_ACTOR
 from profile_actors.driver.keeping.edge_processes import Host
+from profile_actors.errors import StoreUnavailable
 from profile_actors.storage.files.layout import StoreLayout
+
+STATUS_PATIENCE_S = 2.0
+"""How long the ledger is waited for by ``status``."""
 
 
 def ledger_of(host: Host) -> Remote:
@@ -27,10 +31,22 @@ def begin_known(host: Host) -> None:
         ledger_of(host)
 
 
-def named_ledger(namespace: str) -> list[str]:
-    """Its name if it runs."""
+def running_ledger(namespace: str, session: Session, timeout_s: float) -> Remote | None:
+    """The ledger's actor if it runs."""
     try:
-        ray.get_actor(LEDGER_ACTOR, namespace=namespace)
+        handle = ray.get_actor(LEDGER_ACTOR, namespace=namespace)
     except ValueError:
-        return []
-    return [LEDGER_ACTOR]
+        return None
+    return Remote(handle, LEDGER_ACTOR, timeout_s, session)
+
+
+def ledger_account(namespace: str, session: Session) -> LedgerAccount | None:
+    """The ledger's account of itself; None where none runs. One that does not answer is told."""
+    remote = running_ledger(namespace, session, STATUS_PATIENCE_S)
+    if remote is None:
+        return None
+    try:
+        found: LedgerAccount = remote.call("status")
+    except StoreUnavailable as error:
+        return LedgerAccount(None, str(error), 0)
+    return found

@@ -50,7 +50,7 @@ from profile_actors.driver.keeping.attach import (
     withdraw,
 )
 from profile_actors.driver.keeping.edge_processes import PREFIX, named_edges
-from profile_actors.driver.keeping.ledger_process import begin_known, named_ledger
+from profile_actors.driver.keeping.ledger_process import begin_known
 from profile_actors.driver.keeping.runtime import RUNTIME, address_here, wanted_address
 from profile_actors.driver.keeping.wanted_store import (
     check_agreed,
@@ -299,7 +299,7 @@ class Placement:
                     _unclaim(self.path)
 
     def _stop_actors(self) -> None:
-        others = named_edges(self.namespace) + named_ledger(self.namespace)
+        others = [*named_edges(self.namespace), LEDGER_ACTOR]
         apart = (PREFIX, LEDGER_ACTOR)
         self._actors = [one for one in self._actors if not one.name.startswith(apart)]
         for name in others:  # whoever began it; those that have ended are not waited for

@@ -230,6 +230,8 @@ class Submissions:
                     accepted=len(one.rows) - len(mine) - duplicate[i],
                     duplicate=duplicate[i],
                     late=late[i],
+                    # Whose they are is not known: of each as many as there may be.
+                    forwarding=min(whole.forwarding, len(one.rows) - len(mine) - duplicate[i]),
                     rejected_count=len(mine),
                     rejected=[(row - first, path, reason) for row, path, reason in mine],
                     placeholders=counts.placeholders.counts(first, starts[i + 1]),

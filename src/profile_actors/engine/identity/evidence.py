@@ -25,6 +25,14 @@ from profile_actors.ingest.further_identities import keyed
 from profile_actors.ingest.hidden_columns import OTHERS
 
 
+def can_link(catalogue: Catalogue) -> bool:
+    """Whether rows may name several identities, by these definitions."""
+    return any(
+        dataset.identity_map is not None or len(dataset.identities) > 1
+        for dataset in catalogue.datasets.values()
+    )
+
+
 def limits_of(catalogue: Catalogue) -> Limits:
     """When links may not be followed, by these definitions."""
     rules = catalogue.linking

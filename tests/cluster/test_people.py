@@ -1,0 +1,173 @@
+"""People of several identities on real Ray: joined, parted, killed in the midst of it."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import profile_actors as pf
+from tests.cluster.shop import DAY, START
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
+
+SPACES = [
+    pf.Namespace("CRMID", "cross_device", unique=True, priority=1),
+    pf.Namespace("ECID", "cookie", priority=2),
+]
+ANN, BEN, TABLET = ("CRMID", "ann"), ("CRMID", "ben"), ("ECID", "tablet")
+
+
+def definitions() -> list[pf.Definition]:
+    return [
+        *SPACES,
+        pf.Schema("hit", "event", {"page": "string"}),
+        pf.Dataset(
+            "hits", "hit", {"customer": "CRMID", "device": "ECID"}, timestamp="at", id="_id"
+        ),
+        pf.ComputedAttribute("hits", "xEvent.count()"),
+        pf.SegmentDefinition("twice", "xEvent.count() >= 2"),
+        pf.SegmentDefinition("fresh", "xEvent[timestamp occurs <= 1 day before now].count() >= 1"),
+    ]
+
+
+def hit(number: int, at: int, **identities: str) -> dict[str, Any]:
+    return {"_id": f"h{number}", "at": at, "page": "home", **identities}
+
+
+def until(is_so: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end, what
+        time.sleep(0.02)
+
+
+def whole(store: pf.Store, *who: tuple[str, str]) -> tuple[list[str], int, list[str]]:
+    """The one answer of all these identities: identities, count, ids of events."""
+    found: set[tuple[tuple[str, ...], int, tuple[str, ...]]] = set()
+    for one in who:
+        profile = store.profile(*one)
+        assert profile is not None, one
+        events = [event["_id"] for event in store.events(*one).events]
+        names = [identity.value for identity in profile.identities]
+        assert profile.computed["hits"] == len(events)
+        found.add((tuple(names), len(events), tuple(events)))
+    assert len(found) == 1, found
+    who_is, count, ids = found.pop()
+    return list(who_is), count, list(ids)
+
+
+def test_a_tablet_that_changes_hands_and_is_unlinked(tmp_path: Path) -> None:
+    with pf.start(tmp_path, partitions=2, clock="event") as store:
+        store.apply(*definitions())
+        store.submit("hits", [hit(1, START, device="tablet")])
+        assert store.status().ledger is None, "nobody is linked: there is no ledger"
+        store.submit("hits", [hit(2, START + 1, device="tablet", customer="ann")])
+        store.advance_to(START + 2)
+        assert whole(store, ANN, TABLET) == (["ann", "tablet"], 2, ["h1", "h2"])
+        assert list(store.members("twice")) == [pf.Identity(*ANN)]
+        store.submit("hits", [hit(3, START + 3, device="tablet", customer="ben")])
+        store.submit(
+            "hits", [hit(4, START + 4, device="tablet"), hit(5, START + 4, customer="ann")]
+        )
+        store.advance_to(START + 5)
+        assert whole(store, BEN, TABLET) == (["ben", "tablet"], 3, ["h1", "h3", "h4"])
+        assert whole(store, ANN) == (["ann"], 2, ["h2", "h5"])
+        graph = store.identity_graph("ECID", "tablet")
+        assert graph.members == [pf.Identity(*BEN), pf.Identity(*TABLET)]
+        assert [(link.one.value, link.at, link.verdict, link.by) for link in graph.links] == [
+            ("ben", START + 3, "used", ""),
+            ("ann", START + 1, "skipped", "CRMID"),
+        ]
+        assert store.unlink(TABLET, BEN).at == START + 5
+        store.advance_to(START + DAY)
+        assert whole(store, ANN, TABLET) == (["ann", "tablet"], 4, ["h1", "h2", "h4", "h5"])
+        assert whole(store, BEN) == (["ben"], 1, ["h3"])
+        verdicts = [link.verdict for link in store.identity_graph(*TABLET).links]
+        assert verdicts == ["withdrawn", "used"]
+        store.advance_to(START + 5 * DAY)
+        assert store.members("fresh").count() == 0
+        status = store.status()
+        assert status.ledger is not None
+        assert status.ledger.ledger is not None
+        assert (status.ledger.ledger.people, status.ledger.ledger.pending) == (1, 0)
+        assert (status.outbox, status.profiles) == ({}, 2)
+        assert store.verify() == []
+        told = Counter[tuple[str, str]]()
+        for change in store.changes():
+            if change.kind == "membership":
+                step = (change.new == "realized") - (change.old == "realized")
+                told[change.identity.value, change.name] += step
+        assert {who for (who, name), n in told.items() if n} == {"ann"}
+    with pf.start(tmp_path) as store:  # what was joined and parted is so after a start
+        assert whole(store, ANN, TABLET)[0] == ["ann", "tablet"]
+        assert [one.value for one in store.identity_graph(*TABLET).members] == ["ann", "tablet"]
+
+
+def test_joins_survive_the_death_of_partitions_and_ledger(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    people, devices = 12, 40
+    rows = []
+    for number in range(300):
+        named = {"device": f"d{chance.randrange(devices)}"}
+        if chance.random() < 0.4:
+            named["customer"] = f"c{chance.randrange(people)}"
+        rows.append(hit(number, START + 1000 * number, **named))
+    with pf.start(tmp_path, partitions=2) as store:
+        store.apply(*definitions())
+        pending = []
+        for first in range(0, len(rows), 10):
+            pending.append(store.submit_async("hits", rows[first : first + 10]))
+            if first in (60, 120, 180, 240):
+                pending[-1].result()
+                status = store.status()
+                ledger = status.ledger
+                assert ledger is not None
+                pid = ledger.pid if first in (60, 180) else status.partitions[first // 120 - 1].pid
+                os.kill(pid, signal.SIGKILL)
+        receipts = [one.result() for one in pending]
+        assert sum(receipt.accepted for receipt in receipts) == len(rows)
+
+        def is_quiet() -> bool:
+            status = store.status()
+            one = None if status.ledger is None else status.ledger.ledger
+            if one is None or status.outbox:
+                return False
+            return not (one.pending or one.unpublished)
+
+        until(is_quiet, "messages did not arrive")
+        check_people(store, rows)
+        assert store.verify() == []
+
+
+def check_people(store: pf.Store, rows: list[dict[str, Any]]) -> None:
+    """Each is who ``pf.simulate`` says, each event is in exactly one profile, once."""
+    columns = {"customer": "CRMID", "device": "ECID"}
+    named = [[(columns[k], row[k]) for k in columns if k in row] for row in rows]
+    found = pf.simulate(
+        [(row["at"], who) for row, who in zip(rows, named, strict=True)], None, SPACES
+    )
+    person = {identity: people for people in found.people for identity in people}
+    events: dict[tuple[pf.Identity, ...], list[str]] = defaultdict(list)
+    for row, who in zip(rows, named, strict=True):
+        events[person[pf.Identity(*min(who))]].append(row["_id"])
+    for people in found.people:
+        ids = sorted(events[people])
+        asked = [(one.namespace, one.value) for one in people]
+        for one, profile in zip(asked, store.profiles(asked), strict=True):
+            assert profile is not None, one
+            # The order of identities of one namespace is that of their keys, which have a seed.
+            assert profile.identities[0] == people[0], one
+            assert sorted(profile.identities) == sorted(people), one
+            assert profile.computed["hits"] == len(ids)
+            page = store.events(*one, limit=1000)
+            assert sorted(event["_id"] for event in page.events) == ids, one
+    listed = [people[0] for people in found.people if len(events[people]) >= 2]
+    assert sorted(store.members("twice")) == sorted(listed)
