@@ -55,10 +55,10 @@ EXCEPTIONS: dict[tuple[str, str], int] = {}
 MAX_EXCEPTIONS = 0
 # Words that the glossary gives one meaning -> the rooms whose business that meaning is.
 RESERVED_WORDS: dict[str, tuple[str, ...]] = {
-    "cut": ("engine.identity", "engine.partition", "actors", "driver.simulation", "driver.people"),
+    "cut": ("engine.identity", "driver.simulation"),
     "link": (
-        *("engine.identity", "engine.partition", "definitions.declared", "driver.simulation"),
-        *("driver.people", "cli"),
+        *("engine.identity", "definitions.declared", "driver.simulation", "driver.people"),
+        "cli.people_verbs",
     ),
     "edge": (
         *("engine.edges", "engine.partition", "storage", "actors", "driver", "definitions"),

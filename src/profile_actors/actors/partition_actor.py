@@ -217,12 +217,12 @@ class PartitionActor:
         return "behind" if is_behind else "ok", partition.mailbox.cursor(source)
 
     @ray.method(concurrency_group="submit")
-    def withdraw(self, version: int, cuts: list[Op]) -> bool | None:
+    def withdraw(self, version: int, ops: list[Op]) -> bool | None:
         """Withdraw links of identities that this partition owns; whether the people concerned are
         shown without them yet. None if the definitions here are older than ``version``."""
         if self._opened().catalogue.version < version:
             return None
-        return self._mail.forwarding.wait(self._writer.deliver((), cuts) - 1)
+        return self._mail.forwarding.wait(self._writer.deliver((), ops) - 1)
 
     @ray.method(concurrency_group="read")
     def cursor_of(self, source: str) -> int:

@@ -85,7 +85,7 @@ class Letter:
     """Messages of other sequencers, or links to withdraw, and where who brought them waits."""
 
     messages: Sequence[Message]
-    cuts: Sequence[Op]
+    withdrawn: Sequence[Op]
     position: Future[int] = field(default_factory=Future)
 
 
@@ -145,12 +145,12 @@ class Writer:
             self._wake.notify()
         return ticket.reply.result()
 
-    def deliver(self, messages: Sequence[Message], cuts: Sequence[Op] = ()) -> int:
+    def deliver(self, messages: Sequence[Message], withdrawn: Sequence[Op] = ()) -> int:
         """Take in messages, or withdraw links, with the next entry; returns the position after it
         once that is durable and folded. Never refused for a full queue: whoever sends them has one
         call under way. Raises Halt, ClockError, StorageFull.
         """
-        letter = Letter(messages, cuts)
+        letter = Letter(messages, withdrawn)
         with self._wake:
             self._refuse_if_stopped()
             self._letters.append(letter)
@@ -327,7 +327,7 @@ class Writer:
             self.now(),
             self._real_wall(),
             mail=[message for letter in letters for message in letter.messages],
-            cuts=[op for letter in letters for op in letter.cuts],
+            withdrawn=[op for letter in letters for op in letter.withdrawn],
         )
         self._hook("writer.before_reply")
         for ticket, reply in zip(tickets, replies, strict=True):

@@ -102,10 +102,10 @@ def unlink(
         if connection.clock == "wall":
             at = max(at, time.time_ns() // 1_000_000)
     partition, _ = connection.owner(*one)
-    cuts = [Op(CUT, first, second, version=at)]
+    ops = [Op(CUT, first, second, version=at)]
     while True:
         answer: bool | None = connection.partitions[partition].call(
-            "withdraw", connection.catalogue.version, cuts
+            "withdraw", connection.catalogue.version, ops
         )
         if answer is not None:
             return Unlinked(at, answer)
