@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import time
 from collections import Counter, defaultdict
@@ -109,6 +110,16 @@ def test_a_tablet_that_changes_hands_and_is_unlinked(tmp_path: Path) -> None:
     with pf.start(tmp_path) as store:  # what was joined and parted is so after a start
         assert whole(store, ANN, TABLET)[0] == ["ann", "tablet"]
         assert [one.value for one in store.identity_graph(*TABLET).members] == ["ann", "tablet"]
+
+
+def test_the_document_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "IDENTITY.md").read_text("utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in (blocks[0], *(block for block in blocks if "pf.start" in block)):
+        exec(compile(block, "docs/IDENTITY.md", "exec"), names)
+    assert "store" in names
 
 
 def test_joins_survive_the_death_of_partitions_and_ledger(tmp_path: Path) -> None:
