@@ -55,10 +55,10 @@ EXCEPTIONS: dict[tuple[str, str], int] = {}
 MAX_EXCEPTIONS = 0
 # Words that the glossary gives one meaning -> the rooms whose business that meaning is.
 RESERVED_WORDS: dict[str, tuple[str, ...]] = {
-    "cut": ("engine.identity", "driver.simulation"),
+    "cut": ("engine.identity", "driver.simulation", "driver.identity_graphs"),
     "link": (
-        *("engine.identity", "definitions.declared", "driver.simulation", "driver.people"),
-        "cli.people_verbs",
+        *("engine.identity", "engine.partition.letters", "definitions.declared", "cli"),
+        *("driver.simulation", "driver.identity_graphs"),
     ),
     "edge": (
         *("engine.edges", "engine.partition", "storage", "actors", "driver", "definitions"),

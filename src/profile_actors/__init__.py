@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     )
     from profile_actors.driver.edges.remote_edge import Edge, OpenEdge, open_edge
     from profile_actors.driver.files.exports import ExportReport
+    from profile_actors.driver.identity_graphs import IdentityGraph, IdentityLink, Unlinked
     from profile_actors.driver.iterators import Changes, Members
-    from profile_actors.driver.people import IdentityGraph, IdentityLink, Unlinked
     from profile_actors.driver.receipts import (
         FileReport,
         IngestReport,

@@ -11,13 +11,12 @@ StoreUnavailable. Whatever was resent meanwhile counts once.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
 from typing import Any, Literal
 
-from profile_actors.actors.calls import Remote, closed_store
+from profile_actors.actors.calls import closed_store
 from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue, Definition
@@ -36,9 +35,8 @@ from profile_actors.driver.files.file_doors import FileDoors
 from profile_actors.driver.iterators import Changes, Members, Scan, scanned
 from profile_actors.driver.keeping.attach import running
 from profile_actors.driver.keeping.edge_processes import settle
-from profile_actors.driver.keeping.ledger_process import ledger_of, running_ledger
+from profile_actors.driver.keeping.people_doors import PeopleDoors
 from profile_actors.driver.keeping.placement import Placement, attached, opened
-from profile_actors.driver.people import IdentityGraph, Unlinked, identity_graph, rest, unlink
 from profile_actors.driver.receipts import Explanation
 from profile_actors.driver.sender import Sender
 from profile_actors.engine.identity.identity import Identity
@@ -108,7 +106,7 @@ def _store(placement: Placement) -> Store:
         raise
 
 
-class Store(WatchingDoors, FileDoors):
+class Store(WatchingDoors, PeopleDoors, FileDoors):
     """A running store; made by ``start`` and ``connect``."""
 
     def __init__(self, placement: Placement) -> None:
@@ -295,37 +293,6 @@ class Store(WatchingDoors, FileDoors):
         named = identity_pairs([(namespace, value)])[0]
         return self._connection.events(*named, first, last, order, limit, cursor)
 
-    def identity_graph(self, namespace: str, value: str) -> IdentityGraph:
-        """Who is one person with an identity, and by which links (docs/IDENTITY.md).
-
-        ``members``: her identities, the canonical one first; ``links``: every link at one of them,
-        with the newest evidence of it and what became of it: used, redundant, skipped (by which
-        rule), withdrawn or void. Raises DefinitionError, StoreUnavailable.
-        """
-        self._check_open()
-        named = identity_pairs([(namespace, value)])[0]
-        return identity_graph(self._connection, self._ledger, *named)
-
-    def unlink(
-        self,
-        one: tuple[str, str] | Identity,
-        other: tuple[str, str] | Identity | None = None,
-        at: Instant | None = None,
-    ) -> Unlinked:
-        """Withdraw the evidence, up to ``at`` (default: now), that two identities belong together,
-        or that ``one`` belongs with any; later evidence links again.
-
-        What belonged together only through it comes apart, as if it had never been joined. Durable
-        when this returns. Raises DefinitionError, CallerError, StoreUnavailable.
-        """
-        self._check_open()
-        pair = identity_pairs([one] if other is None else [one, other])
-        until = None if at is None else instant_ms(at)
-        return unlink(self._connection, pair[0], pair[1] if other is not None else None, until)
-
-    def _ledger(self) -> Remote:
-        return ledger_of(self._placement)
-
     def members(self, segment: str) -> Members:
         """The profiles in a segment: iterate for identities, ``.count()`` for their number."""
         self._check_open()
@@ -386,9 +353,7 @@ class Store(WatchingDoors, FileDoors):
             )
         instant = instant_ms(when)
         self._sender.flush()
-        place, config = self._placement, self._connection.config
-        find = partial(running_ledger, place.namespace, place.session, config.call_timeout_s)
-        rest(self._connection, find)
+        self._rest()
         self._sender.advance(instant)
 
     def _check_open(self) -> None:

@@ -4,8 +4,7 @@ Theory: thin and synchronous. Seven concurrency groups keep callers apart: ``sub
 wait in the writer's queue), ``mail`` (messages of other sequencers, which those that submit may
 wait for), ``read`` (never behind a fold or a queue), ``preview`` (one at a time, since it reads the
 whole log), ``define`` (likewise), ``edges`` (threads that wait for changes), and the default one
-for control. The actor is
-named, detached and restarts without limit; ``__init__`` is the recovery.
+for control. The actor is named, detached and restarts without limit; ``__init__`` is the recovery.
 
 A constructor that raises would make Ray give the actor up for good. So it never does: an actor that
 cannot open its files stands, and answers every call with the reason.
@@ -44,7 +43,7 @@ from profile_actors.actors.wire import dumps, unpack
 from profile_actors.actors.writer import Writer
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.edges.edge_pages import Place
-from profile_actors.engine.identity.messages import Op, decode_messages
+from profile_actors.engine.identity.messages import Op
 from profile_actors.engine.log.sub_batch import Reply
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.engine.reading.rule_preview import PartPreview
@@ -210,31 +209,26 @@ class PartitionActor:
     @ray.method(concurrency_group="mail")
     def deliver(self, source: str, data: bytes) -> Delivered:
         """Take messages of another sequencer; answers when what was taken is durable and folded."""
-        partition = self._opened()
-        messages = decode_messages(data)
-        self._writer.deliver(messages)
-        is_behind = any(message.catalogue > partition.catalogue.version for message in messages)
-        return "behind" if is_behind else "ok", partition.mailbox.cursor(source)
+        self._opened()
+        return self._mail.deliver(self._writer, source, data)
 
     @ray.method(concurrency_group="submit")
     def withdraw(self, version: int, ops: list[Op]) -> bool | None:
-        """Withdraw links of identities that this partition owns; whether the people concerned are
-        shown without them yet. None if the definitions here are older than ``version``."""
+        """Withdraw links of identities that this partition owns; whether that is shown already.
+        None if the definitions here are older than ``version``."""
         if self._opened().catalogue.version < version:
             return None
         return self._mail.forwarding.wait(self._writer.deliver((), ops) - 1)
 
     @ray.method(concurrency_group="read")
     def cursor_of(self, source: str) -> int:
-        """The number of the last message taken from another sequencer."""
         return self._opened().mailbox.cursor(source)
 
     @ray.method(concurrency_group="read")
     def rest(self) -> tuple[int, int]:
         """The next position, and how many messages nobody has acknowledged yet."""
         partition = self._opened()
-        position, box = partition.position, partition.mailbox
-        return position, sum(map(box.unacknowledged, box.heads()))
+        return partition.position, partition.mailbox.waiting()
 
     @ray.method(concurrency_group="read")
     def read(self, version: int, name: str, *args: Any) -> bytes | None:
@@ -282,7 +276,6 @@ class PartitionActor:
 
     @ray.method(concurrency_group="preview")
     def has_rows_of(self, kind: str, name: str) -> bool:
-        """Whether rows name a dataset or namespace."""
         return self._opened().has_rows_of(kind, name)
 
     @ray.method(concurrency_group="read")

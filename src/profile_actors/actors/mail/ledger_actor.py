@@ -244,8 +244,7 @@ class LedgerActor:
     def rest(self) -> tuple[int, int]:
         """The next position, and how many messages nobody has acknowledged yet."""
         ledger = self._opened()
-        position, box = ledger.position, ledger.mailbox
-        return position, sum(map(box.unacknowledged, box.heads()))
+        return ledger.position, ledger.mailbox.waiting()
 
     @ray.method(concurrency_group="read")
     def status(self) -> LedgerAccount:

@@ -10,9 +10,10 @@ from profile_actors.actors.coordinator import Enlistment
 from profile_actors.actors.mail.forwarding import Forwarding
 from profile_actors.actors.mail.ledger_actor import LedgerPlace, begun_ledger
 from profile_actors.actors.mail.peers import Peers
-from profile_actors.actors.mail.postman import Postman
+from profile_actors.actors.mail.postman import Delivered, Postman
+from profile_actors.actors.writer import Writer
 from profile_actors.engine.identity.homes import Post
-from profile_actors.engine.identity.messages import LEDGER, Named
+from profile_actors.engine.identity.messages import LEDGER, Named, decode_messages
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.ingest.identity_keys import BUCKET_SHIFT
 from profile_actors.storage.files.layout import StoreLayout
@@ -33,6 +34,7 @@ class MailRoom:
     starts it."""
 
     def __init__(self, place: PartitionPlace, partition: Partition) -> None:
+        self._partition = partition
         store = StoreLayout(Path(place.path).parents[1])
         ledger = LedgerPlace(place.namespace, str(store.ledger), place.config)
         peers = Peers(place.namespace, {LEDGER: partial(begun_ledger, ledger)})
@@ -40,6 +42,14 @@ class MailRoom:
         self.postman = Postman(str(place.index), partition, peers.call, timeout_s)
         self.forwarding = Forwarding(partition, self.postman, place.config.forward_ack_ms)
         self.postman.acknowledged = self.forwarding.notify
+
+    def deliver(self, writer: Writer, source: str, data: bytes) -> Delivered:
+        """Have messages written; answers when what was taken of them is durable and folded."""
+        messages = decode_messages(data)
+        writer.deliver(messages)
+        version = self._partition.catalogue.version
+        is_behind = any(message.catalogue > version for message in messages)
+        return "behind" if is_behind else "ok", self._partition.mailbox.cursor(source)
 
     def written(self) -> None:
         """An entry was written."""

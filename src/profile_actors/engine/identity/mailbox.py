@@ -132,10 +132,14 @@ class Mailbox:
             out = self._out.get(to)
             return 0 if out is None else out.newest - out.acknowledged
 
+    def waiting(self) -> int:
+        """How many messages to anybody are not known to be taken."""
+        with self._lock:
+            return sum(out.newest - out.acknowledged for out in self._out.values())
+
     def is_quiet(self) -> bool:
         """Whether all that was sent is known to be taken."""
-        with self._lock:
-            return all(out.newest == out.acknowledged for out in self._out.values())
+        return not self.waiting()
 
     def oldest_position(self) -> int | None:
         """The log position of the oldest message not known to be taken; None if all are."""

@@ -1,0 +1,67 @@
+"""The doors through which a program asks who is one person, and parts what was joined."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from profile_actors.actors.calls import Remote
+from profile_actors.driver.arguments import Instant, identity_pairs, instant_ms
+from profile_actors.driver.connection import Connection
+from profile_actors.driver.identity_graphs import (
+    IdentityGraph,
+    Unlinked,
+    identity_graph,
+    rest,
+    unlink,
+)
+from profile_actors.driver.keeping.ledger_process import ledger_of, running_ledger
+from profile_actors.engine.identity.identity import Identity
+
+if TYPE_CHECKING:
+    from profile_actors.driver.keeping.placement import Placement
+
+
+class PeopleDoors:
+    """The part of ``Store`` that knows of links."""
+
+    _connection: Connection
+    _placement: Placement
+
+    def _check_open(self) -> None:
+        raise NotImplementedError
+
+    def identity_graph(self, namespace: str, value: str) -> IdentityGraph:
+        """Who is one person with an identity, and by which links (docs/IDENTITY.md).
+
+        ``members``: her identities, the canonical one first; ``links``: every link at one of them,
+        with the newest evidence of it and what became of it: used, redundant, skipped (by which
+        rule), withdrawn or void. Raises DefinitionError, StoreUnavailable.
+        """
+        self._check_open()
+        named = identity_pairs([(namespace, value)])[0]
+        return identity_graph(self._connection, self._ledger, *named)
+
+    def unlink(
+        self,
+        one: tuple[str, str] | Identity,
+        other: tuple[str, str] | Identity | None = None,
+        at: Instant | None = None,
+    ) -> Unlinked:
+        """Withdraw the evidence, up to ``at`` (default: now), that two identities belong together,
+        or that ``one`` belongs with any; later evidence links again.
+
+        What belonged together only through it comes apart, as if it had never been joined. Durable
+        when this returns. Raises DefinitionError, CallerError, StoreUnavailable.
+        """
+        self._check_open()
+        pair = identity_pairs([one] if other is None else [one, other])
+        until = None if at is None else instant_ms(at)
+        return unlink(self._connection, pair[0], pair[1] if other is not None else None, until)
+
+    def _ledger(self) -> Remote:
+        return ledger_of(self._placement)
+
+    def _rest(self) -> None:
+        """Wait until what was sent is in the profiles of the people it belongs to."""
+        place, timeout_s = self._placement, self._connection.config.call_timeout_s
+        rest(self._connection, lambda: running_ledger(place.namespace, place.session, timeout_s))
