@@ -23,6 +23,8 @@ from profile_actors.definitions.declared import (
     Schema,
     SegmentDefinition,
 )
+from profile_actors.engine.identity.homes import Post
+from profile_actors.engine.identity.messages import CUT, Message, Named, Op
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.log.ports import Buffer
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
@@ -83,8 +85,9 @@ class Bench:
         self.log: FullLog = FullLog() if after is None else after.log
         self.feed: MemoryFeed = MemoryFeed() if after is None else after.feed
         self.partition = Partition(
-            self.log, self.feed, MemoryCheckpoints(), self.config, index=0, epoch=1
-        )
+            self.log, self.feed, MemoryCheckpoints(), self.config, index=0, epoch=1,
+            post=Post("0", lambda _: "0"),
+        )  # fmt: skip
         if after is None:
             self.partition.define(CATALOGUE, wall_ms if clock == "wall" else None)
         self.wall = Wall(wall_ms)
@@ -395,6 +398,33 @@ def test_a_clock_that_jumps_between_two_runs_expires_nobody_twice(jump: int) -> 
         assert last.partition.verify() == []
 
 
+def test_messages_go_into_the_next_entry_however_full_the_queue_is() -> None:
+    bench = Bench(config=Config(max_profiles=1000, max_tick_ms=5, max_queue_batches=1))
+    told: list[int] = []
+
+    def deliver() -> None:
+        ops = (Op(CUT, Named(1, 2, "CRMID", "w0"), version=START),)
+        told.append(bench.writer.deliver([Message("1", 1, START, 0)], ops))
+
+    with running(bench):
+        with blocked(bench):
+            bench.send(bench.batch(0))
+            assert bench.writer.submit(bench.batch(1)).status == "busy"
+            thread = threading.Thread(target=deliver)
+            thread.start()
+            wait_for(lambda: len(bench.writer._letters) == 1)
+        thread.join(10)
+        bench.join()
+        assert bench.partition.position == 2, "one entry for rows, message and withdrawn links"
+        assert told == [2]
+        assert bench.partition.mailbox.cursor("1") == 1
+        assert [m.ops[0].kind for m in bench.partition.outgoing("L", 0, 9)] == [CUT]
+        bench.log.is_full = True
+        with pytest.raises(StorageFull):
+            bench.writer.deliver([Message("1", 2, START, 0)])
+        assert bench.partition.mailbox.cursor("1") == 1
+
+
 def test_a_full_disk_halts_the_writing_and_reads_go_on() -> None:
     with running(Bench()) as bench:
         bench.writer.submit(bench.batch(0, rows=3))
@@ -413,7 +443,7 @@ def test_a_full_disk_halts_the_writing_and_reads_go_on() -> None:
 def test_a_defect_halts_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     with running(Bench()) as bench:
 
-        def broken(*_: object) -> list[Reply]:
+        def broken(*_: object, **__: object) -> list[Reply]:
             raise ZeroDivisionError("planted")
 
         monkeypatch.setattr(bench.partition, "commit", broken)
