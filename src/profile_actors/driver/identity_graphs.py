@@ -63,13 +63,13 @@ class Unlinked(msgspec.Struct, frozen=True):
 
 
 def identity_graph(
-    connection: Connection, ledger: Callable[[], Remote], namespace: str, value: str
+    connection: Connection, actor: Remote | None, namespace: str, value: str
 ) -> IdentityGraph:
-    """Ask the ledger. Raises DefinitionError for an unknown namespace, StoreUnavailable."""
+    """Ask the ledger; None: there is none, so nobody is linked. Raises DefinitionError for an
+    unknown namespace, StoreUnavailable."""
     named = _named(connection, namespace, value)
-    if not can_link(connection.catalogue):
-        return IdentityGraph([Identity(named.namespace, named.value)], [])
-    actor = ledger()
+    if actor is None:
+        return IdentityGraph([_identity(named)], [])
     version = connection.catalogue.version
     found: tuple[list[Named], list[tuple[Named, Named, Judged]]] | None
     while (found := actor.call("identity_graph", version, named)) is None:

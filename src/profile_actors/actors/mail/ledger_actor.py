@@ -6,8 +6,8 @@ postman brings what it tells. The actor is named, detached and restarts without 
 is the recovery. A constructor that raises would make Ray give the actor up for good: it stands, and
 answers every call with the reason.
 
-It is started by the first partition that has evidence to send, or a driver that asks about links,
-so a store whose rows have one identity each has none. While it is down only new links wait.
+It is started by the first partition that has evidence to send, and with a store that has one: so a
+store whose rows have one identity each has none. While it is down only new links wait.
 
 After a failed write nobody knows what of it reached the disk, and LMDB opens a file once in a
 process: so the process ends a while later, and Ray starts the actor again.

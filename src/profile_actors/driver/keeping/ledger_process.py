@@ -1,7 +1,7 @@
 """The actor of a store's ledger: who begins it, and who finds it.
 
-It is begun by the first partition that has evidence of links (``actors/mail``), by a driver that
-asks about links, and with a store that has one.
+It is begun by the first partition that has evidence of links (``actors/mail``), and with a store
+that has one.
 """
 
 from __future__ import annotations
@@ -19,16 +19,12 @@ STATUS_PATIENCE_S = 2.0
 """How long the ledger is waited for by ``status``."""
 
 
-def ledger_of(host: Host) -> Remote:
-    """The ledger's actor, started if it does not run."""
-    place = LedgerPlace(host.namespace, str(StoreLayout(host.path).ledger), host.config)
-    return host.create(ledger_class(), LEDGER_ACTOR, True, place)
-
-
 def begin_known(host: Host) -> None:
     """Start the ledger of a store that has one: it may still have something to tell."""
-    if StoreLayout(host.path).ledger.is_dir():
-        ledger_of(host)
+    path = StoreLayout(host.path).ledger
+    if path.is_dir():
+        place = LedgerPlace(host.namespace, str(path), host.config)
+        host.create(ledger_class(), LEDGER_ACTOR, True, place)
 
 
 def running_ledger(namespace: str, session: Session, timeout_s: float) -> Remote | None:

@@ -14,7 +14,7 @@ from profile_actors.driver.identity_graphs import (
     rest,
     unlink,
 )
-from profile_actors.driver.keeping.ledger_process import ledger_of, running_ledger
+from profile_actors.driver.keeping.ledger_process import running_ledger
 from profile_actors.engine.identity.identity import Identity
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class PeopleDoors:
         """
         self._check_open()
         named = identity_pairs([(namespace, value)])[0]
-        return identity_graph(self._connection, self._ledger, *named)
+        return identity_graph(self._connection, self._ledger(), *named)
 
     def unlink(
         self,
@@ -58,10 +58,12 @@ class PeopleDoors:
         until = None if at is None else instant_ms(at)
         return unlink(self._connection, pair[0], pair[1] if other is not None else None, until)
 
-    def _ledger(self) -> Remote:
-        return ledger_of(self._placement)
+    def _ledger(self) -> Remote | None:
+        """The ledger, if it runs: whoever has evidence of links begins it."""
+        place = self._placement
+        timeout_s = self._connection.config.call_timeout_s
+        return running_ledger(place.namespace, place.session, timeout_s)
 
     def _rest(self) -> None:
         """Wait until what was sent is in the profiles of the people it belongs to."""
-        place, timeout_s = self._placement, self._connection.config.call_timeout_s
-        rest(self._connection, lambda: running_ledger(place.namespace, place.session, timeout_s))
+        rest(self._connection, self._ledger)
