@@ -20,8 +20,7 @@ at once. An entry with the rows below, where the newest of the log are 50 of a a
                       ^                                   ^
                       equal to the one before: these two are duplicates
 
-Where the log has a *crowd* of rows of one identity in one second, they are not read again: their
-ids are kept (``crowds``).
+Where the log has a *crowd* of rows of one identity in one second, their ids are kept (``crowds``).
 """
 
 from __future__ import annotations
