@@ -72,6 +72,7 @@ if TYPE_CHECKING:
         PartitionStatus,
         Preview,
         Profile,
+        Source,
     )
     from profile_actors.rules.catalogue.on_documents import evaluate
     from profile_actors.rules.json_form.json_writer import format_rule, rule_from_json, rule_to_json
@@ -129,6 +130,7 @@ __all__ = [
     "SegmentDefinition",
     "SimulatedLink",
     "Simulation",
+    "Source",
     "StorageFull",
     "Store",
     "StoreStatus",

@@ -233,20 +233,37 @@ class Store(WatchingDoors, PeopleDoors, FileDoors):
 
     # Reading
 
-    def profile(self, namespace: str, value: str, fields: Selectors = None) -> Profile | None:
+    def profile(
+        self,
+        namespace: str,
+        value: str,
+        fields: Selectors = None,
+        *,
+        merge_policy: str | None = None,
+        sources: bool = False,
+    ) -> Profile | None:
         """The profile that has an identity, as of now; None if nobody has. See ``profiles``."""
-        return self.profiles([(namespace, value)], fields)[0]
+        identity = (namespace, value)
+        return self.profiles([identity], fields, merge_policy=merge_policy, sources=sources)[0]
 
     def profiles(
-        self, identities: Iterable[tuple[str, str] | Identity], fields: Selectors = None
+        self,
+        identities: Iterable[tuple[str, str] | Identity],
+        fields: Selectors = None,
+        *,
+        merge_policy: str | None = None,
+        sources: bool = False,
     ) -> list[Profile | None]:
         """Many profiles at once, in the order asked, None for unknown ones.
 
         identities: pairs of namespace and value, or what ``members`` yields. fields: what is worked
         out and sent (default: all), such as "identities", "segments.vip", "computed(visits,spent)".
+        merge_policy: show attributes by that policy, and of memberships and computed attributes
+        those of rules under it; None: attributes by the default one, and all rules. sources: say of
+        each attribute which dataset and identity it is from, and of when (``.sources``).
         """
         self._check_open()
-        asked = self._connection.asked(fields, self.definitions)
+        asked = self._connection.asked_under(fields, self.definitions, merge_policy, sources)
         return self._connection.profiles(identity_pairs(identities), asked)
 
     def lookup(self, schema: str, namespace: str, value: str) -> dict[str, Any] | None:

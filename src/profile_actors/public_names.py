@@ -47,6 +47,7 @@ PLACES = {
     "RowStream": "driver.streams.row_stream",
     "Schema": "definitions.declared",
     "SegmentDefinition": "definitions.declared",
+    "Source": "engine.reading.answers",
     "SimulatedLink": "driver.simulation",
     "Simulation": "driver.simulation",
     "Store": "client",

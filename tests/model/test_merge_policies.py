@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pytest
 from msgspec import structs
 
@@ -17,11 +18,15 @@ from profile_actors.definitions.declared import (
     MergePolicy,
     SegmentDefinition,
 )
+from profile_actors.engine.identity.identity import Identity
+from profile_actors.engine.reading.answers import Profile, Source
+from profile_actors.engine.reading.fields import EVERYTHING, Fields, under
 from profile_actors.errors import DefinitionError
+from profile_actors.ingest.identity_keys import key_of
 from profile_actors.rules.catalogue.change_check import check_change, removed
 from profile_actors.rules.catalogue.merge_views import view_of, views_of
 from profile_actors.rules.tree.sights import View
-from tests.model.hub import BASE, CATALOGUE, DAY, HOUR, Hub
+from tests.model.hub import BASE, CATALOGUE, DAY, HOUR, SEED, WHO, Hub
 
 PLAIN = structs.replace(CATALOGUE, segments={}, computed={})
 RULES = {
@@ -51,7 +56,11 @@ def rules(policy: str | None) -> list[Definition]:
 
 
 def catalogue(*more: Definition) -> Catalogue:
-    every: Iterable[Definition] = [*POLICIES, *rules(None), *rules("trust"), *rules("crm"), *more]
+    named = {one.name for one in more if isinstance(one, MergePolicy)}
+    policies = [policy for policy in POLICIES if policy.name not in named]
+    every: Iterable[Definition] = [
+        *policies, *rules(None), *rules("trust"), *rules("crm"), *more,
+    ]  # fmt: skip
     made = extended(PLAIN, every)
     check_change(PLAIN, made)
     return structs.replace(made, version=1)
@@ -217,3 +226,35 @@ def test_rules_that_read_each_other_have_one_policy() -> None:
     with pytest.raises(DefinitionError, match="one merge policy, got segment 'a' of another one"):
         catalogue(first, SegmentDefinition("b", 'inSegment("a")'))
     catalogue(first, SegmentDefinition("b", 'inSegment("a")', merge_policy="crm"))
+
+
+def test_look_ups_by_a_policy_show_its_attributes_and_its_rules() -> None:
+    made = catalogue(structs.replace(TRUST, default=True))
+    hub = Hub(catalogue=made)
+    hub.submit([("web", "w", [{"who": "a", "at": BASE, "score": 1}])], BASE)
+    hub.submit([("crm", "c", [{"who": "a", "at": BASE + 5, "score": 7, "tier": "gold"}])], BASE)
+    key = key_of(WHO, "a", SEED)
+
+    def look_up(fields: Fields) -> Profile:
+        answer = hub.partitions[0].look_up(np.array([key], np.uint64), None, fields)
+        (found,) = answer.profiles()
+        assert found is not None
+        return found
+
+    assert look_up(EVERYTHING).attributes == {"score": 1, "tier": "gold"}
+    assert look_up(EVERYTHING).sources == {}
+    of_crm = look_up(under(structs.replace(EVERYTHING, sources=True), "crm", made))
+    assert of_crm.attributes == {"score": 7, "tier": "gold"}
+    assert set(of_crm.computed) == {f"{name} crm" for name in VALUES}
+    own = Identity("CRMID", "a")
+    assert of_crm.sources == {
+        "score": Source("crm", own, BASE + 5), "tier": Source("crm", own, BASE + 5),
+    }  # fmt: skip
+    some = structs.replace(EVERYTHING, attributes=("tier",), sources=True)
+    assert set(look_up(some).sources) == {"tier"}
+    trusted = under(EVERYTHING, "trust", made)
+    assert set(trusted.segments or ()) == {
+        f"{name} {policy}" for name in RULES for policy in (None, "trust")
+    }
+    with pytest.raises(DefinitionError, match="expected the name of a merge policy, got 'no'"):
+        under(EVERYTHING, "no", made)

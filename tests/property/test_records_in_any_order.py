@@ -14,10 +14,11 @@ from profile_actors.columnar.vectors import Array, differ
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.engine.log.entry import Block, encode
 from profile_actors.engine.log.in_memory import MemoryLog
-from profile_actors.engine.merge.documents import Row, records_of
+from profile_actors.engine.merge.documents import Row, read_records, records_of
 from profile_actors.engine.merge.live_rows import LiveRows
 from profile_actors.engine.merge.opened_blocks import OpenedBlocks
-from profile_actors.engine.merge.record_union import Merging, rows_by_owner, union_of
+from profile_actors.engine.merge.record_reading import records_at
+from profile_actors.engine.merge.record_union import Merging, union_of
 from profile_actors.engine.operators.attribute_columns import Attribute, stated_of
 from profile_actors.ingest.hidden_columns import APPENDED, DELETED, K0, K1, TIMESTAMP
 from profile_actors.rules.tree.plan import AttributeLeaf
@@ -123,7 +124,7 @@ class Store:
     def read(self, slots: Array) -> dict[int, list[Row]]:
         """The living rows by slot."""
         owners, positions, numbers = self.live.gather(slots)
-        return rows_by_owner(self.log, slots[owners], positions, numbers)
+        return records_at(self.log, OpenedBlocks(self.log, 2), slots[owners], positions, numbers)
 
 
 FEW = settings(max_examples=50)
@@ -142,13 +143,11 @@ def test_the_living_rows_say_what_all_rows_say(
     merging = Merging(REPLACES, order)
     store = Store(entries)
     living = store.read(np.arange(3))
-    opened = OpenedBlocks(store.log, 2)
-    owners, positions, numbers = (one.tolist() for one in store.live.gather(np.arange(3)))
-    one_by_one: dict[int, list[Row]] = {}
-    for owner, position, number in zip(owners, positions, numbers, strict=True):
-        row = opened.of(position, number).record(number)
-        one_by_one.setdefault(owner, []).append(row)
-    assert one_by_one == living
+    owners, positions, numbers = store.live.gather(np.arange(3))
+    together: dict[int, list[Row]] = {}
+    for owner, row in zip(owners, read_records(store.log, positions, numbers), strict=True):
+        together.setdefault(int(owner), []).append(row)
+    assert together == living
     for slot, mine in enumerate(store.rows):
         assert union_of(living.get(slot, []), merging) == union_of(mine, merging)
 

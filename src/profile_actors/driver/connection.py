@@ -19,7 +19,7 @@ from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue, Namespace
 from profile_actors.driver.read_lines import Asked, ReadLines, Unanswered
 from profile_actors.engine.reading.answers import EventPage, Profile
-from profile_actors.engine.reading.fields import EVERYTHING, Fields, fields_of
+from profile_actors.engine.reading.fields import EVERYTHING, Fields, fields_of, under
 from profile_actors.engine.reading.profile_columns import Answer, Elsewhere
 from profile_actors.errors import DefinitionError
 from profile_actors.ingest.identity_keys import BUCKET_SHIFT, identity_key, keys_of
@@ -172,6 +172,20 @@ class Connection:
                 f"expected the name of a segment, got {name!r} - at {at}; known:"
                 f" {', '.join(sorted(known)) or 'none yet'}"
             )
+
+    def asked_under(
+        self,
+        selectors: Selectors,
+        newest: Callable[[], Catalogue],
+        policy: str | None,
+        sources: bool,
+    ) -> Fields:
+        """What ``fields=`` says, by a merge policy if one is named, with sources if asked."""
+        fields = self.asked(selectors, newest)
+        if policy is not None:
+            known = self.catalogue
+            fields = under(fields, policy, known if policy in known.merge_policies else newest())
+        return msgspec.structs.replace(fields, sources=sources) if sources else fields
 
     def asked(self, selectors: Selectors, newest: Callable[[], Catalogue]) -> Fields:
         """What ``fields=`` says. newest: the definitions in force, asked for if a name is unknown:

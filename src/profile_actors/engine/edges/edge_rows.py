@@ -152,7 +152,7 @@ def profile_of(body: bytes | memoryview, now: int) -> EdgeProfile:
     identities = [Identity(namespace, value) for namespace, value in row.identities]
     return EdgeProfile(
         identities, row.attributes, segments, row.computed, row.until, row.modified, now,
-        row.pending, is_stale,
+        row.pending, stale=is_stale,
     )  # fmt: skip
 
 

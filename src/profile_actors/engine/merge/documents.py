@@ -21,7 +21,17 @@ from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.columnar.vectors import Array
 from profile_actors.engine.log.entry import Block, blocks_of_rows
 from profile_actors.engine.log.ports import Log
-from profile_actors.ingest.hidden_columns import APPENDED, DELETED, ID, K0, K1, TIMESTAMP, TYPE
+from profile_actors.ingest.hidden_columns import (
+    APPENDED,
+    DELETED,
+    ID,
+    K0,
+    K1,
+    NAMESPACE,
+    TIMESTAMP,
+    TYPE,
+    VALUE,
+)
 
 RENAMED = {TIMESTAMP: "timestamp", TYPE: "eventType", ID: "_id"}
 
@@ -38,7 +48,7 @@ OF_IDENTITY = frozenset((K0, K1))
 """What a row of a profile of several identities says of itself."""
 
 
-OF_RECORDS = frozenset((DELETED, APPENDED, K0, K1))
+OF_RECORDS = frozenset((DELETED, APPENDED, K0, K1, NAMESPACE, VALUE))
 """What else a row of a record may say of itself."""
 
 
@@ -48,7 +58,7 @@ class Row(msgspec.Struct, frozen=True):
     several (else None).
 
     Of a record: deletes, whether it says that there is no record; appends: the paths of arrays that
-    it adds to.
+    it adds to; named: the primary's namespace and value.
     """
 
     dataset: str
@@ -57,6 +67,7 @@ class Row(msgspec.Struct, frozen=True):
     primary: Primary | None = None
     deletes: bool = False
     appends: tuple[str, ...] = ()
+    named: tuple[str, str] | None = None
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -82,7 +93,9 @@ class Taken(msgspec.Struct, frozen=True):
             return self.rows()
         out = []
         for row in self.rows():
-            said = {name: row.fields.pop(name, None) for name in (DELETED, APPENDED)}
+            said = {
+                name: row.fields.pop(name, None) for name in (DELETED, APPENDED, NAMESPACE, VALUE)
+            }
             if row.primary is not None:
                 said[K0], said[K1] = row.primary
             out.append(record_row(self.dataset, row.fields, said))
@@ -101,6 +114,7 @@ def record_row(dataset: str, fields: dict[str, Any], said: dict[str, Any]) -> Ro
         None if k0 is None else (k0, said[K1]),
         bool(said.get(DELETED)),
         tuple(said.get(APPENDED) or ()),
+        None if k0 is None else (said.get(NAMESPACE) or "", said.get(VALUE) or ""),
     )
 
 

@@ -17,9 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from profile_actors.columnar.vectors import Array
-from profile_actors.engine.log.ports import Log
-from profile_actors.engine.merge.documents import Primary, Row, document, read_records
+from profile_actors.engine.merge.documents import Primary, Row, document
 
 UNSTATED = ("timestamp", "_id")
 """What a row's document says of the row itself."""
@@ -34,12 +32,12 @@ class Merging(NamedTuple):
 
 
 class Stated(NamedTuple):
-    """A leaf of a union view and where it is from. primary: the identity (k0, k1) of the row; None:
-    the profile's own."""
+    """A leaf of a union view and where it is from. named: namespace and value of the row's
+    identity; None: the profile's own."""
 
     value: Any
     dataset: str
-    primary: Primary | None
+    named: tuple[str, str] | None
     time: int
 
 
@@ -48,7 +46,7 @@ class _Said(NamedTuple):
 
     value: Any
     dataset: str
-    primary: Primary | None
+    named: tuple[str, str] | None
     time: int
     is_added: bool
 
@@ -59,8 +57,13 @@ Place = tuple[str, str | None]
 
 def union_of(rows: Iterable[Row], merging: Merging) -> dict[str, Any]:
     """The union view of record rows, as a document."""
+    return document_of(stated_by(rows, merging))
+
+
+def document_of(leaves_by_place: Mapping[Place, Stated]) -> dict[str, Any]:
+    """Leaves as a document."""
     leaves: dict[str, Any] = {}
-    for (path, key), stated in sorted(stated_by(rows, merging).items(), key=_by_place):
+    for (path, key), stated in sorted(leaves_by_place.items(), key=_by_place):
         if key is None:
             leaves[path] = stated.value
         else:
@@ -86,7 +89,7 @@ def stated_by(rows: Iterable[Row], merging: Merging) -> dict[Place, Stated]:
             if not row.deletes and (floor is None or row.timestamp >= floor):
                 for place, value in _places(row):
                     told = _Said(
-                        value, row.dataset, row.primary, row.timestamp, place[0] in row.appends
+                        value, row.dataset, row.named, row.timestamp, place[0] in row.appends
                     )
                     said.setdefault(place, []).append(told)
     out = {}
@@ -153,12 +156,3 @@ def _sortable(value: Any) -> Any:
 
 def _json(value: Any) -> bytes:
     return msgspec.json.encode(value, order="deterministic", enc_hook=str)
-
-
-def rows_by_owner(log: Log, owners: Array, positions: Array, rows: Array) -> dict[int, list[Row]]:
-    """The record rows at these places of the log, by whose they are. Cost: each log block once, and
-    the rows as documents. Raises CorruptLog."""
-    out: dict[int, list[Row]] = {}
-    for owner, row in zip(owners.tolist(), read_records(log, positions, rows), strict=True):
-        out.setdefault(owner, []).append(row)
-    return out

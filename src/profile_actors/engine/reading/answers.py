@@ -24,6 +24,14 @@ class Membership(msgspec.Struct, frozen=True, gc=False):
     version: int = 1
 
 
+class Source(msgspec.Struct, frozen=True, gc=False):
+    """Where an attribute is from: the dataset and identity that stated it, and when (ms UTC)."""
+
+    dataset: str
+    identity: Identity
+    time: int
+
+
 class ProfileRows(Protocol):
     """Profiles that share one answer, one a row."""
 
@@ -35,7 +43,8 @@ class ProfileRows(Protocol):
 class Profile:
     """The subject as of ``now`` ms. segments: every segment it is or ever was in. computed: one key
     per computed attribute (None when null). computed_valid_until: likewise, first later change.
-    pending: the computed attributes that have no answer (their value is None), and why.
+    pending: the computed attributes that have no answer (their value is None), and why. sources:
+    where each attribute is from, by dotted path (of a map: each key), if that was asked for.
 
     Of what a store answers, each field is made when it is first read: of a thousand profiles that
     were asked for, few are read whole. Until they are, they share and keep their answer's columns.
@@ -49,6 +58,7 @@ class Profile:
     last_modified: int
     now: int
     pending: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, Source] = field(default_factory=dict)
 
     @staticmethod
     def of(answer: ProfileRows, row: int) -> Profile:

@@ -19,22 +19,50 @@ from profile_actors.definitions.declared import Catalogue
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.definitions.schema_paths import union_tree
 from profile_actors.errors import CallerError, DefinitionError
-from profile_actors.rules.catalogue.publication import not_served
+from profile_actors.rules.catalogue.merge_views import default_policy, view_of
+from profile_actors.rules.catalogue.publication import not_served, rules_of
 
 PARTS = ("identities", "attributes", "computed", "segments")
 
 
 class Fields(msgspec.Struct, frozen=True, array_like=True):
     """segments, computed: names, None: all. attributes: dotted paths of which all below is wanted,
-    None: all. identities: whether."""
+    None: all. identities: whether. policy: the merge policy by which attributes are read, None: the
+    default one. sources: whether it is told where each attribute is from."""
 
     identities: bool = True
     attributes: tuple[str, ...] | None = None
     segments: tuple[str, ...] | None = None
     computed: tuple[str, ...] | None = None
+    policy: str | None = None
+    sources: bool = False
 
 
 EVERYTHING = Fields()
+
+
+def under(fields: Fields, policy: str, catalogue: Catalogue) -> Fields:
+    """The same by a merge policy: its attributes and, where all segments or computed attributes are
+    asked for, those of rules under it. Raises DefinitionError for an unknown policy."""
+    view_of(catalogue, policy)
+    default = default_policy(catalogue)
+    names = {
+        kind: tuple(
+            sorted(
+                name
+                for (of, name), rule in rules_of(catalogue)
+                if of == kind and (rule.merge_policy or default) == policy
+                if rule.state == "published"
+            )
+        )
+        for kind in ("segment", "computed")
+    }
+    return msgspec.structs.replace(
+        fields,
+        policy=policy,
+        segments=names["segment"] if fields.segments is None else fields.segments,
+        computed=names["computed"] if fields.computed is None else fields.computed,
+    )
 
 
 def fields_of(selectors: Iterable[str], catalogue: Catalogue) -> Fields:
@@ -151,6 +179,13 @@ def _attribute(catalogue: Catalogue, path: str) -> str:
             f" {', '.join(sorted(known)) or 'none yet'}"
         )
     return path
+
+
+def is_picked(path: str, paths: Iterable[str]) -> bool:
+    """Whether a leaf is among what paths of attributes ask for."""
+    return any(
+        f"{path}.".startswith(f"{one}.") or f"{one}.".startswith(f"{path}.") for one in paths
+    )
 
 
 def picked(attributes: dict[str, Any], paths: Iterable[str]) -> dict[str, Any]:

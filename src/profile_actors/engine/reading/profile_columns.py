@@ -16,7 +16,9 @@ import numpy as np
 
 from profile_actors.columnar.vectors import FOREVER, Array
 from profile_actors.engine.identity.identity import Identity
-from profile_actors.engine.reading.answers import Membership, Profile
+from profile_actors.engine.merge.record_union import Place, Stated, document_of
+from profile_actors.engine.reading.answers import Membership, Profile, Source
+from profile_actors.engine.reading.fields import is_picked, picked
 
 EXITED, REALIZED, PENDING = 0, 1, 2
 STATUS = np.array(["exited", "realized", "pending"], object)
@@ -41,7 +43,8 @@ class ProfileColumns(msgspec.Struct, array_like=True, gc=False):
     values of those that are columns of numbers, plain: of the others n each, by their place;
     validity: int64[n, names] ms, FOREVER for none. refused: (name, why, from which profile on) of
     computed attributes without an answer. more: the further identities of those that have some, as
-    (namespace, id), by their number.
+    (namespace, id), by their number. sources: of
+    attributes, per profile, if asked.
     """
 
     now: int
@@ -62,6 +65,21 @@ class ProfileColumns(msgspec.Struct, array_like=True, gc=False):
     validity: Array
     refused: list[tuple[str, str, int]]
     more: dict[int, list[tuple[str, str]]] = {}
+    sources: list[dict[str, Source]] | None = None
+
+    def put_attributes(
+        self,
+        leaves: list[dict[Place, Stated]],
+        paths: tuple[str, ...] | None,
+        owners: list[Identity] | None,
+    ) -> None:
+        """Put in what records come to, per profile. paths: what is asked of it, None: all; owners:
+        whose it is, if it is asked where attributes are from."""
+        views = [document_of(one) for one in leaves]
+        self.attributes = views if paths is None else [picked(view, paths) for view in views]
+        if owners is not None:
+            pairs = zip(leaves, owners, strict=True)
+            self.sources = [sources_of(stated, own, paths) for stated, own in pairs]
 
     def table(self) -> Array:
         """The computed attributes as plain values, None where there is none. object[n, names]"""
@@ -123,6 +141,8 @@ class MadeRows:
             return [Identity(*one) for one in (own, *columns.more.get(row, ()))]
         if name == "attributes":
             return columns.attributes[row] if columns.attributes else {}
+        if name == "sources":
+            return columns.sources[row] if columns.sources else {}
         if name == "pending":
             return {rule: why for rule, why, first in columns.refused if row >= first}
         if name == "segments":
@@ -173,4 +193,17 @@ def or_none(instants: Array) -> list[int | None]:
     out: list[int | None] = instants.tolist()
     for place in np.flatnonzero(instants == FOREVER).tolist():
         out[place] = None
+    return out
+
+
+def sources_of(
+    leaves: dict[Place, Stated], own: Identity, paths: tuple[str, ...] | None
+) -> dict[str, Source]:
+    """Where each leaf is from. own: the profile's identity; paths: what is asked, None: all."""
+    out = {}
+    for (path, key), one in sorted(leaves.items(), key=lambda item: (item[0][0], item[0][1] or "")):
+        name = path if key is None else f"{path}.{key}"
+        if paths is None or is_picked(name, paths):
+            who = own if one.named is None else Identity(*one.named)
+            out[name] = Source(one.dataset, who, one.time)
     return out

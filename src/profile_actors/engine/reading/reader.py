@@ -22,9 +22,14 @@ from profile_actors.engine.identity.messages import book_key
 from profile_actors.engine.log.change_columns import ChangeColumns
 from profile_actors.engine.log.ports import Feed, Log
 from profile_actors.engine.membership.stored_values import member_bits
-from profile_actors.engine.merge.documents import Row, read_records
+from profile_actors.engine.merge.documents import read_records
 from profile_actors.engine.merge.opened_blocks import OpenedBlocks
-from profile_actors.engine.merge.record_union import Merging, rows_by_owner, union_of
+from profile_actors.engine.merge.record_reading import records_at
+from profile_actors.engine.merge.record_union import (
+    Merging,
+    stated_by,
+    union_of,
+)
 from profile_actors.engine.reading import verification
 from profile_actors.engine.reading.answers import (
     EventPage,
@@ -33,31 +38,35 @@ from profile_actors.engine.reading.answers import (
 )
 from profile_actors.engine.reading.change_delivery import Delivery
 from profile_actors.engine.reading.event_pages import event_page
-from profile_actors.engine.reading.fields import EVERYTHING, Fields, picked
+from profile_actors.engine.reading.fields import EVERYTHING, Fields
 from profile_actors.engine.reading.look_ups import Found, LookUps
-from profile_actors.engine.reading.profile_columns import Answer, Elsewhere, ProfileColumns
+from profile_actors.engine.reading.profile_columns import (
+    Answer,
+    Elsewhere,
+    ProfileColumns,
+)
 from profile_actors.engine.reading.rule_preview import PartPreview, preview
 from profile_actors.engine.reading.scans import ScanPage
 from profile_actors.engine.refold.definition_use import has_rows_of
 from profile_actors.engine.refold.owed import Owed
 from profile_actors.errors import DefinitionError, FeedDamaged, Pending
+from profile_actors.rules.catalogue.merge_views import view_of
 from profile_actors.rules.catalogue.publication import not_served
-
-FEW_ROWS = 32
-"""So many record rows are read one by one, in blocks that stay open."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Copied:
     """What answers about ascending slots are made of. found: what the rules say, in parts, each to
     be called; modified: int64[n] ms, when each last changed; records: (index into the slots, entry
-    position, row) of what the living record rows are; merging: how they become one."""
+    position, row) of what the living record rows are; merging: how they become one;
+    owners: the slots' identities, if it is asked where attributes are from."""
 
     slots: Array
     found: list[Callable[[], Found]]
     modified: Array
     records: tuple[Array, Array, Array] | None
     merging: Merging
+    owners: list[Identity] | None
 
 
 class Reader:
@@ -154,43 +163,32 @@ class Reader:
         instant = state.now if now is None else max(state.now, now)
         found = self.look_ups.begun(slots, instant, fields) if len(slots) else []
         modified = state.modified[slots] + UNSET
-        records = None
+        records, merging, owners = None, Merging({}), None
         if len(state.live_rows) and fields.attributes != ():
             records = state.live_rows.gather(slots)
-        return _Copied(slots, found, modified, records, state.merging())
+            merging = state.merging(view_of(state.catalogue, fields.policy))
+            if fields.sources:
+                directory = state.directory
+                owners = [directory.identity(int(directory.ident_of[slot])) for slot in slots]
+        return _Copied(slots, found, modified, records, merging, owners)
 
     def parts(self, copied: _Copied, fields: Fields) -> tuple[list[Array], list[ProfileColumns]]:
         """The answers as they travel, with what records say, and whose. Without the lock."""
         slots, parts = [], []
         stated = {}
         if copied.records is not None:
-            stated = self._records_of(*copied.records)
+            stated = records_at(self._log, self._opened, *copied.records)
         for begun in copied.found:
             part = begun()
             place = copied.slots.searchsorted(part.slots)
             slots.append(part.slots)
             columns = self.look_ups.columns(part, copied.modified[place], fields)
             if copied.records is not None:
-                views = [
-                    union_of(stated[owner], copied.merging) if owner in stated else {}
-                    for owner in place.tolist()
-                ]
-                if fields.attributes is not None:
-                    views = [picked(view, fields.attributes) for view in views]
-                columns.attributes = views
+                leaves = [stated_by(stated.get(one, ()), copied.merging) for one in place.tolist()]
+                who = copied.owners and [copied.owners[one] for one in place.tolist()]
+                columns.put_attributes(leaves, fields.attributes, who)
             parts.append(columns)
         return slots, parts
-
-    def _records_of(self, owners: Array, positions: Array, numbers: Array) -> dict[int, list[Row]]:
-        """The record rows at these places of the log, by whose they are."""
-        if len(owners) > FEW_ROWS:
-            return rows_by_owner(self._log, owners, positions, numbers)
-        out: dict[int, list[Row]] = {}
-        places = zip(owners.tolist(), positions.tolist(), numbers.tolist(), strict=True)
-        for owner, position, number in places:
-            row = self._opened.of(position, number).record(number)
-            out.setdefault(owner, []).append(row)
-        return out
 
     # -- scans ------------------------------------------------------------------------------------
 
