@@ -29,7 +29,7 @@ from profile_actors.definitions.declared import (
     Schema,
     SegmentDefinition,
 )
-from profile_actors.engine.identity.homes import Post
+from profile_actors.engine.identity.homes import NO_POST, Post
 from profile_actors.engine.identity.ledger import Ledger
 from profile_actors.engine.identity.linking import Cut, Fact, Limits, Member, Row, components
 from profile_actors.engine.identity.messages import CUT, LEDGER, Named, Op
@@ -192,6 +192,7 @@ class World:
         ]
         self.fed = [-1] * partitions
         self.shown: dict[Identity, set[str]] = {}
+        self.is_linking = rng.random() < 0.8  # else there is history before there is a ledger
         plant(self)
         self.partitions = [self.opened(i) for i in range(partitions)]
         self.ledger = self.opened_ledger()
@@ -217,7 +218,7 @@ class World:
         log = FaultyLog(self.disks[index], epoch=self.epoch)
         partition = Partition(
             log, *self.derived[index], CONFIG, index=index, epoch=self.epoch,
-            post=Post(str(index), self.owner_of, SEED),
+            post=Post(str(index), self.owner_of, SEED) if self.is_linking else NO_POST,
         )  # fmt: skip
         log._crash_point = self.crash_point
         return partition
@@ -265,6 +266,9 @@ class World:
             return
         item = queue[done]
         if not isinstance(item[0], str):
+            if not self.is_linking:
+                self.link()
+                partition = self.partitions[index]
             one, other, at = item
             op = Op(CUT, named(one), None if other is None else named(other), version=at)
             batch = SubBatch("hits", "d", done, done + 1, 1, BASE)
@@ -302,8 +306,19 @@ class World:
         if name != LEDGER:
             self.check_feed(int(name))
 
+    def work(self, index: int) -> None:
+        """What a partition does between entries."""
+        try:
+            while self.partitions[index].work(1 << 10):
+                pass
+        except Crashed:
+            self.crash(str(index))
+            self.work(index)
+
     def send(self, name: str) -> None:
         """What a sequencer has to tell, from the first message not known to be taken."""
+        if name != LEDGER:
+            self.work(int(name))
         node = self.node(name)
         for to, newest in node.mailbox.heads().items():
             after = node.mailbox.acknowledged(to)
@@ -349,6 +364,8 @@ class World:
         ):
             return False
         nodes = [*map(str, range(self.count)), LEDGER]
+        if any(partition.state.homes.untold.is_some for partition in self.partitions):
+            return False
         for name in nodes:
             for to, newest in self.node(name).mailbox.heads().items():
                 if self.node(to).mailbox.cursor(name) < newest:
@@ -358,6 +375,8 @@ class World:
     def run(self, most: int = 40_000) -> None:
         names = [*map(str, range(self.count)), LEDGER]
         for step in range(most):
+            if not self.is_linking and self.rng.random() < 0.02:
+                self.link()
             dice = self.rng.random()
             if self.net and dice < 0.45:
                 self.deliver()
@@ -372,8 +391,16 @@ class World:
             else:
                 self.look(self.rng.choice(self.scenario.rows)[1])
             if step % 16 == 0 and self.is_quiet():
-                return
+                if self.is_linking:
+                    return
+                self.link()
         raise AssertionError("does not come to rest")
+
+    def link(self) -> None:
+        """From here on links are told of, those of the past as well."""
+        self.is_linking = True
+        for index in range(self.count):
+            self.partitions[index] = self.opened(index)
 
     def checkpoint(self, index: int) -> None:
         job = self.partitions[index].checkpoint_job(force=True)
@@ -411,9 +438,8 @@ class World:
 
     def check_feed(self, index: int) -> None:
         """L14: what the feed says, folded, is who is listed; every canonical once."""
+        self.work(index)
         partition = self.partitions[index]
-        while partition.work(1 << 10):
-            pass
         changes, self.fed[index] = partition.changes(self.fed[index], 1 << 30)
         told = self.told[index]
         for change in changes:

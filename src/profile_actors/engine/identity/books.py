@@ -101,6 +101,30 @@ class Book:
 
 
 @dataclass(slots=True)
+class Untold:
+    """Entries from low up to high may have rows of several identities that nobody was told of: from
+    before there was a ledger."""
+
+    low: int = 0
+    high: int = 0
+
+    def found(self, position: int) -> None:
+        """An entry has such rows."""
+        if self.low == self.high:
+            self.low = position
+        self.high = position + 1
+
+    def told(self, high: int) -> None:
+        """Those below ``high`` were told of."""
+        self.low = min(max(self.low, high), self.high)
+
+    @property
+    def is_some(self) -> bool:
+        """Whether there are any."""
+        return self.low < self.high
+
+
+@dataclass(slots=True)
 class Turned:
     """What an entry changes of who is shown where: per identity the slot in which it was listed
     and the one in which it is now, -1 for none."""

@@ -32,6 +32,7 @@ from profile_actors.engine.identity.books import (
     Place,
     Residence,
     Turned,
+    Untold,
     book_of,
     in_order,
     plain_book,
@@ -44,6 +45,7 @@ from profile_actors.engine.identity.mailbox import Mailbox
 from profile_actors.engine.identity.messages import (
     HOME,
     LEDGER,
+    LINK,
     PUBLISHED,
     ROWS,
     SETTLED,
@@ -79,11 +81,12 @@ class Homes:
         self._by_ident: dict[int, Residence] = {}
         self._books_by_ident: dict[int, Book] = {}
         self._nameless: dict[Key, Book] = {}
-        self._owed: dict[int, list[Residence]] = {}  # entry -> whose rows it sends on
+        self._moving: dict[Key, int] = {}  # placed and not yet shown there -> the entry that did
+        self.untold = Untold()
 
     @property
     def is_used(self) -> bool:
-        """Whether there is anything to keep."""
+        """Whether anything was told or heard."""
         return bool(self.residences or self.books or self.mailbox.heads() or self.mailbox.cursors())
 
     def is_mine(self, one: Named) -> bool:
@@ -96,7 +99,7 @@ class Homes:
         self, received: Iterable[PeerOps], position: int, first_new: int
     ) -> list[tuple[Residence, Place]]:
         """Take in what an entry was told, before its rows are folded. first_new: its first new
-        ident. Returns who must send all rows, and where: once for each time that was placed."""
+        ident. Returns who must send all rows, and where."""
         placed: list[tuple[Residence, Place]] = []
         for _, ops in received:
             for op in ops:
@@ -128,6 +131,7 @@ class Homes:
             if ident >= first_new:  # its first rows are in this entry, and go into the book
                 self._listing.hide(self._directory.slot_of[ident : ident + 1])
         mine.assigned, mine.sent = place, 0
+        self._moving[op.one.key] = position
         return [(mine, place)]
 
     def _reside(self, mine: Residence, ident: int) -> None:
@@ -187,10 +191,8 @@ class Homes:
             self._send(mine, place, 0, position, tell)
         for ident in idents.tolist():
             own = self._by_ident.get(ident)
-            if own is not None:
-                self._owed.setdefault(position, []).append(own)
-                if own.sent < position:
-                    self._send(own, own.assigned, own.sent, position, tell)
+            if own is not None and own.sent < position:
+                self._send(own, own.assigned, own.sent, position, tell)
         for book in self._touched(received):
             if book.missing or not book.untold:
                 continue
@@ -233,6 +235,8 @@ class Homes:
             for op in ops:
                 if op.kind == ROWS and op.one is not None:
                     self.residences[op.one.key].sent = op.high
+                elif op.kind == LINK:
+                    self.untold.told(op.high)
 
     def turn(self, received: Sequence[PeerOps], sent: Iterable[PeerOps], position: int) -> Turned:
         """Show what an entry's operations say is shown from now on. The caller holds the
@@ -286,6 +290,8 @@ class Homes:
         if mine.shown is not None and place.version < mine.shown.version:
             return
         old, mine.shown = self._listed_slot(mine, position + 1), place
+        if place == mine.assigned:
+            self._moving.pop(mine.one.key, None)
         new = self._slot_of_place(mine)
         if old == new:
             return
@@ -366,11 +372,7 @@ class Homes:
             return False
         if any(at <= position for at in self.unsettled.values()):
             return False
-        for at in [at for at in self._owed if at <= position]:
-            if any(mine.shown != mine.assigned for mine in self._owed[at]):
-                return False
-            del self._owed[at]
-        return True
+        return all(at > position for at in self._moving.values())
 
     # -- checkpoints ------------------------------------------------------------------------------
 
@@ -381,16 +383,20 @@ class Homes:
             [plain_residence(mine) for mine in self.residences.values()],
             [plain_book(book) for book in self.books.values()],
             sorted(self.unsettled.items()),
+            [self.untold.low, self.untold.high],
         ]
 
     def restore(self, plain: list[Any]) -> None:
         """What ``to_plain`` saw, into one that is empty."""
-        mailbox, residences, books, unsettled = plain
+        mailbox, residences, books, unsettled, untold = plain
+        self.untold = Untold(*untold)
         self.mailbox = Mailbox.of_plain(mailbox)
         for mine in map(residence_of, residences):
             self.residences[mine.one.key] = mine
             if mine.ident >= 0:
                 self._by_ident[mine.ident] = mine
+            if mine.shown != mine.assigned:
+                self._moving[mine.one.key] = mine.since
         for book in map(book_of, books):
             self.books[book.canonical.key, book.number] = book
             if book.ident >= 0:

@@ -24,6 +24,7 @@ from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.fold.state import Counters, State, empty_state
 from profile_actors.engine.fold.touches import SHIFT
+from profile_actors.engine.identity.books import Untold
 from profile_actors.engine.identity.homes import NO_POST, Post
 from profile_actors.engine.log.connections import Connections, is_anonymous
 from profile_actors.engine.log.entry import BatchNote
@@ -147,6 +148,8 @@ def load(
     state.known = state.directory.count
     if meta.homes is not None:
         state.homes.restore(meta.homes)
+    elif state.homes.owner_of is not None:  # from before links were told of
+        state.homes.untold = Untold(0, position)
     return Loaded(state, meta.fed)
 
 

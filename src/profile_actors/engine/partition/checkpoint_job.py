@@ -125,5 +125,5 @@ def _meta_of(state: State, names: list[str], fed: int) -> Meta:
         },
         broken_parts(state.book), [(*key, why) for key, why in state.book.pending.items()],
         (state.connections.wall, dict(state.connections.heard)), of_records,
-        state.homes.to_plain() if state.homes.is_used else None,
+        None if state.homes.owner_of is None else state.homes.to_plain(),
     )  # fmt: skip

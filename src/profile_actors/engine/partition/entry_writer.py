@@ -29,10 +29,10 @@ from profile_actors.engine.log.ports import Buffer, Log
 from profile_actors.engine.log.repairs import fold_note
 from profile_actors.engine.log.sub_batch import Reply
 from profile_actors.engine.membership.forgetting import of_book
-from profile_actors.engine.partition.admission import Admitted
+from profile_actors.engine.partition.admission import Admitted, nothing
 from profile_actors.engine.partition.clock_steps import note_slice, take_early
 from profile_actors.engine.partition.feed_writer import FeedWriter
-from profile_actors.engine.partition.letters import Letters, is_copy
+from profile_actors.engine.partition.letters import Letters, is_copy, past_evidence
 from profile_actors.engine.refold.backfill import Backfill
 from profile_actors.engine.refold.owed import Owed
 from profile_actors.engine.refold.rescans import Task, grouped, told
@@ -113,6 +113,15 @@ class EntryWriter:
         self._stages.lap("log")
         notes = tuple(admitted.notes)
         self.publish_entry(admitted.blocks, notes, delta, admitted.hearing, letters)
+
+    def tell_past(self) -> bool:
+        """Tell of links in the oldest entries that nobody was told of; whether there are more."""
+        state = self.state
+        if state.drain is None:
+            letters = past_evidence(state, self._log)
+            if letters is not None:
+                self.write(nothing(state), state.now, letters)
+        return state.homes.untold.is_some
 
     def fold_again(
         self,

@@ -83,7 +83,7 @@ def mend(partition: Partition, go_on: Callable[[], bool]) -> int | None:
     if max(wanted) < head:
         log = _Beginning(partition.log, max(wanted) + 1, go_on)
         try:
-            fold = Partition(log, again, MemoryCheckpoints(), partition.config)
+            fold = Partition(log, again, MemoryCheckpoints(), partition.config, post=partition.post)
             while fold.work(DRAIN):
                 if not go_on():
                     return None

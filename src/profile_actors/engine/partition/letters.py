@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+from msgspec import structs
 
 from profile_actors.columnar.vectors import Array
 from profile_actors.engine.fold.state import State, of_profiles
@@ -36,6 +37,7 @@ from profile_actors.engine.log.entry import (
     Mail,
     NewIdentities,
     blocks_of_rows,
+    decode,
     read_mail,
     table_of,
     times_of,
@@ -139,6 +141,34 @@ def open_letters(
     if not (letters.received or letters.tells):
         return None
     return letters
+
+
+TOLD_AT_ONCE = 8
+"""Entries of the past whose links are told in one entry."""
+
+
+def past_evidence(state: State, log: Log) -> Letters | None:
+    """Of the oldest entries that nobody was told of, what the ledger is to know; None: nothing."""
+    untold = state.homes.untold
+    low, high = untold.low, min(untold.low + TOLD_AT_ONCE, untold.high)
+    ops: list[Op] = []
+    for position in range(low, high):
+        with log.view(position) as view:
+            blocks = of_profiles(state, decode(view, f"position {position}").blocks)
+            ops += _evidence(state, [block for block in blocks if not is_copy(block)])
+    if not ops:
+        untold.told(high)
+        return None
+    ops[0] = structs.replace(ops[0], high=high)  # a replay goes on from there
+    return Letters(tells=((LEDGER, tuple(ops)),))
+
+
+def note_untold(state: State, letters: Letters, blocks: Sequence[Block]) -> None:
+    """In a replay: whether an entry has rows of several identities that it told nobody of."""
+    if any(to == LEDGER for to, _ in letters.tells):
+        return
+    if any(OTHERS in b.table.column_names and not is_copy(b) for b in of_profiles(state, blocks)):
+        state.homes.untold.found(state.position)
 
 
 def _evidence(state: State, blocks: Sequence[Block]) -> list[Op]:

@@ -240,7 +240,8 @@ class Partition:
             rescans.work(state.book, self._dossiers, limit, self._writer.finish, self._changing)
             with self.lock:  # a rule that failed without a profile of its own
                 state.touch_if_failed(state.position)
-        return rescans.pending + (self.state.drain is not None)
+        has_untold = self.state.homes.untold.is_some and self._writer.tell_past()
+        return rescans.pending + (self.state.drain is not None) + has_untold
 
     @property
     def mailbox(self) -> Mailbox:

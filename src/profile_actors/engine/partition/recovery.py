@@ -19,7 +19,7 @@ from profile_actors.engine.log.entry import Entry, NewIdentities, decode
 from profile_actors.engine.log.ports import Checkpoints, Feed, Log
 from profile_actors.engine.partition import checkpoint_image
 from profile_actors.engine.partition.entry_writer import EntryWriter
-from profile_actors.engine.partition.letters import letters_of
+from profile_actors.engine.partition.letters import letters_of, note_untold
 from profile_actors.engine.partition.partition_clock import PartitionClock
 from profile_actors.engine.refold.backfill import Backfill
 from profile_actors.errors import CorruptLog
@@ -89,6 +89,8 @@ class Replay:
             if entry.identities is not None:
                 self._restore(entry.identities)
             letters = letters_of(state, entry.mail, entry.blocks, f"position {state.position}")
+            if state.homes.owner_of is not None:
+                note_untold(state, letters, entry.blocks)
             state.homes.take(letters.told, state.position, first)
             state.homes.begin(first, state.directory.count - first)
             self._writer.fold_again(
