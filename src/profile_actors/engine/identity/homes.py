@@ -370,9 +370,8 @@ class Homes:
         oldest = self.mailbox.oldest_position()
         if oldest is not None and oldest <= position:
             return False
-        if any(at <= position for at in self.unsettled.values()):
-            return False
-        return all(at > position for at in self._moving.values())
+        caused = (*self.unsettled.values(), *self._moving.values())
+        return all(at > position for at in caused)
 
     # -- checkpoints ------------------------------------------------------------------------------
 
@@ -392,11 +391,10 @@ class Homes:
         self.untold = Untold(*untold)
         self.mailbox = Mailbox.of_plain(mailbox)
         for mine in map(residence_of, residences):
-            self.residences[mine.one.key] = mine
-            if mine.ident >= 0:
-                self._by_ident[mine.ident] = mine
+            self.residences[mine.one.key] = self._by_ident[mine.ident] = mine
             if mine.shown != mine.assigned:
                 self._moving[mine.one.key] = mine.since
+        self._by_ident.pop(-1, None)
         for book in map(book_of, books):
             self.books[book.canonical.key, book.number] = book
             if book.ident >= 0:

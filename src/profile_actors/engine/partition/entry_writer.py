@@ -117,7 +117,7 @@ class EntryWriter:
     def tell_past(self) -> bool:
         """Tell of links in the oldest entries that nobody was told of; whether there are more."""
         state = self.state
-        if state.drain is None:
+        if state.homes.untold.is_some and state.drain is None:
             letters = past_evidence(state, self._log)
             if letters is not None:
                 self.write(nothing(state), state.now, letters)

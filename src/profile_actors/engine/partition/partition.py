@@ -240,8 +240,7 @@ class Partition:
             rescans.work(state.book, self._dossiers, limit, self._writer.finish, self._changing)
             with self.lock:  # a rule that failed without a profile of its own
                 state.touch_if_failed(state.position)
-        has_untold = self.state.homes.untold.is_some and self._writer.tell_past()
-        return rescans.pending + (self.state.drain is not None) + has_untold
+        return rescans.pending + (self.state.drain is not None) + self._writer.tell_past()
 
     @property
     def mailbox(self) -> Mailbox:
