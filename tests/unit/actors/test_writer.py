@@ -28,6 +28,7 @@ from profile_actors.engine.identity.messages import CUT, Message, Named, Op
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.log.ports import Buffer
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
+from profile_actors.engine.partition import letters
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.errors import ClockError, Halt, StorageFull
 from profile_actors.ingest.door import Door
@@ -423,6 +424,20 @@ def test_messages_go_into_the_next_entry_however_full_the_queue_is() -> None:
         with pytest.raises(StorageFull):
             bench.writer.deliver([Message("1", 2, START, 0)])
         assert bench.partition.mailbox.cursor("1") == 1
+
+
+def test_messages_that_travel_together_end_where_they_get_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench()
+    with running(bench):
+        for number in range(1, 4):
+            ops = (Op(CUT, Named(1, number, "CRMID", "w0"), version=START),)
+            bench.writer.deliver([Message("1", number, START, 0)], ops)
+    numbers = [message.number for message in bench.partition.outgoing("L", 0, 9)]
+    assert numbers == [1, 2, 3]
+    monkeypatch.setattr(letters, "OUTGOING_BYTES", 1)
+    assert [message.number for message in bench.partition.outgoing("L", 1, 9)] == [2]
 
 
 def test_a_full_disk_halts_the_writing_and_reads_go_on() -> None:

@@ -51,6 +51,10 @@ from profile_actors.ingest.hidden_columns import K0, K1, NAMESPACE, OTHERS, VALU
 OP = "@op"
 
 
+OUTGOING_BYTES = 8 << 20
+"""Messages that travel together end after so many bytes; one that is larger goes alone."""
+
+
 NOBODY = np.zeros(0, np.intp)
 
 
@@ -259,7 +263,8 @@ def outgoing(
     after: int,
     limit: int,
 ) -> list[Message]:
-    """The messages to one destination from number ``after`` + 1 on, at most ``limit``.
+    """The messages to one destination from number ``after`` + 1 on, at most ``limit``, and at least
+    one if there is one; they end where they get large.
 
     name: the partition's own. Any thread. Cost: the rows that they carry are read from the log,
     without the lock: what is there never changes.
@@ -270,14 +275,18 @@ def outgoing(
         places = [
             (number, mailbox.position_of(to, number)) for number in range(after + 1, newest + 1)
         ]
-    out = []
+    out: list[Message] = []
+    size = 0
     for number, position in places:
+        if size > OUTGOING_BYTES:
+            break
         where = f"position {position}"
         with log.view(position) as view:
             envelope, mail = read_mail(view, where)
         told = dict(decode_ops(mail.sent_ops, where))[to]
         blocks = _rows(state, log, lock, told)
         out.append(Message(name, number, envelope.now, envelope.catalogue, told, blocks))
+        size += len(mail.sent_ops) + sum(len(stream) for _, stream in blocks)
     return out
 
 
