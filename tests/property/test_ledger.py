@@ -225,6 +225,7 @@ def test_books_are_components_whatever_fails(seed: int) -> None:
     world.check()
     for to, heard in world.heard.items():
         assert world.ledger.outgoing(to, 0, 1 << 20) == heard
+    assert world.ledger.verify() == []
     before = world.ledger.position
     world.ledger.commit([], None, world.catalogue)
     assert world.ledger.position == before, "opened again it tells what it told before"

@@ -259,7 +259,8 @@ def store_status(
         duplicate=sum(part.duplicate for part in parts),
         changes=sum(part.changes for part in parts),
         changes_by_clock=sum(part.changes_by_clock for part in parts),
-        bytes=sum(part.log_bytes + part.feed_bytes for part in parts),
+        bytes=sum(part.log_bytes + part.feed_bytes for part in parts)
+        + (ledger.ledger.log_bytes if ledger is not None and ledger.ledger is not None else 0),
         rejected={name: total for name, (total, _, _) in rejected.items()},
         quarantined={name: kept for name, (_, kept, _) in rejected.items()},
         repaired={name: repaired for name, (_, _, repaired) in rejected.items()},

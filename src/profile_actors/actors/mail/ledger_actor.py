@@ -254,6 +254,11 @@ class LedgerActor:
         return ledger.position, ledger.mailbox.waiting()
 
     @ray.method(concurrency_group="read")
+    def verify(self) -> list[str]:
+        """See ``Ledger``."""
+        return self._opened().verify()
+
+    @ray.method(concurrency_group="read")
     def status(self) -> LedgerAccount:
         """Never raises: a ledger that is in trouble says so here."""
         if self._refusal is not None:

@@ -15,7 +15,7 @@ from profile_actors.driver.connection import Connection
 from profile_actors.driver.edges.comparison import differences
 from profile_actors.driver.edges.remote_edge import Edge
 from profile_actors.driver.keeping.edge_processes import actor_name, begun, directory_of
-from profile_actors.driver.keeping.ledger_process import ledger_account
+from profile_actors.driver.keeping.ledger_process import ledger_account, running_ledger
 from profile_actors.driver.receipts import StoreStatus, store_status
 from profile_actors.errors import DefinitionError, StoreUnavailable
 
@@ -105,14 +105,18 @@ class WatchingDoors:
         return msgspec.structs.replace(found, lag_entries=behind)
 
     def verify(self, sample: int | None = None) -> list[str]:
-        """Re-read every log entry, refold (sample) profiles, and compare each edge with the hub,
-        profile by profile; the differences, [] when none."""
+        """Re-read every log entry, refold (sample) profiles and all links, and compare each edge
+        with the hub, profile by profile; the differences, [] when none."""
         self._check_open()
         if sample is not None:
             sample = whole_number(sample, "sample", "verify", 0)
         patience = self._connection.long_timeout_s
         found = call_all(self._connection.partitions, "verify", sample, timeout_s=patience)
         out = [f"partition {i}: {line}" for i, lines in enumerate(found) for line in lines]
+        place = self._placement
+        ledger = running_ledger(place.namespace, place.session, patience)
+        if ledger is not None:
+            out += [f"ledger: {line}" for line in ledger.call("verify")]
         for name in sorted(self._destinations()):
             out += differences(self._connection, self.edge(name))
         return out

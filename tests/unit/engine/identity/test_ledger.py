@@ -112,6 +112,18 @@ def test_changed_rules_are_judged_over_all_evidence_and_told() -> None:
     assert (ledger.position, ledger.version) == (position, 4)
 
 
+def test_verify_finds_a_graph_or_books_that_are_not_the_logs() -> None:
+    ledger = opened()
+    ledger.commit([message(1, Op(LINK, ANN, TABLET, version=10))], None, definitions())
+    ledger.commit([message(2, Op(LINK, BOB, TABLET, version=20))])
+    assert ledger.verify() == []
+    ledger.people.book_of[TABLET] = ledger.people.book_of[ANN]
+    assert len(ledger.verify()) == 1
+    ledger = opened(ledger.log)  # type: ignore[arg-type]
+    ledger.people.graph._groups.clear()
+    assert len(ledger.verify()) == 2
+
+
 def test_a_ledger_that_failed_to_write_must_be_opened_again() -> None:
     class Full(MemoryLog):
         def append_at(self, *_: object) -> None:
