@@ -50,7 +50,6 @@ ROOM_LOOK_S = 0.25
 IDLE_S = 3600.0
 """Wake-up of a writer without a clock of its own; all else notifies it."""
 
-
 T = TypeVar("T")
 
 
@@ -219,7 +218,7 @@ class Writer:
                 if not (tickets or letters or work):
                     if self._stopping and not self._tickets:
                         return
-                    if self._tickets:  # only early ones: their predecessors are on their way
+                    if self._tickets:  # early ones alone: their predecessors are on their way
                         self._wake.wait(EARLY_WAIT_S / 10)
             try:
                 self._check_wall()
@@ -230,7 +229,10 @@ class Writer:
                     self._step(step, future)
                 if self.room_error is None:
                     self._tick()
+                    before = self._partition.position
                     self._rescans = self._partition.work(self._config.max_rescan_evaluations)
+                    if self._partition.position != before:  # it may have told of past links
+                        self._written()
                     self._start_checkpoint()
             except Exception as error:  # a Halt, or a defect that must not write another byte
                 self._halt(error, tickets, letters, work)

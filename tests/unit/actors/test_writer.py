@@ -24,7 +24,7 @@ from profile_actors.definitions.declared import (
     SegmentDefinition,
 )
 from profile_actors.engine.identity.homes import Post
-from profile_actors.engine.identity.messages import CUT, Message, Named, Op
+from profile_actors.engine.identity.messages import CUT, LINK, Message, Named, Op
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.log.ports import Buffer
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
@@ -424,6 +424,33 @@ def test_messages_go_into_the_next_entry_however_full_the_queue_is() -> None:
         with pytest.raises(StorageFull):
             bench.writer.deliver([Message("1", 2, START, 0)])
         assert bench.partition.mailbox.cursor("1") == 1
+
+
+def test_who_brings_messages_hears_of_those_about_the_past() -> None:
+    """Links of rows from before there was a ledger are told of by the writer's own work."""
+    both = extended(
+        CATALOGUE,
+        [
+            Namespace("ECID", kind="cookie"),
+            Dataset("logins", "visit", {"who": "CRMID", "device": "ECID"}, timestamp="at"),
+        ],
+    )
+    old = Bench()
+    old.partition = Partition(old.log, old.feed, MemoryCheckpoints(), old.config, epoch=1)
+    old.partition.define(both, None)
+    door = Door(both, "logins", 1, old.config)
+    rows = door.prepare([{"who": "ann", "device": "d", "at": START}], 0, START).table
+    old.partition.commit([SubBatch("logins", "p", None, 1, both.version, START, rows)], None)
+    bench = Bench(after=old)
+    heard: list[dict[str, int]] = []
+    bench.writer = Writer(
+        bench.partition, bench.config, clock="event", wall=bench.wall,
+        written=lambda: heard.append(bench.partition.mailbox.heads()),
+    )  # fmt: skip
+    with running(bench):
+        wait_for(lambda: bool(heard))
+    assert heard[-1] == {"L": 1}
+    assert [op.kind for op in bench.partition.outgoing("L", 0, 9)[0].ops] == [LINK]
 
 
 def test_messages_that_travel_together_end_where_they_get_large(
