@@ -15,7 +15,7 @@ from profile_actors.definitions.field_types import FieldType
 from profile_actors.engine.log.entry import Block, encode
 from profile_actors.engine.log.in_memory import MemoryLog
 from profile_actors.engine.merge.documents import Row, read_records, records_of
-from profile_actors.engine.merge.live_rows import LiveRows
+from profile_actors.engine.merge.live_rows import LiveRows, RecordPart
 from profile_actors.engine.merge.opened_blocks import OpenedBlocks
 from profile_actors.engine.merge.record_reading import records_at
 from profile_actors.engine.merge.record_union import Merging, union_of
@@ -98,7 +98,7 @@ class Store:
             ):
                 self.rows[SLOTS[ident]].append(row)
             blocks.append(block)
-            parts.append((block, first, REPLACES[dataset]))
+            parts.append(RecordPart(block, first + np.arange(block.rows), REPLACES[dataset]))
             first += block.rows
         self.log.append_at(position, encode("rows", 0, 0, 0, blocks=blocks), 0)
         self.live.publish(self.live.step(parts, position, SLOTS))

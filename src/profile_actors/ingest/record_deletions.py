@@ -98,12 +98,14 @@ class DeletionDoor:
             [key_of(space, row.value, self._seed) for space, row in zip(spaces, rows, strict=True)],
             np.uint64,
         ).reshape(-1, 2)
+        names = list(self._namespaces)
+        codes = pa.array([names.index(row.namespace) for row in rows], pa.int16())
         table = pa.table(
             {
                 K0: pa.array(np.ascontiguousarray(keys[:, 0])),
                 K1: pa.array(np.ascontiguousarray(keys[:, 1])),
                 VALUE: pa.array(values, pa.string()),
-                NAMESPACE: pa.array([row.namespace for row in rows]).dictionary_encode(),
+                NAMESPACE: pa.DictionaryArray.from_arrays(codes, pa.array(names, pa.string())),
                 TIMESTAMP: pa.array(times, pa.int64()),
                 ROW: pa.array(np.arange(len(rows)) + first_offset),
                 DELETED: pa.array([True] * len(rows)),

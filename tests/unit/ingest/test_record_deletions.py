@@ -19,6 +19,8 @@ def test_it_has_the_key_that_a_row_of_the_identity_has() -> None:
     row = Hub().table("crm", [{"who": "a", "at": BASE}], 7)
     for name in (K0, K1, VALUE, NAMESPACE, TIMESTAMP, ROW):
         assert prepared.table.slice(0, 1)[name].to_pylist() == row[name].to_pylist()
+        # They may stand in one entry, whose rows are put together.
+        assert prepared.table.schema.field(name).type == row.schema.field(name).type
     assert prepared.table[TIMESTAMP].to_pylist() == [BASE, WALL]
     assert prepared.table[DELETED].to_pylist() == [True, True]
     assert (prepared.rows, prepared.clock) == (2, WALL)

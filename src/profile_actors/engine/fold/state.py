@@ -22,7 +22,7 @@ from profile_actors.engine.fold.touches import Touches
 from profile_actors.engine.histories.kept_events import HistoryDelta
 from profile_actors.engine.identity.directory import Directory
 from profile_actors.engine.identity.homes import NO_POST, Homes, Post
-from profile_actors.engine.identity.listing import Listing
+from profile_actors.engine.identity.listing import Listing, part_of
 from profile_actors.engine.log.connections import Connections
 from profile_actors.engine.log.entity_index import EntityIndex
 from profile_actors.engine.log.entry import BatchNote, Block
@@ -31,7 +31,7 @@ from profile_actors.engine.log.row_locator import Locator
 from profile_actors.engine.membership.reach import in_order
 from profile_actors.engine.membership.rulebook import Rulebook
 from profile_actors.engine.membership.rulebook_builder import compile_plan
-from profile_actors.engine.merge.live_rows import LiveRows
+from profile_actors.engine.merge.live_rows import LiveRows, RecordPart
 from profile_actors.engine.merge.record_union import Merging
 from profile_actors.engine.operators import block_matching, crews
 from profile_actors.engine.operators.aggregates import Track
@@ -201,12 +201,17 @@ def of_profiles(state: State, blocks: Sequence[Block]) -> list[Block]:
     return [block for block in blocks if state.behavior(block.dataset) != "lookup"]
 
 
-def record_parts(state: State, blocks: Iterable[Block]) -> list[tuple[Block, int, bool]]:
-    """The blocks of records of an entry, as ``LiveRows.step`` takes them."""
+def record_parts(state: State, blocks: Iterable[Block], position: int) -> list[RecordPart]:
+    """The rows of records of the entry at ``position`` that fold in their own slot."""
     out, first = [], 0
     for block in blocks:
         if state.behavior(block.dataset) == "record":
-            out.append((block, first, state.replaces(block.dataset)))
+            rows, mine = first + np.arange(block.rows), block
+            is_own = state.listing.is_own(block.idents, position)
+            if not is_own.all():
+                rows, mine = rows[is_own], part_of(block, is_own)
+            if mine.rows:
+                out.append(RecordPart(mine, rows, state.replaces(block.dataset)))
         first += block.rows
     return out
 

@@ -96,13 +96,18 @@ class Listing:
             return list(blocks)
         out = []
         for block in blocks:
-            since = self._since[block.idents]
-            is_own = (since == 0) | (since > position + 1)
+            is_own = self.is_own(block.idents, position)
             if is_own.all():
                 out.append(block)
             elif is_own.any():
-                out.append(_part(block, is_own))
+                out.append(part_of(block, is_own))
         return out
+
+    def is_own(self, idents: Array, position: int) -> Array:
+        """Which rows of the entry at ``position`` fold in their ident's own slot. idents: of the
+        rows. bool[n]"""
+        since = self._since[idents]
+        return np.asarray((since == 0) | (since > position + 1))
 
     def since(self, ident: int) -> int:
         """The entry from which on rows of an ident fold elsewhere; NEVER if they do not."""
@@ -128,7 +133,7 @@ class Listing:
                 column[: len(known)] = known
 
 
-def _part(block: Block, kept: Array) -> Block:
+def part_of(block: Block, kept: Array) -> Block:
     """Some rows of a block. kept: bool[n]"""
     place = kept.cumsum() - 1
     order = block.order[kept[block.order]]

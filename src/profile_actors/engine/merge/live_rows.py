@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -105,6 +106,15 @@ class Names:
         )
 
 
+class RecordPart(NamedTuple):
+    """Rows of a block of records. rows: int64[n], their numbers in the entry; replaces: whether
+    their dataset does."""
+
+    block: Block
+    rows: Array
+    replaces: bool
+
+
 @dataclass(frozen=True, slots=True)
 class _Space:
     """The arena. lanes: arrays of one length, ``end`` rows of which were given to slots; start:
@@ -150,21 +160,18 @@ class LiveRows:
         row = sum(lane.strides[0] for lane in self._space.lanes.values())
         return row * self._space.end + 12 * self._slots
 
-    def step(
-        self, rows: Sequence[tuple[Block, int, bool]], position: int, slot_of: Array
-    ) -> LiveDelta | None:
-        """Take in an entry's blocks of records: each with the number of its first row in the entry,
-        and whether its dataset replaces. None when there are none.
+    def step(self, parts: Sequence[RecordPart], position: int, slot_of: Array) -> LiveDelta | None:
+        """Take in an entry's rows of records. None when there are none.
 
         Writes only where no slot's rows are yet. Cost: some 10 ns per row and leaf.
         """
-        if not rows:
+        if not parts:
             return None
-        slot = np.concatenate([slot_of[block.idents] for block, _, _ in rows]).astype(np.intp)
+        slot = np.concatenate([slot_of[part.block.idents] for part in parts]).astype(np.intp)
         slots = np.unique(slot)
         sizes = self._size[slots].astype(np.int64)
         space = self._roomy(len(slot) + int(sizes.sum()))
-        fresh = _joined([self._read(space.names, *one) for one in rows])
+        fresh = _joined([self._read(space.names, part) for part in parts])
         fresh["position"][:] = position
         cells = ranges(space.start[slots], sizes)
         lanes = _joined([{name: lane[cells] for name, lane in space.lanes.items()}, fresh])
@@ -196,11 +203,11 @@ class LiveRows:
         lanes = self._space.lanes
         return owners, lanes["position"][cells], lanes["row"][cells]
 
-    def _read(self, names: Names, block: Block, first: int, replaces: bool) -> dict[str, Array]:
+    def _read(self, names: Names, part: RecordPart) -> dict[str, Array]:
         """The lanes of a block's rows, but for their position."""
-        table, rows = block.table, block.rows
+        block, table, rows = part.block, part.block.table, part.block.rows
         number, columns = names.dataset(block.dataset), set(table.column_names)
-        kind = np.full(rows, REPLACES if replaces else STATES, np.uint8)
+        kind = np.full(rows, REPLACES if part.replaces else STATES, np.uint8)
         if DELETED in columns:
             deletes = table.column(DELETED).fill_null(False)
             kind[deletes.to_numpy(zero_copy_only=False).astype(np.bool_)] = DELETES
@@ -233,7 +240,7 @@ class LiveRows:
             "dataset": np.full(rows, number, np.uint16), "who": self._whose(table, rows),
             "time": block.timestamps, "kind": kind, "extra": extra,
             "position": np.zeros(rows, np.uint32), "mask": np.packbits(bits, axis=1),
-            "row": (first + np.arange(rows)).astype(np.uint32),
+            "row": part.rows.astype(np.uint32),
         }  # fmt: skip
 
     def _whose(self, table: pa.Table, rows: int) -> Array:

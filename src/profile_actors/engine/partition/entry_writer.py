@@ -164,9 +164,8 @@ class EntryWriter:
             # Merging takes longer than readers should wait: it is done before the lock.
             locator.add(position, idents, times, base + block.order)
             base += block.rows
-        living = state.live_rows.step(
-            record_parts(state, blocks), position, state.directory.slot_of
-        )
+        parts = record_parts(state, blocks, position)
+        living = state.live_rows.step(parts, position, state.directory.slot_of)
         self._stages.lap("locate")
         now, slots = delta.fold.now, state.directory.slots
         first_new = slots - delta.new_profiles

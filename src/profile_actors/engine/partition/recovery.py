@@ -104,7 +104,7 @@ class Replay:
         for position in np.unique(np.concatenate(runs)).tolist() if runs else ():
             with self._log.view(position) as view:
                 blocks = decode(view, f"position {position}").blocks
-                parts = record_parts(state, blocks)
+                parts = record_parts(state, blocks, position)
                 delta = state.live_rows.step(parts, position, state.directory.slot_of)
                 state.live_rows.publish(delta)
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from profile_actors.columnar.vectors import Array
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.definitions.field_types import parse_type
 from profile_actors.engine.fold.state import State
@@ -72,16 +73,18 @@ class Dossiers:
         """The rows that say something as of a position, or all up to it, where newer ones live."""
         _, positions, rows = self._state.live_rows.gather(np.array([slot]))
         if (positions > position).any():
-            _, positions, rows = self._state.record_locator.rows_of(ident)
-            upto = positions <= position
-            positions, rows = positions[upto], rows[upto]
+            positions, rows = self._upto(self._state.record_locator, ident, position)
         return read_records(self._log, positions, rows)
 
     def _rows(self, locator: Locator, ident: int, position: int) -> list[Row]:
+        return read_rows(self._log, *self._upto(locator, ident, position))
+
+    def _upto(self, locator: Locator, ident: int, position: int) -> tuple[Array, Array]:
+        """(position, row) of an ident's rows up to an entry that fold in its own slot."""
         _, positions, rows = locator.rows_of(ident)
         since = self._state.listing.since(ident)  # rows from there on are in a person's book
         upto = (positions <= position) & (positions < since)
-        return read_rows(self._log, positions[upto], rows[upto])
+        return positions[upto], rows[upto]
 
 
 def timed(catalogue: Catalogue, dataset: str, fields: dict[str, Any]) -> dict[str, Any]:
