@@ -240,7 +240,8 @@ class Partition:
             rescans.work(state.book, self._dossiers, limit, self._writer.finish, self._changing)
             with self.lock:  # a rule that failed without a profile of its own
                 state.touch_if_failed(state.position)
-        return rescans.pending + (self.state.drain is not None) + self._writer.tell_past()
+        told = self._writer.tell_past()  # in an entry, which may have rescans of its own
+        return rescans.pending + (self.state.drain is not None) + told
 
     @property
     def mailbox(self) -> Mailbox:
