@@ -103,8 +103,8 @@ def rows_go_to_the_first_home(patch: pytest.MonkeyPatch) -> None:
     """After a hand-over, new rows still travel to the book of before."""
     real = homes.Homes.answer
 
-    def answer(self: Any, placed: Any, idents: Any, received: Any, position: int) -> Any:
-        sends = real(self, placed, idents, received, position)
+    def answer(self: Any, placed: Any, idents: Any, position: int) -> Any:
+        sends = real(self, placed, idents, position)
         for to, ops in list(sends.items()):
             sends[to] = [op for op in ops if op.kind != ROWS or op.low == 0]
         return sends

@@ -8,14 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from profile_actors.engine.identity.messages import Named, book_key
+import msgspec
+
+from profile_actors.engine.identity.messages import Named, Op, book_key
 from profile_actors.errors import CorruptLog
 
 Key = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True, gc=False):
     """A book, and the version of the ledger's word for it."""
 
     canonical: Named
@@ -28,8 +29,7 @@ class Place:
         return self.canonical.key, self.number
 
 
-@dataclass(slots=True)
-class Residence:
+class Residence(msgspec.Struct, gc=False):
     """An identity of this partition that was linked once. ident: -1 while it has no rows. since:
     the entry from which on its rows go into books. sent: those up to there were sent to the
     assigned one. shown: None while it is shown by itself."""
@@ -76,10 +76,11 @@ class Book:
 
     def place(self, one: Named, version: int) -> None:
         """The ledger names a member."""
-        self.missing -= self._is_missing(one.key)
-        self.members[one.key] = one, version
-        self.missing += self._is_missing(one.key)
-        self.untold.add(one.key)
+        key = one.key
+        self.missing -= self._is_missing(key)
+        self.members[key] = one, version
+        self.missing += self._is_missing(key)
+        self.untold.add(key)
 
     def _is_missing(self, key: Key) -> bool:
         member = self.members.get(key)
@@ -88,16 +89,17 @@ class Book:
     def attach(self, one: Named, version: int, low: int, high: int) -> None:
         """A member's rows come, those after its owner's position low up to high. Raises
         CorruptLog if some before them are not here."""
-        version_here, high_here = self.attached.get(one.key, (0, 0))
+        key = one.key
+        version_here, high_here = self.attached.get(key, (0, 0))
         if low != (high_here if version == version_here else 0):
             raise CorruptLog(
                 f"expected the rows of {one.namespace} {one.value!r} after position {high_here} of"
                 f" its owner's log, got those after {low} - at the book of"
                 f" {self.canonical.namespace} {self.canonical.value!r}; this is a defect: report it"
             )
-        self.missing -= self._is_missing(one.key)
-        self.attached[one.key] = version, high
-        self.missing += self._is_missing(one.key)
+        self.missing -= self._is_missing(key)
+        self.attached[key] = version, high
+        self.missing += self._is_missing(key)
 
 
 @dataclass(slots=True)
@@ -132,6 +134,13 @@ class Turned:
     old: list[int] = field(default_factory=list)
     new: list[int] = field(default_factory=list)
     idents: list[int] = field(default_factory=list)
+
+
+def ends_of(op: Op) -> tuple[Named, Named]:
+    """The identity that an operation is about, and the smallest of its book."""
+    assert op.one is not None, op
+    assert op.other is not None, op
+    return op.one, op.other
 
 
 def in_order(book: Book) -> tuple[Named, ...]:

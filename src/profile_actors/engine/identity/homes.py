@@ -34,6 +34,7 @@ from profile_actors.engine.identity.books import (
     Turned,
     Untold,
     book_of,
+    ends_of,
     in_order,
     plain_book,
     plain_residence,
@@ -83,6 +84,7 @@ class Homes:
         self._nameless: dict[Key, Book] = {}
         self._moving: dict[Key, int] = {}  # placed and not yet shown there -> the entry that did
         self.untold = Untold()
+        self._reached: dict[int, Book] = {}  # books that the entry at hand is about
 
     @property
     def is_used(self) -> bool:
@@ -100,44 +102,54 @@ class Homes:
     ) -> list[tuple[Residence, Place]]:
         """Take in what an entry was told, before its rows are folded. first_new: its first new
         ident. Returns who must send all rows, and where."""
+        self._reached.clear()
         placed: list[tuple[Residence, Place]] = []
+        fresh: dict[Key, Residence] = {}
         for _, ops in received:
             for op in ops:
                 if op.kind == HOME:
-                    placed += self._place(op, position, first_new)
+                    placed += self._place(op, position, fresh)
                 elif op.kind == ROWS:
-                    assert op.one is not None
-                    assert op.other is not None
-                    book = self._book(op.other, op.number)
-                    book.attach(op.one, op.version, op.low, op.high)
+                    one, canonical = ends_of(op)
+                    book = self._book(canonical, op.number)
+                    book.attach(one, op.version, op.low, op.high)
+                    self._reached[id(book)] = book
                 elif op.kind == SETTLED:
                     self.unsettled.pop(op.number, None)
+        self._reside(fresh, position, first_new)
         return placed
 
-    def _place(self, op: Op, position: int, first_new: int) -> list[tuple[Residence, Place]]:
-        assert op.one is not None
-        assert op.other is not None
-        if self.is_mine(op.other):
-            self._book(op.other, op.number).place(op.one, op.version)
-        if not self.is_mine(op.one):
+    def _place(
+        self, op: Op, position: int, fresh: dict[Key, Residence]
+    ) -> list[tuple[Residence, Place]]:
+        one, canonical = ends_of(op)
+        if self.is_mine(canonical):
+            book = self._book(canonical, op.number)
+            book.place(one, op.version)
+            self._reached[id(book)] = book
+        if not self.is_mine(one):
             return []
-        place = Place(op.other, op.number, op.version)
-        mine = self.residences.get(op.one.key)
+        place, key = Place(canonical, op.number, op.version), one.key
+        mine = self.residences.get(key)
         if mine is None:
-            mine = self.residences[op.one.key] = Residence(op.one, place, position)
-            ident = int(self._directory.find(*np.array([op.one.key], np.uint64).T)[0])
-            if ident >= 0:
-                self._reside(mine, ident)
-            if ident >= first_new:  # its first rows are in this entry, and go into the book
-                self._listing.hide(self._directory.slot_of[ident : ident + 1])
+            mine = self.residences[key] = fresh[key] = Residence(one, place, position)
         mine.assigned, mine.sent = place, 0
-        self._moving[op.one.key] = position
+        self._moving[key] = position
         return [(mine, place)]
 
-    def _reside(self, mine: Residence, ident: int) -> None:
-        mine.ident = ident
-        self._by_ident[ident] = mine
-        self._listing.leave(np.array([ident]), mine.since)
+    def _reside(self, fresh: dict[Key, Residence], position: int, first_new: int) -> None:
+        """Those who are linked for the first time, as far as they have rows."""
+        if not fresh:
+            return
+        idents = self._directory.find(*np.array(list(fresh), np.uint64).T)
+        for mine, ident in zip(fresh.values(), idents.tolist(), strict=True):
+            if ident >= 0:
+                mine.ident = ident
+                self._by_ident[ident] = mine
+        known = idents[idents >= 0]
+        self._listing.leave(known, position)
+        # Who has the first rows in this entry has none that are not in the book.
+        self._listing.hide(self._directory.slot_of[known[known >= first_new]])
 
     def _book(self, canonical: Named, number: int) -> Book:
         name = canonical.key, number
@@ -156,7 +168,9 @@ class Homes:
         for ident, (k0, k1) in zip(idents.tolist(), keys, strict=True):
             mine, book = self.residences.get((k0, k1)), self._nameless.pop((k0, k1), None)
             if mine is not None and mine.ident < 0:
-                self._reside(mine, ident)
+                mine.ident = ident
+                self._by_ident[ident] = mine
+                self._listing.leave(idents[ident - first : ident - first + 1], mine.since)
             if book is not None:
                 book.ident = ident
                 self._books_by_ident[ident] = book
@@ -165,17 +179,11 @@ class Homes:
 
     def fill(self, idents: Array) -> None:
         """Rows come into the books that have these idents."""
-        for ident in np.unique(idents).tolist():
+        for ident in set(idents.tolist()):
             self._books_by_ident[ident].rows = True
 
-    # -- what is answered -------------------------------------------------------------------------
-
     def answer(
-        self,
-        placed: Sequence[tuple[Residence, Place]],
-        idents: Array,
-        received: Iterable[PeerOps],
-        position: int,
+        self, placed: Sequence[tuple[Residence, Place]], idents: Array, position: int
     ) -> dict[str, list[Op]]:
         """What the entry tells whom: rows that are on their way, and books that are whole.
 
@@ -189,11 +197,11 @@ class Homes:
         assert self.owner_of is not None
         for mine, place in placed:
             self._send(mine, place, 0, position, tell)
-        for ident in idents.tolist():
-            own = self._by_ident.get(ident)
-            if own is not None and own.sent < position:
+        for ident in self._listing.leaving(idents).tolist():
+            own = self._by_ident[ident]
+            if own.sent < position:
                 self._send(own, own.assigned, own.sent, position, tell)
-        for book in self._touched(received):
+        for book in self._reached.values():
             if book.missing or not book.untold:
                 continue
             owner = self.residences.get(book.canonical.key)
@@ -214,15 +222,6 @@ class Homes:
         op = Op(ROWS, mine.one, place.canonical, place.number, place.version, low, high)
         tell(self.owner_of(place.canonical), op)
         mine.sent = high
-
-    def _touched(self, received: Iterable[PeerOps]) -> list[Book]:
-        names = {
-            (op.other.key, op.number): None
-            for _, ops in received
-            for op in ops
-            if op.kind in (HOME, ROWS) and op.other is not None
-        }
-        return [self.books[name] for name in names if name in self.books]
 
     # -- the fold of what was sent, and what is shown after it ------------------------------------
 
@@ -258,7 +257,7 @@ class Homes:
                 if op.kind == PUBLISHED and op.one is not None and op.other is not None:
                     place = Place(op.other, op.number, op.version)
                     self._show(self.residences[op.one.key], place, position, turned)
-        for book in self._touched(received):
+        for book in self._reached.values():
             her = self.residences.get(book.canonical.key)
             if (
                 her is not None
@@ -305,12 +304,11 @@ class Homes:
 
     def _listed_slot(self, mine: Residence, position: int) -> int:
         """Where an identity is listed; -1 where it is not."""
-        slot = int(self._directory.slot_of[mine.ident]) if mine.ident >= 0 else -1
         if mine.shown is not None:
             slot = self._slot_of_place(mine)
-        if slot < 0 or not self._listing.is_listed(np.array([slot]), position)[0]:
-            return -1
-        return slot
+        else:
+            slot = int(self._directory.slot_of[mine.ident]) if mine.ident >= 0 else -1
+        return slot if slot >= 0 and self._listing.has(slot, position) else -1
 
     def _slot_of_place(self, mine: Residence) -> int:
         """The slot of the book that lists an identity: only its smallest is listed."""
@@ -372,8 +370,6 @@ class Homes:
             return False
         caused = (*self.unsettled.values(), *self._moving.values())
         return all(at > position for at in caused)
-
-    # -- checkpoints ------------------------------------------------------------------------------
 
     def to_plain(self) -> list[Any]:
         """For a checkpoint: lists and plain values alone. Cost: some 5 us an identity linked."""

@@ -49,6 +49,10 @@ class Listing:
         self._copy.keep(idents)
         self._since[idents] = position + 1
 
+    def leaving(self, idents: Array) -> Array:
+        """Those of the idents whose rows fold elsewhere by now."""
+        return idents[self._since[idents] > 0]
+
     def hide(self, slots: Array) -> None:
         """These slots, which begin, are not listed."""
         self.is_used = True
@@ -73,6 +77,11 @@ class Listing:
             return np.ones(len(slots), np.bool_)
         end = self._end[slots]
         return np.asarray((self._first[slots] <= position) & ((end == 0) | (position < end)))
+
+    def has(self, slot: int, position: int) -> bool:
+        """The same of one slot."""
+        end = int(self._end[slot])
+        return int(self._first[slot]) <= position and (end == 0 or position < end)
 
     def is_hidden(self, slot: int) -> bool:
         """Whether a slot has never been listed."""

@@ -138,7 +138,7 @@ def open_letters(
     with state.changing(lambda: NOBODY):
         homes.begin(first, state.directory.count - first)
     known = np.unique(np.concatenate(own)) if own else np.zeros(0, np.int64)
-    sends = homes.answer(placed, known, letters.told, position)
+    sends = homes.answer(placed, known, position)
     sends.setdefault(LEDGER, [])[:0] = [*evidence, *withdrawn]
     letters.tells = tuple((to, tuple(ops)) for to, ops in sorted(sends.items()) if ops)
     _name_books(state, letters.tells, admitted, lock)
