@@ -231,17 +231,16 @@ class Partition:
         entries have some left.
 
         For the writer's thread, between entries. Changes join the feed block of their entry.
+        Past links are told in an entry, which is counted: it may have rescans of its own.
         """
         if self.state.drain is not None:
             self.clock.next_slice()
-        rescans = self.owed.rescans
+        rescans, state = self.owed.rescans, self.state
         if rescans.pending:
-            state = self.state
             rescans.work(state.book, self._dossiers, limit, self._writer.finish, self._changing)
             with self.lock:  # a rule that failed without a profile of its own
                 state.touch_if_failed(state.position)
-        told = self._writer.tell_past()  # in an entry, which may have rescans of its own
-        return rescans.pending + (self.state.drain is not None) + told
+        return self._writer.tell_past() + rescans.pending + (self.state.drain is not None)
 
     @property
     def mailbox(self) -> Mailbox:
