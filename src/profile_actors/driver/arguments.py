@@ -15,7 +15,6 @@ import msgspec
 
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.log.sub_batch import ANONYMOUS
-from profile_actors.engine.reading.event_pages import place_of
 from profile_actors.errors import CallerError
 from profile_actors.rules.semantics.calendar import MAX_MS, MIN_MS
 
@@ -119,6 +118,9 @@ def check_stream(producer: str | None, offset: int | None) -> None:
 
 def check_page_cursor(cursor: Any) -> None:
     """Raises CallerError unless it says a place in the order of events."""
+    # Here, since it brings Arrow: who checks an instant alone, as `eval` does, is to begin at once.
+    from profile_actors.engine.reading.event_pages import place_of
+
     try:
         if not isinstance(cursor, str):
             raise ValueError(cursor)
