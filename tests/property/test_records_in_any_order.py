@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +16,7 @@ from profile_actors.columnar.vectors import Array, differ
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.engine.log.entry import Block, encode
 from profile_actors.engine.log.in_memory import MemoryLog
+from profile_actors.engine.merge import tied_rows
 from profile_actors.engine.merge.documents import Row, read_records, records_of
 from profile_actors.engine.merge.live_rows import LiveRows, RecordPart
 from profile_actors.engine.merge.opened_blocks import OpenedBlocks
@@ -101,7 +104,7 @@ class Store:
             parts.append(RecordPart(block, first + np.arange(block.rows), REPLACES[dataset]))
             first += block.rows
         self.log.append_at(position, encode("rows", 0, 0, 0, blocks=blocks), 0)
-        self.live.publish(self.live.step(parts, position, SLOTS))
+        self.live.publish(self.live.step(parts, position, SLOTS, self.rows_at))
         for column in self.columns:
             before = column.current(np.arange(3))
             track = column.fold(stated_of(column, blocks, SLOTS))
@@ -110,6 +113,9 @@ class Store:
             after = column.current(np.arange(3))
             moved = set() if track is None else set(track.slots[track.changed].tolist())
             assert set(np.flatnonzero(differ(before, after)).tolist()) == moved
+
+    def rows_at(self, positions: Array, numbers: Array) -> list[Row]:
+        return read_records(self.log, positions, numbers)
 
     def attributes(self, path: str) -> list[Any]:
         """What rules read of a leaf, by slot."""
@@ -240,3 +246,33 @@ def test_two_identities_of_a_profile_hide_nothing_of_each_other() -> None:
     store = Store([[gone], [mine], [other]])
     assert union_of(store.read(np.array([slot]))[slot], Merging(REPLACES)) == {"score": 1}
     assert store.attributes("home.city")[slot] is None
+
+
+def test_of_many_upserts_at_one_time_few_live() -> None:
+    draw = random.Random(5)
+    entries = [
+        [_row(7, score=draw.randint(0, 99), limits={draw.choice("ab"): draw.randint(0, 9)})]
+        for _ in range(300)
+    ]
+    entries += [[_row(7, **{"home.city": draw.choice("xyz")}, tags=["a"])] for _ in range(100)]
+    entries += [[_row(7, tags=[draw.choice("ab")], adds=True)] for _ in range(100)]
+    store = Store(entries)
+    assert len(store.live) < 40
+    slot = int(SLOTS[0])
+    assert union_of(store.read(np.array([slot]))[slot], Merging(REPLACES)) == union_of(
+        store.rows[slot], Merging(REPLACES)
+    )
+
+
+@FEW
+@given(st.lists(st.lists(rows, min_size=1, max_size=6), max_size=8), st.sampled_from(ORDERS))
+def test_what_ties_say_is_kept(
+    entries: list[list[dict[str, Any]]], order: tuple[str, ...] | None
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tied_rows, "MANY_ROWS", -100)
+        store = Store(entries)
+        living = store.read(np.arange(3))
+    for slot, mine in enumerate(store.rows):
+        merging = Merging(REPLACES, order)
+        assert union_of(living.get(slot, []), merging) == union_of(mine, merging)

@@ -14,16 +14,16 @@ written again at its end, and readers and checkpoints keep what they had gathere
 Law: ``union_of`` the living rows == ``union_of`` all of them, however they were split and ordered.
 
 Limits: rows of one fragment with equal times that state the same all live, since which value is the
-larger is not known here. Memory: some 35 bytes a living row, 12 a slot.
+larger is not known here; where they are many they are read (``tied_rows``). Memory: some 35 bytes a
+living row, 12 a slot.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -32,6 +32,8 @@ from profile_actors.columnar.runs import last_of_runs, ranges, starts_of
 from profile_actors.columnar.state_columns import ColumnCopy, Saving, reserve
 from profile_actors.columnar.vectors import Array, one_array
 from profile_actors.engine.log.entry import Block
+from profile_actors.engine.merge.stated_names import Code, Names
+from profile_actors.engine.merge.tied_rows import Read, some_of_ties
 from profile_actors.ingest.hidden_columns import APPENDED, DELETED, K0, K1
 
 LANES: dict[str, type] = {
@@ -48,62 +50,6 @@ MIN_ROWS = 1024
 CELLS_AT_ONCE = 1 << 22
 
 NEVER = -(1 << 62)
-
-Code = tuple[int, str, str | None]
-"""(dataset, path, key of the map; None: appended to the array)."""
-
-
-_NAMES = msgspec.json.Decoder(tuple[list[str], list[list[str]], list[Code], list[tuple[int, ...]]])
-
-
-@dataclass(slots=True)
-class Names:
-    """What numbers stand for. leaves: per dataset, by path, the place of its bit. extras: tuples of
-    codes; the first one is of rows without any."""
-
-    datasets: dict[str, int] = field(default_factory=dict)
-    leaves: list[dict[str, int]] = field(default_factory=list)
-    codes: dict[Code, int] = field(default_factory=dict)
-    extras: dict[tuple[int, ...], int] = field(default_factory=lambda: {(): 0})
-
-    def dataset(self, name: str) -> int:
-        number = self.datasets.setdefault(name, len(self.datasets))
-        if number == len(self.leaves):
-            self.leaves.append({})
-        return number
-
-    def bit(self, dataset: int, path: str) -> int:
-        leaves = self.leaves[dataset]
-        return leaves.setdefault(path, len(leaves))
-
-    def extra(self, codes: Sequence[Code]) -> int:
-        found = tuple(sorted({self.codes.setdefault(code, len(self.codes)) for code in codes}))
-        return self.extras.setdefault(found, len(self.extras))
-
-    def restricted(self, used: set[int]) -> tuple[Names, Array]:
-        """The same with those tuples alone, and their numbers by the old ones. int32"""
-        out, table = Names(self.datasets, self.leaves), np.zeros(len(self.extras), np.int32)
-        codes = list(self.codes)
-        for number, members in enumerate(list(self.extras)):
-            if number in used:
-                table[number] = out.extra([codes[code] for code in members])
-        return out, table
-
-    def encoded(self) -> bytes:
-        return msgspec.json.encode(
-            (list(self.datasets), [list(of) for of in self.leaves], list(self.codes),
-             list(self.extras))
-        )  # fmt: skip
-
-    @classmethod
-    def decoded(cls, data: bytes) -> Names:
-        datasets, leaves, codes, extras = _NAMES.decode(data)
-        return cls(
-            {name: number for number, name in enumerate(datasets)},
-            [{path: bit for bit, path in enumerate(of)} for of in leaves],
-            {code: number for number, code in enumerate(codes)},
-            {one: number for number, one in enumerate(extras)},
-        )
 
 
 class RecordPart(NamedTuple):
@@ -160,8 +106,15 @@ class LiveRows:
         row = sum(lane.strides[0] for lane in self._space.lanes.values())
         return row * self._space.end + 12 * self._slots
 
-    def step(self, parts: Sequence[RecordPart], position: int, slot_of: Array) -> LiveDelta | None:
-        """Take in an entry's rows of records. None when there are none.
+    def step(
+        self,
+        parts: Sequence[RecordPart],
+        position: int,
+        slot_of: Array,
+        read: Read | None = None,
+    ) -> LiveDelta | None:
+        """Take in an entry's rows of records. None when there are none. read: of rows of the log,
+        this entry's included.
 
         Writes only where no slot's rows are yet. Cost: some 10 ns per row and leaf.
         """
@@ -177,6 +130,8 @@ class LiveRows:
         lanes = _joined([{name: lane[cells] for name, lane in space.lanes.items()}, fresh])
         slot = np.concatenate([np.repeat(slots, sizes), slot])
         kept = _living(slot, lanes, space.names)
+        if read is not None:
+            kept = some_of_ties(kept, slot, lanes, space.names, read)
         size = np.bincount(slots.searchsorted(slot[kept]), minlength=len(slots))
         end = space.end + len(kept)
         written = dict(space.lanes)

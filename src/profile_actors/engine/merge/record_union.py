@@ -87,7 +87,7 @@ def stated_by(rows: Iterable[Row], merging: Merging) -> dict[Place, Stated]:
         floor = max((_floor(row, merging.replaces) for row in fragment), default=None)
         for row in fragment:
             if not row.deletes and (floor is None or row.timestamp >= floor):
-                for place, value in _places(row):
+                for place, value in places_of(row):
                     told = _Said(
                         value, row.dataset, row.named, row.timestamp, place[0] in row.appends
                     )
@@ -117,7 +117,7 @@ def _floor(row: Row, replaces: Mapping[str, bool]) -> int:
 _NEVER = -(1 << 62)
 
 
-def _places(row: Row) -> Iterable[tuple[Place, Any]]:
+def places_of(row: Row) -> Iterable[tuple[Place, Any]]:
     """What the row states. Of a map: each of its keys that has a value."""
     for path, value in row.fields.items():
         if path in UNSTATED:
@@ -138,7 +138,7 @@ def _reduced(said: Sequence[_Said], order: tuple[str, ...] | None) -> Stated | N
     whole = [one for one in whole if one.time == newest]
     least = min((one.dataset for one in whole), default="")
     whole = [one for one in whole if one.dataset == least]
-    stated = max(whole, key=lambda one: _sortable(one.value), default=None)
+    stated = max(whole, key=lambda one: sort_key(one.value), default=None)
     # A row that is repeated appends nothing new.
     added = {(one.time, _json(one.value)): one for one in said if one.is_added}
     later = [added[key] for key in sorted(added) if key[0] >= newest]
@@ -150,7 +150,7 @@ def _reduced(said: Sequence[_Said], order: tuple[str, ...] | None) -> Stated | N
     return None if stated is None else Stated(*stated[:4])
 
 
-def _sortable(value: Any) -> Any:
+def sort_key(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str | Decimal | date) else _json(value)
 
 

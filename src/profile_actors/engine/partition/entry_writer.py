@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 from profile_actors.columnar.slot_pairs import slots_of_all
 from profile_actors.columnar.vectors import Array
@@ -29,6 +30,7 @@ from profile_actors.engine.log.ports import Buffer, Log
 from profile_actors.engine.log.repairs import fold_note
 from profile_actors.engine.log.sub_batch import Reply
 from profile_actors.engine.membership.forgetting import of_book
+from profile_actors.engine.merge.documents import read_records
 from profile_actors.engine.partition.admission import Admitted, nothing
 from profile_actors.engine.partition.clock_steps import note_slice, take_early
 from profile_actors.engine.partition.feed_writer import FeedWriter
@@ -165,7 +167,8 @@ class EntryWriter:
             locator.add(position, idents, times, base + block.order)
             base += block.rows
         parts = record_parts(state, blocks, position)
-        living = state.live_rows.step(parts, position, state.directory.slot_of)
+        read = partial(read_records, self._log)
+        living = state.live_rows.step(parts, position, state.directory.slot_of, read)
         self._stages.lap("locate")
         now, slots = delta.fold.now, state.directory.slots
         first_new = slots - delta.new_profiles

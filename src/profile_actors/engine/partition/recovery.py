@@ -8,6 +8,7 @@ same fold, publication and slices as the writer did, over entries that are durab
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from profile_actors.engine.fold.state import State, record_parts
 from profile_actors.engine.identity.homes import Post
 from profile_actors.engine.log.entry import Entry, NewIdentities, decode
 from profile_actors.engine.log.ports import Checkpoints, Feed, Log
+from profile_actors.engine.merge.documents import read_records
 from profile_actors.engine.partition import checkpoint_image
 from profile_actors.engine.partition.entry_writer import EntryWriter
 from profile_actors.engine.partition.letters import letters_of, note_untold
@@ -105,7 +107,9 @@ class Replay:
             with self._log.view(position) as view:
                 blocks = decode(view, f"position {position}").blocks
                 parts = record_parts(state, blocks, position)
-                delta = state.live_rows.step(parts, position, state.directory.slot_of)
+                delta = state.live_rows.step(
+                    parts, position, state.directory.slot_of, partial(read_records, self._log)
+                )
                 state.live_rows.publish(delta)
 
     def _restore(self, identities: NewIdentities) -> None:

@@ -398,3 +398,23 @@ def test_saved_runs_are_read_from_their_files_while_the_process_lives(
     assert replayed(partition)
     assert told(partition) == answers
     partition.close()
+
+
+def test_many_records_of_one_time_are_read_in_a_replay_too(tmp_path: Path) -> None:
+    directory, key = tmp_path / "0", [key_of(WHO, "a", SEED)]
+    partition = opened(directory)
+    partition.define(CATALOGUE, None)
+    for number in range(60):
+        row = {"who": "a", "at": BASE, "score": (number * 7) % 60, "tier": str(number % 3)}
+        sub = HUB.sub_batch("crm", "c", number, [row], clock=BASE)
+        assert partition.commit([sub], None)[0].status == "ok"
+    living = len(partition.state.live_rows)
+    (told,) = partition.profiles(key)
+    assert told is not None
+    assert told.attributes == {"score": 59, "tier": "2"}
+    assert living < 30
+    partition.close()
+    again = opened(directory)
+    assert again.profiles(key) == [told]
+    assert len(again.state.live_rows) == living
+    again.close()
