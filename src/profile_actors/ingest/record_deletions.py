@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue, Namespace
+from profile_actors.definitions.placeholders import is_placeholder, listed
 from profile_actors.errors import CallerError, DefinitionError
 from profile_actors.ingest.door import Prepared
 from profile_actors.ingest.hidden_columns import (
@@ -46,6 +47,7 @@ class DeletionDoor:
     def __init__(self, catalogue: Catalogue, dataset: str, seed: int, config: Config) -> None:
         self.dataset = catalogue.datasets[dataset]
         self._seed, self._config = seed, config
+        self._nobody = listed(catalogue.linking.placeholders)
         behavior = catalogue.schemas[self.dataset.schema].behavior
         if behavior != "record":
             raise DefinitionError(
@@ -89,10 +91,15 @@ class DeletionDoor:
                     f"expected at as an instant from {TIME_MIN_MS} to {latest} ms, got {time} - at"
                     " delete_record"
                 )
-            if not value:
+            if is_placeholder(value, self._nobody):
                 raise CallerError(
-                    "expected an identity with a value, got '' once it is normalised - at"
-                    " delete_record"
+                    f"expected an identity that names somebody, got {value!r}, which is listed as"
+                    " a placeholder (LinkingRules) - at delete_record"
+                )
+            if not 1 <= len(value) <= self._config.max_identity_chars:
+                raise CallerError(
+                    f"expected an identity of 1 to {self._config.max_identity_chars} characters,"
+                    f" got {len(value)} once it is normalised - at delete_record"
                 )
         keys = np.array(
             [key_of(space, row.value, self._seed) for space, row in zip(spaces, rows, strict=True)],

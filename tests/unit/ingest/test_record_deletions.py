@@ -34,5 +34,8 @@ def test_what_cannot_be_deleted() -> None:
         door.prepare([Deletion("Email", "a")], 0, WALL)
     with pytest.raises(CallerError, match="expected at as an instant"):
         door.prepare([Deletion("CRMID", "a", WALL + 10**12)], 0, WALL)
-    with pytest.raises(CallerError, match="an identity with a value"):
-        door.prepare([Deletion("CRMID", "")], 0, WALL)
+    with pytest.raises(CallerError, match="expected an identity of 1 to"):
+        door.prepare([Deletion("CRMID", "x" * 5_000)], 0, WALL)
+    for value in ("", "null", "000"):
+        with pytest.raises(CallerError, match="expected an identity that names somebody"):
+            door.prepare([Deletion("CRMID", value)], 0, WALL)

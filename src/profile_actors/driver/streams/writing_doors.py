@@ -78,7 +78,8 @@ class WritingDoors:
 
         A deletion is a statement like a row: what the dataset says later counts, what it said
         before does not, also if it comes after. Of a person with several identities the records of
-        the others stay. Raises DefinitionError for a dataset that is not of records or a namespace
+        the others stay. As with any row, an identity that nobody named before is known from here
+        on. Raises DefinitionError for a dataset that is not of records or a namespace
         that it has not, CallerError, StoreUnavailable, Halt.
         """
         self._check_open()
