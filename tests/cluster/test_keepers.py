@@ -18,7 +18,7 @@ import pytest
 import profile_actors as pf
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import DirectoryLock
-from tests.cluster.keeping import processes_of
+from tests.cluster.keeping import own_ray, processes_of
 from tests.cluster.shop import orders, shop
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
@@ -315,3 +315,22 @@ def test_the_command_line_says_a_lost_cluster_in_one_line(tmp_path: Path) -> Non
     assert done.stderr.startswith("StoreUnavailable: expected a Ray cluster")
     assert done.stderr.count("\n") == 1
     assert time.monotonic() - began < 60
+
+
+def test_interrupts_while_ray_starts_end_the_call_in_order(tmp_path: Path) -> None:
+    """Ray that is left in the midst of its start would crash the process at its end."""
+    file = tmp_path / "definitions.yaml"
+    file.write_text("namespaces: {CRMID: {kind: cross_device}}")
+    words = ("apply", file, "--data", tmp_path / "s")
+    with own_ray() as env:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "profile_actors", *map(str, words)], env=env,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+        while len(processes_of(env["RAY_TMPDIR"])) < 3:  # itself, and two of Ray's
+            time.sleep(0.02)
+        for _ in range(3):  # to all of a terminal's, as Ctrl-C goes
+            os.killpg(child.pid, signal.SIGINT)
+            time.sleep(0.2)
+        printed, _ = child.communicate(timeout=120)
+        assert child.returncode == 130, printed

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -55,6 +57,10 @@ Json = Annotated[bool, typer.Option("--json", help="JSON for machines instead of
 DATA = Path("data")
 
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
+
+
 def main() -> None:
     """Run the command line; errors that were raised on purpose end as one sentence."""
     try:
@@ -69,4 +75,17 @@ def main() -> None:
         print(one_line(f"{type(error).__name__}: {error}"), file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        _end_interrupted()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            _end_interrupted()
+        raise
+
+
+def _end_interrupted() -> NoReturn:
+    """End at once, when stores are closed already: Ray that was interrupted while it started
+    crashes a process that ends by and by."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(INTERRUPTED)

@@ -54,8 +54,8 @@ def lean_start() -> Iterator[None]:
         patched[0].RayParams, patched[1].start_api_server = known
 
 
-def end_half_started(error: Exception) -> None:
-    """End the processes of a Ray that did not come up.
+def end_half_started(error: BaseException) -> None:
+    """End the processes of a Ray that did not come up, or was interrupted.
 
     Ray forgets them, and each attempt would leave its own until this process ends: what they belong
     to is still named in the frames that the error came through.

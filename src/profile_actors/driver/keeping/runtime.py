@@ -39,6 +39,7 @@ from profile_actors.driver.keeping.head import (
     lean_start,
     one_line_of,
 )
+from profile_actors.driver.keeping.interrupts import interrupts_later
 from profile_actors.driver.keeping.signs import no_sign_of_life, parted
 from profile_actors.errors import ConfigError, ProfileActorsError, StoreUnavailable
 
@@ -220,7 +221,7 @@ class Runtime:
                 self._disconnect()
 
     def _disconnect(self) -> None:
-        ray.shutdown()
+        _shutdown()
         self._restore()
 
     def _authenticate(self, token: str) -> None:
@@ -299,6 +300,11 @@ def _be_quiet() -> None:
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
 
 
+def _shutdown() -> None:
+    with interrupts_later():
+        ray.shutdown()
+
+
 def _start(config: Config) -> None:
     _be_quiet()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -318,6 +324,11 @@ def _start(config: Config) -> None:
                 **QUIET,
                 **options,
             )
+    except KeyboardInterrupt as error:
+        # Not later: what was interrupted with this process, in a terminal, may never come up.
+        with interrupts_later():
+            end_half_started(error)
+        raise
     except Exception as error:  # Ray raises just that where a part of it does not come up
         place = options.get("_temp_dir") or os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
         end_half_started(error)
@@ -357,7 +368,8 @@ def _join(address: str, timeout_s: float, whose: str, token_place: str) -> None:
         try:
             client: Any = _raylet
             client.InnerGcsClient.standalone(address, None, int(left_s * 1000))
-            ray.init(address=address, **QUIET)
+            with interrupts_later():
+                ray.init(address=address, **QUIET)
         except (RayError, RuntimeError, OSError, ValueError) as error:
             problem = one_line_of(error)
             if isinstance(error, AuthenticationError) or REFUSED_TOKEN in problem:
