@@ -15,7 +15,6 @@ Limits: ``num_cpus=0``, since partitions are few and pinned by design; Ray sched
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,6 +32,7 @@ from profile_actors.actors.comeback import Comeback
 from profile_actors.actors.consumers import Consumers
 from profile_actors.actors.edges.edge_pulls import pull
 from profile_actors.actors.hooks import Hook, no_hook
+from profile_actors.actors.interpreter import tune
 from profile_actors.actors.logs.enlisted_log import EnlistedLog
 from profile_actors.actors.mail.mail_room import MailRoom, post_of
 from profile_actors.actors.mail.postman import Delivered
@@ -67,10 +67,6 @@ READS = frozenset({
 """What ``read`` may ask of a partition."""
 
 
-SWITCH_INTERVAL_S = 0.0005
-"""Readers share the interpreter with the fold: hand it over ten times sooner than Python's 5 ms."""
-
-
 TELL_LOOK_S = 1.0
 """How often is looked whether there is a checkpoint, or so much time has passed, to tell of."""
 
@@ -95,7 +91,7 @@ class PartitionActor:
 
     def __init__(self, place: PartitionPlace, hook: Hook = no_hook) -> None:
         """hook: called at named points; crash tests kill the process there."""
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        tune()
         self._place = place
         self._hook = hook
         self._opening = Lock()

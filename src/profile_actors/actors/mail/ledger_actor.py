@@ -15,7 +15,6 @@ process: so the process ends a while later, and Ray starts the actor again.
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import time
@@ -30,6 +29,7 @@ import ray
 
 from profile_actors.actors.calls import Remote, Session, Stopped
 from profile_actors.actors.hooks import Hook, no_hook
+from profile_actors.actors.interpreter import tune
 from profile_actors.actors.logs.enlisted_log import EnlistedLog
 from profile_actors.actors.mail.peers import LEDGER_ACTOR, Peers
 from profile_actors.actors.mail.postman import Delivered, Outbox, Postman
@@ -63,11 +63,6 @@ READ_THREADS = 4
 LAST_TELL_S = 5.0
 
 
-COLLECT_EVERY = 100_000
-"""Objects made before Python looks for circles among the newest. The graph is millions of objects
-and has none: looking as often as usual takes a quarter of the ledger's time."""
-
-
 class LedgerPlace(msgspec.Struct, frozen=True):
     """What the ledger is started with. namespace: Ray's; path: its directory."""
 
@@ -91,7 +86,7 @@ class LedgerActor:
 
     def __init__(self, place: LedgerPlace, hook: Hook = no_hook) -> None:
         """hook: called at named points; crash tests kill the process there."""
-        gc.set_threshold(COLLECT_EVERY)
+        tune()
         self._place = place
         self._hook = hook
         self._opening = Lock()

@@ -60,6 +60,11 @@ class Book:
     identities: tuple[Named, ...] = ()
 
     @property
+    def name(self) -> tuple[Key, int]:
+        """What tells it from all others."""
+        return self.canonical.key, self.number
+
+    @property
     def key(self) -> Key:
         """The key of its ident."""
         return book_key(*self.canonical.key, self.number)

@@ -205,7 +205,7 @@ class Homes:
             if book.missing or not book.untold:
                 continue
             owner = self.residences.get(book.canonical.key)
-            if owner is None or owner.assigned.name != (book.canonical.key, book.number):
+            if owner is None or owner.assigned.name != book.name:
                 continue  # she has another book by now, or another name
             for key in sorted(book.untold):
                 one, version = book.members[key]
@@ -258,17 +258,11 @@ class Homes:
                     place = Place(op.other, op.number, op.version)
                     self._show(self.residences[op.one.key], place, position, turned)
         for book in self._reached.values():
-            her = self.residences.get(book.canonical.key)
-            if (
-                her is not None
-                and her.shown is not None
-                and her.shown.name
-                == (
-                    book.canonical.key,
-                    book.number,
-                )
-            ):
-                self._show(her, her.shown, position, turned)  # it may have its first row
+            slot = self._directory.slot_of[book.ident] if book.ident >= 0 else -1
+            if slot >= 0 and self._listing.is_hidden(int(slot)):  # it may have its first row
+                her = self.residences.get(book.canonical.key)
+                if her is not None and her.shown is not None and her.shown.name == book.name:
+                    self._show(her, her.shown, position, turned)
         return turned
 
     def concerned(self, told: Iterable[PeerOps], tells: Iterable[PeerOps]) -> Array:
