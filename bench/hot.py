@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from machine import note, say
-from profile_actors.actors.partition_actor import SWITCH_INTERVAL_S
+from profile_actors.actors.mail.interpreter import SWITCH_INTERVAL_S
 from profile_actors.config import Config
 from rules_engine import Declared, Engine, check, user_id
 from workload import NAMESPACE, options

@@ -28,7 +28,8 @@ from workload import options
 
 START = 1_709_100_000_000
 BATCH = 20_000
-KINDS = ("CRMID", "Email", "ECID", "ECID")
+One = tuple[str, str]
+"""A namespace and a value."""
 
 
 def rows_of(events: int, people: int, seed: int) -> pa.Table:
@@ -60,12 +61,12 @@ def rows_of(events: int, people: int, seed: int) -> pa.Table:
     })  # fmt: skip
 
 
-def united(table: pa.Table) -> tuple[dict[tuple[str, str], tuple[str, str]], Counter]:
+def united(table: pa.Table) -> tuple[dict[One, One], Counter[One]]:
     """The peer: the representative of each identity, and the events of each person."""
-    parent: dict[tuple[str, str], tuple[str, str]] = {}
-    counts: Counter = Counter()
+    parent: dict[One, One] = {}
+    counts: Counter[One] = Counter()
 
-    def find(one: tuple[str, str]) -> tuple[str, str]:
+    def find(one: One) -> One:
         root = one
         while parent.setdefault(root, root) != root:
             root = parent[root]
@@ -80,13 +81,13 @@ def united(table: pa.Table) -> tuple[dict[tuple[str, str], tuple[str, str]], Cou
         for other in named[1:]:
             parent[find(other)] = find(named[0])
         counts[named[0]] += 1
-    people: Counter = Counter()
+    people: Counter[One] = Counter()
     for one, count in counts.items():
         people[find(one)] += count
     return {one: find(one) for one in parent}, people
 
 
-def definitions() -> list[object]:
+def definitions() -> list[pf.Definition]:
     """Three namespaces, one data set, one segment and one computed attribute."""
     return [
         pf.Namespace("CRMID", "cross_device", unique=True, priority=1),
@@ -102,9 +103,9 @@ def definitions() -> list[object]:
     ]  # fmt: skip
 
 
-def check(store: pf.Store, table: pa.Table, whose: dict, counts: Counter) -> int:
+def check(store: pf.Store, whose: dict[One, One], counts: Counter[One]) -> int:
     """Everybody is whole: returns how many people there are."""
-    members: dict[tuple[str, str], set] = {}
+    members: dict[One, set[One]] = {}
     for one, root in whose.items():
         members.setdefault(root, set()).add(one)
     asked = list(whose)
@@ -128,7 +129,7 @@ def crowded(store: pf.Store, size: int, now: int) -> dict[str, object]:
     """Look-ups of others before and while one person gets ``size`` identities."""
 
     def looks(stop: threading.Event, most: int) -> list[float]:
-        took = []
+        took: list[float] = []
         while not stop.is_set() and len(took) < most:
             begin = time.perf_counter()
             store.profile("CRMID", f"c{len(took) % 500}-0")
@@ -151,7 +152,8 @@ def crowded(store: pf.Store, size: int, now: int) -> dict[str, object]:
     thread.join()
     beside = percentiles(found)
     store.advance_to(now + size + 1)
-    got = len(store.profile("CRMID", "crowd").identities)
+    crowd = store.profile("CRMID", "crowd")
+    got = 0 if crowd is None else len(crowd.identities)
     if got != size + 1:
         raise SystemExit(f"expected {size + 1} identities, got {got}")
     ratio = round(float(beside["p99_ms"]) / float(alone["p99_ms"]), 2)
@@ -182,7 +184,7 @@ def main() -> None:
         store.advance_to(now)
         seconds = time.perf_counter() - begin
         note(f"  {table.num_rows / seconds:,.0f} events/s until everybody is whole")
-        people = check(store, table, whose, counts)
+        people = check(store, whose, counts)
         crowd = crowded(store, args.crowd, now) if args.crowd else None
     shutil.rmtree(folder, ignore_errors=True)
     joins = len(whose) - people

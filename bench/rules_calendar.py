@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from gen_w1 import TYPES
 from machine import note, percentiles, say
-from profile_actors.actors.partition_actor import SWITCH_INTERVAL_S
+from profile_actors.actors.mail.interpreter import SWITCH_INTERVAL_S
 from profile_actors.actors.writer import Writer
 from profile_actors.columnar.vectors import FOREVER
 from rules_engine import DAY_MS, Engine, check, declare, user_id

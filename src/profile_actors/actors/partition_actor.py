@@ -32,8 +32,8 @@ from profile_actors.actors.comeback import Comeback
 from profile_actors.actors.consumers import Consumers
 from profile_actors.actors.edges.edge_pulls import pull
 from profile_actors.actors.hooks import Hook, no_hook
-from profile_actors.actors.interpreter import tune
 from profile_actors.actors.logs.enlisted_log import EnlistedLog
+from profile_actors.actors.mail.interpreter import tune
 from profile_actors.actors.mail.mail_room import MailRoom, post_of
 from profile_actors.actors.mail.postman import Delivered
 from profile_actors.actors.mender import Mender

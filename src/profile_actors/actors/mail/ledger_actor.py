@@ -29,8 +29,8 @@ import ray
 
 from profile_actors.actors.calls import Remote, Session, Stopped
 from profile_actors.actors.hooks import Hook, no_hook
-from profile_actors.actors.interpreter import tune
 from profile_actors.actors.logs.enlisted_log import EnlistedLog
+from profile_actors.actors.mail.interpreter import tune
 from profile_actors.actors.mail.peers import LEDGER_ACTOR, Peers
 from profile_actors.actors.mail.postman import Delivered, Outbox, Postman
 from profile_actors.actors.wall_clock import wall_ms
