@@ -61,12 +61,17 @@ def edge_lines(name: str, one: EdgeStatus) -> Iterator[Text]:
         yield Text(one_line(f"edge {name}: {one.trouble}"), "yellow")
 
 
+def quoted(text: str) -> str:
+    """A text among others: an empty one is seen, and nothing in it is changed."""
+    return f"'{text}'"
+
+
 def linking_line(catalogue: Catalogue) -> Text:
     """When identities are not taken for one person."""
     rules = catalogue.linking
     return Text(one_line(
         f"{label_of(rules)}: max_size {rules.max_size:,}, max_people {rules.max_people:,},"
-        f" placeholders {', '.join(map(repr, rules.placeholders)) or 'none'}"
+        f" placeholders {', '.join(map(quoted, rules.placeholders)) or 'none'}"
         f"{'' if catalogue.linking_rules else ' (by default)'}"
     ))  # fmt: skip
 

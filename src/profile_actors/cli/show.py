@@ -335,7 +335,7 @@ def status(console: Console, now: StoreStatus) -> None:
             text = safe(f"{name}: {reason}")
             console.print(f"[yellow]partition {index}[/] {text}", highlight=False)
         if actor.feed:
-            console.print(f"[yellow]partition {index}[/] {escape(actor.feed)}", highlight=False)
+            console.print(f"[yellow]partition {index}[/] {safe(actor.feed)}", highlight=False)
         if actor.checkpoint_error:
             text = safe(actor.checkpoint_error)
             console.print(f"[yellow]partition {index}[/] checkpoint: {text}", highlight=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from profile_actors.cli.follower_lines import quoted
 from profile_actors.cli.show import MAX_WARNINGS, as_json, safe, warnings
 from profile_actors.definitions.placeholders import OTHERS_TOLD
 from profile_actors.driver.terminal import one_line
@@ -49,8 +50,10 @@ def report(console: Console, done: IngestReport) -> None:
 def placeholders(console: Console, done: IngestReport | Receipt) -> None:
     """Values that stood in the place of an identity and name nobody, the most frequent ones."""
     if done.placeholders:
-        shown = list(done.placeholders.items())
-        listed = [f"{text if text == OTHERS_TOLD else repr(text)} {n:,}" for text, n in shown]
+        listed = [
+            f"{text if text == OTHERS_TOLD else quoted(text)} {n:,}"
+            for text, n in done.placeholders.items()
+        ]
         more = ["…"] if len(listed) > MAX_WARNINGS else []
         text = f"placeholders passed over: {', '.join(listed[:MAX_WARNINGS] + more)}"
         console.print(Text(one_line(text)), highlight=False, soft_wrap=True)

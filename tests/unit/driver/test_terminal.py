@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from profile_actors.actors.actor_status import ActorStatus
-from profile_actors.cli import application, show
+from profile_actors.cli import application, show, show_files
+from profile_actors.cli.follower_lines import linking_line
 from profile_actors.definitions.catalogue_changes import extended
-from profile_actors.definitions.declared import Catalogue, Dataset, Namespace, Schema
-from profile_actors.driver.receipts import store_status
+from profile_actors.definitions.declared import Catalogue, Dataset, LinkingRules, Namespace, Schema
+from profile_actors.driver.files.exports import ExportReport
+from profile_actors.driver.receipts import FileReport, IngestReport, Receipt, store_status
 from profile_actors.driver.terminal import json_text, lines, one_line
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.reading.answers import Change, EventPage, Membership, Preview, Profile
@@ -53,8 +55,18 @@ def doors(text: str) -> dict[str, Callable[[Console], None]]:
     sample = Preview("computed", 1, [who], [text], 1, [1], 1)
     kept = QuarantineRecord(text, 1, text, text, text)
     status = store_status(
-        text, "wall", 1, {text: (3, 2, 1)}, [ActorStatus(None, text, 0, text, 1)]
+        text, "wall", 1, {text: (3, 2, 1)}, [ActorStatus(None, text, 0, text, 1, text)]
     )  # fmt: skip
+    counts = {text: 2}
+    report = IngestReport(
+        refused=[text], broken={text: text}, skipped={text: text}, warnings=[text],
+        by_file={text: FileReport(rejected_count=1)}, placeholders=counts,
+    )  # fmt: skip
+    receipt = Receipt(rejected=[(1, text, text)], rejected_count=1, placeholders=counts)
+    export = ExportReport(text, "csv", text, [text], 1, 1, 1.0, {0: (1, 1)})
+    rules = extended(Catalogue(), [LinkingRules(placeholders=("x", "y"))])
+    if text != "\ud800":
+        rules = extended(Catalogue(), [LinkingRules(placeholders=("x", text))])
     return {
         "profile": lambda c: show.profile(c, found, frozenset()),
         "change": lambda c: show.change(c, change),
@@ -62,6 +74,11 @@ def doors(text: str) -> dict[str, Callable[[Console], None]]:
         "preview": lambda c: show.preview(c, sample),
         "quarantine": lambda c: show.quarantine(c, [kept], text or "t"),
         "status": lambda c: show.status(c, status),
+        "report": lambda c: show_files.report(c, report),
+        "receipt": lambda c: show_files.receipt(c, receipt, False),
+        "followed": lambda c: show_files.followed(c, report),
+        "exported": lambda c: show_files.exported(c, export),
+        "definitions": lambda c: c.print(linking_line(rules)),
         "members": lambda c: c.print(show.table("", ("namespace", "value"), [("U", text)])),
     }
 
