@@ -62,8 +62,9 @@ ray: setup
 	$(PYTEST) -q $(SIDE_BY_SIDE) loadfile -m "not slow" tests/crash tests/cluster
 	$(PYTEST) -q -m "ray and not slow" $(QUICK)
 
+# Worlds of partitions and ledger in one thread: N seeds from SEED, three orders each, and planted bugs.
 sim: setup
-	$(PYTEST) tests/sim $(if $(SEED),--hypothesis-seed=$(SEED))
+	SIM_SEED=$(or $(SEED),0) SIM_N=$(or $(N),200) $(PYTEST) -q $(SIDE_BY_SIDE) worksteal tests/sim
 
 crash: setup
 	$(PYTEST) tests/crash
@@ -88,6 +89,8 @@ bench: setup
 	$(PY) bench/hot.py
 	$(PY) bench/tiny_entries.py --events 10_000
 	$(PY) bench/recovery.py
+	$(PY) bench/records.py
+	$(PY) bench/identity.py
 	$(PY) bench/rules.py
 
 all: lint

@@ -2,7 +2,7 @@
 
 Theory: it is an ordinary driver. On the event clock it streams the purchases in time order, stops
 the clock at four instants, and asks who is in which segment. What it shows it asked the store for;
-nothing is computed here.
+nothing is computed here. Then a tablet changes hands (``people_demo``).
 
 Data: the public CDNOW sample (B. Hardie), shipped as ``examples/cdnow``.
 """
@@ -22,7 +22,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from profile_actors.cli import show
+from profile_actors.cli import people_demo, show
 from profile_actors.client import Store, start
 from profile_actors.driver.receipts import PendingReceipt
 from profile_actors.driver.terminal import one_line
@@ -97,6 +97,8 @@ def run(data: Path, partitions: int, clock: Any, json: bool, console: Console) -
             sizes = replay(store, rows, lambda day, n: bar.update(task, advance=n, day=day))
         with quiet.status("asking the store, and refolding every profile to verify it …"):
             found = _questions(store, sizes)
+        with quiet.status("a tablet changes hands …"):
+            found["people"] = list(people_demo.scenes(store))
         if json:
             show.as_json(found)
             return
@@ -213,6 +215,8 @@ def _tell(store: Store, found: dict[str, Any], data: Path, console: Console) -> 
     )
     for line in differences[:20]:
         console.print(f"  {one_line(line)}", highlight=False, markup=False)
+    console.print()
+    people_demo.tell(store, found["people"], console)
     option = "" if data == Path("data") else f" --data {data}"
     console.print(f"\nThe store stays in [bold]{show.safe(data)}[/]. Try:", highlight=False)
     for verb in (
@@ -220,6 +224,7 @@ def _tell(store: Store, found: dict[str, Any], data: Path, console: Console) -> 
         f"events CRMID {CUSTOMER}",
         "members big-spenders",
         "changes --limit 20",
+        "identity-graph Cookie tablet-7",
         "advance 1998-09-30",
         "status",
     ):

@@ -1,0 +1,114 @@
+"""The demo's second part: one person, many identities, and a tablet that changes hands.
+
+Theory: the shop has a web site and accounts by now. Somebody browses without a name; a login says
+who it was; a tablet is used by two people; a link is taken back. After each step the store is asked
+who the tablet's visits belong to: nothing is computed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+
+from profile_actors.cli import show
+from profile_actors.client import Store
+from profile_actors.definitions.declared import (
+    ComputedAttribute,
+    Dataset,
+    Definition,
+    Namespace,
+    Schema,
+    SegmentDefinition,
+)
+from profile_actors.engine.reading.answers import Profile
+
+TABLET, ANN, BEN = ("Cookie", "tablet-7"), ("Account", "ann"), ("Account", "ben")
+
+
+def definitions() -> list[Definition]:
+    """Two data sets: visits of the web site, and what accounts say."""
+    return [
+        Namespace("Account", "cross_device", unique=True, priority=1),
+        Namespace("Cookie", "cookie", priority=2),
+        Schema("visit", "event", {"page": "string"}),
+        Schema("account", "record", {"name": "string"}),
+        Dataset(
+            "web", "visit", {"account": "Account", "cookie": "Cookie"}, timestamp="at",
+            event_type_field="kind",
+        ),
+        Dataset("accounts", "account", {"account": "Account"}, timestamp="since"),
+        SegmentDefinition("browsers", 'xEvent[eventType = "view"].count() >= 3'),
+        ComputedAttribute("views", 'xEvent[eventType = "view"].count()'),
+    ]  # fmt: skip
+
+
+def scenes(store: Store) -> Iterator[dict[str, Any]]:
+    """Each step: what happened, and who the tablet's visits belong to then."""
+    store.apply(*definitions())
+    views = [
+        {"cookie": TABLET[1], "at": f"1998-07-01 10:0{n}", "kind": "view", "page": page}
+        for n, page in enumerate(("jazz", "jazz/coltrane", "basket"))
+    ]
+    store.submit("web", views)
+    yield _scene(store, "1998-07-01 12:00", "three pages are viewed on a tablet, by nobody known")
+    store.submit("accounts", [{"account": ANN[1], "since": "1998-07-02", "name": "Ann"}])
+    store.submit("web", [_login(ANN, "1998-07-02 18:00")])
+    yield _scene(store, "1998-07-02 20:00", "Ann logs in on it: it was her all along")
+    store.submit("accounts", [{"account": BEN[1], "since": "1998-07-05", "name": "Ben"}])
+    store.submit("web", [_login(BEN, "1998-07-05 09:00")])
+    yield _scene(store, "1998-07-05 10:00", "Ben logs in on it: the newest evidence counts")
+    store.unlink(BEN, TABLET, "1998-07-05 09:00")
+    yield _scene(store, "1998-07-05 11:00", "unlink: that was a mistake, as if it had never been")
+
+
+def _login(who: tuple[str, str], at: str) -> dict[str, Any]:
+    return {"account": who[1], "cookie": TABLET[1], "at": at, "kind": "login"}
+
+
+def _scene(store: Store, day: str, what: str) -> dict[str, Any]:
+    if store.clock == "event":
+        store.advance_to(day)  # a barrier: what is on its way between partitions has arrived
+    tablet, ann, ben = store.profiles([TABLET, ANN, BEN])
+    return {"day": day, "what": what, "tablet": tablet, "ann": ann, "ben": ben}
+
+
+def tell(store: Store, found: list[dict[str, Any]], console: Console) -> None:
+    """Show the steps, and why the tablet belongs to whom at last."""
+    columns = (
+        "",
+        "what happens",
+        "the tablet's person",
+        "views",
+        "browsers",
+        "Ann's views",
+        "Ben's",
+    )
+    rows = [
+        (
+            scene["day"], scene["what"], _who(scene["tablet"]), _views(scene["tablet"]),
+            _status(scene["tablet"]), _views(scene["ann"]), _views(scene["ben"]),
+        )
+        for scene in found
+    ]  # fmt: skip
+    console.print(show.table("one person, many identities", columns, rows, (3, 5, 6)))
+    links = [
+        (f"{link.one.value} - {link.other.value}", link.verdict)
+        for link in store.identity_graph(*TABLET).links
+    ]
+    console.print(show.table("why: the tablet's links", ("link", "verdict"), links))
+    console.print()
+
+
+def _who(profile: Profile | None) -> str:
+    return "nobody" if profile is None else " + ".join(one.value for one in profile.identities)
+
+
+def _views(profile: Profile | None) -> str:
+    return "" if profile is None else str(profile.computed["views"])
+
+
+def _status(profile: Profile | None) -> str:
+    membership = None if profile is None else profile.segments.get("browsers")
+    return "" if membership is None else membership.status
