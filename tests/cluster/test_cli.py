@@ -90,6 +90,12 @@ def test_the_demo_gives_the_published_table(demo: tuple[Path, Any]) -> None:
     assert found["status"]["events"] == 6919
     assert found["status"]["late"] == 0
     assert sum(found["changes_by_clock"].values()) > 1000
+    whose = [[one["value"] for one in scene["tablet"]["identities"]] for scene in found["people"]]
+    assert whose == [["tablet-7"], ["ann", "tablet-7"], ["ben", "tablet-7"], ["ann", "tablet-7"]]
+    assert [scene["tablet"]["computed"]["views"] for scene in found["people"]] == [3, 3, 3, 3]
+    assert [scene["ann"] and scene["ann"]["computed"]["views"] for scene in found["people"]] == [
+        None, 3, 0, 3,
+    ]  # fmt: skip
     segments = found["profile"]["segments"]
     assert segments["big-spenders"]["status"] == "realized"
     assert all(membership["last_qualification_time"] for membership in segments.values())
@@ -136,9 +142,9 @@ def test_the_verbs_explore_the_demo(
         assert page == found["events"]
         members = run_json("members", "big-spenders", "--limit", 100)
         assert members["count"] == len(members["members"]) == 76
-        assert run_json("definitions")["version"] == 1
+        assert run_json("definitions")["version"] == 2
         assert run_json("explain", found["rule"]) == found["explain"]
-        assert run_json("status")["profiles"] == 2357
+        assert run_json("status")["profiles"] == 2357 + 2  # Ann with the tablet, and Ben
         assert run_json("verify", "--sample", 20) == {"differences": []}
         assert run_json("quarantine", "orders") == []
         first = run("changes", "--limit", 3, "--json").splitlines()

@@ -100,6 +100,7 @@ def run(data: Path, partitions: int, clock: Any, json: bool, console: Console) -
         with quiet.status("a tablet changes hands …"):
             found["people"] = list(people_demo.scenes(store))
         if json:
+            found["profile"] = store.profile("CRMID", CUSTOMER)
             show.as_json(found)
             return
         _tell(store, found, data, console)
