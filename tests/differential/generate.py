@@ -15,6 +15,7 @@ from profile_actors.definitions.declared import (
     ComputedAttribute,
     Dataset,
     Field,
+    MergePolicy,
     Namespace,
     Schema,
     SegmentDefinition,
@@ -116,6 +117,7 @@ class Rules:
             self.datasets,
             {name: SegmentDefinition(name, rule) for name, rule in self.segments.items()},
             {name: ComputedAttribute(name, rule) for name, rule in self.computed.items()},
+            merge_policies=drawn_policies(self.segments, self.datasets),
         )
 
 
@@ -271,6 +273,19 @@ class RuleMaker:
             computed["places"] = f"{self.events()}.place.distinct()"
         computed["last"] = f"{self.events()}.max(timestamp)"
         return Rules(segments, computed)
+
+
+def drawn_policies(
+    segments: dict[str, str], datasets: dict[str, Dataset]
+) -> dict[str, MergePolicy]:
+    """For a third of the rules that a world has in turn, the policy that all go by. It follows from
+    their texts: what a seed's world is beside it stays as it was."""
+    rng = random.Random(repr(segments))
+    if not segments or datasets is not DATASETS or rng.random() > 0.35:
+        return {}
+    order = rng.choice((("web", "crm"), ("crm", "web"), ("crm",), ("web",)))
+    events = rng.choice((None, None, ("hits",), ("calls",), ("calls", "hits")))
+    return {"p": MergePolicy("p", "dataset_precedence", order, events, default=True)}
 
 
 def rows(rng: random.Random, dataset: str, count: int, low: int, high: int) -> list[dict[str, Any]]:
