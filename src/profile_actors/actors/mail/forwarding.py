@@ -74,8 +74,9 @@ class Forwarding:
         assert batch.table is not None
         table = batch.table
         homes = self._partition.state.homes
-        with self._partition.lock:
-            residing = {key for key, one in homes.residences.items() if one.shown != one.assigned}
+        # The writer goes on: a copy of the dict's values is made in one step of the interpreter.
+        known = list(homes.residences.values())
+        residing = {mine.one.key for mine in known if mine.shown != mine.assigned}
         keys = zip(table.column(K0).to_pylist(), table.column(K1).to_pylist(), strict=True)
         several = [False] * table.num_rows
         if OTHERS in table.column_names:
