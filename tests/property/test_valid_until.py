@@ -17,9 +17,11 @@ import pytest
 
 from profile_actors.engine.reading.answers import Profile
 from profile_actors.engine.refold.dossiers import Dossiers
+from profile_actors.rules.catalogue.merge_views import views_of
 from profile_actors.rules.catalogue.typed_rules import check_all
 from profile_actors.rules.reference.moving_values import Bound
 from profile_actors.rules.reference.validity import MAX_STEPS, _Run, same, value_at
+from profile_actors.rules.tree.sights import ALL
 from tests.differential.generate import DAY, HOUR
 from tests.differential.harness import KINDS, Kind, World
 from tests.differential.worlds import Draws
@@ -95,15 +97,16 @@ def flips(seed: int, kind: Kind) -> int:
     trees, now = check_all(state.catalogue), state.now
     computed = {name: tree for (of, name), tree in trees.items() if of == "computed"}
     segments = {name: tree for (of, name), tree in trees.items() if of == "segment"}
-    dossiers, documents = Dossiers(state, world.log), {}
+    dossiers, views = Dossiers(state, world.log), views_of(state.catalogue)
+    documents: dict[tuple[int, Rule], Any] = {}
     first: dict[tuple[int, Rule], Answer] = {}
     for slot, profile in asked(world, now).items():
-        documents[slot] = dossiers.of(slot, state.position)
         for rule, tree in trees.items():
+            record, events = dossiers.of(slot, state.position, views.get(rule, ALL))
+            documents[slot, rule] = record, events
             run = Search(
-                tree, *documents[slot], computed, segments, now, rule[0] == "segment",
-                in_order=True,
-            )  # fmt: skip
+                tree, record, events, computed, segments, now, rule[0] == "segment", in_order=True
+            )
             value, until, is_whole = run.answer()
             assert same(value, value_of(profile, rule)), rule
             assert until_of(profile, rule, until) == until, rule
@@ -114,7 +117,7 @@ def flips(seed: int, kind: Kind) -> int:
         there = asked(world, at)
         for (slot, rule), (value, until, is_whole) in first.items():
             got = value_of(there[slot], rule)
-            record, events = documents[slot]
+            record, events = documents[slot, rule]
             said = value_at(trees[rule], record, events, at, computed, segments, in_order=True)
             assert same(bool(said) if rule[0] == "segment" else said, got), (rule, at, said, got)
             if until is None or at < until:

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from profile_actors.driver.keeping.interrupts import interrupts_later
+
+
+@pytest.fixture(autouse=True)
+def handled() -> Iterator[None]:
+    """As in a program of its own: a suite in the background may ignore the signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_an_interrupt_is_raised_at_the_end_and_once() -> None:
