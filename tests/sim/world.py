@@ -489,6 +489,15 @@ class World:
             self.check_feed(index)
         return now
 
+    def check_previews(self) -> None:
+        """A rule tried without being defined counts those who are listed."""
+        for name, segment in self.scenario.catalogue.segments.items():
+            for partition in self.partitions:
+                tried = partition.preview(segment.rule, None, 1_000)
+                assert tried.count == len(tried.sample) == partition.count(name), name
+                assert tried.profiles == partition.status().profiles
+                assert sorted(tried.sample) == sorted(partition.members(name)[0]), name
+
     def answers(self) -> dict[Identity, Any]:
         """Pure state by identity."""
         every = {one for _, row in self.scenario.rows for one in identities_of(row)}
@@ -582,6 +591,7 @@ def run_one(
             world.faults = 0
             now = world.settle_clocks()
             check(world.answers(), expected(world, now))
+            world.check_previews()
         except AssertionError as error:
             where = f"seed {seed} world {world_number}, {partitions} partitions, faults {bad}"
             raise AssertionError(f"{where}: {error}") from error

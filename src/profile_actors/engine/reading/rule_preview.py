@@ -75,13 +75,15 @@ def preview(
         histories = list(book.histories.values())
         refold(state, log, instant, book.streams, columns, histories, range(position))
         hits, values = _folded(book, plan.rules[0], profiles, instant)
+    hits = state.listing.listed(hits, position)
     picked = hits[np.unique(np.linspace(0, len(hits) - 1, min(sample, len(hits))).astype(np.int64))]
     shown = [] if kind == "segment" else [values(slot) for slot in picked.tolist()]
     with lock:
         directory = state.directory
         who = [directory.identity(int(directory.ident_of[slot])) for slot in picked.tolist()]
     known = None if instant == UNSET else instant
-    return PartPreview(kind, len(hits), who, shown, profiles, position, known)
+    total = profiles - state.listing.hidden_count(profiles, position)
+    return PartPreview(kind, len(hits), who, shown, total, position, known)
 
 
 def _folded(book: Rulebook, rule: Rule, profiles: int, now: int) -> tuple[Array, Values]:
@@ -111,7 +113,7 @@ def _asked(
     segments = {name: tree for (kind, name), tree in trees.items() if kind == "segment"}
     dossiers = Dossiers(state, log)
     found: dict[int, Any] = {}
-    for slot in range(profiles):
+    for slot in state.listing.listed(np.arange(profiles), position).tolist():
         record, events = dossiers.of(slot, position - 1, rule.view)
         value = value_at(rule.tree, record, events, now, computed, segments, in_order=True)
         if value is not None and (rule.kind == "computed" or bool(value)):
