@@ -29,6 +29,8 @@ from profile_actors.definitions.declared import (
     Schema,
     SegmentDefinition,
 )
+from profile_actors.engine.edges import edge_copy
+from profile_actors.engine.edges.edge_rows import packed_keys, parted, profile_of
 from profile_actors.engine.identity.homes import NO_POST, Post
 from profile_actors.engine.identity.ledger import Ledger
 from profile_actors.engine.identity.linking import Cut, Fact, Limits, Member, Row, components
@@ -36,9 +38,11 @@ from profile_actors.engine.identity.messages import CUT, LEDGER, Named, Op
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.log.sub_batch import SubBatch
 from profile_actors.engine.partition.partition import Partition
+from profile_actors.engine.reading.fields import EVERYTHING
 from profile_actors.ingest.door import Door
 from profile_actors.ingest.identity_keys import key_of
 from profile_actors.ingest.route import default_assignment, split
+from tests.model.copies import MemoryRows
 from tests.sim.faulty_log import Crashed, FaultyDisk, FaultyLog
 
 HOUR = 3_600_000
@@ -192,6 +196,7 @@ class World:
         ]
         self.fed = [-1] * partitions
         self.shown: dict[Identity, set[str]] = {}
+        self.edge = MemoryRows()
         self.is_linking = rng.random() < 0.8  # else there is history before there is a ledger
         plant(self)
         self.partitions = [self.opened(i) for i in range(partitions)]
@@ -386,6 +391,8 @@ class World:
                 self.send(self.rng.choice(names))
             elif dice < 0.93 and self.faults:
                 self.crash(self.rng.choice(names))
+            elif dice < 0.94:
+                self.copy(self.rng.randrange(self.count))
             elif dice < 0.95:
                 self.checkpoint(self.rng.randrange(self.count))
             else:
@@ -401,6 +408,31 @@ class World:
         self.is_linking = True
         for index in range(self.count):
             self.partitions[index] = self.opened(index)
+
+    def copy(self, index: int) -> bool:
+        """A page of a partition to the edge; whether that has all of it then."""
+        place = edge_copy.standing(self.edge, index).place
+        page = self.partitions[index].project(EVERYTHING, "all", place)
+        edge_copy.apply_page(self.edge, index, page, page.now)
+        return page.is_complete
+
+    def check_edge(self) -> None:
+        """At rest an edge answers for every identity what its person's home does."""
+        for index in range(self.count):
+            while not self.copy(index):
+                pass
+        for one in sorted({one for _, row in self.scenario.rows for one in identities_of(row)}):
+            hub, _ = self.profile(one)
+            key = packed_keys(np.array([named(one).key], np.uint64))[0]
+            found = edge_copy.found(self.edge, key)
+            assert (found is None) == (hub is None), ("edge", one, hub)
+            if found is not None:
+                got = profile_of(parted(found[1])[2], hub.now)
+                for name in ("identities", "attributes", "computed", "last_modified"):
+                    mine, theirs = getattr(got, name), getattr(hub, name)
+                    assert repr(mine) == repr(theirs), ("edge", one, name, mine, theirs)
+                mine, theirs = ({n: m.status for n, m in of.segments.items()} for of in (got, hub))
+                assert mine == theirs, ("edge", one, mine, theirs)
 
     def checkpoint(self, index: int) -> None:
         job = self.partitions[index].checkpoint_job(force=True)
@@ -592,6 +624,7 @@ def run_one(
             now = world.settle_clocks()
             check(world.answers(), expected(world, now))
             world.check_previews()
+            world.check_edge()
         except AssertionError as error:
             where = f"seed {seed} world {world_number}, {partitions} partitions, faults {bad}"
             raise AssertionError(f"{where}: {error}") from error
