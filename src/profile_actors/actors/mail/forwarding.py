@@ -16,7 +16,10 @@ import time
 from dataclasses import replace
 from threading import Condition
 
+import numpy as np
+
 from profile_actors.actors.mail.postman import Postman
+from profile_actors.engine.log.entry import integers
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.ingest.hidden_columns import K0, K1, OTHERS
@@ -54,7 +57,7 @@ class Forwarding:
     def told(self, batch: SubBatch, reply: Reply) -> Reply:
         """The reply to a sub-batch, once its rows are where they belong, or with how many are not
         there yet."""
-        if reply.status != "ok" or batch.table is None or not self._partition.state.homes.is_used:
+        if reply.status != "ok" or batch.table is None or not self._is_concerned(batch):
             return reply
         if self.wait(reply.position):
             return reply
@@ -69,16 +72,34 @@ class Forwarding:
         patience_ms = 1000 * self._patience_s
         return any(one.age_ms > patience_ms for one in self._postman.account().values())
 
+    def _is_concerned(self, batch: SubBatch) -> bool:
+        """Whether a row names several identities, or one that is linked: nobody else waits for what
+        is on its way. Cost: a look-up a row, if anybody is linked."""
+        assert batch.table is not None
+        state = self._partition.state
+        if not state.homes.is_used:
+            return False
+        names = batch.table.column_names
+        if OTHERS in names and batch.table.column(OTHERS).null_count < batch.table.num_rows:
+            return True
+        if not state.homes.residences:
+            return False
+        k0, k1 = (integers(batch.table, half, np.uint64) for half in (K0, K1))
+        with self._partition.lock:
+            idents = state.directory.find(k0, k1)
+            return len(state.listing.leaving(idents[idents >= 0])) > 0
+
     def _on_their_way(self, batch: SubBatch) -> int:
         """Rows whose identity is not shown where its rows go, or that name several."""
         assert batch.table is not None
         table = batch.table
-        homes = self._partition.state.homes
-        # The writer goes on: a copy of the dict's values is made in one step of the interpreter.
-        known = list(homes.residences.values())
-        residing = {mine.one.key for mine in known if mine.shown != mine.assigned}
-        keys = zip(table.column(K0).to_pylist(), table.column(K1).to_pylist(), strict=True)
+        residences = self._partition.state.homes.residences
         several = [False] * table.num_rows
         if OTHERS in table.column_names:
             several = table.column(OTHERS).is_valid().to_pylist()
-        return sum(key in residing or more for key, more in zip(keys, several, strict=True))
+        count = 0
+        keys = zip(table.column(K0).to_pylist(), table.column(K1).to_pylist(), strict=True)
+        for key, names_more in zip(keys, several, strict=True):
+            mine = residences.get(key)  # of one key, while the writer goes on
+            count += names_more or (mine is not None and mine.shown != mine.assigned)
+        return count

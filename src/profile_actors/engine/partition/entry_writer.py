@@ -117,9 +117,12 @@ class EntryWriter:
         self.publish_entry(admitted.blocks, notes, delta, admitted.hearing, letters)
 
     def tell_past(self) -> bool:
-        """Tell of links in the oldest entries that nobody was told of; whether there are more."""
+        """Tell of links in the oldest entries that nobody was told of; whether there are more. Not
+        in the midst of a replay, which writes nothing."""
         state = self.state
-        if state.homes.untold.is_some and state.drain is None:
+        if not state.homes.untold.is_some or state.position != self._log.head():
+            return False
+        if state.drain is None:
             letters = past_evidence(state, self._log)
             if letters is not None:
                 self.write(nothing(state), state.now, letters)

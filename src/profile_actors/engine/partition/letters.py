@@ -158,7 +158,10 @@ def past_evidence(state: State, log: Log) -> Letters | None:
     ops: list[Op] = []
     for position in range(low, high):
         with log.view(position) as view:
-            blocks = of_profiles(state, decode(view, f"position {position}").blocks)
+            entry = decode(view, f"position {position}")
+            if any(to == LEDGER for to, _ in entry.envelope.sent):
+                continue  # it told by itself, under the definitions of its time
+            blocks = of_profiles(state, entry.blocks)
             ops += _evidence(state, [block for block in blocks if not is_copy(block)])
     if not ops:
         untold.told(high)
@@ -171,7 +174,7 @@ def note_untold(state: State, letters: Letters, blocks: Sequence[Block]) -> None
     """In a replay: whether an entry has rows of several identities that it told nobody of."""
     if any(to == LEDGER for to, _ in letters.tells):
         return
-    if any(OTHERS in b.table.column_names and not is_copy(b) for b in of_profiles(state, blocks)):
+    if _evidence(state, [block for block in of_profiles(state, blocks) if not is_copy(block)]):
         state.homes.untold.found(state.position)
 
 

@@ -353,9 +353,10 @@ class Reader:
         out += islice(
             verification.refold_differences(self._state, self._log), verification.MAX_DIFFERENCES
         )
-        total = self._state.directory.slots
+        listed = self._state.listed(np.arange(self._state.directory.slots))
+        total = len(listed)
         wanted = np.unique(np.linspace(0, total - 1, min(total, 100 if sample is None else sample)))
-        for slot in wanted.astype(np.int64).tolist() if total else ():
+        for slot in listed[wanted.astype(np.int64)].tolist() if total else ():
             found = self.look_ups.of(np.array([slot], np.uint32), self._state.now)[slot]
             out += verification.reference_differences(self._state, self._log, slot, found)
         return out[: verification.MAX_DIFFERENCES]

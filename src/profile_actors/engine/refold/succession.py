@@ -59,14 +59,17 @@ def succeed(state: State, book: Rulebook, now: int) -> tuple[list[change_blocks.
         if _is_shared(old, book, segment):
             continue
         was, is_now = member_bits(old, segment, slots), member_bits(book, segment, slots)
-        rows = np.flatnonzero((was != is_now) & is_told)
+        rows = np.flatnonzero(was != is_now)
         if len(rows) == 0:
             continue
-        total += len(rows)
         if segment in book.qualified:
             # A copy: until the new rulebook is in force, readers read the old one's.
             book.qualified[segment] = book.qualified[segment].copy(len(slots))
             book.qualified[segment].put(slots[rows], now)
+        rows = rows[is_told[rows]]
+        if len(rows) == 0:
+            continue
+        total += len(rows)
         idents = state.directory.ident_of[slots[rows]]
         groups.append(
             change_blocks.segment_group(segment, idents, was[rows], is_now[rows], None, DEFINITION)

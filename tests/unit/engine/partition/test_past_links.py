@@ -1,0 +1,95 @@
+"""Links in entries that nobody was told of: told once there is somebody, and never in a replay."""
+
+from __future__ import annotations
+
+from profile_actors.definitions.catalogue_changes import extended
+from profile_actors.definitions.declared import (
+    Catalogue,
+    ComputedAttribute,
+    Dataset,
+    Namespace,
+    Schema,
+    SegmentDefinition,
+)
+from profile_actors.engine.identity.homes import NO_POST, Post
+from profile_actors.engine.identity.messages import LEDGER, LINK
+from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
+from profile_actors.engine.log.sub_batch import SubBatch
+from profile_actors.engine.partition.partition import Partition
+from profile_actors.ingest.door import Door
+from tests.sim.world import BASE, CONFIG, SEED
+
+SPACES = [
+    Namespace("Email", "email", priority=1),
+    Namespace("ECID", "cookie", priority=2),
+    Namespace("SKU", "non_people"),
+]
+CATALOGUE = extended(
+    Catalogue(),
+    [
+        *SPACES,
+        Schema("hit", "event", {"n": "integer"}),
+        Dataset("hits", "hit", {"e": "Email", "d": "ECID", "s": "SKU"}, timestamp="at"),
+    ],
+)
+LINKING = Post("0", lambda _: "0", SEED)
+
+
+class Log:
+    """A partition's log, and what opens it again."""
+
+    def __init__(self) -> None:
+        self.log, self.sent = MemoryLog(), 0
+
+    def opened(self, post: Post) -> Partition:
+        return Partition(self.log, MemoryFeed(), MemoryCheckpoints(), CONFIG, post=post)
+
+    def submit(self, partition: Partition, **row: str) -> None:
+        door = Door(CATALOGUE, "hits", SEED, CONFIG)
+        table = door.prepare([{**row, "at": BASE}], self.sent, BASE).table
+        batch = SubBatch("hits", "p", self.sent, self.sent + 1, 1, BASE, table)
+        assert partition.commit([batch], None)[0].accepted == 1
+        self.sent += 1
+
+
+def told(partition: Partition) -> list[tuple[str, str]]:
+    """The links that messages to the ledger tell of."""
+    messages = partition.outgoing(LEDGER, 0, 100)
+    ops = [op for message in messages for op in message.ops if op.kind == LINK]
+    return [(op.one.value, op.other.value) for op in ops if op.one and op.other]
+
+
+def test_a_replay_writes_nothing_whatever_was_not_told() -> None:
+    """A definition in the log's tail has what is owed done first: not the telling."""
+    store = Log()
+    partition = store.opened(LINKING)
+    partition.define(CATALOGUE, None)
+    store.submit(partition, e="z", s="sku1")
+    store.submit(partition, e="z", d="t")
+    store.submit(partition, e="z", s="sku1")
+    partition.define(extended(CATALOGUE, [ComputedAttribute("c", "xEvent.count()")]), None)
+    head = partition.position
+    again = store.opened(LINKING)
+    assert again.position == head
+    assert told(again) == [("z", "t")]
+    while again.work(1):
+        pass
+    assert (again.position, told(again)) == (head, [("z", "t")]), "told already, by its own entry"
+
+
+def test_the_past_of_a_store_without_links_is_told_once() -> None:
+    store = Log()
+    partition = store.opened(NO_POST)
+    partition.define(CATALOGUE, None)
+    store.submit(partition, e="z", d="t")
+    partition.define(extended(CATALOGUE, [SegmentDefinition("s", "xEvent.count() > 0")]), None)
+    store.submit(partition, e="y", d="t")
+    again = store.opened(LINKING)
+    assert told(again) == []
+    while again.work(1):
+        pass
+    assert told(again) == [("z", "t"), ("y", "t")]
+    third = store.opened(LINKING)
+    while third.work(1):
+        pass
+    assert told(third) == [("z", "t"), ("y", "t")]
