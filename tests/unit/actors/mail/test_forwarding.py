@@ -31,7 +31,9 @@ def test_rows_on_their_way_are_counted_while_identities_are_joined() -> None:
 
     postman = Postman("0", partition, no_call, 1.0)  # type: ignore[arg-type]
     forwarding = Forwarding(partition, postman, 1)
-    table = pa.table({"@k0": pa.array([7], pa.uint64()), "@k1": pa.array([7], pa.uint64())})
+    others = pa.array([[{"namespace": "ECID", "value": "x"}], None])
+    keys = pa.array([7, 7], pa.uint64())
+    table = pa.table({"@k0": keys, "@k1": keys, "@others": others})
     batch = SubBatch("web", "p", None, 1, 1, table=table)
     residences = partition.state.homes.residences
     stop = threading.Event()
@@ -51,8 +53,11 @@ def test_rows_on_their_way_are_counted_while_identities_are_joined() -> None:
         while (7, 7) not in residences:
             pass
         for _ in range(20):
-            reply = forwarding.told(batch, Reply("ok", accepted=1, position=partition.position - 1))
-            assert reply.forwarding == 1
+            reply = forwarding.told(batch, Reply("ok", accepted=2, position=partition.position - 1))
+            assert reply.forwarding == 2
+        alone = SubBatch("web", "p", None, 1, 1, table=table.drop_columns(["@others"]))
+        reply = forwarding.told(alone, Reply("ok", accepted=2, position=partition.position - 1))
+        assert reply.forwarding == 0, "whose identities are not linked waits for nobody"
     finally:
         stop.set()
         thread.join()
