@@ -74,8 +74,11 @@ def test_parameters_are_called_as_promised() -> None:
     assert names(pf.Store.ingest)[:3] == ["dataset", "files", "max_bad_percent"]
     assert names(pf.Store.quarantine) == ["dataset", "limit"]
     assert names(pf.Store.scan) == ["fields", "segment", "batch_rows"]
-    assert names(pf.Store.profile) == ["namespace", "value", "fields"]
-    assert names(pf.Store.profiles) == ["identities", "fields"]
+    assert names(pf.Store.profile) == ["namespace", "value", "fields", "merge_policy", "sources"]
+    assert names(pf.Store.profiles) == ["identities", "fields", "merge_policy", "sources"]
+    assert names(pf.Store.unlink) == ["one", "other", "at"]
+    assert names(pf.Store.identity_graph)[:2] == ["namespace", "value"]
+    assert names(pf.Store.lookup) == ["schema", "namespace", "value"]
     assert names(pf.Store.events) == [
         *("namespace", "value", "start", "end", "order", "limit", "cursor"),
     ]
