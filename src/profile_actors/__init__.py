@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         MergePolicy,
         Namespace,
         ProjectionConfiguration,
+        Relationship,
         Schema,
         SegmentDefinition,
     )
@@ -123,6 +124,7 @@ __all__ = [
     "ProfileActorsError",
     "ProjectionConfiguration",
     "Receipt",
+    "Relationship",
     "RowStream",
     "RuleError",
     "Schema",

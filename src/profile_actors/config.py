@@ -51,6 +51,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Characters of one identity value."""
     max_profiles: int = 16_777_216
     """Idents of one partition: so much address space is reserved, memory used as it fills."""
+    max_lookup_rows: int = 16_777_216
+    """Rows of lookup datasets (products, shops) of a store, each of which every partition has."""
     max_receipt_rejects: int = 1_000
     """Rejected rows listed in a receipt; all of them are in the quarantine."""
     max_quarantine_rows: int = 1_000_000

@@ -44,6 +44,7 @@ PLACES = {
     "Profile": "engine.reading.answers",
     "ProjectionConfiguration": "definitions.declared",
     "Receipt": "driver.receipts",
+    "Relationship": "definitions.declared",
     "RowStream": "driver.streams.row_stream",
     "Schema": "definitions.declared",
     "SegmentDefinition": "definitions.declared",

@@ -15,7 +15,7 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_runtime")
 def test_the_document_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len(BLOCKS) == TEXT.count("```python") == 10
+    assert len(BLOCKS) == TEXT.count("```python") == 12
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     try:

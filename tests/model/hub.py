@@ -21,6 +21,7 @@ from profile_actors.definitions.declared import (
     Schema,
     SegmentDefinition,
 )
+from profile_actors.engine.identity.homes import Post
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.log.sub_batch import SubBatch
 from profile_actors.engine.partition.partition import Partition
@@ -33,6 +34,7 @@ DAY = 24 * HOUR
 BASE = 1_709_100_000_000 // HOUR * HOUR
 CONFIG = Config(max_profiles=4096, max_ahead_ms=1 << 50)
 SEED = 7
+POST = Post("", seed=SEED)
 WHO = Namespace("CRMID", "cross_device")
 
 Rows = list[dict[str, Any]]
@@ -91,10 +93,14 @@ class Hub:
         self.doors = {name: Door(catalogue, name, SEED, CONFIG) for name in catalogue.datasets}
         self.assignment = default_assignment(count)
         self.stores = [(MemoryLog(), MemoryFeed(), MemoryCheckpoints()) for _ in range(count)]
-        self.partitions = [Partition(*s, CONFIG, index=i) for i, s in enumerate(self.stores)]
+        self.partitions = [self.opened(i) for i in range(count)]
         self.sent: dict[tuple[str, int], int] = {}
         for partition in self.partitions:
             partition.define(catalogue, None)
+
+    def opened(self, index: int) -> Partition:
+        """A partition, from what it stored."""
+        return Partition(*self.stores[index], CONFIG, index=index, post=POST)
 
     def table(self, dataset: str, rows: Rows, first: int) -> pa.Table:
         """Rows through the door; none may be refused."""
@@ -132,7 +138,7 @@ class Hub:
     def reopen(self, index: int = 0) -> Partition:
         """Open a partition again, from what it stored."""
         self.partitions[index].close()
-        self.partitions[index] = Partition(*self.stores[index], CONFIG, index=index)
+        self.partitions[index] = self.opened(index)
         return self.partitions[index]
 
     def check_members(self, people: Sequence[str]) -> None:

@@ -31,7 +31,7 @@ from profile_actors.definitions.declared import (
 )
 from profile_actors.engine.edges import edge_copy
 from profile_actors.engine.edges.edge_rows import packed_keys, parted, profile_of
-from profile_actors.engine.identity.homes import NO_POST, Post
+from profile_actors.engine.identity.homes import Post
 from profile_actors.engine.identity.ledger import Ledger
 from profile_actors.engine.identity.linking import Cut, Fact, Limits, Member, Row, components
 from profile_actors.engine.identity.messages import CUT, LEDGER, Named, Op
@@ -223,7 +223,7 @@ class World:
         log = FaultyLog(self.disks[index], epoch=self.epoch)
         partition = Partition(
             log, *self.derived[index], CONFIG, index=index, epoch=self.epoch,
-            post=Post(str(index), self.owner_of, SEED) if self.is_linking else NO_POST,
+            post=Post(str(index), self.owner_of if self.is_linking else None, SEED),
         )  # fmt: skip
         log._crash_point = self.crash_point
         return partition

@@ -22,6 +22,7 @@ from profile_actors.definitions.declared import (
     Field,
     MergePolicy,
     Namespace,
+    Relationship,
     Schema,
     SegmentDefinition,
     label_of,
@@ -34,6 +35,7 @@ from profile_actors.definitions.definition_checks import (
     checked,
 )
 from profile_actors.definitions.field_types import innermost, parse_type
+from profile_actors.definitions.relationships import check_relationships
 from profile_actors.definitions.reserved_names import mapping_problems, naming_problems, twins
 from profile_actors.definitions.schema_paths import fields_of, union_tree
 from profile_actors.errors import CallerError, DefinitionError, SchemaError
@@ -87,6 +89,7 @@ def extended(catalogue: Catalogue, items: Iterable[Definition]) -> Catalogue:
     for projection in joined.projections.values():
         check_projection(projection, joined)
     check_policies(joined)
+    check_relationships(joined)
     _check_names(catalogue, joined)
     return joined
 
@@ -127,13 +130,15 @@ def _trimming(stored: Namespace | None, item: Namespace) -> Namespace:
 
 
 def _numbered(old: Definition | None, item: Definition) -> Definition:
-    """A rule or policy with the version that its content has; anything else as it is."""
-    if not isinstance(item, SegmentDefinition | ComputedAttribute | MergePolicy):
+    """A rule, policy or relationship with the version that its content has; anything else as it
+    is."""
+    if not isinstance(item, SegmentDefinition | ComputedAttribute | MergePolicy | Relationship):
         return item
     if not isinstance(old, type(item)):
         return structs.replace(item, version=1)
     same = structs.replace(old, version=1) == structs.replace(item, version=1)
-    if not isinstance(item, MergePolicy):  # whether it is published is no part of what it says
+    if isinstance(item, SegmentDefinition | ComputedAttribute):
+        # Whether it is published is no part of what it says.
         same = structs.replace(old, state=item.state, version=item.version) == item
     return structs.replace(item, version=old.version if same else old.version + 1)
 

@@ -169,6 +169,22 @@ class LinkingRules(msgspec.Struct, frozen=True, tag="linking_rules", forbid_unkn
     placeholders: tuple[str, ...] = PLACEHOLDERS
 
 
+class Relationship(msgspec.Struct, frozen=True, tag="relationship", forbid_unknown_fields=True):
+    """A field that names an entity of a lookup schema, which rules then read beside it.
+
+    schema, field: of events or records, and the path of a text or integer in it (or an array of
+    them), such as ``items[].sku``. target: the lookup schema. name: what the entity stands under in
+    the object that has the field; ``items[].product`` then has the target's fields, null while
+    nothing is said of such an entity. version: as of a segment.
+    """
+
+    schema: str
+    field: str
+    target: str
+    name: str
+    version: int = 1
+
+
 class EdgeDestination(
     msgspec.Struct, frozen=True, tag="edge_destination", forbid_unknown_fields=True
 ):
@@ -210,6 +226,7 @@ Definition = (
     | ComputedAttribute
     | MergePolicy
     | LinkingRules
+    | Relationship
     | EdgeDestination
     | ProjectionConfiguration
 )
@@ -233,6 +250,7 @@ class Catalogue(msgspec.Struct, frozen=True):
     projections: dict[str, ProjectionConfiguration] = {}
     linking_rules: dict[str, LinkingRules] = {}
     merge_policies: dict[str, MergePolicy] = {}
+    relationships: dict[str, Relationship] = {}
 
     @property
     def linking(self) -> LinkingRules:
@@ -251,6 +269,7 @@ ROOMS: dict[type, tuple[str, str]] = {
     ProjectionConfiguration: ("projections", "projection"),
     LinkingRules: ("linking_rules", "linking rules"),
     MergePolicy: ("merge_policies", "merge policy"),
+    Relationship: ("relationships", "relationship"),
 }
 
 

@@ -148,6 +148,12 @@ class Connection:
         answers = self.read_each(dict.fromkeys(range(len(self.partitions)), args), name)
         return [answers[partition] for partition in range(len(self.partitions))]
 
+    def is_shared(self, dataset: str) -> bool:
+        """Whether every partition has all rows of a dataset: those of lookup entities, which rules
+        read beside everybody's rows."""
+        found = self.catalogue.datasets[dataset]
+        return self.catalogue.schemas[found.schema].behavior == "lookup"
+
     def owner(self, namespace: str, value: str) -> tuple[int, tuple[int, int]]:
         """The partition that owns an identity, and the identity's 128-bit key in two halves."""
         return identity_key(self.namespace(namespace), value, self.seed, self.assignment)

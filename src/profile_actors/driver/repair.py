@@ -107,8 +107,9 @@ def offered_again(
     batches: list[tuple[int, SubBatch]],
     replies: list[Reply],
     source: str | None,
+    is_shared: bool,
 ) -> Repaired:
-    """Rows of a submission that had been rejected before."""
+    """Rows of a submission that had been rejected before. is_shared: as of ``receipt_of``."""
     tables: dict[int, pa.Table] = {}
     stored: list[Array] = []
     for (partition, batch), reply in zip(batches, replies, strict=True):
@@ -124,22 +125,28 @@ def offered_again(
     done = np.concatenate(stored) if stored else np.zeros(0, np.int64)
     if len(done):
         finish(connection, batch, origin, done)
-    repaired = repair(connection, batch, origin, tables) if tables else Repaired()
+    repaired = repair(connection, batch, origin, tables, is_shared) if tables else Repaired()
     settled = [done, *(offsets_of_rows(table) for table in tables.values())]
     stream.passed = without(stream.passed, ranges_of(np.concatenate(settled)))
     return repaired
 
 
 def repair(
-    connection: Connection, batch: SubBatch, source: str, tables: dict[int, pa.Table]
+    connection: Connection,
+    batch: SubBatch,
+    source: str,
+    tables: dict[int, pa.Table],
+    is_shared: bool = False,
 ) -> Repaired:
     """Store rows that were rejected before, each once; see the module.
 
     batch: one of the submission they came with (which has moved the clock), for its dataset,
     producer and catalogue. source: what the quarantine calls their origin. tables: the rows by
-    partition, with their offsets. Raises StoreUnavailable, DefinitionError if the dataset is gone.
+    partition, with their offsets. is_shared: they are the same for all partitions, and each is to
+    have all of them; counted are those of the first. Raises StoreUnavailable, DefinitionError if
+    the dataset is gone.
     """
-    return _Repair(connection, batch, source).run(tables)
+    return _Repair(connection, batch, source, is_shared).run(tables)
 
 
 def finish(connection: Connection, batch: SubBatch, source: str, offsets: Array) -> None:
@@ -150,8 +157,11 @@ def finish(connection: Connection, batch: SubBatch, source: str, offsets: Array)
 class _Repair:
     """The steps of one repair, over one connection."""
 
-    def __init__(self, connection: Connection, batch: SubBatch, source: str) -> None:
+    def __init__(
+        self, connection: Connection, batch: SubBatch, source: str, is_shared: bool = False
+    ) -> None:
         self._connection = connection
+        self._is_shared = is_shared
         self._batch = replace(
             batch, after=None, through=0, clock=None, table=None, resend=False, credit=None,
             rejected=b"",
@@ -190,12 +200,14 @@ class _Repair:
             taken = union(taken, unpacked(reply.taken))
         takes: dict[int, pa.Table] = {}
         for partition, mine in offsets.items():
-            waits = contains(unpacked(replies[partition].open), mine) & ~contains(taken, mine)
+            took = unpacked(replies[partition].taken) if self._is_shared else taken
+            waits = contains(unpacked(replies[partition].open), mine) & ~contains(took, mine)
             kept = np.zeros(len(mine), np.bool_)
             rows = mine[waits].tolist()
             kept[waits] = self._connection.coordinator.call("kept", dataset, self._source, rows)
-            out.dropped += mine[waits & ~kept].tolist()
-            out.duplicate += int((~waits).sum())
+            if self._is_counted(partition):
+                out.dropped += mine[waits & ~kept].tolist()
+                out.duplicate += int((~waits).sum())
             if kept.any():
                 takes[partition] = tables[partition].filter(pa.array(kept))
         replies = self._take(takes)
@@ -204,13 +216,17 @@ class _Repair:
         for partition, table in takes.items():
             if partition not in left:
                 reply = replies[partition]
-                out.accepted += reply.accepted
-                out.duplicate += reply.duplicate
-                out.late += reply.late
+                if self._is_counted(partition):
+                    out.accepted += reply.accepted
+                    out.duplicate += reply.duplicate
+                    out.late += reply.late
                 stored.append(offsets_of_rows(table))
         self._is_fenced(replies)
         self.close(np.concatenate(stored))
         return left
+
+    def _is_counted(self, partition: int) -> bool:
+        return not (self._is_shared and partition)
 
     def close(self, offsets: Array) -> None:
         """These offsets are stored: no partition has them open, nor the quarantine."""
@@ -278,19 +294,22 @@ def receipt_of(
     prepared: Prepared,
     first: int,
     source: str | None,
+    is_shared: bool = False,
 ) -> Receipt:
     """The receipt of one piece of a submission, after the repair of rows that wait for one.
 
-    first: the offset of the submission's first row. source: of quarantine records.
+    first: the offset of the submission's first row. source: of quarantine records. is_shared: every
+    partition was sent all of its rows; what the first one says of them is counted.
     """
     rejects = [(r.row, r.path, r.reason) for r in prepared.rejects]
     repaired, refused = Repaired(), rejects
     is_again = stream.named and bool(rejects or len(stream.passed))
     if is_again or any(reply.open for reply in replies):
-        repaired = offered_again(connection, stream, batches, replies, source)
+        repaired = offered_again(connection, stream, batches, replies, source, is_shared)
         refused = not_stored(connection, stream, batches[0][1], rejects, source)
         refused = sorted(refused + [(row, "", DROPPED) for row in repaired.dropped])
     known = len(rejects) + len(repaired.dropped) - len(refused)
+    replies = replies[:1] if is_shared else replies
     return Receipt(
         accepted=sum(reply.accepted for reply in replies) + repaired.accepted,
         duplicate=sum(reply.duplicate for reply in replies) + repaired.duplicate + known,

@@ -327,11 +327,11 @@ class Sender:
         stream, target = streams[0], streams[-1]
         credit = (target.producer, prepared.rows, target.least) if len(streams) > 1 else None
         through = at + prepared.rows
-        count = len(self._connection.partitions)
+        count, is_shared = len(self._connection.partitions), self._connection.is_shared(dataset)
         tables: list[pa.Table | None] = [None] * count
         if prepared.table is not None and prepared.table.num_rows:
             began = time.perf_counter()
-            tables = split(prepared.table, self._connection.assignment, count)
+            tables = split(prepared.table, self._connection.assignment, count, is_shared)
             self.spent("split", began)
         clock = clock if self._connection.clock == "event" else None
         if clock is not None:
@@ -366,8 +366,10 @@ class Sender:
 
         def finish(replies: list[Reply]) -> Receipt:
             if by_row is not None:
-                by_row.take(replies, first, prepared.placeholders)
-            return receipt_of(self._connection, stream, batches, replies, prepared, first, source)
+                by_row.take(replies[:1] if is_shared else replies, first, prepared.placeholders)
+            return receipt_of(
+                self._connection, stream, batches, replies, prepared, first, source, is_shared
+            )
 
         parcel = self._courier.send(streams, batches, finish)
         self.spent("send", began)

@@ -41,7 +41,7 @@ class Deletion(msgspec.Struct, frozen=True):
 class DeletionDoor:
     """Takes ``Deletion``s of one dataset, as a ``Door`` takes rows. seed: the store's.
 
-    Raises DefinitionError for a dataset that is not one of records.
+    Raises DefinitionError for a dataset that is one of events.
     """
 
     def __init__(self, catalogue: Catalogue, dataset: str, seed: int, config: Config) -> None:
@@ -49,11 +49,13 @@ class DeletionDoor:
         self._seed, self._config = seed, config
         self._nobody = listed(catalogue.linking.placeholders)
         behavior = catalogue.schemas[self.dataset.schema].behavior
-        if behavior != "record":
+        if behavior == "event":
             raise DefinitionError(
                 f"expected a dataset of records, got {dataset!r}, which is of {behavior}s - at"
                 " delete_record"
             )
+        if behavior == "lookup":
+            self._nobody = listed(())  # an entity may be called 0
         names = self.dataset.identities.values()
         self._namespaces = {
             code: one

@@ -18,15 +18,18 @@ def default_assignment(partitions: int) -> np.ndarray:
     return np.arange(BUCKETS, dtype=np.int32) % np.int32(partitions)
 
 
-def split(table: pa.Table, assignment: np.ndarray, partitions: int) -> list[pa.Table | None]:
+def split(
+    table: pa.Table, assignment: np.ndarray, partitions: int, is_shared: bool = False
+) -> list[pa.Table | None]:
     """Each partition's rows in their order, None where it gets none; dictionaries stay shared.
 
-    table: with the column ``@k0``. assignment: int[4096]. Cost: about 30 ns a row of six columns.
+    table: with the column ``@k0``. assignment: int[4096]. is_shared: all rows are for everybody.
+    Cost: about 30 ns a row of six columns.
     """
     if not table.num_rows:
         return [None] * partitions
-    if partitions == 1:
-        return [table]
+    if is_shared or partitions == 1:
+        return [table] * partitions
     buckets = table[K0].to_numpy() >> np.uint64(BUCKET_SHIFT)
     owners = np.asarray(assignment)[buckets.astype(np.int64)]
     parts: list[pa.Table | None] = []

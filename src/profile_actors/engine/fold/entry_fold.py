@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -31,7 +31,9 @@ from profile_actors.engine.fold.state import (
     of_profiles,
 )
 from profile_actors.engine.log import change_blocks
+from profile_actors.engine.log.entity_index import keys_in
 from profile_actors.engine.log.entry import Block
+from profile_actors.engine.merge.entity_namers import EntityNamers, Named
 from profile_actors.engine.operators.block_matching import (
     BlockReader,
     arrivals_of,
@@ -47,7 +49,8 @@ EVENT, LATE, CLOCK, DEFINITION, IDENTITY = range(5)
 class EntryDelta:
     """What one entry changes beside the identities: the fold's delta and the bookkeeping.
 
-    drain, slice_end: of a slice, what it is of, and the slot up to which that is done with it."""
+    drain, slice_end: of a slice, what it is of, and the slot up to which that is done with it.
+    named: entities that its rows name; reread: slots that name those which its rows are of."""
 
     fold: Delta
     groups: list[change_blocks.Group]
@@ -59,10 +62,12 @@ class EntryDelta:
     new_profiles: int
     drain: Drain | None = None
     slice_end: int = 0
+    named: list[tuple[EntityNamers, Named]] = field(default_factory=list)
+    reread: Array = field(default_factory=lambda: np.zeros(0, np.uint32))
 
     def slots(self) -> Array:
         """The slots whose rows ``publish`` writes: ascending, each once."""
-        return slots_of_all([self.fold.slots(), self.touched, *self.moved()])
+        return slots_of_all([self.fold.slots(), self.touched, self.reread, *self.moved()])
 
     def moved(self) -> list[Array]:
         """The slots that the clock alone changed; what rows changed is in ``touched``."""
@@ -122,8 +127,8 @@ def fold_rows(
 ) -> EntryDelta:
     """Fold an entry's rows and the clock's move to ``now``: operators, then what reads them, then
     the bytes of the feed."""
-    stages = stages or Stages()
-    blocks = of_profiles(state, blocks)
+    stages, every = stages or Stages(), blocks
+    blocks = of_profiles(state, every)
     rows = _rows_of(state, blocks)
     new_slots = np.arange(first_new_slot, state.directory.slots)
     with rows.marked(state.has_rows):
@@ -135,7 +140,39 @@ def fold_rows(
     )
     newest = [_newest(block) for block in blocks]
     rescans = [touched_by(r.rule, rows.readers, rows.record_slots) for r in state.book.rescans]
-    return EntryDelta(delta, groups, touched, newest, total, by_clock, rescans, len(new_slots))
+    out = EntryDelta(delta, groups, touched, newest, total, by_clock, rescans, len(new_slots))
+    if state.book.namers:
+        _fold_entities(state, rows, every, out)
+    return out
+
+
+def _fold_entities(state: State, rows: EntryRows, blocks: list[Block], out: EntryDelta) -> None:
+    """What rules read through relationships: entities that rows name, and entities that change,
+    for which those who name them already are looked at again."""
+    book, slot_of, seed = state.book, state.directory.slot_of, state.homes.seed
+    events = [reader.block for reader in rows.readers]
+    for join, namers in book.namers.items():
+        mine = events if join.behavior == "event" else rows.records
+        if mine:
+            out.named.append((namers, namers.find(mine, slot_of, seed)))
+    changed: dict[str, list[Array]] = {}
+    for block in blocks:
+        keys = keys_in(block) if state.behavior(block.dataset) == "lookup" else None
+        if keys is not None:
+            schema = state.catalogue.datasets[block.dataset].schema
+            changed.setdefault(schema, []).append(keys)
+    if not changed:
+        return
+    again = {
+        join: namers.slots_of(np.concatenate(changed[join.target]))
+        for join, namers in book.namers.items()
+        if join.target in changed
+    }
+    for index, rescan in enumerate(book.rescans):
+        found = [again[join] for join in rescan.rule.joins if join in again]
+        if any(map(len, found)):
+            out.rescans[index] = np.unique(np.concatenate([out.rescans[index], *found]))
+    out.reread = slots_of_all(list(again.values()))
 
 
 def _step(state: State, rows: EntryRows, now: int, new_slots: Array, stages: Stages) -> Delta:
@@ -177,7 +214,9 @@ def publish(state: State, delta: EntryDelta) -> None:
     delta.fold.publish(state.book)
     now = delta.fold.now
     state.modified[delta.touched] = now - UNSET
-    state.touch(state.position + 1, delta.touched, *delta.moved())
+    state.touch(state.position + 1, delta.touched, delta.reread, *delta.moved())
+    for namers, named in delta.named:
+        namers.add(named)
     for idents, newest in delta.newest:
         state.directory.note_newest(idents, newest)
     state.now = now

@@ -16,6 +16,7 @@ import numpy as np
 
 from profile_actors.columnar.state_columns import UNSET, Image, reserve
 from profile_actors.columnar.vectors import Array
+from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.fold.delta import Delta
 from profile_actors.engine.fold.touches import Touches
@@ -163,7 +164,8 @@ class State:
         runs = [run for locator in locators for run in locator.runs]
         return {
             "identities": self.directory.size_bytes,
-            "entities": self.entities.table.size_bytes,
+            "entities": self.entities.table.size_bytes
+            + sum(one.size_bytes for one in book.namers.values()),
             "instants": sum(rows.size_bytes(profiles) for rows in tables.values()),
             "levels": profiles * sum(gauge.level.itemsize for gauge in book.gauges),
             "aggregates": sum(op.size_bytes(profiles) for op in operators),
@@ -183,8 +185,9 @@ class State:
         return sum(kinds.values()) - kinds["log_index"]
 
 
-def empty_state(capacity: int, post: Post = NO_POST) -> State:
+def empty_state(config: Config, post: Post = NO_POST) -> State:
     """The state before the first entry."""
+    capacity = config.max_profiles
     book = compile_plan(Plan(0, (), (), ()), Catalogue(), capacity)
     directory, listing = Directory(capacity), Listing(capacity)
     state = State(capacity, directory, book, listing, Homes(directory, listing, post))
@@ -192,7 +195,7 @@ def empty_state(capacity: int, post: Post = NO_POST) -> State:
     state.has_rows = reserve(capacity, np.bool_)
     state.touches = Touches(capacity)
     state.live_rows = LiveRows(capacity)
-    state.entities = EntityIndex(capacity)
+    state.entities = EntityIndex(config.max_lookup_rows)
     return state
 
 

@@ -79,6 +79,7 @@ class Homes:
         self._directory = directory
         self._listing = listing
         self._me, self.owner_of, self.seed = post
+        self.is_first = post.me in ("", "0")
         self._by_ident: dict[int, Residence] = {}
         self._books_by_ident: dict[int, Book] = {}
         self._nameless: dict[Key, Book] = {}

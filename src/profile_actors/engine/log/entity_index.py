@@ -8,7 +8,9 @@ numbered here as they are first seen in the log, and a locator of their own find
 Logs from before have blocks whose entities were given idents, and profiles, when they came: those
 stay, and their rows are found here too.
 
-Limits: ``Config.max_profiles`` entities in a partition; 36 bytes each and 16 a row.
+Every partition has all rows of lookup datasets, for its rules read them beside its profiles' rows.
+
+Limits: ``Config.max_lookup_rows`` rows; 16 bytes each, and 36 an entity.
 """
 
 from __future__ import annotations
@@ -28,23 +30,18 @@ from profile_actors.ingest.hidden_columns import K0, K1
 class EntityIndex:
     """The entities of one partition. The writer's; readers hold the partition's lock, briefly."""
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
+    def __init__(self, max_rows: int) -> None:
+        self.max_rows = max_rows
         self.table = KeyTable()
         self.locator = Locator()
 
     def check_room(self, table: pa.Table) -> None:
-        """Raises StorageFull if there are too many entities with those of a table of rows."""
-        if self.table.count + table.num_rows <= self.capacity:
-            return
-        k0, k1 = integers(table, K0, np.uint64), integers(table, K1, np.uint64)
-        missing, fresh = self.table.find(k0, k1) < 0, KeyTable()
-        fresh.number(k0[missing], k1[missing])
-        if self.table.count + fresh.count > self.capacity:
+        """Raises StorageFull if there are too many rows with those of a table."""
+        known = sum(map(len, self.locator.runs))
+        if known + table.num_rows > self.max_rows:
             raise StorageFull(
-                f"expected at most {self.capacity} lookup entities in a partition, got"
-                f" {self.table.count} and {fresh.count} more; raise Config.max_profiles or use more"
-                " partitions"
+                f"expected at most {self.max_rows} rows of lookup datasets, got {known} and"
+                f" {table.num_rows} more; raise Config.max_lookup_rows"
             )
 
     def add(self, position: int, first: int, block: Block, keys: Array) -> None:

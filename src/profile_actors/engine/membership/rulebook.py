@@ -15,11 +15,13 @@ from typing import Any
 
 from profile_actors.columnar.instant_columns import Instants
 from profile_actors.columnar.vectors import FOREVER, Array, Texts, Vector
+from profile_actors.definitions.relationships import Join
 from profile_actors.engine.histories.kept_events import EventHistory, KeptRows
 from profile_actors.engine.membership.gauges import Gauge, Ladder
 from profile_actors.engine.membership.level_formulas import Formula
 from profile_actors.engine.membership.reach import Reach
 from profile_actors.engine.membership.timers import Timer
+from profile_actors.engine.merge.entity_namers import EntityNamers
 from profile_actors.engine.operators.attribute_columns import Attribute
 from profile_actors.engine.operators.delay_lines import DelayLine
 from profile_actors.engine.operators.event_streams import Stream
@@ -107,8 +109,8 @@ class Rulebook:
     """One compiled catalogue version.
 
     qualified: per segment, when each slot last entered or left. reach: who reads what. frozen:
-    inactive rules. texts: of all histories. broken, pending: the parts that raised, and the rules
-    that have no answer, by kind and name; with why.
+    inactive rules. namers: who names entities that rules read. texts: of all histories. broken,
+    pending: the parts that raised, and the rules that have no answer, by kind and name; with why.
     """
 
     plan: Plan
@@ -127,6 +129,7 @@ class Rulebook:
     qualified: dict[str, Instants] = field(default_factory=dict)
     reach: Reach = field(default_factory=Reach)
     frozen: dict[Key, Frozen] = field(default_factory=dict)
+    namers: dict[Join, EntityNamers] = field(default_factory=dict)
     broken: dict[Part, str] = field(default_factory=dict)
     pending: dict[Key, str] = field(default_factory=dict)
 

@@ -15,6 +15,7 @@ from profile_actors.engine.membership.level_formulas import formula_of
 from profile_actors.engine.membership.reach import Input, Marked, Reach, Rungs
 from profile_actors.engine.membership.rulebook import Frozen, Rescanned, Rulebook, Tree
 from profile_actors.engine.membership.timers import Timer
+from profile_actors.engine.merge.entity_namers import EntityNamers
 from profile_actors.engine.operators.attribute_columns import Attribute
 from profile_actors.engine.operators.crews import make_crews
 from profile_actors.engine.operators.event_streams import Stream
@@ -77,6 +78,7 @@ def compile_plan(plan: Plan, catalogue: Catalogue, capacity: int) -> Rulebook:
     book.qualified = dict(zip(segments, columns, strict=True))
     for rescan in plan.rescans:
         _add_rescan(book, rescan, capacity)
+        book.namers |= {join: EntityNamers(join) for join in rescan.joins}
     for key, state in withheld(catalogue).items():
         if state == "inactive":
             book.frozen[key] = Frozen(reserve(capacity, np.bool_), Instants(capacity))

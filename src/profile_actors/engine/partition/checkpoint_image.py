@@ -104,7 +104,7 @@ def load(
             " without them, delete the partition's checkpoints/ and feed/)"
         )
     meta = _META.decode(encoded)
-    state = empty_state(config.max_profiles, post)
+    state = empty_state(config, post)
     state.catalogue = meta.catalogue
     if meta.catalogue.version:
         state.book = compile_plan(plan(meta.catalogue), meta.catalogue, config.max_profiles)
@@ -113,6 +113,8 @@ def load(
     except LookupError:  # of another plan
         return None
     if plan_name(state) != meta.plan or not _has_types(state, arrays):
+        return None
+    if any(f"named/{i}/k0" not in arrays for i in range(len(state.book.namers))):
         return None
     if not _has_lanes(state, arrays) or not _has_entities(meta):
         return None
@@ -241,6 +243,8 @@ def savings(state: State) -> Iterator[tuple[str, Saving]]:
     yield "directory/", state.directory.saving()
     yield "records/", state.live_rows.saving(profiles)
     yield "entities/", state.entities.saving()
+    for i, namers in enumerate(book.namers.values()):
+        yield f"named/{i}/", namers.saving()
     yield "listing/", state.listing.saving(state.directory.count)
     yield "", Saving.of({"modified": state.modified, "touched": state.touches.column}, profiles)
     for i, stream in enumerate(book.streams):
@@ -288,6 +292,8 @@ def _restore(state: State, arrays: dict[str, Array], namespaces: list[str]) -> N
     state.directory.restore(under("directory/"), namespaces)
     if "entities/k0" in arrays:
         state.entities.restore(under("entities/"))
+    for i, namers in enumerate(book.namers.values()):
+        namers.restore(under(f"named/{i}/"))
     state.listing.restore(under("listing/"))
     profiles = state.directory.slots
     state.modified[:profiles] = arrays["modified"]

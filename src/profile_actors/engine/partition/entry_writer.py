@@ -279,6 +279,8 @@ class EntryWriter:
             behavior = state.behavior(block.dataset)
             if behavior != "lookup" and is_copy(block):
                 continue
+            if behavior == "lookup" and not state.homes.is_first:
+                continue  # every partition has them, one counts them
             if behavior == "event":
                 state.counters.events += block.rows
             else:

@@ -95,7 +95,7 @@ class Partition:
         self._epoch = epoch
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="log")
         self._crowds = Crowds(config.max_crowded_rows, partial(read_ids, log))
-        self._begin(empty_state(config.max_profiles, post), 0)
+        self._begin(empty_state(config, post), 0)
         try:
             self._recover()
         except BaseException:
@@ -393,7 +393,7 @@ class Partition:
             self._replay(head)
         except FeedDamaged:
             self.feed.reset()
-            self._begin(empty_state(self.config.max_profiles, self.post), 0)
+            self._begin(empty_state(self.config, self.post), 0)
             self._replay(head)
 
     def _replay(self, head: int) -> None:

@@ -231,7 +231,9 @@ class LookUps:
         """(since when at the earliest, value, until when) of a rescanned rule at the instant, by
         the reference evaluator: also when work is queued. None if that raises."""
         state = self._state
-        record, events = self._looked_up.of(slot, state.position - 1, rule.rule.view)
+        record, events = self._looked_up.of(
+            slot, state.position - 1, rule.rule.view, rule.rule.joins
+        )
         computed, segments = state.book.values_of("computed"), state.book.values_of("segment")
         # Since when is asked of memberships only; a value may change with every millisecond.
         at, value = state.now if rule.gauge >= 0 else instant, None

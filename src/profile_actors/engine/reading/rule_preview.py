@@ -114,7 +114,7 @@ def _asked(
     dossiers = Dossiers(state, log)
     found: dict[int, Any] = {}
     for slot in state.listing.listed(np.arange(profiles), position).tolist():
-        record, events = dossiers.of(slot, position - 1, rule.view)
+        record, events = dossiers.of(slot, position - 1, rule.view, rule.joins)
         value = value_at(rule.tree, record, events, now, computed, segments, in_order=True)
         if value is not None and (rule.kind == "computed" or bool(value)):
             found[slot] = value

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from profile_actors.columnar.vectors import differ
+from profile_actors.definitions.relationships import joins_of
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.log.ports import Log
 from profile_actors.engine.membership.gauges import Ladder
@@ -24,7 +25,7 @@ from profile_actors.engine.membership.rulebook import Part
 from profile_actors.engine.membership.rulebook_builder import compile_plan
 from profile_actors.engine.reading.answers import Profile
 from profile_actors.engine.refold.dossiers import Dossiers
-from profile_actors.engine.refold.refold import read_gauges, refold
+from profile_actors.engine.refold.refold import gather, read_gauges, refold
 from profile_actors.rules.catalogue.merge_views import views_of
 from profile_actors.rules.catalogue.typed_rules import check_all
 from profile_actors.rules.reference.validity import evaluate_with_candidate, evaluate_with_validity
@@ -80,6 +81,10 @@ def refold_differences(state: State, log: Log) -> Iterator[str]:
                 f"expected {fresh.values[slot]!r} from the log, got {kept.values[slot]!r} in"
                 f" {aggregate.function} of {_who(state, slot)}"
             )
+    gather(state, log, list(book.namers.values()), positions)
+    for join, namers in book.namers.items():
+        for _, _, slot in namers.pairs() ^ old.namers[join].pairs():
+            yield f"expected other {join.target!r} entities by the log - at {_who(state, slot)}"
     for path, attribute in book.attributes.items():
         if path in book.broken:
             continue
@@ -109,6 +114,7 @@ def reference_differences(state: State, log: Log, slot: int, profile: Profile) -
     """Differences between a look-up and the reference evaluator over the profile's documents."""
     trees = check_all(state.catalogue)
     dossiers, views = Dossiers(state, log), views_of(state.catalogue)
+    joins = joins_of(state.catalogue)
     computed = {name: tree for (kind, name), tree in trees.items() if kind == "computed"}
     segments = {name: tree for (kind, name), tree in trees.items() if kind == "segment"}
     is_short = len(dossiers.of(slot, state.position)[1]) <= SHORT_HISTORY_EVENTS
@@ -116,7 +122,8 @@ def reference_differences(state: State, log: Log, slot: int, profile: Profile) -
     for (kind, name), tree in trees.items():
         if (kind, name) in state.book.pending:
             continue
-        attributes, events = dossiers.of(slot, state.position, views.get((kind, name), ALL))
+        view = views.get((kind, name), ALL)
+        attributes, events = dossiers.of(slot, state.position, view, joins)
         value, until = ask(
             tree, attributes, events, profile.now, computed, segments,
             condition=kind == "segment", in_order=True,

@@ -27,9 +27,10 @@ from profile_actors.engine.membership.forgetting import rename
 from profile_actors.engine.membership.gauges import Ladder
 from profile_actors.engine.membership.rulebook import Part, Rulebook
 from profile_actors.engine.membership.rulebook_builder import compile_plan
+from profile_actors.engine.merge.entity_namers import EntityNamers
 from profile_actors.engine.operators.attribute_columns import Attribute
 from profile_actors.engine.operators.event_streams import Stream
-from profile_actors.engine.refold.refold import fold_stream, read_gauges, refold
+from profile_actors.engine.refold.refold import fold_stream, gather, read_gauges, refold
 from profile_actors.engine.refold.succession import succeed
 from profile_actors.rules.catalogue.catalogue_plan import plan
 
@@ -49,7 +50,8 @@ class Backfill:
         self.catalogue = catalogue_changes.decode(self.text)
         self.book = compile_plan(plan(self.catalogue), self.catalogue, state.capacity)
         self._streams, self._attributes, self._histories = _take_over(state.book, self.book)
-        self._fresh = {id(part) for part in (*self._streams, *self._histories)}
+        self._namers = _keep_namers(state.book, self.book)
+        self._fresh = {id(part) for part in (*self._streams, *self._histories, *self._namers)}
         self.now = state.now
         self.folded = 0
 
@@ -78,10 +80,12 @@ class Backfill:
     def is_of(self, text: bytes) -> bool:
         """Whether it may still be finished: for these definitions, over these old operators."""
         old = self._state.book
-        used = {id(part) for part in (*self.book.streams, *self.book.histories.values())}
-        used -= self._fresh
+        book = self.book
+        parts = (*book.streams, *book.histories.values(), *book.namers.values())
+        used = {id(part) for part in parts} - self._fresh
         sound = {id(stream) for stream in old.streams if stream.is_sound}
         sound |= {id(h) for events, h in old.histories.items() if events not in old.broken}
+        sound |= set(map(id, old.namers.values()))
         return self.text == text and used <= sound
 
     def _fold(self, end: int) -> None:
@@ -91,6 +95,7 @@ class Backfill:
                 self._state, self._log, self.now, self._streams, self._attributes,
                 self._histories, positions, self._degrade,
             )  # fmt: skip
+        gather(self._state, self._log, self._namers, range(self.folded, end))
         self.folded = end
 
     def _share_texts(self) -> None:
@@ -150,6 +155,12 @@ def _take_over(
         else:
             new.histories[events] = kept
     return fresh, columns, histories
+
+
+def _keep_namers(old: Rulebook, new: Rulebook) -> list[EntityNamers]:
+    """Keep who names entities by the same relationships; returns those to be gathered."""
+    new.namers |= {join: one for join, one in old.namers.items() if join in new.namers}
+    return [one for join, one in new.namers.items() if join not in old.namers]
 
 
 def _keep_gauges(old: Rulebook, new: Rulebook) -> set[int]:

@@ -7,15 +7,14 @@ few hundred dossiers are kept, since several rules ask for the same profile in t
 
 from __future__ import annotations
 
-import datetime
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from profile_actors.columnar.vectors import Array
-from profile_actors.definitions.declared import Catalogue
-from profile_actors.definitions.field_types import parse_type
+from profile_actors.definitions.relationships import Join
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.log.ports import Log
 from profile_actors.engine.log.row_locator import Locator
@@ -27,15 +26,15 @@ from profile_actors.engine.merge.documents import (
     read_rows,
 )
 from profile_actors.engine.merge.record_union import union_of
+from profile_actors.engine.refold.entity_documents import Entities, EntityDocuments
+from profile_actors.engine.refold.typed_fields import timed
+from profile_actors.rules.reference.joined_documents import joined, keys_in
 from profile_actors.rules.tree.sights import ALL, View
-
-EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-
 
 KEPT = 256
 
 
-Dossier = tuple[dict[str, Any], list[dict[str, Any]]]
+Dossier = tuple[Mapping[str, Any], list[Mapping[str, Any]]]
 
 
 class Dossiers:
@@ -44,17 +43,48 @@ class Dossiers:
     def __init__(self, state: State, log: Log) -> None:
         self._state = state
         self._log = log
-        self._kept: dict[tuple[int, int, View], Dossier] = {}
+        self._entities = EntityDocuments(state, log)
+        self._kept: dict[tuple[int, int, View, tuple[Join, ...]], Dossier] = {}
 
-    def of(self, slot: int, position: int, view: View = ALL) -> Dossier:
+    def of(
+        self, slot: int, position: int, view: View = ALL, joins: tuple[Join, ...] = ()
+    ) -> Dossier:
         """(record, events) of a slot's profile, from the entries up to ``position``. view: by which
-        data it is seen."""
-        known = self._kept.get((slot, position, view))
-        if known is not None:
-            return known
+        data it is seen. joins: relationships whose entities stand beside their fields."""
+        key = slot, position, view, joins
+        known = self._kept.get(key)
+        if known is None:
+            if joins:
+                known = self._joined(self.of(slot, position, view), joins, position)
+            else:
+                known = self._read(slot, position, view)
+            if len(self._kept) >= KEPT:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[key] = known
+        return known
+
+    def _joined(self, dossier: Dossier, joins: tuple[Join, ...], position: int) -> Dossier:
+        """The same with entities as of the position."""
+        record, events = dossier
+        for join in joins:
+            documents = events if join.behavior == "event" else [record]
+            keys = {key for one in documents for key in keys_in(one, join)}
+            found = self._entities.of(join, keys, position)
+
+            def entity(key: Any, known: Entities = found) -> Any:
+                return known.get(str(key))
+
+            made = [joined(one, join, entity) for one in documents]
+            if join.behavior == "event":
+                events = made
+            else:
+                (record,) = made
+        return record, events
+
+    def _read(self, slot: int, position: int, view: View) -> Dossier:
         state = self._state
         ident = int(state.directory.ident_of[slot])
-        events = [
+        events: list[Mapping[str, Any]] = [
             document(timed(state.catalogue, row.dataset, row.fields))
             for _, row in in_order(self._rows(state.locator, ident, position))
             if view.events is None or row.dataset in view.events
@@ -63,11 +93,7 @@ class Dossiers:
             msgspec.structs.replace(row, fields=timed(state.catalogue, row.dataset, row.fields))
             for row in self._records(slot, ident, position)
         ]
-        if len(self._kept) >= KEPT:
-            self._kept.pop(next(iter(self._kept)))
-        made = union_of(stated, state.merging(view)), events
-        self._kept[slot, position, view] = made
-        return made
+        return union_of(stated, state.merging(view)), events
 
     def _records(self, slot: int, ident: int, position: int) -> list[Row]:
         """The rows that say something as of a position, or all up to it, where newer ones live."""
@@ -85,18 +111,3 @@ class Dossiers:
         since = self._state.listing.since(ident)  # rows from there on are in a person's book
         upto = (positions <= position) & (positions < since)
         return positions[upto], rows[upto]
-
-
-def timed(catalogue: Catalogue, dataset: str, fields: dict[str, Any]) -> dict[str, Any]:
-    """Flat fields with their timestamps and dates as datetimes and dates."""
-    schema = catalogue.schemas[catalogue.datasets[dataset].schema].fields
-    out = dict(fields)
-    for name, value in fields.items():
-        field = schema.get(name)
-        if field is None or not isinstance(value, int) or isinstance(value, bool):
-            continue
-        kind = parse_type(field if isinstance(field, str) else field.type).kind
-        if kind in ("timestamp", "date"):
-            moment = EPOCH + datetime.timedelta(milliseconds=value)
-            out[name] = moment.date() if kind == "date" else moment
-    return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 
 import numpy as np
@@ -17,6 +17,7 @@ from profile_actors.engine.membership.forgetting import of_parts
 from profile_actors.engine.membership.gauges import Ladder, flags
 from profile_actors.engine.membership.rulebook import Part, Rulebook, Tree
 from profile_actors.engine.membership.stored_values import leaf_of
+from profile_actors.engine.merge.entity_namers import EntityNamers
 from profile_actors.engine.operators.attribute_columns import Attribute, stated_of
 from profile_actors.engine.operators.block_matching import (
     BlockReader,
@@ -76,6 +77,18 @@ def refold(
                         failed(part, error)
         for swap in of_parts(streams, attributes, histories, state.directory.slots):
             swap()
+
+
+def gather(state: State, log: Log, namers: Sequence[EntityNamers], positions: range) -> None:
+    """Find in entries of the log which profiles name which entities."""
+    slot_of, seed = state.directory.slot_of, state.homes.seed
+    for position in positions if namers else ():
+        with log.view(position) as view:
+            blocks = decode(view, f"position {position}").blocks
+            blocks = state.listing.folded(blocks, position)
+            for one in namers:
+                mine = [b for b in blocks if state.behavior(b.dataset) == one.join.behavior]
+                one.add(one.find(mine, slot_of, seed))
 
 
 def _keep(history: EventHistory, readers: list[BlockReader], now: int) -> None:

@@ -152,7 +152,7 @@ def _rule_steps(
     computed, segments = book.values_of("computed"), book.values_of("segment")
 
     def evaluated(slot: int, at: int) -> tuple[Any, int]:
-        record, events = dossiers.of(slot, task.position, rule.rule.view)
+        record, events = dossiers.of(slot, task.position, rule.rule.view, rule.rule.joins)
         return _evaluated(rule, record, events, at, computed, segments)
 
     mine = task.touched[index] if index < len(task.touched) else np.zeros(0, np.uint32)

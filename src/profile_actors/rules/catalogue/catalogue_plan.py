@@ -5,7 +5,7 @@ from __future__ import annotations
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.rules.catalogue.merge_views import check_references, sights_of
 from profile_actors.rules.catalogue.publication import texts_of
-from profile_actors.rules.catalogue.typed_rules import check_all
+from profile_actors.rules.catalogue.typed_rules import check_all, entities_of
 from profile_actors.rules.evaluation.trial import Trial
 from profile_actors.rules.planning.catalogue_planner import plan_trees
 from profile_actors.rules.tree.plan import Plan
@@ -29,4 +29,5 @@ def plan(catalogue: Catalogue, *, drafts: bool = False) -> Plan:
         catalogue.version,
         may_rescan=True,
         sights=sights_of(catalogue),
+        entities=entities_of(catalogue),
     )

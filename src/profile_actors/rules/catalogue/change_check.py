@@ -22,6 +22,7 @@ from profile_actors.definitions.declared import (
     MergePolicy,
     Namespace,
     ProjectionConfiguration,
+    Relationship,
     Schema,
     label_of,
     name_of,
@@ -103,12 +104,13 @@ def removed(catalogue: Catalogue, item: Definition) -> Catalogue:
         )
     kept = {n: one for n, one in getattr(catalogue, room).items() if n != name}
     without = structs.replace(catalogue, version=catalogue.version + 1, **{room: kept})
-    if isinstance(item, Schema):
+    if isinstance(item, Schema | Relationship):
         try:
             check_change(catalogue, without)
         except (RuleError, SchemaError) as error:
+            what = "schema whose fields" if isinstance(item, Schema) else "relationship that"
             raise DefinitionError(
-                f"expected a schema whose fields no rule reads, got {name!r} - at delete: {error}"
+                f"expected a {what} no rule reads, got {name!r} - at delete: {error}"
             ) from None
     return without
 
@@ -119,11 +121,13 @@ def _users(catalogue: Catalogue, item: Definition, key: Key) -> list[str]:
     if isinstance(item, Namespace):
         return [label_of(d) for d in datasets if item.code in d.identities.values()]
     if isinstance(item, Schema):
-        return [label_of(d) for d in datasets if d.schema == item.name]
+        paths = catalogue.relationships.values()
+        named = [label_of(r) for r in paths if item.name in (r.schema, r.target)]
+        return named + [label_of(d) for d in datasets if d.schema == item.name]
     policies = catalogue.merge_policies.values()
     if isinstance(item, Dataset):
         return [label_of(p) for p in policies if item.name in (*p.order, *(p.events or ()))]
-    if isinstance(item, ProjectionConfiguration | LinkingRules):
+    if isinstance(item, ProjectionConfiguration | LinkingRules | Relationship):
         return []
     if isinstance(item, MergePolicy):
         return [
@@ -133,8 +137,8 @@ def _users(catalogue: Catalogue, item: Definition, key: Key) -> list[str]:
     if isinstance(item, EdgeDestination):
         return [label_of(p) for p in copied if p.destination == item.name]
     of_kind = "segments" if key[0] == "segment" else "computed"
-    named = [label_of(p) for p in copied if item.name in _named(getattr(p, of_kind))]
-    return [_label(reader) for reader in readers(catalogue, key) if reader != key] + named
+    projected = [label_of(p) for p in copied if item.name in _named(getattr(p, of_kind))]
+    return [_label(reader) for reader in readers(catalogue, key) if reader != key] + projected
 
 
 def _named(chosen: tuple[str, ...] | str) -> tuple[str, ...]:

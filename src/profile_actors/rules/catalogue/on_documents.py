@@ -11,13 +11,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from profile_actors.definitions.declared import Schema
+from profile_actors.definitions.declared import Behavior, Catalogue, Relationship, Schema
 from profile_actors.definitions.field_types import FieldType
+from profile_actors.definitions.relationships import check_relationships, join_of
+from profile_actors.definitions.schema_paths import tree_of
 from profile_actors.errors import RuleError
 from profile_actors.rules.language.checker import check
 from profile_actors.rules.language.parser import parse
 from profile_actors.rules.language.types import Scope, union_scope
 from profile_actors.rules.reference.event_order import order_events
+from profile_actors.rules.reference.joined_documents import joined
 from profile_actors.rules.reference.validity import evaluate_with_validity
 from profile_actors.rules.semantics.values import instant_of, lift, parse_instant
 from profile_actors.rules.tree.constants import BOOLEAN
@@ -35,6 +38,8 @@ def evaluate(
     schema: Schema | Iterable[Schema] | None = None,
     computed: Mapping[str, Any] | None = None,
     segments: Collection[str] = (),
+    relationships: Relationship | Iterable[Relationship] = (),
+    lookups: Mapping[str, Mapping[Any, Mapping[str, Any]]] | None = None,
 ) -> tuple[Any, int | None]:
     """The rule's value for these documents at ``now``, and its ``valid_until`` in ms or None.
 
@@ -42,20 +47,64 @@ def evaluate(
     as ms or ISO-8601 text. now: a datetime (without a zone: UTC), ms since 1970 or ISO-8601 text.
     schema: schemas to type-check against, as a store would. computed: name -> value, the computed
     attributes the profile has. segments: the segments it is in. Values come back as plain Python;
-    timestamps and dates as ms (UTC). Raises RuleError.
+    timestamps and dates as ms (UTC). relationships: fields of these documents that name entities.
+    lookups: the entities, as target schema -> value -> document. Raises RuleError, DefinitionError
+    for a relationship that does not fit ``schema``.
     """
     tree, in_order = parse(pql), False
+    named_fields = (
+        [relationships] if isinstance(relationships, Relationship) else list(relationships)
+    )
+    behaviors: dict[str, Behavior] = {}
     if schema is not None:
         schemas = [schema] if isinstance(schema, Schema) else list(schema)
         types = {name: type_of(value) for name, value in (computed or {}).items()}
         known = {name: type_ for name, type_ in types.items() if type_ is not None}
-        scope = union_scope(schemas, known, segments)
+        named = {one.name: one for one in schemas}
+        check_relationships(
+            Catalogue(schemas=named, relationships={one.name: one for one in named_fields})
+        )
+        behaviors = {one.name: one.behavior for one in schemas}
+        scope = union_scope(schemas, known, segments, relationships=named_fields)
         tree = check(tree, scope, None, pql)
         profile, events, in_order = *typed_documents(scope, profile, events), True
+        targets = {one.target: tree_of(named[one.target]) for one in named_fields}
+        lookups = {
+            name: {key: _fields(entity, targets[name]) for key, entity in of.items()}
+            for name, of in (lookups or {}).items()
+            if name in targets
+        }
+    profile, events = _joined_documents(
+        profile or {}, events, named_fields, lookups or {}, behaviors
+    )
     return evaluate_with_validity(
         tree, profile, events, moment_ms(now), computed=computed, segments=segments, text=pql,
         in_order=in_order,
     )  # fmt: skip
+
+
+def _joined_documents(
+    profile: Mapping[str, Any],
+    events: Sequence[Mapping[str, Any]],
+    relationships: Iterable[Relationship],
+    lookups: Mapping[str, Mapping[Any, Mapping[str, Any]]],
+    behaviors: Mapping[str, Behavior],
+) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]:
+    """The documents with the entities that they name. behaviors: of schemas; of one that is not
+    known both the profile and the events are looked at."""
+    for one in relationships:
+        entities = {str(key): entity for key, entity in lookups.get(one.target, {}).items()}
+        behavior = behaviors.get(one.schema)
+        join = join_of(one, behavior or "event", None)
+
+        def entity(key: Any, known: Mapping[str, Any] = entities) -> Any:
+            return known.get(str(key)) or None
+
+        if behavior != "event":
+            profile = joined(profile, join, entity)
+        if behavior != "record":
+            events = [joined(event, join, entity) for event in events]
+    return profile, events
 
 
 def typed_documents(

@@ -9,7 +9,7 @@ import msgspec
 from profile_actors.definitions.declared import Catalogue, ComputedAttribute, SegmentDefinition
 from profile_actors.errors import RuleError
 from profile_actors.rules.catalogue.merge_views import sights_of
-from profile_actors.rules.catalogue.typed_rules import check_all
+from profile_actors.rules.catalogue.typed_rules import check_all, entities_of
 from profile_actors.rules.evaluation.trial import Trial
 from profile_actors.rules.planning.catalogue_planner import CataloguePlanner
 from profile_actors.rules.planning.rescan_reads import rescan
@@ -42,12 +42,11 @@ def plan_alone(text: str, catalogue: Catalogue) -> Plan:
     Cost: types every rule of the catalogue once. Raises RuleError.
     """
     trees, key = with_rule(text, catalogue)
-    sights = sights_of(catalogue)
-    planner = CataloguePlanner(trees, Trial().failure, sights)
+    sights, entities = sights_of(catalogue), entities_of(catalogue)
+    planner = CataloguePlanner(trees, Trial().failure, sights, entities)
     try:
         return planner.plan([planner.rule(key)], catalogue.version)
     except NotIncremental as refusal:
         alone = Plan(catalogue.version, (), (), ())
-        return replace(
-            alone, rescans=(rescan(key, trees, refusal.reason, planner.sight(key).view),)
-        )
+        view = planner.sight(key).view
+        return replace(alone, rescans=(rescan(key, trees, refusal.reason, view, entities),))

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from functools import lru_cache
 
 from profile_actors.definitions.declared import Catalogue
+from profile_actors.definitions.field_types import FieldType
+from profile_actors.definitions.relationships import Join, joins_of
+from profile_actors.definitions.schema_paths import tree_of
 from profile_actors.errors import RuleError
 from profile_actors.rules.catalogue.publication import texts_of, withheld
 from profile_actors.rules.language.checker import check
@@ -33,12 +36,21 @@ def check_all(catalogue: Catalogue, *, drafts: bool = False) -> dict[Key, Node]:
     segments = [name for kind, name in texts if kind == "segment"]
     typed: dict[Key, Node] = {}
     for key in _dependency_order(trees):
-        scope = union_scope(catalogue.schemas.values(), types, segments, hidden)
+        scope = union_scope(
+            catalogue.schemas.values(), types, segments, hidden, catalogue.relationships.values()
+        )
         with _naming(key):
             typed[key] = check(trees[key], scope, key[0], texts[key])
         if key[0] == "computed":
             types[key[1]] = typed[key].type
     return typed
+
+
+def entities_of(catalogue: Catalogue) -> dict[str, tuple[FieldType, Join]]:
+    """What stands under the name of each relationship."""
+    return {
+        join.name: (tree_of(catalogue.schemas[join.target]), join) for join in joins_of(catalogue)
+    }
 
 
 @contextmanager

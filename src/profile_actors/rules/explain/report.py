@@ -14,6 +14,7 @@ from typing import Any
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.rules.catalogue.merge_views import sights_of
 from profile_actors.rules.catalogue.one_rule import with_rule
+from profile_actors.rules.catalogue.typed_rules import entities_of
 from profile_actors.rules.evaluation.scalars import scalar_vector
 from profile_actors.rules.evaluation.trial import Trial
 from profile_actors.rules.explain.certainty import certain
@@ -94,10 +95,12 @@ def explain(text: str, catalogue: Catalogue) -> Report:
     """
     trees, key = with_rule(text, catalogue)
     tree = trees[key]
-    triggers = rescan(key, trees, "")
+    entities = entities_of(catalogue)
+    triggers = rescan(key, trees, "", entities=entities)
     del trees[key]
     own = [key for key, other in trees.items() if other == tree]
-    reporter = _Reporter(CataloguePlanner(trees, Trial().failure, sights_of(catalogue)), own)
+    planner = CataloguePlanner(trees, Trial().failure, sights_of(catalogue), entities)
+    reporter = _Reporter(planner, own)
     report: Report = {"rule": text, "type": None if tree.type is None else tree.type.kind}
     report["defined_as"] = [_name(key) for key in own]
     segments = {name: other for (kind, name), other in trees.items() if kind == "segment"}
@@ -130,6 +133,9 @@ def _triggers(rule: Rescan) -> str:
         named = ", ".join(sorted(rule.types))
         events = f"profiles with new events of type {named}" if named else ""
     words = [events, "profiles whose records changed" if rule.records else ""]
+    words += [
+        f"profiles that name a changed {join.target!r} as {join.name!r}" for join in rule.joins
+    ]
     return " and ".join(word for word in words if word) or "no new data"
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from profile_actors.definitions.declared import Field, Schema
+from profile_actors.definitions.declared import Field, Relationship, Schema
 from profile_actors.definitions.field_types import FieldType, parse_type
+from profile_actors.definitions.schema_paths import tree_of
 from profile_actors.rules.tree.constants import DOUBLE, INTEGER, STRING, TIMESTAMP
 
 Type = FieldType | None
@@ -61,9 +62,12 @@ def union_scope(
     computed: Mapping[str, Type] | None = None,
     segments: Collection[str] | None = None,
     withheld: Mapping[tuple[str, str], str] | None = None,
+    relationships: Iterable[Relationship] = (),
 ) -> Scope:
     """The scope of rules over these schemas: all event schemas' fields are every event's, and all
-    record schemas' fields the profile's. Raises SchemaError for a wrong type text."""
+    record schemas' fields the profile's; beside a relationship's field stands the entity. Raises
+    SchemaError for a wrong type text."""
+    schemas = list(schemas)
     event: _Children = dict(_EVENT_FIELDS)
     profile: _Children = {}
     for schema in schemas:
@@ -73,6 +77,15 @@ def union_scope(
         for path, declared in schema.fields.items():
             text = declared.type if isinstance(declared, Field) else declared
             _declare(children, path.split("."), parse_type(text))
+    named = {schema.name: schema for schema in schemas}
+    for one in relationships:
+        source = named[one.schema]
+        children = event if source.behavior == "event" else profile
+        declared = source.fields[one.field]
+        text = declared.type if isinstance(declared, Field) else declared
+        entity, is_array = tree_of(named[one.target]), parse_type(text).kind == "array"
+        names = [*one.field.split(".")[:-1], one.name]
+        _declare(children, names, array_of(entity) if is_array else entity)
     return Scope(_object(profile), _object(event), dict(computed or {}), segments, withheld or {})
 
 

@@ -18,7 +18,7 @@ from profile_actors.definitions.field_types import FieldType
 from profile_actors.errors import RuleError
 from profile_actors.rules.planning.canonical import normal
 from profile_actors.rules.planning.event_folds import type_of
-from profile_actors.rules.planning.rescan_reads import rescan
+from profile_actors.rules.planning.rescan_reads import Entities, entity_reads, rescan
 from profile_actors.rules.planning.rule_planner import RulePlanner
 from profile_actors.rules.planning.shapes import fits
 from profile_actors.rules.tree.clock_reads import ticks, varies
@@ -56,14 +56,16 @@ def plan_trees(
     *,
     may_rescan: bool = False,
     sights: Mapping[Key, Sight] | None = None,
+    entities: Entities | None = None,
 ) -> Plan:
     """The plan of typed trees. texts: the rules' source, for error messages.
 
     try_out: asked of every planned rule; one that fails is no plan, and is rescanned.
-    sights: by which data rules see a profile, where not by all.
+    sights: by which data rules see a profile, where not by all. entities: what rules read through
+    relationships.
     may_rescan: what no operator keeps up to date becomes a Rescan; otherwise it is a RuleError.
     """
-    planner = CataloguePlanner(trees, try_out, sights)
+    planner = CataloguePlanner(trees, try_out, sights, entities)
     rules: list[Rule] = []
     rescans: list[Rescan] = []
     for key in trees:
@@ -74,7 +76,7 @@ def plan_trees(
             error = refused(refusal, texts.get(rule, ""))
             if may_rescan:
                 view = planner.sight(key).view
-                rescans.append(rescan(key, trees, refusal.reason, view))
+                rescans.append(rescan(key, trees, refusal.reason, view, entities))
                 continue
             message = f"in {WORDS[rule[0]]} {rule[1]!r}: {error.message}"
             raise RuleError(message, error.line, error.column) from None
@@ -102,8 +104,10 @@ class CataloguePlanner:
         trees: Mapping[Key, Node],
         try_out: TryOut,
         sights: Mapping[Key, Sight] | None = None,
+        entities: Entities | None = None,
     ) -> None:
         self.trees = trees
+        self.entities = entities or {}
         self.sights = sights or {}
         self.try_out = try_out
         self.roots: dict[Key, Node] = {}
@@ -156,6 +160,10 @@ class CataloguePlanner:
 
         is_condition: an array of events means that it is not empty. Raises NotIncremental.
         """
+        for node, join in entity_reads(tree, self.entities):
+            raise NotIncremental(
+                node, f"it reads {join.target!r} entities, which change by themselves"
+            )
         rule = RulePlanner(self, sight)
         root = normal(rule.condition(tree) if is_condition else rule.any(tree))
         if kind_of(root)[0] == "decimal":

@@ -6,8 +6,10 @@ filtered by the event's type, only rows of those types touch it; where one is no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from profile_actors.definitions.field_types import FieldType
+from profile_actors.definitions.relationships import Join
 from profile_actors.rules.tree.nodes import (
     Call,
     Computed,
@@ -27,10 +29,34 @@ from profile_actors.rules.tree.plan import Key, Rescan
 from profile_actors.rules.tree.sights import ALL, View
 from profile_actors.rules.tree.walks import children, conjuncts, descendants
 
+Entities = Mapping[str, tuple[FieldType, Join]]
+"""Per name of a relationship, what stands under it."""
 
-def rescan(key: Key, trees: Mapping[Key, Node], reason: str, view: View = ALL) -> Rescan:
+
+def entity_reads(tree: Node, entities: Entities) -> Iterator[tuple[Node, Join]]:
+    """Where a tree reads an entity through a relationship. The type tells its name from another
+    field's, if any has it; two of one name and type would be taken for one."""
+    if not entities:
+        return
+    for node in descendants(tree):
+        if isinstance(node, Field) and node.name in entities:
+            type_, join = entities[node.name]
+            found = node.type
+            while found is not None and found.kind == "array":
+                found = found.item
+            if found == type_:
+                yield node, join
+
+
+def rescan(
+    key: Key,
+    trees: Mapping[Key, Node],
+    reason: str,
+    view: View = ALL,
+    entities: Entities | None = None,
+) -> Rescan:
     """The rescan of a rule: its tree, and what it and the rules that it names read. view: by which
-    data they see a profile."""
+    data they see a profile. entities: what stands under relationships."""
     seen: dict[Key, None] = {}
     pending = [key]
     while pending:
@@ -49,6 +75,8 @@ def rescan(key: Key, trees: Mapping[Key, Node], reason: str, view: View = ALL) -
         records = records or any(isinstance(n, Root) for n in descendants(trees[name]))
         found = event_types(trees[name])
         types = None if types is None or found is None else types | found
+    read = (entity_reads(trees[name], entities or {}) for name in seen)
+    joins = {join.name: join for found in read for _, join in found}
     return Rescan(
         key[0],
         key[1],
@@ -58,6 +86,7 @@ def rescan(key: Key, trees: Mapping[Key, Node], reason: str, view: View = ALL) -
         records,
         tuple(sorted(k for k in seen if k != key)),
         view,
+        tuple(join for _, join in sorted(joins.items())),
     )
 
 

@@ -9,7 +9,7 @@ import msgspec
 import xxhash
 
 from profile_actors.rules.semantics.calendar import in_range
-from profile_actors.rules.semantics.values import Instant, lift, parse_instant, plain
+from profile_actors.rules.semantics.values import Instant, copied, lift, parse_instant, plain
 from profile_actors.rules.tree.faults import Fault
 
 
@@ -21,7 +21,7 @@ def order_events(
     store's order key knows more (dataset, occurrence) than its documents do. Raises Fault."""
     keyed: list[tuple[tuple[int, str], dict[str, Any]]] = []
     for event in events:
-        made = dict(event)
+        made = copied(event)
         ms = _event_time(made.get("timestamp"))
         made["timestamp"] = Instant(ms)
         name = made.get("_id")

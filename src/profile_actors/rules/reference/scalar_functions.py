@@ -7,7 +7,14 @@ from collections.abc import Callable
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.rules.reference.moving_values import Horizon
 from profile_actors.rules.semantics import scalar_operators, string_tests
-from profile_actors.rules.semantics.values import ExactNumber, Instant, MapValue, Value, lift
+from profile_actors.rules.semantics.values import (
+    ExactNumber,
+    Instant,
+    MapValue,
+    Value,
+    held,
+    lift,
+)
 from profile_actors.rules.tree.faults import Fault
 
 
@@ -28,7 +35,7 @@ def text(value: Value) -> str:
 def child(base: Value, name: str, type_: FieldType | None) -> Value:
     """``base.name``: of an object its child, of a map its value, of an array all children's."""
     if isinstance(base, dict):
-        return lift(base.get(name), type_)
+        return lift(held(base, name), type_)
     if isinstance(base, MapValue):
         return base.get(name)
     if not isinstance(base, list):
@@ -37,7 +44,7 @@ def child(base: Value, name: str, type_: FieldType | None) -> Value:
     found: list[Value] = []
     for element in base:
         if isinstance(element, dict):
-            raw = element.get(name)
+            raw = held(element, name)
             is_many = isinstance(raw, list | tuple) and item_type is not None
             value = lift(raw, FieldType("array", item=item_type) if is_many else item_type)
         else:

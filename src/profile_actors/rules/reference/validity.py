@@ -23,7 +23,7 @@ from profile_actors.rules.reference.moving_values import FOR_EVER, Bound, Horizo
 from profile_actors.rules.reference.occasions import Occasions
 from profile_actors.rules.reference.world import TOP, World
 from profile_actors.rules.semantics.calendar import MAX_MS, in_range, shift
-from profile_actors.rules.semantics.values import Value, plain
+from profile_actors.rules.semantics.values import Value, copied, plain
 from profile_actors.rules.tree.faults import Fault, located
 from profile_actors.rules.tree.nodes import Node
 from profile_actors.rules.tree.walks import references
@@ -119,7 +119,7 @@ class _Run:
     ) -> None:
         self.tree = tree
         self.is_passing = is_passing
-        self.profile = dict(profile or {})
+        self.profile = copied(profile or {})
         self.unordered = events
         self.computed = dict(computed or {})
         if isinstance(segments, Mapping):

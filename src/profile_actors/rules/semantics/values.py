@@ -82,6 +82,31 @@ class MapValue:
             yield self.pairs[key]
 
 
+class Joined(dict[str, Any]):
+    """An object with the entities that its fields name beside it. They are reached by name and are
+    no part of it: it equals, and is shown as, the object without them."""
+
+    __slots__ = ("entities",)
+
+    def __init__(self, fields: Mapping[str, Any], entities: Mapping[str, Any]) -> None:
+        super().__init__(fields)
+        known = fields.entities if isinstance(fields, Joined) else {}
+        self.entities: dict[str, Any] = {**known, **entities}
+
+
+def copied(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document of its own, with the entities beside it."""
+    return Joined(document, {}) if isinstance(document, Joined) else dict(document)
+
+
+def held(document: dict[str, Any], name: str) -> Any:
+    """The raw value that stands in an object under a name, or beside it."""
+    raw = document.get(name)
+    if raw is None and isinstance(document, Joined):
+        return document.entities.get(name)
+    return raw
+
+
 def map_key(key: Value) -> tuple[str, Any]:
     """What equal keys share; also their order."""
     if isinstance(key, bool):

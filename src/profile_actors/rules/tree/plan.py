@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from profile_actors.definitions.field_types import FieldType
+from profile_actors.definitions.relationships import Join
 from profile_actors.rules.tree.nodes import Node, Occurs
 from profile_actors.rules.tree.sights import ALL, View
 
@@ -151,7 +152,8 @@ class Rescan:
     """A rule that no operator keeps up to date: the reference evaluator runs it again when a row it
     reads came or an instant was reached. types: event types it reads (None: any). records: whether
     it reads the profile's attributes. references: rules it names, directly or not. reason: why.
-    view: by which data it sees a profile."""
+    view: by which data it sees a profile. joins: the relationships through which it reads entities,
+    whose rows touch it, too."""
 
     kind: str
     name: str
@@ -161,6 +163,7 @@ class Rescan:
     records: bool
     references: tuple[tuple[str, str], ...]
     view: View = field(default=ALL, repr=False)
+    joins: tuple[Join, ...] = field(default=(), repr=False)
 
     @property
     def key(self) -> tuple[str, str]:

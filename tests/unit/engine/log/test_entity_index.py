@@ -148,16 +148,14 @@ def test_a_log_from_before_keeps_its_profiles_and_its_rows_are_found() -> None:
     check(hub.reopen(), more=2)
 
 
-def test_there_is_room_for_so_many() -> None:
+def test_there_is_room_for_so_many_rows() -> None:
     hub = Hub(1, catalogue())
     hub.partitions[0].close()
-    log, feed, checkpoints = hub.stores[0]
-    hub.partitions = [
-        Partition(log, feed, checkpoints, Config(max_profiles=3, max_ahead_ms=1 << 50))
-    ]
-    rows = [{"sku": str(n % 3), "at": BASE} for n in range(9)]
+    config = Config(max_profiles=3, max_lookup_rows=9, max_ahead_ms=1 << 50)
+    hub.partitions = [Partition(*hub.stores[0], config)]
+    rows = [{"sku": str(n % 6), "at": BASE} for n in range(9)]
     hub.submit([("goods", "g", rows)], BASE)
-    with pytest.raises(StorageFull, match="at most 3 lookup entities in a partition, got 3 and 1"):
+    with pytest.raises(StorageFull, match="at most 9 rows of lookup datasets, got 9 and 1 more"):
         hub.submit([("goods", "g", [{"sku": "3", "at": BASE}])], BASE)
 
 
