@@ -196,6 +196,11 @@ class World:
         ]
         self.fed = [-1] * partitions
         self.shown: dict[Identity, set[str]] = {}
+        self.primary = {
+            row["_id"]: min(identities_of(row), key=member_of)
+            for dataset, row in scenario.rows
+            if dataset == "hits"
+        }
         self.edge = MemoryRows()
         self.is_linking = rng.random() < 0.8  # else there is history before there is a ledger
         plant(self)
@@ -455,7 +460,8 @@ class World:
         return profile, at.events(who.key, limit=100_000).events if profile else []
 
     def look(self, row: dict[str, Any]) -> None:
-        """A look-up shows no event twice; where links only join, nothing that was shown goes."""
+        """A look-up shows no event twice and none of an identity that it does not list; where links
+        only join, nothing that was shown goes."""
         one = self.rng.choice(identities_of(row))
         profile, events = self.profile(one)
         if not self.scenario.catalogue.namespaces["CRMID"].unique:
@@ -465,6 +471,12 @@ class World:
             if profile is not None:
                 self.shown[one] = {event["_id"] for event in events}
         seen = Counter(repr(event) for event in events)
+        if profile is not None:
+            listed = {(i.namespace, i.value) for i in profile.identities}
+            strangers = {
+                event["_id"] for event in events if self.primary[event["_id"]] not in listed
+            }
+            assert not strangers, ("of others", one, listed, strangers)
         self.stats["look-ups"] += 1
         assert not [event for event, count in seen.items() if count > 1], seen
 

@@ -5,6 +5,7 @@ Theory: see ``homes``, which moves them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,13 +42,26 @@ class Residence(msgspec.Struct, gc=False):
     sent: int = 0
     shown: Place | None = None
 
+    def is_in(self, name: tuple[Key, int]) -> bool:
+        """Whether a book is the one that its rows go to, or the one in which it is shown."""
+        return self.assigned.name == name or (self.shown is not None and self.shown.name == name)
+
+    def has_left(self, number: int) -> bool:
+        """Whether its own book of this number is past: it is shown in a newer one, or another's."""
+        return (
+            self.shown is not None
+            and self.shown.version > number
+            and (self.shown.number != number or self.shown.canonical != self.one)
+        )
+
 
 @dataclass(slots=True)
 class Book:
     """A person who is at home here. ident: -1 while no row came. members: with the version that
-    each must have. attached: the version of which its rows are here, and up to which position of
-    its owner's log. untold: members that are not shown here yet. rows: whether there are any.
-    identities: her members when it was last shown, the smallest first."""
+    each must have; those it began with have its number. attached: the version of which its rows are
+    here, and up to which position of its owner's log. untold: members that are not shown here yet.
+    missing: how many of those it began with have no rows here. rows: whether there are any.
+    identities: her members that are shown, the smallest first, empty before it is shown."""
 
     canonical: Named
     number: int
@@ -80,8 +94,10 @@ class Book:
         return max(version for _, version in self.members.values())
 
     def place(self, one: Named, version: int) -> None:
-        """The ledger names a member."""
+        """The ledger names a member; its owner may have said so before."""
         key = one.key
+        if self.members.get(key) == (one, version):
+            return
         self.missing -= self._is_missing(key)
         self.members[key] = one, version
         self.missing += self._is_missing(key)
@@ -89,7 +105,18 @@ class Book:
 
     def _is_missing(self, key: Key) -> bool:
         member = self.members.get(key)
-        return member is not None and self.attached.get(key, (0, 0))[0] != member[1]
+        return member is not None and member[1] == self.number and not self.has_rows_of(key)
+
+    def has_rows_of(self, key: Key) -> bool:
+        """Whether all rows of a member are here."""
+        return self.attached.get(key, (-1, 0))[0] == self.members[key][1]
+
+    def whole(self) -> list[Key]:
+        """The members that can be shown from now on, in order: those it began with only together,
+        each later one by itself."""
+        if self.missing or self.canonical.key not in self.members:
+            return []
+        return sorted(key for key in self.untold if self.has_rows_of(key))
 
     def attach(self, one: Named, version: int, low: int, high: int) -> None:
         """A member's rows come, those after its owner's position low up to high. Raises
@@ -105,6 +132,8 @@ class Book:
         self.missing -= self._is_missing(key)
         self.attached[key] = version, high
         self.missing += self._is_missing(key)
+        if version > self.number:  # it came alone, and its rows may be here before its name
+            self.place(one, version)
 
 
 @dataclass(slots=True)
@@ -134,11 +163,12 @@ class Untold:
 @dataclass(slots=True)
 class Turned:
     """What an entry changes of who is shown where: per identity the slot in which it was listed
-    and the one in which it is now, -1 for none."""
+    and the one in which it is now, -1 for none. named: idents of books that list others now."""
 
     old: list[int] = field(default_factory=list)
     new: list[int] = field(default_factory=list)
     idents: list[int] = field(default_factory=list)
+    named: list[int] = field(default_factory=list)
 
 
 def ends_of(op: Op) -> tuple[Named, Named]:
@@ -148,9 +178,16 @@ def ends_of(op: Op) -> tuple[Named, Named]:
     return op.one, op.other
 
 
+def is_past(residences: Mapping[Key, Residence], op: Op) -> bool:
+    """Whether an operation is about a book that is shown no longer where it is at home."""
+    mine = None if op.other is None else residences.get(op.other.key)
+    return mine is not None and mine.has_left(op.number)
+
+
 def in_order(book: Book) -> tuple[Named, ...]:
-    """The members, the smallest first, the others by namespace and value."""
-    others = [one for one, _ in book.members.values() if one != book.canonical]
+    """Who is shown, the smallest first, the others by namespace and value."""
+    shown = (one for key, (one, _) in book.members.items() if key not in book.untold)
+    others = [one for one in shown if one != book.canonical]
     others.sort(key=lambda one: (one.namespace, one.value))
     return (book.canonical, *others)
 

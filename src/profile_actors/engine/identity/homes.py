@@ -10,8 +10,9 @@ parts, and keeps a record for each:
                     go (*assigned*), and in which it is shown
     ``Book``        of a person whose smallest identity it owns: her members, whose rows are here
 
-Members are only ever added to a book. Who leaves, or a person who gets a smaller identity, begins a
-new one: so no row is ever taken out of a book, and a profile is shown whole, as it was or as it is.
+Members are only ever added to a book, and only such as were alone. Who leaves, two people who are
+one, or a person who gets a smaller identity, begin a new one: so no row is ever taken out of a
+book, nobody comes into one that is shown but whole, and a profile is shown as it was or as it is.
 
 Rules for editors: ``take`` is the fold of what was received, ``note`` that of what was sent; both
 run live and in a replay. ``answer`` decides what is sent, live only: a replay carries out what the
@@ -203,12 +204,13 @@ class Homes:
             if own.sent < position:
                 self._send(own, own.assigned, own.sent, position, tell)
         for book in self._reached.values():
-            if book.missing or not book.untold:
+            whole = book.whole()
+            if not whole:
                 continue
             owner = self.residences.get(book.canonical.key)
-            if owner is None or owner.assigned.name != book.name:
+            if owner is None or not owner.is_in(book.name):
                 continue  # she has another book by now, or another name
-            for key in sorted(book.untold):
+            for key in whole:
                 one, version = book.members[key]
                 op = Op(PUBLISHED, one, book.canonical, book.number, version)
                 tell(LEDGER, op)
@@ -250,6 +252,7 @@ class Homes:
                     book.untold.discard(op.one.key)
         for book in whole.values():
             book.identities = in_order(book)
+            turned.named.append(book.ident)
             mine = self.residences[book.canonical.key]
             place = Place(book.canonical, book.number, book.members[book.canonical.key][1])
             self._show(mine, place, position, turned)

@@ -1,10 +1,11 @@
 """Who is one person by all evidence so far, and which book each identity belongs to.
 
 Theory: the ledger's state. Facts go into a ``LinkGraph``; where it says that people are others now,
-books follow. The book of a person goes on if it is of the same smallest identity and nobody left;
-then only who came is told. Else a new one begins, and everybody in it is told. So what a book was
-once told stays true, and its home only ever adds to it. An identity that was never linked has no
-book: its own profile is the whole of it.
+books follow. The book of a person goes on if it is of the same smallest identity, nobody left, and
+no two who come were one person before; then only who came is told, and each is shown there as soon
+as its rows are. Else a new one begins, and everybody in it is told: a person who becomes part of
+another one must come at once. So what a book was once told stays true, and its home only ever adds
+to it. An identity that was never linked has no book: its own profile is the whole of it.
 
 Two steps, so that a replay repeats no decision: ``decide`` says what an entry tells, ``carry_out``
 makes that true here; a replay takes what was told from the log and only carries it out.
@@ -197,10 +198,23 @@ class People:
             if book is not None and book.low == name:
                 # Whoever is here and not in its book is changed, so counting tells who left.
                 added = [one for one in added if self._named_of[one] not in book.members]
-            if book is None or book.low != name or len(book.members) + len(added) != size:
+                if len(book.members) + len(added) != size or not self._come_alone(added):
+                    book = None
+            if book is None or book.low != name:
                 book, added = Book(name, position), sorted(graph.of(low))
             for member in added:
                 yield Op(HOME, self._named_of[member], name, book.number, position)
+
+    def _come_alone(self, added: Iterable[Member]) -> bool:
+        """Whether no two of them were in one book."""
+        seen: set[int] = set()
+        for member in added:
+            book = self.book_of.get(self._named_of[member])
+            if book is not None:
+                if id(book) in seen:
+                    return False
+                seen.add(id(book))
+        return True
 
     def _note_home(self, op: Op) -> None:
         one, low = op.one, op.other

@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
+
 from profile_actors.columnar.slot_pairs import slots_of_all
 from profile_actors.columnar.vectors import Array
 from profile_actors.config import Config
@@ -228,6 +230,9 @@ class EntryWriter:
         homes.note(letters.tells, state.position)
         turned = homes.turn(letters.told, letters.tells, state.position)
         homes.mailbox.take_all(letters.received)
+        named = np.array([ident for ident in turned.named if ident >= 0], np.intp)
+        if len(named):
+            state.touch(state.position + 1, np.unique(state.directory.slot_of[named]))
         relisted = Relisted.of(turned)
         if len(relisted.idents):
             groups, changes = relist(state, relisted, delta.fold.now)

@@ -18,6 +18,7 @@ from msgspec import structs
 
 from profile_actors.columnar.vectors import Array
 from profile_actors.engine.fold.state import State, of_profiles
+from profile_actors.engine.identity.books import is_past
 from profile_actors.engine.identity.evidence import evidence_of
 from profile_actors.engine.identity.messages import (
     LEDGER,
@@ -133,8 +134,9 @@ def open_letters(
     for message in taken:
         for dataset, stream in message.blocks:
             block = _copied(state, message.ops, dataset, stream, admitted, lock)
-            admitted.blocks.append(block)
-            letters.filled.append(block.idents)
+            if block is not None:
+                admitted.blocks.append(block)
+                letters.filled.append(block.idents)
     with state.changing(lambda: NOBODY):
         homes.begin(first, state.directory.count - first)
     known = np.unique(np.concatenate(own)) if own else np.zeros(0, np.int64)
@@ -190,10 +192,18 @@ def _copied(
     stream: bytes,
     admitted: Admitted,
     lock: AbstractContextManager[object],
-) -> Block:
-    """Rows that came for books, as a block of this log."""
+) -> Block | None:
+    """Rows that came for books, as a block of this log; None if there are none. Those of a book
+    that is past are dropped: whoever still reads it sees it as it was, and each of its members is
+    on the way into another one."""
     table = table_of(memoryview(stream))
     of_row = table.column(OP).combine_chunks().to_numpy(zero_copy_only=False).astype(np.intp)
+    past = np.array([is_past(state.homes.residences, op) for op in ops], np.bool_)
+    if past.any():
+        kept = ~past[of_row]
+        table, of_row = table.filter(pa.array(kept)), of_row[kept]
+        if not len(of_row):
+            return None
     books = [
         (op.other, book_key(*op.other.key, op.number)) if op.other is not None else None
         for op in ops

@@ -66,6 +66,29 @@ def test_a_tablet_that_changes_hands_and_is_cut_off() -> None:
     assert opened(ledger.log).identity_graph(TABLET) == (members, links)  # type: ignore[arg-type]
 
 
+def test_who_was_alone_comes_into_a_book_and_two_who_were_one_begin_another() -> None:
+    ledger = opened()
+    phone, laptop = Named(0, 5, "ECID", "phone"), Named(0, 6, "ECID", "laptop")
+    ledger.commit([], 5, definitions())
+    ledger.commit([message(1, Op(LINK, ANN, TABLET, version=10))])
+    assert [op.number for op in ledger.outgoing("0", 0, 9)[-1].ops] == [1, 1]
+    # The phone was nobody's: Ann's book goes on, and only the phone is told of.
+    ledger.commit([message(2, Op(LINK, ANN, phone, version=20))])
+    assert ledger.outgoing("0", 1, 9)[-1].ops == (Op(HOME, phone, ANN, 1, 2),)
+    # Two devices that were one person come together, or the first would show without the other.
+    one, other = Named(0, 7, "ECID", "one"), Named(0, 8, "ECID", "other")
+    ledger.commit([message(3, Op(LINK, one, other, version=30))])
+    ledger.commit([message(4, Op(LINK, ANN, one, version=40))])
+    told = ledger.outgoing("0", 3, 9)[-1].ops
+    assert {op.one for op in told} == {ANN, TABLET, phone, one, other}
+    assert {(op.other, op.number, op.version) for op in told} == {(ANN, 4, 4)}
+    # Two who were alone come at once, each by itself.
+    ledger.commit([
+        message(5, Op(LINK, ANN, laptop, version=50), Op(LINK, ANN, NULL, version=50)),
+    ])  # fmt: skip
+    assert ledger.outgoing("0", 4, 9)[-1].ops == (Op(HOME, laptop, ANN, 4, 5),)
+
+
 def test_evidence_under_definitions_that_are_not_here_yet_waits() -> None:
     ledger = opened()
     early = message(1, Op(LINK, ANN, TABLET, version=1), catalogue=2)
