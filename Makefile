@@ -86,6 +86,7 @@ bench: setup
 	$(PY) bench/latency.py
 	$(PY) bench/stream.py
 	$(PY) bench/lookup.py
+	$(PY) bench/edge.py
 	$(PY) bench/hot.py
 	$(PY) bench/tiny_entries.py --events 10_000
 	$(PY) bench/recovery.py

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
 import signal
@@ -18,8 +19,10 @@ from pathlib import Path
 import msgspec
 import pytest
 import ray
+from typer.testing import CliRunner
 
 import profile_actors as pf
+from profile_actors.cli import application, edge_verbs
 from profile_actors.driver.keeping.edge_processes import named_edges
 from profile_actors.engine.edges.edge_copy import ROOMS, EdgeRows
 from profile_actors.storage.edge_files import EdgeIndex, Generation
@@ -65,9 +68,11 @@ def restarted(store: pf.Store, meanwhile: Callable[[], object] = lambda: None) -
 
 
 def test_an_edge_follows_and_flips_by_itself(store: pf.Store) -> None:
+    edge = store.edge(NAME)
+    store.submit("orders", [order(1, 2)])
+    edge.wait()  # it has begun to follow, which takes its time on a busy machine
     now = time.time_ns() // 1_000_000
     store.submit("orders", [order(1, 1, at=now)])
-    edge = store.edge(NAME)
     wait_for(lambda: edge.profile("CRMID", "c0001") is not None)
     found, hub = edge.profile("CRMID", "c0001"), store.profile("CRMID", "c0001")
     assert found is not None
@@ -90,6 +95,32 @@ def test_an_edge_follows_and_flips_by_itself(store: pf.Store) -> None:
         assert late.segments["just now"].last_qualification_time == until
         wait_for(lambda: not (beside.profile("CRMID", "c0001") or found).stale)
     assert store.verify() == []
+
+
+def test_the_verb_shows_an_edge_and_a_profile_there(
+    store: pf.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge_verbs, "open_store", lambda _: contextlib.nullcontext(store))
+    store.submit("orders", [order(1, 1)])
+    store.edge(NAME).wait()
+
+    def run(*words: str) -> str:
+        done = CliRunner().invoke(application.app, ["edge", *words], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    assert "follows" in run(NAME)
+    account = json.loads(run(NAME, "--json"))
+    assert account["is_complete"]
+    assert account["profiles"] == store.status().profiles
+    there = json.loads(run(NAME, "CRMID", "c0001", "--json"))
+    assert there["identities"] == [{"namespace": "CRMID", "value": "c0001"}]
+    assert "c0001" in run(NAME, "CRMID", "c0001")
+    assert run(NAME, "CRMID", "nobody") == "the edge has no profile of CRMID nobody\n"
+    with pytest.raises(pf.CallerError, match="a namespace and a value"):
+        run(NAME, "CRMID")
+    with pytest.raises(pf.DefinitionError, match="known: us west"):
+        run("elsewhere")
 
 
 def test_whoever_dies_under_load_an_edge_converges(store: pf.Store) -> None:

@@ -31,6 +31,9 @@ class MemoryRows:
     def get(self, room: str, key: bytes) -> bytes | None:
         return self.rooms[room].get(key)
 
+    def many(self, room: str, keys: list[bytes]) -> dict[bytes, bytes]:
+        return {key: self.rooms[room][key] for key in keys if key in self.rooms[room]}
+
     def put(self, room: str, key: bytes, value: bytes) -> None:
         self.rooms[room][key] = value
 

@@ -80,7 +80,7 @@ def identity_pairs(identities: Iterable[Any]) -> list[tuple[str, str]]:
 
     Raises CallerError.
     """
-    if isinstance(identities, str | bytes) or not isinstance(identities, Iterable):
+    if isinstance(identities, (str, bytes)) or not hasattr(identities, "__iter__"):
         raise CallerError(
             f"expected pairs of namespace and value, got {identities!r} - at a look-up"
         )
@@ -90,11 +90,12 @@ def identity_pairs(identities: Iterable[Any]) -> list[tuple[str, str]]:
 def _pair(one: Any) -> tuple[str, str]:
     if isinstance(one, Identity):
         return one.namespace, one.value
-    if isinstance(one, tuple | list) and len(one) == 2:
+    if isinstance(one, (tuple, list)) and len(one) == 2:
         namespace, value = one
         if isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
-        if isinstance(namespace, str) and isinstance(value, str) and _is_utf8(value):
+        is_text = isinstance(namespace, str) and isinstance(value, str)
+        if is_text and (value.isascii() or _is_utf8(value)):
             return namespace, value
     raise CallerError(f"expected a namespace and a value as texts, got {one!r} - at a look-up")
 

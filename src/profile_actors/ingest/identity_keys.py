@@ -19,8 +19,9 @@ Source: XXH3, xxHash specification 0.8.
 from __future__ import annotations
 
 import re
+import struct
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import repeat
 
 import numpy as np
@@ -49,6 +50,9 @@ BUCKET_SHIFT = 52
 
 # Dictionary-encoding costs 39 ns a row, hashing 87: it pays below this share of distinct values.
 _DISTINCT_SHARE = 0.5
+
+
+_DIGEST, _NATIVE = struct.Struct(">QQ"), struct.Struct("=QQ")
 
 
 _LOOK_AGAIN = 16  # batches after which the share is measured again
@@ -87,6 +91,18 @@ def keys_of(namespace: Namespace, values: Sequence[str], seed: int) -> np.ndarra
     seeds = repeat(namespace_seed(namespace.code, seed))
     digests = b"".join(map(xxhash.xxh3_128_digest, map(str.encode, texts), seeds))
     return np.frombuffer(digests, ">u8").reshape(-1, 2).astype(np.uint64)
+
+
+def key_packer(namespace: Namespace, seed: int) -> Callable[[str], bytes]:
+    """A function of a value, for who looks up one at a time: the bytes of ``keys_of``'s row, 16 of
+    them. Cost: 1 us."""
+    is_kept, own = not namespace.steps, namespace_seed(namespace.code, seed)
+
+    def packed(value: str) -> bytes:
+        text = value if is_kept and value.isascii() else normalised(namespace, value)
+        return _NATIVE.pack(*_DIGEST.unpack(xxhash.xxh3_128_digest(text.encode(), own)))
+
+    return packed
 
 
 def identity_key(

@@ -17,6 +17,7 @@ Limits: one process writes; others may read beside it (``EdgeReader``), each onc
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,6 +86,10 @@ class _Transaction(EdgeRows):
         found = self._transaction.get(key, db=self._rooms[room])
         return None if found is None else bytes(found)
 
+    def many(self, room: str, keys: list[bytes]) -> dict[bytes, bytes]:
+        with self._transaction.cursor(db=self._rooms[room]) as cursor:
+            return {bytes(key): bytes(value) for key, value in cursor.getmulti(keys)}
+
     def put(self, room: str, key: bytes, value: bytes) -> None:
         self._transaction.put(key, value, db=self._rooms[room])
 
@@ -124,14 +129,9 @@ class Generation:
     def _damaged(self, error: Exception) -> CorruptLog:
         return CorruptLog(f"expected an edge's whole files, got '{error}' - at {self.path}")
 
-    @contextmanager
-    def reading(self) -> Iterator[EdgeRows]:
+    def reading(self) -> _Look:
         """A look as of one moment. Raises CorruptLog."""
-        try:
-            with self._env.begin() as transaction:
-                yield _Transaction(transaction, self._rooms)
-        except lmdb.Error as error:
-            raise self._damaged(error) from error
+        return _Look(self)
 
     def count(self, room: str) -> int:
         """How many keys a room has. Raises CorruptLog."""
@@ -147,6 +147,27 @@ class Generation:
 
     def close(self) -> None:
         self._env.close()
+
+
+class _Look:
+    """One read transaction. Not by ``contextmanager``, which costs as much as a look-up."""
+
+    def __init__(self, of: Generation) -> None:
+        self._of = of
+        self._transaction: lmdb.Transaction | None = None
+
+    def __enter__(self) -> EdgeRows:
+        try:
+            self._transaction = self._of._env.begin()
+        except lmdb.Error as error:
+            raise self._of._damaged(error) from error
+        return _Transaction(self._transaction, self._of._rooms)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        assert self._transaction is not None
+        self._transaction.abort()
+        if isinstance(error, lmdb.Error):
+            raise self._of._damaged(error) from error
 
 
 class EdgeFiles:
@@ -287,6 +308,7 @@ class EdgeReader:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._index_path = str(directory / INDEX)
         self._stamp = (0, 0)
         self._generation: Generation | None = None
         self._inode = -1
@@ -296,7 +318,7 @@ class EdgeReader:
     def current(self) -> Generation:
         """The generation that is to be read now. Cost: one look at a file."""
         try:
-            found = (self._directory / INDEX).stat()
+            found = os.stat(self._index_path)
             stamp = (found.st_mtime_ns, found.st_ino)
             if self._generation is None or stamp != self._stamp:
                 self._open()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
+from msgspec import structs
+
 from profile_actors.actors.actor_status import ActorStatus
+from profile_actors.actors.edges.edge_actor import EdgeStatus
 from profile_actors.cli.metrics_text import metrics_text, samples
 from profile_actors.driver.receipts import StoreStatus, store_status
 from profile_actors.engine.reading.answers import PartitionStatus
@@ -23,7 +26,12 @@ def status() -> StoreStatus:
         log_bytes=100, feed_bytes=50, state_bytes=25, checkpoint=0, degraded={"segment a": "why"},
     )  # fmt: skip
     actors = [ActorStatus(part, "", 0, "", 1), ActorStatus(None, "CorruptLog: …", 0, "", 2)]
-    return store_status("p", "event", 3, {ODD: (4, 3, 1)}, actors)
+    found = store_status("p", "event", 3, {ODD: (4, 3, 1)}, actors)
+    edge = EdgeStatus(
+        profiles=5, bytes=4096, is_complete=True, progress=1.0, lag_ms=12, positions=[7, 0],
+        lookups=300, expired=2, trouble="", pid=3, path="/e", lag_entries=4,
+    )  # fmt: skip
+    return structs.replace(found, edges={ODD: edge})
 
 
 def parsed(text: str) -> dict[tuple[str, str], float]:
@@ -62,4 +70,15 @@ def test_the_page_is_well_formed_and_says_what_the_status_says() -> None:
     assert found["profile_actors_rejected_rows_total", ODD] == 4
     assert found["profile_actors_quarantined_rows", ODD] == 3
     assert found["profile_actors_repaired_rows_total", ODD] == 1
+    edge = {name: value for (name, label), value in found.items() if "_edge_" in name}
+    assert edge == {
+        "profile_actors_edge_profiles": 5,
+        "profile_actors_edge_bytes": 4096,
+        "profile_actors_edge_complete": 1,
+        "profile_actors_edge_lag_milliseconds": 12,
+        "profile_actors_edge_lag_entries": 4,
+        "profile_actors_edge_lookups_total": 300,
+        "profile_actors_edge_expired_total": 2,
+    }
+    assert found["profile_actors_edge_profiles", ODD] == 5
     assert len(found) == sum(len(values) for *_, values in samples(status()))

@@ -10,8 +10,10 @@ from profile_actors.definitions.declared import (
     ComputedAttribute,
     Dataset,
     Definition,
+    EdgeDestination,
     Field,
     Namespace,
+    ProjectionConfiguration,
     Schema,
     SegmentDefinition,
 )
@@ -33,6 +35,10 @@ segments:
   big: {rule: 'xEvent.sum(value) > 500'}
 computed_attributes:
   spend: {rule: xEvent.sum(value), description: all of it}
+destinations:
+  window: {labels: {region: us-west}, ttl_s: 3600}
+projections:
+  - {name: page, destination: window, selector: "person(name,tier)", segments: [big], computed: all}
 """
 JSON = """[
   {"type": "namespace", "code": "CRMID", "kind": "cross_device", "unique": true, "priority": 1},
@@ -41,7 +47,10 @@ JSON = """[
   {"type": "dataset", "name": "orders", "schema": "order", "identities": {"who": "CRMID"},
    "timestamp": "date", "event_type": "purchase"},
   {"type": "segment", "name": "big", "rule": "xEvent.sum(value) > 500"},
-  {"type": "computed", "name": "spend", "rule": "xEvent.sum(value)", "description": "all of it"}
+  {"type": "computed", "name": "spend", "rule": "xEvent.sum(value)", "description": "all of it"},
+  {"type": "edge_destination", "name": "window", "labels": {"region": "us-west"}, "ttl_s": 3600},
+  {"type": "projection", "name": "page", "destination": "window",
+   "selector": "person(name,tier)", "segments": ["big"], "computed": "all"}
 ]"""
 ITEMS: list[Definition] = [
     Namespace("CRMID", kind="cross_device", unique=True, priority=1),
@@ -55,6 +64,10 @@ ITEMS: list[Definition] = [
     ),
     SegmentDefinition("big", "xEvent.sum(value) > 500"),
     ComputedAttribute("spend", "xEvent.sum(value)", "all of it"),
+    EdgeDestination("window", {"region": "us-west"}, ttl_s=3600),
+    ProjectionConfiguration(
+        "page", "window", "person(name,tier)", segments=("big",), computed="all"
+    ),
 ]
 
 

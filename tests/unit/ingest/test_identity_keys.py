@@ -22,6 +22,7 @@ from profile_actors.ingest.identity_keys import (
     KeyMaker,
     identity_key,
     key_of,
+    key_packer,
     keys_of,
     normalised,
 )
@@ -96,6 +97,8 @@ def test_columns_normalise_and_hash_like_single_values(
         assert list(zip(k0.tolist(), k1.tolist(), strict=True)) == expected
         together = keys_of(namespace, [value or "" for value in values], 7)
         assert together.tolist() == [list(key) for key in expected]
+        packed = key_packer(namespace, 7)
+        assert b"".join(packed(value or "") for value in values) == together.tobytes()
 
 
 def test_normalisation_is_idempotent_even_for_odd_letters() -> None:

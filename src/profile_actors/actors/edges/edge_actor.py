@@ -33,7 +33,7 @@ from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.edges import edge_copy
 from profile_actors.engine.edges.edge_copy import PROFILES, Standing, apply_page, standing
 from profile_actors.engine.edges.edge_pages import Page
-from profile_actors.engine.edges.edge_rows import KEY_BYTES, parted
+from profile_actors.engine.edges.edge_rows import KEY_BYTES, body_of
 from profile_actors.errors import CorruptLog, ProfileActorsError, StoreUnavailable
 from profile_actors.storage.edge_files import EdgeFiles, EdgeIndex, Generation
 from profile_actors.storage.files.lock import boot_id
@@ -320,19 +320,18 @@ class EdgeActor:
         sizes, bodies = [], []
         is_expiring = self._place.about.ttl_s is not None
         with self._files.current.reading() as rows:
-            for key in asked:
-                found = edge_copy.found(rows, key)
-                if found is None:
-                    sizes.append(-1)
-                    continue
-                if is_expiring:
-                    self._seen[found[0]] = None
-                body = parted(found[1])[2]
-                sizes.append(len(body))
-                bodies.append(body)
-            data = b"".join(bodies)
+            every = edge_copy.found_of(rows, asked)
+        for found in every:
+            if found is None:
+                sizes.append(-1)
+                continue
+            if is_expiring:
+                self._seen[found[0]] = None
+            body = body_of(found[1])
+            sizes.append(len(body))
+            bodies.append(body)
         self._lookups += len(asked)
-        return dumps((self.now(), sizes, data))
+        return dumps((self.now(), sizes, b"".join(bodies)))
 
     @ray.method(concurrency_group="read")
     def keys(self, after: bytes, limit: int) -> list[bytes]:

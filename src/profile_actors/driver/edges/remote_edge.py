@@ -8,7 +8,6 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from profile_actors.actors.calls import Remote
@@ -18,11 +17,18 @@ from profile_actors.actors.wire import loads
 from profile_actors.driver.arguments import identity_pairs
 from profile_actors.driver.connection import LOOK_UPS_PER_CALL
 from profile_actors.engine.edges import edge_copy
-from profile_actors.engine.edges.edge_rows import EdgeProfile, packed_keys, parted, profile_of
+from profile_actors.engine.edges.edge_rows import (
+    Damaged,
+    EdgeBodies,
+    EdgeProfile,
+    body_of,
+    packed_keys,
+    profile_of,
+)
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.errors import CorruptLog, DefinitionError, StoreUnavailable
-from profile_actors.ingest.identity_keys import keys_of
-from profile_actors.storage.edge_files import EdgeReader
+from profile_actors.ingest.identity_keys import key_packer
+from profile_actors.storage.edge_files import EdgeIndex, EdgeReader
 
 WAIT_PAUSE_S = 0.01
 
@@ -60,9 +66,10 @@ class Edge:
         """Many profiles at once, in the order asked, None for those that the edge does not have.
 
         Each has what the destination's projections chose. ``stale`` says that something has passed
-        its ``valid_until``, and the hub has not said yet what came after. Cost: some 20 us each in
-        batches of a hundred. Raises StoreUnavailable if the edge does not answer within
-        ``Config.call_timeout_s``; the hub need not answer.
+        its ``valid_until``, and the hub has not said yet what came after. Each profile is decoded
+        when it is first read. Cost: 2 ms a call and 10 us a profile, and 10 us for one that is
+        read. Raises StoreUnavailable if the edge does not answer within ``Config.call_timeout_s``;
+        the hub need not answer.
         """
         return self.by_keys(packed_keys(self._keys(identity_pairs(identities))))
 
@@ -71,15 +78,17 @@ class Edge:
         out: list[EdgeProfile | None] = []
         for first in range(0, len(keys), LOOK_UPS_PER_CALL):
             asked = b"".join(keys[first : first + LOOK_UPS_PER_CALL])
-            try:
-                out += _made(*loads(self._remote.call("read", asked)))
-            except msgspec.MsgspecError as error:
-                self._remote.call("renew", str(error))
-                raise StoreUnavailable(
-                    f"expected whole profiles, got '{error}' - at edge {self.name!r}; its files"
-                    " are made anew: ask again in a while, or ask the store"
-                ) from None
+            now, sizes, data = loads(self._remote.call("read", asked))
+            out += _made(now, sizes, data, self._renew)
         return out
+
+    def _renew(self, damage: str) -> None:
+        """Raises StoreUnavailable."""
+        self._remote.call("renew", damage)
+        raise StoreUnavailable(
+            f"expected whole profiles, got '{damage}' - at edge {self.name!r}; its files are made"
+            " anew: ask again in a while, or ask the store"
+        ) from None
 
     def keys(self) -> Iterator[list[bytes]]:
         """The keys of all profiles that it has, in pages."""
@@ -111,16 +120,15 @@ class Edge:
             time.sleep(WAIT_PAUSE_S)
 
 
-def _made(now: int, sizes: list[int], data: bytes) -> list[EdgeProfile | None]:
-    view, at = memoryview(data), 0
-    out: list[EdgeProfile | None] = []
+def _made(now: int, sizes: list[int], data: bytes, damaged: Damaged) -> list[EdgeProfile | None]:
+    view, end = memoryview(data), 0
+    bodies = []
     for size in sizes:
-        if size < 0:
-            out.append(None)
-            continue
-        out.append(profile_of(view[at : at + size], now))
-        at += size
-    return out
+        if size >= 0:
+            bodies.append(view[end : end + size])
+            end += size
+    rows, numbers = EdgeBodies(now, bodies, damaged), iter(range(len(bodies)))
+    return [None if size < 0 else EdgeProfile.of(rows, next(numbers)) for size in sizes]
 
 
 class OpenEdge:
@@ -128,6 +136,8 @@ class OpenEdge:
 
     def __init__(self, directory: Path) -> None:
         self._reader = EdgeReader(directory)
+        self._packers: dict[str, Callable[[str], bytes]] = {}
+        self._packers_of: EdgeIndex | None = None
         self._looking = Lock()
 
     def __enter__(self) -> OpenEdge:
@@ -159,22 +169,24 @@ class OpenEdge:
     def _profiles(self, pairs: list[tuple[str, str]]) -> list[EdgeProfile | None]:
         generation = self._reader.current()
         index = self._reader.index
+        if index is not self._packers_of:
+            self._packers = {
+                code: key_packer(one, index.seed) for code, one in index.namespaces.items()
+            }
+            self._packers_of = index
         keys = []
         for code, value in pairs:
-            namespace = index.namespaces.get(code)
-            if namespace is None:
-                known = ", ".join(sorted(index.namespaces)) or "none yet"
+            packer = self._packers.get(code)
+            if packer is None:
+                known = ", ".join(sorted(self._packers)) or "none yet"
                 raise DefinitionError(
                     f"expected the code of a namespace, got {code!r} - at a look-up; known: {known}"
                 )
-            keys += packed_keys(keys_of(namespace, [value], index.seed))
-        out: list[EdgeProfile | None] = []
+            keys.append(packer(value))
         with generation.reading() as rows:
             now = wall_ms() if index.clock == "wall" else _newest(rows, index.partitions)
-            for key in keys:
-                found = edge_copy.found(rows, key)
-                out.append(None if found is None else profile_of(parted(found[1])[2], now))
-        return out
+            every = edge_copy.found_of(rows, keys)
+        return [None if one is None else profile_of(body_of(one[1]), now) for one in every]
 
 
 def _newest(rows: edge_copy.EdgeRows, partitions: int) -> int:

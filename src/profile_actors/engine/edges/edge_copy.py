@@ -23,7 +23,7 @@ from typing import Protocol
 import msgspec
 
 from profile_actors.engine.edges.edge_pages import Page, Place
-from profile_actors.engine.edges.edge_rows import packed_keys, parted, rows_of
+from profile_actors.engine.edges.edge_rows import KEY_BYTES, packed_keys, parted, rows_of
 
 PROFILES, IDS, SEEN, META = ROOMS = ("profiles", "ids", "seen", "meta")
 
@@ -39,6 +39,10 @@ class EdgeRows(Protocol):
 
     def get(self, room: str, key: bytes) -> bytes | None:
         """A value, None where there is none."""
+        ...
+
+    def many(self, room: str, keys: list[bytes]) -> dict[bytes, bytes]:
+        """Those of many that are there."""
         ...
 
     def put(self, room: str, key: bytes, value: bytes) -> None:
@@ -156,6 +160,21 @@ def found(rows: EdgeRows, identity: bytes) -> tuple[bytes, bytes] | None:
     _, key = OWNER.unpack(owner)
     data = rows.get(PROFILES, key)
     return None if data is None else (key, data)
+
+
+def found_of(rows: EdgeRows, identities: list[bytes]) -> list[tuple[bytes, bytes] | None]:
+    """``found`` of many, in their order. Cost: some 2 us each."""
+    if len(identities) == 1:
+        return [found(rows, identities[0])]
+    owners = rows.many(IDS, identities)
+    keys = {one: owner[-KEY_BYTES:] for one, owner in owners.items()}
+    bodies = rows.many(PROFILES, list(keys.values()))
+    out: list[tuple[bytes, bytes] | None] = []
+    for one in identities:
+        key = keys.get(one)
+        data = None if key is None else bodies.get(key)
+        out.append(None if key is None or data is None else (key, data))
+    return out
 
 
 def note_seen(rows: EdgeRows, keys: list[bytes], at: int) -> None:

@@ -11,8 +11,8 @@ it knows nothing, nor what comes after the flip: that much is *stale* until the 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -37,6 +37,9 @@ HEADER = struct.Struct("<IH")
 KEY_BYTES = 16
 
 
+Damaged = Callable[[str], object]
+
+
 class Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One profile. segments: name -> (number of its status, last qualification, until, version).
     computed, until: name -> value, and until when. Instants in ms, None for none."""
@@ -56,6 +59,9 @@ _ROW = msgspec.msgpack.Decoder(Row, ext_hook=unpacked_value)
 _ENCODE = msgspec.msgpack.Encoder().encode
 
 
+_WORDS: tuple[str, ...] = tuple(STATUS.tolist())
+
+
 @dataclass(frozen=True)
 class EdgeProfile(Profile):
     """A profile as an edge knows it, as of the edge's ``now``.
@@ -64,12 +70,43 @@ class EdgeProfile(Profile):
     after: a membership has flipped there by itself, a computed attribute has the value it had.
     """
 
-    stale: bool = False
+    stale: bool = field(kw_only=True)
+
+
+class EdgeBodies:
+    """The profiles of one answer of an edge as of ``now`` ms, each decoded when it is first read.
+
+    damaged: is told what is wrong with bytes that are no profile, and raises.
+    """
+
+    def __init__(self, now: int, bodies: list[memoryview], damaged: Damaged) -> None:
+        self._now = now
+        self._bodies = bodies
+        self._damaged = damaged
+        self._known: dict[int, dict[str, Any]] = {}
+
+    def field(self, name: str, row: int) -> Any:
+        """One field of one profile. Cost: 10 us for all fields of one."""
+        found = self._known.get(row)
+        if found is None:
+            try:
+                found = _fields(self._bodies[row], self._now)
+            except msgspec.MsgspecError as error:
+                self._damaged(str(error))
+                raise
+            self._known[row] = found
+        return found[name]
 
 
 def row_bytes(home: int, keys: bytes, body: bytes) -> bytes:
     """A profile's bytes. keys: its identity keys, one after the other."""
     return HEADER.pack(home, len(keys) // KEY_BYTES) + keys + body
+
+
+def body_of(data: bytes) -> bytes:
+    """The body of a profile's bytes alone. Raises struct.error for damaged bytes."""
+    _, count = HEADER.unpack_from(data)
+    return data[HEADER.size + count * KEY_BYTES :]
 
 
 def parted(data: bytes | memoryview) -> tuple[int, list[bytes], memoryview]:
@@ -139,21 +176,36 @@ def _computed(part: ProfileColumns) -> list[list[Any]]:
 def profile_of(body: bytes | memoryview, now: int) -> EdgeProfile:
     """What a profile says at ``now`` ms. Raises msgspec.DecodeError for damaged bytes. Cost: some
     10 us."""
+    made = object.__new__(EdgeProfile)
+    # Not by ``__init__``: of a frozen dataclass it takes as long as all the rest.
+    made.__dict__.update(_fields(body, now))
+    return made
+
+
+def _fields(body: bytes | memoryview, now: int) -> dict[str, Any]:
     row = _ROW.decode(body)
-    is_stale = False
+    is_stale, words = False, _WORDS
     segments = {}
     for name, (status, last, until, version) in row.segments.items():
         if until is not None and until <= now:
             is_stale = True
             status, last, until = (EXITED if status == REALIZED else REALIZED), until, None
-        segments[name] = Membership(STATUS[status], last, until, version)
+        segments[name] = Membership(words[status], last, until, version)
     for until in row.until.values():
-        is_stale |= until is not None and until <= now
-    identities = [Identity(namespace, value) for namespace, value in row.identities]
-    return EdgeProfile(
-        identities, row.attributes, segments, row.computed, row.until, row.modified, now,
-        row.pending, stale=is_stale,
-    )  # fmt: skip
+        if until is not None and until <= now:
+            is_stale = True
+    return {
+        "identities": [Identity(namespace, value) for namespace, value in row.identities],
+        "attributes": row.attributes,
+        "segments": segments,
+        "computed": row.computed,
+        "computed_valid_until": row.until,
+        "last_modified": row.modified,
+        "now": now,
+        "pending": row.pending,
+        "sources": {},
+        "stale": is_stale,
+    }
 
 
 def packed_keys(keys: Array) -> list[bytes]:

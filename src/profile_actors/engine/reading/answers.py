@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import msgspec
 
@@ -60,10 +60,10 @@ class Profile:
     pending: dict[str, str] = field(default_factory=dict)
     sources: dict[str, Source] = field(default_factory=dict)
 
-    @staticmethod
-    def of(answer: ProfileRows, row: int) -> Profile:
+    @classmethod
+    def of(cls, answer: ProfileRows, row: int) -> Self:
         """The profile of a row, whose fields are made when they are read. Any thread."""
-        made = object.__new__(Profile)
+        made = object.__new__(cls)
         made.__dict__["_made_of"] = answer, row
         return made
 
@@ -72,10 +72,10 @@ class Profile:
         def __getattr__(self, name: str) -> Any:
             own = self.__dict__
             source = own.get("_made_of")
-            if source is not None and name in PROFILE_FIELDS:
+            if source is not None and name in self.__dataclass_fields__:
                 answer, row = source
                 value = own.setdefault(name, answer.field(name, row))
-                if len(own) > len(PROFILE_FIELDS):
+                if len(own) > len(self.__dataclass_fields__):
                     own.pop("_made_of", None)
                 return value
             if name in own:  # another thread has made it meanwhile
@@ -83,7 +83,7 @@ class Profile:
             raise AttributeError(f"'Profile' object has no attribute {name!r}")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in PROFILE_FIELDS}
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
 PROFILE_FIELDS = tuple(one.name for one in fields(Profile))

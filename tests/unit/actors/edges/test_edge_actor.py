@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from msgspec import structs
 
 from profile_actors.actors.edges import edge_actor
 from profile_actors.actors.edges.edge_actor import EdgeActor, EdgePlace, EdgeStatus
 from profile_actors.actors.edges.edge_pulls import pull
+from profile_actors.actors.wire import loads
 from profile_actors.config import Config
 from profile_actors.definitions.declared import EdgeDestination, ProjectionConfiguration
 from profile_actors.errors import CorruptLog, StorageFull
@@ -33,12 +35,15 @@ class RemoteHub:
     """A partition and the coordinator, as calls reach them. error: what they answer instead."""
 
     def __init__(self) -> None:
-        hub = Hub(1, COPIED)
+        self.hub = hub = Hub(1, COPIED)
         rows = [{"who": f"w{i}", "at": BASE, "_id": f"{i}", "n": 1} for i in range(5)]
         hub.submit([("hits", "p", rows)], BASE)
         self.partition = hub.partitions[0]
         self.error: Exception | None = None
         self.calls = 0
+
+    def submit(self, rows: list[dict[str, Any]]) -> None:
+        self.hub.submit([("hits", "q", rows)], BASE)
 
     def call(self, method: str, *args: Any) -> Any:
         self.calls += 1
@@ -52,10 +57,10 @@ class RemoteHub:
 class Edge(EdgeActor):
     """The actor without Ray."""
 
-    def __init__(self, path: Path, hub: RemoteHub) -> None:
+    def __init__(self, path: Path, hub: RemoteHub, ttl_s: int | None = None) -> None:
         self.hub = hub
-        config = Config(edge_map_bytes=1 << 24)
-        super().__init__(EdgePlace("", "e", str(path), ABOUT, config))
+        config, about = Config(edge_map_bytes=1 << 24), structs.replace(ABOUT, ttl_s=ttl_s)
+        super().__init__(EdgePlace("", "e", str(path), about, config))
 
     def _remote(self, name: str) -> Any:
         return self.hub
@@ -85,6 +90,44 @@ def wait_for(what: Callable[[], bool]) -> None:
     while not what():
         assert time.monotonic() < end, "it never came"
         time.sleep(0.005)
+
+
+class Clock:
+    """The wall clock of an edge, ms."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+
+def test_profiles_leave_after_their_time_unless_they_are_touched_or_looked_up(
+    hub: RemoteHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(edge_actor, "wall_ms", clock)
+    monkeypatch.setattr(edge_actor, "TTL_LOOK_S", 0.01)
+    edge = Edge(tmp_path, hub, ttl_s=60)
+    wait_for(lambda: status(edge).profiles == 5)
+    state, partition = hub.partition.state, hub.partition
+    looked, touched = (state.directory.keys_of(np.array([n])).tobytes() for n in (0, 1))
+    clock.now += 40_000
+    assert loads(edge._read(looked))[1][0] > 0
+    hub.submit([{"who": "w1", "at": BASE + 1, "_id": "again", "n": 1}])
+    wait_for(lambda: status(edge).positions == [partition.position])
+    wait_for(lambda: not edge._seen)
+    clock.now += 40_000  # 80 s after all came, 40 s after the one was looked up, the other touched
+    wait_for(lambda: status(edge).expired == 3)
+    assert [size > 0 for size in loads(edge._read(looked + touched))[1]] == [True, True]
+    wait_for(lambda: not edge._seen)
+    clock.now += 61_000
+    wait_for(lambda: status(edge).expired == 5)
+    assert loads(edge._read(looked))[1] == [-1]
+    hub.submit([{"who": "w0", "at": BASE + 2, "_id": "back", "n": 1}])
+    wait_for(lambda: status(edge).profiles == 1)
+    assert loads(edge._read(looked))[1][0] > 0
+    edge.stop()
 
 
 def inodes(path: Path) -> list[int]:

@@ -41,9 +41,11 @@ class Host:
         self.path = path
         self.coordinator = cast(Remote, coordinator)
         self.tried: list[str] = []
+        self.options: list[dict[str, Any]] = []
 
     def create(self, actor: Any, name: str, may_exist: bool, *args: Any, **options: Any) -> Remote:
         self.tried.append(name)
+        self.options.append(options)
         raise ValueError("Ray does not take it")
 
 
@@ -56,6 +58,15 @@ def test_an_edge_that_cannot_begin_does_not_keep_the_store_from_opening(tmp_path
     host = Host(tmp_path, Coordinator("one", "two"))
     settle(host)
     assert [name.split("-")[1] for name in host.tried] == ["one", "two"]
+
+
+def test_an_edge_runs_where_its_labels_say(tmp_path: Path) -> None:
+    coordinator = Coordinator("anywhere")
+    known = coordinator.catalogue.destinations
+    known["west"] = EdgeDestination("west", labels={"region": "us-west"})
+    host = Host(tmp_path, coordinator)
+    settle(host)
+    assert host.options == [{}, {"label_selector": {"region": "us-west"}}]
 
 
 def test_the_files_of_another_drivers_new_edge_are_not_deleted(tmp_path: Path) -> None:
