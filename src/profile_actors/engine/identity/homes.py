@@ -76,7 +76,8 @@ class Homes:
         self.mailbox = Mailbox()
         self.residences: dict[Key, Residence] = {}
         self.books: dict[tuple[Key, int], Book] = {}
-        self.unsettled: dict[int, int] = {}  # number of a message of links -> its entry
+        # The oldest first: messages of links, and who is placed but not shown yet, by entries.
+        self.unsettled: dict[int, int] = {}
         self._directory = directory
         self._listing = listing
         self._me, self.owner_of, self.seed = post
@@ -84,7 +85,7 @@ class Homes:
         self._by_ident: dict[int, Residence] = {}
         self._books_by_ident: dict[int, Book] = {}
         self._nameless: dict[Key, Book] = {}
-        self._moving: dict[Key, int] = {}  # placed and not yet shown there -> the entry that did
+        self._moving: dict[Key, int] = {}
         self.untold = Untold()
         self._reached: dict[int, Book] = {}  # books that the entry at hand is about
 
@@ -94,7 +95,6 @@ class Homes:
         return bool(self.residences or self.books or self.mailbox.heads() or self.mailbox.cursors())
 
     def is_mine(self, one: Named) -> bool:
-        """Whether this partition owns an identity."""
         return self.owner_of is not None and self.owner_of(one) == self._me
 
     # -- the fold of what was received ------------------------------------------------------------
@@ -136,6 +136,7 @@ class Homes:
         if mine is None:
             mine = self.residences[key] = fresh[key] = Residence(one, place, position)
         mine.assigned, mine.sent = place, 0
+        self._moving.pop(key, None)  # at the end, as the newest
         self._moving[key] = position
         return [(mine, place)]
 
@@ -366,8 +367,8 @@ class Homes:
         oldest = self.mailbox.oldest_position()
         if oldest is not None and oldest <= position:
             return False
-        caused = (*self.unsettled.values(), *self._moving.values())
-        return all(at > position for at in caused)
+        oldest = (next(iter(of.values()), position + 1) for of in (self.unsettled, self._moving))
+        return all(at > position for at in oldest)
 
     def to_plain(self) -> list[Any]:
         """For a checkpoint: lists and plain values alone. Cost: some 5 us an identity linked."""
@@ -386,8 +387,9 @@ class Homes:
         self.mailbox = Mailbox.of_plain(mailbox)
         for mine in map(residence_of, residences):
             self.residences[mine.one.key] = self._by_ident[mine.ident] = mine
-            if mine.shown != mine.assigned:
-                self._moving[mine.one.key] = mine.since
+        moving = [mine for mine in self.residences.values() if mine.shown != mine.assigned]
+        moving.sort(key=lambda mine: mine.since)  # or later: whoever waits, waits long enough
+        self._moving = {mine.one.key: mine.since for mine in moving}
         self._by_ident.pop(-1, None)
         for book in map(book_of, books):
             self.books[book.canonical.key, book.number] = book

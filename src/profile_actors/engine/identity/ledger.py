@@ -35,6 +35,7 @@ from profile_actors.engine.identity.messages import (
     Named,
     Op,
     decode_ops,
+    decode_ops_of,
     encode_ops,
 )
 from profile_actors.engine.identity.people import People
@@ -193,9 +194,10 @@ class Ledger:
         newest = self.mailbox.heads().get(to, 0)
         for number in range(after + 1, min(newest, after + limit) + 1):
             position = self.mailbox.position_of(to, number)
+            where = f"position {position} of the ledger"
             with self.log.view(position) as view:
-                envelope, mail = read_mail(view, f"position {position} of the ledger")
-            ops = dict(decode_ops(mail.sent_ops, f"position {position} of the ledger"))[to]
+                envelope, mail = read_mail(view, where)
+            ops = decode_ops_of(to, mail.sent_ops, where)
             # Who belongs where is understood under any definitions.
             messages.append(Message(LEDGER, number, envelope.now, 0, ops))
             size += len(mail.sent_ops)

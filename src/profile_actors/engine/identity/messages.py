@@ -120,6 +120,13 @@ _MESSAGES = msgspec.msgpack.Decoder(list[Message])
 _PEER_OPS = msgspec.msgpack.Decoder(tuple[PeerOps, ...])
 
 
+# What each peer was told, apart: whoever asks for one peer's part pays for that.
+_PEER_PARTS = msgspec.msgpack.Decoder(tuple[tuple[str, msgspec.Raw], ...])
+
+
+_OPS = msgspec.msgpack.Decoder(tuple[Op, ...])
+
+
 _BOOK = struct.Struct("<QQq")
 
 
@@ -150,3 +157,14 @@ def decode_ops(data: bytes | memoryview, where: str) -> tuple[PeerOps, ...]:
         return _PEER_OPS.decode(data)
     except msgspec.DecodeError as error:
         raise CorruptLog(f"expected operations by peer, got {error} - at {where}") from None
+
+
+def decode_ops_of(peer: str, data: bytes | memoryview, where: str) -> tuple[Op, ...]:
+    """One peer's alone. Raises CorruptLog, also where there are none of this peer."""
+    try:
+        for name, part in _PEER_PARTS.decode(data):
+            if name == peer:
+                return _OPS.decode(part)
+    except msgspec.DecodeError as error:
+        raise CorruptLog(f"expected operations by peer, got {error} - at {where}") from None
+    raise CorruptLog(f"expected operations of {peer!r}, got none - at {where}")

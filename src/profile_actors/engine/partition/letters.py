@@ -30,6 +30,7 @@ from profile_actors.engine.identity.messages import (
     PeerOps,
     book_key,
     decode_ops,
+    decode_ops_of,
     encode_ops,
 )
 from profile_actors.engine.log.entry import (
@@ -296,7 +297,7 @@ def outgoing(
         where = f"position {position}"
         with log.view(position) as view:
             envelope, mail = read_mail(view, where)
-        told = dict(decode_ops(mail.sent_ops, where))[to]
+        told = decode_ops_of(to, mail.sent_ops, where)
         blocks = _rows(state, log, lock, told)
         out.append(Message(name, number, envelope.now, envelope.catalogue, told, blocks))
         size += len(mail.sent_ops) + sum(len(stream) for _, stream in blocks)
