@@ -367,8 +367,8 @@ class Homes:
         oldest = self.mailbox.oldest_position()
         if oldest is not None and oldest <= position:
             return False
-        oldest = (next(iter(of.values()), position + 1) for of in (self.unsettled, self._moving))
-        return all(at > position for at in oldest)
+        first = (next(iter(of.values()), position + 1) for of in (self.unsettled, self._moving))
+        return all(at > position for at in first)
 
     def to_plain(self) -> list[Any]:
         """For a checkpoint: lists and plain values alone. Cost: some 5 us an identity linked."""
