@@ -21,7 +21,7 @@ ROOMS = (
 FOLDERS = (
     *("files", "streams", "typing", "tree", "semantics", "language", "json_form", "reference"),
     *("planning", "evaluation", "catalogue", "explain", "log", "identity", "merge", "operators"),
-    *("membership", "fold", "refold", "reading", "partition"),
+    *("membership", "fold", "refold", "reading", "trials", "partition"),
 )
 
 

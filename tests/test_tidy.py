@@ -29,11 +29,11 @@ INNER = {
     ),
     "engine": (
         *("log", "identity", "merge", "histories", "operators", "membership", "fold", "refold"),
-        *("reading", "edges", "partition"),
+        *("reading", "trials", "edges", "partition"),
     ),
     "ingest": ("typing", "", "files"),
     "storage": ("files", ""),
-    "driver": ("", "keeping", "edges", "streams", "files"),
+    "driver": ("", "trials", "keeping", "edges", "streams", "files"),
 }
 DOORS = {"actors", "driver", "client", "cli", "__init__", "__main__"}
 ONLY_IN = {"ray": DOORS, "lmdb": {"storage"}}

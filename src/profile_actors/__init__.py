@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from profile_actors.driver.simulation import SimulatedLink, Simulation, simulate
     from profile_actors.driver.streams.async_stream import AsyncRowStream
     from profile_actors.driver.streams.row_stream import RowStream
+    from profile_actors.driver.trials.dry_runs import DryRun
     from profile_actors.engine.edges.edge_rows import EdgeProfile
     from profile_actors.engine.identity.identity import Identity
     from profile_actors.engine.reading.answers import (
@@ -94,6 +95,7 @@ __all__ = [
     "Dataset",
     "Definition",
     "DefinitionError",
+    "DryRun",
     "Edge",
     "EdgeDestination",
     "EdgeProfile",

@@ -39,6 +39,7 @@ from profile_actors.driver.keeping.people_doors import PeopleDoors
 from profile_actors.driver.keeping.placement import Placement, attached, opened
 from profile_actors.driver.receipts import Explanation
 from profile_actors.driver.sender import Sender
+from profile_actors.driver.trials.dry_runs import DryRun, dry_run
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.reading.answers import EventPage, Preview, Profile
 from profile_actors.errors import CallerError, ClockError, DefinitionError, StoreUnavailable
@@ -352,6 +353,17 @@ class Store(WatchingDoors, PeopleDoors, FileDoors):
         """
         self._check_open()
         return preview(self._connection, rule, whole_number(sample, "sample", "preview", 0))
+
+    def dry_run(self, definition: Definition) -> DryRun:
+        """What a changed rule, merge policy, relationship or linking rules would change if they
+        were applied: affected definitions, memberships, people who split or join; nothing is saved.
+
+        Of linking rules and namespaces the memberships of up to ``Config.max_dry_run_people`` are
+        compared. Cost: twice a preview of each affected rule; of linking rules, all links judged
+        anew while the ledger waits, and 1 ms a rule and person. Raises RuleError, DefinitionError.
+        """
+        self._check_open()
+        return dry_run(self._connection, self._ledger, definition)
 
     # Time and health
 

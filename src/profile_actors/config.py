@@ -51,6 +51,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Characters of one identity value."""
     max_profiles: int = 16_777_216
     """Idents of one partition: so much address space is reserved, memory used as it fills."""
+    max_dry_run_people: int = 10_000
+    """People whose memberships a dry run of linking rules compares; a millisecond each and rule."""
     max_lookup_rows: int = 16_777_216
     """Rows of lookup datasets (products, shops) of a store, each of which every partition has."""
     max_receipt_rejects: int = 1_000

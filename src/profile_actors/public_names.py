@@ -22,6 +22,7 @@ PLACES = {
     "Dataset": "definitions.declared",
     "Definition": "definitions.declared",
     "Edge": "driver.edges.remote_edge",
+    "DryRun": "driver.trials.dry_runs",
     "EdgeDestination": "definitions.declared",
     "EdgeProfile": "engine.edges.edge_rows",
     "EventPage": "engine.reading.answers",

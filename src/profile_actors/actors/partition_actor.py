@@ -46,7 +46,7 @@ from profile_actors.engine.edges.edge_pages import Place
 from profile_actors.engine.identity.messages import Op
 from profile_actors.engine.log.sub_batch import Reply
 from profile_actors.engine.partition.partition import Partition
-from profile_actors.engine.reading.rule_preview import PartPreview
+from profile_actors.engine.partition.partition_trials import TRIALS
 from profile_actors.errors import (
     FencedOut,
     Halt,
@@ -263,12 +263,12 @@ class PartitionActor:
         return pull(partition, writer.now, writer.queued, destination, place, seconds)
 
     @ray.method(concurrency_group="preview")
-    def preview(self, version: int, rule: str, sample: int) -> PartPreview | None:
-        """The profiles that a rule would hold for; None if the definitions here are older."""
+    def preview(self, version: int, name: str, *args: Any) -> Any:
+        """One of TRIALS; None if the definitions here are older."""
         partition = self._opened()
         if partition.catalogue.version < version:
             return None
-        return partition.preview(rule, self._writer.now(), sample)
+        return TRIALS[name](partition, self._writer.now(), *args)
 
     @ray.method(concurrency_group="preview")
     def has_rows_of(self, kind: str, name: str) -> bool:

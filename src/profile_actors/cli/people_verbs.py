@@ -1,8 +1,9 @@
-"""The verbs that say who is one person, and part what was joined by mistake."""
+"""The verbs that say who is one person, part what was joined by mistake, and try definitions."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -10,8 +11,10 @@ from rich.text import Text
 from profile_actors.cli import show
 from profile_actors.cli.application import DATA, Data, Json, console, verb
 from profile_actors.cli.verbs import open_store
+from profile_actors.definitions.declared import label_of
 from profile_actors.driver.terminal import instant_text, one_line
 from profile_actors.errors import CallerError
+from profile_actors.ingest.definition_files import definitions_of
 
 if TYPE_CHECKING:
     from profile_actors.engine.identity.identity import Identity
@@ -59,6 +62,28 @@ def unlink(
         return
     shown = "look-ups say so" if found.is_shown else "look-ups will say so shortly"
     console.print(Text(f"withdrawn: evidence up to {instant_text(found.at)}; {shown}"))
+
+
+@verb("dry-run")
+def dry_run(file: Path, data: Data = DATA, json: Json = False) -> None:
+    """Say what each definition of a FILE would change if it were applied; nothing is saved."""
+    items = definitions_of(file)
+    with open_store(data) as store:
+        found = [(label_of(item), store.dry_run(item)) for item in items]
+    if json:
+        show.as_json({label: one for label, one in found})
+        return
+    for label, one in found:
+        names = sorted({*one.entered, *one.left})
+        rows: list[tuple[Any, ...]] = [
+            (name, one.entered.get(name, 0), one.left.get(name, 0)) for name in names
+        ]
+        people = f"; people: {one.split:,} split, {one.joined:,} joined"
+        console.print(Text(one_line(f"{label}: {one.profiles:,} profiles looked at{people}")))
+        if rows:
+            console.print(show.table("", ("segment", "enter", "leave"), rows))
+        for name, count in sorted(one.values.items()):
+            console.print(Text(one_line(f"computed attribute {name}: {count:,} other values")))
 
 
 def _text(one: Identity) -> str:

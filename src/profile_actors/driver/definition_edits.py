@@ -113,7 +113,7 @@ def tell(connection: Connection, catalogue: Catalogue) -> None:
 
 def preview(connection: Connection, rule: str, sample: int) -> Preview:
     """What a rule would say of everybody. Raises RuleError."""
-    arguments = (connection.catalogue.version, rule, sample)
+    arguments = (connection.catalogue.version, "rule", rule, sample)
     answers = call_all(
         connection.partitions, "preview", *arguments, timeout_s=connection.long_timeout_s
     )

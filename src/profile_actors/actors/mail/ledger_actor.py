@@ -243,6 +243,11 @@ class LedgerActor:
         return ledger.identity_graph(named) if ledger.version >= version else None
 
     @ray.method(concurrency_group="read")
+    def tried(self, catalogue: Catalogue) -> tuple[list[list[Named]], list[list[Named]]]:
+        """See ``Ledger``."""
+        return self._opened().tried(catalogue)
+
+    @ray.method(concurrency_group="read")
     def rest(self) -> tuple[int, int]:
         """The next position, and how many messages nobody has acknowledged yet."""
         ledger = self._opened()

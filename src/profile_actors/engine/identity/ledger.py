@@ -215,6 +215,11 @@ class Ledger:
             name = self.people.named
             return members, [(name(link.pair[0]), name(link.pair[1]), link) for link in links]
 
+    def tried(self, catalogue: Catalogue) -> tuple[list[list[Named]], list[list[Named]]]:
+        """See ``People.tried``. Commits wait meanwhile. Any thread."""
+        with self.lock:
+            return self.people.tried(catalogue)
+
     def status(self) -> LedgerStatus:
         """Any thread."""
         with self.lock:

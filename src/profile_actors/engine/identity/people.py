@@ -16,6 +16,7 @@ Cost: some 30 us of Python a new link. Not thread-safe: the ledger has a lock.
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -250,6 +251,25 @@ class People:
         return not told.waits
 
     # -- questions --------------------------------------------------------------------------------
+
+    def tried(self, catalogue: Catalogue) -> tuple[list[list[Named]], list[list[Named]]]:
+        """Who would be one person by other definitions: the people of now whom they change, and who
+        they would be, the same identities put together otherwise; of each the smallest first. Cost:
+        that of ``define``; nothing here is changed."""
+        other = copy.copy(self)
+        other.define(catalogue)
+        changed = [one for one in self._member_of if self._together(one) != other._together(one)]
+        sides = []
+        for side in (self, other):
+            seen: dict[frozenset[Named], None] = {}
+            for one in changed:
+                seen[side._together(one)] = None
+            sides.append([sorted(some, key=side._member_of.__getitem__) for some in seen])
+        return sides[0], sides[1]
+
+    def _together(self, named: Named) -> frozenset[Named]:
+        """The identities of one person."""
+        return frozenset(map(self.named, self.graph.of(self._member_of[named])))
 
     @property
     def identities(self) -> int:

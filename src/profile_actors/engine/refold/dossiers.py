@@ -26,9 +26,9 @@ from profile_actors.engine.merge.documents import (
     read_rows,
 )
 from profile_actors.engine.merge.record_union import union_of
-from profile_actors.engine.refold.entity_documents import Entities, EntityDocuments
+from profile_actors.engine.refold.entity_documents import EntityDocuments
 from profile_actors.engine.refold.typed_fields import timed
-from profile_actors.rules.reference.joined_documents import joined, keys_in
+from profile_actors.rules.reference.joined_documents import joined_all
 from profile_actors.rules.tree.sights import ALL, View
 
 KEPT = 256
@@ -55,31 +55,16 @@ class Dossiers:
         known = self._kept.get(key)
         if known is None:
             if joins:
-                known = self._joined(self.of(slot, position, view), joins, position)
+                known = joined_all(
+                    *self.of(slot, position, view), joins,
+                    lambda join, keys: self._entities.of(join, keys, position),
+                )  # fmt: skip
             else:
                 known = self._read(slot, position, view)
             if len(self._kept) >= KEPT:
                 self._kept.pop(next(iter(self._kept)))
             self._kept[key] = known
         return known
-
-    def _joined(self, dossier: Dossier, joins: tuple[Join, ...], position: int) -> Dossier:
-        """The same with entities as of the position."""
-        record, events = dossier
-        for join in joins:
-            documents = events if join.behavior == "event" else [record]
-            keys = {key for one in documents for key in keys_in(one, join)}
-            found = self._entities.of(join, keys, position)
-
-            def entity(key: Any, known: Entities = found) -> Any:
-                return known.get(str(key))
-
-            made = [joined(one, join, entity) for one in documents]
-            if join.behavior == "event":
-                events = made
-            else:
-                (record,) = made
-        return record, events
 
     def _read(self, slot: int, position: int, view: View) -> Dossier:
         state = self._state

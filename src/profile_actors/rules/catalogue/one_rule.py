@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import msgspec
 
 from profile_actors.definitions.declared import Catalogue, ComputedAttribute, SegmentDefinition
 from profile_actors.errors import RuleError
-from profile_actors.rules.catalogue.merge_views import sights_of
+from profile_actors.rules.catalogue.merge_views import sights_of, view_of
+from profile_actors.rules.catalogue.publication import rules_of, texts_of
 from profile_actors.rules.catalogue.typed_rules import check_all, entities_of
 from profile_actors.rules.evaluation.trial import Trial
 from profile_actors.rules.planning.catalogue_planner import CataloguePlanner
-from profile_actors.rules.planning.rescan_reads import rescan
+from profile_actors.rules.planning.rescan_reads import entity_reads, rescan
 from profile_actors.rules.tree.faults import NotIncremental
 from profile_actors.rules.tree.nodes import Node
-from profile_actors.rules.tree.plan import Key, Plan
+from profile_actors.rules.tree.plan import Key, Plan, Rescan, Rule
+from profile_actors.rules.tree.walks import references
 
 SINGLE = ""
 """No definition has an empty name."""
@@ -50,3 +53,49 @@ def plan_alone(text: str, catalogue: Catalogue) -> Plan:
         alone = Plan(catalogue.version, (), (), ())
         view = planner.sight(key).view
         return replace(alone, rescans=(rescan(key, trees, refusal.reason, view, entities),))
+
+
+def plan_some(catalogue: Catalogue, keys: Iterable[Key]) -> Plan:
+    """The plan of those of these rules that are published, what they read of others included, as
+    the whole catalogue's is."""
+    trees, entities = check_all(catalogue), entities_of(catalogue)
+    planner = CataloguePlanner(trees, Trial().failure, sights_of(catalogue), entities)
+    rules: list[Rule] = []
+    rescans: list[Rescan] = []
+    for key in keys:
+        if key not in trees:
+            continue
+        try:
+            rules.append(planner.rule(key))
+        except NotIncremental as refusal:
+            view = planner.sight(key).view
+            rescans.append(rescan(key, trees, refusal.reason, view, entities))
+    return replace(planner.plan(rules, catalogue.version), rescans=tuple(rescans))
+
+
+def reached(old: Catalogue, new: Catalogue) -> list[Key]:
+    """The rules that may say something else under new definitions than under old ones: those that
+    are others, that see a profile otherwise, that read such ones, or that are drafts again."""
+    were, wanted = dict(rules_of(old)), {key for key in texts_of(new)}
+    trees, entities, before = check_all(new), entities_of(new), entities_of(old)
+    changed: dict[Key, None] = {}
+    for key, rule in rules_of(new):
+        if key not in wanted:
+            continue
+        was = were.get(key)
+        is_same = was is not None and (was.rule, was.state) == (rule.rule, rule.state)
+        if is_same and was is not None:
+            is_same = view_of(old, was.merge_policy) == view_of(new, rule.merge_policy)
+        for _, join in entity_reads(trees[key], entities):
+            is_same = is_same and before.get(join.name) == entities[join.name]
+        if not is_same:
+            changed[key] = None
+    while more := [
+        key
+        for key in wanted - changed.keys()
+        if not changed.keys().isdisjoint(references(trees[key]))
+    ]:
+        changed |= dict.fromkeys(sorted(more))
+    known = texts_of(new)
+    gone = [key for key, rule in rules_of(new) if rule.state == "draft" and key in texts_of(old)]
+    return [*(key for key in known if key in changed), *gone]

@@ -7,7 +7,7 @@ the objects that name them (``Joined``). An object is copied where something in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from profile_actors.definitions.relationships import Join
@@ -68,3 +68,29 @@ def _inside(value: Any, parents: Sequence[str], join: Join, entity: Entity) -> A
         made = [_inside(one, parents, join, entity) for one in value]
         return made if any(a is not b for a, b in zip(made, value, strict=True)) else value
     return value
+
+
+EntitiesOf = Callable[[Join, Iterable[Any]], Mapping[str, Any]]
+"""The entities that keys of a relationship name, by the keys' texts."""
+
+
+def joined_all(
+    record: Mapping[str, Any],
+    events: list[Mapping[str, Any]],
+    joins: Iterable[Join],
+    entities_of: EntitiesOf,
+) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
+    """One profile's documents with the entities of all these relationships."""
+    for join in joins:
+        documents = events if join.behavior == "event" else [record]
+        found = entities_of(join, {key for one in documents for key in keys_in(one, join)})
+
+        def entity(key: Any, known: Mapping[str, Any] = found) -> Any:
+            return known.get(str(key))
+
+        made = [joined(one, join, entity) for one in documents]
+        if join.behavior == "event":
+            events = made
+        else:
+            (record,) = made
+    return record, events
