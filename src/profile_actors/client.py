@@ -382,8 +382,7 @@ class Store(WatchingDoors, PeopleDoors, FileDoors):
             )
         instant = instant_ms(when)
         self._sender.flush()
-        self._rest()
-        self._sender.advance(instant)
+        self._sender.advance(instant, self._rest())
 
     def _check_open(self) -> None:
         if not self._placement.is_here:

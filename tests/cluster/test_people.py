@@ -122,6 +122,13 @@ def test_the_document_runs_as_printed(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "store" in names
 
 
+def pids_of(store: pf.Store) -> list[int]:
+    """The processes of ledger and partitions; 0 (which is this one's group) if one is not there."""
+    status = store.status()
+    pids = [0 if status.ledger is None else status.ledger.pid]
+    return [*pids, *(one.pid for one in status.partitions)]
+
+
 def test_joins_survive_the_death_of_partitions_and_ledger(tmp_path: Path) -> None:
     chance = random.Random(7)
     people, devices = 12, 40
@@ -138,9 +145,9 @@ def test_joins_survive_the_death_of_partitions_and_ledger(tmp_path: Path) -> Non
             pending.append(store.submit_async("hits", rows[first : first + 10]))
             if first in (60, 130):
                 pending[-1].result()
-                status = store.status()
-                assert status.ledger is not None
-                victims = [status.ledger.pid, *(one.pid for one in status.partitions)]
+                until(lambda: all(pids_of(store)), "the ledger did not begin")
+                victims = pids_of(store)
+                assert all(victims)
                 os.kill(victims[0 if first == 60 else 1], signal.SIGKILL)
                 os.kill(victims[2 if first == 60 else 0], signal.SIGKILL)
         receipts = [one.result() for one in pending]

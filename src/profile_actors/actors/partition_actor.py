@@ -34,7 +34,7 @@ from profile_actors.actors.edges.edge_pulls import pull
 from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.actors.logs.enlisted_log import EnlistedLog
 from profile_actors.actors.mail.interpreter import tune
-from profile_actors.actors.mail.mail_room import MailRoom, post_of
+from profile_actors.actors.mail.mail_room import Look, MailRoom, look, post_of
 from profile_actors.actors.mail.postman import Delivered
 from profile_actors.actors.mender import Mender
 from profile_actors.actors.read_line import ReadLine
@@ -221,10 +221,9 @@ class PartitionActor:
         return self._opened().mailbox.cursor(source)
 
     @ray.method(concurrency_group="read")
-    def rest(self) -> tuple[int, int]:
-        """The next position, and how many messages nobody has acknowledged yet."""
-        partition = self._opened()
-        return partition.position, partition.mailbox.waiting()
+    def rest(self) -> Look:
+        """Whether it waits for messages, or others for its own (``mail_room``)."""
+        return look(self._opened())
 
     @ray.method(concurrency_group="read")
     def read(self, version: int, name: str, *args: Any) -> bytes | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec import structs
 from rich.text import Text
 
 from profile_actors.cli import show
@@ -57,10 +58,12 @@ def unlink(
         other = (other_namespace, other_value)
     with open_store(data) as store:
         found = store.unlink((namespace, value), other, at)
+        if not found.is_shown:  # the store may stop with this call: it is waited for
+            found = structs.replace(found, is_shown=store.comes_to_rest())
     if json:
         show.as_json(found)
         return
-    shown = "look-ups say so" if found.is_shown else "look-ups will say so shortly"
+    shown = "look-ups say so" if found.is_shown else "look-ups will say so, once messages arrive"
     console.print(Text(f"withdrawn: evidence up to {instant_text(found.at)}; {shown}"))
 
 

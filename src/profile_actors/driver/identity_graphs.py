@@ -15,8 +15,8 @@ from typing import Literal
 import msgspec
 
 from profile_actors.actors.calls import Remote, call_all
+from profile_actors.actors.mail.mail_room import Look
 from profile_actors.driver.connection import Connection
-from profile_actors.engine.identity.evidence import can_link
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.identity.linking import Judged
 from profile_actors.engine.identity.messages import CUT, Named, Op
@@ -112,24 +112,28 @@ def unlink(
         connection.deliver(partition)
 
 
-def rest(connection: Connection, ledger: Callable[[], Remote | None]) -> None:
-    """Wait until everything that rows so far cause is in the profiles it belongs to.
+def rest(connection: Connection, ledger: Callable[[], Remote | None]) -> list[int | None]:
+    """Wait until everything that rows so far cause is in the profiles it belongs to; the clocks of
+    the partitions, ms.
 
-    Two looks in a row that find no message on its way and no log longer: then none was sent between
-    them. ledger: None while none runs. Raises Pending after ``Config.call_timeout_s``.
+    Where no partition ever sent a message, one look is enough. Else two in a row that find no
+    message on its way and no log longer: then none was sent between them. ledger: None while none
+    runs. Raises Pending after ``Config.call_timeout_s``.
     """
-    if not can_link(connection.catalogue):
-        return
     end = time.monotonic() + connection.config.call_timeout_s
     before: list[tuple[int, int]] | None = None
     pause_s = REST_PAUSE_S
     while True:
-        running = ledger()
-        actors = [*connection.partitions, *([] if running is None else [running])]
-        now: list[tuple[int, int]] = call_all(actors, "rest")
+        looks: list[Look] = call_all(connection.partitions, "rest")
+        now = [(one.position, one.waits) for one in looks]
+        if any(one.talks or one.waits for one in looks):
+            running = ledger()
+            now += [] if running is None else [running.call("rest")]
+        else:
+            before = now
         on_their_way = sum(waits for _, waits in now)
         if not on_their_way and now == before:
-            return
+            return [one.now for one in looks]
         if time.monotonic() > end:
             raise Pending(
                 f"expected all messages to arrive within {connection.config.call_timeout_s:g} s,"

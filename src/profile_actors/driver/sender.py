@@ -180,11 +180,9 @@ class Sender:
         """End the courier's thread, after calls were refused: every result is there then."""
         self._courier.end()
 
-    def advance(self, now: int) -> None:
-        """Move the event clock of every partition, after what was sent. Raises ClockError."""
-        self.flush()
+    def advance(self, now: int, clocks: Sequence[int | None]) -> None:
+        """Move the event clock of every partition, which stand at these. Raises ClockError."""
         partitions = self._connection.partitions
-        clocks = call_all(partitions, "hello")
         latest = max((clock for clock in clocks if clock is not None), default=None)
         if latest is not None and now < latest:
             raise ClockError(

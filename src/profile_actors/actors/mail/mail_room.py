@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from profile_actors.actors.actor_status import PartitionPlace
 from profile_actors.actors.coordinator import Enlistment
@@ -27,6 +28,24 @@ def post_of(index: int, known: Enlistment) -> Post:
         return str(assignment[one.k0 >> BUCKET_SHIFT])
 
     return Post(str(index), owner_of, known.seed)
+
+
+class Look(NamedTuple):
+    """What a sequencer says when it is asked whether all is at rest. waits: messages that nobody
+    has acknowledged, or that are still to be made of rows from before. talks: whether it ever sent
+    one. now: its clock, ms."""
+
+    position: int
+    waits: int
+    talks: bool
+    now: int | None
+
+
+def look(partition: Partition) -> Look:
+    """A partition's."""
+    mailbox = partition.mailbox
+    waits = mailbox.waiting() + partition.state.homes.untold.is_some
+    return Look(partition.position, waits, bool(mailbox.heads()), partition.now)
 
 
 class MailRoom:

@@ -15,7 +15,7 @@ from profile_actors.driver.connection import Connection
 from profile_actors.driver.edges.comparison import differences
 from profile_actors.driver.edges.remote_edge import Edge
 from profile_actors.driver.keeping.edge_processes import actor_name, begun, directory_of
-from profile_actors.driver.keeping.ledger_process import ledger_account, running_ledger
+from profile_actors.driver.keeping.ledger_process import begun_account, running_ledger
 from profile_actors.driver.receipts import StoreStatus, store_status
 from profile_actors.errors import DefinitionError, StoreUnavailable
 
@@ -75,11 +75,11 @@ class WatchingDoors:
         coordinator = self._connection.coordinator
         rejected: dict[str, tuple[int, int, int]] = coordinator.call("rejected")
         notes: list[str] = coordinator.call("notes")
+        account = begun_account(self._placement.namespace, self._placement.session)
         actors = call_all(self._connection.partitions, "status")
         version = self._connection.catalogue.version
         path, clock = str(self._placement.path), self._connection.clock
-        ledger = ledger_account(self._placement.namespace, self._placement.session)
-        found = store_status(path, clock, version, rejected, actors, notes, ledger)
+        found = store_status(path, clock, version, rejected, actors, notes, account())
         heads = [0 if one.partition is None else one.partition.position for one in actors]
         edges = {
             name: self._edge_status(destination, heads)

@@ -6,17 +6,19 @@ that has one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import ray
 
-from profile_actors.actors.calls import Remote, Session
+from profile_actors.actors.calls import Lost, Patience, Remote, Session
 from profile_actors.actors.mail.ledger_actor import LedgerAccount, LedgerPlace, ledger_class
 from profile_actors.actors.mail.peers import LEDGER_ACTOR
 from profile_actors.driver.keeping.edge_processes import Host
 from profile_actors.errors import StoreUnavailable
 from profile_actors.storage.files.layout import StoreLayout
 
-STATUS_PATIENCE_S = 2.0
-"""How long the ledger is waited for by ``status``."""
+STATUS_PATIENCE_S = 1.0
+"""How long the ledger is waited for by ``status``, from when partitions are asked as well."""
 
 
 def begin_known(host: Host) -> None:
@@ -36,13 +38,26 @@ def running_ledger(namespace: str, session: Session, timeout_s: float) -> Remote
     return Remote(handle, LEDGER_ACTOR, timeout_s, session)
 
 
-def ledger_account(namespace: str, session: Session) -> LedgerAccount | None:
-    """The ledger's account of itself; None where none runs. One that does not answer is told."""
+def begun_account(namespace: str, session: Session) -> Callable[[], LedgerAccount | None]:
+    """Ask the ledger for its account of itself; what gives it, None where none runs. One that does
+    not answer is told."""
     remote = running_ledger(namespace, session, STATUS_PATIENCE_S)
     if remote is None:
-        return None
-    try:
-        found: LedgerAccount = remote.call("status")
-    except StoreUnavailable as error:
-        return LedgerAccount(None, str(error), 0)
-    return found
+        return lambda: None
+    patience, begun = Patience(STATUS_PATIENCE_S), remote.begin("status")
+
+    def account() -> LedgerAccount:
+        answer = begun
+        while True:
+            try:
+                found: LedgerAccount = remote.finish(answer, patience)
+            except Lost:
+                try:
+                    patience.wait_or_raise(remote.name)
+                except StoreUnavailable as error:
+                    return LedgerAccount(None, str(error), 0)
+                answer = remote.begin("status")
+            else:
+                return found
+
+    return account

@@ -16,6 +16,7 @@ from profile_actors.driver.identity_graphs import (
 )
 from profile_actors.driver.keeping.ledger_process import running_ledger
 from profile_actors.engine.identity.identity import Identity
+from profile_actors.errors import Pending
 
 if TYPE_CHECKING:
     from profile_actors.driver.keeping.placement import Placement
@@ -58,12 +59,23 @@ class PeopleDoors:
         until = None if at is None else instant_ms(at)
         return unlink(self._connection, pair[0], pair[1] if other is not None else None, until)
 
+    def comes_to_rest(self) -> bool:
+        """Wait until everything that was sent, and unlinked, is in the profiles it belongs to;
+        False if it is not after ``Config.call_timeout_s``."""
+        self._check_open()
+        try:
+            self._rest()
+        except Pending:
+            return False
+        return True
+
     def _ledger(self) -> Remote | None:
         """The ledger, if it runs: whoever has evidence of links begins it."""
         place = self._placement
         timeout_s = self._connection.config.call_timeout_s
         return running_ledger(place.namespace, place.session, timeout_s)
 
-    def _rest(self) -> None:
-        """Wait until what was sent is in the profiles of the people it belongs to."""
-        rest(self._connection, self._ledger)
+    def _rest(self) -> list[int | None]:
+        """Wait until what was sent is in the profiles of the people it belongs to; the partitions'
+        clocks then."""
+        return rest(self._connection, self._ledger)
