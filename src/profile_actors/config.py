@@ -98,8 +98,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Bytes after which a log segment is sealed and a new one begun."""
     log_map_bytes: int = 16 << 30
     """Address space reserved for one log segment's map."""
-    feed_retention_days: int = 30
-    """Change feed kept at least this long (in the partition's time), then compacted."""
+    feed_retention_days: int | None = None
+    """Change feed kept at least this long, in the partition's time, and an eighth longer at most.
+    None: 30 on the wall clock; on the event clock, where years go by in a minute, without limit."""
     feed_retention_bytes: int = 8 << 30
     """Change feed kept at most this large."""
     call_timeout_s: float = 60.0
@@ -115,7 +116,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
-            if getattr(self, name) <= 0:
-                raise ConfigError(
-                    f"expected a positive number, got {getattr(self, name)!r} - at Config.{name}"
-                )
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigError(f"expected a positive number, got {value!r} - at Config.{name}")

@@ -62,7 +62,7 @@ from profile_actors.storage.lmdb_feed import LmdbFeed
 
 READS = frozenset({
     "profiles", "events", "members", "count", "change_columns", "head", "scan_slots", "scan_page",
-    "profile_keys", "entity",
+    "profile_keys", "entity", "feed_kept",
 })  # fmt: skip
 """What ``read`` may ask of a partition."""
 
@@ -234,6 +234,8 @@ class PartitionActor:
         assert name in READS, name
         if name == "head":
             return dumps(partition.position)
+        if name == "feed_kept":
+            return dumps(partition.feed.first_kept())
         if name == "entity":
             return dumps(partition.reader.entity(*args))
         if name == "profiles":

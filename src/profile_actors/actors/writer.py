@@ -352,9 +352,7 @@ class Writer:
     def _tick(self) -> None:
         if self._wall is None or self.clock_error is not None:
             return
-        now = max(self._partition.now or 0, self._wall())
-        if self._partition.next_due() <= now:
-            self._partition.tick(now)
+        self._partition.tick(max(self._partition.now or 0, self._wall()))
 
     def _start_checkpoint(self) -> None:
         if self._checkpoint is not None and self._checkpoint.is_alive():

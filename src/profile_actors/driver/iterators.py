@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -25,7 +25,7 @@ from profile_actors.engine.log.change_columns import ChangeColumns
 from profile_actors.engine.reading.answers import Change
 from profile_actors.engine.reading.change_delivery import changes_of
 from profile_actors.engine.reading.scans import ScanColumns
-from profile_actors.errors import CallerError, Pending
+from profile_actors.errors import CallerError, CursorExpired, Pending
 
 T = TypeVar("T")
 
@@ -284,7 +284,7 @@ class Changes:
 
     @property
     def cursor(self) -> str:
-        return "-".join(f"{feed.position + 1}.{feed.taken}" for feed in self._feeds)
+        return _text((feed.position, feed.taken) for feed in self._feeds)
 
     def __iter__(self) -> Changes:
         return self
@@ -327,12 +327,33 @@ class Changes:
         dry = []
         for partition in self._dry:
             end = None if self._ends is None else self._ends[partition]
-            at = self._feeds[partition].peek(end)
+            try:
+                at = self._feeds[partition].peek(end)
+            except CursorExpired:
+                raise self._expired() from None
             if at is None:
                 dry.append(partition)
             else:
                 heapq.heappush(self._heap, (at, partition))
         self._dry = dry
+
+    def _expired(self) -> CursorExpired:
+        """Names the oldest cursor from which this reader can go on."""
+        kept = self._connection.read_all("feed_kept")
+        places = [
+            (feed.position, feed.taken) if feed.position >= first - 1 else (first - 1, 0)
+            for feed, first in zip(self._feeds, kept, strict=True)
+        ]
+        return CursorExpired(
+            f"expected the cursor {_text(places)!r} or a later one, got {self.cursor!r} - at"
+            " changes; what came before has been dropped (Config.feed_retention_days and _bytes):"
+            " read members or profiles anew, then changes from that cursor, or from the present"
+        )
+
+
+def _text(places: Iterable[tuple[int, int]]) -> str:
+    """A cursor. places: per partition, the position delivered whole, and how many of the next."""
+    return "-".join(f"{position + 1}.{taken}" for position, taken in places)
 
 
 def _parse(cursor: str, partitions: int) -> list[tuple[int, int]]:

@@ -7,14 +7,14 @@ the machine's crash a tail may be missing, and the engine appends it again from 
 checkpoint on, which overwrites. So flush before a checkpoint is saved.
 
 Retention drops whole feed segments, an eighth of ``feed_retention_bytes`` each: deleting rows would
-leave their bytes in the file and fragment it.
+leave their bytes in the file and fragment it. Blocks carry no time that this module reads: when a
+feed segment is to end, or is too old, the engine says (``engine/partition/feed_writer.py``).
 
 Damage. A damaged block raises FeedDamaged when it is read: it can be made again and appended in
 its place (``engine/partition/feed_mending.py``). Where that cannot be done the feed is condemned: a
 file ``condemned`` says why, and the next opening deletes it and begins a new one.
 
-Limits: ``feed_retention_days`` is not applied here (blocks carry no time that this module reads).
-An OS crash may damage an unsynced environment.
+Limits: an OS crash may damage an unsynced environment.
 """
 
 from __future__ import annotations
@@ -197,13 +197,29 @@ class LmdbFeed:
         last.sync()
         self._begin(position)
         while len(self._log_segments) > 1 and self.size_bytes() > self._retention_bytes:
-            oldest, *kept = self._log_segments
-            self._log_segments = tuple(kept)
-            self._list()
-            # Held for two more turns: an environment let go by a reader's thread, whose inode the
-            # next one gets at that moment, would be taken for still open.
-            self._dropped.append(oldest)
-            remove_tree(oldest.path)
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        oldest, *kept = self._log_segments
+        self._log_segments = tuple(kept)
+        self._list()
+        # Held for two more turns: an environment let go by a reader's thread, whose inode the
+        # next one gets at that moment, would be taken for still open.
+        self._dropped.append(oldest)
+        remove_tree(oldest.path)
+
+    def firsts(self) -> list[int]:
+        return [log_segment.first for log_segment in self._log_segments]
+
+    def turn(self, position: int) -> None:
+        with self._writing:
+            if self._log_segments and position > self._log_segments[-1].first:
+                self._turn(position)
+
+    def drop(self, before: int) -> None:
+        with self._writing:
+            while len(self._log_segments) > 1 and self._log_segments[1].first <= before:
+                self._drop_oldest()
 
     def _log_segment_of(self, position: int) -> LogSegment:
         log_segments = self._log_segments

@@ -54,6 +54,18 @@ class Packed(msgspec.Struct, array_like=True):
     layouts: list[PackedLayout] | None = None
 
 
+class _When(msgspec.Struct, array_like=True):
+    now: int
+
+
+_when = msgspec.msgpack.Decoder(_When)
+
+
+def now_of(data: bytes) -> int:
+    """When a block's changes happened, ms, without making them."""
+    return _when.decode(data).now
+
+
 def pack_layouts(layouts: list[Layout]) -> list[PackedLayout]:
     """Layouts as bytes."""
     return [

@@ -63,6 +63,15 @@ class MemoryFeed:
     def first_kept(self) -> int:
         return 0
 
+    def firsts(self) -> list[int]:
+        return [0]
+
+    def turn(self, position: int) -> None:
+        """It is one piece."""
+
+    def drop(self, before: int) -> None:
+        """Which stays."""
+
     def end(self) -> int:
         return max(self.blocks, default=-1) + 1
 

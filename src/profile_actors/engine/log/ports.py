@@ -66,6 +66,16 @@ class Feed(Protocol):
     def first_kept(self) -> int:
         """Positions below it may have been dropped by retention; 0 at first."""
 
+    def firsts(self) -> list[int]:
+        """Where the pieces begin that retention drops whole, in order; at least one, when open."""
+
+    def turn(self, position: int) -> None:
+        """Begin a new piece there, past all blocks; not while the newest is empty. Raises
+        StorageFull."""
+
+    def drop(self, before: int) -> None:
+        """Drop the pieces whose blocks all lie before a position; the newest stays."""
+
     def end(self) -> int:
         """At least one past the newest block, at most the log's head then; 0 for a new feed.
 

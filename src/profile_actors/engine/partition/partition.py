@@ -64,11 +64,11 @@ BACKFILL_ENTRIES = 8
 
 
 class Partition:
-    """See the module. index: its number in the store; epoch: the owner's fencing number.
+    """index: its number in the store; epoch: the owner's fencing number.
 
     Log and feed are the partition's from here on: ``close`` closes them, and so does an opening
-    that fails. Opening recovers: newest valid checkpoint, then the log's tail; from the log's start
-    if the feed lacks what the checkpoint covers. Raises CorruptLog.
+    that fails. It recovers: newest valid checkpoint, then the log's tail; all of the log if the
+    feed lacks what the checkpoint covers. Raises CorruptLog.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Partition:
         self.state = state
         self.owed.rescans = Rescans()
         self._dossiers = Dossiers(state, self.log)
-        self._feed_writer = FeedWriter(self.feed, fed)
+        self._feed_writer = FeedWriter(self.feed, fed, self.config.feed_retention_days)
         self._writer = EntryWriter(
             self.log, self._feed_writer, self.config, state, self.owed, self.lock,
             epoch=self._epoch, disk=self._disk, stages=self.stages,
@@ -228,10 +228,9 @@ class Partition:
 
     def work(self, limit: int) -> int:
         """Do a slice of the clock's work and up to ``limit`` rescan evaluations; returns how many
-        entries have some left.
+        entries have some left. For the writer's thread, between entries.
 
-        For the writer's thread, between entries. Changes join the feed block of their entry.
-        Past links are told in an entry, which is counted: it may have rescans of its own.
+        Changes join the block of their entry. Past links are told in one, which may have rescans.
         """
         if self.state.drain is not None:
             self.clock.next_slice()
@@ -271,8 +270,9 @@ class Partition:
         self.clock.advance(now)
 
     def tick(self, now: int) -> None:
-        """Wall clock: let what is due happen, or as much of it as one step takes."""
+        """Wall clock: let what is due happen, as much as one step takes, and old changes go."""
         self.clock.tick(now)
+        self._feed_writer.tick(now)
 
     def next_due(self) -> int:
         """The next instant (ms) at which the clock alone changes something; FOREVER if none."""
@@ -324,7 +324,7 @@ class Partition:
 
     def changes(self, after: int = -1, limit_bytes: int = 1 << 18) -> tuple[list[Change], int]:
         """Changes of entries after a position, in order, and the position they reach."""
-        page = self.change_columns(after, limit_bytes)
+        page = self.reader.changes(after, limit_bytes)
         return changes_of(page, 0, len(page)), page.reached
 
     def change_columns(self, after: int, limit_bytes: int) -> ChangeColumns:
