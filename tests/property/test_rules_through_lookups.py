@@ -285,3 +285,14 @@ def test_rules_say_what_they_say_over_joined_documents(seed: int) -> None:
             world.check(0 if number % 3 else world.rng.choice((0, HOUR, 2 * DAY)))
     for partition in world.store.partitions:
         assert partition.verify(9) == []
+
+
+def test_two_spellings_name_one_entity() -> None:
+    store = Store(1, catalogue(False))
+    store.rows("goods", [{"id": "a", "at": BASE, "category": "tea"}], BASE)
+    store.rows("prices", [{"id": "A", "at": BASE, "price": "2.50"}], BASE)
+    store.rows("orders", [{"who": "ann", "at": BASE, "items": [{"sku": "a"}, {"sku": "A"}]}], BASE)
+    (ann,) = store.partitions[0].profiles([key_of(WHO, "ann", SEED)])
+    assert ann is not None
+    assert str(ann.computed["spent"]) == "5.00"
+    assert ann.computed["kinds"] == ["tea"]

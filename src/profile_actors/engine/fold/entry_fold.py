@@ -31,8 +31,8 @@ from profile_actors.engine.fold.state import (
     of_profiles,
 )
 from profile_actors.engine.log import change_blocks
-from profile_actors.engine.log.entity_index import keys_in
 from profile_actors.engine.log.entry import Block
+from profile_actors.engine.merge.entity_index import keys_in
 from profile_actors.engine.merge.entity_namers import EntityNamers, Named
 from profile_actors.engine.operators.block_matching import (
     BlockReader,

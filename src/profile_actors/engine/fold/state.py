@@ -25,15 +25,16 @@ from profile_actors.engine.identity.directory import Directory
 from profile_actors.engine.identity.homes import NO_POST, Homes, Post
 from profile_actors.engine.identity.listing import Listing, part_of
 from profile_actors.engine.log.connections import Connections
-from profile_actors.engine.log.entity_index import EntityIndex
 from profile_actors.engine.log.entry import BatchNote, Block
 from profile_actors.engine.log.repairs import Rejects
 from profile_actors.engine.log.row_locator import Locator
 from profile_actors.engine.membership.reach import in_order
 from profile_actors.engine.membership.rulebook import Rulebook
 from profile_actors.engine.membership.rulebook_builder import compile_plan
+from profile_actors.engine.merge.entity_index import EntityIndex, EntityPart, keys_in
 from profile_actors.engine.merge.live_rows import LiveRows, RecordPart
 from profile_actors.engine.merge.record_union import Merging
+from profile_actors.engine.merge.tied_rows import Read
 from profile_actors.engine.operators import block_matching, crews
 from profile_actors.engine.operators.aggregates import Track
 from profile_actors.engine.operators.attribute_columns import AttributeTrack, stated_of
@@ -164,7 +165,7 @@ class State:
         runs = [run for locator in locators for run in locator.runs]
         return {
             "identities": self.directory.size_bytes,
-            "entities": self.entities.table.size_bytes
+            "entities": self.entities.size_bytes
             + sum(one.size_bytes for one in book.namers.values()),
             "instants": sum(rows.size_bytes(profiles) for rows in tables.values()),
             "levels": profiles * sum(gauge.level.itemsize for gauge in book.gauges),
@@ -217,6 +218,26 @@ def record_parts(state: State, blocks: Iterable[Block], position: int) -> list[R
                 out.append(RecordPart(mine, rows, state.replaces(block.dataset)))
         first += block.rows
     return out
+
+
+def add_entities(
+    state: State,
+    position: int,
+    blocks: Iterable[tuple[int, Block]],
+    lock: AbstractContextManager[object],
+    read: Read,
+    is_known: bool = False,
+) -> None:
+    """Prepare the rows of lookup datasets of the entry at ``position``, each block with the number
+    of its first row; shown by ``entities.publish``. is_known: their rows are found already."""
+    parts = []
+    for first, block in blocks:
+        keys = keys_in(block)
+        if keys is None:  # from before, when they had idents
+            keys = state.directory.keys_of(block.idents)
+        parts.append(EntityPart(block, first, keys, state.replaces(block.dataset)))
+    if parts:
+        state.entities.add(position, parts, lock, read, is_known)
 
 
 Tracks = dict[int, list[Track | None]]

@@ -24,9 +24,8 @@ from profile_actors.engine.edges.projections import differ_in_copies_alone
 from profile_actors.engine.fold.entry_fold import EntryDelta, fold_rows, publish
 from profile_actors.engine.fold.relisting import Relisted, relist
 from profile_actors.engine.fold.stage_times import Stages
-from profile_actors.engine.fold.state import State, record_parts
+from profile_actors.engine.fold.state import State, add_entities, record_parts
 from profile_actors.engine.log import change_blocks
-from profile_actors.engine.log.entity_index import keys_in
 from profile_actors.engine.log.entry import NO_MAIL, BatchNote, Block, Hearing, encode
 from profile_actors.engine.log.ports import Buffer, Log
 from profile_actors.engine.log.repairs import fold_note
@@ -159,11 +158,11 @@ class EntryWriter:
         if delta.groups and letters is None:
             self._emit(delta)
         self._stages.lap("feed")
-        base = 0
+        base, things = 0, list[tuple[int, Block]]()
         for block in blocks:
             behavior = state.behavior(block.dataset)
             if behavior == "lookup":
-                self._add_entities(position, base, block)
+                things.append((base, block))
                 base += block.rows
                 continue
             locator = state.locator if behavior == "event" else state.record_locator
@@ -171,8 +170,9 @@ class EntryWriter:
             # Merging takes longer than readers should wait: it is done before the lock.
             locator.add(position, idents, times, base + block.order)
             base += block.rows
-        parts = record_parts(state, blocks, position)
         read = partial(read_records, self._log)
+        add_entities(state, position, things, self._lock, read)
+        parts = record_parts(state, blocks, position)
         living = state.live_rows.step(parts, position, state.directory.slot_of, read)
         self._stages.lap("locate")
         now, slots = delta.fold.now, state.directory.slots
@@ -192,7 +192,7 @@ class EntryWriter:
                 task.relisted = self._relist(delta, letters)
             state.locator.publish()
             state.record_locator.publish()
-            state.entities.locator.publish()
+            state.entities.publish()
             state.live_rows.publish(living)
             self._count(blocks, notes, position)
             for name in state.connections.fold([note.producer for note in notes], hearing):
@@ -208,14 +208,6 @@ class EntryWriter:
                     swap()
         self._stages.lap("publish")
         self._owed.unsaved_rows += base
-
-    def _add_entities(self, position: int, first: int, block: Block) -> None:
-        """Rows of a lookup dataset, from ``first`` on in their entry."""
-        keys = keys_in(block)
-        if keys is None:  # from before, when they had idents
-            keys = self.state.directory.keys_of(block.idents)
-        with self._lock:
-            self.state.entities.add(position, first, block, keys)
 
     def _emit(self, delta: EntryDelta) -> None:
         packed = change_blocks.Packed(delta.fold.now, self.state.layouts_at, delta.groups)

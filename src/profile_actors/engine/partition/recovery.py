@@ -8,13 +8,14 @@ same fold, publication and slices as the writer did, over entries that are durab
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
 
 from profile_actors.config import Config
 from profile_actors.definitions import catalogue_changes
-from profile_actors.engine.fold.state import State, record_parts
+from profile_actors.engine.fold.state import State, add_entities, record_parts
 from profile_actors.engine.identity.homes import Post
 from profile_actors.engine.log.entry import Entry, NewIdentities, decode
 from profile_actors.engine.log.ports import Checkpoints, Feed, Log
@@ -74,6 +75,8 @@ class Replay:
         """Fold the entries from the state's position up to ``head``."""
         if not len(self._state.live_rows):
             self._find_living()
+        if not len(self._state.entities.living):
+            self._find_living_entities()
         for position in range(self._state.position, head):
             with self._log.view(position) as view:
                 self._entry(decode(view, f"position {position}"))
@@ -111,6 +114,20 @@ class Replay:
                     parts, position, state.directory.slot_of, partial(read_records, self._log)
                 )
                 state.live_rows.publish(delta)
+
+    def _find_living_entities(self) -> None:
+        """The same of rows of lookup datasets."""
+        state, read = self._state, partial(read_records, self._log)
+        runs = [run.position for run in state.entities.locator.runs]
+        for position in np.unique(np.concatenate(runs)).tolist() if runs else ():
+            with self._log.view(position) as view:
+                first, things = 0, []
+                for block in decode(view, f"position {position}").blocks:
+                    if state.behavior(block.dataset) == "lookup":
+                        things.append((first, block))
+                    first += block.rows
+                add_entities(state, position, things, nullcontext(), read, is_known=True)
+                state.entities.publish()
 
     def _restore(self, identities: NewIdentities) -> None:
         table = identities.table

@@ -252,7 +252,7 @@ class Reader:
         Cost: the entity's own rows.
         """
         with self._lock:
-            positions, rows = self._state.entities.rows_of(key)
+            positions, rows = self._state.entities.living_of(key)
             catalogue, merging = self._state.catalogue, self._state.merging()
         mine = {name for name, one in catalogue.datasets.items() if one.schema == schema}
         found = [r for r in read_records(self._log, positions, rows) if r.dataset in mine]

@@ -1,9 +1,9 @@
 """Lookup entities as of a log position, as the reference evaluator takes them.
 
-Theory: an entity is the union of its rows up to a position. How many those are says which they are,
-since rows are only added: so what was read is good for every position with as many.
+Theory: an entity is the union of its rows up to a position: of those that still say something, or
+of all where newer ones do. What was read is good for as long as it is of the same rows.
 
-Limits: an entity is read from all its rows, once while it is kept (``KEPT_ENTITIES``).
+Limits: ``KEPT_ENTITIES`` are kept.
 """
 
 from __future__ import annotations
@@ -31,13 +31,17 @@ Entities = dict[str, dict[str, Any] | None]
 """Value -> document, None where nothing is said of it."""
 
 
+Kept = tuple[bytes, bytes]
+"""Positions and row numbers of the rows that an entity is made of."""
+
+
 class EntityDocuments:
     """Reads entities of one partition. Cost: their rows, once while they are kept."""
 
     def __init__(self, state: State, log: Log) -> None:
         self._state = state
         self._log = log
-        self._kept: dict[tuple[str, str, str], tuple[int, dict[str, Any] | None]] = {}
+        self._kept: dict[tuple[str, int], tuple[Kept, dict[str, Any] | None]] = {}
 
     def of(self, join: Join, values: Iterable[Any], position: int) -> Entities:
         """The entities that a relationship's values name, from the entries up to ``position``."""
@@ -46,28 +50,33 @@ class EntityDocuments:
             return {}
         keys, index = keys_of(join.namespace, texts, self._state.homes.seed), self._state.entities
         numbers = index.table.glimpse().find(keys[:, 0], keys[:, 1]).astype(np.int64)
-        known = np.flatnonzero(numbers >= 0)
-        owners, positions, rows = rows_of_all(index.locator.runs, numbers[known])
-        upto = positions <= position
-        owners, positions, rows = known[owners[upto]], positions[upto], rows[upto]
-        counts = np.bincount(owners, minlength=len(texts)).tolist()
-        out: Entities = {}
-        missing = []
-        for place, text in enumerate(texts):
-            kept = self._kept.get((join.target, join.namespace.code, text))
-            if kept is not None and kept[0] == counts[place]:
-                out[text] = kept[1]
-            elif counts[place]:
-                missing.append(place)
+        known = np.unique(numbers[numbers >= 0])  # several texts may name one
+        owners, positions, rows = index.living.gather(known)
+        if (positions > position).any():  # newer ones live: then all rows of then are looked at
+            owners, positions, rows = rows_of_all(index.locator.runs, known)
+            upto = positions <= position
+            owners, positions, rows = owners[upto], positions[upto], rows[upto]
+        order = np.argsort(owners, kind="stable")
+        owners, positions, rows = known[owners[order]], positions[order], rows[order]
+        found: dict[int, dict[str, Any] | None] = {}
+        missing: list[tuple[int, Kept]] = []
+        for number in known.tolist():
+            begin, end = owners.searchsorted(number), owners.searchsorted(number, side="right")
+            is_of = positions[begin:end].tobytes(), rows[begin:end].tobytes()
+            kept = self._kept.get((join.target, number))
+            if kept is not None and kept[0] == is_of:
+                found[number] = kept[1]
+            elif begin < end:
+                missing.append((number, is_of))
         if missing:
-            wanted = np.isin(owners, missing)
+            wanted = np.isin(owners, [number for number, _ in missing])
             made = self._read(join, owners[wanted], positions[wanted], rows[wanted])
-            for place in missing:
-                out[texts[place]] = entity = made.get(place)
+            for number, is_of in missing:
+                found[number] = entity = made.get(number)
                 while len(self._kept) >= KEPT_ENTITIES:
                     self._kept.pop(next(iter(self._kept)))
-                self._kept[join.target, join.namespace.code, texts[place]] = counts[place], entity
-        return out
+                self._kept[join.target, number] = is_of, entity
+        return {text: found.get(of) for text, of in zip(texts, numbers.tolist(), strict=True)}
 
     def _read(
         self, join: Join, owners: Array, positions: Array, rows: Array

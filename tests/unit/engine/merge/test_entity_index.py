@@ -166,3 +166,35 @@ def test_an_entry_with_entities_says_that_older_programs_misread_it() -> None:
     formats = [entry.read_envelope(memoryview(e), "")[0].format for e in hub.stores[0][0].entries]
     assert formats[-1] == 4
     assert formats[-2] < 4
+
+
+def test_an_entity_that_is_stated_again_and_again_is_read_from_what_lives() -> None:
+    hub = Hub(1, catalogue())
+    key = key_of(SKU, "a", SEED)
+    for n in range(30):
+        rows = [
+            {"sku": "a", "at": BASE + 2 * n + k, "price": float(n), "label": "x"} for k in (0, 1)
+        ]
+        hub.submit([("goods", "g", rows), ("prices", "p", [{"sku": "b", "at": BASE + n}])], BASE)
+    partition = hub.partitions[0]
+
+    def living() -> list[list[int]]:
+        return [part.tolist() for part in partition.state.entities.living_of(key)]
+
+    wanted = living()
+    assert len(wanted[0]) == 1
+    assert entity(partition, "product", "a") == {"price": 29.0, "label": "x"}
+    job = partition.checkpoint_job(force=True)
+    assert job is not None
+    job()
+    partition = hub.reopen()
+    assert partition.owed.checkpointed == partition.position
+    assert living() == wanted
+    # A checkpoint from before that was kept: found again from the log, once.
+    position, meta, arrays = hub.stores[0][2].saved[-1]
+    old = {name: of for name, of in arrays.items() if not name.startswith("entities/living/")}
+    assert len(old) < len(arrays)
+    hub.stores[0][2].saved[-1] = position, meta, old
+    partition = hub.reopen()
+    assert partition.owed.checkpointed == partition.position
+    assert living() == wanted
