@@ -76,6 +76,13 @@ def linking_line(catalogue: Catalogue) -> Text:
     ))  # fmt: skip
 
 
+def relationship_lines(catalogue: Catalogue) -> Iterator[Text]:
+    """Which fields name which things."""
+    for one in catalogue.relationships.values():
+        what = f"{one.schema} {one.field} → {one.target}, read as {one.name}"
+        yield Text(one_line(f"relationship: {what} (version {one.version})"))
+
+
 def copy_lines(catalogue: Catalogue) -> Iterator[Text]:
     """The edge destinations and projections of a catalogue."""
     items: list[EdgeDestination | ProjectionConfiguration] = [

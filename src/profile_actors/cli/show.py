@@ -18,7 +18,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from profile_actors.cli.follower_lines import copy_lines, follower_lines, linking_line
+from profile_actors.cli.follower_lines import (
+    copy_lines,
+    follower_lines,
+    linking_line,
+    relationship_lines,
+)
 from profile_actors.driver.terminal import instant_text, json_text, lines, one_line
 
 if TYPE_CHECKING:
@@ -240,7 +245,8 @@ def definitions(console: Console, catalogue: Catalogue) -> None:
     ]
     columns = ("name", "schema", "identities", "timestamp", "ignore")
     console.print(table("datasets", columns, sources))
-    for line in (linking_line(catalogue), *copy_lines(catalogue)):
+    told = (linking_line(catalogue), *relationship_lines(catalogue), *copy_lines(catalogue))
+    for line in told:
         console.print(line, highlight=False, soft_wrap=True)
     for title, rules in (
         ("segments", catalogue.segments.values()),

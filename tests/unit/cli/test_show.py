@@ -11,7 +11,7 @@ from rich.console import Console
 from profile_actors.actors.actor_status import ActorStatus
 from profile_actors.cli import show
 from profile_actors.definitions.catalogue_changes import extended
-from profile_actors.definitions.declared import SegmentDefinition
+from profile_actors.definitions.declared import Relationship, Schema, SegmentDefinition
 from profile_actors.driver.receipts import StoreStatus, store_status
 from profile_actors.engine.partition import clock_steps
 from profile_actors.errors import Pending
@@ -126,3 +126,13 @@ def test_a_datasets_reading_of_times_and_its_ignored_columns_are_shown() -> None
         show.definitions(console, extended(CATALOGUE, [told]))
     assert f"{stored.timestamp} ('%d/%m/%Y' or s)" in shown.get()
     assert "note" in shown.get()
+
+
+def test_relationships_are_shown() -> None:
+    console = Console(width=160)
+    with console.capture() as shown:
+        show.definitions(console, extended(CATALOGUE, [
+            Schema("spot", "lookup", {"side": "string"}),
+            Relationship("hit", "place", "spot", "spotted"),
+        ]))  # fmt: skip
+    assert "relationship: hit place → spot, read as spotted (version 1)" in shown.get()
