@@ -274,7 +274,7 @@ class World:
         assert sum(part.count for part in tried) == len(inside[name]), name
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_rules_say_what_they_say_over_joined_documents(seed: int) -> None:
     world = World(seed)
     for number in range(12):

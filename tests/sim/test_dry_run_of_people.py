@@ -18,7 +18,7 @@ from profile_actors.engine.trials.people_trials import memberships, own_rows
 from tests.sim.world import World, drawn
 
 FIRST = int(os.environ.get("SIM_SEED", "0"))
-COUNT = int(os.environ.get("SIM_N", "4"))
+COUNT = int(os.environ.get("SIM_N", "3"))
 
 
 def members(store: World) -> set[tuple[str, tuple[str, str]]]:

@@ -25,7 +25,7 @@ from profile_actors.rules.catalogue.on_documents import evaluate
 from tests.sim.world import BASE, CONFIG, DAY, SCHEMAS, SEED, World, drawn
 
 FIRST = int(os.environ.get("SIM_SEED", "0"))
-COUNT = int(os.environ.get("SIM_N", "4"))
+COUNT = int(os.environ.get("SIM_N", "3"))
 SPOT = Schema("spot", "lookup", {"side": "string"})
 GRADE = Schema("grade", "lookup", {"rank": "integer"})
 RELATIONSHIPS = [

@@ -48,7 +48,7 @@ def waited(world: World) -> tuple[list[Near], list[int | None]]:
     return near, rest(connection, lambda: ledger)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 5, 7])
+@pytest.mark.parametrize("seed", [2, 5])
 def test_it_ends_at_rest(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identity_graphs, "REST_PAUSE_S", 0.0)
     world = World(drawn(seed), 2, random.Random(seed), faults=0)
