@@ -58,7 +58,7 @@ RESERVED_WORDS: dict[str, tuple[str, ...]] = {
     "cut": ("engine.identity", "driver.simulation", "driver.identity_graphs"),
     "link": (
         *("engine.identity", "engine.partition.letters", "definitions.declared", "cli"),
-        *("driver.simulation", "driver.identity_graphs"),
+        *("driver.simulation", "driver.identity_graphs", "driver.files.access_request"),
     ),
     "edge": (
         *("engine.edges", "engine.partition", "storage", "actors", "driver", "definitions"),

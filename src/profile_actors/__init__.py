@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         SegmentDefinition,
     )
     from profile_actors.driver.edges.remote_edge import Edge, OpenEdge, open_edge
+    from profile_actors.driver.files.access_request import AccessReport
     from profile_actors.driver.files.exports import ExportReport
     from profile_actors.driver.identity_graphs import IdentityGraph, IdentityLink, Unlinked
     from profile_actors.driver.iterators import Changes, Members
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     from profile_actors.rules.json_form.json_writer import format_rule, rule_from_json, rule_to_json
 
 __all__ = [
+    "AccessReport",
     "AsyncRowStream",
     "Backpressure",
     "CallerError",

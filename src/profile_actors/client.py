@@ -30,12 +30,10 @@ from profile_actors.driver.arguments import (
 )
 from profile_actors.driver.connection import Connection, Selectors
 from profile_actors.driver.definition_edits import delete, in_force, newest, preview, tell
-from profile_actors.driver.edges.watching_doors import WatchingDoors
-from profile_actors.driver.files.file_doors import FileDoors
+from profile_actors.driver.files.access_doors import AccessDoors
 from profile_actors.driver.iterators import Changes, Members, Scan, scanned
 from profile_actors.driver.keeping.attach import running
 from profile_actors.driver.keeping.edge_processes import settle
-from profile_actors.driver.keeping.people_doors import PeopleDoors
 from profile_actors.driver.keeping.placement import Placement, attached, opened
 from profile_actors.driver.receipts import Explanation
 from profile_actors.driver.sender import Sender
@@ -107,7 +105,7 @@ def _store(placement: Placement) -> Store:
         raise
 
 
-class Store(WatchingDoors, PeopleDoors, FileDoors):
+class Store(AccessDoors):
     """A running store; made by ``start`` and ``connect``."""
 
     def __init__(self, placement: Placement) -> None:

@@ -14,6 +14,7 @@ PACKAGE = "profile_actors"
 
 
 PLACES = {
+    "AccessReport": "driver.files.access_request",
     "AsyncRowStream": "driver.streams.async_stream",
     "Catalogue": "definitions.declared",
     "Change": "engine.reading.answers",

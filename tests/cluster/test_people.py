@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -9,6 +10,7 @@ import signal
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,7 @@ def test_a_tablet_that_changes_hands_and_is_unlinked(tmp_path: Path) -> None:
         assert (status.ledger.ledger.people, status.ledger.ledger.pending) == (1, 0)
         assert (status.outbox, status.profiles) == ({}, 2)
         assert store.verify() == []
+        check_access(store, tmp_path)
         told = Counter[tuple[str, str]]()
         for change in store.changes():
             if change.kind == "membership":
@@ -112,9 +115,62 @@ def test_a_tablet_that_changes_hands_and_is_unlinked(tmp_path: Path) -> None:
         assert [one.value for one in store.identity_graph(*TABLET).members] == ["ann", "tablet"]
 
 
+def blocks_of(document: str) -> list[str]:
+    """The Python of a document."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / document).read_text("utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def check_access(store: pf.Store, tmp_path: Path) -> None:
+    """All that is held on Ann, and nothing of Ben: not even that the tablet was in his hands."""
+    store.submit("hits", [{"_id": "bad", "at": "never", "customer": "ann", "page": "ben's?"}])
+    store.submit("hits", [{"_id": "worse", "at": "never", "customer": "ben", "page": "ann"}])
+    folder = tmp_path.with_name(tmp_path.name + ".held")  # not among the store's own files
+    folder.mkdir()
+    place = folder / "ann"
+    done = store.access(*TABLET, place)
+    assert [one.value for one in done.identities] == ["ann", "tablet"]
+    assert place.stat().st_mode & 0o777 == 0o700
+    assert done.positions.keys() & {0, 1}
+    held = {
+        name: [json.loads(line) for line in (place / name).read_text().splitlines()]
+        for name in done.files
+        if name.endswith(".ndjson")
+    }
+    assert {name: len(rows) for name, rows in held.items()} == {
+        name: count for name, count in done.files.items() if name.endswith(".ndjson")
+    }
+    events = {(one["identity"]["value"], one["fields"]["_id"]) for one in held["events.ndjson"]}
+    assert events == {("tablet", "h1"), ("ann", "h2"), ("tablet", "h4"), ("ann", "h5")}
+    assert done.files["events.ndjson"] == 4
+    verdicts = [(one["one"]["value"], one["verdict"]) for one in held["links.ndjson"]]
+    assert verdicts == [(None, "withdrawn"), ("ann", "used")]
+    assert ["bad" in one["raw"] for one in held["rejected.ndjson"]] == [True]
+    told = {(one["id"], one["name"], one["cause"]) for one in held["changes.ndjson"]}
+    assert {who for who, _, _ in told} <= {"ann", "tablet"}
+    assert {("ann", "fresh", "clock"), ("ann", "twice", "event")} <= told
+    index = json.loads((place / "access.json").read_text())
+    assert (index["files"], set(index["contents"])) == (done.files, set(done.files))
+    assert done.feed[1] == START
+    assert json.loads((place / "profile.json").read_text())["computed"] == {"hits": 4}
+    everything = "".join(path.read_text() for path in place.iterdir()).replace("ben's?", "")
+    assert "ben" not in everything
+    assert "h3" not in everything
+    for path in place.iterdir():
+        assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(pf.CallerError, match="new or empty"):
+        store.access(*ANN, place)
+    nobody = store.access("CRMID", "nobody", folder / "nobody")
+    assert (set(nobody.files.values()), nobody.now) == ({0}, None)
+    with pytest.raises(pf.CallerError, match="outside of the store"):
+        store.access(*ANN, tmp_path / "ann")
+    with chdir(folder):
+        for block in blocks_of("ACCESS.md"):
+            exec(compile(block, "docs/ACCESS.md", "exec"), {"store": store})
+
+
 def test_the_document_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (Path(__file__).resolve().parents[2] / "docs" / "IDENTITY.md").read_text("utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    blocks = blocks_of("IDENTITY.md")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for block in (blocks[0], *(block for block in blocks if "pf.start" in block)):

@@ -309,6 +309,13 @@ class CoordinatorActor:
         self._check()
         return self._quarantine.read(dataset, limit)
 
+    def quarantine_page(
+        self, dataset: str, start: int, limit: int
+    ) -> tuple[list[QuarantineRecord], int]:
+        """Rejected rows from an arrival number on, and the number to go on from."""
+        self._check()
+        return self._quarantine.page(dataset, start, limit)
+
     def rejected(self) -> dict[str, tuple[int, int, int]]:
         """Per dataset: rows ever rejected, of them in the quarantine, of them repaired."""
         self._check()

@@ -1,4 +1,5 @@
-"""The verbs that say who is one person, part what was joined by mistake, and try definitions."""
+"""The verbs that say who is one person and what is held on her, part what was joined by mistake,
+and try definitions."""
 
 from __future__ import annotations
 
@@ -65,6 +66,27 @@ def unlink(
         return
     shown = "look-ups say so" if found.is_shown else "look-ups will say so, once messages arrive"
     console.print(Text(f"withdrawn: evidence up to {instant_text(found.at)}; {shown}"))
+
+
+@verb()
+def access(
+    namespace: str,
+    value: str,
+    path: Annotated[str, typer.Argument(help="A directory that is new or empty.")],
+    data: Data = DATA,
+    json: Json = False,
+) -> None:
+    """Write all that is held on the person with an identity into a directory."""
+    with open_store(data) as store:
+        done = store.access(namespace, value, path)
+    if json:
+        show.as_json(done)
+        return
+    who = f"{len(done.identities):,} identities, {done.bytes:,} bytes in {done.seconds:.1f} s"
+    console.print(Text(one_line(f"{who}: {done.path}")), soft_wrap=True)
+    console.print(show.table("", ("file", "objects"), list(done.files.items()), (1,)))
+    for note in done.notes:
+        console.print(Text(one_line(note)), soft_wrap=True)
 
 
 @verb("dry-run")

@@ -351,6 +351,11 @@ class Changes:
         )
 
 
+def oldest_cursor(connection: Connection) -> str:
+    """The cursor from which everything follows that the feed still has."""
+    return _text((first - 1, 0) for first in connection.read_all("feed_kept"))
+
+
 def _text(places: Iterable[tuple[int, int]]) -> str:
     """A cursor. places: per partition, the position delivered whole, and how many of the next."""
     return "-".join(f"{position + 1}.{taken}" for position, taken in places)

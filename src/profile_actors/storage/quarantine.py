@@ -263,23 +263,30 @@ class Quarantine(Generic[R]):
 
     def read(self, dataset: str, limit: int) -> list[R]:
         """The oldest kept rows, at most limit, in order of first arrival."""
+        return self.page(dataset, 0, limit)[0]
+
+    def page(self, dataset: str, start: int, limit: int) -> tuple[list[R], int]:
+        """The kept rows from an arrival number on, at most limit, and the number to go on from."""
         out: list[R] = []
+        following = start
         try:
             with self._env.begin() as transaction:
                 counts = self._counts(transaction, dataset)
                 if counts is None:
-                    return out
+                    return out, following
                 with transaction.cursor(self._rows) as cursor:
-                    found = cursor.set_range(ROW.pack(counts.number, 0))
+                    found = cursor.set_range(ROW.pack(counts.number, start))
                     while found and len(out) < limit:
-                        if ROW.unpack(cursor.key())[0] != counts.number:
+                        number, arrival = ROW.unpack(cursor.key())
+                        if number != counts.number:
                             break
+                        following = arrival + 1
                         out.append(self._decoder.decode(cursor.value()[KEY_BYTES:]))
                         found = cursor.next()
         except (lmdb.Error, msgspec.MsgspecError, struct.error) as error:
             where = f"{self._directory / DATA} dataset {dataset}"
             raise failed_read(error, where) from error
-        return out
+        return out, following
 
     def count(self, dataset: str) -> tuple[int, int]:
         """(distinct rows ever added, rows kept)."""

@@ -183,6 +183,11 @@ def records_of(block: Block, local: Array) -> list[Row]:
     return Taken(block.dataset, _shown(block.table.take(pa.array(local)), OF_RECORDS)).records()
 
 
+def shown_columns(table: pa.Table) -> pa.Table:
+    """What ``Taken.records`` is made of, from rows as the log has them."""
+    return _shown(table, OF_RECORDS)
+
+
 def _shown(table: pa.Table, more: frozenset[str] = frozenset()) -> pa.Table:
     """The columns that documents show, times as integer ms, and the hidden ones among ``more``."""
     names = table.column_names

@@ -1,4 +1,5 @@
-"""What a partition can be asked of the stored log that nothing is kept of: previews, dry runs.
+"""What a partition can be asked of the stored log that nothing is kept of: previews, dry runs,
+all rows of an identity.
 
 Each reads the log beside the writer, in the thread that asks.
 """
@@ -11,6 +12,7 @@ from typing import Any
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.engine.reading.rule_preview import PartPreview
+from profile_actors.engine.trials.held_rows import HeldPage, held_rows
 from profile_actors.engine.trials.people_trials import OwnRows, memberships, own_rows
 from profile_actors.engine.trials.rule_trials import RuleTrial, try_rules
 from profile_actors.rules.tree.plan import Key
@@ -40,7 +42,22 @@ def _people(
     return memberships(partition.state, partition.log, people, now)
 
 
+def _held(
+    partition: Partition,
+    wall: int | None,
+    key: tuple[int, int],
+    is_record: bool,
+    after: tuple[int, int],
+    upto: int | None,
+    limit: int,
+) -> HeldPage:
+    """A page of all rows of an identity."""
+    return held_rows(
+        partition.state, partition.log, partition.lock, key, is_record, after, upto, limit
+    )
+
+
 TRIALS: dict[str, Callable[..., Any]] = {
-    "rule": _rule, "rules": _rules, "rows": _rows, "people": _people,
+    "rule": _rule, "rules": _rules, "rows": _rows, "people": _people, "held": _held,
 }  # fmt: skip
 """By name; given the partition and its wall clock's ms (None on the event clock)."""
