@@ -62,6 +62,38 @@ def test_a_file_is_repaired_by_a_field_and_loading_it_again(tmp_path: Path) -> N
         assert store.status().events == 3000
 
 
+def test_rows_are_put_right_in_the_file_itself(tmp_path: Path) -> None:
+    """Without an id: what was accepted counts once, what was rejected is accepted once."""
+    file = tmp_path / "hits.csv"
+    lines = [f"c{n % 7},{'soon' if n % 3 == 1 else 1_700_000_000_000 + n},{n}" for n in range(30)]
+
+    def write(lines: list[str], end: str = "\n") -> None:
+        file.write_text("\n".join(["customer,at,price", *lines]) + end)
+
+    write(lines, "")
+    with pf.start(tmp_path / "s", 2, "event") as store:
+        store.apply(*shop())
+        store.apply(pf.Dataset("plain", "order", {"customer": "CRMID"}, timestamp="at"))
+        first = store.ingest("plain", file)
+        assert (first.accepted, first.rejected_count) == (20, 10)
+        lines = [line.replace("soon", "1700000000001") if n < 20 else line
+                 for n, line in enumerate(lines)]  # fmt: skip
+        write(lines)
+        some = store.ingest("plain", file)
+        assert (some.accepted, some.duplicate, some.rejected_count) == (7, 20, 3)
+        assert {row.row for row in store.quarantine("plain")} == {22, 25, 28}
+        lines = [line.replace("soon", "1700000000002") for line in lines]
+        write([*lines, "c1,1700000000003,9"])
+        rest = store.ingest("plain", file)
+        assert (rest.accepted, rest.duplicate, rest.rejected_count) == (4, 27, 0)
+        assert (some.warnings, rest.warnings, store.quarantine("plain")) == ([], [], [])
+        again = store.ingest("plain", file)
+        assert (again.accepted, again.duplicate) == (0, 31)
+        status = store.status()
+        assert (status.events, status.repaired["plain"]) == (31, 10)
+        assert store.verify() == []
+
+
 def by_offset(store: pf.Store, rows: list[dict[str, Any]]) -> list[pf.Receipt]:
     return [store.submit("orders", rows, producer="loader", offset=0)]
 

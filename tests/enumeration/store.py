@@ -243,8 +243,8 @@ class Store:
     ) -> None:
         """One rule of one profile."""
         value, until = evaluate_with_validity(
-            self.trees[name], *typed_documents(_SCOPE, record, events), profile.now, self.read, self.asked,
-            condition=is_segment, in_order=True,
+            self.trees[name], *typed_documents(_SCOPE, record, events), profile.now,
+            self.read, self.asked, condition=is_segment, in_order=True,
         )  # fmt: skip
         self.checks += 1
         if is_segment:

@@ -51,7 +51,8 @@ class KnownFiles:
         return None if value is None else self._content(value)
 
     def keep(self, dataset: str, content: FileContent) -> None:
-        """Keep what is about to be read, or has been. A shorter one than is kept changes nothing.
+        """Keep what is about to be read, or has been. One that is older than what is kept, or as
+        old and shorter, changes nothing.
 
         Durable. Raises StorageFull, CorruptLog.
         """
@@ -60,7 +61,7 @@ class KnownFiles:
             with self._env.begin(write=True, db=self._db) as transaction:
                 value = transaction.get(key)
                 kept = None if value is None else self._content(value)
-                if kept == content or (kept is not None and kept.bytes > content.bytes):
+                if kept == content or (kept is not None and _age(kept) > _age(content)):
                     return
                 if kept is not None and kept.digest != content.digest and not kept.is_first:
                     transaction.delete(_digest_key(dataset, kept.digest))
@@ -75,6 +76,10 @@ class KnownFiles:
         if fault is not None:
             raise CorruptLog(f"{fault} - at {self._where}; restore the file from a backup")
         return _CONTENT.decode(value[HEADER_BYTES:])
+
+
+def _age(content: FileContent) -> tuple[int, int]:
+    return content.version, content.bytes
 
 
 def _name_key(dataset: str, name: str) -> bytes:

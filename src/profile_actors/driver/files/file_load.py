@@ -31,11 +31,15 @@ from profile_actors.ingest.files.file_contents import (
     Digests,
     FileContent,
     Recognised,
+    Rest,
     complete_bytes,
+    grown_from,
+    place_of,
     recognised,
 )
 from profile_actors.ingest.files.forms import read_blocks
 from profile_actors.ingest.files.json_tables import JsonTables
+from profile_actors.ingest.files.mended_files import mended_from, rest_of
 from profile_actors.ingest.files.places import File, form_of, size_of
 from profile_actors.ingest.offsets import NONE, common
 from profile_actors.ingest.row_blocks import RowBlock
@@ -217,8 +221,9 @@ class FileLoad:
         finally:
             self._sender.forget(content.producer)
         # Of a text that may grow the last row may be left out, so all rows are not known.
-        if self._closed or self._form == "parquet":
-            self._keep(msgspec.structs.replace(content, rows=sent.rows))
+        rows = sent.rows if self._closed or self._form == "parquet" else content.rows
+        rest = self._rest(content, sent) if is_plain else None
+        self._keep(msgspec.structs.replace(content, rows=rows, rest=rest))
         sent.bytes = sent.bytes or content.bytes  # a header alone is in no block
 
     def _blocks(self, size: int) -> Iterator[RowBlock]:
@@ -252,6 +257,13 @@ class FileLoad:
                 f" {first.path or 'the whole row'}; nothing of the file was taken"
             )
 
+    def _rest(self, content: FileContent, sent: BlockSender) -> Rest | None:
+        """What tells the file again when its rejected rows have been put right in place."""
+        if not sent.done.rejected_count:
+            return None
+        rejected = progress(self._connection, content.producer).waiting
+        return rest_of(self._file, self._form, content.bytes, sent.rows, rejected)
+
     def _recognised(self, size: int, is_plain: bool) -> Recognised:
         """What the store knows of the file; kept before any row of it is sent."""
         ask = self._connection.coordinator.call
@@ -267,7 +279,11 @@ class FileLoad:
         same_bytes = ask("file_of_bytes", self._dataset, digest) if digests.size else None
         if same_bytes is not None and form_of(same_bytes.name) != self._form:
             same_bytes = None  # read as what it is not, it had other rows
-        found = recognised(self._file, digests, same_name, same_bytes)
+        mended = None
+        if is_plain and same_bytes is None and grown_from(digests, same_name) is None:
+            where = place_of(self._file)
+            mended = mended_from(self._file, where, self._form, size, same_name)
+        found = recognised(self._file, digests, same_name, same_bytes, mended)
         self._keep(found.content)
         return found
 

@@ -36,10 +36,10 @@ MAX_HEADER_BYTES = 1 << 20
 _SKIPPED = "\0"  # before the number of a column that is left out
 
 
-_CELL_STARTS = np.zeros(256, bool)  # bytes after which a quote opens, or doubles the one before
+CELL_STARTS = np.zeros(256, bool)  # bytes after which a quote opens, or doubles the one before
 
 
-_CELL_STARTS[list(b',\n\r"')] = True
+CELL_STARTS[list(b',\n\r"')] = True
 
 
 def read_csv_blocks(
@@ -75,15 +75,15 @@ def csv_blocks(
     Cost: 120 ns a row of six columns. Raises SchemaError for a header that is missing, not UTF-8,
     longer than MAX_HEADER_BYTES, or names a column twice, and for a row without an end.
     """
-    header = _header_line(file, path)
+    header = header_line(file, path)
     if not closed and not _end_of_header(header):
         return  # the names may not be whole yet
     names = _names(header, path, skip_unnamed)
     row, extra = 0, len(header)
     lacking = "a quote that is not closed"
-    for data, is_open in pieces(file, block_bytes, size, path, _last_line_end, lacking):
+    for data, is_open in pieces(file, block_bytes, size, path, last_line_end, lacking):
         if not closed and data[-1] != ord("\n"):
-            data = data[: _last_line_end(bytes(data))[0]]
+            data = data[: last_line_end(bytes(data))[0]]
         if not closed and (is_open or not data.nbytes):
             return
         block = (
@@ -98,7 +98,7 @@ def csv_blocks(
             extra = block.size_bytes
 
 
-def _header_line(file: ByteSource, path: str) -> bytes:
+def header_line(file: ByteSource, path: str) -> bytes:
     """Up to and with the first line end outside quotes, or all of a file without one."""
     for size in (MAX_HEADER_BYTES >> 4, MAX_HEADER_BYTES):
         start = file.read(size)
@@ -168,7 +168,7 @@ def _check_separator(names: list[str], path: str) -> None:
             )
 
 
-def _last_line_end(data: bytes) -> tuple[int, bool]:
+def last_line_end(data: bytes) -> tuple[int, bool]:
     """The place after the last line end that is outside quotes (0: none); is a quote left open?"""
     if b'"' not in data:
         return data.rfind(b"\n") + 1, False
@@ -177,7 +177,7 @@ def _last_line_end(data: bytes) -> tuple[int, bool]:
     # outside. Otherwise there are quotes that the parser takes as plain characters.
     quotes = np.flatnonzero(np.frombuffer(data, np.uint8) == ord('"'))
     before = np.frombuffer(data, np.uint8)[np.maximum(quotes[::2], 1) - 1]
-    if not _CELL_STARTS[before].all():
+    if not CELL_STARTS[before].all():
         return _last_line_end_slowly(data)
     line_end = data.rfind(b"\n")
     while line_end >= 0 and (count := int(np.searchsorted(quotes, line_end))) % 2:
@@ -196,13 +196,13 @@ def _last_line_end_slowly(data: bytes) -> tuple[int, bool]:
         if quote and data[quote - 1] not in b",\n\r":
             place = quote + 1
             continue
-        place = _closing_quote(data, quote + 1) + 1
+        place = closing_quote(data, quote + 1) + 1
         if place == 0:
             return end, True
     return end, False
 
 
-def _closing_quote(data: bytes, start: int) -> int:
+def closing_quote(data: bytes, start: int) -> int:
     """The place of the quote that ends a quoted cell, -1 if it is not in the data."""
     while True:
         quote = data.find(b'"', start)

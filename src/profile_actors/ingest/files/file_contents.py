@@ -4,7 +4,8 @@ Theory: a file's rows are a producer's, named by dataset, base name and *first* 
 offsets are row numbers. Of each content that was read the store keeps how many bytes it had and
 their digest. A file that begins with exactly those bytes is the same one, grown: it goes on under
 the same producer, so only its new rows are new. The same bytes under another name are the same
-rows. Anything else is new content, whatever it is called, and its rows all count.
+rows. One of which only rejected rows were altered is the same one, mended (``mended_files``).
+Anything else is new content, whatever it is called, and its rows all count.
 
 One pass reads the file and takes the digest at every length that matters, so recognising costs
 what hashing costs. The length is taken once: what a writer appends meanwhile is left for later.
@@ -24,13 +25,25 @@ from profile_actors.ingest.files.places import File
 _PIECE_BYTES = 1 << 20
 
 
+class Rest(msgspec.Struct, frozen=True):
+    """What stays the same of a content while its rejected rows are put right (``mended_files``).
+
+    rows: how many it had. rejected: which of them, ``offsets`` as bytes. digest: XXH3-128 of the
+    other rows, "" if there were none.
+    """
+
+    rows: int
+    rejected: bytes
+    digest: str
+
+
 class FileContent(msgspec.Struct, frozen=True):
     """A content of a file as it was last read.
 
     producer: of its rows. name: the file's base name. bytes: how much of it was read, rows: how
     many rows those held, -1 while that is not known. digest: XXH3-128 of the bytes, in hex.
     is_open: the last row had no line end. is_first: no shorter content of it was read before.
-    path: where it was.
+    path: where it was. version: how often it had been mended in place. rest: of rejected rows.
     """
 
     producer: str
@@ -41,6 +54,8 @@ class FileContent(msgspec.Struct, frozen=True):
     is_open: bool
     is_first: bool
     path: str
+    version: int = 0
+    rest: Rest | None = None
 
 
 class Recognised(msgspec.Struct, frozen=True):
@@ -104,20 +119,33 @@ def grown_from(digests: Digests, contents: Sequence[FileContent]) -> FileContent
 
 
 def recognised(
-    path: File, digests: Digests, same_name: Sequence[FileContent], same_bytes: FileContent | None
+    path: File,
+    digests: Digests,
+    same_name: Sequence[FileContent],
+    same_bytes: FileContent | None,
+    mended: FileContent | None = None,
 ) -> Recognised:
-    """What the file is, given what is kept under its name and of its bytes."""
+    """What the file is, given what is kept under its name and of its bytes.
+
+    mended: if it is neither of those, the content that it was before rows were put right.
+    """
     known = grown_from(digests, same_name) or same_bytes
-    where = os.path.abspath(path) if isinstance(path, Path) else str(path)
+    if known is None and mended is not None:
+        return Recognised(_mended(mended, digests), mended, ())
+    where = place_of(path)
     warnings = []
     if known is None:
         was = next((c for c in same_name if c.path == where), None)
         if was is not None:
             how = "shrank" if digests.size < was.bytes else "changed"
+            kept = (
+                "; the rows of it that were rejected stay in quarantine: to put such rows right in"
+                " place, leave all others as they are"
+            )
             warnings.append(
                 f"{path} is not what it was: it {how}"
                 f" within the {was.bytes} bytes read before, so all of its rows count as new; rows"
-                " without an id that were in it before count twice"
+                f" without an id that were in it before count twice{kept if was.rest else ''}"
             )
     elif known.name != path.name:
         warnings.append(
@@ -140,8 +168,22 @@ def recognised(
         digests.is_open,
         known is None or (known.is_first and known.bytes == digests.size),
         where,
+        0 if known is None else known.version,
+        None if known is None else known.rest,
     )
     return Recognised(content, known, tuple(warnings))
+
+
+def place_of(path: File) -> str:
+    """Where a file is, as contents say it."""
+    return os.path.abspath(path) if isinstance(path, Path) else str(path)
+
+
+def _mended(was: FileContent, digests: Digests) -> FileContent:
+    return msgspec.structs.replace(
+        was, bytes=digests.size, digest=digests.at[digests.size], rows=-1, is_open=digests.is_open,
+        is_first=False, version=was.version + 1,
+    )  # fmt: skip
 
 
 def _ends_line(path: File, place: int) -> bool:

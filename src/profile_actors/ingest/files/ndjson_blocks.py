@@ -27,7 +27,7 @@ from profile_actors.ingest.row_blocks import Lines, RowBlock
 
 _BOM = b"\xef\xbb\xbf"
 _ANYTHING = msgspec.json.Decoder()
-_BLANKS = b" \t\r"
+BLANKS = b" \t\r"
 
 
 def ndjson_blocks(
@@ -44,9 +44,9 @@ def ndjson_blocks(
     last line is a row though it has no line end; else it is left out. Cost: 1.4 us a row of six
     columns. Raises SchemaError for a file that is no NDJSON, and for a line without an end.
     """
-    row, extra = 0, _skip_mark(file, path)
+    row, extra = 0, skip_mark(file, path)
     lacking = "a line end that is missing"
-    for data, _ in pieces(file, block_bytes, size, path, _last_line_end, lacking):
+    for data, _ in pieces(file, block_bytes, size, path, last_line_end, lacking):
         if not closed and data.nbytes and data[-1] != ord("\n"):
             data = data[: bytes(data).rfind(b"\n") + 1]
         block = _parsed(data, row, extra, tables)
@@ -57,11 +57,11 @@ def ndjson_blocks(
             extra = block.size_bytes
 
 
-def _last_line_end(data: bytes) -> tuple[int, bool]:
+def last_line_end(data: bytes) -> tuple[int, bool]:
     return data.rfind(b"\n") + 1, False
 
 
-def _skip_mark(file: ByteSource, path: str) -> int:
+def skip_mark(file: ByteSource, path: str) -> int:
     """Skip a byte-order mark; how long it was. Raises SchemaError for what begins otherwise."""
     start = file.read(64)
     mark = len(_BOM) if start.startswith(_BOM) else 0
@@ -114,7 +114,7 @@ def _line_by_line(lines: Lines, first_row: int, size: int) -> RowBlock:
     starts, ends, rows, places, rejects = [], [], [], [], []
     place = 0
     for start, end in zip(lines.starts.tolist(), lines.ends.tolist(), strict=True):
-        line = bytes(lines.data[start:end]).strip(_BLANKS)
+        line = bytes(lines.data[start:end]).strip(BLANKS)
         if not line:
             continue
         value, problem = judged_line(line)

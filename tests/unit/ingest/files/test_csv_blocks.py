@@ -17,9 +17,9 @@ from profile_actors.errors import SchemaError
 from profile_actors.ingest.files.byte_sources import plain_bytes
 from profile_actors.ingest.files.csv_blocks import (
     MAX_HEADER_BYTES,
-    _last_line_end,
     _last_line_end_slowly,
     csv_blocks,
+    last_line_end,
     read_csv_blocks,
 )
 from profile_actors.ingest.row_blocks import RowBlock
@@ -104,7 +104,7 @@ def test_any_block_size_gives_the_same_rows(
 def test_both_ways_to_cut_a_block_agree(text: str) -> None:
     """The vectorised one knows when quotes do not pair up."""
     data = text.encode()
-    assert _last_line_end(data) == _last_line_end_slowly(data)
+    assert last_line_end(data) == _last_line_end_slowly(data)
 
 
 def test_a_block_can_be_cut(tmp_path: Path) -> None:
