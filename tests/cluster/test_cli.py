@@ -96,6 +96,10 @@ def test_the_demo_gives_the_published_table(demo: tuple[Path, Any]) -> None:
     assert [scene["ann"] and scene["ann"]["computed"]["views"] for scene in found["people"]] == [
         None, 3, 0, 3,
     ]  # fmt: skip
+    live = found["live"]
+    assert (live["change"]["identity"]["value"], live["change"]["new"]) == ("ben", "realized")
+    assert live["edge"]["segments"]["browsers"]["status"] == "realized"
+    assert live["edge"]["computed"] == {"views": 3}
     segments = found["profile"]["segments"]
     assert segments["big-spenders"]["status"] == "realized"
     assert all(membership["last_qualification_time"] for membership in segments.values())
@@ -109,7 +113,14 @@ def test_the_demo_is_a_page_to_read_and_can_be_run_again(
     text = run("demo", "--data", data)
     assert "…" not in text  # nothing is cut in a narrow terminal
     assert max(map(len, text.splitlines())) <= 80
-    for word in ("1,828", "lifetimeSpend", "repeat-30d", "by the clock", "no differences"):
+    for word in (
+        "1,828",
+        "lifetimeSpend",
+        "repeat-30d",
+        "by the clock",
+        "no differences",
+        "ms later",
+    ):
         assert word in text
     assert f"--data {data}" in text.replace("\n", "")
 
@@ -142,7 +153,7 @@ def test_the_verbs_explore_the_demo(
         assert page == found["events"]
         members = run_json("members", "big-spenders", "--limit", 100)
         assert members["count"] == len(members["members"]) == 76
-        assert run_json("definitions")["version"] == 2
+        assert run_json("definitions")["version"] == 3
         assert run_json("explain", found["rule"]) == found["explain"]
         assert run_json("status")["profiles"] == 2357 + 2  # Ann with the tablet, and Ben
         assert run_json("verify", "--sample", 20) == {"differences": []}

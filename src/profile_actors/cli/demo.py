@@ -2,7 +2,7 @@
 
 Theory: it is an ordinary driver. On the event clock it streams the purchases in time order, stops
 the clock at four instants, and asks who is in which segment. What it shows it asked the store for;
-nothing is computed here. Then a tablet changes hands (``people_demo``).
+nothing is computed here. Then a tablet changes hands, and an edge follows (``people_demo``).
 
 Data: the public CDNOW sample (B. Hardie), shipped as ``examples/cdnow``.
 """
@@ -99,6 +99,8 @@ def run(data: Path, partitions: int, clock: Any, json: bool, console: Console) -
             found = _questions(store, sizes)
         with quiet.status("a tablet changes hands …"):
             found["people"] = list(people_demo.scenes(store))
+        with quiet.status("a page is viewed while an edge follows …"):
+            found["live"] = people_demo.live(store, found.pop("cursor"))
         if json:
             found["profile"] = store.profile("CRMID", CUSTOMER)
             show.as_json(found)
@@ -172,11 +174,13 @@ def _make_room(data: Path) -> None:
 def _questions(store: Store, sizes: list[dict[str, Any]]) -> dict[str, Any]:
     changes: Counter[str] = Counter()
     by_clock: Counter[str] = Counter()
-    for change in store.changes():
+    feed = store.changes()
+    for change in feed:
         if change.kind == "membership":
             changes[change.name] += 1
             by_clock[change.name] += change.cause == "clock"
     return {
+        "cursor": feed.cursor,
         "sizes": sizes,
         "profile": store.profile("CRMID", CUSTOMER),
         "events": store.events("CRMID", CUSTOMER, order="desc", limit=5),
@@ -218,6 +222,7 @@ def _tell(store: Store, found: dict[str, Any], data: Path, console: Console) -> 
         console.print(f"  {one_line(line)}", highlight=False, markup=False)
     console.print()
     people_demo.tell(store, found["people"], console)
+    people_demo.tell_live(found["live"], console)
     option = "" if data == Path("data") else f" --data {data}"
     console.print(f"\nThe store stays in [bold]{show.safe(data)}[/]. Try:", highlight=False)
     for verb in (
@@ -226,6 +231,8 @@ def _tell(store: Store, found: dict[str, Any], data: Path, console: Console) -> 
         "members big-spenders",
         "changes --limit 20",
         "identity-graph Cookie tablet-7",
+        f"edge {people_demo.EDGE} Account ben",
+        "changes --follow",
         "advance 1998-09-30",
         "status",
     ):
