@@ -38,6 +38,7 @@ from profile_actors.engine.refold.backfill import Backfill
 from profile_actors.ingest.door import Door
 from profile_actors.rules.catalogue.typed_rules import check_all
 from profile_actors.rules.evaluation import joins
+from tests.differential.decimals import decimal_schemas
 from tests.differential.generate import BASE, DAY, SCHEMAS, Rules, drawn_schemas
 from tests.differential.oracle import Difference, FeedOracle, Key, now_of
 from tests.differential.shapes import shape_of
@@ -62,6 +63,8 @@ DRAWN_FROM = 1_000
 """From this seed on the schema is drawn too; worlds below keep the one they were found with."""
 STRETCHED_FROM = 2_000_000
 """From this seed on numbers lie at the ends of their types, too."""
+DECIMALS_FROM = 3_000_000
+"""From this seed on there are decimals of two scales, and rules over both."""
 
 
 def make_tight(is_tight: bool) -> None:
@@ -89,6 +92,8 @@ def empty_rules(seed: int, kind: Kind) -> Rules:
     if kind == "history":
         shape = shape_of(seed, is_drawn)
         return Rules({}, {}, shape.schemas, shape.datasets)
+    if seed >= DECIMALS_FROM:
+        return Rules({}, {}, decimal_schemas(seed, SCHEMAS))
     if seed >= STRETCHED_FROM:
         return Rules({}, {}, stretched_schemas(seed, SCHEMAS))
     is_drawn = is_drawn and kind == "narrow"

@@ -16,8 +16,9 @@ import numpy as np
 from profile_actors.errors import RuleError
 from profile_actors.rules.catalogue.catalogue_plan import plan
 from tests.differential.crowded import CrowdedMaker
+from tests.differential.decimals import decimal_rows, with_decimals
 from tests.differential.generate import DAY, HOUR, RuleMaker, Rules, rows
-from tests.differential.harness import DRAWN_FROM, STRETCHED_FROM, Kind, World
+from tests.differential.harness import DECIMALS_FROM, DRAWN_FROM, STRETCHED_FROM, Kind, World
 from tests.differential.history import HistoryMaker
 from tests.differential.odd import OddMaker
 from tests.differential.shapes import Stream, shape_of
@@ -71,6 +72,8 @@ class Draws:
             else:
                 rules = maker.rules(self.rng.randint(2, 6))
             rules.schemas = self.world.rules.schemas
+            if self.seed >= DECIMALS_FROM:
+                rules = with_decimals(self.rng, rules)
             try:
                 plan(rules.catalogue(self.world.version + 1))
             except RuleError:
@@ -88,7 +91,11 @@ class Draws:
         if self.seed < STRETCHED_FROM:
             return batch
         rules = self.world.rules
-        return stretched(self.seed, batch, rules.schemas[rules.datasets[dataset].schema])
+        schema = rules.schemas[rules.datasets[dataset].schema]
+        if self.seed >= DECIMALS_FROM:
+            decimal_rows(self.rng, batch, schema)
+            return batch
+        return stretched(self.seed, batch, schema)
 
     def submit(self, dataset: str, batch: Rows, pieces: int = 1) -> None:
         """Rows, with lists and maps where the world is wide."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.differential.generate import BASE, HOUR
+from tests.differential.harness import DECIMALS_FROM, Kind
 from tests.differential.shrink import replay
 from tests.differential.worlds import CROWDED_FROM, run
 
@@ -21,6 +22,11 @@ def test_a_random_world_agrees_with_the_oracles(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(CROWDED_FROM, CROWDED_FROM + 4))
 def test_a_world_of_many_rules_over_few_aggregates_agrees(seed: int) -> None:
     assert run(seed) > 0
+
+
+@pytest.mark.parametrize(("seed", "kind"), [(0, "narrow"), (1, "wide"), (2, "narrow")])
+def test_a_world_of_decimals_of_two_scales_agrees(seed: int, kind: Kind) -> None:
+    assert run(DECIMALS_FROM + seed, kind=kind) > 0
 
 
 # 15: after a restart a rescan's changes joined a block that held them already.
