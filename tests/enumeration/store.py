@@ -57,6 +57,8 @@ HIT = pf.Schema(
         "o.name": "string",
     },
 )
+MAPS = ("pm", "pms")
+"""Fields of the profile that are maps."""
 PERSON = pf.Schema(
     "person",
     "record",
@@ -220,7 +222,9 @@ class Store:
             record, events = self.sent.setdefault(row["who"], ({}, []))
             body = {k: v for k, v in row.items() if k not in ("who", "at")}
             if dataset == "crm":
-                record.update(body)
+                for name, value in body.items():  # a map states its keys, each by itself
+                    kept = record.get(name)
+                    record[name] = {**kept, **value} if name in MAPS and kept else value
             else:
                 events.append(body | {"timestamp": row["at"]})
 

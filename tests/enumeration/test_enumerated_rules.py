@@ -62,6 +62,9 @@ NAMED = (
     "xEvent[1 notIn [n, 2]].count() > 0",
     'xEvent["x" notIn [s]].count() > 0',
     "1 notIn []",
+    # A record that states an empty map says nothing of its keys.
+    "pm.k = 2",
+    "pm.get(ps) > 0",
 )
 LONG = 41
 """The long form has every rule of so many."""
