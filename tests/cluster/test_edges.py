@@ -22,7 +22,7 @@ import ray
 from typer.testing import CliRunner
 
 import profile_actors as pf
-from profile_actors.cli import application, edge_verbs
+from profile_actors.cli import application, edge_verbs, people_verbs
 from profile_actors.driver.keeping.edge_processes import named_edges
 from profile_actors.engine.edges.edge_copy import ROOMS, EdgeRows
 from profile_actors.storage.edge_files import EdgeIndex, Generation
@@ -98,9 +98,10 @@ def test_an_edge_follows_and_flips_by_itself(store: pf.Store) -> None:
 
 
 def test_the_verb_shows_an_edge_and_a_profile_there(
-    store: pf.Store, monkeypatch: pytest.MonkeyPatch
+    store: pf.Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(edge_verbs, "open_store", lambda _: contextlib.nullcontext(store))
+    for verbs in (edge_verbs, people_verbs):
+        monkeypatch.setattr(verbs, "open_store", lambda _: contextlib.nullcontext(store))
     store.submit("orders", [order(1, 1)])
     store.edge(NAME).wait()
 
@@ -121,6 +122,11 @@ def test_the_verb_shows_an_edge_and_a_profile_there(
         run(NAME, "CRMID")
     with pytest.raises(pf.DefinitionError, match="known: us west"):
         run("elsewhere")
+    words = ["access", "CRMID", "c0001", str(tmp_path / "held"), "--json"]
+    done = CliRunner().invoke(application.app, words, catch_exceptions=False)
+    assert json.loads(done.stdout)["files"]["edges.json"] == 1
+    (copy,) = json.loads((tmp_path / "held" / "edges.json").read_text())[NAME]
+    assert copy["identities"] == there["identities"]
 
 
 def test_whoever_dies_under_load_an_edge_converges(store: pf.Store) -> None:

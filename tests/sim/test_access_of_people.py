@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from profile_actors.driver.connection import Connection
 from profile_actors.driver.files import access_request
 from profile_actors.driver.files.access_request import accessed
 from profile_actors.engine.partition.partition_trials import TRIALS
+from profile_actors.errors import Pending
 from profile_actors.ingest.rejects import QuarantineRecord
 from profile_actors.storage.quarantine import Quarantine
-from tests.sim.world import CONFIG, SEED, World, drawn, identities_of, member_of
+from tests.sim.world import CONFIG, SEED, World, drawn, identities_of, member_of, named
 
 FIRST = int(os.environ.get("SIM_SEED", "0"))
 COUNT = int(os.environ.get("SIM_N", "4"))
@@ -62,6 +64,19 @@ class Direct(Connection):
 
     def ahead(self, partition: int, name: str, *args: Any) -> Any:
         return lambda: self.read(partition, name, *args)
+
+
+def test_who_is_being_put_together_is_not_mixed_with_others(tmp_path: Path) -> None:
+    """The profile shows one person, the links another already."""
+    store = World(drawn(0), 2, random.Random(0), faults=0)
+    store.run()
+    her, other = sorted(set(store.truth().values()), key=sorted)[:2]
+    graph: Any = Called(lambda *_: ([named(one) for one in (*her, *other)], []))
+    connection = Direct(store, Quarantine(tmp_path / "q", CONFIG, QuarantineRecord))
+    connection.config = structs.replace(CONFIG, pending_wait_ms=1)
+    with pytest.raises(Pending, match="just being put together"):
+        accessed(connection, graph, connection.catalogue, {}, min(her), tmp_path / "held")
+    assert [path.name for path in tmp_path.iterdir()] == ["q"], "nothing is left"
 
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + COUNT))

@@ -29,7 +29,8 @@ class AccessDoors(WatchingDoors, PeopleDoors, FileDoors):
         path: a local directory that is new or empty, not among the store's own files; it is there
         when it is whole, and its owner alone may read it. Cost: her rows, and a pass over the feed
         and the quarantine. Raises CallerError, DefinitionError for an unknown namespace, Pending
-        while rules are being evaluated again, StoreUnavailable, OSError.
+        while she is just being put together or rules are being evaluated again, CursorExpired if
+        the feed drops what is just being read (ask again), StoreUnavailable, OSError.
         """
         self._check_open()
         named = identity_pairs([(namespace, value)])[0]

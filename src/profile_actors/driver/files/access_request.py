@@ -37,12 +37,12 @@ from profile_actors.driver.iterators import Changes, oldest_cursor
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.reading.answers import PROFILE_FIELDS, Profile
 from profile_actors.engine.trials.held_rows import HeldPage, HeldRow
-from profile_actors.errors import CallerError, CursorExpired, StoreUnavailable
+from profile_actors.errors import CallerError, CursorExpired, Pending, StoreUnavailable
 from profile_actors.ingest.files.places import is_remote, local_path
 from profile_actors.ingest.identity_keys import normalised
 
-PAGE_ROWS = 1_000
-"""Rows of one call."""
+PAGE_ROWS = 5_000
+"""Rows of one call: each looks through the places of all rows of an identity."""
 
 
 PAUSE_S = 0.05
@@ -66,7 +66,7 @@ class AccessReport(msgspec.Struct, frozen=True):
     canonical one first. files: the objects in each file. now: ms, of the profile; None if she has
     none. positions: partition -> entries of its log whose rows were looked at. feed: the cursor
     from which the feed reaches, and the instant (ms) of the oldest change in it, None if there is
-    none. notes: what could not be looked at, and why. bytes: of all files."""
+    none. notes: what could not be looked at, and why. bytes: of these files."""
 
     path: str
     asked: Identity
@@ -211,25 +211,26 @@ class _Person:
         self.positions: dict[int, int] = {}
         self.feed: tuple[str, int | None] = ("", None)
         self.profile, self.graph = self._settled()
-        shown = [] if self.profile is None else self.profile.identities
-        self.identities = list(dict.fromkeys([*shown, *self.graph.members]))
+        self.identities = self.graph.members
         self._hers = set(self.identities)
 
     def _settled(self) -> tuple[Profile | None, IdentityGraph]:
-        """Profile and graph that say the same of who she is; after a while, as they are."""
+        """Profile and graph that say the same of who she is: while they differ, what is hers and
+        what is another's cannot be told apart. Raises Pending."""
         pair = (self.asked.namespace, self.asked.value)
         end = time.monotonic() + self._connection.config.pending_wait_ms / 1000
         while True:
             graph = identity_graph(self._connection, self._ledger, *pair)
             profile = self._view(None)
-            if profile is None or set(profile.identities) == set(graph.members):
+            shown = [self.asked] if profile is None else profile.identities
+            if set(shown) == set(graph.members):
                 return profile, graph
             if time.monotonic() > end:
-                self.notes.append(
-                    "the profile has other identities than the links say: she is being put"
-                    " together; ask again in a moment"
+                raise Pending(
+                    f"expected a profile of {len(graph.members)} identities, as the links say, got"
+                    f" one of {len(shown)} - at access; the person is just being put together, ask"
+                    " again in a moment (status() says what messages wait for)"
                 )
-                return profile, graph
             time.sleep(PAUSE_S)
 
     def _view(self, policy: str | None) -> Profile | None:
@@ -255,8 +256,15 @@ class _Person:
         found = _plain(self.profile)
         views = {}
         for name, policy in sorted(self._catalogue.merge_policies.items()):
-            if not policy.default and (one := self._view(name)) is not None:
-                views[name] = {"attributes": one.attributes, "sources": one.sources}
+            if policy.default:
+                continue
+            one = self._view(name)
+            if one is None or set(one.identities) != self._hers:
+                raise Pending(
+                    "expected the person to stay who she is while she is read, got one of other"
+                    " identities - at access; ask again"
+                )
+            views[name] = {"attributes": one.attributes, "sources": one.sources}
         return found | {"views": views}
 
     def _rows(self, is_record: bool) -> Iterator[dict[str, Any]]:
@@ -326,11 +334,11 @@ class _Person:
         self.feed = (cursor, oldest)
         batch = first
         while batch is not None:
-            is_hers = pc.is_in(batch.column("id").cast(pa.string()), values)
-            for change in batch.filter(is_hers).to_pylist():
+            some = batch.filter(pc.is_in(batch.column("id").cast(pa.string()), values))
+            instants = some.column("at").cast(pa.int64()).to_pylist()
+            for at, change in zip(instants, some.to_pylist(), strict=True):
                 if Identity(change["namespace"], change["id"]) in self._hers:
-                    at = int(change.pop("at").timestamp() * 1000 + 0.5)
-                    yield {"at": at} | {k: v for k, v in change.items() if v is not None}
+                    yield {k: v for k, v in change.items() if v is not None} | {"at": at}
             batch = next(batches, None)
 
     def _rejected(self) -> Iterator[dict[str, Any]]:

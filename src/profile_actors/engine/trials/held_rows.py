@@ -71,14 +71,13 @@ def held_rows(
     if not 0 <= ident < known:
         return HeldPage([], end, None)
     _, positions, rows = runs.rows_of(ident)
-    positions, rows = positions.astype(np.int64), rows.astype(np.int64)
-    is_next = (positions > after[0]) | ((positions == after[0]) & (rows > after[1]))
-    wanted = (is_next & (positions < end)).nonzero()[0]
-    order = wanted[np.lexsort((rows[wanted], positions[wanted]))]
-    some = order[:limit]
-    found = _read(log, positions[some], rows[some])
-    last = (found[-1].position, found[-1].row) if len(order) > limit else None
-    return HeldPage(found, end, last)
+    places = positions.astype(np.int64) << 32 | rows  # ascending as rows came
+    passed = -1 if after[0] < 0 else after[0] << 32 | after[1]
+    places = places[(places > passed) & (positions < end)]
+    is_last = len(places) <= limit
+    some = np.sort(places if is_last else np.partition(places, limit - 1)[:limit])
+    found = _read(log, some >> 32, some & 0xFFFF_FFFF)
+    return HeldPage(found, end, None if is_last else (found[-1].position, found[-1].row))
 
 
 def _read(log: Log, positions: Array, rows: Array) -> list[HeldRow]:
