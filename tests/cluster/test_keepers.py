@@ -202,15 +202,17 @@ def test_a_process_without_ray_starts_and_ends_its_own(tmp_path: Path, short: Pa
         assert store.status().events == 20
 
 
-def test_a_cluster_store_stays_up_whoever_leaves_it(tmp_path: Path) -> None:
+def test_a_cluster_store_stays_up_whoever_leaves_it(tmp_path: Path, short: Path) -> None:
     import ray
 
+    (short / "ray" / "ray_current_cluster").write_text(address())
+    auto = {"RAY_ADDRESS": "auto", "RAY_TMPDIR": str(short)}
     place = {"RAY_ADDRESS": address()}
     seen = said(child(JOINS, tmp_path, **place))
     assert seen == {"receipt": 30, "events": 30, "connected": False}
     try:
         # The same program again finds it running; so does one that brought Ray along.
-        assert said(child(JOINS, tmp_path, **place))["receipt"] == 0
+        assert said(child(JOINS, tmp_path, **auto))["receipt"] == 0
         assert said(child(JOINED_ALREADY, tmp_path, **place)) == {"events": 30, "connected": True}
         # Ray's head is in this process, but the store is not its own.
         with pf.start(tmp_path / "shared") as store:

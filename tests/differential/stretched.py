@@ -15,7 +15,7 @@ from profile_actors.definitions.declared import Schema
 WHOLE = (-(2**63), 2**63 - 1, 1 - 2**63, 2**63 - 2, 2**53 + 1, -1, 0)
 DOUBLES = (-0.0, 0.0, 5e-324, -5e-324, 2.2250738585072014e-308, 1.7976931348623157e308, -1.7e308,
            2.0**53 + 2, 1e16, 0.1)  # fmt: skip
-SCALES = (0, 1, 2, 9, 15)
+SCALES = range(16)
 
 
 def stretched_schemas(seed: int, schemas: dict[str, Schema]) -> dict[str, Schema]:

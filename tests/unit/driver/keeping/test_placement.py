@@ -14,6 +14,7 @@ import pytest
 import ray
 
 import profile_actors as pf
+from profile_actors.driver.keeping.runtime import wanted_address
 
 TIMEOUT_S = 1.0
 
@@ -91,6 +92,24 @@ def test_an_address_where_something_else_is(
 ) -> None:
     with serving(answer) as address:
         assert re.search(got, str(refusal(monkeypatch, tmp_path, address)))
+
+
+def test_words_instead_of_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``local`` asks for an own Ray beside any other, ``auto`` for the one that was started
+    on this machine; without either, that the machine has one is no reason to join it."""
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    for wanted in ("local", "", " "):
+        monkeypatch.setenv("RAY_ADDRESS", wanted)
+        assert wanted_address() is None
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("192.0.2.7:6399")
+    assert wanted_address() == "192.0.2.7:6399"
+    for wanted in ("local", ""):
+        monkeypatch.setenv("RAY_ADDRESS", wanted)
+        assert wanted_address() is None
+    monkeypatch.delenv("RAY_ADDRESS")
+    assert wanted_address() is None
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "no-such-host.invalid"])
