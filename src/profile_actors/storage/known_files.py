@@ -5,7 +5,8 @@ record per producer, the longest that was read. By digest: the same bytes under 
 a producer's first content and its longest, so a file that grows every minute leaves two.
 
 Limits: about 700 bytes per file that was ever read, for ever: they are what makes a file count
-once. A name's contents are read at once; many directories with one file name cost each of them.
+once; and twice 22 bytes for each run of its rows that are rejected. A name's contents are read at
+once; many directories with one file name cost each of them.
 """
 
 from __future__ import annotations

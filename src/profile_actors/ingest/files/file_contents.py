@@ -131,7 +131,7 @@ def recognised(
     """
     known = grown_from(digests, same_name) or same_bytes
     if known is None and mended is not None:
-        return Recognised(_mended(mended, digests), mended, ())
+        return Recognised(_mended(mended, digests), mended, _told_of(path, mended))
     where = place_of(path)
     warnings = []
     if known is None:
@@ -177,6 +177,17 @@ def recognised(
 def place_of(path: File) -> str:
     """Where a file is, as contents say it."""
     return os.path.abspath(path) if isinstance(path, Path) else str(path)
+
+
+def _told_of(path: File, mended: FileContent) -> tuple[str, ...]:
+    """That it was recognised by little, if it was."""
+    if mended.rest is None or mended.rest.digest:
+        return ()
+    return (
+        f"{path} changed, and has {mended.rest.rows} rows, as many as were all rejected when it was"
+        " read before: its rows are taken for those, mended, and their records for settled; give"
+        " other rows another file name",
+    )
 
 
 def _mended(was: FileContent, digests: Digests) -> FileContent:

@@ -35,7 +35,7 @@ from profile_actors.ingest.files.places import File
 from profile_actors.ingest.files.text_pieces import pieces
 from profile_actors.ingest.offsets import contains, packed, unpacked
 
-MAX_RUNS = 4_096
+MAX_RUNS = 65_536
 """Runs of rejected rows that are kept of a file, 16 bytes each."""
 _PIECE_BYTES = 1 << 22
 

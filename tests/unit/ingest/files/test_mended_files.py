@@ -74,7 +74,9 @@ def test_other_changes_make_it_new_and_are_said(tmp_path: Path, text: str) -> No
 
 def test_of_a_file_without_a_good_row_their_number_decides(tmp_path: Path) -> None:
     was = content(tmp_path / "g.csv", "u,tt\nb,x\ne,y\n", 2, (0, 1))
-    assert taken_for(tmp_path / "g.csv", HEAD + "b,1\ne,2\n", was).known is was
+    found = taken_for(tmp_path / "g.csv", HEAD + "b,1\ne,2\n", was)
+    assert found.known is was
+    assert "has 2 rows, as many as were all rejected" in found.warnings[0]
     assert taken_for(tmp_path / "g.csv", HEAD + "b,1\ne,2\nf,3\n", was).known is None
 
 
@@ -104,7 +106,7 @@ CELLS = st.sampled_from(["a", "", '"b"', '"x\ny"', '"q""\n"', 'p"q', '"r\r\n"', 
     st.booleans(),
     st.integers(8, 40),
 )
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_rows_are_numbered_as_they_are_read(
     tmp_path: Path, rows: list[tuple[str, str]], end: str, is_whole: bool, piece: int
 ) -> None:
