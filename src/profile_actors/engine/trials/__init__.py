@@ -1,4 +1,4 @@
-"""Trials: what changed definitions would do to who there is, over the stored log, nothing saved.
+"""Trials: what changed definitions would do to who there is, and what is held on an identity.
 
-The driver adds up what partitions find; nothing here writes state.
+The driver adds up what partitions find in the stored log; nothing here writes state.
 """
