@@ -28,11 +28,11 @@ INNER = {
         *("catalogue", "explain"),
     ),
     "engine": (
-        *("log", "identity", "merge", "histories", "operators", "membership", "fold", "refold"),
-        *("reading", "trials", "edges", "partition"),
+        *("log", "identity", "erasure", "merge", "histories", "operators", "membership", "fold"),
+        *("refold", "reading", "trials", "edges", "partition"),
     ),
     "ingest": ("typing", "", "files"),
-    "storage": ("files", ""),
+    "storage": ("files", "", "erasure"),
     "driver": ("", "trials", "keeping", "edges", "streams", "files"),
 }
 DOORS = {"actors", "driver", "client", "cli", "__init__", "__main__"}

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from profile_actors.driver.files.exports import ExportReport
     from profile_actors.driver.identity_graphs import IdentityGraph, IdentityLink, Unlinked
     from profile_actors.driver.iterators import Changes, Members
+    from profile_actors.driver.keeping.erasing import Erasure
     from profile_actors.driver.receipts import (
         FileReport,
         IngestReport,
@@ -101,6 +102,7 @@ __all__ = [
     "Edge",
     "EdgeDestination",
     "EdgeProfile",
+    "Erasure",
     "EventPage",
     "ExportReport",
     "FeedDamaged",

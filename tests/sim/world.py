@@ -368,10 +368,15 @@ class World:
 
     # -- running ----------------------------------------------------------------------------------
 
+    def is_sent(self) -> bool:
+        """Whether all rows are stored; who they make whole may be on the way."""
+        return all(
+            (p.cursor("d") or 0) >= len(q)
+            for p, q in zip(self.partitions, self.queues, strict=True)
+        )
+
     def is_quiet(self) -> bool:
-        if any(
-            (p.cursor("d") or 0) < len(q) for p, q in zip(self.partitions, self.queues, strict=True)
-        ):
+        if not self.is_sent():
             return False
         nodes = [*map(str, range(self.count)), LEDGER]
         if any(partition.state.homes.untold.is_some for partition in self.partitions):
@@ -382,7 +387,8 @@ class World:
                     return False
         return True
 
-    def run(self, most: int = 40_000) -> None:
+    def run(self, most: int = 40_000, until: Callable[[], bool] | None = None) -> None:
+        """Until it is at rest, or ``until`` says so."""
         names = [*map(str, range(self.count)), LEDGER]
         for step in range(most):
             if not self.is_linking and self.rng.random() < 0.02:
@@ -402,7 +408,7 @@ class World:
                 self.checkpoint(self.rng.randrange(self.count))
             else:
                 self.look(self.rng.choice(self.scenario.rows)[1])
-            if step % 16 == 0 and self.is_quiet():
+            if step % 16 == 0 and (until or self.is_quiet)():
                 if self.is_linking:
                     return
                 self.link()

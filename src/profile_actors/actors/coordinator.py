@@ -21,10 +21,13 @@ import numpy as np
 
 from profile_actors.actors.calls import Stopped
 from profile_actors.actors.hooks import Hook, no_hook
+from profile_actors.actors.logs.erasures import Erasures
 from profile_actors.config import Config
 from profile_actors.definitions.catalogue_changes import decode, encode, extended
 from profile_actors.definitions.declared import Catalogue, Dataset, Definition
 from profile_actors.engine.edges.projections import check_projections
+from profile_actors.engine.erasure.rejected_rows import naming
+from profile_actors.engine.identity.messages import Named
 from profile_actors.errors import (
     ConfigError,
     DefinitionError,
@@ -38,6 +41,7 @@ from profile_actors.ingest.rejects import QuarantineRecord
 from profile_actors.ingest.route import default_assignment
 from profile_actors.rules.catalogue.change_check import check_change, find, removed
 from profile_actors.storage.catalogue_store import CatalogueStore
+from profile_actors.storage.erasure.erasure_record import Erased, ErasedPart, Erasing
 from profile_actors.storage.files.atomic_files import Room
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import KEEPER_WAIT_S, DirectoryLock
@@ -63,17 +67,20 @@ class CoordinatorPlace(msgspec.Struct, frozen=True):
     """What the coordinator is started with. new: the settings if the store does not exist yet.
 
     is_keeper: it holds the store's lock itself, since it outlives the driver that started it.
+    namespace: Ray's, where the store's other actors are.
     """
 
     path: str
     new: StoreSettings
     config: Config
     is_keeper: bool = False
+    namespace: str = ""
 
 
 class Enlistment(msgspec.Struct, frozen=True):
     """What a partition or the ledger opens with. claim: what is known of its log. seed: of identity
-    keys. assignment: uint16[4096], the partition of each bucket."""
+    keys. assignment: uint16[4096], the partition of each bucket. erasures: how many there were;
+    erasing: the one that is to be done before the log is opened."""
 
     epoch: int
     clock: str
@@ -81,6 +88,8 @@ class Enlistment(msgspec.Struct, frozen=True):
     claim: LogClaim
     seed: int
     assignment: np.ndarray
+    erasures: int = 0
+    erasing: Erasing | None = None
 
 
 class CoordinatorActor:
@@ -131,6 +140,13 @@ class CoordinatorActor:
         version = self._store.newest_version()
         content = self._store.get(version) if version else None
         self._catalogue = Catalogue() if content is None else decode(content)
+        self._erasures = Erasures(
+            Path(place.path), place.namespace, self._settings.partitions,
+            lambda: self._store.log(LEDGER) is not None, self._forget_rejected,
+        )  # fmt: skip
+
+    def _forget_rejected(self, ones: Sequence[Named]) -> int:
+        return self._quarantine.without(naming(ones, self._catalogue))
 
     def _compare_ages(self) -> None:
         place = self._place
@@ -184,10 +200,36 @@ class CoordinatorActor:
         if above > self._store.epoch(sequencer):
             self._notes["epochs"] = OLD_CATALOGUE
         epoch = self._store.next_epoch(sequencer, above)
-        settings = self._settings
+        settings, erasures = self._settings, self._erasures
         return Enlistment(
-            epoch, settings.clock, self._catalogue, claim, settings.hash_seed, self._assignment
-        )
+            epoch, settings.clock, self._catalogue, claim, settings.hash_seed, self._assignment,
+            erasures.count, erasures.of(sequencer),
+        )  # fmt: skip
+
+    def erase(self, ones: Sequence[Named]) -> int:
+        """Begin an erasure (``Erasures.begin``)."""
+        self._check()
+        return self._erasures.begin(ones)
+
+    def stand(self, name: str) -> bool:
+        """A sequencer stands still for the erasure; whether all do."""
+        self._check()
+        return self._erasures.stand(name)
+
+    def note_erased(self, name: str, part: ErasedPart) -> None:
+        """What a sequencer takes out of its log."""
+        self._check()
+        self._erasures.note(name, part)
+
+    def erased(self, name: str) -> None:
+        """A sequencer is done with the erasure."""
+        self._check()
+        self._erasures.done(name)
+
+    def erasure(self, number: int) -> Erased | None:
+        """What an erasure did; None while it goes on."""
+        self._check()
+        return self._erasures.result(number)
 
     def tell(self, index: int, log_id: str, entries: int, directory: str, epoch: int) -> None:
         """A partition's log is there, and durably has so many entries and this epoch.

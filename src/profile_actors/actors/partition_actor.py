@@ -33,6 +33,7 @@ from profile_actors.actors.consumers import Consumers
 from profile_actors.actors.edges.edge_pulls import pull
 from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.actors.logs.enlisted_log import EnlistedLog
+from profile_actors.actors.logs.standing_still import leave
 from profile_actors.actors.mail.interpreter import tune
 from profile_actors.actors.mail.mail_room import Look, MailRoom, look, post_of
 from profile_actors.actors.mail.postman import Delivered
@@ -71,8 +72,7 @@ TELL_LOOK_S = 1.0
 """How often is looked whether there is a checkpoint, or so much time has passed, to tell of."""
 
 
-LAST_TELL_S = 5.0
-"""How long a partition that stops tries to tell where its log ends."""
+LAST_TELL_S = 5.0  # a partition that stops tries for so long to tell where its log ends
 
 
 READ_THREADS = 4
@@ -261,7 +261,11 @@ class PartitionActor:
     def project(self, destination: str, place: Place, seconds: float) -> bytes | None:
         """The next page of an edge that stands there (``edge_pulls``)."""
         partition, writer = self._opened(), self._writer
-        return pull(partition, writer.now, writer.queued, destination, place, seconds)
+        erasures = self._enlisted.known.erasures
+        return pull(partition, writer.now, writer.queued, destination, place, seconds, erasures)
+
+    def leave(self, number: int) -> None:
+        leave(self._enlisted.known.erasures if self._refusal is None else None, number)
 
     @ray.method(concurrency_group="preview")
     def preview(self, version: int, name: str, *args: Any) -> Any:

@@ -111,6 +111,34 @@ def dry_run(file: Path, data: Data = DATA, json: Json = False) -> None:
             console.print(Text(one_line(f"computed attribute {name}: {count:,} other values")))
 
 
+@verb("delete-profile")
+def delete_profile(
+    namespace: str,
+    value: str,
+    data: Data = DATA,
+    json: Json = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether it is meant.")] = False,
+) -> None:
+    """Erase everything that is held on a person, in every file of the store."""
+    with open_store(data) as store:
+        if not yes:
+            people = ", ".join(_text(one) for one in store.identity_graph(namespace, value).members)
+            asked = f"erase everything of {people}? There is no way back"
+            typer.confirm(one_line(asked), abort=True, err=True)
+        found = store.delete_profile(namespace, value)
+    if json:
+        show.as_json(found)
+        return
+    people = ", ".join(map(_text, found.identities))
+    console.print(
+        Text(one_line(f"erased: {people}; {found.rows} log rows, {found.rejected} rejected"))
+    )
+    for file in found.files:
+        console.print(Text(f"written anew: {file}"))
+    for copy in found.edges:
+        console.print(Text(f"still to be deleted by its edge: {copy}"))
+
+
 def _text(one: Identity) -> str:
     return f"{one.namespace} {one.value}"
 

@@ -62,6 +62,18 @@ class Unlinked(msgspec.Struct, frozen=True):
     is_shown: bool
 
 
+def person_of(
+    connection: Connection, actor: Remote | None, namespace: str, value: str
+) -> list[Named]:
+    """All identities of a person, the canonical one first. actor: the ledger; None: there is none.
+    Raises as ``identity_graph``."""
+    named = _named(connection, namespace, value)
+    if actor is None:
+        return [named]
+    members, _ = _asked(connection, actor, named)
+    return members
+
+
 def identity_graph(
     connection: Connection, actor: Remote | None, namespace: str, value: str
 ) -> IdentityGraph:
@@ -70,11 +82,7 @@ def identity_graph(
     named = _named(connection, namespace, value)
     if actor is None:
         return IdentityGraph([_identity(named)], [])
-    version = connection.catalogue.version
-    found: tuple[list[Named], list[tuple[Named, Named, Judged]]] | None
-    while (found := actor.call("identity_graph", version, named)) is None:
-        actor.call("define", connection.catalogue)
-    members, links = found
+    members, links = _asked(connection, actor, named)
     return IdentityGraph(
         [_identity(one) for one in members],
         [
@@ -82,6 +90,18 @@ def identity_graph(
             for one, other, judged in links
         ],
     )
+
+
+def _asked(
+    connection: Connection, actor: Remote, named: Named
+) -> tuple[list[Named], list[tuple[Named, Named, Judged]]]:
+    """What the ledger says, under the definitions that are known here."""
+    version = connection.catalogue.version
+    found: tuple[list[Named], list[tuple[Named, Named, Judged]]] | None
+    while (found := actor.call("identity_graph", version, named)) is None:
+        actor.call("define", connection.catalogue)
+    members, links = found
+    return members, links
 
 
 def unlink(

@@ -3,7 +3,8 @@
 Theory: ``lib_version=0`` is the 0.9 engine (its file format differs from 1.0's). Sync flags are
 given at each call, since a default that gives up durability would be invisible. No ``writemap``:
 with it a full disk kills the process. The map is reserved once and never resized: resizing under a
-live view kills the process too.
+live view kills the process too. Pages are cleared before they are filled (``meminit``), or what a
+process once had in memory would stand in their gaps.
 
 A data file cut short would make LMDB read past its end, which also kills the process: its size is
 compared with what its meta page claims, before anything else is read.
@@ -136,7 +137,7 @@ def open_raw(
         sync=sync,
         map_async=False,
         writemap=False,
-        meminit=False,
+        meminit=True,
         create=not readonly,
         readahead=True,
         max_readers=MAX_READERS,

@@ -20,8 +20,9 @@ million rows. Deleted rows' pages are reused, but the file does not shrink.
 
 from __future__ import annotations
 
+import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -41,6 +42,8 @@ from profile_actors.storage.files.atomic_files import (
     failed_read,
     failed_write,
     make_directory,
+    remove_tree,
+    sync_directory,
     write_whole,
 )
 
@@ -142,6 +145,9 @@ class Quarantine(Generic[R]):
         self._decoder = msgspec.msgpack.Decoder(record_type)
         self._encoder = msgspec.msgpack.Encoder()
         make_directory(self._directory)
+        self._open()
+
+    def _open(self) -> None:
         data = self._directory / DATA
         is_new = not data.is_file() or data.stat().st_size == 0
         try:
@@ -287,6 +293,66 @@ class Quarantine(Generic[R]):
             where = f"{self._directory / DATA} dataset {dataset}"
             raise failed_read(error, where) from error
         return out, following
+
+    def without(self, is_gone: Callable[[str, R], bool]) -> int:
+        """Let rows go for which it holds, of a dataset's name and a row; how many they were.
+
+        What stays is written to new files, which take the place of these: deleted rows would leave
+        their bytes behind, and those that left before have. Nobody else may have the files open.
+        Cost: each row read and written once. Raises StorageFull, CorruptLog.
+        """
+        aside = self._directory / "without"
+        remove_tree(aside)
+        gone = 0
+        try:
+            fresh = create_environment(aside, MAP_BYTES, len(DATABASES), sync=True)
+            rooms = open_databases(fresh, DATABASES)
+            with self._env.begin() as old, fresh.begin(write=True) as new:
+                for name, value in list(old.cursor(self._datasets)):
+                    counts = _COUNTS.decode(value)
+                    gone += self._copy(old, new, rooms, (name.decode(), counts), is_gone)
+                    new.put(name, msgspec.json.encode(counts), db=rooms["datasets"])
+            fresh.sync(True)
+            fresh.close()
+            self._env.close()
+            os.replace(aside / DATA, self._directory / DATA)
+            sync_directory(self._directory)
+            remove_tree(aside)
+            self._open()
+        except (lmdb.Error, OSError) as error:
+            raise failed_write(error, str(self._directory / DATA)) from error
+        return gone
+
+    def _copy(
+        self,
+        old: lmdb.Transaction,
+        new: lmdb.Transaction,
+        rooms: dict[str, lmdb._Database],
+        dataset: tuple[str, DatasetCounts],
+        is_gone: Callable[[str, R], bool],
+    ) -> int:
+        """One dataset's rows that stay, into new files; how many do not."""
+        name, counts = dataset
+        gone = 0
+        arrivals: dict[bytes, list[int]] = {}
+        with old.cursor(self._rows) as cursor:
+            found = cursor.set_range(ROW.pack(counts.number, 0))
+            while found:
+                place, value = cursor.item()
+                number, arrival = ROW.unpack(place)
+                if number != counts.number:
+                    break
+                if is_gone(name, self._decoder.decode(value[KEY_BYTES:])):
+                    gone += 1
+                else:
+                    new.put(place, value, db=rooms["rows"])
+                    arrivals.setdefault(bytes(value[:KEY_BYTES]), []).append(arrival)
+                found = cursor.next()
+        for key, numbers in arrivals.items():
+            known = b"".join(map(ARRIVAL.pack, numbers))
+            new.put(DATASET.pack(counts.number) + key, known, db=rooms["keys"])
+        counts.kept -= gone
+        return gone
 
     def count(self, dataset: str) -> tuple[int, int]:
         """(distinct rows ever added, rows kept)."""

@@ -20,18 +20,19 @@ def pull(
     destination: str,
     place: Place,
     seconds: float,
+    erasures: int = 0,
 ) -> bytes | None:
     """The next page of an edge; None if these definitions have no such destination. Waits for
     something new up to so many seconds, then says that there is nothing. now: the writer's; queued:
     sub-batches that wait for him."""
-    found = chosen(partition.catalogue, destination)
+    found = chosen(partition.catalogue, destination, erasures)
     if found is None:
         return None
     _, form = found
     touches, position = partition.state.touches, partition.position
     if place.form == form and not place.slot:
         touches.wait(place.base, seconds)
-        found = chosen(partition.catalogue, destination)  # others may have come meanwhile
+        found = chosen(partition.catalogue, destination, erasures)  # others may have come meanwhile
         if found is None:
             return None
     (fields, form), began = found, time.monotonic()

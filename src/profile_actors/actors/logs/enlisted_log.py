@@ -2,7 +2,7 @@
 
 Theory: an epoch is given before it is recorded in the log, and the coordinator is told that there
 is a log before anything is appended (``storage/log_id.py``). So a log that is missing, or older
-than it was, is noticed at the next opening.
+than it was, is noticed at the next opening. While a person is erased an opening begins with that.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from profile_actors.actors.calls import Remote
 from profile_actors.actors.coordinator import Enlistment
 from profile_actors.actors.hooks import Hook
+from profile_actors.actors.logs.standing_still import erase_here
 from profile_actors.config import Config
 from profile_actors.errors import FencedOut
 from profile_actors.storage.lmdb_log import LmdbLog
@@ -38,6 +39,8 @@ class EnlistedLog:
         above = 0
         while True:
             known: Enlistment = self._coordinator.call("enlist", self._index, above)
+            if known.erasing is not None:
+                erase_here(self._coordinator, self._index, known.erasing, self._path, config, hook)
             try:
                 log = LmdbLog(
                     Path(self._path),

@@ -30,6 +30,7 @@ import ray
 from profile_actors.actors.calls import Remote, Session, Stopped
 from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.actors.logs.enlisted_log import EnlistedLog
+from profile_actors.actors.logs.standing_still import leave
 from profile_actors.actors.mail.interpreter import tune
 from profile_actors.actors.mail.peers import LEDGER_ACTOR, Peers
 from profile_actors.actors.mail.postman import Delivered, Outbox, Postman
@@ -270,6 +271,10 @@ class LedgerActor:
         )  # fmt: skip
 
     # -- its life ---------------------------------------------------------------------------------
+
+    def leave(self, number: int) -> None:
+        """End this process if its log was opened before the erasure of this number."""
+        leave(self._enlisted.known.erasures if self._refusal is None else None, number)
 
     def hello(self) -> int:
         """The next position, once it is open. Raises what kept it from opening."""

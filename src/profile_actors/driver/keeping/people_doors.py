@@ -14,6 +14,7 @@ from profile_actors.driver.identity_graphs import (
     rest,
     unlink,
 )
+from profile_actors.driver.keeping.erasing import Erasure, delete_profile
 from profile_actors.driver.keeping.ledger_process import running_ledger
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.errors import Pending
@@ -68,6 +69,20 @@ class PeopleDoors:
         except Pending:
             return False
         return True
+
+    def delete_profile(self, namespace: str, value: str) -> Erasure:
+        """Erase everything that the store has of a person: of every identity that belongs together
+        with this one (docs/PRIVACY.md). What arrives later begins afresh.
+
+        Answers when it is done: logs are written anew without her, and what is made from them is
+        made again. Meanwhile look-ups and submissions wait, as after a crash of everything
+        without a checkpoint: the time that the whole log takes to fold, and never less than a few
+        seconds. Somebody unknown has zero rows. Changes (``changes()``) tell nothing of it. Raises
+        DefinitionError, StoreUnavailable, Pending.
+        """
+        self._check_open()
+        named = identity_pairs([(namespace, value)])[0]
+        return delete_profile(self._connection, self._ledger, *named)
 
     def _ledger(self) -> Remote | None:
         """The ledger, if it runs: whoever has evidence of links begins it."""

@@ -212,6 +212,7 @@ class Placement:
         """Start the store. Raises FencedOut if it runs elsewhere."""
         if self._keeper is None:
             self._keeper = self._lock()
+        place = msgspec.structs.replace(place, namespace=self.namespace)
         if self.is_cluster:  # the store outlives this process: the coordinator keeps it
             self._keeper.release()
             place = msgspec.structs.replace(place, is_keeper=True)

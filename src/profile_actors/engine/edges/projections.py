@@ -29,16 +29,20 @@ def check_projections(catalogue: Catalogue) -> None:
             raise DefinitionError(f"{problem} - at {label_of(projection)}") from None
 
 
-def chosen(catalogue: Catalogue, destination: str) -> tuple[Fields | None, str] | None:
+def chosen(
+    catalogue: Catalogue, destination: str, erasures: int = 0
+) -> tuple[Fields | None, str] | None:
     """What a destination has, and its form; None if there is no such destination. Without
-    projections it has nothing."""
+    projections it has nothing. erasures: how many there were: a copy from before is another one, so
+    that nothing is left of who is in it."""
     if destination not in catalogue.destinations:
         return None
     mine = [p for p in catalogue.projections.values() if p.destination == destination]
     if not mine:
         return None, NOTHING
     fields = fields_of([s for one in mine for s in _selectors(one)], catalogue)
-    return fields, xxhash.xxh3_64_hexdigest(repr(fields).encode("utf-8", "surrogatepass"))
+    form = xxhash.xxh3_64_hexdigest(repr(fields).encode("utf-8", "surrogatepass"))
+    return fields, f"{form}-{erasures}" if erasures else form
 
 
 def _selectors(projection: ProjectionConfiguration) -> Iterator[str]:

@@ -15,6 +15,8 @@
                                     when no process has the partition open
     <data>/ledger/                  the log of who belongs together, like a partition's; only in a
                                     store where rows came with several identities
+    <data>/erasures.json            the erasure under way, and how many there were
+                                    (``storage/erasure/erasure_record.py``)
     <data>/edges/<name>/            copies of profiles (``storage/edge_files.py``): derived too
 """
 

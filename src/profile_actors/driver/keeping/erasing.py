@@ -1,0 +1,92 @@
+"""Erasing a person from a store, as a program asks for it.
+
+Theory: who she is is asked of the ledger once everything that was sent is where it belongs. From
+then on the coordinator has it, and it goes on by itself, whatever becomes of the caller
+(``actors/logs/erasures``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from profile_actors.actors.calls import Remote, call_all
+from profile_actors.driver.connection import Connection
+from profile_actors.driver.identity_graphs import person_of, rest
+from profile_actors.engine.identity.identity import Identity
+from profile_actors.engine.identity.messages import LEDGER
+from profile_actors.errors import Pending
+from profile_actors.storage.erasure.erasure_record import Erased
+
+LOOK_S = 0.1
+
+
+COPIES_S = 10.0
+"""How long edges are waited for: they copy everybody else anew."""
+
+
+class Erasure(msgspec.Struct, frozen=True):
+    """What ``delete_profile`` did. number: counts the store's erasures.
+
+    identities: those of the person, all of which are erased. rows: that were taken out of logs; of
+    a person of several identities they were there twice. rejected: rows of the quarantine that
+    named her. files: of the store's directory, written anew without her; beside them everything
+    that is made from logs was deleted and made anew. edges: copies that still have her, and that
+    are deleted as soon as their edge has another one, or runs again.
+    """
+
+    number: int
+    identities: list[Identity]
+    rows: int
+    rejected: int
+    files: list[str]
+    edges: list[str]
+
+
+def delete_profile(
+    connection: Connection, ledger: Callable[[], Remote | None], namespace: str, value: str
+) -> Erasure:
+    """Erase everything of a person, and wait until it is done. Raises DefinitionError for a
+    namespace that is unknown, Pending if it takes longer than calls may: it goes on then."""
+    rest(connection, ledger)
+    ones = person_of(connection, ledger(), namespace, value)
+    coordinator = connection.coordinator
+    deadline = time.monotonic() + connection.long_timeout_s
+    while not (number := coordinator.call("erase", ones)):
+        _wait(deadline, "another erasure goes on")
+    done: Erased | None
+    while (done := coordinator.call("erasure", number)) is None:
+        _wait(deadline, "it goes on")
+    call_all(connection.partitions, "hello", timeout_s=connection.long_timeout_s)
+    latest = time.monotonic() + COPIES_S
+    while done.copies and time.monotonic() < latest:
+        time.sleep(LOOK_S)
+        done = coordinator.call("erasure", number) or done
+    return Erasure(
+        number,
+        [Identity(one.namespace, one.value) for one in ones],
+        sum(part.rows for part in done.parts.values()),
+        done.rejected,
+        [
+            str(_directory(name) / file)
+            for name, part in sorted(done.parts.items())
+            for file in part.files
+        ],
+        list(done.copies),
+    )
+
+
+def _wait(deadline: float, got: str) -> None:
+    if time.monotonic() > deadline:
+        raise Pending(
+            f"expected an erasure to be over, got none yet: {got} - at delete_profile; it goes on"
+            " by itself, ask again"
+        )
+    time.sleep(LOOK_S)
+
+
+def _directory(name: str) -> Path:
+    return Path("ledger") if name == LEDGER else Path("partitions") / name
