@@ -57,7 +57,8 @@ MAX_EXCEPTIONS = 0
 RESERVED_WORDS: dict[str, tuple[str, ...]] = {
     "cut": ("engine.identity", "driver.simulation", "driver.identity_graphs"),
     "link": (
-        *("engine.identity", "engine.partition.letters", "definitions.declared", "cli"),
+        *("engine.identity", "engine.erasure", "engine.partition.letters", "definitions.declared"),
+        "cli",
         *("driver.simulation", "driver.identity_graphs", "driver.files.access_request"),
     ),
     "edge": (

@@ -103,6 +103,7 @@ def test_an_erased_person_leaves_no_byte_in_any_file(tmp_path: Path) -> None:
         assert store.profile("CRMID", HERS[0]) is None
 
 
+@pytest.mark.slow
 def test_an_erasure_goes_on_while_everything_is_killed(tmp_path: Path) -> None:
     with pf.start(tmp_path / "store", partitions=2, clock="event") as store:
         store.apply(*definitions())

@@ -72,7 +72,7 @@ class PeopleDoors:
 
     def delete_profile(self, namespace: str, value: str) -> Erasure:
         """Erase everything that the store has of a person: of every identity that belongs together
-        with this one (docs/PRIVACY.md). What arrives later begins afresh.
+        with this one (docs/IDENTITY.md). What arrives later begins afresh.
 
         Answers when it is done: logs are written anew without her, and what is made from them is
         made again. Meanwhile look-ups and submissions wait, as after a crash of everything

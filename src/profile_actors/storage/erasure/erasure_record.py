@@ -1,4 +1,4 @@
-"""What a store knows of the erasure under way, and of how many there were: ``erasures.json``.
+"""What a store knows of the erasure under way, and of how many there were, in one file.
 
 Theory: the file is written whole before anything is erased, and at each step; it is the one place
 that names the person until everything else is done, and names nobody afterwards.
