@@ -77,6 +77,7 @@ def test_parameters_are_called_as_promised() -> None:
     assert names(pf.Store.profile) == ["namespace", "value", "fields", "merge_policy", "sources"]
     assert names(pf.Store.profiles) == ["identities", "fields", "merge_policy", "sources"]
     assert names(pf.Store.unlink) == ["one", "other", "at"]
+    assert names(pf.Store.delete_profile) == ["namespace", "value"]
     assert names(pf.Store.identity_graph)[:2] == ["namespace", "value"]
     assert names(pf.Store.lookup) == ["schema", "namespace", "value"]
     assert names(pf.Store.events) == [
