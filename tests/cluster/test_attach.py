@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -143,9 +145,13 @@ def env() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def started(place: Path, env: dict[str, str]) -> Iterator[dict[str, Any]]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     began = time.monotonic()
-    found = told("start", place, "--partitions", 2, "--clock", "event", env=env)
+    new = ("--partitions", 2, "--clock", "event", "--metrics-port", port)
+    found = told("start", place, *new, env=env)
     found["seconds"] = time.monotonic() - began
+    found["metrics"] = f"http://127.0.0.1:{port}/metrics"
     yield found
     told("stop", place, env=env)
 
@@ -259,6 +265,15 @@ def test_the_document_says_what_is_so(
         assert verb in ("start", "status", "stop")  # executed by this file
     page = command("metrics", "--data", place, env=env).stdout
     assert 'profile_actors_partition_writing{partition="1"} 1.0' in page.splitlines()
+    with urllib.request.urlopen(started["metrics"], timeout=60) as served:
+        assert set(map(_name, served.read().decode().splitlines())) == set(
+            map(_name, page.splitlines())
+        )
+
+
+def _name(line: str) -> str:
+    """A line of metrics without its value."""
+    return line if line.startswith("#") else line.rsplit(" ", 1)[0]
 
 
 def test_a_wrong_token_is_said_at_once(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +39,10 @@ def start(
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Stay, and stop at Ctrl-C or SIGTERM.")
     ] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(help="Serve metrics at http://127.0.0.1:PORT/metrics, for this machine only."),
+    ] = None,
     ready: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Start a store that stays up; makes it if there is none. Other verbs attach to it.
@@ -45,10 +52,15 @@ def start(
     from profile_actors.driver.keeping.keeper import keep, launch
 
     place = _one(directory, data)
+    if metrics_port is not None and not 1 <= metrics_port <= 65_535:
+        raise ConfigError(
+            f"expected a port from 1 to 65535, got {metrics_port} - at --metrics-port"
+        )
     if foreground:
-        raise typer.Exit(keep(place, partitions, clock, ready))
+        beside = nullcontext if metrics_port is None else partial(_metrics, place, metrics_port)
+        raise typer.Exit(keep(place, partitions, clock, ready, beside))
     began = time.monotonic()
-    found = launch(place, partitions, clock)
+    found = launch(place, partitions, clock, metrics_port)
     if json:
         show.as_json(
             {"data": str(place), "pid": found.pid, "host": found.host, "store": found.store}
@@ -60,6 +72,30 @@ def start(
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     console.print(f"end it with: profile-actors stop --data {show.safe(place)}", highlight=False)
+
+
+@contextmanager
+def _metrics(place: Path, port: int) -> Iterator[None]:
+    """The store's metrics at a port, while it is kept. The keeper asks as any driver does."""
+    from profile_actors.cli.metrics_text import metrics_text
+    from profile_actors.client import Store, connect
+    from profile_actors.driver.keeping.metrics_port import MetricsPort
+
+    asking: list[Store] = []
+
+    def page() -> str:
+        if not asking:
+            asking.append(connect(place))
+        return metrics_text(asking[0].status())
+
+    at = MetricsPort(port)
+    try:
+        at.serve(page)
+        yield
+    finally:
+        at.close()
+        for store in asking:
+            store.close()
 
 
 @verb()

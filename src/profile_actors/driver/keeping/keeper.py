@@ -19,7 +19,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -68,7 +69,9 @@ for name in os.listdir("/proc"):
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def launch(data: Path, partitions: int | None, clock: str | None) -> Attachment:
+def launch(
+    data: Path, partitions: int | None, clock: str | None, metrics_port: int | None = None
+) -> Attachment:
     """Start a keeper in the background; returns when every partition has answered.
 
     It outlives this process and its terminal. Raises what ``start`` raises.
@@ -77,6 +80,7 @@ def launch(data: Path, partitions: int | None, clock: str | None) -> Attachment:
     command = [sys.executable, "-m", "profile_actors", "start", "--foreground", "--data", str(data)]
     command += [] if partitions is None else ["--partitions", str(partitions)]
     command += [] if clock is None else ["--clock", clock]
+    command += [] if metrics_port is None else ["--metrics-port", str(metrics_port)]
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as answer:
         try:
@@ -153,10 +157,17 @@ def _last_words(data: Path) -> str:
     return ""
 
 
-def keep(data: Path, partitions: int | None, clock: str | None, ready: int | None) -> int:
+def keep(
+    data: Path,
+    partitions: int | None,
+    clock: str | None,
+    ready: int | None,
+    beside: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> int:
     """Run a store in this process until a signal; returns the exit code.
 
-    ready: a pipe for the first word; None prints it.
+    ready: a pipe for the first word; None prints it. beside: entered before the store is opened,
+    and left before it is closed.
     """
     from profile_actors.driver.keeping.placement import opened
 
@@ -165,9 +176,12 @@ def keep(data: Path, partitions: int | None, clock: str | None, ready: int | Non
     if ready is None:
         _log(data).close()
     last = _last_process()
+    company = ExitStack()
     try:
+        company.enter_context(beside())
         placement = opened(data, partitions, clock, None, is_keeper=True)
     except ProfileActorsError as error:
+        company.close()
         if ready is None:
             raise
         word.say(error=type(error).__name__, text=str(error))
@@ -182,6 +196,7 @@ def keep(data: Path, partitions: int | None, clock: str | None, ready: int | Non
         _give_up(data, lost)
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    company.close()
     placement.stop()
     if last is not None:
         last.kill()
