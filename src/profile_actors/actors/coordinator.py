@@ -142,7 +142,7 @@ class CoordinatorActor:
         self._catalogue = Catalogue() if content is None else decode(content)
         self._erasures = Erasures(
             Path(place.path), place.namespace, self._settings.partitions,
-            lambda: self._store.log(LEDGER) is not None, self._forget_rejected,
+            StoreLayout(Path(place.path)).ledger.is_dir, self._forget_rejected,
         )  # fmt: skip
 
     def _forget_rejected(self, ones: Sequence[Named]) -> int:
