@@ -28,7 +28,7 @@ from profile_actors.rules.language.parser import parse
 from profile_actors.rules.language.types import union_scope
 from profile_actors.rules.reference.validity import evaluate_with_validity, same
 from profile_actors.rules.tree.nodes import Node
-from tests.enumeration.rules import SEGMENTS, attributes
+from tests.enumeration.rules import attributes
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
@@ -181,13 +181,11 @@ class Store:
         self.partition = Partition(MemoryLog(), MemoryFeed(), MemoryCheckpoints(), CONFIG)
         rules = self.rules.items()
         segments = {n: pf.SegmentDefinition(n, text) for n, (is_one, text) in rules if is_one}
-        segments |= {n: pf.SegmentDefinition(n, rule) for n, rule in SEGMENTS.items()}
         computed = {n: pf.ComputedAttribute(n, rule) for n, rule in attributes().items()}
         computed |= {n: pf.ComputedAttribute(n, text) for n, (is_one, text) in rules if not is_one}
         self.catalogue = Catalogue(2, NAMESPACES, SCHEMAS, DATASETS, segments, computed)
         self.trees = typed(self.rules)
-        self.read = typed(_OTHERS)
-        self.asked = typed({name: (True, rule) for name, rule in SEGMENTS.items()})
+        self.read = {name: tree for name, tree in typed(_OTHERS).items()}
         self.offset = 0
         self.sent: dict[str, tuple[Row, list[Row]]] = {}
 
@@ -247,8 +245,8 @@ class Store:
     ) -> None:
         """One rule of one profile."""
         value, until = evaluate_with_validity(
-            self.trees[name], *typed_documents(_SCOPE, record, events), profile.now,
-            self.read, self.asked, condition=is_segment, in_order=True,
+            self.trees[name], *typed_documents(_SCOPE, record, events), profile.now, self.read, {},
+            condition=is_segment, in_order=True,
         )  # fmt: skip
         self.checks += 1
         if is_segment:
@@ -300,7 +298,7 @@ CATALOGUE = Catalogue(
     NAMESPACES,
     SCHEMAS,
     DATASETS,
-    {n: pf.SegmentDefinition(n, r) for n, r in SEGMENTS.items()},
+    {},
     {n: pf.ComputedAttribute(n, r) for n, (_, r) in _OTHERS.items()},
 )
 """The attributes that operands read, and no rule of the enumeration."""
