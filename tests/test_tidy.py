@@ -33,7 +33,7 @@ INNER = {
     ),
     "ingest": ("typing", "", "files"),
     "storage": ("files", "", "erasure"),
-    "driver": ("", "trials", "keeping", "edges", "streams", "files"),
+    "driver": ("", "trials", "keeping", "people", "edges", "streams", "files"),
 }
 DOORS = {"actors", "driver", "client", "cli", "__init__", "__main__"}
 ONLY_IN = {"ray": DOORS, "lmdb": {"storage"}}

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from profile_actors.driver.files.exports import ExportReport
     from profile_actors.driver.identity_graphs import IdentityGraph, IdentityLink, Unlinked
     from profile_actors.driver.iterators import Changes, Members
-    from profile_actors.driver.keeping.erasing import Erasure
+    from profile_actors.driver.people.erasing import Erasure
     from profile_actors.driver.receipts import (
         FileReport,
         IngestReport,

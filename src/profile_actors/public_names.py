@@ -26,7 +26,7 @@ PLACES = {
     "DryRun": "driver.trials.dry_runs",
     "EdgeDestination": "definitions.declared",
     "EdgeProfile": "engine.edges.edge_rows",
-    "Erasure": "driver.keeping.erasing",
+    "Erasure": "driver.people.erasing",
     "EventPage": "engine.reading.answers",
     "ExportReport": "driver.files.exports",
     "Field": "definitions.declared",

@@ -5,15 +5,17 @@ each *form* (a function or operator) each operand in turn is of each kind (liter
 field of the profile or of the event, attribute of another rule, variable, a list's fold), and the
 result stands in each position (segment, attribute, filter, CHAIN, let, quantifier, groupBy, the
 value of an aggregate). Texts that do not type-check are part of it: they must be refused as such.
-
-Nothing here is random: the same texts in the same order, always.
+Nothing here is random.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
+
+from tests.enumeration.further import Form, further_forms
 
 FAMILIES = ("string", "integer", "double", "decimal", "boolean", "timestamp", "date")
 LISTS = tuple(f"[{family}]" for family in FAMILIES)
@@ -119,8 +121,11 @@ NAMED = Place("V.", "$1.")
 
 
 def operands(kind: str, place: Place) -> list[str]:
-    """Expressions of a type, each from somewhere else; what is null for some profile is most."""
+    """Expressions of a type, each from somewhere else; most are null for some profile."""
     root = place.root
+    if kind.startswith("still "):
+        moves = re.compile(r"\b(now|today|clock|morrow)\b")
+        return [of for of in operands(kind[6:], place) if not moves.search(of)]
     if kind in ("object", "[object]"):
         return _objects(kind, place)
     made: list[str] = []
@@ -255,6 +260,7 @@ def forms() -> Iterator[tuple[str, tuple[str, ...], str]]:
         yield "isNull({0})", (kind,), "boolean"
         yield "{0}.map((K, G) => mapEntry(K, isNull(G)))", (kind,), "{boolean}"
     yield "{0}.a", ("{integer}",), "integer"
+    yield from further_forms()
 
 
 def _of_objects() -> Iterator[tuple[str, tuple[str, ...], str]]:
@@ -375,21 +381,20 @@ def _choices(kinds: list[list[str]]) -> Iterator[tuple[str, ...]]:
         yield tuple(chosen)
 
 
-def enumerated() -> Iterator[tuple[str, str]]:
-    """(position, rule) of everything."""
-    for text, kinds, result in forms():
+def enumerated(more: Iterable[Form] = ()) -> Iterator[tuple[str, str]]:
+    for text, kinds, result in chain(forms(), more):
         for position, place in POSITIONS.items():
             for values in _choices([operands(kind, place) for kind in kinds]):
                 filled = text.format(*values)
                 if position == "let":
-                    # The first operand under a name, which is one kind of operand more.
-                    filled = f"let q = ({values[0]}) in {text.format('q', *values[1:])}"
+                    bound = values[0] if values else text
+                    rest = text.format("q", *values[1:]) if values else "q"
+                    filled = f"let q = ({bound}) in {rest}"
                 rule = placed(filled, result, position)
                 if rule is not None:
                     yield position, rule
 
 
-def sampled(stride: int, offset: int = 0) -> list[tuple[str, str]]:
-    """Every ``stride``-th of them, from ``offset`` on. A prime stride meets every kind of each
-    operand, function and position with others beside it."""
-    return [made for number, made in enumerate(enumerated()) if number % stride == offset]
+def sampled(stride: int, offset: int = 0, more: Iterable[Form] = ()) -> list[tuple[str, str]]:
+    """Every ``stride``-th of them. A prime stride meets every kind, function and position."""
+    return [made for number, made in enumerate(enumerated(more)) if number % stride == offset]

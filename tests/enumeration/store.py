@@ -28,6 +28,7 @@ from profile_actors.rules.language.parser import parse
 from profile_actors.rules.language.types import union_scope
 from profile_actors.rules.reference.validity import evaluate_with_validity, same
 from profile_actors.rules.tree.nodes import Node
+from tests.enumeration.further import SEGMENTS
 from tests.enumeration.rules import attributes
 
 HOUR = 3_600_000
@@ -180,12 +181,14 @@ class Store:
     def __post_init__(self) -> None:
         self.partition = Partition(MemoryLog(), MemoryFeed(), MemoryCheckpoints(), CONFIG)
         rules = self.rules.items()
-        segments = {n: pf.SegmentDefinition(n, text) for n, (is_one, text) in rules if is_one}
+        segments = {n: pf.SegmentDefinition(n, rule) for n, rule in SEGMENTS.items()}
+        segments |= {n: pf.SegmentDefinition(n, text) for n, (is_one, text) in rules if is_one}
         computed = {n: pf.ComputedAttribute(n, rule) for n, rule in attributes().items()}
         computed |= {n: pf.ComputedAttribute(n, text) for n, (is_one, text) in rules if not is_one}
         self.catalogue = Catalogue(2, NAMESPACES, SCHEMAS, DATASETS, segments, computed)
         self.trees = typed(self.rules)
         self.read = {name: tree for name, tree in typed(_OTHERS).items()}
+        self.inside = typed({name: (True, rule) for name, rule in SEGMENTS.items()})
         self.offset = 0
         self.sent: dict[str, tuple[Row, list[Row]]] = {}
 
@@ -245,7 +248,8 @@ class Store:
     ) -> None:
         """One rule of one profile."""
         value, until = evaluate_with_validity(
-            self.trees[name], *typed_documents(_SCOPE, record, events), profile.now, self.read, {},
+            self.trees[name], *typed_documents(_SCOPE, record, events), profile.now, self.read,
+            self.inside,
             condition=is_segment, in_order=True,
         )  # fmt: skip
         self.checks += 1
@@ -279,7 +283,7 @@ def scope() -> Any:
     known: dict[str, Any] = {}
     for name, rule in attributes().items():
         known[name] = check(parse(rule), union_scope(SCHEMAS.values(), known), "computed").type
-    return union_scope(SCHEMAS.values(), known)
+    return union_scope(SCHEMAS.values(), known, SEGMENTS)
 
 
 _SCOPE = scope()
@@ -298,7 +302,7 @@ CATALOGUE = Catalogue(
     NAMESPACES,
     SCHEMAS,
     DATASETS,
-    {},
+    {n: pf.SegmentDefinition(n, rule) for n, rule in SEGMENTS.items()},
     {n: pf.ComputedAttribute(n, r) for n, (_, r) in _OTHERS.items()},
 )
 """The attributes that operands read, and no rule of the enumeration."""

@@ -9,7 +9,7 @@ from profile_actors.driver.definition_edits import newest
 from profile_actors.driver.edges.watching_doors import WatchingDoors
 from profile_actors.driver.files.access_request import AccessReport, accessed
 from profile_actors.driver.files.file_doors import FileDoors
-from profile_actors.driver.keeping.people_doors import PeopleDoors
+from profile_actors.driver.people.people_doors import PeopleDoors
 
 
 class AccessDoors(WatchingDoors, PeopleDoors, FileDoors):

@@ -14,8 +14,8 @@ from profile_actors.driver.identity_graphs import (
     rest,
     unlink,
 )
-from profile_actors.driver.keeping.erasing import Erasure, delete_profile
 from profile_actors.driver.keeping.ledger_process import running_ledger
+from profile_actors.driver.people.erasing import Erasure, delete_profile
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.errors import Pending
 
