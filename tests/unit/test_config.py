@@ -17,7 +17,7 @@ from profile_actors.errors import ConfigError
 NAMES = Config.__struct_fields__
 # The unit, or what is counted, stands last in the name.
 UNITS = re.compile(
-    r"_(ms|s|days|bytes|mb|rows|entries|batches|chars|profiles|rejects|receipts|producers|consumers"
+    r"_(ms|s|days|bytes|mb|rows|entries|batches|chars|profiles|people|rejects|receipts|producers|consumers"
     r"|evaluations|flight|lines|edges)$"
 )
 
