@@ -8,7 +8,10 @@ sequencers have counted stays right. What goes:
     identities      the person's own, and the books that are hers; the idents after them get lower
     rows            of those idents, and copies of her rows in the books of others
     messages        every operation that names one of her identities; its message stays, shorter
-    further names   hers in other people's rows; the same text elsewhere in such a row becomes null
+    further names   hers in other people's rows; the same text elsewhere in such a row becomes null,
+                    and as a key of a map goes with its value
+    idle words      of dictionaries, in every block: a batch of several people was cut into parts
+                    that kept the words of all
 
 A book that others keep can have got its ident with rows of hers alone. Then it gets it later, in
 the first entry that fills or shows it: an ident without a row would be a profile.
@@ -53,7 +56,7 @@ from profile_actors.engine.log.entry import (
     integers,
 )
 from profile_actors.engine.log.ports import Buffer
-from profile_actors.ingest.hidden_columns import K0, K1, OTHERS
+from profile_actors.ingest.hidden_columns import K0, K1, NAMESPACE, OTHERS
 
 GONE = -1
 """Of an ident that nobody has any more."""
@@ -275,14 +278,12 @@ class Eraser:
         return table
 
     def _without_words(self, table: pa.Table) -> pa.Table:
-        """A table without her texts in dictionaries, where no row of it says them: rows that were
-        taken out of others keep all of theirs."""
+        """A table without the words of dictionaries that no row of it says: rows that were taken
+        out of others keep all of theirs, here and in the logs of other partitions."""
         for at, field in enumerate(table.schema):
-            if pa.types.is_dictionary(field.type):
+            if pa.types.is_dictionary(field.type) and field.name != NAMESPACE:
                 column = one_array(table.column(at))
-                said = set(column.unique().drop_null().cast(field.type.value_type).to_pylist())
-                idle = (word for word in column.dictionary.to_pylist() if word not in said)
-                if any(self._clean(word) is None for word in idle):
+                if len(column.indices.unique().drop_null()) < len(column.dictionary):
                     fresh = _as_plain(column).dictionary_encode().cast(field.type)
                     table = table.set_column(at, field, fresh)
         return table
@@ -290,13 +291,14 @@ class Eraser:
     def _scrubbed(self, column: pa.ChunkedArray, rows: Array) -> Any:
         """A column with null for her texts in some rows."""
         before = one_array(column)
-        found = before.take(pa.array(rows)).to_pylist()
+        kind = _timeless(_plain(before.type))
+        found = _as_plain(before.take(pa.array(rows))).cast(kind).to_pylist()
         clean = [self._clean(value) for value in found]
         if clean == found:
             return column
         place = np.arange(len(before))
         place[rows] = len(before) + np.arange(len(rows))
-        plain = pa.array(clean, _plain(before.type))
+        plain = pa.array(clean, kind).cast(_plain(before.type))
         both = pa.concat_arrays([_as_plain(before), plain])
         return both.take(pa.array(place)).cast(before.type)
 
@@ -306,10 +308,14 @@ class Eraser:
         if isinstance(value, dict):
             return {name: self._clean(item) for name, item in value.items()}
         if isinstance(value, list):
-            return [self._clean(item) for item in value]
-        if isinstance(value, tuple):  # of a map: its key, which may not be null, and its value
+            return [self._clean(item) for item in value if not self._is_keyed_by_her(item)]
+        if isinstance(value, tuple):  # of a map: its key, and its value
             return value[0], self._clean(value[1])
         return value
+
+    def _is_keyed_by_her(self, item: Any) -> bool:
+        """Whether it is a map's pair whose key, which may not be null, is a text of hers."""
+        return isinstance(item, tuple) and self._clean(item[0]) is None
 
 
 def _encoded(
@@ -334,6 +340,21 @@ def _keys_of(table: pa.Table) -> Iterator[tuple[int, int]]:
 
 def _plain(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _timeless(kind: pa.DataType) -> pa.DataType:
+    """A type with numbers for instants and days: Python's do not reach as far."""
+    if pa.types.is_timestamp(kind):
+        return pa.int64()
+    if pa.types.is_date32(kind):
+        return pa.int32()
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_timeless(field.type)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(kind.key_type, kind.item_field.with_type(_timeless(kind.item_type)))
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_timeless(kind.value_type)))
+    return kind
 
 
 def _as_plain(array: pa.Array) -> pa.Array:

@@ -2,8 +2,8 @@
 
 Theory: what was rejected was not understood, so it is text. A row names a person where one of its
 values is one of hers, whatever the case of its letters and the blanks around it; or where such a
-value stands in its text as a word by itself. Values of a few characters are words of many texts:
-those count in the columns of identities alone.
+value stands in its text as a word by itself, or in the name of its producer or file. Values of a
+few characters are words of many texts: those count in the columns of identities alone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def naming(ones: Sequence[Named], catalogue: Catalogue) -> Callable[[str, Quaran
     words = re.compile(rf"(?<!\w)(?:{either})(?!\w)", re.IGNORECASE) if either else None
 
     def names(dataset: str, row: QuarantineRecord) -> bool:
-        text = f"{row.raw}\n{row.reason}"
+        text = f"{row.source}\n{row.path}\n{row.raw}\n{row.reason}"
         if words is not None and words.search(text):
             return True
         return bool(short) and any(

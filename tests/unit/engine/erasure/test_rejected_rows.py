@@ -39,6 +39,12 @@ def test_a_row_names_her_by_a_value_and_not_by_a_part_of_one(raw: str, is_hers: 
     assert naming([MAIL, SHORT], CATALOGUE)("hits", rejected(raw)) == is_hers
 
 
+@pytest.mark.parametrize("row", [("ann@home.org.jsonl", ""), ("file", "scores.ann@home.org")])
+def test_a_row_names_her_by_where_it_came_from_and_by_its_path(row: tuple[str, str]) -> None:
+    record = QuarantineRecord(row[0], 1, row[1], "", "")
+    assert naming([MAIL, SHORT], CATALOGUE)("hits", record)
+
+
 def test_what_the_reason_says_counts() -> None:
     row = rejected("{}", "expected a time, got 'ann@home.org'")
     assert naming([MAIL], CATALOGUE)("hits", row)
