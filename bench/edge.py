@@ -108,6 +108,12 @@ def users_of(data: Input, count: int) -> list[tuple[str, str]]:
     return [(NAMESPACE, drawn.choice(users)) for _ in range(count)]
 
 
+def whole(found: Any) -> bool:
+    """Whether a profile has all that was projected; reads all of it."""
+    parts = (found.identities, found.computed_valid_until, found.stale, found.segments)
+    return len(found.computed) == len(COMPUTED) and None not in parts
+
+
 def look_up(edge: Any, asked: list[tuple[str, str]], seconds: float, is_read: bool) -> float:
     """Profiles/s in batches; each one must be somebody. is_read: and is decoded."""
     done = 0
@@ -115,7 +121,7 @@ def look_up(edge: Any, asked: list[tuple[str, str]], seconds: float, is_read: bo
     began = time.perf_counter()
     while (spent := time.perf_counter() - began) < seconds:
         found = edge.profiles(asked[at : at + BATCH])
-        if None in found or (is_read and not all(one.computed for one in found)):
+        if None in found or (is_read and not all(map(whole, found))):
             raise SystemExit("expected everybody at the edge")
         done += len(found)
         at = (at + BATCH) % (len(asked) - BATCH)
@@ -145,11 +151,12 @@ def inside(edge: Any, asked: list[tuple[str, str]]) -> dict[str, dict[str, float
         for namespace, value in asked:
             began = time.perf_counter()
             found = beside.profile(namespace, value)
+            is_whole = found is not None and whole(found)
             ended = time.perf_counter()
             times.append((ended - began) * 1e6)
             sum(number * number for number in range(300))
             loop.append((time.perf_counter() - ended) * 1e6)
-            if found is None or len(found.computed) != len(COMPUTED):
+            if not is_whole:
                 raise SystemExit(f"expected {value} at the edge, got {found}")
     return {"inside_us": _as_us(times[200:]), "loop_us": _as_us(loop[200:])}
 

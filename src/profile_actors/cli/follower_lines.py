@@ -12,7 +12,7 @@ from profile_actors.definitions.declared import label_of
 from profile_actors.driver.terminal import one_line
 
 if TYPE_CHECKING:
-    from profile_actors.actors.edges.edge_actor import EdgeStatus
+    from profile_actors.actors.edges.edge_accounts import EdgeStatus
     from profile_actors.definitions.declared import (
         Catalogue,
         EdgeDestination,

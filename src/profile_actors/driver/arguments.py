@@ -84,10 +84,11 @@ def identity_pairs(identities: Iterable[Any]) -> list[tuple[str, str]]:
         raise CallerError(
             f"expected pairs of namespace and value, got {identities!r} - at a look-up"
         )
-    return [_pair(one) for one in identities]
+    return [identity_pair(one) for one in identities]
 
 
-def _pair(one: Any) -> tuple[str, str]:
+def identity_pair(one: Any) -> tuple[str, str]:
+    """One of them. Raises CallerError."""
     if isinstance(one, Identity):
         return one.namespace, one.value
     if isinstance(one, (tuple, list)) and len(one) == 2:

@@ -68,11 +68,23 @@ class Connection:
         self.seed = seed
         self.assignment = assignment
         self._lines = ReadLines(self.partitions)
+        self._others: dict[str, tuple[Any, ReadLines]] = {}
         self._asked: dict[Any, tuple[int, Fields]] = {}
 
     def close(self) -> None:
         """Hang up; whoever asks from now on is told what Ray tells."""
         self._lines.close()
+        for _, lines in list(self._others.values()):
+            lines.close()
+
+    def lines_to(self, other: Remote) -> ReadLines:
+        """The direct lines to another actor that has some: an edge. One of that name that was begun
+        anew has others."""
+        handle, lines = self._others.get(other.name, (None, None))
+        if lines is None or handle != other.handle:
+            lines = ReadLines([other])
+            self._others[other.name] = other.handle, lines
+        return lines
 
     def deliver(self, partition: int) -> None:
         """Give a partition the definitions this driver knows."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from profile_actors.actors.actor_status import ActorStatus
 from profile_actors.actors.consumers import Consumer, of_all
-from profile_actors.actors.edges.edge_actor import EdgeStatus
+from profile_actors.actors.edges.edge_accounts import EdgeStatus
 from profile_actors.actors.mail.ledger_actor import LedgerAccount
 from profile_actors.actors.mail.postman import Outbox
 from profile_actors.engine.identity.messages import LEDGER

@@ -18,6 +18,7 @@ Limits: one process writes; others may read beside it (``EdgeReader``), each onc
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +56,11 @@ LOCK_WAIT_S = 0.5
 
 KEPT_S = 5.0
 """For so long a generation that was left is kept open: look-ups may be in it."""
+
+
+LOOK_S = 0.02
+"""How often a reader looks whether another generation is to be read: the look costs as much as half
+a look-up."""
 
 
 class EdgeIndex(msgspec.Struct, frozen=True):
@@ -312,17 +318,23 @@ class EdgeReader:
         self._stamp = (0, 0)
         self._generation: Generation | None = None
         self._inode = -1
+        self._looked_at = -LOOK_S
         self.index: EdgeIndex
         self.current()
 
     def current(self) -> Generation:
-        """The generation that is to be read now. Cost: one look at a file."""
+        """The generation that is to be read, as of at most ``LOOK_S`` ago. Cost: one look at a file
+        each so often."""
+        now = time.monotonic()
+        if self._generation is not None and now - self._looked_at < LOOK_S:
+            return self._generation
         try:
             found = os.stat(self._index_path)
             stamp = (found.st_mtime_ns, found.st_ino)
             if self._generation is None or stamp != self._stamp:
                 self._open()
                 self._stamp = stamp
+            self._looked_at = now
         except (OSError, msgspec.MsgspecError) as error:
             raise StoreUnavailable(
                 f"expected the files of an edge, got '{error}' - at {self._directory}; name what"

@@ -7,7 +7,7 @@ import re
 from msgspec import structs
 
 from profile_actors.actors.actor_status import ActorStatus
-from profile_actors.actors.edges.edge_actor import EdgeStatus
+from profile_actors.actors.edges.edge_accounts import EdgeStatus
 from profile_actors.cli.metrics_text import metrics_text, samples
 from profile_actors.driver.receipts import StoreStatus, store_status
 from profile_actors.engine.reading.answers import PartitionStatus

@@ -92,8 +92,9 @@ def _pages(connection: Connection, edge: Edge, is_expiring: bool) -> Iterator[li
 def _differing(
     connection: Connection, edge: Edge, fields: Fields, keys: list[bytes], is_expiring: bool
 ) -> dict[bytes, str]:
-    asked = np.frombuffer(b"".join(keys), np.uint64).reshape(-1, 2)
-    theirs = edge.by_keys(keys)
+    joined = b"".join(keys)
+    asked = np.frombuffer(joined, np.uint64).reshape(-1, 2)
+    theirs = edge.by_keys(joined)
     ours = connection.profiles_of_keys(asked, fields)
     out = {}
     for key, hub, copied in zip(keys, ours, theirs, strict=True):

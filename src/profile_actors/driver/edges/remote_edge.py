@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -11,18 +12,19 @@ from typing import Any
 import numpy as np
 
 from profile_actors.actors.calls import Remote
-from profile_actors.actors.edges.edge_actor import EdgeStatus
+from profile_actors.actors.edges.edge_accounts import EdgeStatus
 from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.actors.wire import loads
-from profile_actors.driver.arguments import identity_pairs
+from profile_actors.driver.arguments import identity_pair, identity_pairs
 from profile_actors.driver.connection import LOOK_UPS_PER_CALL
+from profile_actors.driver.read_lines import ReadLines, Unanswered
 from profile_actors.engine.edges import edge_copy
 from profile_actors.engine.edges.edge_rows import (
+    KEY_BYTES,
     Damaged,
     EdgeBodies,
     EdgeProfile,
     body_of,
-    packed_keys,
     profile_of,
 )
 from profile_actors.engine.identity.identity import Identity
@@ -45,10 +47,13 @@ class Edge:
         remote: Remote,
         keys: Callable[[Any], np.ndarray],
         heads: Callable[[], list[int]],
+        lines: ReadLines,
     ) -> None:
-        """keys: of pairs of namespace and value, uint64[n, 2]. heads: log entries by partition."""
+        """keys: of pairs of namespace and value, uint64[n, 2]. heads: log entries by partition.
+        lines: to the edge's process, if it is on this machine."""
         self.name = name
         self._remote = remote
+        self._lines = lines
         self._keys = keys
         self._heads = heads
 
@@ -67,20 +72,32 @@ class Edge:
 
         Each has what the destination's projections chose. ``stale`` says that something has passed
         its ``valid_until``, and the hub has not said yet what came after. Each profile is decoded
-        when it is first read. Cost: 2 ms a call and 10 us a profile, and 10 us for one that is
-        read. Raises StoreUnavailable if the edge does not answer within ``Config.call_timeout_s``;
-        the hub need not answer.
+        when it is first read. Cost: 0.3 ms a call on the edge's machine, else 2 ms; 8 us a profile,
+        and 10 us for one that is read. Raises StoreUnavailable if the edge does not answer within
+        ``Config.call_timeout_s``; the hub need not answer.
         """
-        return self.by_keys(packed_keys(self._keys(identity_pairs(identities))))
+        return self.by_keys(self._keys(identity_pairs(identities)).tobytes())
 
-    def by_keys(self, keys: list[bytes]) -> list[EdgeProfile | None]:
-        """The same by identity keys of 16 bytes."""
+    def by_keys(self, keys: bytes) -> list[EdgeProfile | None]:
+        """The same by identity keys of 16 bytes, one after the other."""
         out: list[EdgeProfile | None] = []
-        for first in range(0, len(keys), LOOK_UPS_PER_CALL):
-            asked = b"".join(keys[first : first + LOOK_UPS_PER_CALL])
-            now, sizes, data = loads(self._remote.call("read", asked))
+        size = KEY_BYTES * LOOK_UPS_PER_CALL
+        for first in range(0, len(keys), size):
+            now, sizes, data = loads(self._read(keys[first : first + size]))
             out += _made(now, sizes, data, self._renew)
         return out
+
+    def _read(self, keys: bytes) -> bytes:
+        """By a direct line if there is one; else by Ray, which knows what to do about an edge that
+        restarts."""
+        asked = self._lines.begin(0, keys)
+        if asked is not None:
+            with contextlib.suppress(Unanswered):
+                answer = self._lines.finish(asked)
+                assert answer is not None, "an edge knows of no definitions that could be older"
+                return answer
+        found: bytes = self._remote.call("read", keys)
+        return found
 
     def _renew(self, damage: str) -> None:
         """Raises StoreUnavailable."""
@@ -155,11 +172,13 @@ class OpenEdge:
         """The profile that has an identity; None if the edge has none. See ``Edge.profiles``: a
         look-up here does not keep a profile from leaving the edge (``ttl_s``). Cost: some 15
         us."""
-        return self.profiles([(namespace, value)])[0]
+        return self._looked_up([identity_pair((namespace, value))])[0]
 
     def profiles(self, identities: Pairs) -> list[EdgeProfile | None]:
         """Many at once, as of one moment. Any thread; they take turns."""
-        pairs = identity_pairs(identities)
+        return self._looked_up(identity_pairs(identities))
+
+    def _looked_up(self, pairs: list[tuple[str, str]]) -> list[EdgeProfile | None]:
         with self._looking:
             try:
                 return self._profiles(pairs)

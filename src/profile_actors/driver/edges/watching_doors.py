@@ -8,7 +8,7 @@ import msgspec
 import ray
 
 from profile_actors.actors.calls import Remote, call_all
-from profile_actors.actors.edges.edge_actor import EdgeStatus
+from profile_actors.actors.edges.edge_accounts import EdgeStatus
 from profile_actors.definitions.declared import Catalogue, EdgeDestination
 from profile_actors.driver.arguments import text_name, whole_number
 from profile_actors.driver.connection import Connection
@@ -67,7 +67,8 @@ class WatchingDoors:
         return self._edge(destination.name, remote)
 
     def _edge(self, name: str, remote: Remote) -> Edge:
-        return Edge(name, remote, self._connection.keys, lambda: self._connection.read_all("head"))
+        own = self._connection
+        return Edge(name, remote, own.keys, lambda: own.read_all("head"), own.lines_to(remote))
 
     def status(self) -> StoreStatus:
         """The store's account of itself, a partition or edge that is in trouble included."""

@@ -22,7 +22,8 @@ import xxhash
 from ray.util import list_named_actors
 
 from profile_actors.actors.calls import Remote, Session
-from profile_actors.actors.edges.edge_actor import EdgeActor, EdgePlace
+from profile_actors.actors.edges.edge_accounts import EdgePlace
+from profile_actors.actors.edges.edge_actor import READ_THREADS, EdgeActor
 from profile_actors.config import Config
 from profile_actors.definitions.declared import EdgeDestination
 from profile_actors.errors import ProfileActorsError
@@ -32,9 +33,6 @@ from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.store_settings import StoreSettings
 
 PREFIX = "edge-"
-
-
-READ_THREADS = 8
 
 
 END_S = 10.0

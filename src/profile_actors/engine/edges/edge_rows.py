@@ -11,7 +11,7 @@ it knows nothing, nor what comes after the flip: that much is *stale* until the 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,7 @@ from profile_actors.engine.reading.profile_columns import (
     or_none,
     rows_or_none,
 )
+from profile_actors.errors import StoreUnavailable
 
 HEADER = struct.Struct("<IH")
 
@@ -74,28 +75,29 @@ class EdgeProfile(Profile):
 
 
 class EdgeBodies:
-    """The profiles of one answer of an edge as of ``now`` ms, each decoded when it is first read.
+    """The profiles of one answer of an edge as of ``now`` ms, each decoded when it is first read,
+    and each of its fields made then.
 
     damaged: is told what is wrong with bytes that are no profile, and raises.
     """
 
-    def __init__(self, now: int, bodies: list[memoryview], damaged: Damaged) -> None:
+    def __init__(self, now: int, bodies: Sequence[bytes | memoryview], damaged: Damaged) -> None:
         self._now = now
         self._bodies = bodies
         self._damaged = damaged
-        self._known: dict[int, dict[str, Any]] = {}
+        self._known: dict[int, Row] = {}
 
     def field(self, name: str, row: int) -> Any:
-        """One field of one profile. Cost: 10 us for all fields of one."""
+        """One field of one profile. Cost: 3 us for the first, and 0.4 us a membership."""
         found = self._known.get(row)
         if found is None:
             try:
-                found = _fields(self._bodies[row], self._now)
+                found = _ROW.decode(self._bodies[row])
             except msgspec.MsgspecError as error:
                 self._damaged(str(error))
                 raise
             self._known[row] = found
-        return found[name]
+        return _FIELDS[name](found, self._now)
 
 
 def row_bytes(home: int, keys: bytes, body: bytes) -> bytes:
@@ -174,38 +176,46 @@ def _computed(part: ProfileColumns) -> list[list[Any]]:
 
 
 def profile_of(body: bytes | memoryview, now: int) -> EdgeProfile:
-    """What a profile says at ``now`` ms. Raises msgspec.DecodeError for damaged bytes. Cost: some
-    10 us."""
-    made = object.__new__(EdgeProfile)
-    # Not by ``__init__``: of a frozen dataclass it takes as long as all the rest.
-    made.__dict__.update(_fields(body, now))
+    """What a profile says at ``now`` ms. Its fields raise StoreUnavailable if its bytes are
+    damaged. Cost: as ``EdgeBodies``."""
+    return EdgeProfile.of(EdgeBodies(now, (body,), _refuse), 0)
+
+
+def _refuse(damage: str) -> None:
+    raise StoreUnavailable(
+        f"expected a whole profile, got '{damage}' - at an edge's files; ask store.edge(name), who"
+        " has them made anew, or ask the store"
+    ) from None
+
+
+def _segments(row: Row, now: int) -> dict[str, Membership]:
+    words, made = _WORDS, {}
+    for name, (status, last, until, version) in row.segments.items():
+        if until is not None and until <= now:
+            status, last, until = (EXITED if status == REALIZED else REALIZED), until, None
+        made[name] = Membership(words[status], last, until, version)
     return made
 
 
-def _fields(body: bytes | memoryview, now: int) -> dict[str, Any]:
-    row = _ROW.decode(body)
-    is_stale, words = False, _WORDS
-    segments = {}
-    for name, (status, last, until, version) in row.segments.items():
+def _is_stale(row: Row, now: int) -> bool:
+    for _, _, until, _ in row.segments.values():
         if until is not None and until <= now:
-            is_stale = True
-            status, last, until = (EXITED if status == REALIZED else REALIZED), until, None
-        segments[name] = Membership(words[status], last, until, version)
-    for until in row.until.values():
-        if until is not None and until <= now:
-            is_stale = True
-    return {
-        "identities": [Identity(namespace, value) for namespace, value in row.identities],
-        "attributes": row.attributes,
-        "segments": segments,
-        "computed": row.computed,
-        "computed_valid_until": row.until,
-        "last_modified": row.modified,
-        "now": now,
-        "pending": row.pending,
-        "sources": {},
-        "stale": is_stale,
-    }
+            return True
+    return any(until is not None and until <= now for until in row.until.values())
+
+
+_FIELDS: dict[str, Callable[[Row, int], Any]] = {
+    "identities": lambda row, _: [Identity(*one) for one in row.identities],
+    "attributes": lambda row, _: row.attributes,
+    "segments": _segments,
+    "computed": lambda row, _: row.computed,
+    "computed_valid_until": lambda row, _: row.until,
+    "last_modified": lambda row, _: row.modified,
+    "now": lambda _, now: now,
+    "pending": lambda row, _: row.pending,
+    "sources": lambda *_: {},
+    "stale": _is_stale,
+}
 
 
 def packed_keys(keys: Array) -> list[bytes]:

@@ -13,7 +13,8 @@ import pytest
 from msgspec import structs
 
 from profile_actors.actors.edges import edge_actor
-from profile_actors.actors.edges.edge_actor import EdgeActor, EdgePlace, EdgeStatus
+from profile_actors.actors.edges.edge_accounts import EdgePlace, EdgeStatus
+from profile_actors.actors.edges.edge_actor import EdgeActor
 from profile_actors.actors.edges.edge_pulls import pull
 from profile_actors.actors.wire import loads
 from profile_actors.config import Config

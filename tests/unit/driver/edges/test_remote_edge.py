@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 
 import profile_actors as pf
+from profile_actors.actors.read_line import ReadLine
 from profile_actors.actors.wire import dumps
 from profile_actors.definitions.declared import Namespace
 from profile_actors.driver.edges.remote_edge import Edge
+from profile_actors.driver.read_lines import ReadLines
 from profile_actors.engine.edges.edge_copy import IDS, META, OWNER, PROFILES, Standing
 from profile_actors.engine.edges.edge_rows import row_bytes
 from profile_actors.ingest.identity_keys import key_packer
@@ -84,8 +87,19 @@ class Caller:
         sizes = [-1 if one is None else len(one) for one in bodies]
         self.answer = dumps((900, sizes, b"".join(one or b"" for one in bodies)))
         self.renewed: list[str] = []
+        self.line: ReadLine | None = None
+        self.calls: list[str] = []
+        self.timeout_s, self.session = 5.0, contextlib.nullcontext()
+
+    def begin(self, method: str) -> Any:
+        assert method == "line"
+        return self.line and self.line.address()
+
+    def finish(self, answer: Any, _: object) -> Any:
+        return answer
 
     def call(self, method: str, *args: Any) -> Any:
+        self.calls.append(method)
         if method == "renew":
             self.renewed += args
             return None
@@ -94,7 +108,8 @@ class Caller:
 
 
 def edge_of(caller: Caller) -> Edge:
-    return Edge("e", cast(Any, caller), lambda pairs: np.zeros((len(pairs), 2), np.uint64), list)
+    keys = lambda pairs: np.zeros((len(pairs), 2), np.uint64)  # noqa: E731
+    return Edge("e", cast(Any, caller), keys, list, ReadLines([cast(Any, caller)]))
 
 
 def test_answers_come_in_the_order_asked_and_are_decoded_when_they_are_read() -> None:
@@ -107,3 +122,22 @@ def test_answers_come_in_the_order_asked_and_are_decoded_when_they_are_read() ->
     with pytest.raises(pf.StoreUnavailable, match="made anew"):
         _ = damaged.stale
     assert len(caller.renewed) == 1
+
+
+def test_an_edge_of_this_machine_is_asked_by_a_direct_line_while_there_is_one() -> None:
+    caller, asked = Caller(body("ann@x", 1.0)), []
+
+    def read(keys: bytes) -> bytes:
+        asked.append(keys)
+        return caller.answer
+
+    caller.line = ReadLine(read, most=4, at_once=2)
+    edge = edge_of(caller)
+    for _ in range(2):
+        (ann,) = edge.profiles([("Email", "ann@x")])
+        assert ann is not None
+        assert ann.computed == {"spent": 1.0}
+    assert (asked, caller.calls) == ([bytes(16)] * 2, [])
+    caller.line.close()
+    assert edge.profile("Email", "ann@x") == ann
+    assert (len(asked), caller.calls) == (2, ["read"])
