@@ -1,0 +1,98 @@
+"""Cuts under ends of different moments, against every cut there is."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+from profile_actors.engine.shipping.cuts import Line, Mails, largest_cut
+
+Entry = tuple[list[tuple[str, int]], list[tuple[str, int]]]
+
+
+def mails(entries: list[Entry], low: int = 0) -> Mails:
+    """Of a log's entries, each what it took and what it sent."""
+    received: dict[str, Line] = {}
+    sent: dict[str, Line] = {}
+    before = {to: number for _, told in entries[:low] for to, number in told}
+    for position, (took, told) in list(enumerate(entries))[low:]:
+        for lines, several in ((received, took), (sent, told)):
+            for other, number in several:
+                line = lines.setdefault(other, Line([], []))
+                line.numbers.append(number)
+                line.positions.append(position)
+    return Mails(low, len(entries), before, received, sent)
+
+
+def is_consistent(logs: dict[str, list[Entry]], cut: dict[str, int]) -> bool:
+    sent = {
+        (name, to, number)
+        for name, end in cut.items()
+        for _, told in logs[name][:end]
+        for to, number in told
+    }
+    return all(
+        (source, name, number) in sent
+        for name, end in cut.items()
+        for took, _ in logs[name][:end]
+        for source, number in took
+    )
+
+
+def run(rng: random.Random, names: str) -> tuple[dict[str, list[Entry]], dict[str, int]]:
+    """Logs whose ends were read at several moments, and what all held at the first of them."""
+    logs: dict[str, list[Entry]] = {name: [] for name in names}
+    numbers = {(a, b): 0 for a in names for b in names}
+    taken = dict(numbers)
+    ends: dict[str, int] = {}
+    floor: dict[str, int] = {}
+    for step in range(16):
+        name = rng.choice(names)
+        took = []
+        for source in names:
+            if source != name and rng.random() < 0.7:
+                for number in range(taken[source, name] + 1, numbers[source, name] + 1):
+                    took.append((source, number))
+                    taken[source, name] = number
+        told = []
+        for to in names:
+            if to != name and rng.random() < 0.5:
+                numbers[name, to] += 1
+                told.append((to, numbers[name, to]))
+        logs[name].append((took, told))
+        if step == 4:
+            floor = {one: len(log) for one, log in logs.items()}
+        if step > 4 and rng.random() < 0.4:
+            one = rng.choice(names)
+            ends.setdefault(one, len(logs[one]))
+    ends = {one: ends.get(one, len(log)) for one, log in logs.items()}
+    return {one: logs[one][:end] for one, end in ends.items()}, floor
+
+
+def test_it_is_the_largest_of_all_and_loses_nothing_from_before_the_first_end() -> None:
+    rng = random.Random(4)
+    lowered = 0
+    for _ in range(150):
+        logs, floor = run(rng, "01L")
+        ends = {name: len(log) for name, log in logs.items()}
+        got = largest_cut({name: mails(log) for name, log in logs.items()})
+        every = [
+            cut
+            for some in itertools.product(*(range(end + 1) for end in ends.values()))
+            if is_consistent(logs, cut := dict(zip(ends, some, strict=True)))
+        ]
+        assert got in every
+        assert all(cut[name] <= got[name] for cut in every for name in cut)
+        assert all(floor[name] <= got[name] for name in got)
+        assert got == largest_cut({name: mails(log, floor[name]) for name, log in logs.items()})
+        lowered += got != ends
+    assert lowered > 50
+
+
+def test_a_sequencer_that_is_not_there_has_sent_nothing() -> None:
+    told: list[Entry] = [([], [("L", 1)]), ([("L", 1)], []), ([], [])]
+    assert largest_cut({"0": mails(told)}) == {"0": 1}
+
+
+def test_logs_without_mail_are_taken_whole() -> None:
+    assert largest_cut({"0": mails([([], [])] * 3), "1": mails([])}) == {"0": 3, "1": 0}
