@@ -28,8 +28,8 @@ INNER = {
         *("catalogue", "explain"),
     ),
     "engine": (
-        *("log", "identity", "erasure", "merge", "histories", "operators", "membership", "fold"),
-        *("refold", "reading", "trials", "edges", "partition"),
+        *("log", "identity", "shipping", "erasure", "merge", "histories", "operators"),
+        *("membership", "fold", "refold", "reading", "trials", "edges", "partition"),
     ),
     "ingest": ("typing", "", "files"),
     "storage": ("files", "", "erasure"),

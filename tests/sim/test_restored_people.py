@@ -1,7 +1,7 @@
 """A store put back from copies that were taken of one log after another while it worked.
 
-Copies begin at every kind of moment; the logs are cut as ``cuts.py`` says, opened anew, and drivers
-send again what is missing: it comes to the same rest. Without the cut it does not.
+Copies begin at every kind of moment; the logs are cut as ``frontiers.py`` says, opened anew, and
+drivers send again what is missing: it comes to the same rest. Without the frontier it does not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from profile_actors.engine.identity.messages import LEDGER
-from profile_actors.engine.shipping.cuts import largest_cut, mails_of
+from profile_actors.engine.shipping.frontiers import largest_frontier, mails_of
 from profile_actors.errors import Halt
 from tests.sim.faulty_log import FaultyDisk, FaultyLog
 from tests.sim.world import World, check, drawn, expected
@@ -64,7 +64,7 @@ def copied(seed: int) -> Copied:
     return world
 
 
-def cut_of(
+def frontier_of(
     world: Copied, ends: dict[str, int], low: dict[str, int] | None = None
 ) -> dict[str, int]:
     mails = {}
@@ -76,17 +76,17 @@ def cut_of(
         below = mails_of(log, low[name], name)
         before = {to: line.numbers[-1] for to, line in below.sent.items()}
         mails[name] = mails_of(log, end, name, low[name], before)
-    return largest_cut(mails)
+    return largest_frontier(mails)
 
 
-def restored(world: Copied, cut: dict[str, int], seed: int) -> World:
-    """Another world of the same rows whose logs begin with the entries below a cut."""
+def restored(world: Copied, frontier: dict[str, int], seed: int) -> World:
+    """Another world of the same rows whose logs begin with the entries below a frontier."""
 
     def put_back(new: World) -> None:
         new.is_linking = True
         for index, disk in enumerate(new.disks):
-            disk.entries = list(world.disks[index].entries[: cut[str(index)]])
-        new.ledger_disk.entries = list(world.ledger_disk.entries[: cut[LEDGER]])
+            disk.entries = list(world.disks[index].entries[: frontier[str(index)]])
+        new.ledger_disk.entries = list(world.ledger_disk.entries[: frontier[LEDGER]])
 
     return World(world.scenario, world.count, random.Random(seed), 0.5, put_back)
 
@@ -101,13 +101,17 @@ def settle(world: World, most: int = 40_000) -> None:
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_restored_store_comes_to_the_same_rest(seed: int) -> None:
     world = copied(seed)
-    found = [(cut_of(world, ends), ends, floor) for ends, floor in world.copies]
-    for cut, ends, floor in found:
-        assert all(floor[name] <= cut[name] <= ends[name] for name in ends), (floor, cut, ends)
-        assert cut_of(world, ends, floor) == cut, "older entries need not be looked at"
+    found = [(frontier_of(world, ends), ends, floor) for ends, floor in world.copies]
+    for frontier, ends, floor in found:
+        assert all(floor[name] <= frontier[name] <= ends[name] for name in ends), (
+            floor,
+            frontier,
+            ends,
+        )
+        assert frontier_of(world, ends, floor) == frontier, "older entries need not be looked at"
     found.sort(key=lambda one: one[0] == one[1])
-    for cut, _, _ in found[:COPIES]:
-        settle(restored(world, cut, seed))
+    for frontier, _, _ in found[:COPIES]:
+        settle(restored(world, frontier, seed))
 
 
 def test_without_the_cut_it_does_not() -> None:
@@ -115,7 +119,7 @@ def test_without_the_cut_it_does_not() -> None:
     failed = torn = 0
     for seed in range(SEEDS):
         world = copied(seed)
-        ends = next((ends for ends, _ in world.copies if cut_of(world, ends) != ends), None)
+        ends = next((ends for ends, _ in world.copies if frontier_of(world, ends) != ends), None)
         if ends is None:
             continue
         torn += 1

@@ -1,4 +1,4 @@
 """Copying sequencers elsewhere: which positions of them belong together.
 
-Others import: ``cuts``.
+Others import: ``frontiers``.
 """

@@ -1,11 +1,11 @@
-"""Cuts under ends of different moments, against every cut there is."""
+"""Frontiers under ends of different moments, against every frontier there is."""
 
 from __future__ import annotations
 
 import itertools
 import random
 
-from profile_actors.engine.shipping.cuts import Line, Mails, largest_cut
+from profile_actors.engine.shipping.frontiers import Line, Mails, largest_frontier
 
 Entry = tuple[list[tuple[str, int]], list[tuple[str, int]]]
 
@@ -24,16 +24,16 @@ def mails(entries: list[Entry], low: int = 0) -> Mails:
     return Mails(low, len(entries), before, received, sent)
 
 
-def is_consistent(logs: dict[str, list[Entry]], cut: dict[str, int]) -> bool:
+def is_consistent(logs: dict[str, list[Entry]], frontier: dict[str, int]) -> bool:
     sent = {
         (name, to, number)
-        for name, end in cut.items()
+        for name, end in frontier.items()
         for _, told in logs[name][:end]
         for to, number in told
     }
     return all(
         (source, name, number) in sent
-        for name, end in cut.items()
+        for name, end in frontier.items()
         for took, _ in logs[name][:end]
         for source, number in took
     )
@@ -75,24 +75,26 @@ def test_it_is_the_largest_of_all_and_loses_nothing_from_before_the_first_end() 
     for _ in range(150):
         logs, floor = run(rng, "01L")
         ends = {name: len(log) for name, log in logs.items()}
-        got = largest_cut({name: mails(log) for name, log in logs.items()})
+        got = largest_frontier({name: mails(log) for name, log in logs.items()})
         every = [
-            cut
+            frontier
             for some in itertools.product(*(range(end + 1) for end in ends.values()))
-            if is_consistent(logs, cut := dict(zip(ends, some, strict=True)))
+            if is_consistent(logs, frontier := dict(zip(ends, some, strict=True)))
         ]
         assert got in every
-        assert all(cut[name] <= got[name] for cut in every for name in cut)
+        assert all(frontier[name] <= got[name] for frontier in every for name in frontier)
         assert all(floor[name] <= got[name] for name in got)
-        assert got == largest_cut({name: mails(log, floor[name]) for name, log in logs.items()})
+        assert got == largest_frontier(
+            {name: mails(log, floor[name]) for name, log in logs.items()}
+        )
         lowered += got != ends
     assert lowered > 50
 
 
 def test_a_sequencer_that_is_not_there_has_sent_nothing() -> None:
     told: list[Entry] = [([], [("L", 1)]), ([("L", 1)], []), ([], [])]
-    assert largest_cut({"0": mails(told)}) == {"0": 1}
+    assert largest_frontier({"0": mails(told)}) == {"0": 1}
 
 
 def test_logs_without_mail_are_taken_whole() -> None:
-    assert largest_cut({"0": mails([([], [])] * 3), "1": mails([])}) == {"0": 3, "1": 0}
+    assert largest_frontier({"0": mails([([], [])] * 3), "1": mails([])}) == {"0": 3, "1": 0}

@@ -2,15 +2,15 @@
 
 Theory. Logs are copied one after another while all are written, so their ends are of different
 moments. A copy whose receiver knows a message that its sender's copy does not have is no store: the
-sender would give that number to another message, which the receiver takes for a repeat. A *cut*, a
-position for each sequencer, is *consistent* if every message taken below it was sent below it.
-That is all that a store after a crash has too: what was sent and not taken is sent again.
+sender would give that number to another message, which the receiver takes for a repeat. A
+*frontier*, a position for each sequencer, is *consistent* if every message taken below it was sent
+below it. That is all that a store after a crash has too: what was sent and not taken is sent again.
 
-Of two consistent cuts the larger position of each sequencer is a consistent cut as well, so under
-any ends there is a largest one: each end is lowered to the first entry that took what is not there,
-until nothing changes. It loses nothing that was durable when the first end was read: a message is
-sent once its entry is durable, so what all logs held at that moment is a consistent cut, and the
-largest one is not below it. Hence entries below an end that was read *before* the first of these
+Of two consistent frontiers the larger position of each sequencer makes a consistent one as well, so
+under any ends there is a largest: each end is lowered to the first entry that took what is not
+there, until nothing changes. It loses nothing that was durable when the first end was read: a
+message is sent once its entry is durable, so what all logs held at that moment is consistent, and
+the largest is not below it. Hence entries below an end that was read *before* the first of these
 ends are never given up, and only what is above it needs to be looked at.
 
 Limits: says nothing of definitions; the catalogue is copied after the ends were read, so that no
@@ -57,7 +57,7 @@ def mails_of(
 ) -> Mails:
     """Which messages the entries of positions low ... end - 1 have taken and sent.
 
-    low: 0, or an end of this log that was read before any end of this cut; before: as in ``Mails``.
+    low: 0, or an end of this log that was read before any of these ends; before: as in ``Mails``.
     name: for errors. Cost: one look at each entry's envelope, and its checksum. Raises CorruptLog.
     """
     received: defaultdict[str, Line] = defaultdict(lambda: Line([], []))
@@ -74,13 +74,13 @@ def mails_of(
     return Mails(low, end, before, dict(received), dict(sent))
 
 
-def largest_cut(mails: Mapping[str, Mails]) -> dict[str, int]:
-    """The largest consistent cut under the ends: a position for each sequencer, at least its low.
+def largest_frontier(mails: Mapping[str, Mails]) -> dict[str, int]:
+    """The largest consistent frontier under the ends; of each sequencer at least its ``low``.
 
     mails: of every sequencer; one that is not there, as a ledger that nobody had begun, has sent
     nothing. Cost: a few steps a message looked at.
     """
-    cut = {name: found.end for name, found in mails.items()}
+    frontier = {name: found.end for name, found in mails.items()}
     waiting = {*mails, *(source for found in mails.values() for source in found.received)}
     while waiting:
         sender = waiting.pop()
@@ -88,16 +88,18 @@ def largest_cut(mails: Mapping[str, Mails]) -> dict[str, int]:
             taken = found.received.get(sender)
             if taken is None:
                 continue
-            newest = _newest_sent(mails[sender], receiver, cut[sender]) if sender in mails else 0
+            newest = (
+                _newest_sent(mails[sender], receiver, frontier[sender]) if sender in mails else 0
+            )
             at = bisect_right(taken.numbers, newest)
-            if at < len(taken.numbers) and taken.positions[at] < cut[receiver]:
-                cut[receiver] = taken.positions[at]
+            if at < len(taken.numbers) and taken.positions[at] < frontier[receiver]:
+                frontier[receiver] = taken.positions[at]
                 waiting.add(receiver)
-    return cut
+    return frontier
 
 
-def _newest_sent(sender: Mails, receiver: str, cut: int) -> int:
-    """The number of the last message to a receiver that entries below a cut have sent."""
+def _newest_sent(sender: Mails, receiver: str, frontier: int) -> int:
+    """The number of the last message to a receiver that entries below a frontier have sent."""
     sent = sender.sent.get(receiver)
-    kept = 0 if sent is None else bisect_left(sent.positions, cut)
+    kept = 0 if sent is None else bisect_left(sent.positions, frontier)
     return sent.numbers[kept - 1] if sent is not None and kept else sender.before.get(receiver, 0)
