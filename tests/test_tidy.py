@@ -32,8 +32,8 @@ INNER = {
         *("membership", "fold", "refold", "reading", "trials", "edges", "partition"),
     ),
     "ingest": ("typing", "", "files"),
-    "storage": ("files", "", "erasure"),
-    "driver": ("", "trials", "keeping", "people", "edges", "streams", "files"),
+    "storage": ("files", "", "erasure", "shipping"),
+    "driver": ("", "trials", "keeping", "people", "edges", "streams", "files", "shipping"),
 }
 DOORS = {"actors", "driver", "client", "cli", "__init__", "__main__"}
 ONLY_IN = {"ray": DOORS, "lmdb": {"storage"}}

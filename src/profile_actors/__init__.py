@@ -63,6 +63,8 @@ if TYPE_CHECKING:
         Receipt,
         StoreStatus,
     )
+    from profile_actors.driver.shipping.backing_up import Backup
+    from profile_actors.driver.shipping.restored_stores import Restored, restore
     from profile_actors.driver.simulation import SimulatedLink, Simulation, simulate
     from profile_actors.driver.streams.async_stream import AsyncRowStream
     from profile_actors.driver.streams.row_stream import RowStream
@@ -85,6 +87,7 @@ __all__ = [
     "AccessReport",
     "AsyncRowStream",
     "Backpressure",
+    "Backup",
     "CallerError",
     "Catalogue",
     "Change",
@@ -131,6 +134,7 @@ __all__ = [
     "ProjectionConfiguration",
     "Receipt",
     "Relationship",
+    "Restored",
     "RowStream",
     "RuleError",
     "Schema",
@@ -149,6 +153,7 @@ __all__ = [
     "evaluate",
     "format_rule",
     "open_edge",
+    "restore",
     "rule_from_json",
     "rule_to_json",
     "simulate",

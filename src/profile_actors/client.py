@@ -37,6 +37,7 @@ from profile_actors.driver.keeping.edge_processes import settle
 from profile_actors.driver.keeping.placement import Placement, attached, opened
 from profile_actors.driver.receipts import Explanation
 from profile_actors.driver.sender import Sender
+from profile_actors.driver.shipping.backup_doors import BackupDoors
 from profile_actors.driver.trials.dry_runs import DryRun, dry_run
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.reading.answers import EventPage, Preview, Profile
@@ -105,7 +106,7 @@ def _store(placement: Placement) -> Store:
         raise
 
 
-class Store(AccessDoors):
+class Store(AccessDoors, BackupDoors):
     """A running store; made by ``start`` and ``connect``."""
 
     def __init__(self, placement: Placement) -> None:
@@ -121,6 +122,7 @@ class Store(AccessDoors):
             placement.assignment,
             placement.coordinator,
             placement.partitions,
+            placement.settings.restored,
         )
         self._connection.catalogue = in_force(self._connection)
         settle(placement)

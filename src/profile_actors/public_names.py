@@ -16,6 +16,7 @@ PACKAGE = "profile_actors"
 PLACES = {
     "AccessReport": "driver.files.access_request",
     "AsyncRowStream": "driver.streams.async_stream",
+    "Backup": "driver.shipping.backing_up",
     "Catalogue": "definitions.declared",
     "Change": "engine.reading.answers",
     "Changes": "driver.iterators",
@@ -48,6 +49,7 @@ PLACES = {
     "ProjectionConfiguration": "definitions.declared",
     "Receipt": "driver.receipts",
     "Relationship": "definitions.declared",
+    "Restored": "driver.shipping.restored_stores",
     "RowStream": "driver.streams.row_stream",
     "Schema": "definitions.declared",
     "SegmentDefinition": "definitions.declared",
@@ -61,6 +63,7 @@ PLACES = {
     "evaluate": "rules.catalogue.on_documents",
     "format_rule": "rules.json_form.json_writer",
     "open_edge": "driver.edges.remote_edge",
+    "restore": "driver.shipping.restored_stores",
     "rule_from_json": "rules.json_form.json_writer",
     "rule_to_json": "rules.json_form.json_writer",
     "simulate": "driver.simulation",

@@ -171,6 +171,10 @@ def drawn(seed: int) -> Scenario:
     return Scenario(steps, catalogue_of(rng, joins_only), BASE + span * HOUR)
 
 
+class NoRest(AssertionError):
+    """After so many steps there is still something on its way."""
+
+
 class World:
     """One run. faults: how often the network and the processes fail, 0 for never."""
 
@@ -412,7 +416,7 @@ class World:
                 if self.is_linking:
                     return
                 self.link()
-        raise AssertionError("does not come to rest")
+        raise NoRest("does not come to rest")
 
     def link(self) -> None:
         """From here on links are told of, those of the past as well."""

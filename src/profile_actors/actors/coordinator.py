@@ -15,12 +15,15 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
+import ray
 
 from profile_actors.actors.calls import Stopped
 from profile_actors.actors.hooks import Hook, no_hook
+from profile_actors.actors.logs.backup_steps import Backups
 from profile_actors.actors.logs.erasures import Erasures
 from profile_actors.config import Config
 from profile_actors.definitions.catalogue_changes import decode, encode, extended
@@ -55,7 +58,6 @@ OLD_CATALOGUE = (
     " have grown count anew where rows have no id, rows that were rejected since are not in"
     " quarantine, and whether each log has all of its entries cannot be checked"
 )
-
 
 ALONE = (
     "the log of partition {} says no more than the catalogue, which is older than other logs: it"
@@ -137,16 +139,15 @@ class CoordinatorActor:
         if lost:
             self._notes["quarantine"] = lost
         self._quarantine = Quarantine(directory, place.config, QuarantineRecord)
+        self._backups = Backups(self._store, self._quarantine, Path(place.path))
         version = self._store.newest_version()
         content = self._store.get(version) if version else None
         self._catalogue = Catalogue() if content is None else decode(content)
         self._erasures = Erasures(
             Path(place.path), place.namespace, self._settings.partitions,
-            StoreLayout(Path(place.path)).ledger.is_dir, self._forget_rejected,
+            StoreLayout(Path(place.path)).ledger.is_dir,
+            lambda ones: self._backups.forget_rejected(naming(ones, self._catalogue)),
         )  # fmt: skip
-
-    def _forget_rejected(self, ones: Sequence[Named]) -> int:
-        return self._quarantine.without(naming(ones, self._catalogue))
 
     def _compare_ages(self) -> None:
         place = self._place
@@ -180,7 +181,6 @@ class CoordinatorActor:
         return self._place.config
 
     def pid(self) -> int:
-        """The actor's process, for operators."""
         return os.getpid()
 
     def enlist(self, index: int, above: int = 0) -> Enlistment:
@@ -209,7 +209,15 @@ class CoordinatorActor:
     def erase(self, ones: Sequence[Named]) -> int:
         """Begin an erasure (``Erasures.begin``)."""
         self._check()
-        return self._erasures.begin(ones)
+        number = self._erasures.begin(ones)
+        if number:
+            self._backups.note_erasure(number, ones)
+        return number
+
+    @ray.method(concurrency_group="backups")
+    def backup(self, step: str, *args: Any) -> Any:
+        self._check()
+        return self._backups.step(step, *args)
 
     def stand(self, name: str) -> bool:
         """A sequencer stands still for the erasure; whether all do."""

@@ -1,10 +1,10 @@
 """One partition as a Ray actor: opens the files, owns the writer thread, answers reads.
 
-Theory: thin and synchronous. Seven concurrency groups keep callers apart: ``submit`` (threads that
+Theory: thin and synchronous. Eight concurrency groups keep callers apart: ``submit`` (threads that
 wait in the writer's queue), ``mail`` (messages of other sequencers, which those that submit may
-wait for), ``read`` (never behind a fold or a queue), ``preview`` (one at a time, since it reads the
-whole log), ``define`` (likewise), ``edges`` (threads that wait for changes), and the default one
-for control. The actor is named, detached and restarts without limit; ``__init__`` is the recovery.
+wait for), ``read`` (never behind a fold or a queue), ``preview``, ``define``, ``backups`` (one at a
+time each, since they read the whole log), ``edges`` (threads that wait for changes), and the
+default one for control. The actor is detached and restarts without limit; ``__init__`` recovers.
 
 A constructor that raises would make Ray give the actor up for good. So it never does: an actor that
 cannot open its files stands, and answers every call with the reason.
@@ -33,6 +33,7 @@ from profile_actors.actors.consumers import Consumers
 from profile_actors.actors.edges.edge_pulls import pull
 from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.actors.logs.enlisted_log import EnlistedLog
+from profile_actors.actors.logs.log_steps import log_step
 from profile_actors.actors.logs.standing_still import leave
 from profile_actors.actors.mail.interpreter import tune
 from profile_actors.actors.mail.mail_room import Look, MailRoom, look, post_of
@@ -67,21 +68,15 @@ READS = frozenset({
 })  # fmt: skip
 """What ``read`` may ask of a partition."""
 
-
 TELL_LOOK_S = 1.0
 """How often is looked whether there is a checkpoint, or so much time has passed, to tell of."""
 
-
 LAST_TELL_S = 5.0  # a partition that stops tries for so long to tell where its log ends
-
-
 READ_THREADS = 4
 """Reads that are worked on at a time: by Ray, and as many by direct lines."""
 
-
 PAUSES = 3.0
 """Length of a back-fill's pause beside ingest, in lengths of the step before."""
-
 
 MAX_PAUSE_S = 1.0
 
@@ -264,6 +259,11 @@ class PartitionActor:
         erasures = self._enlisted.known.erasures
         return pull(partition, writer.now, writer.queued, destination, place, seconds, erasures)
 
+    @ray.method(concurrency_group="backups")
+    def log_step(self, name: str, *args: Any) -> Any:
+        self._opened()
+        return log_step(self._enlisted.log, self._place.path, self._pace(), name, *args)
+
     def leave(self, number: int) -> None:
         leave(self._enlisted.known.erasures if self._refusal is None else None, number)
 
@@ -314,7 +314,7 @@ class PartitionActor:
         )  # fmt: skip
 
     def hello(self) -> int | None:
-        """The partition's now, once it is open. Raises what kept it from opening."""
+        """The partition's now, once it is open."""
         return self._opened().now
 
     @ray.method(concurrency_group="define")

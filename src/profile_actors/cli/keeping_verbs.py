@@ -1,4 +1,4 @@
-"""Verbs that start a store so that it stays up, watch over it, and stop it."""
+"""Verbs that keep a store: start it so that it stays up, watch over it, stop it, back it up."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from profile_actors.cli import show
 from profile_actors.cli.application import DATA, Data, Json, console, verb
 from profile_actors.cli.verbs import open_store
-from profile_actors.errors import ConfigError
+from profile_actors.driver.terminal import instant_text, one_line
+from profile_actors.errors import CallerError, ConfigError
+
+ACTIONS = ("list", "verify", "prune")
 
 Directory = Annotated[Path | None, typer.Argument(help="The store's directory, as --data.")]
 
@@ -129,3 +133,106 @@ def metrics(data: Data = DATA, json: Json = False) -> None:
         show.as_json([one._asdict() for *_, found in samples(now) for one in found])
     else:
         sys.stdout.write(metrics_text(now))
+
+
+@verb()
+def backup(
+    place: Annotated[str, typer.Argument(help="A directory or URI; or list, verify or prune.")],
+    uri: Annotated[str | None, typer.Argument(help="Of list, verify or prune.")] = None,
+    data: Data = DATA,
+    json: Json = False,
+    at: Annotated[str | None, typer.Option(help="verify: of one backup, by its id.")] = None,
+    keep: Annotated[int | None, typer.Option(min=1, help="prune: so many, the newest.")] = None,
+    before: Annotated[str | None, typer.Option(help="prune: those made before it.")] = None,
+) -> None:
+    """Copy the running store to a directory or an object store, only what is new (docs/BACKUP.md).
+
+    `backup list URI` shows the backups of a place, `backup verify URI` reads all of their files,
+    `backup prune URI --keep N` (or --before DATE) deletes old ones. (./list is a directory.)
+    """
+    if place in ACTIONS and uri is not None:
+        {"list": _list, "verify": _verify, "prune": _prune}[place](uri, json, at, keep, before)
+        return
+    if place in ACTIONS or uri is not None or (at, keep, before) != (None, None, None):
+        raise CallerError(
+            f"expected `backup URI`, or `backup {'|'.join(ACTIONS)} URI`, got"
+            f" {one_line(f'{place} {uri or str()}')!r} - at the command line"
+        )
+    with open_store(data) as store:
+        made = store.backup(place)
+    if json:
+        show.as_json(made)
+        return
+    size = f"{made.bytes:,} bytes, {made.new_bytes:,} of them new"
+    _say(f"backup {made.id} of {sum(made.positions.values()):,} log entries: {size}")
+
+
+@verb()
+def restore(
+    uri: str,
+    directory: Annotated[Path, typer.Argument(help="Of the new store; has none yet.")],
+    json: Json = False,
+    at: Annotated[str | None, typer.Option(help="Id of a backup; the newest if not given.")] = None,
+    same: Annotated[
+        bool, typer.Option("--same", help="Keep the store's id: the original is gone for good.")
+    ] = False,
+    original: Annotated[
+        Path | None, typer.Option(help="The original's directory: whom it has erased since.")
+    ] = None,
+) -> None:
+    """Make a store in DIRECTORY from a backup, after comparing all of its checksums."""
+    from profile_actors.driver.shipping.restored_stores import restore as restored
+
+    made = restored(uri, directory, at, same=same, original=original)
+    if json:
+        show.as_json(made)
+        return
+    entries = sum(made.positions.values())
+    _say(f"store {made.store} as of {instant_text(made.at)}: {entries:,} log entries")
+    if made.erasures:
+        _say(f"{made.erasures:,} later erasures done again: {made.identities:,} identities")
+    _say(f"start it with: profile-actors start {made.path}")
+
+
+def _list(uri: str, json: bool, at: str | None, keep: Any, before: Any) -> None:
+    from profile_actors.driver.shipping.places_of_backups import backups
+
+    found = backups(uri)
+    if json:
+        show.as_json(found)
+        return
+    rows = [
+        (one.id, instant_text(one.at), sum(one.positions.values()), f"{one.bytes:,}",
+         f"{one.new_bytes:,}")
+        for one in found
+    ]  # fmt: skip
+    console.print(show.table("", ("backup", "made", "entries", "bytes", "new"), rows, (2, 3, 4)))
+
+
+def _verify(uri: str, json: bool, at: str | None, keep: Any, before: Any) -> None:
+    from profile_actors.driver.shipping.places_of_backups import verified
+
+    found = verified(uri, at)
+    if json:
+        show.as_json(found)
+    else:
+        for name, faults in found.items():
+            _say(f"backup {name}: {'whole' if not faults else f'{len(faults)} files damaged'}")
+            for fault in faults:
+                _say(f"  {fault}")
+    if any(found.values()):
+        raise typer.Exit(1)
+
+
+def _prune(uri: str, json: bool, at: Any, keep: int | None, before: str | None) -> None:
+    from profile_actors.driver.shipping.places_of_backups import pruned
+
+    done = pruned(uri, keep, before)
+    if json:
+        show.as_json(done)
+        return
+    _say(f"{len(done.backups)} backups deleted, {len(done.kept)} kept: {done.bytes:,} bytes freed")
+
+
+def _say(text: str) -> None:
+    console.print(Text(one_line(text)), soft_wrap=True)

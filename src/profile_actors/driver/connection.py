@@ -57,7 +57,9 @@ class Connection:
         assignment: np.ndarray,
         coordinator: Remote,
         partitions: Sequence[Remote],
+        restored: str = "",
     ) -> None:
+        """restored: see ``StoreSettings``."""
         self.path = path
         self.clock = clock
         self.config = config
@@ -66,6 +68,7 @@ class Connection:
         self.partitions = list(partitions)
         self.catalogue: Catalogue = coordinator.call("catalogue")
         self.seed = seed
+        self.restored = restored
         self.assignment = assignment
         self._lines = ReadLines(self.partitions)
         self._others: dict[str, tuple[Any, ReadLines]] = {}

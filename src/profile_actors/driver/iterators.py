@@ -275,7 +275,7 @@ class Changes:
         store did not give."""
         self._follow = follow
         count = len(connection.partitions)
-        places = [(-1, 0)] * count if after is None else _parse(after, count)
+        places = [(-1, 0)] * count if after is None else _parse(connection, after)
         self._feeds = [_Feed(connection, consumer, i, *place) for i, place in enumerate(places)]
         self._connection = connection
         self._ends: list[int] | None = None
@@ -284,7 +284,8 @@ class Changes:
 
     @property
     def cursor(self) -> str:
-        return _text((feed.position, feed.taken) for feed in self._feeds)
+        places = ((feed.position, feed.taken) for feed in self._feeds)
+        return _text(places, self._connection.restored)
 
     def __iter__(self) -> Changes:
         return self
@@ -345,25 +346,32 @@ class Changes:
             for feed, first in zip(self._feeds, kept, strict=True)
         ]
         return CursorExpired(
-            f"expected the cursor {_text(places)!r} or a later one, got {self.cursor!r} - at"
-            " changes; what came before has been dropped (Config.feed_retention_days and _bytes):"
-            " read members or profiles anew, then changes from that cursor, or from the present"
+            f"expected the cursor {_text(places, self._connection.restored)!r} or a later one, got"
+            f" {self.cursor!r} - at changes; what came before has been dropped"
+            " (Config.feed_retention_days and _bytes): read members or profiles"
+            " anew, then changes from that cursor, or from the present"
         )
 
 
 def oldest_cursor(connection: Connection) -> str:
     """The cursor from which everything follows that the feed still has."""
-    return _text((first - 1, 0) for first in connection.read_all("feed_kept"))
+    kept = ((first - 1, 0) for first in connection.read_all("feed_kept"))
+    return _text(kept, connection.restored)
 
 
-def _text(places: Iterable[tuple[int, int]]) -> str:
-    """A cursor. places: per partition, the position delivered whole, and how many of the next."""
-    return "-".join(f"{position + 1}.{taken}" for position, taken in places)
+def _text(places: Iterable[tuple[int, int]], restored: str) -> str:
+    """A cursor. places: per partition, the position delivered whole, and how many of the next.
+    restored: see ``StoreSettings``."""
+    text = "-".join(f"{position + 1}.{taken}" for position, taken in places)
+    return f"{text}@{restored}" if restored else text
 
 
-def _parse(cursor: str, partitions: int) -> list[tuple[int, int]]:
+def _parse(connection: Connection, cursor: str) -> list[tuple[int, int]]:
+    """Raises CursorExpired for one that another store gave, which this one was restored from."""
+    partitions = len(connection.partitions)
     try:
-        places = [tuple(map(int, place.split("."))) for place in cursor.split("-")]
+        text, _, restored = cursor.partition("@")
+        places = [tuple(map(int, place.split("."))) for place in text.split("-")]
         places = msgspec.convert(places, list[tuple[int, int]])
     except (AttributeError, ValueError, msgspec.ValidationError):
         places = []
@@ -372,5 +380,11 @@ def _parse(cursor: str, partitions: int) -> list[tuple[int, int]]:
         raise CallerError(
             f"expected a cursor that this store's changes() gave, got {cursor!r} - at after=;"
             " pass Changes.cursor unchanged, or None for everything that is kept"
+        )
+    if restored != connection.restored:
+        raise CursorExpired(
+            f"expected the cursor {oldest_cursor(connection)!r} or a later one, got {cursor!r} - at"
+            " changes; the store was restored from a backup since, and what follows is not what"
+            " followed: read members or profiles anew, then changes from that cursor"
         )
     return [(position - 1, taken) for position, taken in places]

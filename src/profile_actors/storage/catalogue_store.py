@@ -58,7 +58,6 @@ from profile_actors.storage.store_settings import (
 
 MAP_BYTES = 1 << 30
 
-
 NUMBER = struct.Struct(">Q")
 
 
@@ -69,7 +68,7 @@ LOG_KEY = b"log:"
 DATABASES = ("versions", "assignments", "settings", "epochs")
 
 
-ADDED = ("files",)
+ADDED = ("files", "backups", "erased")
 """Databases that came later: made where an older release wrote the others."""
 
 
@@ -389,6 +388,10 @@ class CatalogueStore:
     @staticmethod
     def _epoch(value: bytes | None) -> int:
         return int(NUMBER.unpack(value)[0]) if value is not None else 0
+
+    def beside(self, *names: str) -> tuple[lmdb.Environment, list[lmdb._Database]]:
+        """The environment and databases of it, for what is kept there by others (``shipping/``)."""
+        return self._env, [self._db[name] for name in names]
 
     def close(self) -> None:
         """Close the environment and free the lock; no call may be under way."""

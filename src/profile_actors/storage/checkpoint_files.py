@@ -37,6 +37,9 @@ CHECKPOINTS_KEPT = 2
 SUFFIX = ".arrow"
 
 
+CHECKPOINT_NAME = re.compile(r"checkpoint-(\d{20})\.arrow")
+
+
 META = "@meta"
 """Name of the array that holds a checkpoint's meta bytes; refused as a caller's name."""
 

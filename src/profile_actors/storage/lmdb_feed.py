@@ -303,3 +303,11 @@ class LmdbFeed:
         with self._writing:
             self.flush()
             self._log_segments = ()
+
+
+def begin_at(directory: Path, first: int) -> None:
+    """A new feed of a log of which nothing below ``first`` is to be told: it was copied, and a
+    checkpoint of that position with it. Raises OSError, lmdb.Error.
+    """
+    make_directory(directory)
+    LogSegment.create(directory / f"{PREFIX}{first:020d}", first, 1 << 20, sync=True).discard()

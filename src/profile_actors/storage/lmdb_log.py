@@ -17,8 +17,7 @@ opened anew; reading goes on.
 Threads. One thread appends; any thread reads, meanwhile and during ``close``.
 
 Limits: damage to the newest meta page of the last log segment makes LMDB fall back to the commit
-before, silently: a derived position beyond ``head()`` shows it. fsync is only as good as the
-disk's own.
+before, silently: a derived position beyond ``head()`` shows it. fsync is as good as the disk's.
 """
 
 from __future__ import annotations
@@ -58,7 +57,6 @@ from profile_actors.storage.log_segment import LogSegment
 
 MAP_SLACK_BYTES = 1 << 18
 """Room for tree, meta and free-list pages beside a value: 64 pages, far above one append's need."""
-
 
 STRAY_BYTES = 1 << 16
 """Above what a new, empty environment takes."""
@@ -252,6 +250,11 @@ class LmdbLog:
                     f"expected positions {entry.first} to {wanted - 1}, got {count} entries up to"
                     f" {end - 1} - at {log_segment.data}; restore the file from a replica or backup"
                 )
+
+    @property
+    def listed(self) -> tuple[LogSegmentEntry, ...]:
+        """The log segments in order; all but the last are sealed."""
+        return self._manifest.segments
 
     def head(self) -> int:
         return self._head

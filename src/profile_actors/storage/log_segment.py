@@ -20,7 +20,7 @@ Limits: a value overwritten while a view of it is held changes under the view (t
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -209,6 +209,12 @@ class LogSegment:
         """Put or overwrite one framed value. Raises lmdb.Error."""
         with self._env.begin(write=True, db=self._values) as transaction:
             transaction.put(KEY.pack(position), value)
+
+    def fill(self, values: Iterable[tuple[int, bytes]]) -> None:
+        """Put framed values after all others, in one transaction. Raises lmdb.Error."""
+        with self._env.begin(write=True, db=self._values) as transaction:
+            for position, value in values:
+                transaction.put(KEY.pack(position), value, append=True)
 
     def discard(self) -> None:
         """Close a log segment of which no view was ever handed out (an opening that failed)."""

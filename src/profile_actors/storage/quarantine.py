@@ -371,5 +371,9 @@ class Quarantine(Generic[R]):
         with self._env.begin() as transaction, transaction.cursor(self._datasets) as cursor:
             return [key.decode() for key in cursor.iternext(keys=True, values=False)]
 
+    def copy_to(self, handle: int) -> None:
+        """Write it to a file as of one moment, without what was deleted. Raises lmdb.Error."""
+        self._env.copyfd(handle, compact=True)
+
     def close(self) -> None:
         self._env.close()

@@ -13,7 +13,8 @@ FORMAT = 1
 class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What a store is for ever. hash_seed: of identity keys. created: ms UTC.
 
-    id: its own, empty in one from before stores had ids.
+    id: its own, empty in one from before stores had ids. restored: drawn anew each time that it was
+    restored from a backup; cursors of changes say it, since the same positions told others before.
     """
 
     partitions: int
@@ -22,6 +23,7 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     created: int
     format: int = FORMAT
     id: str = ""
+    restored: str = ""
 
 
 SETTINGS = msgspec.json.Decoder(StoreSettings)

@@ -30,6 +30,7 @@ import ray
 from profile_actors.actors.calls import Remote, Session, Stopped
 from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.actors.logs.enlisted_log import EnlistedLog
+from profile_actors.actors.logs.log_steps import log_step
 from profile_actors.actors.logs.standing_still import leave
 from profile_actors.actors.mail.interpreter import tune
 from profile_actors.actors.mail.peers import LEDGER_ACTOR, Peers
@@ -270,6 +271,12 @@ class LedgerActor:
             self._postman.account(),
         )  # fmt: skip
 
+    @ray.method(concurrency_group="backups")
+    def log_step(self, name: str, *args: Any) -> Any:
+        """A step of a backup (``log_steps``)."""
+        self._opened()
+        return log_step(self._enlisted.log, self._place.path, lambda: None, name, *args)
+
     # -- its life ---------------------------------------------------------------------------------
 
     def leave(self, number: int) -> None:
@@ -309,7 +316,7 @@ class LedgerActor:
 
 def ledger_class() -> Any:
     """What Ray makes the actor of."""
-    groups = {"mail": MAIL_THREADS, "read": READ_THREADS}
+    groups = {"mail": MAIL_THREADS, "read": READ_THREADS, "backups": 1}
     options: dict[str, Any] = {"num_cpus": 0, "concurrency_groups": groups}
     return ray.remote(**options)(LedgerActor)
 

@@ -66,10 +66,8 @@ from profile_actors.storage.store_settings import StoreSettings, load_settings_f
 EXTRA_SUBMIT_THREADS = 8
 """Callers beyond a full queue, whom the actor can tell 'busy' at once."""
 
-
 STOP_TIMEOUT_S = 30.0
 """For what is queued to be committed, and a checkpoint under way to be finished."""
-
 
 END_PAUSE_S = 0.005
 """Between two looks whether Ray has ended an actor."""
@@ -216,7 +214,8 @@ class Placement:
         if self.is_cluster:  # the store outlives this process: the coordinator keeps it
             self._keeper.release()
             place = msgspec.structs.replace(place, is_keeper=True)
-        actor = ray.remote(num_cpus=0)(CoordinatorActor)
+        beside: dict[str, Any] = {"num_cpus": 0, "concurrency_groups": {"backups": 1}}
+        actor = ray.remote(**beside)(CoordinatorActor)
         try:
             remote = self.create(actor, COORDINATOR, False, place, hook)
         except ValueError:  # somebody else has, a moment ago
@@ -238,6 +237,7 @@ class Placement:
             "preview": 1,
             "define": 1,
             "edges": self.config.max_edges,
+            "backups": 1,
         }
         options: dict[str, Any] = {"num_cpus": 0, "concurrency_groups": groups}
         actor = ray.remote(**options)(PartitionActor)

@@ -1,4 +1,4 @@
-"""Copying sequencers elsewhere: which positions of them belong together.
+"""Copying sequencers elsewhere: which positions of them belong together, and what is to be copied.
 
-Others import: ``frontiers``.
+Others import ``frontiers`` and ``pieces``.
 """

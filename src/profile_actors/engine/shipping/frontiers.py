@@ -10,8 +10,13 @@ Of two consistent frontiers the larger position of each sequencer makes a consis
 under any ends there is a largest: each end is lowered to the first entry that took what is not
 there, until nothing changes. It loses nothing that was durable when the first end was read: a
 message is sent once its entry is durable, so what all logs held at that moment is consistent, and
-the largest is not below it. Hence entries below an end that was read *before* the first of these
-ends are never given up, and only what is above it needs to be looked at.
+the largest is not below it.
+
+Hence only a few entries are looked at. Read the heads of all logs (``low``), then all of them again
+(``end``), and then each log from its low to wherever it is by now. No entry below a low is given
+up, and no message that it took is missing. Who took a message above its low, below its end, took it
+before now: the sender's entry is among those that were looked at, or below the sender's low. Since
+numbers follow each other, the first one that was looked at tells the last one before it.
 
 Limits: says nothing of definitions; the catalogue is copied after the ends were read, so that no
 entry is judged by definitions which it does not know.
@@ -22,13 +27,10 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 
 from profile_actors.engine.log.entry import read_mail
 from profile_actors.engine.log.ports import Log
-
-NONE: Mapping[str, int] = MappingProxyType({})
 
 
 class Line(NamedTuple):
@@ -40,29 +42,27 @@ class Line(NamedTuple):
 
 
 class Mails(NamedTuple):
-    """The messages of a log's entries from ``low`` up to ``end``, by the other sequencer's name.
+    """The messages of a log's entries from ``low`` on, by the other sequencer's name.
 
-    before: the number of the last message that entries below ``low`` sent, by destination.
+    low, end: as in the module. received, sent: of the entries that were looked at, those above the
+    end included.
     """
 
     low: int
     end: int
-    before: Mapping[str, int]
     received: dict[str, Line]
     sent: dict[str, Line]
 
 
-def mails_of(
-    log: Log, end: int, name: str, low: int = 0, before: Mapping[str, int] = NONE
-) -> Mails:
-    """Which messages the entries of positions low ... end - 1 have taken and sent.
+def mails_of(log: Log, low: int, end: int, name: str) -> Mails:
+    """Which messages a log's entries have taken and sent, from ``low`` to where the log is now.
 
-    low: 0, or an end of this log that was read before any of these ends; before: as in ``Mails``.
-    name: for errors. Cost: one look at each entry's envelope, and its checksum. Raises CorruptLog.
+    To be asked when the ends of all logs were read. name: for errors. Cost: one look at each
+    entry's envelope, and its checksum. Raises CorruptLog.
     """
     received: defaultdict[str, Line] = defaultdict(lambda: Line([], []))
     sent: defaultdict[str, Line] = defaultdict(lambda: Line([], []))
-    for position in range(low, end):
+    for position in range(low, log.head()):
         with log.view(position) as view:
             _, mail = read_mail(view, f"position {position} of {name}")
         for source, number, _ in mail.received:
@@ -71,7 +71,7 @@ def mails_of(
         for to, number in mail.sent:
             sent[to].numbers.append(number)
             sent[to].positions.append(position)
-    return Mails(low, end, before, dict(received), dict(sent))
+    return Mails(low, end, dict(received), dict(sent))
 
 
 def largest_frontier(mails: Mapping[str, Mails]) -> dict[str, int]:
@@ -88,18 +88,21 @@ def largest_frontier(mails: Mapping[str, Mails]) -> dict[str, int]:
             taken = found.received.get(sender)
             if taken is None:
                 continue
-            newest = (
-                _newest_sent(mails[sender], receiver, frontier[sender]) if sender in mails else 0
-            )
-            at = bisect_right(taken.numbers, newest)
+            newest = _newest_sent(mails.get(sender), receiver, frontier.get(sender, 0))
+            at = len(taken.numbers) if newest is None else bisect_right(taken.numbers, newest)
             if at < len(taken.numbers) and taken.positions[at] < frontier[receiver]:
                 frontier[receiver] = taken.positions[at]
                 waiting.add(receiver)
     return frontier
 
 
-def _newest_sent(sender: Mails, receiver: str, frontier: int) -> int:
-    """The number of the last message to a receiver that entries below a frontier have sent."""
+def _newest_sent(sender: Mails | None, receiver: str, frontier: int) -> int | None:
+    """The number of the last message to a receiver that entries below a frontier have sent; None:
+    of all that the receiver can have taken."""
+    if sender is None:
+        return 0
     sent = sender.sent.get(receiver)
-    kept = 0 if sent is None else bisect_left(sent.positions, frontier)
-    return sent.numbers[kept - 1] if sent is not None and kept else sender.before.get(receiver, 0)
+    if sent is None:
+        return None
+    kept = bisect_left(sent.positions, frontier)
+    return sent.numbers[kept - 1] if kept else sent.numbers[0] - 1

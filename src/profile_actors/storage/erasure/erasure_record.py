@@ -71,10 +71,26 @@ def load_record(data: Path) -> ErasureRecord:
     except FileNotFoundError:
         return ErasureRecord()
     except msgspec.MsgspecError as error:
-        raise CorruptLog(
-            f"expected what is known of erasures, got '{error}' - at {path}; restore the file from"
-            " a replica or backup"
-        ) from error
+        raise _unreadable(error, path) from error
+
+
+def load_count(data: Path) -> tuple[int, bool]:
+    """How many erasures there were, and whether one goes on; for who is not the record's writer.
+    Raises CorruptLog."""
+    try:
+        record = _RECORD.decode((data / NAME).read_bytes())
+    except FileNotFoundError:
+        return 0, False
+    except msgspec.MsgspecError as error:
+        raise _unreadable(error, data / NAME) from error
+    return record.count, record.pending is not None
+
+
+def _unreadable(error: msgspec.MsgspecError, path: Path) -> CorruptLog:
+    return CorruptLog(
+        f"expected what is known of erasures, got '{error}' - at {path}; restore the file from"
+        " a replica or backup"
+    )
 
 
 def save_record(data: Path, record: ErasureRecord) -> None:

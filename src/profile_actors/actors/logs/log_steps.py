@@ -1,0 +1,68 @@
+"""What a sequencer does for a backup, in its own process: it alone may read its open log.
+
+Theory: every step may be asked again, and what was copied is there, so a call that was lost with
+its process costs nothing that was done. Copying a long log takes many calls, each of some seconds.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from profile_actors.engine.shipping.frontiers import mails_of
+from profile_actors.errors import StorageFull, StoreUnavailable
+from profile_actors.storage.lmdb_log import LmdbLog
+from profile_actors.storage.shipping.backups import ShippedLog
+from profile_actors.storage.shipping.depot import Depot
+from profile_actors.storage.shipping.log_shipping import LogShipping
+
+CALL_S = 10.0
+"""After so long a copy answers with what it has, to be asked again from there."""
+
+
+def log_step(log: LmdbLog, path: str, pause: Callable[[], object], step: str, *args: Any) -> Any:
+    """One of: ``head``, ``mails`` (``frontiers.mails_of``), ``ship`` (``LogShipping.ship``), which
+    answers what it has and how many bytes were new.
+
+    path: the sequencer's directory. pause: called between pieces of work. Raises CorruptLog,
+    StorageFull, StoreUnavailable if the place is not reached.
+    """
+    if step == "head":
+        return log.head()
+    if step == "mails":
+        return mails_of(log, *args)
+    assert step == "ship", step
+    return _ship(log, path, pause, *args)
+
+
+def _ship(
+    log: LmdbLog, path: str, pause: Callable[[], object], uri: str, name: str, index: int,
+    end: int, base: ShippedLog | None,
+) -> tuple[ShippedLog, int]:  # fmt: skip
+    with reached(uri):
+        shipping = LogShipping(log, Path(path), Depot(uri), pause)
+        deadline = time.monotonic() + CALL_S
+        found = shipping.ship(name, index, end, base, lambda: time.monotonic() > deadline)
+        return found, shipping.new_bytes
+
+
+@contextmanager
+def reached(uri: str) -> Iterator[None]:
+    """While a place is read or written. Raises StorageFull, StoreUnavailable for what OSErrors
+    say."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(
+                f"expected room for a backup, got '{error}' - at {uri}; free some (`profile-actors"
+                " backup prune`), then back up again: what was copied is there"
+            ) from error
+        raise StoreUnavailable(
+            f"expected to reach the place of a backup, got {type(error).__name__}: {error} - at"
+            f" {uri}; check that it is there and may be written, then try again"
+        ) from error

@@ -1,0 +1,159 @@
+"""A backup of a running store, step by step; the copying is done where the files are.
+
+Theory: ends are read and lowered to one frontier (``engine/shipping/frontiers``), every sequencer
+copies its log up to there, then the coordinator copies catalogue and quarantine, and the manifest
+is written last. Whatever ends it before leaves files that the next backup finds copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import msgspec
+
+from profile_actors.actors.logs.backup_steps import Begun, ShippedBeside
+from profile_actors.engine.identity.messages import LEDGER
+from profile_actors.engine.shipping.frontiers import Mails, largest_frontier
+from profile_actors.errors import CorruptLog, Pending, StoreUnavailable
+from profile_actors.storage.log_id import LEDGER as LEDGER_LOG
+from profile_actors.storage.shipping.backups import (
+    BackupManifest,
+    ShippedLog,
+    backup_ids,
+    load_backup,
+    own,
+    prune,
+    save_backup,
+)
+from profile_actors.storage.shipping.depot import Depot
+from profile_actors.storage.shipping.known_backups import KnownBackup
+
+
+class Backup(msgspec.Struct, frozen=True):
+    """A backup that is whole. id: names it at its place; at: ms UTC when it began.
+
+    positions: per sequencer ("0", "1", ... and "L", the ledger of links) how many entries of its
+    log it has. bytes: of all files that it names; new_bytes: of those that were not there before.
+    """
+
+    id: str
+    uri: str
+    at: int
+    store: str
+    positions: dict[str, int]
+    bytes: int
+    new_bytes: int
+
+
+class Called(Protocol):
+    """An actor, or what stands in its place."""
+
+    def call(self, method: str, *args: Any, timeout_s: float | None = None) -> Any:
+        """Call and wait."""
+
+
+def backed_up(
+    coordinator: Called,
+    sequencers: Callable[[], Mapping[str, Called]],
+    depot: Depot,
+    timeout_s: float,
+) -> Backup:
+    """Make a backup. sequencers: asked for the partitions and the ledger, if it runs, by name.
+
+    Raises CallerError for a place of another store, Pending while a person is erased, CorruptLog
+    for what the disk has damaged, StoreUnavailable, StorageFull.
+    """
+    begun: Begun = coordinator.call("backup", "begin", depot.uri)
+    own(depot, begun.backup.store)
+    there = set(backup_ids(depot))
+    gone = [one for one in begun.known if one.uri == depot.uri and one.id not in there]
+    base = _base(depot, begun, there)
+    shipped = _logs(dict(sequencers()), depot, base, timeout_s)
+    beside: ShippedBeside = coordinator.call("backup", "ship", depot.uri, timeout_s=timeout_s)
+    if beside.erasures != begun.erasures:
+        raise Pending(
+            "expected to copy one store, got one that has erased a person meanwhile - at backup;"
+            " back up again"
+        )
+    new = beside.new_bytes + sum(count for _, count in shipped)
+    manifest = BackupManifest(
+        begun.backup.id, begun.backup.store, begun.backup.at, begun.partitions, begun.erasures,
+        tuple(log for log, _ in shipped), beside.catalogue, beside.quarantine, beside.erased, new,
+    )  # fmt: skip
+    _check_there(depot, manifest)
+    save_backup(depot, manifest)
+    coordinator.call("backup", "note", msgspec.structs.replace(begun.backup, state="whole"))
+    _check_there(depot, manifest)
+    if any(one.state == "begun" for one in gone):  # what it left that this one has not used
+        prune(depot, ())
+    for one in gone:
+        coordinator.call("backup", "forget", one)
+    return told(depot, manifest)
+
+
+def told(depot: Depot, manifest: BackupManifest) -> Backup:
+    """What is said of a backup."""
+    files = {stored.name: stored.bytes for stored in manifest.files()}
+    return Backup(
+        manifest.id, depot.uri, manifest.at, manifest.store,
+        {log.name: log.end for log in manifest.logs}, sum(files.values()), manifest.new_bytes,
+    )  # fmt: skip
+
+
+def _base(depot: Depot, begun: Begun, there: set[str]) -> BackupManifest | None:
+    """The newest backup of this place that this very store remembers; see ``known_backups``."""
+    mine = [one for one in begun.known if _is_base(one, begun.backup) and one.id in there]
+    for one in reversed(mine):
+        try:
+            return load_backup(depot, one.id)
+        except CorruptLog:  # what it needs is copied again, and it stays named by `verify`
+            continue
+    return None
+
+
+def _is_base(one: KnownBackup, new: KnownBackup) -> bool:
+    return one.uri == new.uri and one.store == new.store
+
+
+def _logs(
+    sequencers: dict[str, Called], depot: Depot, base: BackupManifest | None, timeout_s: float
+) -> list[tuple[ShippedLog, int]]:
+    """All logs up to one frontier, and the bytes of each that were new."""
+
+    def head(name: str) -> int:
+        return int(sequencers[name].call("log_step", "head"))
+
+    def mails(name: str) -> Mails:
+        found: Mails = sequencers[name].call("log_step", "mails", lows[name], ends[name], name)
+        return found
+
+    def ship(name: str) -> tuple[ShippedLog, int]:
+        held = None if base is None else base.log_of(name)
+        index = LEDGER_LOG if name == LEDGER else int(name)
+        new = 0
+        while True:
+            log, more = sequencers[name].call(
+                "log_step", "ship", depot.uri, name, index, frontier[name], held,
+                timeout_s=timeout_s,
+            )  # fmt: skip
+            new += more
+            if log.end == frontier[name]:
+                return log, new
+            held = log
+
+    with ThreadPoolExecutor(len(sequencers), thread_name_prefix="backup") as pool:
+        lows = dict(zip(sequencers, pool.map(head, sequencers), strict=True))
+        ends = dict(zip(sequencers, pool.map(head, sequencers), strict=True))
+        frontier = largest_frontier(dict(zip(sequencers, pool.map(mails, sequencers), strict=True)))
+        return list(pool.map(ship, sequencers))
+
+
+def _check_there(depot: Depot, manifest: BackupManifest) -> None:
+    missing = {stored.name for stored in manifest.files()} - depot.whole()
+    if missing:
+        raise StoreUnavailable(
+            f"expected all files of backup {manifest.id}, got none of {min(missing)} - at"
+            f" {depot.uri}; somebody prunes this place: back up again when that is done"
+        )

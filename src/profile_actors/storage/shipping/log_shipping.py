@@ -1,0 +1,192 @@
+"""A sequencer's log, copied to a place while it is written.
+
+Theory: this is the one way in which a log leaves its disk. What there is to copy is said by
+``engine/shipping/pieces``: sealed log segments as files, entries with their checksums, the newest
+checkpoint at or below the end, so that who opens the copy need not fold it from its start. All of
+it is read from the open log, in its own process, since LMDB may open a file once in a process. A
+standby and a partition that changes its disk take the same three from here, ``shipment`` with what
+they have, and ``framed`` for what is still written, in messages instead of files.
+
+An entry is read and compared with its checksum when it is copied, in a segment too: a copy of what
+the disk has damaged would hide it.
+
+Limits: a checkpoint that is just being replaced is tried again, and then left out: it saves time.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from profile_actors.engine.shipping.pieces import Listed, Piece, Stored, Wanted, shipment
+from profile_actors.storage.checkpoint_files import CHECKPOINT_NAME
+from profile_actors.storage.environment import DATA
+from profile_actors.storage.files.framing import damage, frame
+from profile_actors.storage.files.layout import PartitionLayout
+from profile_actors.storage.lmdb_log import LmdbLog
+from profile_actors.storage.log_id import load_log_id
+from profile_actors.storage.shipping.backups import ShippedCheckpoint, ShippedLog
+from profile_actors.storage.shipping.depot import (
+    Depot,
+    damaged,
+    parts_of,
+    stored_bytes,
+    stored_file,
+)
+
+ENTRY = struct.Struct("<QQ")
+"""Before each entry of a piece: its position, and the bytes of its framed value."""
+
+
+PIECE_BYTES = 16 << 20
+"""Entries that go into one file, if it is more than one entry: held in memory once."""
+
+
+LOOKS = 3
+"""For a checkpoint that is replaced while it is copied."""
+
+
+Pause = Callable[[], object]
+
+
+class LogShipping:
+    """Copies one log into a depot. directory: the sequencer's. pause: called between steps of a few
+    MB or ms, for whoever writes meanwhile."""
+
+    def __init__(self, log: LmdbLog, directory: Path, depot: Depot, pause: Pause) -> None:
+        self._log = log
+        self._paths = PartitionLayout(directory)
+        self._depot = depot
+        self._pause = pause
+        self._there = depot.whole()
+        self.new_bytes = 0
+
+    def ship(
+        self,
+        name: str,
+        index: int,
+        end: int,
+        base: ShippedLog | None,
+        is_late: Callable[[], bool] = lambda: False,
+    ) -> ShippedLog:
+        """Copy what is below ``end`` and not in ``base``.
+
+        is_late: asked after each piece whether to leave it at that; what is answered ends earlier
+        then, and is the next call's base. Raises CorruptLog, OSError.
+        """
+        held = () if base is None or base.log != self._log.id else base.pieces
+        listed = [
+            Listed(one.name, one.first, one.first + (one.entries or 0), True)
+            for one in self._log.listed[:-1]
+        ]
+        newest = self._log.listed[-1]
+        listed.append(Listed(newest.name, newest.first, self._log.head(), False))
+        found = shipment(listed, end, (piece for piece in held if piece.stored.name in self._there))
+        pieces, reached = [*found.kept], end
+        for piece in self._copied(found.wanted):
+            pieces.append(piece)
+            if is_late() and piece.end < end:
+                reached = piece.end
+                break
+        pieces = sorted((one for one in pieces if one.end <= reached), key=lambda one: one.first)
+        known = load_log_id(self._paths)
+        return ShippedLog(
+            name, index, self._log.id, 0 if known is None else known.since, self._log.epoch,
+            reached, tuple(pieces), self._checkpoint(end) if reached == end else None,
+        )  # fmt: skip
+
+    def _copied(self, wanted: Iterable[Wanted]) -> Iterator[Piece]:
+        for one in wanted:
+            if one.form == "file":
+                yield self._file(one)
+            else:
+                yield from self._entries(one)
+
+    def _put(self, stored: Stored, parts: Iterable[bytes | memoryview]) -> None:
+        if stored.name not in self._there:
+            self._depot.put(stored, parts)
+            self._there.add(stored.name)
+            self.new_bytes += stored.bytes
+
+    def _file(self, wanted: Wanted) -> Piece:
+        for position in range(wanted.first, wanted.end):
+            with self._log.view(position):  # compares it with its checksum
+                pass
+            if position % 64 == 0:
+                self._pause()
+        path = self._paths.log / wanted.segment / DATA
+        stored = stored_file(path, self._pause)
+        self._put(stored, parts_of(path, self._pause))
+        return Piece("file", wanted.segment, wanted.first, wanted.end, stored)
+
+    def _entries(self, wanted: Wanted) -> Iterator[Piece]:
+        first, parts, size = wanted.first, list[bytes](), 0
+        for position in range(wanted.first, wanted.end):
+            value = framed(self._log, position)
+            parts += (ENTRY.pack(position, len(value)), value)
+            size += ENTRY.size + len(value)
+            if size >= PIECE_BYTES or position + 1 == wanted.end:
+                data = b"".join(parts)
+                stored = stored_bytes(data)
+                self._put(stored, [data])
+                yield Piece("entries", wanted.segment, first, position + 1, stored)
+                first, parts, size = position + 1, [], 0
+                self._pause()
+
+    def _checkpoint(self, end: int) -> ShippedCheckpoint | None:
+        """The newest at or below the end, and the runs that are there, its own among them."""
+        for _ in range(LOOKS):
+            found = [
+                (int(match[1]), path)
+                for path in self._paths.checkpoints.glob("*")
+                if (match := CHECKPOINT_NAME.fullmatch(path.name)) and int(match[1]) <= end
+            ]
+            if not found:
+                return None
+            position, path = max(found)
+            try:
+                return ShippedCheckpoint(position, self._held([path]))
+            except FileNotFoundError:
+                continue
+        return None
+
+    def _held(self, paths: list[Path]) -> dict[str, Stored]:
+        """Files that may be deleted meanwhile, opened first and copied then."""
+        runs = sorted(self._paths.runs.glob("*.arrow"))
+        files: dict[str, Stored] = {}
+        with ExitStack() as stack:
+            opened = [
+                (str(path.relative_to(self._paths.directory)), stack.enter_context(path.open("rb")))
+                for path in (*paths, *runs)
+            ]
+            for name, file in opened:
+                # By its handle: the name may be gone.
+                path = Path(f"/proc/self/fd/{file.fileno()}")
+                files[name] = stored_file(path, self._pause)
+                self._put(files[name], parts_of(path, self._pause))
+        return files
+
+
+def framed(log: LmdbLog, position: int) -> bytes:
+    """An entry as it is stored, with its checksum, compared. Raises CorruptLog."""
+    with log.view(position) as view:
+        return frame(position, (view,))
+
+
+def entries_in(depot: Depot, piece: Piece) -> Iterator[tuple[int, bytes]]:
+    """The framed values of a piece of entries, each whole and in its place. Raises CorruptLog."""
+    data = b"".join(depot.content(piece.stored))
+    where = f"{depot.uri}/files/{piece.stored.name}"
+    at = 0
+    for position in range(piece.first, piece.end):
+        found, size = ENTRY.unpack_from(data, at)
+        value = data[at + ENTRY.size : at + ENTRY.size + size]
+        fault = damage(position, value)
+        if found != position or fault is not None:
+            raise damaged(where, f"the entry of position {position}", fault or f"that of {found}")
+        yield position, value
+        at += ENTRY.size + size
+    if at != len(data):
+        raise damaged(where, f"{at} bytes", str(len(data)))
