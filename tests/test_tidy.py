@@ -32,8 +32,10 @@ INNER = {
         *("membership", "fold", "refold", "reading", "trials", "edges", "partition"),
     ),
     "ingest": ("typing", "", "files"),
-    "storage": ("files", "", "erasure", "shipping"),
-    "driver": ("", "trials", "keeping", "people", "edges", "streams", "files", "shipping"),
+    "storage": ("files", "", "erasure", "replicas", "shipping"),
+    "driver": (
+        *("", "trials", "keeping", "people", "replicas", "edges", "streams", "files", "shipping"),
+    ),
 }
 DOORS = {"actors", "driver", "client", "cli", "__init__", "__main__"}
 ONLY_IN = {"ray": DOORS, "lmdb": {"storage"}}

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         Receipt,
         StoreStatus,
     )
+    from profile_actors.driver.replicas.replica_doors import Replica
     from profile_actors.driver.shipping.backing_up import Backup
     from profile_actors.driver.shipping.restored_stores import Restored, restore
     from profile_actors.driver.simulation import SimulatedLink, Simulation, simulate
@@ -134,6 +135,7 @@ __all__ = [
     "ProjectionConfiguration",
     "Receipt",
     "Relationship",
+    "Replica",
     "Restored",
     "RowStream",
     "RuleError",

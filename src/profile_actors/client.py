@@ -36,6 +36,7 @@ from profile_actors.driver.keeping.attach import running
 from profile_actors.driver.keeping.edge_processes import settle
 from profile_actors.driver.keeping.placement import Placement, attached, opened
 from profile_actors.driver.receipts import Explanation
+from profile_actors.driver.replicas.replica_doors import ReplicaDoors
 from profile_actors.driver.sender import Sender
 from profile_actors.driver.shipping.backup_doors import BackupDoors
 from profile_actors.driver.trials.dry_runs import DryRun, dry_run
@@ -106,7 +107,7 @@ def _store(placement: Placement) -> Store:
         raise
 
 
-class Store(AccessDoors, BackupDoors):
+class Store(ReplicaDoors, AccessDoors, BackupDoors):
     """A running store; made by ``start`` and ``connect``."""
 
     def __init__(self, placement: Placement) -> None:

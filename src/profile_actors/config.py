@@ -109,6 +109,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How long members, changes and export wait for back-fill before Pending."""
     forward_ack_ms: int = 1_000
     """Reserved for identity joins (DESIGN section 10)."""
+    standby_timeout_ms: int = 1_000
+    """How long a standby may be silent before its partition goes on without it, which the
+    catalogue notes first."""
+    lease_ms: int = 2_000
+    """How long a partition with a standby in sync answers reads when neither that nor the
+    coordinator was heard: a promotion waits for it."""
+    failover_after_ms: int = 10_000
+    """A standby in sync that its partition was silent for so long is promoted by itself."""
     max_rescan_evaluations: int = 64
     """Rescan evaluations between two entries: some tens of ms for profiles of a few events."""
     object_store_mb: int = 400

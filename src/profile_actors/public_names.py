@@ -50,6 +50,7 @@ PLACES = {
     "Receipt": "driver.receipts",
     "Relationship": "definitions.declared",
     "Restored": "driver.shipping.restored_stores",
+    "Replica": "driver.replicas.replica_doors",
     "RowStream": "driver.streams.row_stream",
     "Schema": "definitions.declared",
     "SegmentDefinition": "definitions.declared",

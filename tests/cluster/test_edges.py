@@ -22,7 +22,7 @@ import ray
 from typer.testing import CliRunner
 
 import profile_actors as pf
-from profile_actors.cli import application, edge_verbs, people_verbs
+from profile_actors.cli import application, copy_verbs, people_verbs
 from profile_actors.driver.keeping.edge_processes import named_edges
 from profile_actors.engine.edges.edge_copy import ROOMS, EdgeRows
 from profile_actors.storage.edge_files import EdgeIndex, Generation
@@ -100,7 +100,7 @@ def test_an_edge_follows_and_flips_by_itself(store: pf.Store) -> None:
 def test_the_verb_shows_an_edge_and_a_profile_there(
     store: pf.Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for verbs in (edge_verbs, people_verbs):
+    for verbs in (copy_verbs, people_verbs):
         monkeypatch.setattr(verbs, "open_store", lambda _: contextlib.nullcontext(store))
     store.submit("orders", [order(1, 1)])
     store.edge(NAME).wait()

@@ -25,17 +25,18 @@ from profile_actors.actors.calls import Stopped
 from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.actors.logs.backup_steps import Backups
 from profile_actors.actors.logs.erasures import Erasures
+from profile_actors.actors.logs.opening import refusal_of
+from profile_actors.actors.replicas.copies_registry import CopiesRegistry
 from profile_actors.config import Config
 from profile_actors.definitions.catalogue_changes import decode, encode, extended
 from profile_actors.definitions.declared import Catalogue, Dataset, Definition
 from profile_actors.engine.edges.projections import check_projections
 from profile_actors.engine.erasure.rejected_rows import naming
-from profile_actors.engine.identity.messages import Named
+from profile_actors.engine.shipping.replication import Copies
 from profile_actors.errors import (
     ConfigError,
     DefinitionError,
     FencedOut,
-    Halt,
     LostLog,
     ProfileActorsError,
 )
@@ -44,7 +45,7 @@ from profile_actors.ingest.rejects import QuarantineRecord
 from profile_actors.ingest.route import default_assignment
 from profile_actors.rules.catalogue.change_check import check_change, find, removed
 from profile_actors.storage.catalogue_store import CatalogueStore
-from profile_actors.storage.erasure.erasure_record import Erased, ErasedPart, Erasing
+from profile_actors.storage.erasure.erasure_record import Erasing
 from profile_actors.storage.files.atomic_files import Room
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import KEEPER_WAIT_S, DirectoryLock
@@ -65,6 +66,17 @@ ALONE = (
 )
 
 
+COPIES = frozenset({
+    "all", "disks", "add_disk", "keep", "standby_data", "standby", "note", "promise", "promoted",
+    "abandon", "renew", "stale",
+})  # fmt: skip
+"""What ``copies`` may ask of the registry."""
+
+
+ERASURES = frozenset({"begin", "stand", "note", "done", "result"})
+"""What ``erasures`` may ask."""
+
+
 class CoordinatorPlace(msgspec.Struct, frozen=True):
     """What the coordinator is started with. new: the settings if the store does not exist yet.
 
@@ -82,7 +94,8 @@ class CoordinatorPlace(msgspec.Struct, frozen=True):
 class Enlistment(msgspec.Struct, frozen=True):
     """What a partition or the ledger opens with. claim: what is known of its log. seed: of identity
     keys. assignment: uint16[4096], the partition of each bucket. erasures: how many there were;
-    erasing: the one that is to be done before the log is opened."""
+    erasing: the one that is to be done before the log is opened. copies: where the log is, if that
+    was ever changed, and data: the directory of the disk with the one in force."""
 
     epoch: int
     clock: str
@@ -92,6 +105,8 @@ class Enlistment(msgspec.Struct, frozen=True):
     assignment: np.ndarray
     erasures: int = 0
     erasing: Erasing | None = None
+    copies: Copies | None = None
+    data: str = ""
 
 
 class CoordinatorActor:
@@ -107,16 +122,7 @@ class CoordinatorActor:
         self._try_to_open()
 
     def _try_to_open(self) -> None:
-        try:
-            self._open()
-            self._refusal = None
-        except ProfileActorsError as error:
-            self._refusal = error
-        except Exception as error:
-            self._refusal = Halt(
-                f"expected the coordinator to open, got {type(error).__name__}: {error} - at"
-                f" {self._place.path}; this is a defect: report it"
-            )
+        self._refusal = refusal_of(self._open, "the coordinator", self._place.path)
 
     def _open(self) -> None:
         place = self._place
@@ -147,6 +153,11 @@ class CoordinatorActor:
             Path(place.path), place.namespace, self._settings.partitions,
             StoreLayout(Path(place.path)).ledger.is_dir,
             lambda ones: self._backups.forget_rejected(naming(ones, self._catalogue)),
+        )  # fmt: skip
+
+        self._copies = CopiesRegistry(
+            Path(place.path), self._settings.id, self._settings.partitions, self._store,
+            lambda index: self._erasures.of(str(index)) is not None,
         )  # fmt: skip
 
     def _compare_ages(self) -> None:
@@ -201,43 +212,31 @@ class CoordinatorActor:
             self._notes["epochs"] = OLD_CATALOGUE
         epoch = self._store.next_epoch(sequencer, above)
         settings, erasures = self._settings, self._erasures
+        copies, data = self._copies.opened(index, epoch)
         return Enlistment(
             epoch, settings.clock, self._catalogue, claim, settings.hash_seed, self._assignment,
-            erasures.count, erasures.of(sequencer),
+            erasures.count, erasures.of(sequencer), copies, data,
         )  # fmt: skip
 
-    def erase(self, ones: Sequence[Named]) -> int:
-        """Begin an erasure (``Erasures.begin``)."""
+    def copies(self, name: str, *args: Any) -> Any:
+        """One of COPIES (``CopiesRegistry``)."""
         self._check()
-        number = self._erasures.begin(ones)
-        if number:
-            self._backups.note_erasure(number, ones)
-        return number
+        assert name in COPIES, name
+        return getattr(self._copies, name)(*args)
 
     @ray.method(concurrency_group="backups")
     def backup(self, step: str, *args: Any) -> Any:
         self._check()
         return self._backups.step(step, *args)
 
-    def stand(self, name: str) -> bool:
-        """A sequencer stands still for the erasure; whether all do."""
+    def erasures(self, name: str, *args: Any) -> Any:
+        """One of ERASURES (``Erasures``)."""
         self._check()
-        return self._erasures.stand(name)
-
-    def note_erased(self, name: str, part: ErasedPart) -> None:
-        """What a sequencer takes out of its log."""
-        self._check()
-        self._erasures.note(name, part)
-
-    def erased(self, name: str) -> None:
-        """A sequencer is done with the erasure."""
-        self._check()
-        self._erasures.done(name)
-
-    def erasure(self, number: int) -> Erased | None:
-        """What an erasure did; None while it goes on."""
-        self._check()
-        return self._erasures.result(number)
+        assert name in ERASURES, name
+        found = getattr(self._erasures, name)(*args)
+        if name == "begin" and found:
+            self._backups.note_erasure(found, *args)
+        return found
 
     def tell(self, index: int, log_id: str, entries: int, directory: str, epoch: int) -> None:
         """A partition's log is there, and durably has so many entries and this epoch.

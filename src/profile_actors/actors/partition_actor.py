@@ -6,8 +6,7 @@ wait for), ``read`` (never behind a fold or a queue), ``preview``, ``define``, `
 time each, since they read the whole log), ``edges`` (threads that wait for changes), and the
 default one for control. The actor is detached and restarts without limit; ``__init__`` recovers.
 
-A constructor that raises would make Ray give the actor up for good. So it never does: an actor that
-cannot open its files stands, and answers every call with the reason.
+An actor that cannot open its files stands, and answers every call with the reason (``opening``).
 
 Limits: ``num_cpus=0``, since partitions are few and pinned by design; Ray schedules nothing here.
 """
@@ -32,8 +31,9 @@ from profile_actors.actors.comeback import Comeback
 from profile_actors.actors.consumers import Consumers
 from profile_actors.actors.edges.edge_pulls import pull
 from profile_actors.actors.hooks import Hook, no_hook
-from profile_actors.actors.logs.enlisted_log import EnlistedLog
+from profile_actors.actors.logs.enlisted_log import REPLICA, EnlistedLog
 from profile_actors.actors.logs.log_steps import log_step
+from profile_actors.actors.logs.opening import refusal_of
 from profile_actors.actors.logs.standing_still import leave
 from profile_actors.actors.mail.interpreter import tune
 from profile_actors.actors.mail.mail_room import Look, MailRoom, look, post_of
@@ -51,7 +51,6 @@ from profile_actors.engine.partition.partition import Partition
 from profile_actors.engine.partition.partition_trials import TRIALS
 from profile_actors.errors import (
     FencedOut,
-    Halt,
     LostLog,
     ProfileActorsError,
     StorageFull,
@@ -99,27 +98,20 @@ class PartitionActor:
         self._try_to_open()
 
     def _try_to_open(self) -> None:
-        try:
-            self._open()
-            self._refusal = None
-        except ProfileActorsError as error:
-            self._refusal = error
-        except Exception as error:
-            self._refusal = Halt(
-                f"expected partition {self._place.index} to open, got {type(error).__name__}:"
-                f" {error} - at {self._place.path}; this is a defect: report it"
-            )
+        place = self._place
+        self._refusal = refusal_of(self._open, f"partition {place.index}", place.path)
 
     def _open(self) -> None:
         place = self._place
         coordinator = ray.get_actor("coordinator", namespace=place.namespace)
         remote = Remote(
-            coordinator, "coordinator", place.config.call_timeout_s, Session(place.path)
-        )
-        directory = Path(place.path)
+            coordinator, "coordinator", place.config.call_timeout_s,
+            Session(place.path, place.namespace),
+        )  # fmt: skip
         # The log first: its lock keeps a dying predecessor (or another store) out of the rest.
         self._enlisted = EnlistedLog(remote, place.index, place.path, place.config, self._hook)
         log, known = self._enlisted.log, self._enlisted.known
+        directory = Path(self._enlisted.path)
         epoch, clock, catalogue = known.epoch, known.clock, known.catalogue
         try:
             self._hook("log.begun")
@@ -167,6 +159,7 @@ class PartitionActor:
         due = time.monotonic() + pause_s
         while not self._stopped.wait(min(TELL_LOOK_S, pause_s)):
             self._comeback.look()
+            self._enlisted.end_if_fenced()
             head, checkpoint = self._partition.log.head(), self._partition.owed.checkpointed
             if head == told or (checkpoint == saved and time.monotonic() < due):
                 continue
@@ -185,15 +178,22 @@ class PartitionActor:
                 self._opening.release()
         if self._refusal is not None:
             raise self._refusal
+        self._enlisted.log.check_lease()
         return self._partition
+
+    @ray.method(concurrency_group="read")
+    def replica(self, name: str, *args: Any) -> Any:
+        """One of REPLICA: what a driver asks of the log's standby."""
+        self._opened()
+        assert name in REPLICA, name
+        return getattr(self._enlisted, name)(*args)
 
     @ray.method(concurrency_group="submit")
     def submit(self, header: bytes, rows: pa.Buffer | None = None) -> Reply:
         """Answer when the sub-batch is durable and folded, or why it must come again."""
         partition = self._opened()
         batch = unpack(header, rows)
-        catalogue = partition.catalogue
-        if catalogue is None or catalogue.version < batch.catalogue:
+        if partition.catalogue.version < batch.catalogue:
             return Reply("behind")
         return self._mail.forwarding.told(batch, self._writer.submit(batch))
 
@@ -224,7 +224,7 @@ class PartitionActor:
     def read(self, version: int, name: str, *args: Any) -> bytes | None:
         """Call one of READS; None if the definitions here are older than version."""
         partition = self._opened()
-        if version and (partition.catalogue is None or partition.catalogue.version < version):
+        if partition.catalogue.version < version:
             return None
         assert name in READS, name
         if name == "head":
@@ -262,7 +262,7 @@ class PartitionActor:
     @ray.method(concurrency_group="backups")
     def log_step(self, name: str, *args: Any) -> Any:
         self._opened()
-        return log_step(self._enlisted.log, self._place.path, self._pace(), name, *args)
+        return log_step(self._enlisted.log.local, self._place.path, self._pace(), name, *args)
 
     def leave(self, number: int) -> None:
         leave(self._enlisted.known.erasures if self._refusal is None else None, number)

@@ -43,6 +43,7 @@ from profile_actors.storage.files.atomic_files import (
     remove_asides,
     write_whole,
 )
+from profile_actors.storage.files.copies_table import CopiesTable
 from profile_actors.storage.files.framing import HEADER_BYTES, damage, frame
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import DirectoryLock
@@ -100,6 +101,7 @@ class CatalogueStore:
             self._env = make(directory, MAP_BYTES, len(DATABASES + ADDED), sync=True)
             self._db = open_databases(self._env, DATABASES, added=ADDED)
             self.files = KnownFiles(self._env, self._db["files"], f"{directory / DATA} files")
+            self.copies = CopiesTable(self._env, self._db["settings"], f"{directory / DATA} copies")
             settings = self.settings()
             if settings is None:
                 self._check_new("an empty one")
@@ -300,8 +302,7 @@ class CatalogueStore:
                 directory=directory,
                 epoch=max(epoch, known.epoch),
             )
-            news = (told.state, told.id, told.entries, told.epoch)
-            if news != (known.state, known.id, known.entries, known.epoch):
+            if told != msgspec.structs.replace(known, told=now, directory=directory):
                 self._write_log(told)
 
     def log(self, index: int) -> LogClaim | None:
@@ -357,9 +358,8 @@ class CatalogueStore:
                     epoch = max(self._epoch(transaction.get(sequencer.encode())), above) + 1
                     transaction.put(sequencer.encode(), NUMBER.pack(epoch))
             except lmdb.Error as error:
-                raise failed_write(
-                    error, f"{self._paths.catalogue / DATA} epoch {sequencer}"
-                ) from error
+                where = f"{self._paths.catalogue / DATA} epoch {sequencer}"
+                raise failed_write(error, where) from error
         return epoch
 
     def epoch(self, sequencer: str) -> int:

@@ -12,13 +12,14 @@ the environment, which LMDB unmaps only when the last holder is gone; so whateve
 from a view stays readable after ``close``, and closing never pulls memory from under a reader.
 
 Rules for editors: never call ``Environment.close`` once a view was handed out; drop the reference.
-Never delete a value.
+Never delete a value where views are handed out (``trim``: of a log that nobody reads).
 
 Limits: a value overwritten while a view of it is held changes under the view (the feed copies).
 """
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -204,6 +205,23 @@ class LogSegment:
             self._put_told(transaction, told)
             before_commit()
         self._told = max(told, self._told)
+
+    def trim(self, position: int) -> None:
+        """Delete the values from a position on. No view may be held. Raises lmdb.Error, OSError.
+
+        LMDB counts pages that it took and gave back without writing them; the file is made as long
+        as that says, since a shorter one is taken for one that lost its end.
+        """
+        with (
+            self._env.begin(write=True, db=self._values) as transaction,
+            transaction.cursor() as cursor,
+        ):
+            found = cursor.set_range(KEY.pack(position))
+            while found:
+                found = cursor.delete()
+        del self._verified[max(0, position - self.first) :]
+        if self.data.stat().st_size < self.used_bytes():
+            os.truncate(self.data, self.used_bytes())
 
     def put(self, position: int, value: bytes) -> None:
         """Put or overwrite one framed value. Raises lmdb.Error."""

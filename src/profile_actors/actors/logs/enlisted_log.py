@@ -7,19 +7,50 @@ than it was, is noticed at the next opening. While a person is erased an opening
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 
 from profile_actors.actors.calls import Remote
 from profile_actors.actors.coordinator import Enlistment
 from profile_actors.actors.hooks import Hook
 from profile_actors.actors.logs.standing_still import erase_here
+from profile_actors.actors.replicas.shipped_log import ShippedLog, Standing
+from profile_actors.actors.replicas.standby_actor import StandbyLine
 from profile_actors.config import Config
-from profile_actors.errors import FencedOut
+from profile_actors.engine.shipping.replication import Copies, Request
+from profile_actors.errors import FencedOut, LostLog, StoreUnavailable
 from profile_actors.storage.lmdb_log import LmdbLog
+from profile_actors.storage.replicas.standby_files import as_partition
+
+REPLICA = frozenset({"follow", "let_go", "standing"})
+"""What a driver may ask of a log and its standby."""
+
+
+LOOK_S = 0.1
+"""How often is looked whether the other copy is in force."""
+
+
+PROMOTION_S = 5.0
+"""A promotion is waited for so much longer than it takes to begin."""
+
+
+def _end() -> None:
+    """End this process; whoever waits for it waits for the next one, which finds the log."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _promoted(index: int) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"expected the log of partition {index} to open, got its standby being promoted - at the"
+        " coordinator; it goes on by itself"
+    )
 
 
 class EnlistedLog:
-    """See the module. index: of the partition, or ``log_id.LEDGER``. path: its directory.
+    """See the module. index: of the partition, or ``log_id.LEDGER``. path: its directory, unless
+    the coordinator knows that another disk's copy is in force; ``path`` is where it is then.
 
     Raises FencedOut, LostLog, CorruptLog, StorageFull, StoreUnavailable.
     """
@@ -29,38 +60,80 @@ class EnlistedLog:
     ) -> None:
         self._coordinator = coordinator
         self._index = index
-        self._path = path
-        self.log, self.known = self._open(config, hook)
+        self.path = path
+        self._config = config
+        log, self.known = self._open(config, hook)
+        self.log = ShippedLog(log, config, _end)
+        if self.known.copies is not None:
+            self.follow(self.known.copies)
+
+    def follow(self, copies: Copies) -> None:
+        """Keep the standby that the coordinator's record names, or none."""
+        index, coordinator = self._index, self._coordinator
+        namespace = coordinator.session.namespace
+        line = StandbyLine(namespace, index, self._config.standby_timeout_ms / 1000)
+
+        def note(request: Request) -> tuple[bool, Copies]:
+            found: tuple[bool, Copies] = coordinator.call("copies", "note", index, request)
+            return found
+
+        self.log.follow(copies, line.send, note)
+
+    def let_go(self) -> None:
+        """Go on without the standby, from when the catalogue has noted that."""
+        self.log.let_go()
+
+    def standing(self) -> Standing | None:
+        """How the standby stands; None without one."""
+        return self.log.standing()
+
+    def end_if_fenced(self) -> None:
+        """Begin the process anew if another copy is in force: it finds that then."""
+        if self.log.is_fenced:
+            _end()
 
     def _open(self, config: Config, hook: Hook) -> tuple[LmdbLog, Enlistment]:
         """Open the log under a new epoch. One from a catalogue that is older than the log, which a
         backup may be, is too low: then under the next one above the log's.
+
+        Where its standby is being promoted, or will be since the files are gone, that is waited
+        for, and whoever calls this process with it: then the log is on the other disk.
         """
         above = 0
+        patience_s = (config.failover_after_ms + config.lease_ms) / 1000 + PROMOTION_S
+        end = time.monotonic() + patience_s
         while True:
             known: Enlistment = self._coordinator.call("enlist", self._index, above)
-            if known.erasing is not None:
-                erase_here(self._coordinator, self._index, known.erasing, self._path, config, hook)
+            copies = known.copies
             try:
-                log = LmdbLog(
-                    Path(self._path),
-                    config,
-                    epoch=known.epoch,
-                    claim=known.claim,
-                    crash_point=hook,
-                )
+                if copies is not None and copies.promised:
+                    raise _promoted(self._index)
+                if known.data:
+                    self.path = str(as_partition(Path(known.data), self._index))
+                return self._opened(known, config, hook), known
             except FencedOut as error:
                 if above or error.epoch <= known.epoch:
                     raise
                 above = error.epoch
-            else:
-                return log, known
+            except (LostLog, StoreUnavailable):
+                if copies is None or not (copies.in_sync or copies.promised):
+                    raise
+                if time.monotonic() > end:
+                    raise
+                time.sleep(LOOK_S)
+
+    def _opened(self, known: Enlistment, config: Config, hook: Hook) -> LmdbLog:
+        if known.erasing is not None:
+            erase_here(self._coordinator, self._index, known.erasing, self.path, config, hook)
+        return LmdbLog(
+            Path(self.path), config, epoch=known.epoch, claim=known.claim, crash_point=hook
+        )
 
     def tell(self, timeout_s: float | None = None) -> int:
         """Tell the coordinator how long the log is; returns that."""
         log = self.log
         head = log.head()
-        told = (self._index, log.id, head, self._path, log.epoch)
+        told = (self._index, log.id, head, self.path, log.epoch)
         self._coordinator.call("tell", *told, timeout_s=timeout_s)
         log.told(head)
         return head

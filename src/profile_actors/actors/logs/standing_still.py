@@ -59,7 +59,7 @@ def erase_here(
     lock = DirectoryLock(paths.lock, LOCK_WAIT_S)
     try:
         deadline = time.monotonic() + config.call_timeout_s
-        while not coordinator.call("stand", name):
+        while not coordinator.call("erasures", "stand", name):
             if time.monotonic() > deadline:
                 raise StoreUnavailable(
                     f"expected all partitions to stand still for an erasure, got some that do not"
@@ -72,10 +72,11 @@ def erase_here(
         def note(files: list[Path]) -> None:
             told = tuple(str(file.relative_to(paths.directory)) for file in files)
             part = ErasedPart(eraser.rows, eraser.identities, told)
-            coordinator.call("note_erased", name, part)
+            coordinator.call("erasures", "note", name, part)
 
         rewrite(paths.directory, config.log_map_bytes, eraser.erased, hook, note)
+        coordinator.call("copies", "renew", index)
         hook("erase.done")
-        coordinator.call("erased", name)
+        coordinator.call("erasures", "done", name)
     finally:
         lock.release()

@@ -31,6 +31,7 @@ from profile_actors.actors.calls import Remote, Session, Stopped
 from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.actors.logs.enlisted_log import EnlistedLog
 from profile_actors.actors.logs.log_steps import log_step
+from profile_actors.actors.logs.opening import refusal_of
 from profile_actors.actors.logs.standing_still import leave
 from profile_actors.actors.mail.interpreter import tune
 from profile_actors.actors.mail.peers import LEDGER_ACTOR, Peers
@@ -101,16 +102,7 @@ class LedgerActor:
         self._try_to_open()
 
     def _try_to_open(self) -> None:
-        try:
-            self._open()
-            self._refusal = None
-        except ProfileActorsError as error:
-            self._refusal = error
-        except Exception as error:
-            self._refusal = Halt(
-                f"expected the ledger to open, got {type(error).__name__}: {error} - at"
-                f" {self._place.path}; this is a defect: report it"
-            )
+        self._refusal = refusal_of(self._open, "the ledger of links", self._place.path)
 
     def _open(self) -> None:
         place = self._place
@@ -275,7 +267,7 @@ class LedgerActor:
     def log_step(self, name: str, *args: Any) -> Any:
         """A step of a backup (``log_steps``)."""
         self._opened()
-        return log_step(self._enlisted.log, self._place.path, lambda: None, name, *args)
+        return log_step(self._enlisted.log.local, self._place.path, lambda: None, name, *args)
 
     # -- its life ---------------------------------------------------------------------------------
 

@@ -66,14 +66,19 @@ def directory_of(path: Path, name: str) -> Path:
     return StoreLayout(path).edges / f"{plain}-{said}"
 
 
-def named_edges(namespace: str) -> list[str]:
-    """The names of the actors of a store's edges."""
+def named_actors(namespace: str, prefixes: tuple[str, ...]) -> list[str]:
+    """The names of a store's actors that begin so."""
     found = list_named_actors(all_namespaces=True)
     return [
         one["name"]
         for one in found
-        if one["namespace"] == namespace and one["name"].startswith(PREFIX)
+        if one["namespace"] == namespace and one["name"].startswith(prefixes)
     ]
+
+
+def named_edges(namespace: str) -> list[str]:
+    """The names of the actors of a store's edges."""
+    return named_actors(namespace, (PREFIX,))
 
 
 def settle(host: Host) -> None:

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,6 @@ from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.actors.mail.ledger_actor import MAIL_THREADS
 from profile_actors.actors.mail.peers import LEDGER_ACTOR
 from profile_actors.actors.partition_actor import READ_THREADS, PartitionActor
-from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.config import Config
 from profile_actors.driver.keeping.attach import (
     Attachment,
@@ -49,15 +47,17 @@ from profile_actors.driver.keeping.attach import (
     running,
     withdraw,
 )
-from profile_actors.driver.keeping.edge_processes import PREFIX, named_edges
+from profile_actors.driver.keeping.edge_processes import PREFIX, named_actors
 from profile_actors.driver.keeping.ledger_process import begin_known
 from profile_actors.driver.keeping.runtime import RUNTIME, address_here, wanted_address
+from profile_actors.driver.keeping.standby_processes import STANDBY, begin_standbys
 from profile_actors.driver.keeping.wanted_store import (
     check_agreed,
     check_config,
+    claim,
+    unclaim,
     wanted_place,
 )
-from profile_actors.driver.terminal import instant_text
 from profile_actors.errors import ConfigError, ProfileActorsError, StoreUnavailable
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import KEEPER_WAIT_S, DirectoryLock
@@ -76,11 +76,8 @@ END_PAUSE_S = 0.005
 COORDINATOR = "coordinator"
 
 
-_OPEN: dict[Path, int] = {}
-"""Directories of the stores that this process has open, and since when (ms)."""
-
-
-_CLAIMING = threading.Lock()
+APART = (PREFIX, STANDBY)
+"""What the names begin with of actors that come and go while a store runs."""
 
 
 class Placement:
@@ -107,7 +104,7 @@ class Placement:
 
     def open(self, place: CoordinatorPlace, hook: Hook) -> None:
         """Start the store, or use it where it runs on this process's Ray."""
-        _claim(self.path)
+        claim(self.path)
         self._is_claimed = True
         refuse_attached(self.path)
         if RUNTIME.must_start():  # takes seconds: be refused before
@@ -130,6 +127,7 @@ class Placement:
         started += [self._partition(index, hook) for index in range(len(started), count)]
         self.partitions = started[:count]
         begin_known(self)
+        begin_standbys(self)
         for partition in self.partitions:
             partition.call("hello", timeout_s=patience)
 
@@ -297,11 +295,11 @@ class Placement:
                 if self._keeper is not None:
                     self._keeper.release()
                 if self._is_claimed:
-                    _unclaim(self.path)
+                    unclaim(self.path)
 
     def _stop_actors(self) -> None:
-        others = [*named_edges(self.namespace), LEDGER_ACTOR]
-        apart = (PREFIX, LEDGER_ACTOR)
+        others = [*named_actors(self.namespace, APART), LEDGER_ACTOR]
+        apart = (*APART, LEDGER_ACTOR)
         self._actors = [one for one in self._actors if not one.name.startswith(apart)]
         for name in others:  # whoever began it; those that have ended are not waited for
             with contextlib.suppress(StoreUnavailable):
@@ -378,23 +376,3 @@ def attached(
         placement.abandon()
         raise
     return placement
-
-
-def _claim(path: Path) -> None:
-    """Raises ConfigError if this process has the store open, or another thread opens it."""
-    with _CLAIMING:
-        if path in _OPEN:
-            raise ConfigError(
-                f"expected a store that this process has not open, got one that process"
-                f" {os.getpid()} has open since {instant_text(_OPEN[path])} - at {path}; use the"
-                " Store that start() returned, or close it first"
-            )
-        _OPEN[path] = wall_ms()
-
-
-def _unclaim(path: Path) -> None:
-    with _CLAIMING:
-        _OPEN.pop(path, None)
-
-
-os.register_at_fork(after_in_child=_OPEN.clear)  # the child has none of its parent's stores open

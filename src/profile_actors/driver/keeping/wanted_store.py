@@ -1,18 +1,21 @@
 """What a store is asked to be, and whether that agrees with what it is.
 
 Theory: better said before Ray is started than after. What may never change (partitions, clock) is
-read from ``store.json``, for people; the catalogue decides, and is asked again when it is open.
+read from ``store.json``, for people; the catalogue decides, and is asked again when it is open. A
+process has each store open once (``claim``).
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+import threading
 from pathlib import Path
 
 from profile_actors.actors.coordinator import CoordinatorPlace
 from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.config import Config
+from profile_actors.driver.terminal import instant_text
 from profile_actors.errors import ConfigError
 from profile_actors.ingest.identity_keys import BUCKETS
 from profile_actors.storage.files.atomic_files import DIRECTORY_MODE
@@ -25,6 +28,13 @@ DEFAULT_PARTITIONS_MAX = 8
 
 EVENT_SEED = 1
 """Seed of identity keys where replays shall be equal; elsewhere nobody can foresee a partition."""
+
+
+_OPEN: dict[Path, int] = {}
+"""Directories of the stores that this process has open, and since when (ms)."""
+
+
+_CLAIMING = threading.Lock()
 
 
 def wanted_place(
@@ -82,3 +92,23 @@ def check_config(path: Path, asked: Config | None, running: Config) -> None:
         f"expected the Config that the store runs with ({told}), got {got} - at {path}; leave"
         " config out, or stop the store and start it anew with this one"
     )
+
+
+def claim(path: Path) -> None:
+    """Raises ConfigError if this process has the store open, or another thread opens it."""
+    with _CLAIMING:
+        if path in _OPEN:
+            raise ConfigError(
+                f"expected a store that this process has not open, got one that process"
+                f" {os.getpid()} has open since {instant_text(_OPEN[path])} - at {path}; use the"
+                " Store that start() returned, or close it first"
+            )
+        _OPEN[path] = wall_ms()
+
+
+def unclaim(path: Path) -> None:
+    with _CLAIMING:
+        _OPEN.pop(path, None)
+
+
+os.register_at_fork(after_in_child=_OPEN.clear)  # the child has none of its parent's stores open

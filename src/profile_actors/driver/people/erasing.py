@@ -36,7 +36,8 @@ class Erasure(msgspec.Struct, frozen=True):
     a person of several identities they were there twice. rejected: rows of the quarantine that
     named her. files: of the store's directory, written anew without her; beside them everything
     that is made from logs was deleted and made anew. edges: copies that still have her, and that
-    are deleted as soon as their edge has another one, or runs again.
+    are deleted as soon as their edge has another one, or runs again. standbys: directories of
+    replicas that could not be reached; they are deleted before their disk is used again.
     """
 
     number: int
@@ -45,6 +46,7 @@ class Erasure(msgspec.Struct, frozen=True):
     rejected: int
     files: list[str]
     edges: list[str]
+    standbys: list[str] = []
 
 
 def delete_profile(
@@ -57,16 +59,19 @@ def delete_profile(
     ones = person_of(connection, ledger(), namespace, value)
     coordinator = connection.coordinator
     deadline = time.monotonic() + connection.long_timeout_s
-    while not (number := coordinator.call("erase", ones)):
+    while not (number := coordinator.call("erasures", "begin", ones)):
         _wait(deadline, "another erasure goes on")
     done: Erased | None
-    while (done := coordinator.call("erasure", number)) is None:
+    while (done := coordinator.call("erasures", "result", number)) is None:
         _wait(deadline, "it goes on")
     call_all(connection.partitions, "hello", timeout_s=connection.long_timeout_s)
     latest = time.monotonic() + COPIES_S
-    while done.copies and time.monotonic() < latest:
+    while time.monotonic() < latest:
+        stale = coordinator.call("copies", "stale")
+        done = coordinator.call("erasures", "result", number) or done
+        if not (stale or done.copies):
+            break
         time.sleep(LOOK_S)
-        done = coordinator.call("erasure", number) or done
     return Erasure(
         number,
         [Identity(one.namespace, one.value) for one in ones],
@@ -78,6 +83,7 @@ def delete_profile(
             for file in part.files
         ],
         list(done.copies),
+        coordinator.call("copies", "stale"),
     )
 
 

@@ -13,6 +13,8 @@
     <data>/partitions/<i>/log/      manifest.json and segment-<first position>/: the ground state
     <data>/partitions/<i>/feed/     derived, like checkpoints/ and runs/: may be deleted at any time
                                     when no process has the partition open
+    <data>/disk.json                names this disk, of a store that has several
+    <data>/standbys/<i>/            a partition's log once more, of a store with replicas
     <data>/ledger/                  the log of who belongs together, like a partition's; only in a
                                     store where rows came with several identities
     <data>/erasures.json            the erasure under way, and how many there were
@@ -109,6 +111,13 @@ class StoreLayout:
     @property
     def partitions(self) -> Path:
         return self.data / "partitions"
+
+    @property
+    def disk(self) -> Path:
+        return self.data / "disk.json"
+
+    def standby(self, number: int) -> PartitionLayout:
+        return PartitionLayout(self.data / "standbys" / str(number))
 
     def existing(self) -> Iterator[Path]:
         """The data directory and all of the store that is in it, and nothing else that may be."""

@@ -1,0 +1,224 @@
+"""The coordinator's part in keeping logs twice: which copy is in force, and where it is.
+
+Theory: the steps are ``engine/shipping/replication``; here each is made durable before it is
+answered, and what a process needs to know comes back with it: the record, and the directory of the
+disk. A store whose logs are all where it was made has no records, and is asked nothing.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import msgspec
+from msgspec import structs
+
+from profile_actors.engine.shipping import replication
+from profile_actors.engine.shipping.replication import Copies, Refused, Request
+from profile_actors.errors import ConfigError, StoreUnavailable
+from profile_actors.storage.catalogue_store import CatalogueStore
+from profile_actors.storage.files.layout import StoreLayout
+from profile_actors.storage.log_id import LogClaim
+from profile_actors.storage.replicas.standby_files import disk_at
+
+
+class StandbyRole(msgspec.Struct, frozen=True):
+    """What a standby opens with. data: the directory of its disk. claim: what its log is. opening:
+    above those of all earlier openings."""
+
+    copies: Copies
+    data: str
+    claim: LogClaim
+    opening: int
+
+
+class CopiesRegistry:
+    """See the module. data: the store's own directory; store: its id. is_erasing: whether a
+    partition, by its number, has a person to erase."""
+
+    def __init__(
+        self,
+        data: Path,
+        store: str,
+        partitions: int,
+        catalogue: CatalogueStore,
+        is_erasing: Callable[[int], bool],
+    ) -> None:
+        self._is_erasing = is_erasing
+        self._data = data
+        self._store = store
+        self._partitions = partitions
+        self._catalogue = catalogue
+
+    def all(self) -> dict[int, Copies]:
+        """What is known of the partitions' logs, of those that there are records of."""
+        found = {index: self._catalogue.copies.of(index) for index in range(self._partitions)}
+        return {index: copies for index, copies in found.items() if copies is not None}
+
+    def disks(self) -> dict[str, str]:
+        """The disks of the store and where they are mounted."""
+        return self._catalogue.copies.disks()
+
+    def add_disk(self, directory: str) -> str:
+        """Keep copies on a disk, too; its id. Idempotent. Raises ConfigError."""
+        disk = disk_at(Path(directory), self._store, uuid.uuid4().hex)
+        self._catalogue.copies.put_disk(disk, directory)
+        return disk
+
+    def keep(self, replicas: int, is_async: bool) -> dict[int, Copies]:
+        """Have so many standbys of each partition, 0 or 1; the records then. Raises ConfigError."""
+        own = self.add_disk(str(self._data))
+        disks = sorted(self.disks())
+        if replicas and len(disks) < 2:
+            raise ConfigError(
+                f"expected a second disk for replicas, got only {self._data} - at set_replicas; add"
+                " one with store.add_disk(directory), or profile-actors disks --add DIRECTORY"
+            )
+        for index in range(self._partitions):
+            known = self._catalogue.copies.of(index)
+            others = [disk for disk in disks if disk != (known.primary if known else own)]
+            wanted = others[index % len(others)] if replicas else ""
+            if known is not None and known.standby and wanted:
+                wanted = known.standby
+            if known is None or (known.standby, known.is_async) != (wanted, is_async):
+                epoch = self._catalogue.epoch(str(index))
+                fresh = self._fresh(wanted)
+                self._step(index, partial(_keep, own, epoch, wanted, fresh, is_async))
+        return self.all()
+
+    def opened(self, index: int, epoch: int) -> tuple[Copies | None, str]:
+        """A log is opened in force, under an epoch; its record, and the directory of its disk.
+        While its standby is being promoted nothing changes, as the record says."""
+        known = self._catalogue.copies.of(index)
+        if known is None:
+            return None, ""
+        if not known.promised:
+            disk = known.primary
+            known = self._step(index, lambda c: replication.opened(c, disk, epoch))
+        return known, self._directory(known.primary)
+
+    def standby_data(self, index: int) -> str:
+        """The directory of the disk that a partition's standby is on. Raises StoreUnavailable."""
+        return self._directory(self._with_standby(index).standby)
+
+    def standby(self, index: int, found: str) -> StandbyRole:
+        """A standby opens. found: the id of the copy in its directory. Raises StoreUnavailable."""
+        known = self._with_standby(index)
+        data = self._directory(known.standby)
+        if found != known.copy:
+            if known.in_sync or known.promised:
+                raise StoreUnavailable(
+                    f"expected copy {known.copy} of partition {index}, got {found or 'none'} - at"
+                    f" {data}; it is made anew once the partition goes on without it"
+                )
+            fresh = self._fresh(known.standby)
+            known = self._step(
+                index,
+                lambda c: replication.placed(c, c.standby, fresh, is_async=c.is_async),
+            )
+        elif known.is_anew:
+            known = self._step(index, lambda c: replication.begun(c, found))
+        claim = self._catalogue.log(index)
+        assert claim is not None, index
+        bare = LogClaim(id=structs.replace(claim.id, since=0), state="promised")
+        opening = self._catalogue.next_epoch(f"standby-{index}")
+        return StandbyRole(known, data, bare, opening)
+
+    def note(self, index: int, request: Request) -> tuple[bool, Copies]:
+        """What a primary asks to be noted of its standby: whether it was, and the record."""
+        try:
+            return True, self._step(index, lambda c: replication.asked(c, request), is_raw=True)
+        except Refused:
+            return False, self._known(index)
+
+    def renew(self, index: int) -> None:
+        """The log in force was made anew, by an erasure: its standby is to begin with nothing."""
+        known = self._catalogue.copies.of(index)
+        if known is not None and known.standby and not known.promised:
+            fresh = self._fresh(known.standby)
+            self._step(index, lambda c: replication.renewed(c, fresh))
+
+    def stale(self) -> list[str]:
+        """The directories of standbys that still have what was taken out of their logs."""
+        disks = self.disks()
+        return [
+            str(StoreLayout(Path(disks[one.standby])).standby(index).directory)
+            for index, one in self.all().items()
+            if one.is_anew
+        ]
+
+    def promise(self, index: int, accept_loss: bool, is_wanted: bool) -> Copies:
+        """Begin to promote a standby: by command (is_wanted), or for its partition's silence, which
+        an erasure explains. Raises ConfigError where it may not be, StoreUnavailable."""
+        self._known(index)
+        if not is_wanted and self._is_erasing(index):
+            raise StoreUnavailable(
+                f"expected partition {index} to be silent for no reason, got an erasure under way -"
+                " at the coordinator; its standby waits"
+            )
+        epoch = self._catalogue.next_epoch(str(index))
+        return self._step(index, lambda c: replication.promised(c, epoch, accept_loss=accept_loss))
+
+    def promoted(self, index: int, epoch: int) -> Copies:
+        """The standby has taken the epoch. Idempotent."""
+        known = self._known(index)
+        if known.epoch >= epoch and not known.promised:
+            return known
+        fresh = self._fresh(known.primary)
+        return self._step(index, lambda c: replication.promoted(c, epoch, fresh))
+
+    def abandon(self, index: int) -> Copies:
+        """Take back a promotion that is not completed."""
+        return self._step(index, replication.abandoned)
+
+    def _with_standby(self, index: int) -> Copies:
+        known = self._known(index)
+        if not known.standby:
+            raise StoreUnavailable(
+                f"expected partition {index} to have a standby, got none - at the coordinator;"
+                " set_replicas(1) gives it one"
+            )
+        return known
+
+    def _known(self, index: int) -> Copies:
+        known = self._catalogue.copies.of(index)
+        if known is None:
+            raise StoreUnavailable(
+                f"expected partition {index} to have replicas, got none - at the coordinator;"
+                " set_replicas(1) gives it one"
+            )
+        return known
+
+    def _directory(self, disk: str) -> str:
+        found = self.disks().get(disk)
+        if found is None:
+            raise StoreUnavailable(f"expected disk {disk} to be known - at the coordinator")
+        return found
+
+    def _fresh(self, disk: str) -> str:
+        return f"{disk[:8]}-{uuid.uuid4().hex[:8]}" if disk else ""
+
+    def _step(
+        self, index: int, step: Callable[[Copies], Copies], *, is_raw: bool = False
+    ) -> Copies:
+        def checked(known: Copies | None) -> Copies:
+            return step(known) if known is not None else step(Copies(primary=""))
+
+        try:
+            return self._catalogue.copies.change(index, checked)
+        except Refused as refused:
+            if is_raw:
+                raise
+            raise ConfigError(
+                f"expected a step that may be made now, but {refused} - at the copies of partition"
+                f" {index}; try again, or see profile-actors status"
+            ) from None
+
+
+def _keep(own: str, epoch: int, standby: str, copy: str, is_async: bool, known: Copies) -> Copies:
+    """The record with another standby; of a log that never had one, the first."""
+    if not known.primary:
+        known = structs.replace(known, primary=own, epoch=epoch)
+    return replication.placed(known, standby, copy, is_async=is_async)

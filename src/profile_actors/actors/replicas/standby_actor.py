@@ -1,0 +1,268 @@
+"""A partition's standby as a Ray actor: another disk's copy of its log, and no engine.
+
+Theory: it asks the coordinator which copy it is, opens the files, and takes what the partition
+sends (``engine/shipping/standby_copy``). It promotes itself, by command or when the partition has
+been silent for ``Config.failover_after_ms``: the coordinator notes that, it promises the new epoch,
+waits until nobody can read the old copy any more, and lets go of the files. Then both processes
+begin anew, and find by the coordinator's record that they have changed places. A crash at any step
+is one more start: a promotion that was noted is carried on.
+
+Like a partition's, its constructor never raises: it stands and answers with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import ray
+
+from profile_actors.actors.calls import Remote, Session, Stopped
+from profile_actors.actors.hooks import Hook, no_hook
+from profile_actors.actors.logs.opening import refusal_of
+from profile_actors.actors.replicas.copies_registry import StandbyRole
+from profile_actors.config import Config
+from profile_actors.engine.shipping.shipper import Arrival, Shipment
+from profile_actors.engine.shipping.standby_copy import StandbyCopy
+from profile_actors.errors import FencedOut, ProfileActorsError, StoreUnavailable
+from profile_actors.storage.files.atomic_files import remove_tree
+from profile_actors.storage.files.layout import StoreLayout
+from profile_actors.storage.files.lock import DirectoryLock
+from profile_actors.storage.replicas.copied_log import CopiedLog
+from profile_actors.storage.replicas.standby_files import as_standby, copy_at, name_copy
+
+LOOK_S = 0.25
+"""How often is looked whether the partition is silent, and files that are missing are back."""
+
+
+END_WAIT_S = 10.0
+"""How long the process of a copy that is no longer in force is waited for."""
+
+
+ENCODER = msgspec.msgpack.Encoder()
+
+
+SHIPMENT = msgspec.msgpack.Decoder(Shipment)
+
+
+ARRIVAL = msgspec.msgpack.Decoder(Arrival)
+
+
+class StandbyPlace(msgspec.Struct, frozen=True):
+    """What a standby is started with. namespace: Ray's, where the coordinator is found."""
+
+    namespace: str
+    path: str
+    index: int
+    config: Config
+
+
+class StandbyStatus(msgspec.Struct, frozen=True):
+    """A standby's account of itself. refusal: why its files are not open, empty if they are.
+    silent_s: since when nothing was heard of the partition."""
+
+    index: int
+    copy: str
+    head: int
+    epoch: int
+    silent_s: float
+    pid: int
+    refusal: str = ""
+
+
+class StandbyActor:
+    """The shell; see the module."""
+
+    def __init__(self, place: StandbyPlace, hook: Hook = no_hook) -> None:
+        """hook: called at named points; crash tests kill the process there."""
+        self._place = place
+        self._hook = hook
+        self._lock = threading.RLock()
+        self._stopped = threading.Event()
+        self._heard_s = time.monotonic()
+        self._log: CopiedLog | None = None
+        self._refusal: ProfileActorsError | None = None
+        self._coordinator = Remote(
+            ray.get_actor("coordinator", namespace=place.namespace), "coordinator",
+            place.config.call_timeout_s, Session(place.path, place.namespace),
+        )  # fmt: skip
+        with self._lock:
+            self._try_to_open()
+        threading.Thread(target=self._watch, name="failover", daemon=True).start()
+
+    def _try_to_open(self) -> None:
+        who = f"the standby of partition {self._place.index}"
+        self._refusal = refusal_of(self._open, who, self._place.path)
+
+    def _open(self) -> None:
+        index, config = self._place.index, self._place.config
+        data = Path(self._coordinator.call("copies", "standby_data", index))
+        old = StoreLayout(data).partition(index)
+        if old.log_id.is_file():  # it was in force, and its process may live
+            self._free(old.lock)
+        directory = as_standby(data, index)
+        role: StandbyRole = self._coordinator.call("copies", "standby", index, copy_at(directory))
+        if copy_at(directory) != role.copies.copy:
+            if role.copies.is_anew:
+                remove_tree(directory)
+            name_copy(directory, role.copies.copy)
+            role = self._coordinator.call("copies", "standby", index, role.copies.copy)
+        self._hook("standby.named")
+        self._log = CopiedLog(directory, config, role.claim, crash_point=self._hook)
+        self._copy = StandbyCopy(self._log, role.copies.copy, role.opening)
+        self._role = role
+        self._heard_s = time.monotonic()
+
+    def _free(self, lock: Path) -> None:
+        """Have a partition's process end that still has the files of an old copy open."""
+        end = time.monotonic() + END_WAIT_S
+        while True:
+            try:
+                DirectoryLock(lock, 0.0).release()
+            except FencedOut:
+                if time.monotonic() > end:
+                    raise
+                self._restart_partition()
+                time.sleep(LOOK_S)
+            else:
+                return
+
+    def _restart_partition(self) -> None:
+        """Have the partition's process begin anew: it asks where its log is."""
+        with suppress(ValueError, ray.exceptions.RayError):
+            name = f"partition-{self._place.index}"
+            ray.kill(ray.get_actor(name, namespace=self._place.namespace), no_restart=False)
+
+    def _opened(self) -> StandbyCopy:
+        if self._refusal is not None and not self._stopped.is_set():
+            self._try_to_open()
+        if self._refusal is not None:
+            raise self._refusal
+        return self._copy
+
+    def take(self, data: bytes) -> bytes:
+        """A message of the partition (``Shipment``); the answer to it (``Arrival``)."""
+        shipment = SHIPMENT.decode(data)
+        with self._lock:
+            copy = self._opened()
+            self._hook("standby.before_take")
+            answer = copy.take(shipment)
+            if answer.copy == shipment.copy:
+                self._heard_s = time.monotonic()
+            elif shipment.epoch >= answer.epoch:
+                self._ask_again()
+        self._hook("standby.before_answer")
+        return ENCODER.encode(answer)
+
+    def _ask_again(self) -> None:
+        """The partition knows this standby by another id: the files may be another copy by now."""
+        self._close()
+        self._try_to_open()
+
+    def _close(self) -> None:
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def promote(self, accept_loss: bool = False, is_wanted: bool = True) -> int:
+        """Put this copy in force; the epoch it has then. Again, it goes on where it was.
+
+        Raises ConfigError unless it has all that was acknowledged, or a loss is accepted.
+        """
+        with self._lock:
+            self._opened()
+            index = self._place.index
+            copies = self._coordinator.call("copies", "promise", index, accept_loss, is_wanted)
+            self._carry_on(copies.promised)
+            return int(copies.promised)
+
+    def _carry_on(self, epoch: int) -> None:
+        """A promotion that was noted: promise, wait, and change places."""
+        self._hook("standby.promised")
+        answer = self._copy.fence(epoch)
+        if answer.epoch != epoch:
+            raise FencedOut(
+                f"expected to promise epoch {epoch}, got {answer.epoch} promised already - at the"
+                f" standby of partition {self._place.index}",
+                epoch=answer.epoch,
+            )
+        time.sleep(self._place.config.lease_ms / 1000)  # until nobody reads the old copy
+        self._hook("standby.fenced")
+        self._coordinator.call("copies", "promoted", self._place.index, epoch)
+        self._hook("standby.noted")
+        self._close()
+        self._refusal = Stopped("expected a standby, got a copy that is in force by now")
+        self._stopped.set()
+        self._restart_partition()
+        threading.Thread(target=_end_soon, daemon=True).start()
+
+    def _watch(self) -> None:
+        """Carry on a promotion that a crash cut short; begin one when the partition is silent."""
+        patience_s = self._place.config.failover_after_ms / 1000
+        while not self._stopped.wait(LOOK_S):
+            with self._lock, suppress(ProfileActorsError):
+                if self._stopped.is_set():
+                    return
+                if self._refusal is not None:
+                    self._try_to_open()
+                elif self._role.copies.promised:
+                    self._carry_on(self._role.copies.promised)
+                elif time.monotonic() - self._heard_s > patience_s:
+                    self._heard_s = time.monotonic()  # where it may not be, the next look is later
+                    self.promote(is_wanted=False)
+
+    def status(self) -> StandbyStatus:
+        """Never raises: a standby that is in trouble says so here."""
+        log, index = self._log, self._place.index
+        silent_s = round(time.monotonic() - self._heard_s, 3)
+        if log is None or self._refusal is not None:
+            return StandbyStatus(index, "", 0, 0, silent_s, os.getpid(), str(self._refusal))
+        return StandbyStatus(index, self._copy.copy, log.head(), log.epoch, silent_s, os.getpid())
+
+    def stop(self) -> None:
+        """Close the files. The actor can be killed then."""
+        self._stopped.set()
+        with self._lock:
+            self._close()
+            self._refusal = Stopped("expected a running standby, got a stopped one")
+
+
+def _end_soon() -> None:
+    """After the answer to the call at hand has gone out; Ray starts the process anew."""
+    time.sleep(LOOK_S)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def standby_name(index: int) -> str:
+    """The actor's name."""
+    return f"standby-{index}"
+
+
+class StandbyLine:
+    """How a partition talks to its standby: by the actor's name, for its process comes and goes."""
+
+    def __init__(self, namespace: str, index: int, timeout_s: float) -> None:
+        self._namespace = namespace
+        self._name = standby_name(index)
+        self._timeout_s = timeout_s
+        self._handle: Any = None
+
+    def send(self, shipment: Shipment) -> Arrival:
+        """The answer to a message. Raises StoreUnavailable."""
+        try:
+            if self._handle is None:
+                self._handle = ray.get_actor(self._name, namespace=self._namespace)
+            answer = self._handle.take.remote(ENCODER.encode(shipment))
+            return ARRIVAL.decode(ray.get(answer, timeout=self._timeout_s))
+        except (ValueError, ray.exceptions.RayError) as error:
+            self._handle = None
+            raise StoreUnavailable(
+                f"expected an answer of {self._name} within {self._timeout_s:g} s, got"
+                f" {type(error).__name__}"
+            ) from None

@@ -1,0 +1,137 @@
+"""The verbs of copies: edges, and logs that are kept on a second disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from profile_actors.cli import show
+from profile_actors.cli.application import DATA, Data, Json, console, verb
+from profile_actors.cli.follower_lines import edge_lines
+from profile_actors.cli.verbs import open_store
+from profile_actors.driver.terminal import one_line
+from profile_actors.errors import CallerError
+
+if TYPE_CHECKING:
+    from profile_actors.driver.replicas.replica_doors import Replica
+
+
+@verb()
+def edge(
+    name: str,
+    namespace: Annotated[str | None, typer.Argument(help="Of an identity to look up.")] = None,
+    value: Annotated[str | None, typer.Argument(help="Of that identity.")] = None,
+    data: Data = DATA,
+    json: Json = False,
+) -> None:
+    """Show how an edge is, or one profile as the edge knows it."""
+    if namespace is not None and value is None:
+        raise CallerError(f"expected a namespace and a value, got {namespace!r} alone - at edge")
+    with open_store(data) as store:
+        one = store.edge(name)
+        if namespace is None or value is None:
+            found = store.status().edges.get(name)
+            if found is None:
+                raise CallerError(
+                    f"expected an edge destination, got {name!r}, deleted a moment ago - at edge"
+                )
+            if json:
+                show.as_json(found)
+            else:
+                for line in edge_lines(name, found):
+                    console.print(line, highlight=False, soft_wrap=True)
+            return
+        profile = one.profile(namespace, value)
+        moments = show.moments_of(store.definitions())
+    if json:
+        show.as_json(profile)
+        return
+    if profile is None:
+        who = f"{show.safe(namespace)} {show.safe(value)}"
+        console.print(f"the edge has no profile of {who}", highlight=False)
+        return
+    show.profile(console, profile, moments)
+    _stale(console, profile.stale)
+
+
+def _stale(out: Console, is_stale: bool) -> None:
+    if is_stale:
+        out.print("[yellow]stale[/]: the hub has not said yet what came after", highlight=False)
+
+
+@verb()
+def disks(
+    data: Data = DATA,
+    json: Json = False,
+    add: Annotated[Path | None, typer.Option(help="A directory on another disk.")] = None,
+) -> None:
+    """Show the disks that a store may keep copies on, or add one."""
+    with open_store(data) as store:
+        if add is not None:
+            store.add_disk(add)
+        found = store.disks()
+    if json:
+        show.as_json(found)
+        return
+    rows = [(disk, one_line(directory)) for disk, directory in sorted(found.items())]
+    console.print(show.table("disks", ("disk", "directory"), rows))
+
+
+@verb()
+def replicas(
+    number: Annotated[int | None, typer.Argument(help="0 or 1; none: only show them.")] = None,
+    data: Data = DATA,
+    json: Json = False,
+    is_async: Annotated[
+        bool, typer.Option("--async", help="Acknowledge before the standby has it.")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Until standbys have everything.")] = False,
+) -> None:
+    """Keep each partition's log on a second disk, or not; and show how that stands."""
+    with open_store(data) as store:
+        if number is not None:
+            store.set_replicas(number, "async" if is_async else "sync")
+        found = store.wait_for_replicas() if wait else store.replicas()
+    _show(found, json)
+
+
+@verb()
+def promote(
+    partition: int,
+    data: Data = DATA,
+    json: Json = False,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Also one that lacks acknowledged entries.")
+    ] = False,
+) -> None:
+    """Put a partition's standby in force: its disk's copy is the log from then on."""
+    with open_store(data) as store:
+        found = store.promote(partition, accept_loss=accept_loss)
+    _show([found], json)
+
+
+def _show(found: list[Replica], json: bool) -> None:
+    if json:
+        show.as_json(found)
+        return
+    rows = [
+        (
+            str(one.partition),
+            one_line(one.primary),
+            one_line(one.standby) or "-",
+            f"{one.state}{', async' if one.is_async else ''}",
+            f"{one.lag_entries:,}",
+        )
+        for one in found
+    ]
+    names = ("partition", "in force", "standby", "state", "entries behind")
+    console.print(show.table("replicas", names, rows))
+    for one in found:
+        if one.reason:
+            console.print(
+                Text(one_line(f"partition {one.partition}: {one.reason}")), soft_wrap=True
+            )

@@ -1,0 +1,47 @@
+"""The actors of standbys: who begins them, and who finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import ray
+
+from profile_actors.actors.calls import Remote
+from profile_actors.actors.replicas.standby_actor import StandbyActor, StandbyPlace, standby_name
+from profile_actors.driver.keeping.edge_processes import Host
+from profile_actors.engine.shipping.replication import Copies
+
+STANDBY = "standby-"
+
+
+CALLERS = 4
+"""Calls that a standby takes at a time: one entry, and questions."""
+
+
+def begin_standbys(host: Host) -> list[Remote]:
+    """Start, or find, the standbys that the store's partitions are to have."""
+    records: dict[int, Copies] = host.coordinator.call("copies", "all")
+    return begun(host, [index for index, copies in records.items() if copies.standby])
+
+
+def begun(host: Host, indexes: Iterable[int]) -> list[Remote]:
+    """The standbys of these partitions."""
+    options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": CALLERS}
+    actor = ray.remote(**options)(StandbyActor)
+    return [
+        host.create(
+            actor, standby_name(index), True,
+            StandbyPlace(host.namespace, str(host.path), index, host.config),
+        )
+        for index in indexes
+    ]  # fmt: skip
+
+
+def end_standby(host: Host, index: int) -> None:
+    """End a partition's standby, where one runs."""
+    try:
+        handle = ray.get_actor(standby_name(index), namespace=host.namespace)
+    except ValueError:
+        return
+    ray.kill(handle, no_restart=True)

@@ -1,0 +1,197 @@
+"""The doors to standbys: copies of partitions' logs on other disks."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from profile_actors.actors.calls import Remote
+from profile_actors.actors.replicas.shipped_log import Standing
+from profile_actors.actors.replicas.standby_actor import StandbyStatus
+from profile_actors.driver.arguments import whole_number
+from profile_actors.driver.connection import Connection
+from profile_actors.driver.keeping.standby_processes import begun, end_standby
+from profile_actors.engine.shipping.replication import Copies
+from profile_actors.errors import CallerError, Pending, StoreUnavailable
+
+if TYPE_CHECKING:
+    from profile_actors.driver.keeping.placement import Placement
+
+LOOK_S = 0.1
+
+
+STATUS_S = 2.0
+"""How long a standby is asked for its account of itself."""
+
+
+class Replica(msgspec.Struct, frozen=True):
+    """A partition and its standby, as ``Store.replicas`` tells. primary, standby: the directories
+    of their disks; standby is "" where there is none.
+
+    state: 'in sync' (nothing is acknowledged without it), 'catching up', 'silent' (the partition
+    goes on without it, or will), or 'none'. lag_entries: log entries that the standby has not.
+    is_async: entries are acknowledged before the standby has them. reason: what keeps the standby
+    from working, or "".
+    """
+
+    partition: int
+    primary: str
+    standby: str
+    state: str
+    lag_entries: int
+    is_async: bool = False
+    reason: str = ""
+
+
+class ReplicaDoors:
+    """The part of ``Store`` that knows of standbys."""
+
+    _connection: Connection
+    _placement: Placement
+
+    def _check_open(self) -> None:
+        raise NotImplementedError
+
+    def add_disk(self, directory: str | Path) -> str:
+        """Let the store keep copies in a directory, of another disk; returns the disk's id.
+
+        Idempotent. Raises ConfigError for one that cannot be written, or is another store's.
+        """
+        self._check_open()
+        path = str(Path(directory).resolve())
+        disk: str = self._connection.coordinator.call("copies", "add_disk", path)
+        return disk
+
+    def disks(self) -> dict[str, str]:
+        """The disks of the store: the directory of each, by its id."""
+        self._check_open()
+        found: dict[str, str] = self._connection.coordinator.call("copies", "disks")
+        return found
+
+    def set_replicas(self, replicas: int, mode: Literal["sync", "async"] = "sync") -> list[Replica]:
+        """Keep so many standbys of each partition, 0 or 1, from now on (docs/REPLICAS.md).
+
+        'sync': what is acknowledged is durable on both disks. 'async': before the standby has it,
+        so that the loss of a disk may lose the newest entries. Returns at once: standbys catch up
+        beside the work (``replicas``, ``wait_for_replicas``). Raises ConfigError without a second
+        disk (``add_disk``).
+        """
+        self._check_open()
+        if replicas not in (0, 1):
+            raise CallerError(f"expected 0 or 1 replicas, got {replicas!r} - at set_replicas")
+        if mode not in ("sync", "async"):
+            raise CallerError(f"expected 'sync' or 'async', got {mode!r} - at set_replicas")
+        records = self._let_go(replicas, mode == "async")
+        for index, copies in records.items():
+            if copies.standby:
+                begun(self._placement, [index])
+            else:
+                end_standby(self._placement, index)
+            self._connection.partitions[index].call("replica", "follow", copies)
+        return self.replicas()
+
+    def _let_go(self, replicas: int, is_async: bool) -> dict[int, Copies]:
+        """The records with so many standbys; who is to go is let go of by its partition first."""
+        coordinator = self._connection.coordinator
+        records: dict[int, Copies] = coordinator.call("copies", "all")
+        for index, copies in records.items():
+            if copies.in_sync and (replicas == 0 or is_async != copies.is_async):
+                end_standby(self._placement, index)
+                self._connection.partitions[index].call("replica", "let_go")
+        found: dict[int, Copies] = coordinator.call("copies", "keep", replicas, is_async)
+        return found
+
+    def replicas(self) -> list[Replica]:
+        """How each partition's standby stands."""
+        self._check_open()
+        coordinator = self._connection.coordinator
+        records: dict[int, Copies] = coordinator.call("copies", "all")
+        disks = self.disks()
+        out: list[Replica] = []
+        for index, partition in enumerate(self._connection.partitions):
+            copies = records.get(index)
+            if copies is None:
+                out.append(Replica(index, str(self._placement.path), "", "none", 0))
+                continue
+            standing: Standing | None = None
+            reason = ""
+            try:
+                standing = partition.call("replica", "standing", timeout_s=STATUS_S)
+            except StoreUnavailable as error:
+                reason = str(error)
+            account = self._account(index) if copies.standby else None
+            if account is not None and account.refusal:
+                reason = account.refusal
+            state = "none" if not copies.standby else "silent"
+            lag = 0
+            if standing is not None:
+                state, lag = standing.state, max(0, standing.here - standing.there)
+            if copies.promised:
+                state = "being promoted"
+            out.append(
+                Replica(
+                    index, disks.get(copies.primary, copies.primary),
+                    disks.get(copies.standby, copies.standby), state, lag, copies.is_async, reason,
+                )
+            )  # fmt: skip
+        return out
+
+    def _account(self, index: int) -> StandbyStatus | None:
+        try:
+            found: StandbyStatus = self._standby(index).call("status", timeout_s=STATUS_S)
+        except StoreUnavailable:
+            return None
+        return found
+
+    def wait_for_replicas(self, timeout_s: float | None = None) -> list[Replica]:
+        """Wait until every standby has everything. Raises Pending after ``timeout_s`` (default:
+        that of calls)."""
+        end = time.monotonic() + (timeout_s or self._connection.config.call_timeout_s)
+        while True:
+            found = self.replicas()
+            late = [one for one in found if one.standby and one.state != "in sync"]
+            late = [one for one in late if not (one.is_async and not one.lag_entries)]
+            if not late:
+                return found
+            if time.monotonic() > end:
+                raise Pending(
+                    f"expected every standby to have everything, got {late[0]} - at"
+                    " wait_for_replicas; it goes on"
+                )
+            time.sleep(LOOK_S)
+
+    def promote(self, partition: int, *, accept_loss: bool = False) -> Replica:
+        """Put the standby of a partition in force: its disk's copy is the log from then on, the
+        other one becomes its standby. Calls wait meanwhile.
+
+        accept_loss: also one that is not in sync, or async; entries that it lacks are gone then.
+        Raises ConfigError unless it may be, CallerError for a partition that there is not,
+        StoreUnavailable if the standby does not answer. Again after a crash it goes on.
+        """
+        self._check_open()
+        count = len(self._connection.partitions)
+        if whole_number(partition, "partition", "promote", 0) >= count:
+            raise CallerError(f"expected a partition below {count}, got {partition} - at promote")
+        timeout_s = self._connection.config.call_timeout_s
+        self._standby(partition).call("promote", accept_loss, timeout_s=timeout_s)
+        end = time.monotonic() + timeout_s
+        while True:
+            with suppress(StoreUnavailable):
+                self._connection.partitions[partition].call("hello", timeout_s=timeout_s)
+                found = self.replicas()[partition]
+                if found.state != "being promoted":
+                    return found
+            if time.monotonic() > end:
+                raise StoreUnavailable(
+                    f"expected partition {partition} to answer within {timeout_s:g} s of its"
+                    " promotion, got nothing - at promote; see profile-actors status"
+                )
+            time.sleep(LOOK_S)
+
+    def _standby(self, index: int) -> Remote:
+        (found,) = begun(self._placement, [index])
+        return found

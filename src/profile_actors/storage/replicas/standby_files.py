@@ -1,0 +1,107 @@
+"""Which role a log's directory on a disk has: a partition's, or a standby's.
+
+Theory: ``<disk>/partitions/<i>`` is a log in force, ``<disk>/standbys/<i>`` a copy, with the same
+files and ``copy.json``, the id that the catalogue gave it. A role changes by renaming: what is
+derived goes first, since another primary's entries may come in place of those it was made of.
+``<disk>/disk.json`` names the disk, whatever path it is mounted at.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from profile_actors.errors import ConfigError
+from profile_actors.storage.files.atomic_files import make_directory, sync_directory, write_whole
+from profile_actors.storage.files.layout import PartitionLayout, StoreLayout, reset_derived
+
+COPY = "copy.json"
+
+
+class Disk(msgspec.Struct, frozen=True):
+    """What ``disk.json`` says. store: whose files are there."""
+
+    disk: str
+    store: str
+
+
+class CopyId(msgspec.Struct, frozen=True):
+    """What ``copy.json`` says."""
+
+    copy: str
+
+
+_DISK = msgspec.json.Decoder(Disk)
+
+
+_COPY = msgspec.json.Decoder(CopyId)
+
+
+def disk_at(directory: Path, store: str, fresh: str) -> str:
+    """The id of the disk at a directory; one that has none is named ``fresh``. Raises ConfigError
+    for one of another store, or that cannot be written."""
+    path = StoreLayout(directory).disk
+    try:
+        make_directory(directory)
+        if not path.is_file():
+            found = Disk(fresh, store)
+            write_whole(path, (msgspec.json.encode(found), b"\n"))
+    except OSError as error:
+        raise ConfigError(
+            f"expected a directory to keep copies in, got {error.strerror} - at {directory}; make"
+            " it, or name another"
+        ) from error
+    try:
+        found = _DISK.decode(path.read_bytes())
+    except msgspec.MsgspecError as error:
+        raise ConfigError(
+            f"expected a disk's id, got '{error}' - at {path}; restore the file, or name another"
+            " directory"
+        ) from error
+    if found.store != store:
+        raise ConfigError(
+            f"expected a disk of store {store}, got one of store {found.store} - at {path}; name"
+            " another directory"
+        )
+    return found.disk
+
+
+def copy_at(directory: Path) -> str:
+    """The id of the copy in a standby's directory; "" where there is none that can be read."""
+    try:
+        return _COPY.decode((directory / COPY).read_bytes()).copy
+    except (OSError, msgspec.MsgspecError):
+        return ""
+
+
+def name_copy(directory: Path, copy: str) -> None:
+    """Write the id of the copy in a standby's directory, durably. Raises OSError."""
+    make_directory(directory)
+    write_whole(directory / COPY, (msgspec.json.encode(CopyId(copy)), b"\n"))
+
+
+def as_standby(data: Path, index: int) -> Path:
+    """The directory of a standby on a disk; a log that was in force there is one from now on. The
+    caller knows that nobody has it open. Raises OSError."""
+    paths = StoreLayout(data)
+    return _renamed(paths.partition(index).directory, paths.standby(index).directory)
+
+
+def as_partition(data: Path, index: int) -> Path:
+    """The directory of a log in force; a standby that was promoted is that from now on."""
+    paths = StoreLayout(data)
+    directory = _renamed(paths.standby(index).directory, paths.partition(index).directory)
+    (directory / COPY).unlink(missing_ok=True)
+    return directory
+
+
+def _renamed(old: Path, new: Path) -> Path:
+    if not new.exists() and PartitionLayout(old).log_id.is_file():
+        reset_derived(old)
+        make_directory(new.parent)
+        os.rename(old, new)
+        sync_directory(new.parent)
+        sync_directory(old.parent)
+    return new

@@ -1,0 +1,152 @@
+"""Logs on two disks, with real processes: silence, promotion, a lost disk, an erasure."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import profile_actors as pf
+from tests.cluster.shop import order, shop
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
+
+CONFIG = pf.Config(failover_after_ms=1_500, lease_ms=400, standby_timeout_ms=800)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("replicas")
+
+
+@pytest.fixture(scope="module")
+def store(place: Path) -> Iterator[pf.Store]:
+    with pf.start(place / "a", partitions=2, clock="event", config=CONFIG) as made:
+        made.apply(*shop())
+        yield made
+
+
+class Rows:
+    """A driver that submits all the time; what was acknowledged counts."""
+
+    def __init__(self, store: pf.Store, first: int) -> None:
+        self.store = store
+        self.first = self.next = first
+        self.is_done = False
+        self.errors: list[Exception] = []
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self) -> None:
+        while not self.is_done:
+            rows = [order(n, n % 20) for n in range(self.next, self.next + 5)]
+            try:
+                self.store.submit("orders", rows)
+            except Exception as error:
+                self.errors.append(error)
+                return
+            self.next += 5
+
+    def stop(self) -> int:
+        """How many rows were acknowledged."""
+        self.is_done = True
+        self.thread.join()
+        assert self.errors == []
+        return self.next - self.first
+
+
+def events(store: pf.Store) -> int:
+    """Every event that pages tell, each counted once."""
+    ids = set[str]()
+    for customer in range(20):
+        page = store.events("CRMID", f"c{customer:04}", limit=10_000)
+        told = [event["_id"] for event in page.events]
+        assert len(told) == len(set(told))
+        ids.update(told)
+    return len(ids)
+
+
+def test_replicas_need_a_second_disk_of_this_store(store: pf.Store, place: Path) -> None:
+    with pytest.raises(pf.ConfigError, match="second disk"):
+        store.set_replicas(1)
+    with pytest.raises(pf.CallerError, match="0 or 1"):
+        store.set_replicas(2)
+    (place / "foreign").mkdir()
+    (place / "foreign" / "disk.json").write_text('{"disk": "d", "store": "another"}')
+    with pytest.raises(pf.ConfigError, match="another"):
+        store.add_disk(place / "foreign")
+    assert [one.state for one in store.replicas()] == ["none", "none"]
+
+
+def test_a_standby_that_ends_and_one_that_is_promoted_lose_nothing(
+    store: pf.Store, place: Path
+) -> None:
+    store.submit("orders", [order(n, n % 20) for n in range(200)])
+    assert store.add_disk(place / "b") == store.add_disk(place / "b")
+    rows = Rows(store, 200)
+    store.set_replicas(1)
+    found = store.wait_for_replicas(30)
+    assert [(one.primary, one.standby) for one in found] == [
+        (str(place / "a"), str(place / "b"))
+    ] * 2
+    assert found[0].state == "in sync"
+    promoted = store.promote(0)
+    assert (promoted.primary, promoted.standby) == (str(place / "b"), str(place / "a"))
+    store.wait_for_replicas(30)
+    acknowledged = rows.stop()
+    assert acknowledged > 0
+    assert events(store) == 200 + acknowledged
+    assert store.verify() == []
+    assert (place / "b" / "partitions" / "0").is_dir()
+    assert not (place / "a" / "partitions" / "0").exists()
+
+
+def test_a_disk_that_is_lost_costs_time_alone(store: pf.Store, place: Path) -> None:
+    """The process is killed and its directory deleted: the standby is in force by itself, and what
+    is left of the disk becomes the standby."""
+    before = events(store)
+    rows = Rows(store, 100_000)
+    time.sleep(0.3)
+    pids = [one.pid for one in store.status().partitions]
+    shutil.rmtree(place / "a" / "partitions" / "1")
+    os.kill(pids[1], signal.SIGKILL)
+    end = time.monotonic() + 30
+    while store.replicas()[1].primary != str(place / "b"):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    acknowledged = rows.stop()
+    found = store.wait_for_replicas(30)
+    assert [one.state for one in found] == ["in sync", "in sync"]
+    assert events(store) == before + acknowledged
+    assert store.verify() == []
+
+
+@pytest.mark.slow
+def test_whoever_is_erased_is_on_no_disk(store: pf.Store, place: Path) -> None:
+    mark = "c0007"
+    store.wait_for_replicas(30)
+    assert len(_with(place, mark)) > 1
+    receipt = store.delete_profile("CRMID", mark)
+    assert receipt.standbys == []
+    found = store.wait_for_replicas(30)
+    assert [one.state for one in found] == ["in sync", "in sync"]
+    assert _with(place, mark) == []
+    assert store.profile("CRMID", mark) is None
+
+
+def _with(place: Path, mark: str) -> list[Path]:
+    files = [path for path in place.rglob("*") if path.is_file()]
+    return [path for path in files if mark.encode() in path.read_bytes()]
+
+
+def test_without_replicas_everything_is_where_it_is_in_force(store: pf.Store, place: Path) -> None:
+    store.set_replicas(0)
+    assert [one.standby for one in store.replicas()] == ["", ""]
+    store.submit("orders", [order(900_000, 1)])
+    assert {one.primary for one in store.replicas()} == {str(place / "b")}

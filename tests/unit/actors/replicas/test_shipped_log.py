@@ -1,0 +1,222 @@
+"""A log that keeps a standby: real logs on two directories, threads, and a line that breaks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from profile_actors.actors.replicas.shipped_log import ShippedLog
+from profile_actors.config import Config
+from profile_actors.engine.shipping import replication
+from profile_actors.engine.shipping.replication import Copies, Refused, Request
+from profile_actors.engine.shipping.shipper import Arrival, Shipment
+from profile_actors.engine.shipping.standby_copy import StandbyCopy
+from profile_actors.errors import FencedOut, StoreUnavailable
+from profile_actors.storage.lmdb_log import LmdbLog
+from profile_actors.storage.log_id import LogClaim, LogId
+from profile_actors.storage.replicas.copied_log import CopiedLog
+
+CONFIG = Config(log_map_bytes=1 << 24, standby_timeout_ms=150, lease_ms=300)
+CLAIM = LogClaim(id=LogId(store="s", partition=0, log="l"), state="promised")
+
+
+class Pair:
+    """Two disks, the catalogue's record, and the lines between them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.copies = Copies(primary="a", standby="b", copy="b0")
+        self.openings = 0
+        self.is_cut = self.has_catalogue = False
+        self.has_catalogue = True
+        self.standby: StandbyCopy | None = None
+        self.primary: ShippedLog | None = None
+        self.lock = threading.Lock()
+
+    def open_standby(self, disk: str = "b") -> CopiedLog:
+        self.openings += 1
+        log = CopiedLog(self.path / disk, CONFIG, CLAIM)
+        self.standby = StandbyCopy(log, self.copies.copy, self.openings)
+        return log
+
+    def open_primary(self, epoch: int, disk: str = "a") -> ShippedLog:
+        self.copies = replication.opened(self.copies, disk, epoch)
+        log = LmdbLog(self.path / disk, CONFIG, epoch=epoch, claim=CLAIM)
+        self.primary = ShippedLog(log, CONFIG)
+        self.primary.follow(self.copies, self.send, self.note)
+        return self.primary
+
+    def send(self, shipment: Shipment) -> Arrival:
+        with self.lock:
+            if self.is_cut or self.standby is None:
+                raise StoreUnavailable("no line")
+            return self.standby.take(shipment)
+
+    def note(self, request: Request) -> tuple[bool, Copies]:
+        if not self.has_catalogue:
+            raise StoreUnavailable("no coordinator")
+        try:
+            self.copies = replication.asked(self.copies, request)
+        except Refused:
+            return False, self.copies
+        return True, self.copies
+
+    def rows(self, log: object) -> list[bytes]:
+        out = []
+        for position in range(log.head()):  # type: ignore[attr-defined]
+            with log.view(position) as view:  # type: ignore[attr-defined]
+                out.append(bytes(view))
+        return out
+
+
+def until(what: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    made = Pair(tmp_path)
+    yield made
+    if made.primary is not None:
+        made.primary.close()
+    if made.standby is not None:
+        made.standby.log.close()
+
+
+def append(log: ShippedLog, text: str) -> None:
+    log.append_at(log.head(), (text.encode(),), log.epoch)
+
+
+def is_in_sync(log: ShippedLog) -> bool:
+    standing = log.standing()
+    return standing is not None and standing.state == "in sync"
+
+
+def test_without_a_standby_it_is_the_log_itself(pair: Pair) -> None:
+    pair.copies = structs.replace(pair.copies, standby="", copy="")
+    log = pair.open_primary(1)
+    append(log, "one")
+    assert (pair.rows(log), log.standing()) == ([b"one"], None)
+    log.check_lease()
+
+
+def test_what_is_acknowledged_is_on_both_disks(pair: Pair) -> None:
+    standby = pair.open_standby()
+    log = pair.open_primary(1)
+    for number in range(30):  # before it is in sync, meanwhile and after
+        append(log, f"row {number}")
+        if pair.copies.in_sync:
+            assert pair.rows(standby) == pair.rows(log)
+    until(lambda: is_in_sync(log) and pair.copies.in_sync)
+    append(log, "last")
+    assert pair.rows(standby) == pair.rows(log)
+
+
+def test_a_silent_standby_is_left_behind_once_that_is_noted(pair: Pair) -> None:
+    standby = pair.open_standby()
+    log = pair.open_primary(1)
+    append(log, "both")
+    until(lambda: pair.copies.in_sync)
+    pair.is_cut, pair.has_catalogue = True, False
+    late = threading.Thread(target=append, args=(log, "alone"))
+    late.start()
+    late.join(0.6)
+    assert late.is_alive(), "it was acknowledged, and a promotion would lose it"
+    assert log.head() == 1
+    with pytest.raises(StoreUnavailable, match="standby may be in force"):
+        log.check_lease()
+    pair.has_catalogue = True
+    late.join(5)
+    assert not late.is_alive()
+    assert (pair.copies.in_sync, log.head()) == (False, 2)
+    log.check_lease()
+    pair.is_cut = False
+    until(lambda: pair.copies.in_sync)
+    assert pair.rows(standby) == [b"both", b"alone"]
+
+
+def test_a_promoted_standby_refuses_the_old_one_whose_end_is_taken_away(pair: Pair) -> None:
+    standby = pair.open_standby()
+    old = pair.open_primary(1)
+    append(old, "both")
+    until(lambda: pair.copies.in_sync)
+    # It is cut off in the midst of an entry, and its standby is promoted.
+    pair.is_cut, pair.has_catalogue = True, False
+    result: list[BaseException] = []
+
+    def late() -> None:
+        try:
+            append(old, "never acknowledged")
+        except FencedOut as error:
+            result.append(error)
+
+    thread = threading.Thread(target=late)
+    thread.start()
+    pair.copies = replication.promised(pair.copies, 5)
+    assert pair.standby is not None
+    assert pair.standby.fence(5).epoch == 5
+    pair.has_catalogue, pair.is_cut = True, False
+    thread.join(5)
+    assert len(result) == 1
+    assert old.is_fenced
+    with pytest.raises(FencedOut):
+        old.check_lease()
+    pair.copies = replication.promoted(pair.copies, 5, "a1")
+    standby.close()
+    old.close()
+    # They change places: the old one has an entry that nobody was told of.
+    demoted = pair.open_standby("a")
+    assert demoted.head() == 2
+    new = pair.open_primary(6, "b")
+    append(new, "after")
+    until(lambda: pair.copies.in_sync)
+    assert pair.rows(demoted) == pair.rows(new) == [b"both", b"after"]
+
+
+def test_an_emptied_standby_gets_everything_again(pair: Pair) -> None:
+    pair.open_standby()
+    log = pair.open_primary(1)
+    for number in range(5):
+        append(log, f"row {number}")
+    until(lambda: pair.copies.in_sync)
+    with pair.lock:
+        assert pair.standby is not None
+        pair.standby.log.close()
+        pair.standby = None
+    until(lambda: not pair.copies.in_sync)
+    append(log, "alone")
+    pair.copies = replication.placed(pair.copies, "c", "c1")
+    with pair.lock:
+        standby = pair.open_standby("c")
+    until(lambda: pair.copies.in_sync)
+    assert pair.rows(standby) == pair.rows(log)
+    assert len(pair.rows(standby)) == 6
+
+
+def test_letting_go_is_noted_first(pair: Pair) -> None:
+    pair.open_standby()
+    log = pair.open_primary(1)
+    append(log, "both")
+    until(lambda: pair.copies.in_sync)
+    log.let_go()
+    assert not pair.copies.in_sync
+    time.sleep(0.4)
+    assert not pair.copies.in_sync, "it came back by itself"
+
+
+def test_an_asynchronous_standby_is_waited_for_by_nobody(pair: Pair) -> None:
+    pair.copies = structs.replace(pair.copies, is_async=True)
+    log = pair.open_primary(1)
+    append(log, "alone")
+    standby = pair.open_standby()
+    until(lambda: standby.head() == 1)
+    assert not pair.copies.in_sync
+    log.check_lease()
