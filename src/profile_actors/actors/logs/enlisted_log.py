@@ -110,7 +110,14 @@ class EnlistedLog:
                     raise _promoted(self._index)
                 if known.data:
                     self.path = str(as_partition(Path(known.data), self._index))
-                return self._opened(known, config, hook), known
+                if known.erasing is not None:
+                    coordinator, index = self._coordinator, self._index
+                    erase_here(coordinator, index, known.erasing, self.path, config, hook)
+                    continue  # what is known of its standby is another thing now
+                place, epoch = Path(self.path), known.epoch
+                return LmdbLog(
+                    place, config, epoch=epoch, claim=known.claim, crash_point=hook
+                ), known
             except FencedOut as error:
                 if above or error.epoch <= known.epoch:
                     raise
@@ -121,13 +128,6 @@ class EnlistedLog:
                 if time.monotonic() > end:
                     raise
                 time.sleep(LOOK_S)
-
-    def _opened(self, known: Enlistment, config: Config, hook: Hook) -> LmdbLog:
-        if known.erasing is not None:
-            erase_here(self._coordinator, self._index, known.erasing, self.path, config, hook)
-        return LmdbLog(
-            Path(self.path), config, epoch=known.epoch, claim=known.claim, crash_point=hook
-        )
 
     def tell(self, timeout_s: float | None = None) -> int:
         """Tell the coordinator how long the log is; returns that."""
