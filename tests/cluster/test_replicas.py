@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import threading
@@ -17,6 +18,7 @@ from tests.cluster.shop import order, shop
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
 
+DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "REPLICAS.md").read_text("utf-8")
 CONFIG = pf.Config(failover_after_ms=1_500, lease_ms=400, standby_timeout_ms=800)
 
 
@@ -150,3 +152,10 @@ def test_without_replicas_everything_is_where_it_is_in_force(store: pf.Store, pl
     assert [one.standby for one in store.replicas()] == ["", ""]
     store.submit("orders", [order(900_000, 1)])
     assert {one.primary for one in store.replicas()} == {str(place / "b")}
+
+
+@pytest.mark.slow
+def test_the_document_runs_as_printed(tmp_path: Path) -> None:
+    (block,) = re.findall(r"^```python\n(.*?)^```$", DOCUMENT, re.DOTALL | re.MULTILINE)
+    block = block.replace("data/shop", str(tmp_path / "shop"))
+    exec(block.replace("/mnt/second/shop", str(tmp_path / "second")), {})
