@@ -6,9 +6,10 @@ first later instant at which its own outcome differs; the earliest of all is a c
 ``valid_until``: nothing that was evaluated can differ before it. A moving value that is compared
 with nothing registers nothing, unless it is the result.
 
-Some comparisons repeat day by day for ever (``now > today``). They are registered apart from those
-that do not, so that whoever looks for a change need not look at every day of a century: what is the
-same through a whole day, is the same until something comes that does not repeat.
+Some comparisons repeat day by day for ever (``now > today``), and some year by year
+(``currentDayOfMonth() % 7 = x``). They are registered apart from those that do not, so that whoever
+looks for a change need not look at every day of a century: what is the same through a whole day,
+or on each date of a year, is the same until something comes that does not repeat.
 """
 
 from __future__ import annotations
@@ -64,14 +65,15 @@ OFFSETS = {"now": 0, "today": 0, "yesterday": -DAY_MS, "tomorrow": DAY_MS}
 
 
 class Bound(NamedTuple):
-    """Until when a value holds: up to ``first``; and up to ``other`` if it is the same through a
-    day from now on. None: for ever."""
+    """Until when a value holds: up to ``first``; up to ``other`` if it is the same through a day
+    from now on; up to ``rest`` if it is the same on each date, in every year. None: for ever."""
 
     first: int | None
     other: int | None
+    rest: int | None
 
 
-FOR_EVER = Bound(None, None)
+FOR_EVER = Bound(None, None, None)
 
 
 class Horizon:
@@ -84,17 +86,16 @@ class Horizon:
 
     def add(self, instant: int | None) -> None:
         """Register an instant; those not after now, or beyond the limit, do not count."""
-        self.join(Bound(instant, instant))
+        self.join(Bound(instant, instant, instant))
 
     def join(self, bound: Bound) -> None:
         """Register what another value depends on."""
-        first, other = (None if i is None or i > self.limit else i for i in bound)
-        mine = self.bound
-        if first is not None and first > self.now and (mine.first is None or first < mine.first):
-            mine = Bound(first, mine.other)
-        if other is not None and other > self.now and (mine.other is None or other < mine.other):
-            mine = Bound(mine.first, other)
-        self.bound = mine
+        self.bound = Bound(*map(self._earlier, self.bound, bound))
+
+    def _earlier(self, known: int | None, instant: int | None) -> int | None:
+        if instant is None or not self.now < instant <= self.limit:
+            return known
+        return instant if known is None else min(known, instant)
 
     def pair(self, a: Value, b: Value) -> None:
         """Two values are compared with each other."""
@@ -129,14 +130,18 @@ class Horizon:
             self.add(_reaches(moving, other.ms))
             self.add(_reaches(moving, other.ms + 1))
         elif isinstance(moving, MovingNumber) and not isinstance(other, Instant):
-            self.add(self._differs(moving, other))
+            self._part(moving, self._differs(moving, other))
 
     def _two_words(self, a: Moving, b: Moving) -> None:
         # Day words keep their distances; now keeps its order to yesterday and tomorrow.
         if {a.word, b.word} == {"now", "today"}:
             midnight = self.now - self.now % DAY_MS
-            self.join(Bound(midnight + 1, None))
-            self.join(Bound(midnight + DAY_MS, None))
+            for turn in (midnight + 1, midnight + DAY_MS):
+                self.join(Bound(turn, None, None))
+
+    def _part(self, moving: MovingNumber, instant: int | None) -> None:
+        """Months and days of the month come again on the same dates, years do not."""
+        self.join(Bound(instant, instant, instant if moving.part == "year" else None))
 
     def _differs(self, moving: MovingNumber, other: Value) -> int | None:
         """The next instant at which ``moving`` compares differently with ``other``."""
@@ -166,7 +171,7 @@ class Horizon:
         """``value`` where its own size matters: it counts as changed at its next step."""
         for leaf in _leaves(value):
             if isinstance(leaf, MovingNumber):
-                self.add(self._next_step(leaf, self.now))
+                self._part(leaf, self._next_step(leaf, self.now))
             elif isinstance(leaf, Moving):
                 step = 1 if leaf.word == "now" else DAY_MS - self.now % DAY_MS
                 self.add(self.now + step)

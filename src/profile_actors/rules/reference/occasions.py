@@ -70,7 +70,8 @@ class Occasions:
         if found is None or (found[1].first is not None and found[1].first <= to.now):
             outcome = _Outcome(node, subject, time, until)
             change = outcome.next_change(to.now, to.limit, self.segments)
-            bound = Bound(change, None if outcome.is_daily(to.now, to.limit) else change)
+            other = None if outcome.is_daily(to.now, to.limit) else change
+            bound = Bound(change, other, other)
             found = outcome.holds(to.now), bound
             self.segments -= outcome.tried
             self.known[key] = found

@@ -2,7 +2,8 @@
 
 Theory: a rule is evaluated at now, which also yields the first instant at which anything it read
 could differ; there it is evaluated again, and so on, until the value itself differs (RULES §6).
-What repeats day by day is followed through one whole day, and then until something else may differ.
+What repeats day by day is followed through one whole day, and what repeats year by year through all
+dates that there are; then until something else may differ.
 Rules that it reads (``computed.x``, ``inSegment``) may be given as values or as trees; trees are
 evaluated first, each at the same instants, and bring their own candidates.
 
@@ -22,7 +23,7 @@ from profile_actors.rules.reference.event_order import order_events
 from profile_actors.rules.reference.moving_values import FOR_EVER, Bound, Horizon, passing
 from profile_actors.rules.reference.occasions import Occasions
 from profile_actors.rules.reference.world import TOP, World
-from profile_actors.rules.semantics.calendar import MAX_MS, in_range, shift
+from profile_actors.rules.semantics.calendar import MAX_MS, civil, from_civil, in_range, shift
 from profile_actors.rules.semantics.values import Value, copied, plain
 from profile_actors.rules.tree.faults import Fault, located
 from profile_actors.rules.tree.nodes import Node
@@ -32,6 +33,13 @@ LOOK_AHEAD = (1, "century")
 
 
 MAX_STEPS = 50_000
+
+
+YEAR_MS = 366 * DAY_MS
+
+
+LEAP_YEARS_MS = 8 * YEAR_MS
+"""In so much time there is a leap day: 1896 is followed by 1904."""
 
 
 Rules = Mapping[str, Any]
@@ -102,6 +110,36 @@ def evaluate_with_candidate(
     return run.guarded("", steps=-1)
 
 
+class _Followed:
+    """Since when a value was the same though all that repeats in some time was looked at, and
+    ``other``: when something may differ that does not repeat in it."""
+
+    def __init__(self, now: int, other: int | None) -> None:
+        self.since, self.other = now, other
+
+    def after(self, ahead: int | None, period: int) -> int | None:
+        """The next instant to look at, where ``ahead`` is the next one known."""
+        if ahead is None or ahead >= self.since + period:
+            return self.other
+        return ahead if self.other is None else min(ahead, self.other)
+
+    def reach(self, now: int, other: int | None) -> None:
+        """The value was the same at ``now``, and holds until ``other`` as above."""
+        if self.other is not None and now >= self.other:
+            self.since, self.other = now, other
+        elif other is not None:
+            self.other = other if self.other is None else min(self.other, other)
+
+
+def _by_leap_day(t: int) -> int:
+    """The first instant from ``t`` on, on a date whose neighbours depend on the year."""
+    date = civil(t)
+    if (date.month, date.day) in {(2, 28), (2, 29), (3, 1)}:
+        return t
+    start = from_civil(date.year + (date.month > 2), 2, 28)
+    return MAX_MS if start is None else start
+
+
 class _Run:
     """One profile's data and one rule, evaluated at growing instants."""
 
@@ -147,17 +185,21 @@ class _Run:
 
     def search(self, steps: int) -> tuple[Any, int | None]:
         """The value at now, and the first candidate at which it differs (with steps)."""
+        if steps == 0:
+            return self.at(self.now, limit=self.now)[0], None
         later = shift(self.now, *LOOK_AHEAD)
         limit = MAX_MS if later is None else later
         value, bound = self.at(self.now, limit)
-        if steps <= 0:
-            return value, bound.first if steps < 0 else None
-        since, other, reached = self.now, bound.other, self.now
+        if steps < 0:
+            return value, bound.first
+        daily, yearly = _Followed(self.now, bound.other), _Followed(self.now, bound.rest)
+        reached = self.now
         for _ in range(steps):
-            ahead = bound.first
-            if ahead is not None and ahead >= since + DAY_MS:
-                ahead = other  # a whole day was looked at
-            if ahead is None:
+            ahead = daily.after(bound.first, DAY_MS)
+            if ahead is not None and ahead >= yearly.since + YEAR_MS:
+                # A whole year was looked at, and what follows differs in its leap day at most.
+                ahead = yearly.after(_by_leap_day(ahead), LEAP_YEARS_MS)
+            if ahead is None or ahead > limit:
                 return value, None
             if self.occasions.segments <= 0:
                 return value, bound.first
@@ -165,10 +207,8 @@ class _Run:
             there, bound = self.at(reached, limit)
             if not same(value, there):
                 break
-            if other is not None and reached >= other:
-                since, other = reached, bound.other
-            elif bound.other is not None:
-                other = bound.other if other is None else min(other, bound.other)
+            daily.reach(reached, bound.other)
+            yearly.reach(reached, bound.rest)
         return value, reached
 
     def at(self, now: int, limit: int) -> tuple[Any, Bound]:
