@@ -255,7 +255,9 @@ class _Namer:
     def _time_word(self, index: int, piece: Piece) -> str:
         """The token type of a word that means something only in a time, else ''."""
         lower, before = piece.lower, self._type(index - 1)
-        if self._starts_moment(index - 1) and self._starts_operand(index + 1):
+        if self._starts_moment(index - 1) and (
+            self._starts_operand(index + 1) or self._starts_list(index + 1)
+        ):
             keyword = {"before": "BEFORE", "after": "AFTER", "on": "_ON", "between": "_BETWEEN"}
             if lower in keyword:
                 return keyword[lower]
@@ -293,6 +295,11 @@ class _Namer:
             "DOUBLE",
             "STRING",
         )
+
+    def _starts_list(self, index: int) -> bool:
+        """Whether ``[`` begins a list. Right behind a word it filters a field of that name."""
+        piece, word = self._at(index), self._at(index - 1)
+        return piece.kind == "_LSQB" and piece.at > word.at + len(word.text)
 
     @staticmethod
     def _unit(piece: Piece) -> str:

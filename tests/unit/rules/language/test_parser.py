@@ -85,6 +85,13 @@ def test_times() -> None:
     assert parse("t occurs <= 3 Days from now") == Occurs(
         t, "distance", Now("now"), comparison="<=", amount=3, unit="day", direction="after"
     )
+    for word in ("before", "after", "on"):  # a list; without a blank, a field's filter
+        first = Occurs(t, word, parse("[a].head()"))
+        assert parse(f"t occurs {word} [a].head()") == first
+        assert parse(f"t occurs {word}[a]") == parse(f"t occurs on `{word}`[a]")
+    assert parse("t occurs between [a].head() and b") == Occurs(
+        t, "between", parse("[a].head()"), B
+    )
     assert parse("t occurs between a and b and c") == Call("and", (Occurs(t, "between", A, B), C))
 
 
