@@ -22,9 +22,10 @@ from profile_actors.config import Config
 from profile_actors.engine.shipping.replication import Copies, Request
 from profile_actors.errors import FencedOut, LostLog, StoreUnavailable
 from profile_actors.storage.lmdb_log import LmdbLog
+from profile_actors.storage.replicas.copied_checkpoints import SavedFile, read_part, saved_in
 from profile_actors.storage.replicas.standby_files import as_partition
 
-REPLICA = frozenset({"follow", "let_go", "standing"})
+REPLICA = frozenset({"follow", "let_go", "standing", "saved", "saved_part"})
 """What a driver may ask of a log and its standby."""
 
 
@@ -86,6 +87,14 @@ class EnlistedLog:
     def standing(self) -> Standing | None:
         """How the standby stands; None without one."""
         return self.log.standing()
+
+    def saved(self) -> list[SavedFile]:
+        """The files of the newest checkpoint, for a standby."""
+        return saved_in(Path(self.path))
+
+    def saved_part(self, path: str, offset: int) -> bytes:
+        """A part of one of them. Raises LostLog once it was replaced."""
+        return read_part(Path(self.path), path, offset)
 
     def end_if_fenced(self) -> None:
         """Begin the process anew if another copy is in force: it finds that then."""

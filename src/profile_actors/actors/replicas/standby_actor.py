@@ -17,6 +17,7 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,20 @@ from profile_actors.errors import FencedOut, ProfileActorsError, StoreUnavailabl
 from profile_actors.storage.files.atomic_files import remove_tree
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import DirectoryLock
+from profile_actors.storage.replicas.copied_checkpoints import (
+    begin_feed,
+    copy_saved,
+    drop_beyond,
+)
 from profile_actors.storage.replicas.copied_log import CopiedLog
 from profile_actors.storage.replicas.standby_files import as_standby, copy_at, name_copy
 
 LOOK_S = 0.25
 """How often is looked whether the partition is silent, and files that are missing are back."""
+
+
+CHECKPOINT_LOOK_S = 5.0
+"""How often is asked whether the partition has a newer checkpoint."""
 
 
 END_WAIT_S = 10.0
@@ -95,6 +105,7 @@ class StandbyActor:
         with self._lock:
             self._try_to_open()
         threading.Thread(target=self._watch, name="failover", daemon=True).start()
+        threading.Thread(target=self._copy_checkpoints, name="checkpoints", daemon=True).start()
 
     def _try_to_open(self) -> None:
         who = f"the standby of partition {self._place.index}"
@@ -114,6 +125,7 @@ class StandbyActor:
             name_copy(directory, role.copies.copy)
             role = self._coordinator.call("copies", "standby", index, role.copies.copy)
         self._hook("standby.named")
+        self._directory = directory
         self._log = CopiedLog(directory, config, role.claim, crash_point=self._hook)
         self._copy = StandbyCopy(self._log, role.copies.copy, role.opening)
         self._role = role
@@ -192,14 +204,19 @@ class StandbyActor:
                 f" standby of partition {self._place.index}",
                 epoch=answer.epoch,
             )
-        time.sleep(self._place.config.lease_ms / 1000)  # until nobody reads the old copy
+        # Its next process waits for the record; one that cannot be ended here ends when it hears
+        # that it is fenced, and is read by nobody after the lease.
+        self._restart_partition()
+        time.sleep(self._place.config.lease_ms / 1000)
+        if self._log is not None:
+            drop_beyond(self._directory, self._log.head())
+            begin_feed(self._directory)
         self._hook("standby.fenced")
         self._coordinator.call("copies", "promoted", self._place.index, epoch)
         self._hook("standby.noted")
         self._close()
         self._refusal = Stopped("expected a standby, got a copy that is in force by now")
         self._stopped.set()
-        self._restart_partition()
         threading.Thread(target=_end_soon, daemon=True).start()
 
     def _watch(self) -> None:
@@ -217,6 +234,17 @@ class StandbyActor:
                     self._heard_s = time.monotonic()  # where it may not be, the next look is later
                     self.promote(is_wanted=False)
 
+    def _copy_checkpoints(self) -> None:
+        """Have the partition's newest checkpoint here, too."""
+        while not self._stopped.wait(CHECKPOINT_LOOK_S):
+            if self._refusal is not None or self._role.copies.promised:
+                continue
+            with suppress(ValueError, ray.exceptions.RayError, ProfileActorsError, OSError):
+                name = f"partition-{self._place.index}"
+                partition = ray.get_actor(name, namespace=self._place.namespace)
+                ask = partial(_asked, partition, self._place.config.call_timeout_s)
+                copy_saved(self._directory, ask("saved"), partial(ask, "saved_part"))
+
     def status(self) -> StandbyStatus:
         """Never raises: a standby that is in trouble says so here."""
         log, index = self._log, self._place.index
@@ -231,6 +259,10 @@ class StandbyActor:
         with self._lock:
             self._close()
             self._refusal = Stopped("expected a running standby, got a stopped one")
+
+
+def _asked(partition: Any, timeout_s: float, *words: Any) -> Any:
+    return ray.get(partition.replica.remote(*words), timeout=timeout_s)
 
 
 def _end_soon() -> None:

@@ -22,6 +22,7 @@ from profile_actors.storage.files.atomic_files import CrashPoint, no_crash, remo
 from profile_actors.storage.files.manifest import LogSegmentEntry, Manifest, save_manifest
 from profile_actors.storage.lmdb_log import LmdbLog
 from profile_actors.storage.log_id import LogClaim
+from profile_actors.storage.replicas.copied_checkpoints import drop_beyond
 
 
 def digest_of(log: LmdbLog, position: int) -> int:
@@ -71,6 +72,7 @@ class CopiedLog(LmdbLog):
         with self._writing:
             if head >= self._head:
                 return
+            drop_beyond(self._paths.directory, head)
             self._change("trimming", lambda: self._trim(head))
             self._head = head
 

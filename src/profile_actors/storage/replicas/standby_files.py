@@ -1,8 +1,9 @@
 """Which role a log's directory on a disk has: a partition's, or a standby's.
 
 Theory: ``<disk>/partitions/<i>`` is a log in force, ``<disk>/standbys/<i>`` a copy, with the same
-files and ``copy.json``, the id that the catalogue gave it. A role changes by renaming: what is
-derived goes first, since another primary's entries may come in place of those it was made of.
+files and ``copy.json``, the id that the catalogue gave it. A role changes by renaming. What a log
+in force has derived goes before it is a standby, since another primary's entries may come in place
+of those it was made of.
 ``<disk>/disk.json`` names the disk, whatever path it is mounted at.
 """
 
@@ -86,7 +87,10 @@ def as_standby(data: Path, index: int) -> Path:
     """The directory of a standby on a disk; a log that was in force there is one from now on. The
     caller knows that nobody has it open. Raises OSError."""
     paths = StoreLayout(data)
-    return _renamed(paths.partition(index).directory, paths.standby(index).directory)
+    old, new = paths.partition(index).directory, paths.standby(index).directory
+    if not new.exists() and PartitionLayout(old).log_id.is_file():
+        reset_derived(old)
+    return _renamed(old, new)
 
 
 def as_partition(data: Path, index: int) -> Path:
@@ -99,7 +103,6 @@ def as_partition(data: Path, index: int) -> Path:
 
 def _renamed(old: Path, new: Path) -> Path:
     if not new.exists() and PartitionLayout(old).log_id.is_file():
-        reset_derived(old)
         make_directory(new.parent)
         os.rename(old, new)
         sync_directory(new.parent)
