@@ -19,7 +19,7 @@ from tests.cluster.shop import order, shop
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "REPLICAS.md").read_text("utf-8")
-CONFIG = pf.Config(failover_after_ms=1_500, lease_ms=400, standby_timeout_ms=800)
+CONFIG = pf.Config(failover_after_ms=1_500, lease_ms=1_000, standby_timeout_ms=800)
 
 
 @pytest.fixture(scope="module")
@@ -147,11 +147,25 @@ def _with(place: Path, mark: str) -> list[Path]:
     return [path for path in files if mark.encode() in path.read_bytes()]
 
 
-def test_without_replicas_everything_is_where_it_is_in_force(store: pf.Store, place: Path) -> None:
+@pytest.mark.slow
+def test_a_partition_is_brought_to_another_disk_under_load(store: pf.Store, place: Path) -> None:
+    """Without replicas: it has no standby before and after, and the old files are deleted."""
     store.set_replicas(0)
     assert [one.standby for one in store.replicas()] == ["", ""]
-    store.submit("orders", [order(900_000, 1)])
-    assert {one.primary for one in store.replicas()} == {str(place / "b")}
+    before = events(store)
+    rows = Rows(store, 900_000)
+    assert [(one, to) for one, _, to in store.plan_of_disks()] == [(1, str(place / "a"))]
+    with pytest.raises(pf.CallerError, match="a disk of the store"):
+        store.change_disk(1, str(place / "nowhere"))
+    found = store.change_disk(1, str(place / "a"))
+    assert (found.primary, found.standby) == (str(place / "a"), "")
+    assert store.change_disk(1, str(place / "a")) == found
+    acknowledged = rows.stop()
+    assert events(store) == before + acknowledged
+    assert store.verify() == []
+    assert store.plan_of_disks() == []
+    assert not list(place.glob("*/standbys/1"))
+    assert not (place / "b" / "partitions" / "1").exists()
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ ALONE = (
 
 COPIES = frozenset({
     "all", "disks", "add_disk", "keep", "standby_data", "standby", "note", "promise", "promoted",
-    "abandon", "renew", "stale",
+    "abandon", "renew", "stale", "put",
 })  # fmt: skip
 """What ``copies`` may ask of the registry."""
 

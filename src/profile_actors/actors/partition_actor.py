@@ -178,7 +178,6 @@ class PartitionActor:
                 self._opening.release()
         if self._refusal is not None:
             raise self._refusal
-        self._enlisted.log.check_lease()
         return self._partition
 
     @ray.method(concurrency_group="read")
@@ -227,6 +226,7 @@ class PartitionActor:
         if partition.catalogue.version < version:
             return None
         assert name in READS, name
+        self._enlisted.log.check_lease()
         if name == "head":
             return dumps(partition.position)
         if name == "feed_kept":

@@ -114,6 +114,41 @@ def promote(
     _show([found], json)
 
 
+@verb("move")
+def change_disk(
+    partition: int,
+    disk: Annotated[str, typer.Argument(help="Of the store: its id, or its directory.")],
+    data: Data = DATA,
+    json: Json = False,
+) -> None:
+    """Bring a partition to another disk while it works; what is on the old one is deleted."""
+    with open_store(data) as store:
+        found = store.change_disk(partition, disk)
+    _show([found], json)
+
+
+@verb()
+def rebalance(
+    data: Data = DATA,
+    json: Json = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it, one partition after another.")] = False,
+) -> None:
+    """Show, or with --yes do, what gives each disk as many partitions as the others."""
+    with open_store(data) as store:
+        plan = store.plan_of_disks()
+        for partition, _, to in plan if yes else ():
+            store.change_disk(partition, to)
+    if json:
+        show.as_json([{"partition": number, "from": old, "to": new} for number, old, new in plan])
+        return
+    if not plan:
+        console.print("each disk has as many partitions as the others")
+        return
+    rows = [(str(number), one_line(old), one_line(new)) for number, old, new in plan]
+    title = "brought to other disks" if yes else "to be brought to other disks (--yes does it)"
+    console.print(show.table(title, ("partition", "from", "to"), rows))
+
+
 def _show(found: list[Replica], json: bool) -> None:
     if json:
         show.as_json(found)

@@ -88,6 +88,24 @@ class CopiesRegistry:
                 self._step(index, partial(_keep, own, epoch, wanted, fresh, is_async))
         return self.all()
 
+    def put(self, index: int, disk: str) -> Copies:
+        """Have a partition's standby on that disk, "" for none; the record then. Raises ConfigError
+        for a disk that is not known, or has the log in force."""
+        own = self.add_disk(str(self._data))
+        known = self._catalogue.copies.of(index)
+        primary = known.primary if known is not None else own
+        if disk and (disk not in self.disks() or disk == primary):
+            got = "the one that has the log in force" if disk == primary else "one not known"
+            raise ConfigError(
+                f"expected another disk of the store for partition {index}, got {disk}, {got} - at"
+                " the coordinator; profile-actors disks shows them"
+            )
+        if known is None or known.standby != disk:
+            epoch, fresh = self._catalogue.epoch(str(index)), self._fresh(disk)
+            is_async = known is not None and known.is_async
+            known = self._step(index, partial(_keep, own, epoch, disk, fresh, is_async))
+        return known
+
     def opened(self, index: int, epoch: int) -> tuple[Copies | None, str]:
         """A log is opened in force, under an epoch; its record, and the directory of its disk.
         While its standby is being promoted nothing changes, as the record says."""

@@ -253,6 +253,11 @@ class StandbyActor:
             return StandbyStatus(index, "", 0, 0, silent_s, os.getpid(), str(self._refusal))
         return StandbyStatus(index, self._copy.copy, log.head(), log.epoch, silent_s, os.getpid())
 
+    def retire(self) -> None:
+        """Close the files and delete them: the standby goes to another disk, or there is none."""
+        self.stop()
+        remove_tree(self._directory)
+
     def stop(self) -> None:
         """Close the files. The actor can be killed then."""
         self._stopped.set()

@@ -192,6 +192,88 @@ class ReplicaDoors:
                 )
             time.sleep(LOOK_S)
 
+    def change_disk(self, partition: int, disk: str) -> Replica:
+        """Bring a partition to another disk of the store, by its id or its directory, while it
+        works: a standby there, and its promotion. What is on the old disk is deleted then.
+
+        A standby that it had on another disk stays its standby. Calls wait while the copy is put in
+        force. Again after a crash it goes on. Raises ConfigError, CallerError, StoreUnavailable,
+        Pending if the copy takes longer than ``Config.call_timeout_s`` times 20: it goes on.
+        """
+        self._check_open()
+        disks = self.disks()
+        wanted = (
+            disk
+            if disk in disks
+            else {path: one for one, path in disks.items()}.get(str(Path(disk).resolve()))
+        )
+        if wanted is None:
+            raise CallerError(
+                f"expected a disk of the store, got {disk!r} - at change_disk; add it with"
+                " store.add_disk(directory)"
+            )
+        before = self._record(partition)
+        standby = "" if before is None else before.standby
+        if before is None or before.primary != wanted:
+            if standby != wanted:
+                self._put(partition, wanted)
+            self._wait(partition, self._connection.long_timeout_s)
+            self.promote(partition)
+        now = self._record(partition)
+        kept = standby if standby not in ("", wanted) else ""
+        if now is not None and now.standby not in ("", kept):
+            self._put(partition, kept)
+        return self.replicas()[partition]
+
+    def plan_of_disks(self) -> list[tuple[int, str, str]]:
+        """Which partitions to bring to which disk (partition, from, to: directories), so that each
+        disk has as many in force as the others, or one more; [] where that is so."""
+        self._check_open()
+        own = str(self._placement.path)
+        at = {one.partition: one.primary for one in self.replicas()}
+        counts = {path: 0 for path in sorted({own, *self.disks().values()})}
+        for path in at.values():
+            counts[path] += 1
+        plan: list[tuple[int, str, str]] = []
+        while True:
+            most = max(counts, key=lambda path: (counts[path], path))
+            least = min(counts, key=lambda path: (counts[path], path))
+            if counts[most] - counts[least] < 2:
+                return plan
+            partition = max(number for number, path in at.items() if path == most)
+            plan.append((partition, most, least))
+            at[partition] = least
+            counts[most] -= 1
+            counts[least] += 1
+
+    def _record(self, partition: int) -> Copies | None:
+        count = len(self._connection.partitions)
+        if whole_number(partition, "partition", "change_disk", 0) >= count:
+            raise CallerError(f"expected a partition below {count}, got {partition}")
+        records: dict[int, Copies] = self._connection.coordinator.call("copies", "all")
+        return records.get(partition)
+
+    def _put(self, partition: int, disk: str) -> None:
+        """Have a partition's standby on that disk, "" for none; what another one has is deleted."""
+        coordinator, actor = self._connection.coordinator, self._connection.partitions[partition]
+        before = self._record(partition)
+        if before is not None and before.standby:
+            actor.call("replica", "let_go")
+            with suppress(StoreUnavailable):  # a disk that is gone has nothing to delete
+                self._standby(partition).call("retire", timeout_s=STATUS_S)
+            end_standby(self._placement, partition)
+        copies = coordinator.call("copies", "put", partition, disk)
+        if disk:
+            self._standby(partition)
+        actor.call("replica", "follow", copies)
+
+    def _wait(self, partition: int, timeout_s: float) -> None:
+        end = time.monotonic() + timeout_s
+        while (found := self.replicas()[partition]).state != "in sync":
+            if time.monotonic() > end:
+                raise Pending(f"expected a copy that has everything, got {found} - it goes on")
+            time.sleep(LOOK_S)
+
     def _standby(self, index: int) -> Remote:
         (found,) = begun(self._placement, [index])
         return found
