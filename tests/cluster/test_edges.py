@@ -153,6 +153,29 @@ def test_whoever_dies_under_load_an_edge_converges(store: pf.Store) -> None:
     assert store.verify() == []
 
 
+def test_cut_off_an_edge_answers_and_catches_up(store: pf.Store) -> None:
+    """Its minute is in ``tests/unit/actors/edges/test_edge_actor.py``."""
+    edge = store.edge(NAME)
+    store.submit("orders", [order(1, 2)])
+    edge.wait()
+    stopped = [one.pid for one in store.status().partitions]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        until = time.monotonic() + 3 * SECOND / 1e3
+        while time.monotonic() < until:
+            assert edge.profile("CRMID", "c0002") is not None
+            time.sleep(0.05)
+        assert edge.status().is_complete
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    store.submit("orders", [order(2, 900)])
+    edge.wait()
+    assert edge.profile("CRMID", "c0900") is not None
+    wait_for(lambda: edge.status().trouble == "")
+
+
 def test_files_that_are_torn_or_of_another_boot_are_made_anew(store: pf.Store) -> None:
     store.edge(NAME).wait()
     path = Path(store.edge(NAME).path)
@@ -232,7 +255,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", DOCUMENT, re.DO
 
 
 def test_the_document_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len(BLOCKS) == DOCUMENT.count("```python") == 4
+    assert len(BLOCKS) == DOCUMENT.count("```python") == 5
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for program, printed in BLOCKS:

@@ -44,7 +44,6 @@ from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.actors.wire import dumps, unpack
 from profile_actors.actors.writer import Writer
 from profile_actors.definitions.declared import Catalogue
-from profile_actors.engine.edges.edge_pages import Place
 from profile_actors.engine.identity.messages import Op
 from profile_actors.engine.log.sub_batch import Reply
 from profile_actors.engine.partition.partition import Partition
@@ -253,11 +252,11 @@ class PartitionActor:
         return self._line.address()
 
     @ray.method(concurrency_group="edges")
-    def project(self, destination: str, place: Place, seconds: float) -> bytes | None:
-        """The next page of an edge that stands there (``edge_pulls``)."""
+    def project(self, *asked: Any) -> bytes | None:
+        """The next page of an edge, or some profiles for it (``edge_pulls.pull``)."""
         partition, writer = self._opened(), self._writer
         erasures = self._enlisted.known.erasures
-        return pull(partition, writer.now, writer.queued, destination, place, seconds, erasures)
+        return pull(partition, writer.now, writer.queued, erasures, *asked)
 
     @ray.method(concurrency_group="backups")
     def log_step(self, name: str, *args: Any) -> Any:

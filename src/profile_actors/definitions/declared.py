@@ -192,13 +192,14 @@ class EdgeDestination(
 
     labels: of the Ray nodes on which it may run, such as {"region": "us-west"}; {}: any. ttl_s:
     a profile that was neither touched nor looked up for so many seconds leaves it, until it is
-    touched again; None: all stay. policy: 'proactive', what changes is sent by itself.
+    touched again; None: all stay. policy: 'proactive', every profile is sent by itself; 'reactive',
+    the first look-up of one brings it from the store, and from then on what changes of it is sent.
     """
 
     name: str
     labels: dict[str, str] = {}
     ttl_s: int | None = None
-    policy: Literal["proactive"] = "proactive"
+    policy: Literal["proactive", "reactive"] = "proactive"
 
 
 class ProjectionConfiguration(

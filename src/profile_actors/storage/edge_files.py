@@ -18,7 +18,6 @@ Limits: one process writes; others may read beside it (``EdgeReader``), each onc
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,8 +64,9 @@ a look-up."""
 
 class EdgeIndex(msgspec.Struct, frozen=True):
     """What ``edge.json`` says. store: the id of the store; boot: of the machine's run. clock, seed,
-    namespaces: the store's, for readers of the files. ttl_s: the destination's: whether it is
-    known when profiles were seen."""
+    namespaces: the store's, for readers of the files. ttl_s, policy: the destination's: whether it
+    is known when profiles were seen, and whether all of them are here.
+    """
 
     generation: int
     store: str
@@ -76,6 +76,12 @@ class EdgeIndex(msgspec.Struct, frozen=True):
     partitions: int
     namespaces: dict[str, Namespace] = {}
     ttl_s: int | None = None
+    policy: str = "proactive"
+
+
+def _kind(one: EdgeIndex) -> tuple[object, ...]:
+    """What must be the same, or the files are of no use."""
+    return one.store, one.boot, one.partitions, one.ttl_s, one.policy
 
 
 _INDEX = msgspec.json.Decoder(EdgeIndex)
@@ -205,9 +211,7 @@ class EdgeFiles:
         except (OSError, msgspec.MsgspecError):
             return None
         about = self.about
-        if not about.boot or (index.store, index.boot, index.partitions, index.ttl_s) != (
-            about.store, about.boot, about.partitions, about.ttl_s,
-        ):  # fmt: skip
+        if not about.boot or _kind(index) != _kind(about):
             return None
         path = self._path(index.generation)
         try:
@@ -318,15 +322,14 @@ class EdgeReader:
         self._stamp = (0, 0)
         self._generation: Generation | None = None
         self._inode = -1
-        self._looked_at = -LOOK_S
+        self._look_at = 0.0
         self.index: EdgeIndex
         self.current()
 
-    def current(self) -> Generation:
-        """The generation that is to be read, as of at most ``LOOK_S`` ago. Cost: one look at a file
-        each so often."""
-        now = time.monotonic()
-        if self._generation is not None and now - self._looked_at < LOOK_S:
+    def current(self, now: float | None = None) -> Generation:
+        """The generation that is to be read, as of at most ``LOOK_S`` ago. now: seconds of a clock
+        that only goes on, None: look in any case. Cost: one look at a file each so often."""
+        if now is not None and self._generation is not None and now < self._look_at:
             return self._generation
         try:
             found = os.stat(self._index_path)
@@ -334,7 +337,7 @@ class EdgeReader:
             if self._generation is None or stamp != self._stamp:
                 self._open()
                 self._stamp = stamp
-            self._looked_at = now
+            self._look_at = 0.0 if now is None else now + LOOK_S
         except (OSError, msgspec.MsgspecError) as error:
             raise StoreUnavailable(
                 f"expected the files of an edge, got '{error}' - at {self._directory}; name what"

@@ -11,7 +11,7 @@ from msgspec import structs
 from profile_actors.definitions.declared import Namespace
 from profile_actors.errors import FencedOut
 from profile_actors.storage import edge_files
-from profile_actors.storage.edge_files import KEPT_S, EdgeFiles, EdgeIndex, EdgeReader
+from profile_actors.storage.edge_files import KEPT_S, LOOK_S, EdgeFiles, EdgeIndex, EdgeReader
 from profile_actors.storage.files.atomic_files import remove_tree
 
 ABOUT = EdgeIndex(0, "a store", "a boot", "event", 7, 2)
@@ -55,6 +55,20 @@ def test_a_reader_follows_a_directory_that_was_made_again(tmp_path: Path) -> Non
     put(files, b"new")
     files.close()
     assert told(reader) == b"new"
+    reader.close()
+
+
+def test_a_reader_looks_for_another_generation_so_often(tmp_path: Path) -> None:
+    files = opened(tmp_path)
+    files.close()
+    reader = EdgeReader(tmp_path)
+    first = reader.current(100.0)
+    files = opened(tmp_path)
+    files.begin()
+    files.swap()
+    files.close()
+    assert reader.current(100.0 + 0.9 * LOOK_S) is first
+    assert reader.current(100.0 + 1.1 * LOOK_S).number == first.number + 1
     reader.close()
 
 

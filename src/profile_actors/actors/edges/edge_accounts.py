@@ -25,7 +25,8 @@ class EdgeStatus(msgspec.Struct, frozen=True):
     profiles, bytes: what it has. is_complete: it has copied every profile since it began.
     progress: of a copy under way, the share of profiles that it has, 0 to 1; else 1. lag_ms: how
     long ago it last knew that it had everything. positions: per partition, the log entries that it
-    has; lag_entries: how many more there were, over all partitions. expired: profiles that left
+    has; lag_entries: how many more there were, over all partitions. brought: of a reactive
+    edge, identities that it asked the store for since it was started. expired: profiles that left
     since it was started because nobody asked (``ttl_s``). trouble: why it does not get on, or
     empty.
     """
@@ -42,3 +43,4 @@ class EdgeStatus(msgspec.Struct, frozen=True):
     pid: int
     path: str
     lag_entries: int = 0
+    brought: int = 0

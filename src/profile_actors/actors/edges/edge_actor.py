@@ -27,6 +27,7 @@ import ray
 
 from profile_actors.actors.calls import Remote, Session
 from profile_actors.actors.edges.edge_accounts import EdgePlace, EdgeStatus
+from profile_actors.actors.edges.edge_misses import Misses, Profiles
 from profile_actors.actors.read_line import ReadLine
 from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.actors.wire import dumps, loads
@@ -98,7 +99,10 @@ class EdgeActor:
         self._damage = ""
         self._catalogue_version = -1
         self._session = Session(place.path, place.namespace)
-        self._line = ReadLine(self._read, place.config.max_read_lines, LOOKS_AT_ONCE)
+        is_reactive = place.about.policy == "reactive"
+        self._misses = Misses(place.name, self._remote, self._applying) if is_reactive else None
+        at_once = READ_THREADS if is_reactive else LOOKS_AT_ONCE  # some of them wait for the store
+        self._line = ReadLine(self._read, place.config.max_read_lines, at_once)
         self._opened: EdgeFiles | None = None
         self._open()
         if self._opened is None:
@@ -199,8 +203,12 @@ class EdgeActor:
         if page is None:  # not told of this edge yet, or not any more
             self._stopped.wait(BACK_OFF_S)
             return
+        mine = None
+        if self._misses is not None:
+            with asking_the_hub():
+                mine = self._misses.held_of(partition, page, generation)
         with self._applying:
-            is_heard = self._stopped.is_set() or self._apply(partition, page, generation)
+            is_heard = self._stopped.is_set() or self._apply(partition, page, generation, mine)
         if not is_heard:
             self._stopped.wait(BACK_OFF_S)
             return
@@ -208,8 +216,9 @@ class EdgeActor:
         if page.busy_s and not self._stopped.is_set():
             self._stopped.wait(PAUSES * page.busy_s)
 
-    def _apply(self, partition: int, page: Page, asked: Generation) -> bool:
-        """Whether the partition has heard of the newest definitions; else the page is of no use."""
+    def _apply(self, partition: int, page: Page, asked: Generation, mine: Profiles | None) -> bool:
+        """Whether the partition has heard of the newest definitions; else the page is of no use.
+        mine: those of its profiles that are to be here, None: all."""
         files = self._files
         generation = files.coming or files.current
         if generation is not asked:  # another thread has begun a new one meanwhile
@@ -221,7 +230,9 @@ class EdgeActor:
             generation = files.begin()
         is_expiring = self._place.about.ttl_s is not None
         with generation.writing() as rows:
-            made = apply_page(rows, partition, page, wall_ms(), is_expiring)
+            if self._misses and standing(rows, partition).place.form != page.place.form:
+                self._misses.note(None)
+            made = apply_page(rows, partition, page, wall_ms(), is_expiring, mine)
         if generation is files.coming:
             with generation.reading() as rows:
                 every = [standing(rows, i) for i in self._current_at]
@@ -301,6 +312,10 @@ class EdgeActor:
         is_expiring = self._place.about.ttl_s is not None
         with self._files.current.reading() as rows:
             every = edge_copy.found_of(rows, asked)
+        if self._misses is not None:
+            missed = [key for key, found in zip(asked, every, strict=True) if found is None]
+            brought = self._misses.bring(missed, self._files) if missed else {}
+            every = [found or brought.get(key) for key, found in zip(asked, every, strict=True)]
         for found in every:
             if found is None:
                 sizes.append(-1)
@@ -359,6 +374,7 @@ class EdgeActor:
             trouble=self._trouble(),
             pid=os.getpid(),
             path=self._place.path,
+            brought=0 if self._misses is None else self._misses.brought,
         )
 
     def hello(self) -> None:

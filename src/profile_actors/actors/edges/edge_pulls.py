@@ -9,26 +9,43 @@ import numpy as np
 
 from profile_actors.actors.wire import dumps
 from profile_actors.engine.edges.edge_pages import Page, Place
-from profile_actors.engine.edges.projections import NOTHING, chosen
+from profile_actors.engine.edges.projections import chosen
 from profile_actors.engine.partition.partition import Partition
+from profile_actors.engine.reading.fields import Fields
+
+KEYS_ALONE = Fields(identities=False, attributes=(), segments=(), computed=())
+"""What is sent of touched profiles to an edge that asks for those which it has."""
 
 
 def pull(
     partition: Partition,
     now: Callable[[], int | None],
     queued: Callable[[], int],
+    erasures: int,
     destination: str,
     place: Place,
     seconds: float,
-    erasures: int = 0,
+    keys: bytes = b"",
 ) -> bytes | None:
     """The next page of an edge; None if these definitions have no such destination. Waits for
     something new up to so many seconds, then says that there is nothing. now: the writer's; queued:
-    sub-batches that wait for him."""
+    sub-batches that wait for him.
+
+    keys: of identities, 16 bytes each: their profiles alone, at once, and who is to be asked for
+    elsewhere (``Projector.of``). The pages of a reactive destination have keys alone, and begin
+    with the moment of its first.
+    """
     found = chosen(partition.catalogue, destination, erasures)
     if found is None:
         return None
-    _, form = found
+    fields, form = found
+    if keys:
+        asked = np.frombuffer(keys, np.uint64).reshape(-1, 2)
+        return dumps(
+            partition.projector.of(fields, form, asked, now())
+            if fields
+            else (_nothing(partition, form), [])
+        )
     touches, position = partition.state.touches, partition.position
     if place.form == form and not place.slot:
         touches.wait(place.base, seconds)
@@ -36,16 +53,20 @@ def pull(
         if found is None:
             return None
     (fields, form), began = found, time.monotonic()
-    page = partition.project(fields, form, place, now()) if fields else _nothing(partition)
+    is_reactive = partition.catalogue.destinations[destination].policy == "reactive"
+    if fields is None or (is_reactive and place.form != form):
+        page = _nothing(partition, form)
+    else:
+        page = partition.project(KEYS_ALONE if is_reactive else fields, form, place, now())
     if queued() or (page.has_more and partition.position != position):
         page.busy_s = time.monotonic() - began
     return dumps(page)
 
 
-def _nothing(partition: Partition) -> Page:
-    """The page of a destination without projections: nobody, and that is all."""
+def _nothing(partition: Partition, form: str) -> Page:
+    """The first page of a destination that has nobody, and that is all."""
     with partition.lock:
         reached, version = partition.state.touches.reached, partition.catalogue.version
-    place = Place(NOTHING, -1, reached)
+    place = Place(form, -1, reached)
     none, ends = np.zeros((0, 2), np.uint64), np.zeros(0, np.int64)
     return Page(place, True, False, partition.now or 0, version, 0, 0, none, ends, [])

@@ -39,19 +39,20 @@ def differences(connection: Connection, edge: Edge) -> list[str]:
     found = chosen(connection.coordinator.call("catalogue"), edge.name)
     if found is None or found[0] is None:
         return []
-    fields, ttl_s = found[0], connection.coordinator.call("catalogue").destinations[edge.name].ttl_s
+    fields, said = found[0], connection.coordinator.call("catalogue").destinations[edge.name]
+    is_partial = said.ttl_s is not None or said.policy == "reactive"
     try:
         edge.wait()  # one that still copies differs everywhere
     except StoreUnavailable as error:
         return [f"edge {edge.name!r}: not compared: {error}"]
     suspects: dict[bytes, str] = {}
-    for keys in _pages(connection, edge, ttl_s is not None):
-        suspects |= _differing(connection, edge, fields, keys, ttl_s is not None)
+    for keys in _pages(connection, edge, is_partial):
+        suspects |= _differing(connection, edge, fields, keys, is_partial)
         if len(suspects) >= MAX_SUSPECTS:
-            suspects = _lasting(connection, edge, fields, suspects, ttl_s is not None)
+            suspects = _lasting(connection, edge, fields, suspects, is_partial)
             if len(suspects) >= MAX_DIFFERENCES:
                 return list(suspects.values())[:MAX_DIFFERENCES]
-    suspects = _lasting(connection, edge, fields, suspects, ttl_s is not None)
+    suspects = _lasting(connection, edge, fields, suspects, is_partial)
     return list(suspects.values())[:MAX_DIFFERENCES]
 
 
@@ -60,7 +61,7 @@ def _lasting(
     edge: Edge,
     fields: Fields,
     suspects: dict[bytes, str],
-    is_expiring: bool,
+    is_partial: bool,
 ) -> dict[bytes, str]:
     """Of what differed, what still does after some looks."""
     for _ in range(LOOKS):
@@ -71,13 +72,13 @@ def _lasting(
         suspects = {}
         for first in range(0, len(keys), LOOK_UPS_PER_CALL):
             page = keys[first : first + LOOK_UPS_PER_CALL]
-            suspects |= _differing(connection, edge, fields, page, is_expiring)
+            suspects |= _differing(connection, edge, fields, page, is_partial)
     return suspects
 
 
-def _pages(connection: Connection, edge: Edge, is_expiring: bool) -> Iterator[list[bytes]]:
+def _pages(connection: Connection, edge: Edge, is_partial: bool) -> Iterator[list[bytes]]:
     """The keys of all profiles: the hub's, then those of the edge."""
-    if not is_expiring:  # else the edge need not have all of them
+    if not is_partial:  # else the edge need not have all of them
         for partition in range(len(connection.partitions)):
             after = -1
             while True:
@@ -90,7 +91,7 @@ def _pages(connection: Connection, edge: Edge, is_expiring: bool) -> Iterator[li
 
 
 def _differing(
-    connection: Connection, edge: Edge, fields: Fields, keys: list[bytes], is_expiring: bool
+    connection: Connection, edge: Edge, fields: Fields, keys: list[bytes], is_partial: bool
 ) -> dict[bytes, str]:
     joined = b"".join(keys)
     asked = np.frombuffer(joined, np.uint64).reshape(-1, 2)
@@ -98,7 +99,7 @@ def _differing(
     ours = connection.profiles_of_keys(asked, fields)
     out = {}
     for key, hub, copied in zip(keys, ours, theirs, strict=True):
-        if copied is None and (hub is None or is_expiring):
+        if copied is None and (hub is None or is_partial):
             continue
         what = _difference(hub, copied)
         if what:

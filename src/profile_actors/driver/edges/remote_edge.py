@@ -186,7 +186,7 @@ class OpenEdge:
                 return self._profiles(pairs)
 
     def _profiles(self, pairs: list[tuple[str, str]]) -> list[EdgeProfile | None]:
-        generation = self._reader.current()
+        generation = self._reader.current(time.monotonic())
         index = self._reader.index
         if index is not self._packers_of:
             self._packers = {

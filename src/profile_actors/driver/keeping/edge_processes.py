@@ -118,7 +118,7 @@ def begun(host: Host, destination: EdgeDestination) -> Remote:
     settings = host.settings
     about = EdgeIndex(
         0, settings.id, "", settings.clock, settings.hash_seed, settings.partitions,
-        ttl_s=destination.ttl_s,
+        ttl_s=destination.ttl_s, policy=destination.policy,
     )  # fmt: skip
     path = str(directory_of(host.path, destination.name))
     place = EdgePlace(host.namespace, destination.name, path, about, host.config)

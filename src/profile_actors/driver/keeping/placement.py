@@ -234,7 +234,7 @@ class Placement:
             "mail": MAIL_THREADS,
             "preview": 1,
             "define": 1,
-            "edges": self.config.max_edges,
+            "edges": 2 * self.config.max_edges,  # each follows, and asks for single profiles
             "backups": 1,
         }
         options: dict[str, Any] = {"num_cpus": 0, "concurrency_groups": groups}

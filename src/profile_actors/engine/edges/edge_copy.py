@@ -18,6 +18,7 @@ or newer, and taken away only from the profile that it still names.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import Protocol
 
 import msgspec
@@ -86,17 +87,30 @@ def standing(rows: EdgeRows, partition: int) -> Standing:
     return Standing() if data is None else _STANDING.decode(data)
 
 
-def apply_page(
-    rows: EdgeRows, partition: int, page: Page, at: int, is_expiring: bool = False
-) -> Standing:
-    """Put a page of a partition into the copy; idempotent. at: wall time, ms."""
-    known = standing(rows, partition)
-    if known.place.form != page.place.form:
-        known = Standing()
-    for key, data in rows_of(page):
+def put_profiles(
+    rows: EdgeRows, profiles: Iterable[tuple[bytes, bytes]], at: int, is_expiring: bool
+) -> None:
+    """Put profiles into the copy, by key and bytes (``rows_of``). at: wall time, ms."""
+    for key, data in profiles:
         _put(rows, key, data)
         if is_expiring:
             rows.put(SEEN, key, AT.pack(at))
+
+
+def apply_page(
+    rows: EdgeRows,
+    partition: int,
+    page: Page,
+    at: int,
+    is_expiring: bool = False,
+    profiles: Iterable[tuple[bytes, bytes]] | None = None,
+) -> Standing:
+    """Put a page of a partition into the copy; idempotent. at: wall time, ms. profiles: those of
+    the page that the copy is to have, by key and bytes; None: all."""
+    known = standing(rows, partition)
+    if known.place.form != page.place.form:
+        known = Standing()
+    put_profiles(rows, rows_of(page) if profiles is None else profiles, at, is_expiring)
     if page.removed is not None:
         gone = packed_keys(page.removed)
         homes = [0] * len(gone) if page.removed_homes is None else page.removed_homes.tolist()
@@ -175,6 +189,18 @@ def found_of(rows: EdgeRows, identities: list[bytes]) -> list[tuple[bytes, bytes
         data = None if key is None else bodies.get(key)
         out.append(None if key is None or data is None else (key, data))
     return out
+
+
+def held(rows: EdgeRows, page: Page) -> list[bytes]:
+    """The keys of a page's profiles of which the copy has any identity."""
+    every, ends = packed_keys(page.keys), page.ends.tolist()
+    known = rows.many(IDS, every)
+    begins = [0, *ends][: len(ends)]
+    return [
+        every[begin]
+        for begin, end in zip(begins, ends, strict=True)
+        if any(key in known for key in every[begin:end])
+    ]
 
 
 def note_seen(rows: EdgeRows, keys: list[bytes], at: int) -> None:

@@ -22,8 +22,8 @@ from profile_actors.engine.edges.edge_pages import Page, Place
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.fold.touches import NEVER, floor, position_of
 from profile_actors.engine.reading.fields import Fields
-from profile_actors.engine.reading.profile_columns import ProfileColumns
-from profile_actors.engine.reading.reader import Reader
+from profile_actors.engine.reading.profile_columns import Elsewhere, ProfileColumns
+from profile_actors.engine.reading.reader import Copied, Reader
 
 FIRST_PAGE = 128
 """Profiles of the first page of all, of which nobody knows how large they are."""
@@ -88,24 +88,37 @@ class Projector:
             copied = self._reader.copied(listed, now, fields)
             instant = state.now if now is None else max(state.now, now)
             version = state.catalogue.version
-        found, parts = self._reader.parts(copied, fields)
-        idents = state.directory.ident_of[np.concatenate(found)] if found else slots[:0]
-        keys, ends, homes = self._identities(idents)
-        return Page(
-            place=self._after(place, target, slots, left),
+        return msgspec.structs.replace(
+            self._page(copied, fields, self._after(place, target, slots, left), instant, version),
             is_complete=not left and target == reached,
             has_more=bool(left),
-            now=instant,
-            version=version,
             total=known,
             left=left,
-            keys=keys,
-            ends=ends,
-            parts=parts,
-            homes=homes,
             removed=removed,
             removed_homes=removed_homes,
         )
+
+    def of(
+        self, fields: Fields, form: str, keys: Array, now: int | None
+    ) -> tuple[Page, list[Elsewhere]]:
+        """The profiles here that have these identity keys (uint64[n, 2]), as a page that brings a
+        copy no further; and those who are shown by another partition. now: as ``page``."""
+        state, reader = self._state, self._reader
+        with self._lock:
+            idents, elsewhere = reader.shown(keys, state.directory.find(keys[:, 0], keys[:, 1]))
+            known = idents[(idents >= 0) & (idents < state.known)]
+            slots = np.unique(state.directory.slot_of.take(known).astype(np.intp))
+            copied = reader.copied(slots, now, fields)
+            instant = state.now if now is None else max(state.now, now)
+            version = state.catalogue.version
+        return self._page(copied, fields, Place(form, self._epoch), instant, version), elsewhere
+
+    def _page(self, copied: Copied, fields: Fields, place: Place, now: int, version: int) -> Page:
+        """A page of what was copied under the lock. Without it."""
+        found, parts = self._reader.parts(copied, fields)
+        slots = np.concatenate(found) if found else copied.slots[:0]
+        keys, ends, homes = self._identities(self._state.directory.ident_of[slots])
+        return Page(place, False, False, now, version, 0, 0, keys, ends, parts, homes)
 
     def _identities(self, idents: Array) -> tuple[Array, Array, Array | None]:
         """The keys of all identities of profiles, each one's smallest first, where each one's end,

@@ -118,7 +118,7 @@ class Partition:
             self.log, self.feed, self.index, state, self.owed, self.lock, self.stage_seconds,
             self.config.max_open_entries,
         )  # fmt: skip
-        self._projector = Projector(
+        self.projector = Projector(
             state, self.reader, self.lock, self._epoch, self.config.edge_page_profiles
         )
 
@@ -300,7 +300,7 @@ class Partition:
 
     def project(self, fields: Fields, form: str, place: Place, now: int | None = None) -> Page:
         """The next page of a copy of those fields, of a form, that stands there."""
-        return self._projector.page(fields, form, place, now, self.config.edge_page_bytes)
+        return self.projector.page(fields, form, place, now, self.config.edge_page_bytes)
 
     def events(
         self,

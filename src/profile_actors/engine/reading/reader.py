@@ -55,7 +55,7 @@ from profile_actors.rules.catalogue.publication import not_served
 
 
 @dataclass(frozen=True, slots=True)
-class _Copied:
+class Copied:
     """What answers about ascending slots are made of. found: what the rules say, in parts, each to
     be called; modified: int64[n] ms, when each last changed; records: (index into the slots, entry
     position, row) of what the living record rows are; merging: how they become one;
@@ -124,7 +124,7 @@ class Reader:
         state = self._state
         with self._lock:
             idents = state.directory.find(keys[:, 0], keys[:, 1])
-            idents, elsewhere = self._shown(keys, idents)
+            idents, elsewhere = self.shown(keys, idents)
             # The writer goes on: who is known is asked once, under the lock.
             asked = ((idents >= 0) & (idents < state.known)).nonzero()[0]
             slot_of = state.directory.slot_of.take(idents[asked]).astype(np.intp)
@@ -139,7 +139,7 @@ class Reader:
         rows[asked] = place
         return Answer(parts, rows, elsewhere)
 
-    def _shown(self, keys: Array, idents: Array) -> tuple[Array, list[Elsewhere]]:
+    def shown(self, keys: Array, idents: Array) -> tuple[Array, list[Elsewhere]]:
         """Under which idents those who have these keys and idents are shown, -1 for nowhere; and
         those who are shown by another partition. Cost: if anybody is linked, a look at each."""
         homes = self._state.homes
@@ -156,7 +156,7 @@ class Reader:
                 elsewhere.append((row, place.canonical.key, book))
         return out, elsewhere
 
-    def copied(self, slots: Array, now: int | None, fields: Fields) -> _Copied:
+    def copied(self, slots: Array, now: int | None, fields: Fields) -> Copied:
         """What answers are made of, once the caller has let go of the lock. slots: ascending, each
         once."""
         state = self._state
@@ -170,9 +170,9 @@ class Reader:
             if fields.sources:
                 directory = state.directory
                 owners = [directory.identity(int(directory.ident_of[slot])) for slot in slots]
-        return _Copied(slots, found, modified, records, merging, owners)
+        return Copied(slots, found, modified, records, merging, owners)
 
-    def parts(self, copied: _Copied, fields: Fields) -> tuple[list[Array], list[ProfileColumns]]:
+    def parts(self, copied: Copied, fields: Fields) -> tuple[list[Array], list[ProfileColumns]]:
         """The answers as they travel, with what records say, and whose. Without the lock."""
         slots, parts = [], []
         stated = {}
@@ -235,7 +235,7 @@ class Reader:
         """
         with self._lock:
             one = np.array([key], np.uint64)
-            idents, elsewhere = self._shown(one, self._state.directory.find(*one.T))
+            idents, elsewhere = self.shown(one, self._state.directory.find(*one.T))
             ident = int(idents[0])
             runs = self._state.locator.runs
             before = self._state.listing.since(max(0, ident))  # later rows are in a book

@@ -4,72 +4,28 @@ and what is wrong with its files passes."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
-import numpy as np
 import pytest
-from msgspec import structs
 
 from profile_actors.actors.edges import edge_actor
-from profile_actors.actors.edges.edge_accounts import EdgePlace, EdgeStatus
-from profile_actors.actors.edges.edge_actor import EdgeActor
-from profile_actors.actors.edges.edge_pulls import pull
 from profile_actors.actors.wire import loads
-from profile_actors.config import Config
-from profile_actors.definitions.declared import EdgeDestination, ProjectionConfiguration
-from profile_actors.errors import CorruptLog, StorageFull
-from profile_actors.storage.edge_files import EdgeFiles, EdgeIndex
+from profile_actors.errors import CorruptLog, StorageFull, StoreUnavailable
+from profile_actors.storage.edge_files import EdgeFiles
 from profile_actors.storage.files.lock import DirectoryLock
-from tests.model.hub import BASE, CATALOGUE, Hub
-
-COPIED = structs.replace(
-    CATALOGUE,
-    destinations={"e": EdgeDestination("e")},
-    projections={"p": ProjectionConfiguration("p", "e", segments="all", computed="all")},
+from tests.model.edge_below_ray import (
+    Clock,
+    Edge,
+    RemoteHub,
+    key_of_profile,
+    looked_up,
+    status,
+    wait_for,
 )
-ABOUT = EdgeIndex(0, "a store", "", "event", 7, 1)
-
-
-class RemoteHub:
-    """A partition and the coordinator, as calls reach them. error: what they answer instead."""
-
-    def __init__(self) -> None:
-        self.hub = hub = Hub(1, COPIED)
-        rows = [{"who": f"w{i}", "at": BASE, "_id": f"{i}", "n": 1} for i in range(5)]
-        hub.submit([("hits", "p", rows)], BASE)
-        self.partition = hub.partitions[0]
-        self.error: Exception | None = None
-        self.calls = 0
-
-    def submit(self, rows: list[dict[str, Any]]) -> None:
-        self.hub.submit([("hits", "q", rows)], BASE)
-
-    def call(self, method: str, *args: Any) -> Any:
-        self.calls += 1
-        if self.error is not None:
-            raise self.error
-        if method == "catalogue":
-            return COPIED
-        return pull(self.partition, lambda: None, lambda: 0, *args)
-
-
-class Edge(EdgeActor):
-    """The actor without Ray."""
-
-    def __init__(self, path: Path, hub: RemoteHub, ttl_s: int | None = None) -> None:
-        self.hub = hub
-        config, about = Config(edge_map_bytes=1 << 24), structs.replace(ABOUT, ttl_s=ttl_s)
-        super().__init__(EdgePlace("", "e", str(path), about, config))
-
-    def _remote(self, name: str) -> Any:
-        return self.hub
-
-
-def status(edge: Edge) -> EdgeStatus:
-    found: EdgeStatus = cast(Any, edge).status()  # Ray's types know of calls from afar alone
-    return found
+from tests.model.hub import BASE, DAY
 
 
 @pytest.fixture
@@ -86,23 +42,6 @@ def edge(hub: RemoteHub, tmp_path: Path) -> Iterator[Edge]:
     edge.stop()
 
 
-def wait_for(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not what():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.005)
-
-
-class Clock:
-    """The wall clock of an edge, ms."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000
-
-    def __call__(self) -> int:
-        return self.now
-
-
 def test_profiles_leave_after_their_time_unless_they_are_touched_or_looked_up(
     hub: RemoteHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,8 +50,8 @@ def test_profiles_leave_after_their_time_unless_they_are_touched_or_looked_up(
     monkeypatch.setattr(edge_actor, "TTL_LOOK_S", 0.01)
     edge = Edge(tmp_path, hub, ttl_s=60)
     wait_for(lambda: status(edge).profiles == 5)
-    state, partition = hub.partition.state, hub.partition
-    looked, touched = (state.directory.keys_of(np.array([n])).tobytes() for n in (0, 1))
+    partition = hub.partition
+    looked, touched = key_of_profile(hub, 0), key_of_profile(hub, 1)
     clock.now += 40_000
     assert loads(edge._read(looked))[1][0] > 0
     hub.submit([{"who": "w1", "at": BASE + 1, "_id": "again", "n": 1}])
@@ -150,6 +89,42 @@ def test_damage_at_the_hub_leaves_the_copy_alone(
     hub.error = None
     wait_for(lambda: status(edge).trouble == "")
     assert inodes(tmp_path) == before
+
+
+def test_cut_off_for_a_minute_it_answers_flips_and_catches_up(
+    hub: RemoteHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    clock.now = BASE + DAY - 30_000  # its segment `fresh` ends within the minute
+    monkeypatch.setattr(edge_actor, "wall_ms", clock)
+    shown = SimpleNamespace(
+        monotonic=lambda: clock.now / 1e3, monotonic_ns=lambda: clock.now * 1_000_000
+    )
+    monkeypatch.setattr(edge_actor, "time", shown)
+    edge, key = Edge(tmp_path, hub, clock="wall"), key_of_profile(hub, 0)
+    wait_for(lambda: status(edge).is_complete)
+    hub.error = StoreUnavailable("cut off")
+    wait_for(lambda: "cut off" in status(edge).trouble)
+    hub.submit([{"who": "w0", "at": BASE + 5, "_id": "meanwhile", "n": 7}])
+    seen = []
+    for _ in range(60):
+        clock.now += 1_000
+        (found,) = looked_up(edge, key)
+        assert found is not None
+        assert found.computed["most"] == 1
+        seen.append((found.segments["fresh"].status, found.stale))
+    assert seen == [("realized", False)] * 29 + [("exited", True)] * 31
+    account = status(edge)
+    assert (account.profiles, account.is_complete, account.lag_ms) == (5, True, 60_000)
+    hub.error = None
+    hub.hub.submit([("hits", "q", [])], clock.now)  # the hub's clock has gone on, too
+    wait_for(lambda: status(edge).positions == [hub.partition.position])
+    (found,) = looked_up(edge, key)
+    assert found is not None
+    assert (found.computed["most"], found.segments["fresh"].status) == (7, "exited")
+    assert not found.stale
+    assert (status(edge).trouble, status(edge).lag_ms) == ("", 0)
+    edge.stop()
 
 
 def test_damage_here_is_made_anew_even_if_the_disk_is_full_at_first(
