@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.cluster.test_people import definitions, hit, until
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
 
+TEXT = Path(__file__).resolve().parents[2].joinpath("docs", "BACKUP.md").read_text("utf-8")
 PEOPLE = 40
 PRODUCER = "orders-of-the-shop"
 
@@ -52,31 +54,33 @@ def send(store: pf.Store, is_done: Callable[[int], bool]) -> None:
         store.submit("hits", rows(at, at + 100), producer=PRODUCER, offset=at)
 
 
-def test_a_store_is_backed_up_beside_its_rows_and_restored(tmp_path: Path) -> None:
-    place, is_enough = tmp_path / "backups", threading.Event()
-    with pf.start(tmp_path / "store", partitions=2, clock="event") as store:
+def test_the_document_runs_beside_rows_and_what_is_restored_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/BACKUP.md as printed."""
+    monkeypatch.chdir(tmp_path)
+    (program,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    (words,) = re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL)
+    is_enough = threading.Event()
+    with pf.start("data", partitions=2, clock="event") as store:
         store.apply(*definitions())
         send(store, lambda at: at >= 400)
         sender = threading.Thread(target=send, args=(store, lambda _: is_enough.is_set()))
         sender.start()
-        made = [store.backup(place) for _ in range(2)]
-        sent = store.cursor(PRODUCER)
-        until(lambda: store.cursor(PRODUCER) > sent, "rows go on")
-        is_enough.set()
-        sender.join()
-        end = store.cursor(PRODUCER)
+        names: dict[str, Any] = {"store": store}
+        try:
+            exec(program, names)
+            sent = store.cursor(PRODUCER)
+            until(lambda: store.cursor(PRODUCER) > sent, "rows go on")
+        finally:
+            is_enough.set()
+            sender.join()
+        end, made = store.cursor(PRODUCER), names["made"]
         assert store.comes_to_rest()
         store.advance_to(START + 86_400_000)
         at_rest, cursor = answers(store), store.changes().cursor
-    listed = run("backup", "list", place)
-    assert [one["id"] for one in listed] == [one.id for one in made]
-    assert set(made[0].positions) == {"0", "1", "L"}
-    assert listed[1]["new_bytes"] < listed[1]["bytes"]
-    assert not any(run("backup", "verify", place).values())
 
-    told = run("restore", place, tmp_path / "again", "--at", made[0].id)
-    with pf.start(tmp_path / "again") as store:
-        assert told["store"] != made[0].store
+    with pf.start("restored") as store:
         assert 400 <= store.cursor(PRODUCER) < end
         with pytest.raises(pf.CursorExpired):
             list(store.changes(cursor))
@@ -85,8 +89,12 @@ def test_a_store_is_backed_up_beside_its_rows_and_restored(tmp_path: Path) -> No
         store.advance_to(START + 86_400_000)
         assert answers(store) == at_rest
         assert store.verify() == []
-        with pytest.raises(pf.CallerError, match=made[0].store):
-            store.backup(place)
+        with pytest.raises(pf.CallerError, match=made.store):
+            store.backup("backups")
 
-    assert run("backup", "prune", place, "--keep", 1)["backups"] == [made[0].id]
-    assert not any(run("backup", "verify", place).values())
+    said = [run(*line.removeprefix("$ profile-actors ").split()) for line in words.splitlines()]
+    backed, listed, verified, restored, pruned = said
+    assert [one["id"] for one in listed] == [made.id, names["again"].id, backed["id"]]
+    assert verified == {one["id"]: [] for one in listed}
+    assert restored["positions"] == backed["positions"]
+    assert (pruned["backups"], pruned["kept"]) == ([made.id, names["again"].id], [backed["id"]])

@@ -59,9 +59,8 @@ class Sequencer:
         self._world, self._name = world, name
 
     def log_step(self, step: str, *args: Any) -> Any:
-        log: Any = self._world.node(self._name).log
-        path = self._world.directory(self._name)
-        return log_step(log, str(path), lambda: None, step, *args)
+        enlisted = self._world.enlisted[self._name]
+        return log_step(enlisted, lambda: None, self._world.hook, step, *args)
 
 
 class DiskWorld(World):
@@ -71,9 +70,12 @@ class DiskWorld(World):
         self.path, self.layout = path, StoreLayout(path)
         is_new = not self.layout.settings.exists()
         new = StoreSettings(partitions=partitions, clock="event", hash_seed=SEED, created=BASE)
-        self.coordinator = CoordinatorActor(CoordinatorPlace(str(path), new, SMALL))
+        self.hook: Callable[[str], None] = no_hook
+        place = CoordinatorPlace(str(path), new, SMALL)
+        self.coordinator = CoordinatorActor(place, lambda name: self.hook(name))
         self.here = Here(self.coordinator, Lock(), lambda: None)
         self.nodes: dict[str, Any] = {}
+        self.enlisted: dict[str, EnlistedLog] = {}
         super().__init__(scenario, partitions, rng, 0.0, self._link_at_once)
         if is_new:
             self.coordinator.recall(0, scenario.catalogue)
@@ -104,6 +106,7 @@ class DiskWorld(World):
         here: Any = self.here
         found = EnlistedLog(here, index, str(self.directory(name)), SMALL, no_hook)
         found.tell()
+        self.enlisted[name] = found
         return found
 
     def opened(self, index: int) -> Partition:
@@ -129,10 +132,11 @@ class DiskWorld(World):
         self,
         place: Path,
         between: Callable[[], None] = lambda: None,
-        crash_point: Callable[[str], None] = no_hook,
+        hook: Callable[[str], None] = no_hook,
     ) -> Backup:
-        """Back it up; between: called before each step of a sequencer."""
-        depot = Depot(str(place), crash_point)
+        """Back it up; between: called before each step of a sequencer; hook: around each write."""
+        self.hook = hook
+        depot = Depot(str(place), hook)
         return backed_up(self.here, lambda: self.sequencers(between), depot, 60.0)
 
     def run_steps(self, count: int) -> None:

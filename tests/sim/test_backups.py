@@ -3,18 +3,53 @@
 from __future__ import annotations
 
 import random
-from contextlib import closing
+import shutil
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
+from profile_actors.driver.shipping.places_of_backups import backups, pruned, verified
 from profile_actors.driver.shipping.restored_stores import restore
-from tests.sim.disk_world import DiskWorld
-from tests.sim.world import check, drawn, expected
+from profile_actors.engine.erasure.eraser import Eraser
+from profile_actors.engine.erasure.rejected_rows import naming
+from profile_actors.engine.identity.messages import LEDGER
+from profile_actors.errors import CallerError, ConfigError, CorruptLog, LostLog, Pending
+from profile_actors.ingest.rejects import QuarantineRecord
+from profile_actors.storage.catalogue_store import CatalogueStore
+from profile_actors.storage.erasure.erasure_record import Erasing, ErasureRecord, save_record
+from profile_actors.storage.erasure.rewriting import rewrite
+from profile_actors.storage.shipping.backups import load_backup
+from profile_actors.storage.shipping.depot import Depot
+from tests.sim.disk_world import SMALL, DiskWorld
+from tests.sim.test_erasure import long_names, marks_of, without
+from tests.sim.world import Scenario, check, drawn, expected, named
+
+SMALL_SEED = 6
+
+
+class Killed(BaseException):
+    """The process is no more."""
+
+
+class Kill:
+    """Ends everything at the n-th point; from then on nobody writes."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+        self.points: list[str] = []
+
+    def __call__(self, name: str) -> None:
+        self.points.append(name)
+        self.left -= 1
+        if self.left <= 0:
+            raise Killed(name)
 
 
 def world_at(path: Path, seed: int, partitions: int = 3) -> DiskWorld:
-    return DiskWorld(path, drawn(seed), partitions, random.Random(seed))
+    scenario = drawn(seed)
+    scenario = Scenario(long_names(scenario.steps), scenario.catalogue, scenario.horizon)
+    return DiskWorld(path, scenario, partitions, random.Random(seed))
 
 
 def settle(world: DiskWorld) -> None:
@@ -23,37 +58,220 @@ def settle(world: DiskWorld) -> None:
     check(world.answers(), expected(world, now))
 
 
-@pytest.mark.parametrize("seed", [3, 8])
+def faults(world: DiskWorld) -> list[str]:
+    return [*world.ledger.verify(), *(f for one in world.partitions for f in one.verify())]
+
+
+@pytest.mark.parametrize("seed", [8, 9])
 def test_a_store_restored_from_a_busy_one_comes_to_the_same_rest(tmp_path: Path, seed: int) -> None:
+    place = tmp_path / "backups"
     with closing(world_at(tmp_path / "data", seed)) as world:
         world.run_steps(60)
-        first = world.backup(tmp_path / "backups", lambda: world.run_steps(5))
-        second = world.backup(tmp_path / "backups", lambda: world.run_steps(5))
+        first = world.backup(place, lambda: world.run_steps(5))
+        second = world.backup(place, lambda: world.run_steps(5))
         assert second.new_bytes < second.bytes
         settle(world)
+    assert [one.id for one in backups(place)] == [first.id, second.id]
     for made in (first, second):
         path = tmp_path / made.id
-        told = restore(tmp_path / "backups", path, made.id)
+        told = restore(place, path, made.id)
         assert told.positions == made.positions
         with closing(world_at(path, seed)) as again:
             heads = {name: node.log.head() for name, node in again.nodes.items()}
-            # Opening writes nothing but what the ledger and definitions say again.
             assert all(made.positions[name] <= heads[name] for name in heads), (heads, made)
             settle(again)
-            assert [f for node in again.partitions for f in node.verify(None)] == []
+            assert faults(again) == []
 
 
-def test_what_is_restored_at_rest_answers_the_same(tmp_path: Path) -> None:
-    with closing(world_at(tmp_path / "data", 3)) as world:
+def test_what_is_restored_at_rest_answers_the_same_and_is_backed_up_in_turn(tmp_path: Path) -> None:
+    place = tmp_path / "backups"
+    with closing(world_at(tmp_path / "data", SMALL_SEED)) as world:
         settle(world)
         for index in range(3):
             world.checkpoint(index)
-        made = world.backup(tmp_path / "backups")
-        before, heads = world.answers(), {n: node.log.head() for n, node in world.nodes.items()}
-        assert made.positions == heads
-    told = restore(tmp_path / "backups", tmp_path / "again")
+        rejected = QuarantineRecord("file", 1, "$.x", "expected a number", "{}")
+        world.coordinator.reject("hits", [rejected])
+        made = world.backup(place)
+        before = world.answers()
+        assert made.positions == {name: node.log.head() for name, node in world.nodes.items()}
+        again = world.backup(place)
+        assert again.new_bytes < 70_000, "the catalogue alone, which knows of the backup"
+    told = restore(place, tmp_path / "again", made.id)
     assert told.store != made.store
-    with closing(world_at(tmp_path / "again", 3)) as again:
-        assert again.answers() == before
-        assert [f for node in again.partitions for f in node.verify(None)] == []
-        assert [p.feed.first_kept() for p in again.partitions] == [made.positions[n] for n in "012"]
+    with closing(world_at(tmp_path / "again", SMALL_SEED)) as other:
+        assert other.answers() == before
+        assert faults(other) == []
+        assert other.coordinator.quarantine("hits", 9) == [rejected]
+        assert [p.feed.first_kept() for p in other.partitions] == [made.positions[n] for n in "012"]
+        with pytest.raises(CallerError, match=f"of store {told.store}, got one of store"):
+            other.backup(place)
+    with pytest.raises(ConfigError, match="without a store"):
+        restore(place, tmp_path / "again")
+
+    same = restore(place, tmp_path / "same", made.id, same=True)
+    with closing(world_at(tmp_path / "same", SMALL_SEED)) as other:
+        assert same.store == made.store
+        # The same positions as of the backup that it knows nothing of, with another content.
+        for partition in other.partitions:
+            partition.advance(other.settle_clocks() + 7)
+        third = other.backup(place)
+        after = other.answers()
+    restore(place, tmp_path / "third", third.id)
+    with closing(world_at(tmp_path / "third", SMALL_SEED)) as other:
+        assert other.answers() == after
+        assert faults(other) == []
+
+
+def test_ended_at_any_write_the_last_backup_is_whole(tmp_path: Path) -> None:
+    place, saved = tmp_path / "backups", tmp_path / "saved"
+    with closing(world_at(tmp_path / "data", SMALL_SEED, 2)) as world:
+        world.run_steps(10)
+        first = world.backup(place)
+        shutil.copytree(place, saved)
+        world.run_steps(100)
+        world.checkpoint(0)
+        at, second = 0, None
+        while second is None:
+            at += 1
+            shutil.rmtree(place)
+            shutil.copytree(saved, place)
+            kill = Kill(at)
+            try:
+                second = world.backup(place, hook=kill)
+            except Killed:
+                whole = verified(place)
+                assert first.id in whole
+                assert not any(whole.values()), (kill.points[-1], whole)
+        assert at > 12
+        left = sum(path.stat().st_size for path in (place / "files").iterdir())
+        assert left == sum(sizes(place).values()), "nothing that nobody needs"
+        assert [one.id for one in backups(place)] == [first.id, second.id]
+        known = world.coordinator.backup("known")
+        assert [(one.id, one.state) for one in known] == [(b.id, "whole") for b in (first, second)]
+
+
+def sizes(place: Path) -> dict[str, int]:
+    """The files that the backups of a place name, and their bytes."""
+    depot = Depot(str(place))
+    made = [load_backup(depot, one.id) for one in backups(place)]
+    return {stored.name: stored.bytes for one in made for stored in one.files()}
+
+
+def test_a_restore_that_is_ended_is_no_store_and_is_begun_anew(tmp_path: Path) -> None:
+    place, path = tmp_path / "backups", tmp_path / "again"
+    with closing(world_at(tmp_path / "data", SMALL_SEED, 2)) as world:
+        settle(world)
+        before = world.answers()
+        world.backup(place)
+    at, is_store = 0, False
+    while not is_store:
+        at += 1
+        with suppress(Killed):
+            restore(place, path, crash_point=Kill(at))
+        is_store = (path / "catalogue").exists()
+        if not is_store and (path / "restoring").exists():
+            with pytest.raises(LostLog, match="restor"):
+                CatalogueStore(path).close()
+    assert at > 10
+    with closing(world_at(path, SMALL_SEED, 2)) as other:
+        assert other.answers() == before
+    with pytest.raises(ConfigError, match="without a store"):
+        restore(place, path)
+
+
+def test_a_flipped_byte_in_any_file_is_named_and_refuses_the_restore(tmp_path: Path) -> None:
+    place = tmp_path / "backups"
+    with closing(world_at(tmp_path / "data", SMALL_SEED, 2)) as world:
+        world.run_steps(150)
+        for index in range(2):
+            world.checkpoint(index)
+        made = world.backup(place)
+    rng = random.Random(5)
+    files = [path for path in place.rglob("*") if path.is_file() and path.name != "backup.json"]
+    assert len(files) > 6
+    for path in files:
+        data = path.read_bytes()
+        at = rng.randrange(len(data))
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        (faults,) = verified(place, made.id).values()
+        assert len(faults) == 1
+        assert str(path) in faults[0]
+        with pytest.raises(CorruptLog, match=path.name):
+            restore(place, tmp_path / "again")
+        path.unlink()
+        if path.parent.name == "files":
+            assert str(path) in verified(place)[made.id][0], "missing"
+        path.write_bytes(data)
+    assert verified(place) == {made.id: []}
+    assert not (tmp_path / "again").exists()
+
+
+def test_prune_deletes_what_no_kept_backup_needs(tmp_path: Path) -> None:
+    place = tmp_path / "backups"
+    with closing(world_at(tmp_path / "data", SMALL_SEED, 2)) as world:
+        made = []
+        for _ in range(4):
+            world.run_steps(40)
+            made.append(world.backup(place))
+        assert pruned(place, before=made[1].at).backups == (made[0].id,)
+        assert pruned(place, keep=2).backups == (made[1].id,)
+        assert {path.name for path in (place / "files").iterdir()} == sizes(place).keys()
+        assert not any(verified(place).values())
+        world.run_steps(40)
+        world.backup(place)
+        assert world.coordinator.backup("known")[0].id == made[2].id
+        assert len(pruned(place, before=made[3].at + 10**10).kept) == 1, "the newest stays"
+        for wrong in ({}, {"keep": 1, "before": 5}, {"keep": 0}):
+            with pytest.raises(CallerError):
+                pruned(place, **wrong)
+    for name in ("other", "backups/files"):
+        with pytest.raises(CallerError, match="expected a backup, got none"):
+            verified(tmp_path / name)
+
+
+@pytest.mark.parametrize("is_left", [True, False], ids=["original", "later backup"])
+def test_who_was_erased_after_a_backup_is_erased_in_what_is_restored(
+    tmp_path: Path, is_left: bool
+) -> None:
+    place, data = tmp_path / "backups", tmp_path / "data"
+    with closing(world_at(data, SMALL_SEED)) as world:
+        settle(world)
+        made = world.backup(place)
+        gone = max(world.truth().values(), key=lambda block: (len(block), sorted(block)))
+        ones = sorted(named(one) for one in gone)
+        raw = f'{{"crm": "{ones[0].value}"}}'
+        world.coordinator.reject("hits", [QuarantineRecord("file", 1, "$.x", "no", raw)])
+        save_record(data, ErasureRecord(1, Erasing(1, tuple(ones))))
+        with pytest.raises(Pending, match="erasure"):
+            world.backup(place)
+        save_record(data, ErasureRecord(1))
+        world.coordinator._backups.note_erasure(1, ones)
+        assert found(data / "catalogue", gone) == [], "marks name nobody"
+    if not is_left:
+        for name in ("0", "1", "2", LEDGER):
+            rewrite(world.directory(name), SMALL.log_map_bytes, Eraser(ones).erased)
+        with closing(world_at(data, SMALL_SEED)) as world:
+            mine = world.coordinator._backups
+            assert mine.forget_rejected(naming(ones, world.scenario.catalogue)) == 1
+            later = world.backup(place)
+        told = restore(place, tmp_path / "later", later.id)
+        assert told.erasures == 0
+        assert found(tmp_path / "later" / "partitions", gone) == []
+        pruned(place, keep=1)
+        assert found(place, gone) == [], "prune takes her out of the place"
+        return
+    assert found(place, gone), "the marks are those of what was stored"
+    told = restore(place, tmp_path / "again", made.id, original=data)
+    assert (told.erasures, told.identities) == (1, len(gone))
+    assert found(tmp_path / "again", gone) == []
+    with closing(world_at(tmp_path / "again", SMALL_SEED)) as again:
+        again.scenario.steps[:] = without(again.scenario.steps, gone)
+        again.ledger.commit([], None)  # as its actor does at each opening
+        settle(again)
+        assert faults(again) == []
+        assert all(again.profile(one)[0] is None for one in gone)
+
+
+def found(path: Path, gone: frozenset[tuple[str, str]]) -> list[tuple[str, bytes]]:
+    files = {file.name: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    return [(name, m) for name, data in files.items() for m in marks_of(gone) if m in data]

@@ -145,7 +145,7 @@ class CoordinatorActor:
         if lost:
             self._notes["quarantine"] = lost
         self._quarantine = Quarantine(directory, place.config, QuarantineRecord)
-        self._backups = Backups(self._store, self._quarantine, Path(place.path))
+        self._backups = Backups(self._store, self._quarantine, Path(place.path), self._hook)
         version = self._store.newest_version()
         content = self._store.get(version) if version else None
         self._catalogue = Catalogue() if content is None else decode(content)

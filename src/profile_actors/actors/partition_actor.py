@@ -261,7 +261,7 @@ class PartitionActor:
     @ray.method(concurrency_group="backups")
     def log_step(self, name: str, *args: Any) -> Any:
         self._opened()
-        return log_step(self._enlisted.log.local, self._place.path, self._pace(), name, *args)
+        return log_step(self._enlisted, self._pace(), self._hook, name, *args)
 
     def leave(self, number: int) -> None:
         leave(self._enlisted.known.erasures if self._refusal is None else None, number)

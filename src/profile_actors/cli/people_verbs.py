@@ -137,6 +137,11 @@ def delete_profile(
         console.print(Text(f"written anew: {file}"))
     for copy in found.edges:
         console.print(Text(f"still to be deleted by its edge: {copy}"))
+    for one in found.backups:
+        text = (
+            f"still in backup {one.id} of {one.uri}: delete it with `profile-actors backup prune`"
+        )
+        console.print(Text(one_line(text)), soft_wrap=True)
 
 
 def _text(one: Identity) -> str:

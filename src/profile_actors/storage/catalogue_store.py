@@ -117,7 +117,8 @@ class CatalogueStore:
     def _check_new(self, got: str) -> None:
         """Raises LostLog if the directory has what only a store with a catalogue has."""
         logs = self._paths.partitions.glob("*/log*")
-        traces = [path for path in (self._paths.settings, *sorted(logs)) if path.exists()]
+        own = (self._paths.settings, self._paths.restoring)
+        traces = [path for path in (*own, *sorted(logs)) if path.exists()]
         if traces:
             raise LostLog(
                 f"expected the catalogue of the store that {traces[0]} belongs to, got {got} - at"
@@ -394,7 +395,6 @@ class CatalogueStore:
         return self._env, [self._db[name] for name in names]
 
     def close(self) -> None:
-        """Close the environment and free the lock; no call may be under way."""
         with self._writing:
             self._env.close()
             self._lock.release()

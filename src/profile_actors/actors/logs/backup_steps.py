@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from profile_actors.actors.hooks import Hook
 from profile_actors.actors.logs.log_steps import reached
 from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.engine.erasure.marks import mark_of
@@ -51,12 +52,16 @@ class ShippedBeside(msgspec.Struct, frozen=True):
 
 
 class Backups:
-    """See the module. store: the catalogue; data: the store's directory."""
+    """See the module. store: the catalogue; data: the store's directory; hook: called before and
+    after each write of a copy."""
 
-    def __init__(self, store: CatalogueStore, quarantine: Quarantine[Any], data: Path) -> None:
+    def __init__(
+        self, store: CatalogueStore, quarantine: Quarantine[Any], data: Path, hook: Hook
+    ) -> None:
         self._store = store
         self._quarantine = quarantine
         self._data = data
+        self._hook = hook
         self.copying = Lock()
         env, (backups, erased) = store.beside("backups", "erased")
         self._env = env
@@ -105,7 +110,7 @@ class Backups:
 
     def _ship(self, uri: str) -> ShippedBeside:
         with self.copying, reached(uri):
-            depot = Depot(uri)
+            depot = Depot(uri, self._hook)
             quarantine, more = shipped(self._quarantine.copy_to, self._data, depot)
             catalogue, new = shipped(
                 lambda handle: self._env.copyfd(handle, compact=True), self._data, depot

@@ -11,40 +11,45 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from profile_actors.actors.hooks import Hook
 from profile_actors.engine.shipping.frontiers import mails_of
 from profile_actors.errors import StorageFull, StoreUnavailable
-from profile_actors.storage.lmdb_log import LmdbLog
 from profile_actors.storage.shipping.backups import ShippedLog
 from profile_actors.storage.shipping.depot import Depot
 from profile_actors.storage.shipping.log_shipping import LogShipping
+
+if TYPE_CHECKING:
+    from profile_actors.actors.logs.enlisted_log import EnlistedLog
 
 CALL_S = 10.0
 """After so long a copy answers with what it has, to be asked again from there."""
 
 
-def log_step(log: LmdbLog, path: str, pause: Callable[[], object], step: str, *args: Any) -> Any:
+def log_step(
+    enlisted: EnlistedLog, pause: Callable[[], object], hook: Hook, step: str, *args: Any
+) -> Any:
     """One of: ``head``, ``mails`` (``frontiers.mails_of``), ``ship`` (``LogShipping.ship``), which
     answers what it has and how many bytes were new.
 
-    path: the sequencer's directory. pause: called between pieces of work. Raises CorruptLog,
+    pause: called between pieces of work; hook: before and after each write. Raises CorruptLog,
     StorageFull, StoreUnavailable if the place is not reached.
     """
     if step == "head":
-        return log.head()
+        return enlisted.log.head()
     if step == "mails":
-        return mails_of(log, *args)
+        return mails_of(enlisted.log, *args)
     assert step == "ship", step
-    return _ship(log, path, pause, *args)
+    return _ship(enlisted, pause, hook, *args)
 
 
 def _ship(
-    log: LmdbLog, path: str, pause: Callable[[], object], uri: str, name: str, index: int,
+    enlisted: EnlistedLog, pause: Callable[[], object], hook: Hook, uri: str, name: str, index: int,
     end: int, base: ShippedLog | None,
 ) -> tuple[ShippedLog, int]:  # fmt: skip
     with reached(uri):
-        shipping = LogShipping(log, Path(path), Depot(uri), pause)
+        shipping = LogShipping(enlisted.log, Path(enlisted.path), Depot(uri, hook), pause)
         deadline = time.monotonic() + CALL_S
         found = shipping.ship(name, index, end, base, lambda: time.monotonic() > deadline)
         return found, shipping.new_bytes

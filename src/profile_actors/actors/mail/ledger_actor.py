@@ -267,7 +267,7 @@ class LedgerActor:
     def log_step(self, name: str, *args: Any) -> Any:
         """A step of a backup (``log_steps``)."""
         self._opened()
-        return log_step(self._enlisted.log.local, self._place.path, lambda: None, name, *args)
+        return log_step(self._enlisted, lambda: None, self._hook, name, *args)
 
     # -- its life ---------------------------------------------------------------------------------
 

@@ -21,6 +21,8 @@ from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.identity.messages import LEDGER
 from profile_actors.errors import Pending
 from profile_actors.storage.erasure.erasure_record import Erased
+from profile_actors.storage.shipping.backups import left_of
+from profile_actors.storage.shipping.known_backups import KnownBackup
 
 LOOK_S = 0.1
 
@@ -37,7 +39,9 @@ class Erasure(msgspec.Struct, frozen=True):
     named her. files: of the store's directory, written anew without her; beside them everything
     that is made from logs was deleted and made anew. edges: copies that still have her, and that
     are deleted as soon as their edge has another one, or runs again. standbys: directories of
-    replicas that could not be reached; they are deleted before their disk is used again.
+    replicas that could not be reached; they are deleted before their disk is used again. backups: that
+    were made or begun before, and are there still: they have her until `profile-actors backup prune`
+    has removed them (docs/BACKUP.md).
     """
 
     number: int
@@ -47,6 +51,7 @@ class Erasure(msgspec.Struct, frozen=True):
     files: list[str]
     edges: list[str]
     standbys: list[str] = []
+    backups: list[KnownBackup] = []
 
 
 def delete_profile(
@@ -59,6 +64,7 @@ def delete_profile(
     ones = person_of(connection, ledger(), namespace, value)
     coordinator = connection.coordinator
     deadline = time.monotonic() + connection.long_timeout_s
+    before = coordinator.call("backup", "known")
     while not (number := coordinator.call("erasures", "begin", ones)):
         _wait(deadline, "another erasure goes on")
     done: Erased | None
@@ -84,6 +90,7 @@ def delete_profile(
         ],
         list(done.copies),
         coordinator.call("copies", "stale"),
+        left_of(before),
     )
 
 

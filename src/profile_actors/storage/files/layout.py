@@ -19,6 +19,7 @@
                                     store where rows came with several identities
     <data>/erasures.json            the erasure under way, and how many there were
                                     (``storage/erasure/erasure_record.py``)
+    <data>/restoring/               while a backup is restored here: this is no store yet
     <data>/edges/<name>/            copies of profiles (``storage/edge_files.py``): derived too
 """
 
@@ -99,6 +100,10 @@ class StoreLayout:
     @property
     def quarantine(self) -> Path:
         return self.data / "quarantine"
+
+    @property
+    def restoring(self) -> Path:
+        return self.data / "restoring"
 
     @property
     def edges(self) -> Path:

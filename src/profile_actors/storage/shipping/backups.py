@@ -21,7 +21,7 @@ import xxhash
 from profile_actors.engine.shipping.pieces import Piece, Stored
 from profile_actors.errors import CallerError, CorruptLog
 from profile_actors.storage.shipping.depot import FILES, MANIFESTS, Depot, damaged
-from profile_actors.storage.shipping.known_backups import ErasedMarks
+from profile_actors.storage.shipping.known_backups import ErasedMarks, KnownBackup
 
 FORMAT = 1
 
@@ -173,6 +173,23 @@ def backup_ids(depot: Depot) -> list[str]:
     """The ids of the backups that are there, oldest first."""
     names = depot.listed(MANIFESTS)
     return sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
+
+
+def left_of(known: Iterable[KnownBackup]) -> list[KnownBackup]:
+    """The backups of these that are at their places still, or whose places are not reached. One
+    that was begun and not finished has left files, until the next one of its place is whole."""
+    by_place: dict[str, set[str] | None] = {}
+    left = []
+    for one in known:
+        if one.uri not in by_place:
+            try:
+                by_place[one.uri] = set(backup_ids(Depot(one.uri)))
+            except (OSError, CallerError):
+                by_place[one.uri] = None
+        there = by_place[one.uri]
+        if there is None or one.state == "begun" or one.id in there:
+            left.append(one)
+    return left
 
 
 def newest_backup(depot: Depot) -> str:

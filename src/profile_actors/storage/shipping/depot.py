@@ -21,6 +21,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from threading import get_ident
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs
@@ -34,12 +36,17 @@ from profile_actors.storage.files.atomic_files import (
     ASIDE,
     CrashPoint,
     make_directory,
+    make_file,
     no_crash,
-    write_whole,
+    sync_directory,
 )
 
 READ_BYTES = 8 << 20
 """Read and written at a time: what a copy takes of memory, and between two pauses."""
+
+
+FLAT = ("s3", "gcs", "abfs")
+"""File systems whose folders are names alone."""
 
 
 FILES, MANIFESTS = "files", "manifests"
@@ -56,13 +63,19 @@ def absolute(uri: str | Path) -> str:
 class Depot:
     """The files of a place. uri: a URI of ``pyarrow.fs``, or a directory, absolute.
 
-    crash_point: called before and after each write (``atomic_files``). Its methods raise OSError.
+    crash_point: called before and after each write (``atomic_files``). system: in which the URI is
+    a path, where it is not to be found by it. Its methods raise OSError.
     """
 
-    def __init__(self, uri: str, crash_point: CrashPoint = no_crash) -> None:
+    def __init__(
+        self, uri: str, crash_point: CrashPoint = no_crash, system: Any | None = None
+    ) -> None:
         self.uri = uri
         self._crash_point = crash_point
-        self._is_local = not is_remote(uri)
+        self._is_local = system is None and not is_remote(uri)
+        if system is not None:
+            self._system, self._root = system, uri
+            return
         if self._is_local:
             self._system, self._root = pyarrow.fs.LocalFileSystem(), uri
             return
@@ -81,14 +94,28 @@ class Depot:
         """Write a file, whole or not at all."""
         self._crash_point(f"before {name}")
         if self._is_local:
-            path = Path(self._path(name))
-            make_directory(path.parent)
-            write_whole(path, parts, self._crash_point, f"{name} ")
+            self._write_here(Path(self._path(name)), parts)
         else:
+            if self._system.type_name not in FLAT:
+                self._system.create_dir(self._path(name).rpartition("/")[0], recursive=True)
             with self._system.open_output_stream(self._path(name)) as out:
                 for part in parts:
                     out.write(part)
         self._crash_point(f"after {name}")
+
+    def _write_here(self, path: Path, parts: Iterable[Buffer]) -> None:
+        """As ``atomic_files.write_whole``, but two partitions may write one content at a time."""
+        make_directory(path.parent)
+        aside = path.with_name(f"{path.name}.{os.getpid()}-{get_ident()}{ASIDE}")
+        make_file(aside)
+        with open(aside, "wb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        self._crash_point(f"aside {path.name}")
+        os.replace(aside, path)
+        sync_directory(path.parent)
 
     def read(self, name: str) -> bytes:
         """A small file. Raises FileNotFoundError."""
@@ -101,14 +128,14 @@ class Depot:
                 yield data
 
     def listed(self, folder: str) -> dict[str, int]:
-        """The files of a folder, and their bytes; none if it is not there."""
+        """The files of a folder, and their bytes; none if it is not there. Others may write."""
+        if self._is_local:
+            return dict(_local_files(Path(self._path(folder))))
         found = self._system.get_file_info(
             pyarrow.fs.FileSelector(self._path(folder), allow_not_found=True)
         )
         return {
-            one.base_name: int(one.size)
-            for one in found
-            if one.type == pyarrow.fs.FileType.File and not one.base_name.endswith(ASIDE)
+            one.base_name: int(one.size) for one in found if one.type == pyarrow.fs.FileType.File
         }
 
     def delete(self, name: str) -> None:
@@ -163,6 +190,15 @@ class Depot:
         except (CorruptLog, OSError) as error:
             return str(error)
         return None
+
+
+def _local_files(folder: Path) -> Iterator[tuple[str, int]]:
+    """What is not just being written of a folder."""
+    with suppress(FileNotFoundError), os.scandir(folder) as found:
+        for one in found:
+            with suppress(FileNotFoundError):  # it has its name by now, which may be listed or not
+                if one.is_file() and not one.name.endswith(ASIDE):
+                    yield one.name, one.stat().st_size
 
 
 def damaged(where: str, expected: str, got: str) -> CorruptLog:

@@ -54,9 +54,6 @@ from profile_actors.storage.shipping.depot import Depot
 from profile_actors.storage.shipping.log_shipping import entries_in
 from profile_actors.storage.store_settings import StoreSettings
 
-ASIDE_ROOM = "restoring"
-"""In the directory, until it is a store: where the catalogue is made."""
-
 
 class Restoring:
     """One restore. store: the id that the store gets; drawn: for ``StoreSettings.restored``.
@@ -76,7 +73,7 @@ class Restoring:
         self._depot = depot
         self._manifest = manifest
         self._layout = StoreLayout(directory)
-        self._aside = directory / ASIDE_ROOM
+        self._aside = self._layout.restoring
         self._store = store
         self._drawn = drawn
         self._now = now
