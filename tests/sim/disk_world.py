@@ -60,6 +60,7 @@ class Sequencer:
 
     def log_step(self, step: str, *args: Any) -> Any:
         enlisted = self._world.enlisted[self._name]
+        self._world.asked.append(step)
         return log_step(enlisted, lambda: None, self._world.hook, step, *args)
 
 
@@ -76,6 +77,7 @@ class DiskWorld(World):
         self.here = Here(self.coordinator, Lock(), lambda: None)
         self.nodes: dict[str, Any] = {}
         self.enlisted: dict[str, EnlistedLog] = {}
+        self.asked: list[str] = []
         super().__init__(scenario, partitions, rng, 0.0, self._link_at_once)
         if is_new:
             self.coordinator.recall(0, scenario.catalogue)
@@ -124,20 +126,24 @@ class DiskWorld(World):
         self.nodes[LEDGER] = node = Ledger(found.log, self.assignment, epoch=found.known.epoch)
         return node
 
-    def sequencers(self, between: Callable[[], None]) -> Mapping[str, Any]:
+    def sequencers(self, between: Callable[[], None], apart: str) -> Mapping[str, Any]:
         lock = Lock()
-        return {name: Here(Sequencer(self, name), lock, between) for name in self.nodes}
+        return {
+            name: Here(Sequencer(self, name), lock, between) for name in self.nodes if name != apart
+        }
 
     def backup(
         self,
         place: Path,
         between: Callable[[], None] = lambda: None,
         hook: Callable[[str], None] = no_hook,
+        apart: str = "",
     ) -> Backup:
-        """Back it up; between: called before each step of a sequencer; hook: around each write."""
+        """Back it up; between: called before each step of a sequencer; hook: around each write;
+        apart: one that is not found."""
         self.hook = hook
         depot = Depot(str(place), hook)
-        return backed_up(self.here, lambda: self.sequencers(between), depot, 60.0)
+        return backed_up(self.here, lambda: self.sequencers(between, apart), depot, 60.0, 1)
 
     def run_steps(self, count: int) -> None:
         """Some steps of everything, whether it comes to rest or not."""

@@ -8,18 +8,27 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from profile_actors.driver.shipping.places_of_backups import backups, pruned, verified
 from profile_actors.driver.shipping.restored_stores import restore
 from profile_actors.engine.erasure.eraser import Eraser
 from profile_actors.engine.erasure.rejected_rows import naming
 from profile_actors.engine.identity.messages import LEDGER
-from profile_actors.errors import CallerError, ConfigError, CorruptLog, LostLog, Pending
+from profile_actors.errors import (
+    CallerError,
+    ConfigError,
+    CorruptLog,
+    LostLog,
+    Pending,
+    StoreUnavailable,
+)
 from profile_actors.ingest.rejects import QuarantineRecord
 from profile_actors.storage.catalogue_store import CatalogueStore
 from profile_actors.storage.erasure.erasure_record import Erasing, ErasureRecord, save_record
 from profile_actors.storage.erasure.rewriting import rewrite
-from profile_actors.storage.shipping.backups import load_backup
+from profile_actors.storage.log_id import LEDGER as LEDGER_LOG
+from profile_actors.storage.shipping.backups import load_backup, save_backup
 from profile_actors.storage.shipping.depot import Depot
 from tests.sim.disk_world import SMALL, DiskWorld
 from tests.sim.test_erasure import long_names, marks_of, without
@@ -62,25 +71,56 @@ def faults(world: DiskWorld) -> list[str]:
     return [*world.ledger.verify(), *(f for one in world.partitions for f in one.verify())]
 
 
-@pytest.mark.parametrize("seed", [8, 9])
+@pytest.mark.parametrize("seed", [30, 11])
 def test_a_store_restored_from_a_busy_one_comes_to_the_same_rest(tmp_path: Path, seed: int) -> None:
-    place = tmp_path / "backups"
+    place, heads = tmp_path / "backups", list[int]()
     with closing(world_at(tmp_path / "data", seed)) as world:
-        world.run_steps(60)
-        first = world.backup(place, lambda: world.run_steps(5))
-        second = world.backup(place, lambda: world.run_steps(5))
-        assert second.new_bytes < second.bytes
+
+        def between() -> None:
+            """What goes on before each step of a backup."""
+            world.run_steps(8)
+            for index in range(world.count):
+                world.checkpoint(index)
+            heads.append(sum(node.log.head() for node in world.nodes.values()))
+
+        world.run_steps(6)
+        made = world.backup(place, between)
+        # What a checkpoint knows to have been taken must be below the end of who took it.
+        steps = [*dict.fromkeys(world.asked)]
+        assert steps == ["checkpoint", "head", "mails", "ship"]
+        assert world.asked == sorted(world.asked, key=steps.index)
+        assert heads[0] < sum(made.positions.values()) < heads[-1], "copied while it worked"
+        again = world.backup(place, between)
+        assert again.new_bytes < again.bytes
         settle(world)
-    assert [one.id for one in backups(place)] == [first.id, second.id]
-    for made in (first, second):
-        path = tmp_path / made.id
-        told = restore(place, path, made.id)
-        assert told.positions == made.positions
-        with closing(world_at(path, seed)) as again:
-            heads = {name: node.log.head() for name, node in again.nodes.items()}
-            assert all(made.positions[name] <= heads[name] for name in heads), (heads, made)
-            settle(again)
-            assert faults(again) == []
+    assert [one.id for one in backups(place)] == [made.id, again.id]
+    told = restore(place, tmp_path / "again", made.id)
+    assert told.positions == made.positions
+    with closing(world_at(tmp_path / "again", seed)) as other:
+        for name, node in other.nodes.items():
+            for source in other.nodes:
+                # Nobody has a message that was never sent, or lacks one that is known to be there.
+                sender, cursor = other.node(source).mailbox, node.mailbox.cursor(source)
+                assert sender.acknowledged(name) <= cursor <= sender.newest(name), (name, source)
+        settle(other)
+        assert faults(other) == []
+        assert other.coordinator.notes() == []
+
+
+def test_a_ledger_is_in_the_backup_if_there_is_one(tmp_path: Path) -> None:
+    """One that was begun after the ends were read is begun anew: nobody has a message of it."""
+    place = tmp_path / "backups"
+    with closing(world_at(tmp_path / "data", SMALL_SEED)) as world:
+        with pytest.raises(StoreUnavailable, match="ledger"):
+            world.backup(place, apart=LEDGER)
+        made = load_backup(Depot(str(place)), world.backup(place).id)
+    without_it = tuple(log for log in made.logs if log.name != LEDGER)
+    save_backup(Depot(str(place)), structs.replace(made, id="0", logs=without_it))
+    restore(place, tmp_path / "again", "0")
+    known = CatalogueStore(tmp_path / "again")
+    assert known.log(LEDGER_LOG) is None
+    assert known.log(0) is not None
+    known.close()
 
 
 def test_what_is_restored_at_rest_answers_the_same_and_is_backed_up_in_turn(tmp_path: Path) -> None:
@@ -96,12 +136,16 @@ def test_what_is_restored_at_rest_answers_the_same_and_is_backed_up_in_turn(tmp_
         assert made.positions == {name: node.log.head() for name, node in world.nodes.items()}
         again = world.backup(place)
         assert again.new_bytes < 70_000, "the catalogue alone, which knows of the backup"
+        for partition in world.partitions:
+            partition.advance(world.settle_clocks() + 5)
+        world.backup(place)
     told = restore(place, tmp_path / "again", made.id)
     assert told.store != made.store
     with closing(world_at(tmp_path / "again", SMALL_SEED)) as other:
         assert other.answers() == before
         assert faults(other) == []
         assert other.coordinator.quarantine("hits", 9) == [rejected]
+        assert other.coordinator.notes() == []
         assert [p.feed.first_kept() for p in other.partitions] == [made.positions[n] for n in "012"]
         with pytest.raises(CallerError, match=f"of store {told.store}, got one of store"):
             other.backup(place)

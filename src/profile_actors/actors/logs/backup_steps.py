@@ -24,6 +24,7 @@ from profile_actors.errors import Pending
 from profile_actors.ingest.rejects import QuarantineRecord
 from profile_actors.storage.catalogue_store import CatalogueStore
 from profile_actors.storage.erasure.erasure_record import load_count
+from profile_actors.storage.log_id import LEDGER
 from profile_actors.storage.quarantine import Quarantine
 from profile_actors.storage.shipping.backups import backup_id
 from profile_actors.storage.shipping.depot import Depot
@@ -33,12 +34,13 @@ from profile_actors.storage.shipping.known_backups import ErasedMarks, KnownBack
 
 class Begun(msgspec.Struct, frozen=True):
     """What a backup begins with. known: all that the store remembers, oldest first. erasures: how
-    many the store has had."""
+    many the store has had. has_ledger: whether its log is known to be there."""
 
     backup: KnownBackup
     partitions: int
     known: tuple[KnownBackup, ...]
     erasures: int
+    has_ledger: bool
 
 
 class ShippedBeside(msgspec.Struct, frozen=True):
@@ -97,7 +99,9 @@ class Backups:
         at = max([wall_ms(), *(one.at + 1 for one in known)])
         backup = KnownBackup(backup_id(at), uri, at, settings.id)
         self.known.note(backup)
-        return Begun(backup, settings.partitions, tuple(known), erasures)
+        ledger = self._store.log(LEDGER)
+        is_there = ledger is not None and ledger.state == "kept"
+        return Begun(backup, settings.partitions, tuple(known), erasures, is_there)
 
     def _erasures(self) -> int:
         count, is_going_on = load_count(self._data)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from profile_actors.actors.hooks import Hook
 from profile_actors.engine.shipping.frontiers import mails_of
 from profile_actors.errors import StorageFull, StoreUnavailable
-from profile_actors.storage.shipping.backups import ShippedLog
 from profile_actors.storage.shipping.depot import Depot
 from profile_actors.storage.shipping.log_shipping import LogShipping
 
@@ -30,8 +29,8 @@ CALL_S = 10.0
 def log_step(
     enlisted: EnlistedLog, pause: Callable[[], object], hook: Hook, step: str, *args: Any
 ) -> Any:
-    """One of: ``head``, ``mails`` (``frontiers.mails_of``), ``ship`` (``LogShipping.ship``), which
-    answers what it has and how many bytes were new.
+    """One of: ``checkpoint``, ``head``, ``mails`` (``frontiers.mails_of``), ``ship``; of what is
+    copied (``LogShipping``) it answers what it has and how many bytes were new.
 
     pause: called between pieces of work; hook: before and after each write. Raises CorruptLog,
     StorageFull, StoreUnavailable if the place is not reached.
@@ -40,17 +39,14 @@ def log_step(
         return enlisted.log.head()
     if step == "mails":
         return mails_of(enlisted.log, *args)
-    assert step == "ship", step
-    return _ship(enlisted, pause, hook, *args)
-
-
-def _ship(
-    enlisted: EnlistedLog, pause: Callable[[], object], hook: Hook, uri: str, name: str, index: int,
-    end: int, base: ShippedLog | None,
-) -> tuple[ShippedLog, int]:  # fmt: skip
+    assert step in ("checkpoint", "ship"), step
+    uri, *rest = args
     with reached(uri):
         shipping = LogShipping(enlisted.log, Path(enlisted.path), Depot(uri, hook), pause)
+        if step == "checkpoint":
+            return shipping.checkpoint(), shipping.new_bytes
         deadline = time.monotonic() + CALL_S
+        name, index, end, base = rest
         found = shipping.ship(name, index, end, base, lambda: time.monotonic() > deadline)
         return found, shipping.new_bytes
 

@@ -20,6 +20,7 @@ from profile_actors.errors import CorruptLog, Pending, StoreUnavailable
 from profile_actors.storage.log_id import LEDGER as LEDGER_LOG
 from profile_actors.storage.shipping.backups import (
     BackupManifest,
+    ShippedCheckpoint,
     ShippedLog,
     backup_ids,
     load_backup,
@@ -29,6 +30,9 @@ from profile_actors.storage.shipping.backups import (
 )
 from profile_actors.storage.shipping.depot import Depot
 from profile_actors.storage.shipping.known_backups import KnownBackup
+
+AT_ONCE = 8
+"""Sequencers that copy at a time."""
 
 
 class Backup(msgspec.Struct, frozen=True):
@@ -59,8 +63,10 @@ def backed_up(
     sequencers: Callable[[], Mapping[str, Called]],
     depot: Depot,
     timeout_s: float,
+    at_once: int = AT_ONCE,
 ) -> Backup:
     """Make a backup. sequencers: asked for the partitions and the ledger, if it runs, by name.
+    at_once: how many are asked at a time.
 
     Raises CallerError for a place of another store, Pending while a person is erased, CorruptLog
     for what the disk has damaged, StoreUnavailable, StorageFull.
@@ -70,17 +76,23 @@ def backed_up(
     there = set(backup_ids(depot))
     gone = [one for one in begun.known if one.uri == depot.uri and one.id not in there]
     base = _base(depot, begun, there)
-    shipped = _logs(dict(sequencers()), depot, base, timeout_s)
+    copying = _Copying(sequencers, depot, base, timeout_s, at_once)
+    logs = copying.logs()
+    if begun.has_ledger and not any(log.name == LEDGER for log in logs):
+        raise StoreUnavailable(
+            "expected the ledger of links, which the store has, got partitions alone - at backup;"
+            " it is just starting: try again"
+        )
     beside: ShippedBeside = coordinator.call("backup", "ship", depot.uri, timeout_s=timeout_s)
     if beside.erasures != begun.erasures:
         raise Pending(
             "expected to copy one store, got one that has erased a person meanwhile - at backup;"
             " back up again"
         )
-    new = beside.new_bytes + sum(count for _, count in shipped)
+    new = beside.new_bytes + copying.new_bytes
     manifest = BackupManifest(
         begun.backup.id, begun.backup.store, begun.backup.at, begun.partitions, begun.erasures,
-        tuple(log for log, _ in shipped), beside.catalogue, beside.quarantine, beside.erased, new,
+        tuple(logs), beside.catalogue, beside.quarantine, beside.erased, new,
     )  # fmt: skip
     _check_there(depot, manifest)
     save_backup(depot, manifest)
@@ -117,37 +129,70 @@ def _is_base(one: KnownBackup, new: KnownBackup) -> bool:
     return one.uri == new.uri and one.store == new.store
 
 
-def _logs(
-    sequencers: dict[str, Called], depot: Depot, base: BackupManifest | None, timeout_s: float
-) -> list[tuple[ShippedLog, int]]:
-    """All logs up to one frontier, and the bytes of each that were new."""
+class _Copying:
+    """What is asked of all sequencers, and how much of it was new at the place."""
 
-    def head(name: str) -> int:
-        return int(sequencers[name].call("log_step", "head"))
+    def __init__(
+        self,
+        sequencers: Callable[[], Mapping[str, Called]],
+        depot: Depot,
+        base: BackupManifest | None,
+        timeout_s: float,
+        at_once: int,
+    ) -> None:
+        self._find = sequencers
+        self._sequencers: dict[str, Called] = {}
+        self._uri = depot.uri
+        self._base = base
+        self._timeout_s = timeout_s
+        self._at_once = at_once
+        self._frontier: dict[str, int] = {}
+        self._new: list[int] = []
 
-    def mails(name: str) -> Mails:
-        found: Mails = sequencers[name].call("log_step", "mails", lows[name], ends[name], name)
+    def logs(self) -> list[ShippedLog]:
+        """All logs up to one frontier. Checkpoints come first, for what they know of others'
+        (``LogShipping.checkpoint``), and then who is there: a ledger that they know of is."""
+        with ThreadPoolExecutor(self._at_once, thread_name_prefix="backup") as pool:
+            self._sequencers = dict(self._find())
+            copied = dict(pool.map(self._checkpoint, self._sequencers))
+            self._sequencers = dict(self._find())
+            lows = dict(pool.map(self._head, self._sequencers))
+            ends = dict(pool.map(self._head, self._sequencers))
+            asked = [(name, lows[name], ends[name]) for name in ends]
+            self._frontier = largest_frontier(dict(pool.map(self._mails, asked)))
+            logs = list(pool.map(self._log, self._sequencers))
+        return [msgspec.structs.replace(log, checkpoint=copied.get(log.name)) for log in logs]
+
+    @property
+    def new_bytes(self) -> int:
+        """Of all that was copied."""
+        return sum(self._new)
+
+    def _head(self, name: str) -> tuple[str, int]:
+        return name, self._sequencers[name].call("log_step", "head")
+
+    def _mails(self, asked: tuple[str, int, int]) -> tuple[str, Mails]:
+        name, low, end = asked
+        return name, self._sequencers[name].call("log_step", "mails", low, end, name)
+
+    def _copy(self, name: str, step: str, *args: Any) -> Any:
+        """A step that copies something; what was."""
+        actor = self._sequencers[name]
+        found, new = actor.call("log_step", step, self._uri, *args, timeout_s=self._timeout_s)
+        self._new.append(new)
         return found
 
-    def ship(name: str) -> tuple[ShippedLog, int]:
-        held = None if base is None else base.log_of(name)
-        index = LEDGER_LOG if name == LEDGER else int(name)
-        new = 0
-        while True:
-            log, more = sequencers[name].call(
-                "log_step", "ship", depot.uri, name, index, frontier[name], held,
-                timeout_s=timeout_s,
-            )  # fmt: skip
-            new += more
-            if log.end == frontier[name]:
-                return log, new
-            held = log
+    def _checkpoint(self, name: str) -> tuple[str, ShippedCheckpoint | None]:
+        return name, self._copy(name, "checkpoint")
 
-    with ThreadPoolExecutor(len(sequencers), thread_name_prefix="backup") as pool:
-        lows = dict(zip(sequencers, pool.map(head, sequencers), strict=True))
-        ends = dict(zip(sequencers, pool.map(head, sequencers), strict=True))
-        frontier = largest_frontier(dict(zip(sequencers, pool.map(mails, sequencers), strict=True)))
-        return list(pool.map(ship, sequencers))
+    def _log(self, name: str) -> ShippedLog:
+        index = LEDGER_LOG if name == LEDGER else int(name)
+        held = None if self._base is None else self._base.log_of(name)
+        while True:
+            log: ShippedLog = self._copy(name, "ship", name, index, self._frontier[name], held)
+            if log.end == self._frontier[name]:
+                return log
+            held = log
 
 
 def _check_there(depot: Depot, manifest: BackupManifest) -> None:

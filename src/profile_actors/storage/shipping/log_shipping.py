@@ -1,11 +1,11 @@
 """A sequencer's log, copied to a place while it is written.
 
 Theory: this is the one way in which a log leaves its disk. What there is to copy is said by
-``engine/shipping/pieces``: sealed log segments as files, entries with their checksums, the newest
-checkpoint at or below the end, so that who opens the copy need not fold it from its start. All of
-it is read from the open log, in its own process, since LMDB may open a file once in a process. A
-standby and a partition that changes its disk take the same three from here, ``shipment`` with what
-they have, and ``framed`` for what is still written, in messages instead of files.
+``engine/shipping/pieces``: sealed log segments as files, entries with their checksums. Before them
+goes the newest checkpoint, so that who opens the copy need not fold it from its start. All of it is
+read from the open log, in its own process, since LMDB may open a file once in a process. A standby
+and a partition that changes its disk take the same three from here, ``shipment`` with what they
+have, and ``framed`` for what is still written, in messages instead of files.
 
 An entry is read and compared with its checksum when it is copied, in a segment too: a copy of what
 the disk has damaged would hide it.
@@ -94,7 +94,7 @@ class LogShipping:
         known = load_log_id(self._paths)
         return ShippedLog(
             name, index, self._log.id, 0 if known is None else known.since, self._log.epoch,
-            reached, tuple(pieces), self._checkpoint(end) if reached == end else None,
+            reached, tuple(pieces),
         )  # fmt: skip
 
     def _copied(self, wanted: Iterable[Wanted]) -> Iterator[Piece]:
@@ -135,13 +135,18 @@ class LogShipping:
                 first, parts, size = position + 1, [], 0
                 self._pause()
 
-    def _checkpoint(self, end: int) -> ShippedCheckpoint | None:
-        """The newest at or below the end, and the runs that are there, its own among them."""
+    def checkpoint(self) -> ShippedCheckpoint | None:
+        """Copy the newest one, and the runs that are there, its own among them.
+
+        To be asked before any head is read. It knows which of its messages others have taken: of
+        one that was made later they may have taken more than their copies have, and who opens it
+        would not send that again. Raises OSError.
+        """
         for _ in range(LOOKS):
             found = [
                 (int(match[1]), path)
                 for path in self._paths.checkpoints.glob("*")
-                if (match := CHECKPOINT_NAME.fullmatch(path.name)) and int(match[1]) <= end
+                if (match := CHECKPOINT_NAME.fullmatch(path.name))
             ]
             if not found:
                 return None
