@@ -21,10 +21,6 @@ from profile_actors.driver.shipping.places_of_backups import verified
 from workload import DATASET, make_input, options, save_definitions
 
 
-def events_of(store: pf.Store) -> int:
-    return sum(part.events for part in store.status().partitions)
-
-
 def beside(store: pf.Store, place: Path, is_done: threading.Event, made: list[pf.Backup]) -> None:
     """Backups one after the other while rows come in, and a last one of all of them."""
     while not is_done.is_set():
@@ -32,7 +28,9 @@ def beside(store: pf.Store, place: Path, is_done: threading.Event, made: list[pf
     made.append(store.backup(place))
 
 
-def second_half(folder: Path, base: Path, data: Path, place: Path | None) -> tuple[float, list]:
+def second_half(
+    folder: Path, base: Path, data: Path, place: Path | None
+) -> tuple[float, list[pf.Backup]]:
     """Seconds to take the second half, and the backups that were made meanwhile."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(base, folder)
@@ -73,7 +71,8 @@ def main() -> None:
     with pf.start(base, partitions=args.partitions, clock="event") as store:
         store.apply_file(save_definitions(args.out / "backup-definitions.json"))
         store.ingest(DATASET, first)
-    ratios, made = [], []
+    ratios: list[float] = []
+    made: list[pf.Backup] = []
     for _ in range(args.pairs):
         alone, _ = second_half(folder, base, second, None)
         with_it, made = second_half(folder, base, second, place)
@@ -82,7 +81,7 @@ def main() -> None:
     if any(verified(place).values()):
         raise SystemExit("expected whole backups")
     with pf.start(folder) as store:
-        events = events_of(store)
+        events = store.status().events
     restored = args.out / "backup-restored"
     shutil.rmtree(restored, ignore_errors=True)
     began = time.perf_counter()
@@ -90,8 +89,8 @@ def main() -> None:
     seconds = time.perf_counter() - began
     with pf.start(restored) as store:
         again = store.ingest(DATASET, second)
-        if (events_of(store), again.accepted) != (events, 0):
-            raise SystemExit(f"expected {events} events and none new, got {events_of(store)}")
+        if (store.status().events, again.accepted) != (events, 0):
+            raise SystemExit(f"expected {events} events and none new, got {store.status().events}")
     say(
         "backup", ratio=round(statistics.median(ratios), 3), ratios=[round(r, 3) for r in ratios],
         backups=len(made), first_new_bytes=made[0].new_bytes, last_new_bytes=made[-1].new_bytes,

@@ -38,11 +38,11 @@ def log_step(
     if step == "head":
         return enlisted.log.head()
     if step == "mails":
-        return mails_of(enlisted.log, *args)
+        return mails_of(enlisted.log.local, *args)
     assert step in ("checkpoint", "ship"), step
     uri, *rest = args
     with reached(uri):
-        shipping = LogShipping(enlisted.log, Path(enlisted.path), Depot(uri, hook), pause)
+        shipping = LogShipping(enlisted.log.local, Path(enlisted.path), Depot(uri, hook), pause)
         if step == "checkpoint":
             return shipping.checkpoint(), shipping.new_bytes
         deadline = time.monotonic() + CALL_S

@@ -39,9 +39,10 @@ class Erasure(msgspec.Struct, frozen=True):
     named her. files: of the store's directory, written anew without her; beside them everything
     that is made from logs was deleted and made anew. edges: copies that still have her, and that
     are deleted as soon as their edge has another one, or runs again. standbys: directories of
-    replicas that could not be reached; they are deleted before their disk is used again. backups: that
-    were made or begun before, and are there still: they have her until `profile-actors backup prune`
-    has removed them (docs/BACKUP.md).
+    replicas that could not be reached; they are deleted before their disk is used again.
+
+    backups: that were made or begun before, and are there still: they have her until
+    `profile-actors backup prune` has removed them (docs/BACKUP.md).
     """
 
     number: int

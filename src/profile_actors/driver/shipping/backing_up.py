@@ -20,8 +20,8 @@ from profile_actors.errors import CorruptLog, Pending, StoreUnavailable
 from profile_actors.storage.log_id import LEDGER as LEDGER_LOG
 from profile_actors.storage.shipping.backups import (
     BackupManifest,
-    ShippedCheckpoint,
-    ShippedLog,
+    KeptCheckpoint,
+    KeptLog,
     backup_ids,
     load_backup,
     own,
@@ -149,7 +149,7 @@ class _Copying:
         self._frontier: dict[str, int] = {}
         self._new: list[int] = []
 
-    def logs(self) -> list[ShippedLog]:
+    def logs(self) -> list[KeptLog]:
         """All logs up to one frontier. Checkpoints come first, for what they know of others'
         (``LogShipping.checkpoint``), and then who is there: a ledger that they know of is."""
         with ThreadPoolExecutor(self._at_once, thread_name_prefix="backup") as pool:
@@ -182,14 +182,14 @@ class _Copying:
         self._new.append(new)
         return found
 
-    def _checkpoint(self, name: str) -> tuple[str, ShippedCheckpoint | None]:
+    def _checkpoint(self, name: str) -> tuple[str, KeptCheckpoint | None]:
         return name, self._copy(name, "checkpoint")
 
-    def _log(self, name: str) -> ShippedLog:
+    def _log(self, name: str) -> KeptLog:
         index = LEDGER_LOG if name == LEDGER else int(name)
         held = None if self._base is None else self._base.log_of(name)
         while True:
-            log: ShippedLog = self._copy(name, "ship", name, index, self._frontier[name], held)
+            log: KeptLog = self._copy(name, "ship", name, index, self._frontier[name], held)
             if log.end == self._frontier[name]:
                 return log
             held = log

@@ -1,4 +1,4 @@
-"""Copying sequencers elsewhere: which positions of them belong together, and what is to be copied.
+"""Copying sequencers elsewhere: what belongs together, what is missing, how a standby follows.
 
-Others import ``frontiers`` and ``pieces``.
+Others import ``frontiers``, ``pieces``, ``replication``, ``shipper`` and ``standby_copy``.
 """

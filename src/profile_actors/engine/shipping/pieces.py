@@ -63,14 +63,14 @@ class Wanted(NamedTuple):
     end: int
 
 
-class Shipment(NamedTuple):
+class Needs(NamedTuple):
     """A log up to a position. kept: pieces that are there. wanted: what else it takes."""
 
     kept: list[Piece]
     wanted: list[Wanted]
 
 
-def shipment(listed: Sequence[Listed], end: int, held: Iterable[Piece]) -> Shipment:
+def needs(listed: Sequence[Listed], end: int, held: Iterable[Piece]) -> Needs:
     """What it takes to have a log's entries below ``end``.
 
     listed: all of its log segments, in order. held: what the receiver has of this log, in any
@@ -93,4 +93,4 @@ def shipment(listed: Sequence[Listed], end: int, held: Iterable[Piece]) -> Shipm
             continue
         is_file = one.is_sealed and one.end == upto and reached == one.first
         wanted.append(Wanted("file" if is_file else "entries", one.name, reached, upto))
-    return Shipment(kept, wanted)
+    return Needs(kept, wanted)

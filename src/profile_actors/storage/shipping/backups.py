@@ -32,14 +32,14 @@ OWNER = "backup.json"
 SUFFIX = ".json"
 
 
-class ShippedCheckpoint(msgspec.Struct, frozen=True):
+class KeptCheckpoint(msgspec.Struct, frozen=True):
     """A checkpoint below a log's end. files: by their names below the partition's directory."""
 
     position: int
     files: dict[str, Stored]
 
 
-class ShippedLog(msgspec.Struct, frozen=True):
+class KeptLog(msgspec.Struct, frozen=True):
     """A sequencer's log below ``end``. name: "0", "1", ... of partitions, and that of the ledger.
 
     log, since, index: as ``log_id`` has them. epoch: of its writer. pieces: in order, from 0 on.
@@ -52,7 +52,7 @@ class ShippedLog(msgspec.Struct, frozen=True):
     epoch: int
     end: int
     pieces: tuple[Piece, ...]
-    checkpoint: ShippedCheckpoint | None = None
+    checkpoint: KeptCheckpoint | None = None
 
     def files(self) -> Iterator[Stored]:
         """The contents that it names."""
@@ -73,7 +73,7 @@ class BackupManifest(msgspec.Struct, frozen=True):
     at: int
     partitions: int
     erasures: int
-    logs: tuple[ShippedLog, ...]
+    logs: tuple[KeptLog, ...]
     catalogue: Stored
     quarantine: Stored | None = None
     erased: tuple[ErasedMarks, ...] = ()
@@ -88,7 +88,7 @@ class BackupManifest(msgspec.Struct, frozen=True):
         if self.quarantine is not None:
             yield self.quarantine
 
-    def log_of(self, name: str) -> ShippedLog | None:
+    def log_of(self, name: str) -> KeptLog | None:
         """What it has of a sequencer."""
         return next((log for log in self.logs if log.name == name), None)
 

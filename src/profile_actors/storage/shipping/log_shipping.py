@@ -4,7 +4,7 @@ Theory: this is the one way in which a log leaves its disk. What there is to cop
 ``engine/shipping/pieces``: sealed log segments as files, entries with their checksums. Before them
 goes the newest checkpoint, so that who opens the copy need not fold it from its start. All of it is
 read from the open log, in its own process, since LMDB may open a file once in a process. A standby
-and a partition that changes its disk take the same three from here, ``shipment`` with what they
+and a partition that changes its disk take the same three from here, ``needs`` with what they
 have, and ``framed`` for what is still written, in messages instead of files.
 
 An entry is read and compared with its checksum when it is copied, in a segment too: a copy of what
@@ -20,14 +20,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from profile_actors.engine.shipping.pieces import Listed, Piece, Stored, Wanted, shipment
+from profile_actors.engine.shipping.pieces import Listed, Piece, Stored, Wanted, needs
 from profile_actors.storage.checkpoint_files import CHECKPOINT_NAME
 from profile_actors.storage.environment import DATA
 from profile_actors.storage.files.framing import damage, frame
 from profile_actors.storage.files.layout import PartitionLayout
 from profile_actors.storage.lmdb_log import LmdbLog
 from profile_actors.storage.log_id import load_log_id
-from profile_actors.storage.shipping.backups import ShippedCheckpoint, ShippedLog
+from profile_actors.storage.shipping.backups import KeptCheckpoint, KeptLog
 from profile_actors.storage.shipping.depot import (
     Depot,
     damaged,
@@ -68,9 +68,9 @@ class LogShipping:
         name: str,
         index: int,
         end: int,
-        base: ShippedLog | None,
+        base: KeptLog | None,
         is_late: Callable[[], bool] = lambda: False,
-    ) -> ShippedLog:
+    ) -> KeptLog:
         """Copy what is below ``end`` and not in ``base``.
 
         is_late: asked after each piece whether to leave it at that; what is answered ends earlier
@@ -83,7 +83,7 @@ class LogShipping:
         ]
         newest = self._log.listed[-1]
         listed.append(Listed(newest.name, newest.first, self._log.head(), False))
-        found = shipment(listed, end, (piece for piece in held if piece.stored.name in self._there))
+        found = needs(listed, end, (piece for piece in held if piece.stored.name in self._there))
         pieces, reached = [*found.kept], end
         for piece in self._copied(found.wanted):
             pieces.append(piece)
@@ -92,7 +92,7 @@ class LogShipping:
                 break
         pieces = sorted((one for one in pieces if one.end <= reached), key=lambda one: one.first)
         known = load_log_id(self._paths)
-        return ShippedLog(
+        return KeptLog(
             name, index, self._log.id, 0 if known is None else known.since, self._log.epoch,
             reached, tuple(pieces),
         )  # fmt: skip
@@ -135,7 +135,7 @@ class LogShipping:
                 first, parts, size = position + 1, [], 0
                 self._pause()
 
-    def checkpoint(self) -> ShippedCheckpoint | None:
+    def checkpoint(self) -> KeptCheckpoint | None:
         """Copy the newest one, and the runs that are there, its own among them.
 
         To be asked before any head is read. It knows which of its messages others have taken: of
@@ -152,7 +152,7 @@ class LogShipping:
                 return None
             position, path = max(found)
             try:
-                return ShippedCheckpoint(position, self._held([path]))
+                return KeptCheckpoint(position, self._held([path]))
             except FileNotFoundError:
                 continue
         return None

@@ -7,7 +7,8 @@ stands in ``restoring/``, which tells such a directory from a store that lost it
 
 The logs end where the manifest says, at one consistent frontier. The catalogue was copied later and
 was told more than that: it is told again, that each log has what it has and the epoch that it has,
-or it would miss what was never acknowledged in this store. Epochs given stay given: the next is
+or it would miss what was never acknowledged in this store. Of standbys and other disks it knows
+nothing any more: those are the original's. Epochs given stay given: the next is
 above all that were ever seen.
 
 Sealed log segments are the very files; entries are put into a log segment anew, with the checksums
@@ -42,6 +43,7 @@ from profile_actors.storage.files.atomic_files import (
     sync_directory,
     write_whole,
 )
+from profile_actors.storage.files.copies_table import COPIES, DISK
 from profile_actors.storage.files.framing import frame
 from profile_actors.storage.files.layout import PartitionLayout, StoreLayout
 from profile_actors.storage.files.manifest import LogSegmentEntry, Manifest, save_manifest
@@ -49,7 +51,7 @@ from profile_actors.storage.lmdb_feed import begin_at
 from profile_actors.storage.lmdb_log import log_segment_name
 from profile_actors.storage.log_id import LEDGER, LogClaim, LogId, save_log_id
 from profile_actors.storage.log_segment import LogSegment
-from profile_actors.storage.shipping.backups import BackupManifest, ShippedLog, faults
+from profile_actors.storage.shipping.backups import BackupManifest, KeptLog, faults
 from profile_actors.storage.shipping.depot import Depot
 from profile_actors.storage.shipping.log_shipping import entries_in
 from profile_actors.storage.store_settings import StoreSettings
@@ -121,12 +123,12 @@ class Restoring:
         """Where rejected rows go."""
         return self._layout.quarantine
 
-    def directory_of(self, log: ShippedLog) -> Path:
+    def directory_of(self, log: KeptLog) -> Path:
         """Where a sequencer's files go."""
         layout = self._layout
         return layout.ledger if log.index == LEDGER else layout.partition(log.index).directory
 
-    def _log(self, log: ShippedLog, paths: PartitionLayout) -> None:
+    def _log(self, log: KeptLog, paths: PartitionLayout) -> None:
         make_directory(paths.log)
         groups = [
             (name, list(pieces))
@@ -159,7 +161,7 @@ class Restoring:
             begin_at(paths.feed, log.checkpoint.position)
 
     def _segment(
-        self, log: ShippedLog, path: Path, pieces: Iterable[Piece], first: int | None = None
+        self, log: KeptLog, path: Path, pieces: Iterable[Piece], first: int | None = None
     ) -> None:
         """A log segment of entries, made anew; what its log and its writer were is in it."""
         pieces = list(pieces)
@@ -196,7 +198,7 @@ class Restoring:
                     structs.replace(was, id=self._store, restored=self._drawn)
                 )
                 transaction.put(NUMBER.pack(0), frame(0, (fresh,)), db=settings)
-                for key in _claims(transaction, settings):
+                for key in _of_places(transaction, settings):
                     transaction.delete(key, db=settings)
                 for log in self._manifest.logs:
                     claim = self._claim(log)
@@ -208,7 +210,7 @@ class Restoring:
             raise failed_write(error, str(place)) from error
         return known
 
-    def _claim(self, log: ShippedLog) -> LogClaim:
+    def _claim(self, log: KeptLog) -> LogClaim:
         named = LogId(store=self._store, partition=log.index, log=log.log)
         return LogClaim(
             id=named, state="kept", entries=log.end, told=self._now,
@@ -232,8 +234,8 @@ class Restoring:
             raise failed_write(error, str(layout.data)) from error
 
 
-def _claims(transaction: lmdb.Transaction, settings: lmdb._Database) -> list[bytes]:
-    """The keys of what a catalogue knows of logs."""
+def _of_places(transaction: lmdb.Transaction, settings: lmdb._Database) -> list[bytes]:
+    """The keys of what a catalogue knows of logs, their standbys, and disks."""
     with transaction.cursor(settings) as cursor:
         keys = [bytes(key) for key in cursor.iternext(keys=True, values=False)]
-    return [key for key in keys if key.startswith(LOG_KEY)]
+    return [key for key in keys if key.startswith((LOG_KEY, COPIES, DISK))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from profile_actors.engine.shipping.pieces import Listed, Piece, Stored, shipment
+from profile_actors.engine.shipping.pieces import Listed, Piece, Stored, needs
 
 
 def listed(bounds: list[int], head: int, names: dict[int, str]) -> list[Listed]:
@@ -32,7 +32,7 @@ def test_what_is_held_and_what_is_wanted_are_all_positions_once() -> None:
                 names[first] = names.get(first, f"s{first}") + "-1"
             end = rng.randint(max(0, head - 2), head)
             now = listed(bounds, head, names)
-            found = shipment(now, end, held)
+            found = needs(now, end, held)
             fresh = [Piece(*wanted, Stored("x", 1)) for wanted in found.wanted]
             assert all(piece in held for piece in found.kept)
             every = sorted([*found.kept, *fresh], key=lambda piece: piece.first)
@@ -44,21 +44,21 @@ def test_what_is_held_and_what_is_wanted_are_all_positions_once() -> None:
                 assert one.first <= piece.first < piece.end <= one.end
                 if piece.form == "file":
                     assert (piece.first, piece.end, True) == (one.first, one.end, one.is_sealed)
-            assert shipment(now, end, every).wanted == [], "nothing is wanted twice"
+            assert needs(now, end, every).wanted == [], "nothing is wanted twice"
             forms |= {piece.form for piece in fresh}
             held = every
     assert forms == {"file", "entries"}
 
 
 def test_a_segment_of_which_entries_were_copied_goes_on_as_entries() -> None:
-    first = shipment([Listed("s0", 0, 5, False)], 5, [])
+    first = needs([Listed("s0", 0, 5, False)], 5, [])
     assert [tuple(one) for one in first.wanted] == [("entries", "s0", 0, 5)]
     held = [Piece(*one, Stored("x", 1)) for one in first.wanted]
     now = [Listed("s0", 0, 9, True), Listed("s9", 9, 20, True), Listed("s20", 20, 20, False)]
-    assert [tuple(one) for one in shipment(now, 20, held).wanted] == [
+    assert [tuple(one) for one in needs(now, 20, held).wanted] == [
         ("entries", "s0", 5, 9),
         ("file", "s9", 9, 20),
     ]
-    assert [tuple(one) for one in shipment(now, 12, held).wanted][1] == ("entries", "s9", 9, 12)
+    assert [tuple(one) for one in needs(now, 12, held).wanted][1] == ("entries", "s9", 9, 12)
     again = [Listed("s0-1", 0, 9, True), *now[1:]]
-    assert shipment(again, 9, held).kept == [], "rewritten: another content"
+    assert needs(again, 9, held).kept == [], "rewritten: another content"
