@@ -11,23 +11,28 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from profile_actors.actors.hooks import Hook
+from profile_actors.actors.replicas.shipped_log import ShippedLog
 from profile_actors.engine.shipping.frontiers import mails_of
 from profile_actors.errors import StorageFull, StoreUnavailable
 from profile_actors.storage.shipping.depot import Depot
 from profile_actors.storage.shipping.log_shipping import LogShipping
 
-if TYPE_CHECKING:
-    from profile_actors.actors.logs.enlisted_log import EnlistedLog
-
 CALL_S = 10.0
 """After so long a copy answers with what it has, to be asked again from there."""
 
 
+class Enlisted(Protocol):
+    """An ``EnlistedLog``. path: of its directory."""
+
+    path: str
+    log: ShippedLog
+
+
 def log_step(
-    enlisted: EnlistedLog, pause: Callable[[], object], hook: Hook, step: str, *args: Any
+    enlisted: Enlisted, pause: Callable[[], object], hook: Hook, step: str, *args: Any
 ) -> Any:
     """One of: ``checkpoint``, ``head``, ``mails`` (``frontiers.mails_of``), ``ship``; of what is
     copied (``LogShipping``) it answers what it has and how many bytes were new.
