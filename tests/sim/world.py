@@ -241,6 +241,7 @@ class World:
         self.epoch += 1
         log = FaultyLog(self.ledger_disk, epoch=self.epoch)
         ledger = Ledger(log, self.assignment, epoch=self.epoch)
+        ledger.commit([], None, self.scenario.catalogue)  # as its process does when it begins
         log._crash_point = self.crash_point
         return ledger
 

@@ -23,10 +23,16 @@ if TYPE_CHECKING:
 
 
 @verb("identity-graph")
-def identity_graph(namespace: str, value: str, data: Data = DATA, json: Json = False) -> None:
+def identity_graph(
+    namespace: str,
+    value: str,
+    data: Data = DATA,
+    json: Json = False,
+    as_of: Annotated[str | None, typer.Option(help="By what was known at this instant.")] = None,
+) -> None:
     """Show who is one person with an identity, and by which links."""
     with open_store(data) as store:
-        found = store.identity_graph(namespace, value)
+        found = store.identity_graph(namespace, value, as_of=as_of)
     if json:
         show.as_json(found)
         return

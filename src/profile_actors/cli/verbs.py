@@ -76,10 +76,16 @@ def apply(
 
 
 @verb()
-def profile(namespace: str, value: str, data: Data = DATA, json: Json = False) -> None:
+def profile(
+    namespace: str,
+    value: str,
+    data: Data = DATA,
+    json: Json = False,
+    as_of: Annotated[str | None, typer.Option(help="By what was known at this instant.")] = None,
+) -> None:
     """Show one profile: attributes, computed attributes, segments."""
     with open_store(data) as store:
-        found = store.profile(namespace, value)
+        found = store.profile(namespace, value, as_of=as_of)
         moments = show.moments_of(store.definitions())
     if json:
         show.as_json(found)

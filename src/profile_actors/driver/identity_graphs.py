@@ -67,7 +67,7 @@ def person_of(
 ) -> list[Named]:
     """All identities of a person, the canonical one first. actor: the ledger; None: there is none.
     Raises as ``identity_graph``."""
-    named = _named(connection, namespace, value)
+    named = named_by(connection, namespace, value)
     if actor is None:
         return [named]
     members, _ = _asked(connection, actor, named)
@@ -79,10 +79,12 @@ def identity_graph(
 ) -> IdentityGraph:
     """Ask the ledger; None: there is none, so nobody is linked. Raises DefinitionError for an
     unknown namespace, StoreUnavailable."""
-    named = _named(connection, namespace, value)
-    if actor is None:
-        return IdentityGraph([_identity(named)], [])
-    members, links = _asked(connection, actor, named)
+    named = named_by(connection, namespace, value)
+    return graph_of(*([named], []) if actor is None else _asked(connection, actor, named))
+
+
+def graph_of(members: list[Named], links: list[tuple[Named, Named, Judged]]) -> IdentityGraph:
+    """What the ledger says, as it is answered."""
     return IdentityGraph(
         [_identity(one) for one in members],
         [
@@ -111,8 +113,8 @@ def unlink(
     at: int | None,
 ) -> Unlinked:
     """Withdraw evidence. at: ms; None: the store's now."""
-    first = _named(connection, *one)
-    second = None if other is None else _named(connection, *other)
+    first = named_by(connection, *one)
+    second = None if other is None else named_by(connection, *other)
     if second == first:
         raise CallerError(f"expected two identities that differ, got {one!r} twice - at unlink")
     if at is None:
@@ -166,7 +168,8 @@ def rest(connection: Connection, ledger: Callable[[], Remote | None]) -> list[in
         before = now
 
 
-def _named(connection: Connection, namespace: str, value: str) -> Named:
+def named_by(connection: Connection, namespace: str, value: str) -> Named:
+    """The identity in full. Raises DefinitionError for an unknown namespace."""
     space = connection.namespace(namespace)
     _, key = connection.owner(namespace, value)
     return Named(*key, namespace, normalised(space, value))

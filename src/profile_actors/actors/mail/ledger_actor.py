@@ -42,6 +42,8 @@ from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.identity.ledger import Ledger, LedgerStatus
 from profile_actors.engine.identity.linking import Judged
 from profile_actors.engine.identity.messages import LEDGER, Message, Named, decode_messages
+from profile_actors.engine.trials.past_entries import entries_until
+from profile_actors.engine.trials.past_evidence import PastEvidence, Together
 from profile_actors.errors import (
     FencedOut,
     Halt,
@@ -115,6 +117,7 @@ class LedgerActor:
         try:
             self._enlisted.tell()
             self._ledger = Ledger(log, known.assignment, epoch=known.epoch)
+            self._past = PastEvidence(log)
             self._lack = Room(Path(place.path), place.config.min_free_bytes).lack
             self._now = wall_ms if known.clock == "wall" else lambda: None
             self._ledger.commit((), self._now(), known.catalogue)
@@ -235,6 +238,13 @@ class LedgerActor:
         """See ``Ledger``; None if the definitions here are older than ``version``."""
         ledger = self._opened()
         return ledger.identity_graph(named) if ledger.version >= version else None
+
+    @ray.method(concurrency_group="read")
+    def past_graph(self, named: Named, at: int, version: int) -> Together:
+        """Who was one person, by what was known when the clock stood at an instant (ms) and under
+        definitions of a version; see ``PastEvidence``."""
+        ledger = self._opened()
+        return self._past.person(named, entries_until(ledger.log, ledger.position, at), version)
 
     @ray.method(concurrency_group="read")
     def tried(self, catalogue: Catalogue) -> tuple[list[list[Named]], list[list[Named]]]:

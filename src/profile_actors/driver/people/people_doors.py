@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
+
+from msgspec import structs
 
 from profile_actors.actors.calls import Remote
 from profile_actors.driver.arguments import Instant, identity_pairs, instant_ms
-from profile_actors.driver.connection import Connection
+from profile_actors.driver.connection import Connection, Selectors
+from profile_actors.driver.definition_edits import newest
 from profile_actors.driver.identity_graphs import (
     IdentityGraph,
     Unlinked,
@@ -16,7 +20,9 @@ from profile_actors.driver.identity_graphs import (
 )
 from profile_actors.driver.keeping.ledger_process import running_ledger
 from profile_actors.driver.people.erasing import Erasure, delete_profile
+from profile_actors.driver.trials.past_answers import past_graph, past_profile
 from profile_actors.engine.identity.identity import Identity
+from profile_actors.engine.reading.answers import Profile
 from profile_actors.errors import Pending
 
 if TYPE_CHECKING:
@@ -32,16 +38,38 @@ class PeopleDoors:
     def _check_open(self) -> None:
         raise NotImplementedError
 
-    def identity_graph(self, namespace: str, value: str) -> IdentityGraph:
+    def identity_graph(
+        self, namespace: str, value: str, *, as_of: Instant | None = None
+    ) -> IdentityGraph:
         """Who is one person with an identity, and by which links (docs/IDENTITY.md).
 
         ``members``: her identities, the canonical one first; ``links``: every link at one of them,
         with the newest evidence of it and what became of it: used, redundant, skipped (by which
-        rule), withdrawn or void. Raises DefinitionError, StoreUnavailable.
+        rule), withdrawn or void. as_of: by what was known at an earlier instant; the first such
+        question to a ledger reads its log. Raises DefinitionError, CallerError for an instant of
+        the future, StoreUnavailable.
         """
         self._check_open()
         named = identity_pairs([(namespace, value)])[0]
+        if as_of is not None:
+            return past_graph(self._connection, self._ledger(), named, instant_ms(as_of))
         return identity_graph(self._connection, self._ledger(), *named)
+
+    def _profile_then(
+        self,
+        identity: tuple[str, str],
+        fields: Selectors,
+        as_of: Instant,
+        merge_policy: str | None,
+        sources: bool,
+    ) -> Profile | None:
+        """The profile as of an earlier instant; see ``Store.profile``."""
+        self._check_open()
+        at, named = instant_ms(as_of), identity_pairs([identity])[0]
+        known = partial(newest, self._connection)
+        asked = self._connection.asked_under(fields, known, None, sources)
+        asked = structs.replace(asked, policy=merge_policy)
+        return past_profile(self._connection, self._ledger(), named, at, asked)
 
     def unlink(
         self,

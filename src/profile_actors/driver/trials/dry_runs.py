@@ -99,7 +99,9 @@ def _of_rules(connection: Connection, known: Catalogue, tried: Catalogue) -> Dry
         return NOTHING
     now = _now(connection)
     count = len(connection.partitions)
-    parts: list[RuleTrial] = [_ask(connection, p, "rules", tried, keys, now) for p in range(count)]
+    parts: list[RuleTrial] = [
+        asked_of(connection, p, "rules", tried, keys, now) for p in range(count)
+    ]
     totals = [Counter[str](), Counter[str](), Counter[str]()]
     for part in parts:
         for total, some in zip(totals, (part.entered, part.left, part.values), strict=True):
@@ -121,7 +123,7 @@ def _of_people(connection: Connection, ledger: Remote | None, tried: Catalogue) 
     def inside(people: list[Person]) -> list[list[str] | None]:
         rows = _rows_of(connection, {one for person in people for one in person})
         wanted = [[rows[one] for one in person] for person in people]
-        found: list[list[str] | None] = _ask(connection, 0, "people", wanted, now)
+        found: list[list[str] | None] = asked_of(connection, 0, "people", wanted, now)
         return found
 
     return compared(before, after, inside, limit)
@@ -209,7 +211,7 @@ def _rows_of(connection: Connection, ones: set[Named]) -> dict[Named, OwnRows]:
         owned[int(connection.assignment[one.k0 >> BUCKET_SHIFT])].append(one)
     out: dict[Named, OwnRows] = {}
     for partition, mine in owned.items():
-        found = _ask(connection, partition, "rows", [one.key for one in mine])
+        found = asked_of(connection, partition, "rows", [one.key for one in mine])
         out |= zip(mine, found, strict=True)
     return out
 
@@ -220,7 +222,7 @@ def _now(connection: Connection) -> int | None:
     return max((clock for clock in clocks if clock is not None), default=None)
 
 
-def _ask(connection: Connection, partition: int, name: str, *args: Any) -> Any:
+def asked_of(connection: Connection, partition: int, name: str, *args: Any) -> Any:
     """One of the partition's trials, under the definitions that this driver knows at least."""
     while True:
         answer = connection.partitions[partition].call(

@@ -73,6 +73,7 @@ class People:
         self._member_of: dict[Named, Member] = {}
         self._named_of: dict[Member, Named] = {}
         self._void: set[Member] = set()
+        self._parted: dict[Named, int] = {}  # by messages; in the graph a placeholder hides it
         self._listed: frozenset[str] = frozenset()
         self._changed: set[Member] = set()
         self._due: dict[tuple[str, int], Told] = {}
@@ -83,6 +84,7 @@ class People:
     def define(self, catalogue: Catalogue) -> None:
         """Judge all evidence by these definitions. Cost: that of folding it again."""
         facts = [self._named_fact(fact) for fact in self.graph.facts() if not self._is_ours(fact)]
+        facts += [(False, time, (one,)) for one, time in self._parted.items()]
         self.catalogue = catalogue
         self.graph = LinkGraph(limits_of(catalogue))
         self._listed = listed_of(catalogue)
@@ -132,6 +134,7 @@ class People:
             assert op.kind == CUT, op
             if other is None:
                 told.parted.add(one)
+                self._parted[one] = max(op.version, self._parted.get(one, op.version))
             yield Cut(op.version, members)
 
     def _meet(self, named: Named) -> Iterator[Fact]:

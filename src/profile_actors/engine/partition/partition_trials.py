@@ -1,5 +1,5 @@
 """What a partition can be asked of the stored log that nothing is kept of: previews, dry runs,
-all rows of an identity.
+all rows of an identity, answers of earlier instants.
 
 Each reads the log beside the writer, in the thread that asks.
 """
@@ -10,9 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 from profile_actors.definitions.declared import Catalogue
+from profile_actors.engine.identity.messages import Named
 from profile_actors.engine.partition.partition import Partition
+from profile_actors.engine.reading.answers import Profile
+from profile_actors.engine.reading.fields import Fields
 from profile_actors.engine.reading.rule_preview import PartPreview
 from profile_actors.engine.trials.held_rows import HeldPage, held_rows
+from profile_actors.engine.trials.past_entries import entries_until, version_at
+from profile_actors.engine.trials.past_profiles import past_profile
 from profile_actors.engine.trials.people_trials import OwnRows, memberships, own_rows
 from profile_actors.engine.trials.rule_trials import RuleTrial, try_rules
 from profile_actors.rules.tree.plan import Key
@@ -30,9 +35,11 @@ def _rules(
     return try_rules(partition.state, partition.log, partition.lock, tried, keys, now)
 
 
-def _rows(partition: Partition, wall: int | None, keys: list[tuple[int, int]]) -> list[OwnRows]:
-    """The rows of identities."""
-    return own_rows(partition.state, partition.log, partition.lock, keys)
+def _rows(
+    partition: Partition, wall: int | None, keys: list[tuple[int, int]], at: int | None = None
+) -> list[OwnRows]:
+    """The rows of identities; those of an earlier instant."""
+    return own_rows(partition.state, partition.log, partition.lock, keys, at)
 
 
 def _people(
@@ -57,7 +64,24 @@ def _held(
     )
 
 
+def _version(partition: Partition, wall: int | None, at: int) -> int:
+    """The version of the definitions that were in force at an instant."""
+    return version_at(partition.log, entries_until(partition.log, partition.position, at))
+
+
+def _past(
+    partition: Partition,
+    wall: int | None,
+    person: list[tuple[Named, OwnRows]],
+    at: int,
+    fields: Fields,
+) -> Profile | None:
+    """What rules said of a person at an instant."""
+    return past_profile(partition.state, partition.log, partition.lock, person, at, fields)
+
+
 TRIALS: dict[str, Callable[..., Any]] = {
     "rule": _rule, "rules": _rules, "rows": _rows, "people": _people, "held": _held,
+    "version": _version, "past": _past,
 }  # fmt: skip
 """By name; given the partition and its wall clock's ms (None on the event clock)."""

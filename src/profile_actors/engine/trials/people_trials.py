@@ -26,6 +26,7 @@ from profile_actors.engine.merge.documents import Row, document, in_order, read_
 from profile_actors.engine.merge.record_union import union_of
 from profile_actors.engine.refold.entity_documents import EntityDocuments
 from profile_actors.engine.refold.typed_fields import timed
+from profile_actors.engine.trials.past_entries import entries_until, envelope_at
 from profile_actors.rules.catalogue.merge_views import views_of
 from profile_actors.rules.catalogue.typed_rules import check_all, entities_of
 from profile_actors.rules.planning.rescan_reads import rescan
@@ -35,31 +36,43 @@ from profile_actors.rules.tree.sights import ALL
 
 
 class OwnRows(msgspec.Struct, frozen=True):
-    """The rows of one identity alone, whoever shows them."""
+    """The rows of one identity alone, whoever shows them. came: the store's now (ms) when the
+    newest did; None without rows."""
 
     events: list[Row] = []
     records: list[Row] = []
+    came: int | None = None
 
 
 def own_rows(
-    state: State, log: Log, lock: threading.RLock, keys: Sequence[tuple[int, int]]
+    state: State,
+    log: Log,
+    lock: threading.RLock,
+    keys: Sequence[tuple[int, int]],
+    at: int | None = None,
 ) -> list[OwnRows]:
-    """The rows of identities that this partition owns, in the order asked for."""
+    """The rows of identities that this partition owns, in the order asked for; with ``at`` (ms)
+    those that it had when its clock stood there."""
     with lock:
         numbers = state.directory.find(*np.array(keys, np.uint64).reshape(-1, 2).T).tolist()
         known, position = state.known, state.position
+    if at is not None:
+        position = entries_until(log, position, at)
     out = []
     for key, ident in zip(keys, numbers, strict=True):
         if not 0 <= ident < known:
             out.append(OwnRows())
             continue
-        parts = []
+        parts, newest = [], -1
         for locator, read in ((state.locator, read_rows), (state.record_locator, read_records)):
             _, positions, rows = locator.rows_of(ident)
             upto = positions < position
             found = read(log, positions[upto], rows[upto])
             parts.append([msgspec.structs.replace(row, primary=tuple(key)) for row in found])
-        out.append(OwnRows(*parts))
+            newest = max([newest, *positions[upto].tolist()])
+        came = None if newest < 0 else envelope_at(log, newest).now
+        events, records = parts
+        out.append(OwnRows(events, records, came))
     return out
 
 
