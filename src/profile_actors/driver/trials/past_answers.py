@@ -36,10 +36,10 @@ def past_profile(
     members, _ = _together(connection, ledger, identity, at)
     rows = _rows_at(connection, members, at)
     person = [(one, rows[one]) for one in members]
-    found: Profile | None = asked_of(
+    found: tuple[Profile | None] = asked_of(
         connection, _owner(connection, members[0]), "past", person, at, fields
     )
-    return found
+    return found[0]
 
 
 def past_graph(

@@ -75,9 +75,10 @@ def _past(
     person: list[tuple[Named, OwnRows]],
     at: int,
     fields: Fields,
-) -> Profile | None:
-    """What rules said of a person at an instant."""
-    return past_profile(partition.state, partition.log, partition.lock, person, at, fields)
+) -> tuple[Profile | None]:
+    """What rules said of a person at an instant. A tuple: None would say that definitions here are
+    older."""
+    return (past_profile(partition.state, partition.log, partition.lock, person, at, fields),)
 
 
 TRIALS: dict[str, Callable[..., Any]] = {
