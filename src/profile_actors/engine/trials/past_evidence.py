@@ -189,16 +189,16 @@ class _Past:
                 members.setdefault(self._member(other), other)
                 pair = self._member(number), self._member(other)
                 facts.append(Row(time, pair))
-                facts += self._cuts_of(number, other)
+                facts += self._withdrawals(number, other)
         verdicts = judged(facts, self._limits)
         own = _group_of(self._member(start), verdicts)
         name = self._evidence.name
-        links = [
+        found = [
             (name(members[link.pair[0]]), name(members[link.pair[1]]), link)
             for link in verdicts
             if not own.isdisjoint(link.pair)
         ]
-        return [name(members[one]) for one in sorted(own)], links
+        return [name(members[one]) for one in sorted(own)], found
 
     def _connected(self, start: int) -> dict[int, None]:
         """Whoever pairs that count lead to, and void ones beside them: beyond those none does."""
@@ -246,7 +246,7 @@ class _Past:
             found = self._void[number] = most > self._limits.max_people
         return found
 
-    def _cuts_of(self, one: int, other: int) -> Iterator[Fact]:
+    def _withdrawals(self, one: int, other: int) -> Iterator[Fact]:
         """What withdraws evidence of a pair."""
         pair = self._evidence.withdrawn_until((min(one, other), max(one, other)), self._entries)
         targets = ((one, other), pair), ((one,), self._parted_until(one))
