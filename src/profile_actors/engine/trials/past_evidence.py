@@ -194,9 +194,9 @@ class _Past:
         own = _group_of(self._member(start), verdicts)
         name = self._evidence.name
         found = [
-            (name(members[link.pair[0]]), name(members[link.pair[1]]), link)
-            for link in verdicts
-            if not own.isdisjoint(link.pair)
+            (name(members[one.pair[0]]), name(members[one.pair[1]]), one)
+            for one in verdicts
+            if not own.isdisjoint(one.pair)
         ]
         return [name(members[one]) for one in sorted(own)], found
 
