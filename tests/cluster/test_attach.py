@@ -347,7 +347,7 @@ from profile_actors.cli import main
 try:
     main()
 finally:
-    print([name for name in ("ray", "pyarrow", "numpy") if name in sys.modules])
+    print([name for name in ("ray", "pyarrow", "numpy", "yaml") if name in sys.modules])
 """
     for words in (["--help"], ["eval", "2 + 2 = 4"], ["start", "--help"]):
         done = subprocess.run(

@@ -13,10 +13,8 @@ from rich.text import Text
 from profile_actors.cli import show
 from profile_actors.cli.application import DATA, Data, Json, console, verb
 from profile_actors.cli.verbs import open_store
-from profile_actors.definitions.declared import label_of
 from profile_actors.driver.terminal import instant_text, one_line
 from profile_actors.errors import CallerError
-from profile_actors.ingest.definition_files import definitions_of
 
 if TYPE_CHECKING:
     from profile_actors.engine.identity.identity import Identity
@@ -98,6 +96,9 @@ def access(
 @verb("dry-run")
 def dry_run(file: Path, data: Data = DATA, json: Json = False) -> None:
     """Say what each definition of a FILE would change if it were applied; nothing is saved."""
+    from profile_actors.definitions.declared import label_of
+    from profile_actors.ingest.definition_files import definitions_of
+
     items = definitions_of(file)
     with open_store(data) as store:
         found = [(label_of(item), store.dry_run(item)) for item in items]

@@ -98,3 +98,20 @@ def test_a_file_of_no_json_is_a_sentence(tmp_path: Path, data: bytes) -> None:
 def test_what_is_for_standard_input_is_not_for_a_folder(option: list[str]) -> None:
     found = CliRunner().invoke(application.app, ["ingest", "d", "in", "--follow", *option])
     assert "with '-' alone" in str(found.exception)
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (["eval", "1"], ["eval"]), (["dry-run", "x"], ["dry-run"]), (["status"], ["status"]),
+        (["--help"], []), ([], []), (["stats"], []), (["x", "eval"], []),
+    ],
+)  # fmt: skip
+def test_of_the_verbs_that_one_alone_is_read_that_runs(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], kept: list[str]
+) -> None:
+    every = list(application.app.registered_commands)
+    monkeypatch.setattr(application.app, "registered_commands", every)
+    application._keep_the_asked(words)
+    found: Any = typer.main.get_command(application.app)
+    assert sorted(found.commands) == (kept or sorted(map(application._name, every)))
