@@ -19,7 +19,7 @@ STAMP := $(VENV)/.setup-stamp
 QUICK := tests --ignore=tests/crash --ignore=tests/cluster
 
 .PHONY: help setup demo test check lint format quick ray sim crash cluster differential enumeration
-.PHONY: bench all map grammar clean
+.PHONY: bench all fuzz map grammar clean
 
 help:
 	@sed -n '1,4p' Makefile
@@ -75,6 +75,11 @@ cluster: setup
 # Random worlds against the reference evaluator: N seeds from SEED (100,000 checks: N=250 or more).
 differential: setup
 	$(PY) -m tests.differential --seed $(or $(SEED),0) --count $(or $(N),300) $(ARGS)
+
+# What nobody writes on purpose: definitions, rows, selectors, cursors, words of the command line,
+# damaged files, broken rules. make fuzz FUZZ_SECONDS=600 (of each kind), or SEED=n N=1 to repeat a case.
+fuzz: setup
+	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) FUZZ_SEED=$(SEED) FUZZ_N=$(N) $(PYTEST) -q --timeout 0 tests/fuzz tests/property/test_file_fuzz.py tests/property/test_rule_fuzz.py
 
 # Every function x kind of operand x position of a rule, some 5,000 rules; the quick suite has 300.
 enumeration: setup

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from profile_actors.actors.calls import closed_store
 from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.config import Config
-from profile_actors.definitions.declared import Catalogue, Definition
+from profile_actors.definitions.declared import Catalogue, Definition, named
 from profile_actors.driver.arguments import (
     Instant,
     check_page_cursor,
@@ -283,9 +283,9 @@ class Store(ReplicaDoors, AccessDoors, BackupDoors):
         Raises DefinitionError for what is no lookup schema, or no namespace.
         """
         self._check_open()
-        known = self._connection.catalogue.schemas.get(schema)
+        known = named(self._connection.catalogue.schemas, schema)
         if known is None:  # another driver may have applied it since
-            known = newest(self._connection).schemas.get(schema)
+            known = named(newest(self._connection).schemas, schema)
         if known is None or known.behavior != "lookup":
             raise DefinitionError(
                 f"expected the name of a lookup schema, got {schema!r} - at lookup; people are"

@@ -29,6 +29,12 @@ between processes; a test pickles each of them.
 
 from __future__ import annotations
 
+import msgspec
+
+UNDECODED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What a decoder raises for bytes that nobody has encoded: of another shape, with texts that are no
+UTF-8, or nested without end."""
+
 
 class ProfileActorsError(Exception):
     """Root of all errors raised on purpose."""

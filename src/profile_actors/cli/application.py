@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn, cast
 import typer
 from rich.console import Console
 from typer.core import TyperCommand
-from typer.main import get_command_name
+from typer.main import get_command, get_command_name
 from typer.models import CommandInfo
 
 from profile_actors.driver.terminal import lines, one_line
@@ -65,9 +65,8 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line; errors that were raised on purpose end as one sentence."""
-    _keep_the_asked(sys.argv[1:])
     try:
-        app()
+        command_of(sys.argv[1:])()
     except ProfileActorsError as error:
         Console(stderr=True).print(f"[red]{type(error).__name__}[/]", end=": ")
         # Errors of rules and definitions have lines of their own, with the source marked.
@@ -85,12 +84,16 @@ def main() -> None:
         raise
 
 
-def _keep_the_asked(words: list[str]) -> None:
-    """Leave the verb that is asked for alone on the command line, if the first word is one: Typer
+def command_of(words: list[str]) -> Any:
+    """The command line with that verb alone that is asked for, if the first word is one: Typer
     reads the signature of every verb before it runs any, 50 ms of CPU time for what is not used."""
-    commands = app.registered_commands
-    asked = [one for one in commands if words[:1] == [_name(one)]]
-    app.registered_commands = asked or commands
+    every = app.registered_commands
+    asked = [one for one in every if words[:1] == [_name(one)]]
+    try:
+        app.registered_commands = asked or every
+        return get_command(app)
+    finally:
+        app.registered_commands = every
 
 
 def _name(command: CommandInfo) -> str:

@@ -38,7 +38,7 @@ from profile_actors.definitions.field_types import innermost, parse_type
 from profile_actors.definitions.relationships import check_relationships
 from profile_actors.definitions.reserved_names import mapping_problems, naming_problems, twins
 from profile_actors.definitions.schema_paths import fields_of, union_tree
-from profile_actors.errors import CallerError, DefinitionError, SchemaError
+from profile_actors.errors import UNDECODED, CallerError, DefinitionError, SchemaError
 
 
 def encode(catalogue: Catalogue) -> bytes:
@@ -53,7 +53,7 @@ def decode(data: bytes) -> Catalogue:
     """The inverse of ``encode``. Raises DefinitionError."""
     try:
         return _CATALOGUE.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODED as error:
         raise DefinitionError(f"expected a catalogue as JSON, got: {error}") from None
 
 

@@ -10,11 +10,16 @@ Limits: rules are text here; whoever compiles them checks them.
 
 from __future__ import annotations
 
-from typing import Literal
+import reprlib
+from collections.abc import Mapping
+from typing import Literal, TypeVar
 
 import msgspec
 
 from profile_actors.definitions.placeholders import PLACEHOLDERS
+
+T = TypeVar("T")
+
 
 NamespaceKind = Literal[
     "cookie", "device", "cross_device", "email", "phone", "non_people", "partner"
@@ -285,4 +290,12 @@ def label_of(item: Definition) -> str:
     """How errors call the item: its kind and name."""
     if isinstance(item, LinkingRules):
         return ROOMS[LinkingRules][1]
-    return f"{ROOMS[type(item)][1]} {name_of(item)!r}"
+    name: object = name_of(item)
+    # What is no text may be anything, as large and as deep as one likes.
+    shown = repr(name) if isinstance(name, str) else reprlib.repr(name)
+    return f"{ROOMS[type(item)][1]} {shown}"
+
+
+def named(room: Mapping[str, T], name: object) -> T | None:
+    """What has the name; None also for what is no name at all."""
+    return room.get(name) if isinstance(name, str) else None

@@ -34,7 +34,7 @@ from profile_actors.definitions.field_types import (
 )
 from profile_actors.definitions.schema_paths import columns_of, fields_of, tree_of
 from profile_actors.definitions.time_formats import compile_time_format
-from profile_actors.errors import DefinitionError, SchemaError
+from profile_actors.errors import UNDECODED, DefinitionError, SchemaError
 
 MAX_TIME_FORMATS = 20  # each is tried on every text that those before it do not fit
 
@@ -66,7 +66,7 @@ def checked(raw: Definition) -> Definition:
         )
     try:
         item: Definition = msgspec.convert(msgspec.to_builtins(raw), type(raw))
-    except (msgspec.ValidationError, TypeError, ValueError) as error:
+    except (TypeError, ValueError, *UNDECODED) as error:
         raise DefinitionError(f"{error} - at {label_of(raw)}") from None
     try:
         msgspec.json.encode(item)

@@ -40,7 +40,7 @@ def parse_type(text: str) -> FieldType:
         return FieldType("array", item=parse_type(word[:-2]))
     if word.startswith("map<") and word.endswith(">"):
         return FieldType("map", item=parse_type(word[4:-1]))
-    if word.startswith("decimal(") and word.endswith(")") and word[8:-1].isdigit():
+    if word.startswith("decimal(") and word.endswith(")") and word[8:-1].isdecimal():
         scale = int(word[8:-1])
         if scale <= 15:
             return FieldType("decimal", scale=scale)

@@ -40,7 +40,7 @@ def instant_ms(when: Instant) -> int:
 
 def _ms(when: Any) -> int | None:
     if isinstance(when, str):
-        if when.lstrip("-").isdecimal():
+        if when.removeprefix("-").isdecimal():
             return int(when) if len(when) < 20 else None
         try:
             when = datetime.fromisoformat(when)

@@ -16,7 +16,7 @@ import numpy as np
 from profile_actors.actors.calls import LONG_CALL_FACTOR, Lost, Patience, Remote
 from profile_actors.actors.wire import loads
 from profile_actors.config import Config
-from profile_actors.definitions.declared import Catalogue, Namespace
+from profile_actors.definitions.declared import Catalogue, Namespace, named
 from profile_actors.driver.read_lines import Asked, ReadLines, Unanswered
 from profile_actors.engine.reading.answers import EventPage, Profile
 from profile_actors.engine.reading.fields import EVERYTHING, Fields, fields_of, under
@@ -175,7 +175,7 @@ class Connection:
 
     def namespace(self, code: str) -> Namespace:
         """The definition of a namespace. Raises DefinitionError."""
-        definition = self.catalogue.namespaces.get(code)
+        definition = named(self.catalogue.namespaces, code)
         if definition is None:
             known = ", ".join(sorted(self.catalogue.namespaces)) or "none yet"
             raise DefinitionError(
@@ -186,9 +186,9 @@ class Connection:
     def check_segment(self, name: str, newest: Callable[[], Catalogue], at: str) -> None:
         """Raises DefinitionError unless a segment has the name, by the newest definitions too."""
         known = self.catalogue.segments
-        if name not in known:
+        if named(known, name) is None:
             known = newest().segments  # another driver may have applied it since
-        if name not in known:
+        if named(known, name) is None:
             raise DefinitionError(
                 f"expected the name of a segment, got {name!r} - at {at}; known:"
                 f" {', '.join(sorted(known)) or 'none yet'}"

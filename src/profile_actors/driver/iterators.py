@@ -373,7 +373,7 @@ def _parse(connection: Connection, cursor: str) -> list[tuple[int, int]]:
         text, _, restored = cursor.partition("@")
         places = [tuple(map(int, place.split("."))) for place in text.split("-")]
         places = msgspec.convert(places, list[tuple[int, int]])
-    except (AttributeError, ValueError, msgspec.ValidationError):
+    except (AttributeError, TypeError, ValueError, msgspec.ValidationError):
         places = []
     numbers = [number for place in places for number in place]
     if len(places) != partitions or not 0 <= min(numbers) <= max(numbers) < 2**63:

@@ -26,6 +26,7 @@ from msgspec import structs
 
 from profile_actors.actors.calls import call_all
 from profile_actors.actors.wall_clock import wall_ms
+from profile_actors.definitions.declared import named
 from profile_actors.driver.arguments import check_stream
 from profile_actors.driver.connection import Connection
 from profile_actors.driver.courier import Courier, Parcel, ProducerRows
@@ -211,9 +212,9 @@ class Sender:
     def check_dataset(self, dataset: str, at: str = "submit") -> None:
         """Raises DefinitionError if there is no such dataset. at: what was called."""
         datasets = self._connection.catalogue.datasets
-        if dataset not in datasets:  # another driver may have applied it since
+        if named(datasets, dataset) is None:  # another driver may have applied it since
             datasets = newest(self._connection).datasets
-        if dataset not in datasets:
+        if named(datasets, dataset) is None:
             known = ", ".join(sorted(datasets)) or "none yet"
             raise DefinitionError(
                 f"expected the name of a dataset, got {dataset!r} - at {at}; known: {known}"

@@ -24,7 +24,7 @@ from profile_actors.definitions.declared import (
     LinkingRules,
     Namespace,
 )
-from profile_actors.errors import DefinitionError
+from profile_actors.errors import UNDECODED, DefinitionError
 
 
 def definitions_of(path: str | Path) -> list[Definition]:
@@ -81,7 +81,7 @@ def _parsed(text: str, suffix: str) -> list[Definition]:
             data = yaml.load(text, Loader=_Loader)  # a SafeLoader
         else:
             raise DefinitionError(f"expected a .yaml, .yml or .json file, got {suffix!r}")
-    except (yaml.YAMLError, msgspec.DecodeError) as error:
+    except (yaml.YAMLError, *UNDECODED) as error:
         raise DefinitionError(
             f"expected {suffix[1:].upper()} text, got: {error}{_unquoted_rule(error, text)}"
         ) from None

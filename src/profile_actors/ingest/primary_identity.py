@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from profile_actors.definitions.declared import Catalogue, Dataset, Namespace
+from profile_actors.errors import UNDECODED
 from profile_actors.ingest.further_identities import Named, lists_of, named_lists
 from profile_actors.ingest.identity_keys import KeyMaker, key_of, normalised
 from profile_actors.ingest.placeholder_columns import (
@@ -227,7 +228,7 @@ class Identities:
         for row, cell in enumerate(cells.to_pylist()):
             try:
                 found, texts = ([], []) if cell is None else self._all_of(msgspec.json.decode(cell))
-            except (ValueError, msgspec.DecodeError) as error:
+            except (ValueError, *UNDECODED) as error:
                 refused.setdefault(row, (path, str(error)))
                 continue
             nobody += [(row, text) for text in texts]

@@ -55,6 +55,8 @@ def raw_text(row: Any) -> str:
             text = repr(row)
         except ValueError:
             text = "a row with an integer of thousands of digits"
+        except RecursionError:
+            text = "a row that is nested too deeply"
     return _utf8(text)[:MAX_RAW_CHARS]
 
 

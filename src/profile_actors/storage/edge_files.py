@@ -27,7 +27,7 @@ import msgspec
 
 from profile_actors.definitions.declared import Namespace
 from profile_actors.engine.edges.edge_copy import ROOMS, EdgeRows
-from profile_actors.errors import ConfigError, CorruptLog, StoreUnavailable
+from profile_actors.errors import UNDECODED, ConfigError, CorruptLog, StoreUnavailable
 from profile_actors.storage.environment import (
     DATA,
     MAX_READERS,
@@ -208,7 +208,7 @@ class EdgeFiles:
         """The generation that was read last, if it may still be."""
         try:
             index = _INDEX.decode((self.directory / INDEX).read_bytes())
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, *UNDECODED):
             return None
         about = self.about
         if not about.boot or _kind(index) != _kind(about):
@@ -338,7 +338,7 @@ class EdgeReader:
                 self._open()
                 self._stamp = stamp
             self._look_at = 0.0 if now is None else now + LOOK_S
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, *UNDECODED) as error:
             raise StoreUnavailable(
                 f"expected the files of an edge, got '{error}' - at {self._directory}; name what"
                 " store.edge(name).path says, on the edge's machine"

@@ -28,7 +28,7 @@ import lmdb
 import msgspec
 
 from profile_actors.config import Config
-from profile_actors.errors import CorruptLog, FeedDamaged, FencedOut
+from profile_actors.errors import UNDECODED, CorruptLog, FeedDamaged, FencedOut
 from profile_actors.storage.files.atomic_files import (
     CrashPoint,
     failed_write,
@@ -99,7 +99,7 @@ class LmdbFeed:
             listed = _NAMES.decode((self._directory / LIST).read_bytes())
         except FileNotFoundError:
             return found  # a new feed, or one from before there were lists
-        except msgspec.MsgspecError as error:
+        except UNDECODED as error:
             raise FeedDamaged(f"expected names, got {error} - at {self._directory}") from error
         missing = set(listed) - {path.name for path in found}
         if missing:

@@ -24,7 +24,7 @@ from typing import Literal
 
 import msgspec
 
-from profile_actors.errors import CorruptLog, LostLog
+from profile_actors.errors import UNDECODED, CorruptLog, LostLog
 from profile_actors.storage.files.atomic_files import write_whole
 from profile_actors.storage.files.layout import PartitionLayout
 
@@ -103,7 +103,7 @@ def load_log_id(paths: PartitionLayout) -> LogId | None:
         return None
     try:
         found = _LOG_ID.decode(content)
-    except msgspec.MsgspecError as error:
+    except UNDECODED as error:
         raise CorruptLog(
             f"expected a log id, got '{error}' - at {paths.log_id}; restore the file from a replica"
             " or backup"

@@ -32,6 +32,7 @@ import msgspec
 import xxhash
 
 from profile_actors.config import Config
+from profile_actors.errors import UNDECODED
 from profile_actors.storage.environment import (
     DATA,
     create_environment,
@@ -289,7 +290,7 @@ class Quarantine(Generic[R]):
                         following = arrival + 1
                         out.append(self._decoder.decode(cursor.value()[KEY_BYTES:]))
                         found = cursor.next()
-        except (lmdb.Error, msgspec.MsgspecError, struct.error) as error:
+        except (lmdb.Error, struct.error, *UNDECODED) as error:
             where = f"{self._directory / DATA} dataset {dataset}"
             raise failed_read(error, where) from error
         return out, following

@@ -7,6 +7,8 @@ from typing import Literal
 
 import msgspec
 
+from profile_actors.errors import UNDECODED
+
 FORMAT = 1
 
 
@@ -33,5 +35,5 @@ def load_settings_file(path: Path) -> StoreSettings | None:
     """What ``store.json`` says; None if it is missing or no settings (the catalogue decides)."""
     try:
         return SETTINGS.decode(path.read_bytes())
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *UNDECODED):
         return None

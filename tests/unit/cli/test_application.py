@@ -107,11 +107,7 @@ def test_what_is_for_standard_input_is_not_for_a_folder(option: list[str]) -> No
         (["--help"], []), ([], []), (["stats"], []), (["x", "eval"], []),
     ],
 )  # fmt: skip
-def test_of_the_verbs_that_one_alone_is_read_that_runs(
-    monkeypatch: pytest.MonkeyPatch, words: list[str], kept: list[str]
-) -> None:
-    every = list(application.app.registered_commands)
-    monkeypatch.setattr(application.app, "registered_commands", every)
-    application._keep_the_asked(words)
-    found: Any = typer.main.get_command(application.app)
-    assert sorted(found.commands) == (kept or sorted(map(application._name, every)))
+def test_of_the_verbs_that_one_alone_is_read_that_runs(words: list[str], kept: list[str]) -> None:
+    every = sorted(map(application._name, application.app.registered_commands))
+    assert sorted(application.command_of(words).commands) == (kept or every)
+    assert sorted(application.command_of([]).commands) == every

@@ -36,7 +36,7 @@ from profile_actors.engine.edges import edge_copy
 from profile_actors.engine.edges.edge_copy import PROFILES, Standing, apply_page, standing
 from profile_actors.engine.edges.edge_pages import Page
 from profile_actors.engine.edges.edge_rows import KEY_BYTES, body_of
-from profile_actors.errors import CorruptLog, ProfileActorsError, StoreUnavailable
+from profile_actors.errors import UNDECODED, CorruptLog, ProfileActorsError, StoreUnavailable
 from profile_actors.storage.edge_files import EdgeFiles, Generation
 from profile_actors.storage.files.lock import boot_id
 
@@ -131,7 +131,7 @@ class EdgeActor:
         self._troubles.pop("files", None)
         try:
             self._load()
-        except (ProfileActorsError, struct.error, msgspec.MsgspecError) as error:
+        except (ProfileActorsError, struct.error, *UNDECODED) as error:
             self._damage = str(error) or "damaged"
         for partition in self._current_at:
             self._start(self._follow, partition)
@@ -180,7 +180,7 @@ class EdgeActor:
                 self._turn(remote, partition)
                 self._troubles.pop(name, None)
                 continue
-            except (CorruptLog, struct.error, msgspec.MsgspecError) as error:
+            except (CorruptLog, struct.error, *UNDECODED) as error:
                 self._damage = str(error) or "damaged"
                 self._troubles[name] = f"the files were damaged, and are made anew: {error}"
             except HubAway as error:
@@ -348,7 +348,7 @@ class EdgeActor:
             shown = every = list(self._standings.values())
             files = self._opened
             if files is not None and not self._stopped.is_set():
-                with contextlib.suppress(CorruptLog, OSError, struct.error, msgspec.MsgspecError):
+                with contextlib.suppress(CorruptLog, OSError, struct.error, *UNDECODED):
                     profiles, size = files.current.count(PROFILES), files.current.size_bytes()
                     if files.coming is not None:
                         with files.coming.reading() as rows:

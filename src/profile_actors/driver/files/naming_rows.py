@@ -22,6 +22,7 @@ import msgspec
 
 from profile_actors.definitions.declared import Dataset, Namespace
 from profile_actors.engine.identity.identity import Identity
+from profile_actors.errors import UNDECODED
 from profile_actors.ingest.identity_keys import normalised
 from profile_actors.ingest.rejects import QuarantineRecord
 
@@ -63,7 +64,7 @@ class _Names:
         raw = record.raw
         try:
             row = msgspec.json.decode(raw)
-        except (msgspec.DecodeError, RecursionError):
+        except UNDECODED:
             if raw.lstrip()[:1] in ("{", "["):
                 return any(one.search(raw) for one in self._alone)
             return any(self._is_hers(text) for text in _cells(raw))

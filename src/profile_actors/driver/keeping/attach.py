@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from profile_actors.driver.terminal import instant_text
-from profile_actors.errors import ConfigError, FencedOut, StoreUnavailable
+from profile_actors.errors import UNDECODED, ConfigError, FencedOut, StoreUnavailable
 from profile_actors.storage.files.atomic_files import failed_write, write_whole
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import (
@@ -100,7 +100,7 @@ def written(data: Path) -> Attachment | None:
     try:
         content = StoreLayout(data).attach.read_bytes()
         return _ATTACHMENT.decode(content)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *UNDECODED):
         return None
 
 

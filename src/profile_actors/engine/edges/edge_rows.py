@@ -30,7 +30,7 @@ from profile_actors.engine.reading.profile_columns import (
     or_none,
     rows_or_none,
 )
-from profile_actors.errors import StoreUnavailable
+from profile_actors.errors import UNDECODED, StoreUnavailable
 
 HEADER = struct.Struct("<IH")
 
@@ -93,7 +93,7 @@ class EdgeBodies:
         if found is None:
             try:
                 found = _ROW.decode(self._bodies[row])
-            except msgspec.MsgspecError as error:
+            except UNDECODED as error:
                 self._damaged(str(error))
                 raise
             self._known[row] = found

@@ -16,6 +16,7 @@ import msgspec
 
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.identity.messages import Named
+from profile_actors.errors import UNDECODED
 from profile_actors.ingest.rejects import QuarantineRecord
 
 SHORT_CHARS = 6
@@ -49,7 +50,7 @@ def _identities_in(raw: str, dataset: str, catalogue: Catalogue) -> Iterator[str
     declared = catalogue.datasets.get(dataset)
     try:
         row = msgspec.json.decode(raw)
-    except msgspec.DecodeError:
+    except UNDECODED:
         yield from (word.casefold() for word in re.findall(r"\w+", raw))
         return
     columns = set() if declared is None else {*declared.identities, declared.identity_map}

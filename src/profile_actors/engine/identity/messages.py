@@ -35,7 +35,7 @@ from typing import Literal
 import msgspec
 import xxhash
 
-from profile_actors.errors import CorruptLog
+from profile_actors.errors import UNDECODED, CorruptLog
 
 LEDGER = "L"
 """The ledger's name as a sequencer; a partition's is its number."""
@@ -155,7 +155,7 @@ def decode_ops(data: bytes | memoryview, where: str) -> tuple[PeerOps, ...]:
     """The same again. where: named in errors. Raises CorruptLog."""
     try:
         return _PEER_OPS.decode(data)
-    except msgspec.DecodeError as error:
+    except UNDECODED as error:
         raise CorruptLog(f"expected operations by peer, got {error} - at {where}") from None
 
 
@@ -165,6 +165,6 @@ def decode_ops_of(peer: str, data: bytes | memoryview, where: str) -> tuple[Op, 
         for name, part in _PEER_PARTS.decode(data):
             if name == peer:
                 return _OPS.decode(part)
-    except msgspec.DecodeError as error:
+    except UNDECODED as error:
         raise CorruptLog(f"expected operations by peer, got {error} - at {where}") from None
     raise CorruptLog(f"expected operations of {peer!r}, got none - at {where}")

@@ -28,7 +28,7 @@ import pyarrow as pa
 
 from profile_actors.columnar.vectors import Array, buffer_of, one_array
 from profile_actors.engine.log.ports import Buffer
-from profile_actors.errors import CorruptLog
+from profile_actors.errors import UNDECODED, CorruptLog
 from profile_actors.ingest.hidden_columns import K0, TIMESTAMP
 from profile_actors.ingest.offsets import packed, ranges_of, union, unpacked
 
@@ -349,7 +349,7 @@ def read_envelope(view: memoryview, where: str) -> tuple[Envelope, int]:
     size = int.from_bytes(view[4:8], "little")
     try:
         envelope = _ENVELOPE.decode(view[8 : 8 + size])
-    except msgspec.DecodeError as error:
+    except UNDECODED as error:
         raise CorruptLog(f"expected an entry envelope, got {error} - at {where}") from None
     if envelope.format > FORMAT or envelope.kind not in KINDS:
         raise CorruptLog(

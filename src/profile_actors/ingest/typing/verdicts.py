@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 
 from profile_actors.columnar.time_units import DAY_MS
+from profile_actors.errors import UNDECODED
 from profile_actors.ingest.typing.field_checks import Check, ignores
 from profile_actors.ingest.typing.time_readings import (
     FRACTIONAL,
@@ -91,6 +92,8 @@ def shown(value: Any) -> str:
         text = repr(value[:MAX_SHOWN] if isinstance(value, str) else value)
     except ValueError:
         text = "of thousands of digits"  # Python does not print such integers
+    except RecursionError:
+        text = "nested too deeply"
     text = text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
     name = names.get(type(value), "object" if isinstance(value, dict) else type(value).__name__)
     return f"{name} {text}"
@@ -285,7 +288,7 @@ def _json(check: Check, value: Any, is_text: bool) -> Any:
         return value
     try:
         return msgspec.json.decode(value)
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    except (UnicodeEncodeError, *UNDECODED):
         raise Refused(check.path, f"expected JSON of a {check.kind}, got {shown(value)}") from None
 
 

@@ -26,6 +26,7 @@ from profile_actors.definitions.declared import (
     Schema,
     label_of,
     name_of,
+    named,
 )
 from profile_actors.errors import DefinitionError, RuleError, SchemaError
 from profile_actors.rules.catalogue.catalogue_plan import plan
@@ -69,11 +70,11 @@ def find(catalogue: Catalogue, name: str, kind: str | None = None) -> Definition
     """The one definition of a name. kind: 'namespace', 'schema', 'dataset', 'segment' or 'computed
     attribute', when several have it. Raises DefinitionError for none or several."""
     words = {word: room for room, word in ROOMS.values()}
-    if kind is not None and kind not in words:
+    if kind is not None and named(words, kind) is None:
         raise DefinitionError(f"expected a kind of {', '.join(words)}, got {kind!r} - at {name!r}")
     rooms = words if kind is None else {kind: words[kind]}
     held = {word: getattr(catalogue, room) for word, room in rooms.items()}
-    found = {word: names[name] for word, names in held.items() if name in names}
+    found = {word: names[name] for word, names in held.items() if named(names, name) is not None}
     if len(found) > 1:
         raise DefinitionError(
             f"expected a name of one definition, got {name!r}, which {' and '.join(found)} have;"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from profile_actors.definitions.declared import Catalogue
+from profile_actors.definitions.declared import Catalogue, named
 from profile_actors.errors import DefinitionError
 from profile_actors.rules.catalogue.publication import rules_of
 from profile_actors.rules.tree.nodes import Node
@@ -28,7 +28,7 @@ def view_of(catalogue: Catalogue, policy: str | None) -> View:
     name = default_policy(catalogue) if policy is None else policy
     if name is None:
         return ALL
-    found = catalogue.merge_policies.get(name)
+    found = named(catalogue.merge_policies, name)
     if found is None:
         known = ", ".join(sorted(catalogue.merge_policies)) or "none yet"
         raise DefinitionError(

@@ -21,6 +21,7 @@ from lark import Lark
 from lark.grammar import Rule
 from lark.lexer import TerminalDef
 
+from profile_actors.errors import UNDECODED
 from profile_actors.rules.language.lexer import RuleLexer
 
 GRAMMAR = Path(__file__).with_name("grammar.lark")
@@ -34,7 +35,7 @@ def parser() -> Lark:
     grammar = GRAMMAR.read_bytes()
     try:
         kept = msgspec.json.decode(TABLES.read_bytes())
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, *UNDECODED):
         return built(grammar)
     if kept["made_of"] != _made_of(grammar):
         return built(grammar)

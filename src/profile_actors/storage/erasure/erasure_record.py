@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from profile_actors.engine.identity.messages import Named
-from profile_actors.errors import CorruptLog
+from profile_actors.errors import UNDECODED, CorruptLog
 from profile_actors.storage.files.atomic_files import aside_of, failed_write, write_whole
 
 NAME = "erasures.json"
@@ -70,7 +70,7 @@ def load_record(data: Path) -> ErasureRecord:
         return _RECORD.decode(path.read_bytes())
     except FileNotFoundError:
         return ErasureRecord()
-    except msgspec.MsgspecError as error:
+    except UNDECODED as error:
         raise _unreadable(error, path) from error
 
 
@@ -81,12 +81,12 @@ def load_count(data: Path) -> tuple[int, bool]:
         record = _RECORD.decode((data / NAME).read_bytes())
     except FileNotFoundError:
         return 0, False
-    except msgspec.MsgspecError as error:
+    except UNDECODED as error:
         raise _unreadable(error, data / NAME) from error
     return record.count, record.pending is not None
 
 
-def _unreadable(error: msgspec.MsgspecError, path: Path) -> CorruptLog:
+def _unreadable(error: Exception, path: Path) -> CorruptLog:
     return CorruptLog(
         f"expected what is known of erasures, got '{error}' - at {path}; restore the file from"
         " a replica or backup"

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import msgspec
 
-from profile_actors.errors import FencedOut
+from profile_actors.errors import UNDECODED, FencedOut
 
 RETRY_S = 0.05
 """Between two tries; a process killed by SIGKILL frees its locks within milliseconds."""
@@ -129,7 +129,7 @@ def _holder(path: Path) -> str:
     try:
         since = datetime.datetime.fromtimestamp(int(path.stat().st_mtime), datetime.UTC)
         holder = _HOLDER.decode(path.read_bytes())
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *UNDECODED):
         return "a process that has not said its number"
     when = f"since {since:%Y-%m-%d %H:%M:%S} UTC" + (f" on {holder.host}" if holder.host else "")
     if start_ticks(holder.pid) == holder.start_ticks:

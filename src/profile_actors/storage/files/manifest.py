@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import xxhash
 
-from profile_actors.errors import CorruptLog
+from profile_actors.errors import UNDECODED, CorruptLog
 from profile_actors.storage.files.atomic_files import CrashPoint, no_crash, write_whole
 
 FORMAT = 1
@@ -56,7 +56,7 @@ def load_manifest(path: Path) -> Manifest | None:
         raise _corrupt(path, f"expected checksum {line[:16]!r}, got {digest!r}")
     try:
         manifest = _MANIFEST.decode(body)
-    except msgspec.MsgspecError as error:
+    except UNDECODED as error:
         raise _corrupt(path, f"expected a list of log segments, got '{error}'") from error
     for form in (manifest.format, *(entry.format for entry in manifest.segments)):
         if form != FORMAT:
