@@ -12,6 +12,7 @@ import os
 import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -213,13 +214,14 @@ def hub_takes(hub: Hub, table: Any, first: int) -> None:
 def test_selectors_and_cursors(tmp_path: Path) -> None:
     catalogue = shop(tmp_path)
     names = ["identities", "attributes", "a", "b", "tags", "segments", "big", "computed", "spent"]
+    reader: Any = SimpleNamespace(partitions=[0, 1], restored="", read_all=lambda _: [1, 1])
     marks = [".", ".", ",", "(", ")", "[]", "*", "", " "]
-    cursors = ["0.0-0.0", "17.3-9.0", "9223372036854775807.0-0.0", "1600000000000.17", "-5.0"]
+    cursors = ["0.0-0.0", "17.3-9.0", "9223372036854775807.0-0.0", "1600000000000.17", "0.0-0.0@x"]
     doors: list[Callable[[Any], Any]] = [
         lambda odd: fields_of(odd, catalogue),
         lambda odd: fields_of([odd, odd], catalogue),
         lambda odd: under(fields_of(["segments"], catalogue), odd, catalogue),
-        lambda odd: _parse(odd, 2),
+        lambda odd: _parse(reader, odd),
         check_page_cursor,
         instant_ms,
         lambda odd: identity_pairs(odd),

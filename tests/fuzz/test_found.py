@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,7 @@ DAMAGED = [
     b'{"x": ' + b"[" * 5_000,
     b"\0",
 ]
+READER: Any = SimpleNamespace(partitions=[None], restored="")
 NAMELESS: list[Any] = [{}, [], None, b"a", 1, object()]
 
 
@@ -108,7 +110,7 @@ def test_what_is_no_name_names_nothing(name: Any) -> None:
 @pytest.mark.parametrize("cursor", [b"0.0", 1, [], {}, object()])
 def test_what_is_no_cursor_is_refused(cursor: Any) -> None:
     with pytest.raises(CallerError, match="expected a cursor"):
-        _parse(cast(str, cursor), 1)
+        _parse(READER, cursor)
 
 
 @pytest.mark.parametrize("when", ["--5", "-", "", "-" * 9 + "1", "9" * 400, "٣-", "²"])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from profile_actors.errors import ConfigError
+from profile_actors.errors import UNDECODED, ConfigError
 from profile_actors.storage.files.atomic_files import make_directory, sync_directory, write_whole
 from profile_actors.storage.files.layout import PartitionLayout, StoreLayout, reset_derived
 
@@ -56,7 +56,7 @@ def disk_at(directory: Path, store: str, fresh: str) -> str:
         ) from error
     try:
         found = _DISK.decode(path.read_bytes())
-    except msgspec.MsgspecError as error:
+    except UNDECODED as error:
         raise ConfigError(
             f"expected a disk's id, got '{error}' - at {path}; restore the file, or name another"
             " directory"
@@ -73,7 +73,7 @@ def copy_at(directory: Path) -> str:
     """The id of the copy in a standby's directory; "" where there is none that can be read."""
     try:
         return _COPY.decode((directory / COPY).read_bytes()).copy
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *UNDECODED):
         return ""
 
 

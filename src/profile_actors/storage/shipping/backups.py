@@ -19,7 +19,7 @@ import msgspec
 import xxhash
 
 from profile_actors.engine.shipping.pieces import Piece, Stored
-from profile_actors.errors import CallerError, CorruptLog
+from profile_actors.errors import UNDECODED, CallerError, CorruptLog
 from profile_actors.storage.shipping.depot import FILES, MANIFESTS, Depot, damaged
 from profile_actors.storage.shipping.known_backups import ErasedMarks, KnownBackup
 
@@ -128,7 +128,7 @@ def own(depot: Depot, store: str) -> None:
             raise damaged(f"{depot.uri}/{OWNER}", "a file", "none") from None
         depot.write(OWNER, [msgspec.json.encode(Owner(store))])
         return
-    except msgspec.MsgspecError as error:
+    except UNDECODED as error:
         raise damaged(f"{depot.uri}/{OWNER}", "the id of a store", str(error)) from error
     if found.store != store:
         raise CallerError(
@@ -159,7 +159,7 @@ def load_backup(depot: Depot, name: str) -> BackupManifest:
         raise damaged(where, f"checksum {line[:16]!r}", repr(digest))
     try:
         manifest = _MANIFEST.decode(body)
-    except msgspec.MsgspecError as error:
+    except UNDECODED as error:
         raise damaged(where, "a manifest of a backup", f"'{error}'") from error
     if manifest.format != FORMAT:
         raise CorruptLog(
