@@ -7,6 +7,7 @@ import random
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
 from typing import Any
 from unittest.mock import patch
 
@@ -19,10 +20,10 @@ ABIDE = frozenset({"start", "stop", "demo", "bench"})
 
 def words_of(chance: random.Random, names: Sequence[str]) -> list[str]:
     """A verb with its arguments and options: hostile words, or names that mean something."""
-    command = application.command_of([])
-    verb = chance.choice(sorted(command.commands))
+    commands = _commands()
+    verb = chance.choice(sorted(commands))
     words = [chance.choice((verb,) * 20 + (text(chance),))]
-    for parameter in command.commands[verb].params:
+    for parameter in commands[verb].params:
         if parameter.name == "help":
             continue
         is_option = parameter.param_type_name == "option"
@@ -36,6 +37,11 @@ def words_of(chance: random.Random, names: Sequence[str]) -> list[str]:
     if verb in ABIDE or words[0] in ABIDE:
         words.append("--nonsense")  # refused, when all else was read
     return [word.replace("\0", "") for word in words]  # of which the system lets no word have any
+
+
+@cache
+def _commands() -> dict[str, Any]:
+    return dict(application.command_of([]).commands)
 
 
 def says(words: Sequence[str]) -> tuple[object, str, str]:
