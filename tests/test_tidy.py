@@ -57,10 +57,13 @@ EXCEPTIONS: dict[tuple[str, str], int] = {}
 MAX_EXCEPTIONS = 0
 # Words that the glossary gives one meaning -> the rooms whose business that meaning is.
 RESERVED_WORDS: dict[str, tuple[str, ...]] = {
-    "cut": ("engine.identity", "driver.simulation", "driver.identity_graphs"),
+    "cut": (
+        *("engine.identity", "engine.trials.past_evidence"),
+        *("driver.simulation", "driver.identity_graphs"),
+    ),
     "link": (
         *("engine.identity", "engine.erasure", "engine.partition.letters", "definitions.declared"),
-        "cli",
+        *("engine.trials.past_evidence", "cli"),
         *("driver.simulation", "driver.identity_graphs", "driver.files.access_request"),
     ),
     "edge": (
