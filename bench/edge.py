@@ -10,7 +10,10 @@ computed attributes. What the edge has is compared with the hub, field by field 
 ``inside_us``        one ``open_edge`` look-up in this process, decoded; ``loop_us``: arithmetic
                      between them, which says how far p99 is from p50 on this machine anyway;
 ``projected_per_s``  profiles out of one partition, page by page, everybody touched;
-``ratio``            W1's events/s with an edge that follows over those without, same round.
+``ratio``            W1's events/s with an edge that follows over those without, same round;
+``beside_ratio``     with ``--standing N``: W1's events/s into a store of N profiles while a new
+                     edge copies all of them, over those before and after (``copied``: the share of
+                     profiles that the edge had when W1 was through).
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ BATCH = 100
 CALLERS = 8
 BARS = {
     "submit_p99_ms": 50, "lookups_per_s": 25_000, "in_flight_per_s": 60_000,
-    "inside_p99_us": 50, "projected_per_s": 30_000, "ratio": 0.7,
+    "inside_p99_us": 50, "projected_per_s": 30_000, "ratio": 0.7, "beside_ratio": 0.8,
 }  # fmt: skip
 
 
@@ -79,6 +82,42 @@ def events_per_s(data: Input, folder: Path, args: argparse.Namespace, has_edge: 
             check(store, edge, store.status().profiles)
     shutil.rmtree(folder, ignore_errors=True)
     return data.events / seconds
+
+
+def beside(folder: Path, args: argparse.Namespace) -> dict[str, float]:
+    """What a new edge of a store with many profiles takes from W1's speed, in one run."""
+    sizes = argparse.Namespace(**{**vars(args), "profiles": args.standing})
+    standing = argparse.Namespace(**{**vars(sizes), "events": 2 * args.standing})
+    shutil.rmtree(folder, ignore_errors=True)
+
+    def speed(store: Any, seed: int) -> float:
+        data = make_input(args.out, sizes, seed)
+        began = time.perf_counter()
+        accepted = store.ingest(DATASET, data.path).accepted
+        if accepted != data.events:
+            raise SystemExit(f"expected {data.events} accepted, got {accepted}")
+        return data.events / (time.perf_counter() - began)
+
+    with pf.start(folder, partitions=args.partitions, clock="event") as store:
+        store.apply_file(save_definitions(args.out / "edge-definitions.json"))
+        store.ingest(DATASET, make_input(args.out, standing, args.seed).path)
+        before = speed(store, args.seed + 1)
+        edge = follow(store)
+        followed = speed(store, args.seed + 2)
+        found = edge.status()
+        profiles = store.status().profiles
+        copied = found.progress if not found.is_complete else 1.0
+        check(store, edge, profiles)
+        store.delete("bench")
+        store.delete(EDGE)
+        after = speed(store, args.seed + 3)
+    shutil.rmtree(folder, ignore_errors=True)
+    note(f"new edge: {before:,.0f} events/s before, {followed:,.0f} beside it, {after:,.0f} after")
+    return {
+        "beside_ratio": round(2 * followed / (before + after), 2),
+        "standing": profiles,
+        "copied": round(copied, 2),
+    }
 
 
 def submit_latency(store: Any, edge: Any, name: str, count: int) -> list[float]:
@@ -187,11 +226,17 @@ def main() -> None:
     parser = options(__doc__, events=1_000_000, profiles=100_000)
     parser.add_argument("--repeat", type=int, default=1, help="rounds of W1 with and without")
     parser.add_argument("--probes", type=int, default=300)
+    parser.add_argument("--standing", type=int, default=0, help="profiles that a new edge copies")
+    parser.add_argument("--only-beside", action="store_true", help="measure that alone")
     parser.add_argument("--seconds", type=float, default=4.0, help="of look-ups, each form")
     args = parser.parse_args()
     load = os.getloadavg()[0]
-    data = make_input(args.out, args, args.seed)
     folder = args.out / "edge-store"
+    beside_found = beside(folder, args) if args.standing else {}
+    if args.only_beside:
+        say("edge-beside", events=args.events, load=round(load, 1), **beside_found, bars=BARS)
+        return
+    data = make_input(args.out, args, args.seed)
     rounds = []
     for number in range(args.repeat):
         without = events_per_s(data, folder, args, has_edge=False)
@@ -222,7 +267,7 @@ def main() -> None:
         ratio=round(statistics.median(one[0] for one in rounds), 2),
         events_per_s=round(statistics.median(one[1] for one in rounds)),
         events_per_s_followed=round(statistics.median(one[2] for one in rounds)),
-        edge_bytes=size, bars=BARS,
+        edge_bytes=size, **beside_found, bars=BARS,
     )  # fmt: skip
 
 
