@@ -24,7 +24,7 @@ from profile_actors.storage.quarantine import Quarantine
 from tests.sim.world import CONFIG, SEED, World, drawn, identities_of, member_of, named
 
 FIRST = int(os.environ.get("SIM_SEED", "0"))
-COUNT = int(os.environ.get("SIM_N", "4"))
+COUNT = int(os.environ.get("SIM_N", "2"))
 
 
 class Called:
@@ -40,7 +40,7 @@ class Direct(Connection):
     def __init__(self, world: World, quarantine: Any) -> None:
         self.world, self.path, self.config, self.seed = world, "/nowhere", CONFIG, SEED
         self.catalogue, self.assignment = world.scenario.catalogue, np.asarray(world.assignment)
-        self._asked = {}
+        self._asked, self.restored = {}, ""
         self.coordinator: Any = Called(lambda _, *args: quarantine.page(*args))
         self.partitions: list[Any] = [
             Called(lambda _, version, name, *args, at=at: TRIALS[name](at, None, *args))

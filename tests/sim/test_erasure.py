@@ -27,7 +27,7 @@ from tests.sim.world import (
 )
 
 FIRST = int(os.environ.get("SIM_SEED", "0"))
-COUNT = int(os.environ.get("SIM_N", "5"))
+COUNT = int(os.environ.get("SIM_N", "3"))
 
 
 def without(steps: list[tuple[str, Any]], gone: frozenset[Identity]) -> list[tuple[str, Any]]:

@@ -40,7 +40,7 @@ from tests.sim.world import (
 )
 
 FIRST = int(os.environ.get("SIM_SEED", "0"))
-COUNT = int(os.environ.get("SIM_N", "8"))
+COUNT = int(os.environ.get("SIM_N", "4"))
 FIELDS: dict[str, str | Field] = {
     "tier": "string", "score": "integer", "tags": "string[]", "limits": "map<integer>",
 }  # fmt: skip
