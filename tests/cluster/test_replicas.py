@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import shutil
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import ray
+from msgspec import structs
 
 import profile_actors as pf
 from tests.cluster.shop import order, shop
@@ -50,13 +54,15 @@ class Rows:
             rows = [order(n, n % 20) for n in range(self.next, self.next + 5)]
             try:
                 self.store.submit("orders", rows)
+            except pf.StoreUnavailable:
+                continue  # the same rows again: those that are there count once
             except Exception as error:
                 self.errors.append(error)
                 return
             self.next += 5
 
     def stop(self) -> int:
-        """How many rows were acknowledged."""
+        """How many rows were acknowledged, all that were offered."""
         self.is_done = True
         self.thread.join()
         assert self.errors == []
@@ -173,3 +179,50 @@ def test_the_document_runs_as_printed(tmp_path: Path) -> None:
     (block,) = re.findall(r"^```python\n(.*?)^```$", DOCUMENT, re.DOTALL | re.MULTILINE)
     block = block.replace("data/shop", str(tmp_path / "shop"))
     exec(block.replace("/mnt/second/shop", str(tmp_path / "second")), {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_whoever_dies_under_load_nothing_acknowledged_is_lost(tmp_path: Path, seed: int) -> None:
+    """Partitions, standbys and the coordinator are killed at random moments, directories are lost
+    while the other copy is in sync, and standbys are promoted, all beside a driver."""
+    rng = random.Random(seed)
+    slow = structs.replace(CONFIG, failover_after_ms=4_000)  # a kill alone is no loss
+    with pf.start(tmp_path / "a", partitions=2, clock="event", config=slow) as store:
+        store.apply(*shop())
+        store.add_disk(tmp_path / "b")
+        store.set_replicas(1)
+        store.wait_for_replicas(60)
+        rows = Rows(store, 0)
+        for _ in range(12):
+            time.sleep(rng.random() * 2)
+            partition = rng.randrange(2)
+            what = rng.choice(["partition", "standby", "coordinator", "promote", "disk", "both"])
+            if what in ("partition", "both"):
+                kill(store, f"partition-{partition}")
+            if what in ("standby", "both"):
+                kill(store, f"standby-{partition}")
+            if what == "coordinator":
+                kill(store, "coordinator")
+            if what == "promote":
+                with suppress(pf.ConfigError, pf.StoreUnavailable):  # it may be out of sync
+                    store.promote(partition)
+            if what == "disk":
+                found = store.wait_for_replicas(60)[partition]
+                kill(store, f"partition-{partition}")
+                shutil.rmtree(Path(found.primary) / "partitions" / str(partition))
+        acknowledged = rows.stop()
+        found = store.wait_for_replicas(60)
+        assert [one.state for one in found] == ["in sync", "in sync"]
+        assert events(store) == acknowledged
+        assert store.verify() == []
+
+
+def kill(store: pf.Store, name: str) -> None:
+    """The actor's process, where it has one just now."""
+    handle = ray.get_actor(name, namespace=store._placement.namespace)
+    ask = handle.pid if name == "coordinator" else handle.status
+    with suppress(ray.exceptions.RayError):
+        told = ray.get(ask.remote(), timeout=20)
+        with suppress(ProcessLookupError):
+            os.kill(told if name == "coordinator" else told.pid, signal.SIGKILL)
