@@ -12,12 +12,15 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 from msgspec import structs
 
 import profile_actors as pf
+from profile_actors.cli.follower_lines import follower_lines
+from profile_actors.cli.metrics_text import metrics_text
 from tests.cluster.shop import order, shop
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
@@ -90,6 +93,7 @@ def test_replicas_need_a_second_disk_of_this_store(store: pf.Store, place: Path)
     with pytest.raises(pf.ConfigError, match="another"):
         store.add_disk(place / "foreign")
     assert [one.state for one in store.replicas()] == ["none", "none"]
+    assert "standby" not in metrics_text(store.status())
 
 
 def test_a_standby_that_ends_and_one_that_is_promoted_lose_nothing(
@@ -104,6 +108,8 @@ def test_a_standby_that_ends_and_one_that_is_promoted_lose_nothing(
         (str(place / "a"), str(place / "b"))
     ] * 2
     assert found[0].state == "in sync"
+    assert 'profile_actors_standby_in_sync{partition="1"} 1.0' in metrics_text(store.status())
+    assert "standby of partition 0: in sync" in "".join(map(str, follower_lines(store.status())))
     promoted = store.promote(0)
     assert (promoted.primary, promoted.standby) == (str(place / "b"), str(place / "a"))
     store.wait_for_replicas(30)
@@ -212,8 +218,7 @@ def test_whoever_dies_under_load_nothing_acknowledged_is_lost(tmp_path: Path, se
                 kill(store, f"partition-{partition}")
                 shutil.rmtree(Path(found.primary) / "partitions" / str(partition))
         acknowledged = rows.stop()
-        found = store.wait_for_replicas(60)
-        assert [one.state for one in found] == ["in sync", "in sync"]
+        assert [one.state for one in store.wait_for_replicas(60)] == ["in sync", "in sync"]
         assert events(store) == acknowledged
         assert store.verify() == []
 
@@ -221,8 +226,7 @@ def test_whoever_dies_under_load_nothing_acknowledged_is_lost(tmp_path: Path, se
 def kill(store: pf.Store, name: str) -> None:
     """The actor's process, where it has one just now."""
     handle = ray.get_actor(name, namespace=store._placement.namespace)
-    ask = handle.pid if name == "coordinator" else handle.status
-    with suppress(ray.exceptions.RayError):
-        told = ray.get(ask.remote(), timeout=20)
-        with suppress(ProcessLookupError):
-            os.kill(told if name == "coordinator" else told.pid, signal.SIGKILL)
+    ask: Any = handle.pid if name == "coordinator" else handle.status
+    with suppress(ray.exceptions.RayError, ProcessLookupError):
+        told: Any = ray.get(ask.remote(), timeout=20)
+        os.kill(told if name == "coordinator" else told.pid, signal.SIGKILL)

@@ -6,6 +6,7 @@ import msgspec
 
 from profile_actors.actors.consumers import Consumer
 from profile_actors.actors.mail.postman import Outbox
+from profile_actors.actors.replicas.shipped_log import Standing
 from profile_actors.config import Config
 from profile_actors.engine.reading.answers import PartitionStatus
 
@@ -15,7 +16,8 @@ class ActorStatus(msgspec.Struct, frozen=True):
 
     queued: sub-batches waiting. checkpoint_error: why the last checkpoint failed, or empty. feed:
     what was wrong with the change feed and what became of it. consumers: its named readers. outbox:
-    what other partitions, by number, and the ledger ("L") have not acknowledged.
+    what other partitions, by number, and the ledger ("L") have not acknowledged. standby: how the
+    log's second copy stands, None without one.
     """
 
     partition: PartitionStatus | None
@@ -26,6 +28,7 @@ class ActorStatus(msgspec.Struct, frozen=True):
     feed: str = ""
     consumers: dict[str, Consumer] = {}
     outbox: dict[str, Outbox] = {}
+    standby: Standing | None = None
 
 
 class PartitionPlace(msgspec.Struct, frozen=True):

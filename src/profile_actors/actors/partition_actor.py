@@ -310,6 +310,7 @@ class PartitionActor:
             "" if reason is None else f"{type(reason).__name__}: {reason}",
             writer.queued(), writer.checkpoint_error, os.getpid(), self._mender.account,
             self._consumers.all(self._partition.position), self._mail.postman.account(),
+            self._enlisted.standing(),
         )  # fmt: skip
 
     def hello(self) -> int | None:

@@ -22,11 +22,18 @@ if TYPE_CHECKING:
 
 
 def follower_lines(now: StoreStatus) -> Iterator[Text]:
-    """The named readers of the change feed, and the edges."""
+    """The named readers of the change feed, the edges, and standbys."""
     for name, one in now.consumers.items():
         yield Text(one_line(f"consumer {name}: {one.behind:,} log entries behind"))
     for name, edge in now.edges.items():
         yield from edge_lines(name, edge)
+    for number, actor in enumerate(now.partitions):
+        standby = actor.standby
+        if standby is not None:
+            how = f"{standby.state}{', async' if standby.is_async else ''}"
+            yield Text(one_line(
+                f"standby of partition {number}: {how} · {standby.lag_entries:,} log entries behind"
+            ), "" if standby.is_in_sync or standby.is_async else "yellow")  # fmt: skip
     yield from people_lines(now)
 
 

@@ -48,6 +48,13 @@ DATASET_FAMILIES = (
 )
 
 
+# Of a partition's standby, likewise.
+STANDBY_FAMILIES = (
+    ("standby_in_sync", "gauge", "is_in_sync", "1 if nothing is acknowledged without it, else 0."),
+    ("standby_lag_entries", "gauge", "lag_entries", "Log entries that it does not have yet."),
+)
+
+
 # Of an edge, likewise.
 EDGE_FAMILIES = (
     ("edge_profiles", "gauge", "profiles", "Profiles that an edge has."),
@@ -102,6 +109,12 @@ def samples(now: StoreStatus) -> Iterator[tuple[str, str, str, list[Sample]]]:
         name = PREFIX + short
         counts: dict[str, int] = getattr(now, field)
         found = [Sample(name, {"dataset": key}, float(n)) for key, n in sorted(counts.items())]
+        yield name, kind, text, found
+    standbys = [(place, a.standby) for place, a in zip(places, now.partitions, strict=True)]
+    copied = [(place, one) for place, one in standbys if one is not None]
+    for short, kind, field, text in STANDBY_FAMILIES if copied else ():
+        name = PREFIX + short
+        found = [Sample(name, place, float(getattr(one, field))) for place, one in copied]
         yield name, kind, text, found
     for short, kind, field, text in EDGE_FAMILIES if now.edges else ():
         name = PREFIX + short

@@ -47,12 +47,24 @@ LONGEST_PAUSE_S = 1.0
 
 class Standing(msgspec.Struct, frozen=True):
     """How a partition's standby stands. there: entries it is known to have, of ``here``. state:
-    'in sync' (nothing is acknowledged without it), 'catching up', 'silent', or 'fenced'."""
+    'in sync' (nothing is acknowledged without it), 'catching up', 'silent', or 'fenced'. is_async:
+    entries are acknowledged before it has them."""
 
     disk: str
     state: str
     here: int
     there: int
+    is_async: bool = False
+
+    @property
+    def lag_entries(self) -> int:
+        """Entries that it is not known to have."""
+        return max(0, self.here - self.there)
+
+    @property
+    def is_in_sync(self) -> bool:
+        """Whether nothing is acknowledged without it."""
+        return self.state == "in sync"
 
 
 class ShippedLog:
@@ -67,7 +79,7 @@ class ShippedLog:
         self._config = config
         self._changed = threading.Condition()
         self._shipper: Shipper | None = None
-        self._disk = ""
+        self._disk, self._is_async = "", False
         self._coming: tuple[int, bytes] | None = None
         self._head = log.head()
         self._closed = False
@@ -94,7 +106,7 @@ class ShippedLog:
                 return
             if not copies.standby:
                 return
-            self._disk = copies.standby
+            self._disk, self._is_async = copies.standby, copies.is_async
             self._shipper = Shipper(
                 self._log.epoch, copies.copy, self._log.head(), lambda at: digest_of(self._log, at),
                 in_sync=copies.in_sync, is_async=copies.is_async,
@@ -137,7 +149,8 @@ class ShippedLog:
                 state = "fenced"
             elif is_silent:
                 state = "silent"
-            return Standing(self._disk, state, self._head, shipper.there)
+            is_async = self._is_async
+            return Standing(self._disk, state, self._head, shipper.there, is_async)
 
     def check_lease(self) -> None:
         """Raises FencedOut if another copy is in force, StoreUnavailable if one may be."""

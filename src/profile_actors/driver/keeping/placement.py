@@ -304,6 +304,10 @@ class Placement:
         for name in others:  # whoever began it; those that have ended are not waited for
             with contextlib.suppress(StoreUnavailable):
                 self._remote(self._found(name), name)
+        # In reverse order: standbys after the partitions, whose last entries they take.
+        self._actors.sort(
+            key=lambda one: (one.name != COORDINATOR, not one.name.startswith(STANDBY))
+        )
         try:
             own = Session(str(self.path))  # the doors' is closed by now
             for actor in reversed(self._actors):

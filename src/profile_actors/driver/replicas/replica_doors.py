@@ -129,7 +129,7 @@ class ReplicaDoors:
             state = "none" if not copies.standby else "silent"
             lag = 0
             if standing is not None:
-                state, lag = standing.state, max(0, standing.here - standing.there)
+                state, lag = standing.state, standing.lag_entries
             if copies.promised:
                 state = "being promoted"
             out.append(
