@@ -139,7 +139,12 @@ def _name_problem(one: Relationship, source: Schema, catalogue: Catalogue) -> st
     path = f"{outer}.{name}" if outer else name
     pseudo = Schema(one.schema, source.behavior, {path: "map<string>"})
     if problem := next(naming_problems(pseudo), None):
-        return problem
+        if problem.startswith("expected a name"):
+            return problem
+        return (  # it speaks of fields that rows have by themselves, and of how to say them
+            f"expected a name that means nothing else in a row, got {path!r}; give the relationship"
+            " another name"
+        )
     kind = union_tree(catalogue, source.behavior)
     for step in outer.split(".") if outer else ():
         inner = dict(kind.fields)[step.removesuffix("[]")]

@@ -51,7 +51,7 @@ def with_(*items: Any) -> Catalogue:
         (("order", "at", "product", "p"), "expected a field of texts or integers, which can name"),
         (("order", "limits", "product", "p"), "expected a field of texts or integers, which can"),
         (("order", "items[].sku", "product", "inner"), "a name that no event schema has a field"),
-        (("order", "kinds", "product", "timestamp"), "expected type timestamp of an event's time"),
+        (("order", "kinds", "product", "timestamp"), "a name that means nothing else in a row"),
         (("order", "kinds", "product", "xEvent"), "expected a name that rules do not reserve"),
         (("order", "kinds", "product", "a.b"), "expected a name without dots"),
         (("order", "kinds", "product", ""), "expected a name of 1 to"),

@@ -7,15 +7,17 @@ evaluator. Without a schema every type is found out while evaluating, and unknow
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
-from profile_actors.definitions.declared import Behavior, Catalogue, Relationship, Schema
+from profile_actors.definitions.declared import Behavior, Catalogue, Namespace, Relationship, Schema
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.definitions.relationships import check_relationships, join_of
 from profile_actors.definitions.schema_paths import tree_of
 from profile_actors.errors import RuleError
+from profile_actors.ingest.identity_keys import normalised
 from profile_actors.rules.language.checker import check
 from profile_actors.rules.language.parser import parse
 from profile_actors.rules.language.types import Scope, union_scope
@@ -40,6 +42,7 @@ def evaluate(
     segments: Collection[str] = (),
     relationships: Relationship | Iterable[Relationship] = (),
     lookups: Mapping[str, Mapping[Any, Mapping[str, Any]]] | None = None,
+    namespaces: Mapping[str, Namespace] | None = None,
 ) -> tuple[Any, int | None]:
     """The rule's value for these documents at ``now``, and its ``valid_until`` in ms or None.
 
@@ -48,8 +51,10 @@ def evaluate(
     schema: schemas to type-check against, as a store would. computed: name -> value, the computed
     attributes the profile has. segments: the segments it is in. Values come back as plain Python;
     timestamps and dates as ms (UTC). relationships: fields of these documents that name entities.
-    lookups: the entities, as target schema -> value -> document. Raises RuleError, DefinitionError
-    for a relationship that does not fit ``schema``.
+    lookups: the entities, as target schema -> value -> document. namespaces: by target schema, that
+    of its entities, by which values that name them are normalised, as a store does; without one
+    they are compared as they are. Raises RuleError, DefinitionError for a relationship that does
+    not fit ``schema``.
     """
     tree, in_order = parse(pql), False
     named_fields = (
@@ -75,7 +80,7 @@ def evaluate(
             if name in targets
         }
     profile, events = _joined_documents(
-        profile or {}, events, named_fields, lookups or {}, behaviors
+        profile or {}, events, named_fields, lookups or {}, behaviors, namespaces or {}
     )
     return evaluate_with_validity(
         tree, profile, events, moment_ms(now), computed=computed, segments=segments, text=pql,
@@ -89,22 +94,32 @@ def _joined_documents(
     relationships: Iterable[Relationship],
     lookups: Mapping[str, Mapping[Any, Mapping[str, Any]]],
     behaviors: Mapping[str, Behavior],
+    namespaces: Mapping[str, Namespace],
 ) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]:
     """The documents with the entities that they name. behaviors: of schemas; of one that is not
     known both the profile and the events are looked at."""
     for one in relationships:
-        entities = {str(key): entity for key, entity in lookups.get(one.target, {}).items()}
+        space = namespaces.get(one.target)
+        spelled = str if space is None else partial(_spelled, space)
+        entities = {spelled(key): entity for key, entity in lookups.get(one.target, {}).items()}
         behavior = behaviors.get(one.schema)
         join = join_of(one, behavior or "event", None)
-
-        def entity(key: Any, known: Mapping[str, Any] = entities) -> Any:
-            return known.get(str(key)) or None
+        entity = partial(_entity_of, entities, spelled)
 
         if behavior != "event":
             profile = joined(profile, join, entity)
         if behavior != "record":
             events = [joined(event, join, entity) for event in events]
     return profile, events
+
+
+def _spelled(space: Namespace, key: Any) -> str:
+    """A value that names an entity, as its namespace keeps it."""
+    return normalised(space, str(key))
+
+
+def _entity_of(entities: Mapping[str, Any], spelled: Callable[[Any], str], key: Any) -> Any:
+    return entities.get(spelled(key)) or None
 
 
 def typed_documents(

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from profile_actors.definitions.declared import Schema
-from profile_actors.errors import RuleError
+from profile_actors.definitions.declared import Namespace, Relationship, Schema
+from profile_actors.errors import DefinitionError, RuleError
 from profile_actors.rules.catalogue.on_documents import evaluate
 from profile_actors.rules.language.parser import parse
 from profile_actors.rules.reference.event_order import order_events
@@ -175,3 +175,26 @@ def test_what_does_not_fit_its_type_is_told_by_a_rule_that_reads_it() -> None:
     assert evaluate("xEvent.sum(n)", {}, [event], now=1, schema=hit) == (1, None)
     with pytest.raises(RuleError, match="expected decimal as the schema says, got 'much'"):
         evaluate("xEvent.sum(o.fee)", {}, [event], now=1, schema=hit)
+
+
+def test_entities_are_named_as_a_store_would_by_their_namespace() -> None:
+    named = Relationship("order", "sku", "product", "product")
+    asked: dict[str, Any] = {
+        "events": [{"timestamp": 0, "sku": " OOLONG"}],
+        "now": NOON,
+        "relationships": named,
+        "lookups": {"product": {"Oolong": {"category": "tea"}}},
+    }
+    rule = 'xEvent[product.category = "tea"].count()'
+    assert evaluate(rule, **asked)[0] == 0
+    lower = Namespace("SKU", "non_people", normalize=("trim", "lower"))
+    assert evaluate(rule, **asked, namespaces={"product": lower})[0] == 1
+
+
+def test_a_relationship_that_is_called_as_what_every_row_has_is_told_so() -> None:
+    order = Schema("order", "event", {"sku": "string"})
+    product = Schema("product", "lookup", {"category": "string"})
+    named = Relationship("order", "sku", "product", "timestamp")
+    with pytest.raises(DefinitionError, match="another name - at relationship") as error:
+        evaluate("true", now=NOON, schema=[order, product], relationships=named)
+    assert "field" not in str(error.value)
