@@ -280,8 +280,15 @@ class EdgeFiles:
         self._note(self.current)
         self._delete_others()
 
+    def check_place(self) -> None:
+        """Raises CorruptLog if somebody has deleted the files: what is open would go on, seen by no
+        reader, and be lost with this process. Cost: one look at a file."""
+        if not (self.current.path / DATA).exists():
+            raise CorruptLog(f"expected an edge's files, got none any more - at {self.directory}")
+
     def begin_anew(self) -> None:
         """Throw everything away: it is damaged."""
+        make_directory(self.directory)
         old, coming = self.current, self.coming
         self.current = self._anew(1 + (coming or old).number)
         self.coming = None

@@ -193,6 +193,7 @@ class EdgeActor:
     def _turn(self, remote: Remote, partition: int) -> None:
         """One page."""
         with self._applying:
+            self._files.check_place()
             self._files.let_go(time.monotonic())
         generation = self._files.coming or self._files.current
         with generation.reading() as rows:

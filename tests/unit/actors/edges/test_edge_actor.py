@@ -15,6 +15,7 @@ from profile_actors.actors.edges import edge_actor
 from profile_actors.actors.wire import loads
 from profile_actors.errors import CorruptLog, StorageFull, StoreUnavailable
 from profile_actors.storage.edge_files import EdgeFiles
+from profile_actors.storage.files.atomic_files import remove_tree
 from profile_actors.storage.files.lock import DirectoryLock
 from tests.model.edge_below_ray import (
     Clock,
@@ -144,6 +145,13 @@ def test_damage_here_is_made_anew_even_if_the_disk_is_full_at_first(
     wait_for(lambda: status(edge).trouble == "")
     assert status(edge).profiles == 5
     assert not set(inodes(tmp_path)) & set(before)
+
+
+def test_a_directory_that_was_deleted_is_made_anew(edge: Edge, tmp_path: Path) -> None:
+    remove_tree(tmp_path)
+    wait_for(lambda: status(edge).profiles == 5 and len(inodes(tmp_path)) == 1)
+    assert (tmp_path / "edge.json").is_file()
+    wait_for(lambda: status(edge).trouble == "")
 
 
 def test_files_that_another_process_is_just_leaving_are_waited_for(
