@@ -28,7 +28,7 @@ from profile_actors.storage.catalogue_store import CatalogueStore
 from profile_actors.storage.erasure.erasure_record import Erasing, ErasureRecord, save_record
 from profile_actors.storage.erasure.rewriting import rewrite
 from profile_actors.storage.log_id import LEDGER as LEDGER_LOG
-from profile_actors.storage.shipping.backups import load_backup, save_backup
+from profile_actors.storage.shipping.backups import left_of, load_backup, save_backup
 from profile_actors.storage.shipping.depot import Depot
 from tests.sim.disk_world import SMALL, DiskWorld
 from tests.sim.test_erasure import long_names, marks_of, without
@@ -159,10 +159,10 @@ def test_what_is_restored_at_rest_answers_the_same_and_is_backed_up_in_turn(tmp_
         for partition in other.partitions:
             partition.advance(other.settle_clocks() + 7)
         third = other.backup(place)
-        after = other.answers()
+        after = other.answers(), [partition.now for partition in other.partitions]
     restore(place, tmp_path / "third", third.id)
     with closing(world_at(tmp_path / "third", SMALL_SEED)) as other:
-        assert other.answers() == after
+        assert (other.answers(), [partition.now for partition in other.partitions]) == after
         assert faults(other) == []
 
 
@@ -263,7 +263,14 @@ def test_prune_deletes_what_no_kept_backup_needs(tmp_path: Path) -> None:
         assert not any(verified(place).values())
         world.run_steps(40)
         world.backup(place)
-        assert world.coordinator.backup("known")[0].id == made[2].id
+        known = world.coordinator.backup("known")
+        assert known[0].id == made[2].id, "what is gone is forgotten by the next backup"
+        there = [one.id for one in backups(place)]
+        assert [one.id for one in left_of(known)] == there
+        gone = structs.replace(known[0], id="19990101T000000.000Z")
+        away = structs.replace(gone, uri="nowhere://bucket")
+        begun = structs.replace(gone, state="begun")
+        assert left_of([gone, away, begun]) == [away, begun]
         assert len(pruned(place, before=made[3].at + 10**10).kept) == 1, "the newest stays"
         for wrong in ({}, {"keep": 1, "before": 5}, {"keep": 0}):
             with pytest.raises(CallerError):
