@@ -91,6 +91,8 @@ def test_the_document_runs_beside_rows_and_what_is_restored_goes_on(
         assert store.verify() == []
         with pytest.raises(pf.CallerError, match=made.store):
             store.backup("backups")
+        with pytest.raises(pf.CallerError, match="apart from the store"):
+            store.backup("restored/backups")
 
     said = [run(*line.removeprefix("$ profile-actors ").split()) for line in words.splitlines()]
     backed, listed, verified, restored, pruned = said

@@ -149,8 +149,13 @@ def test_what_is_restored_at_rest_answers_the_same_and_is_backed_up_in_turn(tmp_
         assert [p.feed.first_kept() for p in other.partitions] == [made.positions[n] for n in "012"]
         with pytest.raises(CallerError, match=f"of store {told.store}, got one of store"):
             other.backup(place)
-    with pytest.raises(ConfigError, match="without a store"):
-        restore(place, tmp_path / "again")
+    (tmp_path / "standby").mkdir()
+    (tmp_path / "standby" / "disk.json").write_text("{}")
+    for name in ("again", "data", "standby"):
+        with pytest.raises(ConfigError, match="without a store"):
+            restore(place, tmp_path / name)
+    with pytest.raises(ConfigError, match="apart from the backups"):
+        restore(place, place / "again")
 
     same = restore(place, tmp_path / "same", made.id, same=True)
     with closing(world_at(tmp_path / "same", SMALL_SEED)) as other:

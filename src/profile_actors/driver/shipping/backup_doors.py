@@ -11,6 +11,7 @@ from profile_actors.actors.logs.log_steps import reached
 from profile_actors.driver.connection import Connection
 from profile_actors.driver.shipping.backing_up import Backup, backed_up
 from profile_actors.engine.identity.messages import LEDGER
+from profile_actors.errors import CallerError
 from profile_actors.storage.shipping.depot import Depot, absolute
 
 if TYPE_CHECKING:
@@ -40,6 +41,12 @@ class BackupDoors:
         self._check_open()
         connection = self._connection
         depot = Depot(absolute(uri))
+        own = self._placement.path
+        if Path(depot.uri) == own or own in Path(depot.uri).parents:
+            raise CallerError(
+                f"expected a place apart from the store, got {depot.uri} - at backup of {own}; what"
+                " is lost with the store's disk is no backup: name another directory"
+            )
 
         def sequencers() -> Mapping[str, Remote]:
             ledger = self._ledger()

@@ -85,7 +85,14 @@ class Restoring:
         """Raises ConfigError for a directory that has a store, or a part of one."""
         layout = self._layout
         is_begun = self._aside.is_dir() and not layout.catalogue.exists()
-        for path in (*self._parts(), layout.catalogue, layout.settings, layout.edges):
+        place = Path(self._depot.uri)
+        if layout.data == place or place in layout.data.parents:
+            raise ConfigError(
+                f"expected a directory apart from the backups, got {layout.data} - at {place}; name"
+                " another directory"
+            )
+        store = (layout.catalogue, layout.settings, layout.edges, layout.disk)
+        for path in (*self._parts(), *store):
             if path.exists() and not is_begun:
                 raise ConfigError(
                     f"expected a directory without a store, got {path.name} in it - at"
