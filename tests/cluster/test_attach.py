@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -131,6 +132,22 @@ print(json.dumps(seen), flush=True)
 """
 
 
+# Reads the feed and says where it is after each change, until it is killed or at the present.
+CONSUMER = """
+with pf.connect(here) as store:
+    feed = store.changes(sys.argv[2] or None)
+    before = feed.cursor
+    for one in feed:
+        # The cursor says, per partition, an entry and how many of its changes were delivered.
+        entry, number = map(int, before.split("-")[one.partition].split("."))
+        number = number if entry == one.position else 0
+        before = feed.cursor
+        print(json.dumps([[one.partition, one.position, number], before]), flush=True)
+        if sys.argv[3]:
+            time.sleep(0.01)
+"""
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a long path, and spaces in it."""
@@ -251,6 +268,28 @@ def test_verbs_attach_and_leave_the_store_running(
     os.kill(started["pid"], 0)
 
 
+def test_a_consumer_that_is_killed_resumes_and_can_tell_repeats(
+    place: Path, env: dict[str, str], seen: dict[str, Any], started: dict[str, Any]
+) -> None:
+    def lines(cursor: str, slow: str = "") -> subprocess.Popen[str]:
+        return program(PRELUDE + CONSUMER, place, cursor, slow, env=env)
+
+    whole = [json.loads(line) for line in lines("").communicate(timeout=240)[0].splitlines()]
+    with lines("", "slowly") as killed:
+        assert killed.stdout is not None
+        first = [json.loads(killed.stdout.readline()) for _ in range(60)]
+        os.kill(killed.pid, signal.SIGKILL)
+    # The cursor that it had kept is some changes old: those come again, under the same numbers.
+    rest = [
+        json.loads(line) for line in lines(first[-11][1]).communicate(timeout=240)[0].splitlines()
+    ]
+    told = [tuple(name) for name, _ in [*first, *rest]]
+    everything = [tuple(name) for name, _ in whole]
+    assert len(set(everything)) == len(everything) > 60
+    assert len(told) == len(everything) + 10
+    assert set(told) == set(everything)
+
+
 def test_the_document_says_what_is_so(
     place: Path, env: dict[str, str], seen: dict[str, Any], started: dict[str, Any]
 ) -> None:
@@ -335,6 +374,19 @@ def test_a_directory_that_cannot_be_written_is_a_sentence(
     assert done.returncode == 1
     assert done.stderr.startswith("ConfigError: expected a directory")
     assert done.stderr.count("\n") == 1
+    full = tmp_path / "full"
+    full.mkdir()
+    command_line = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(full)]
+    if subprocess.run(command_line, capture_output=True).returncode == 0:
+        try:
+            with suppress(OSError):
+                (full / "rest").write_bytes(bytes(1 << 20))
+            done = command("start", full / "store", env=env)
+        finally:
+            subprocess.run(["umount", "-l", str(full)], check=True)
+        assert done.returncode == 1
+        assert done.stderr.startswith("ConfigError: expected a directory to write in, got No space")
+        assert done.stderr.count("\n") == 1
     done = command("stop", tmp_path / "nothing", "--json", env=env)
     assert json.loads(done.stdout)["stopped"] is False
 
