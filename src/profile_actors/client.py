@@ -116,15 +116,10 @@ class Store(ReplicaDoors, AccessDoors, BackupDoors):
         self._is_ended = False
         self._closing = RLock()
         self._connection = Connection(
-            str(placement.path),
-            placement.settings.clock,
-            placement.config,
-            placement.settings.hash_seed,
-            placement.assignment,
-            placement.coordinator,
-            placement.partitions,
-            placement.settings.restored,
-        )
+            str(placement.path), placement.settings.clock, placement.config,
+            placement.settings.hash_seed, placement.assignment, placement.coordinator,
+            placement.partitions, placement.settings.restored,
+        )  # fmt: skip
         self._connection.catalogue = in_force(self._connection)
         settle(placement)
         self._sender = Sender(self._connection)
