@@ -137,7 +137,7 @@ def test_errors_are_printed_written_out(
     def fail() -> Any:
         raise kind("got \x1b[31mred\u202e\nsecond line")
 
-    monkeypatch.setattr(application, "app", fail)
+    monkeypatch.setattr(application, "command_of", lambda _words: fail)
     monkeypatch.setattr(sys, "argv", ["profile-actors"])
     with pytest.raises(SystemExit):
         application.main()
