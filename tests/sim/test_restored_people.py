@@ -13,11 +13,10 @@ import pytest
 
 from profile_actors.engine.identity.messages import LEDGER
 from profile_actors.engine.shipping.frontiers import largest_frontier, mails_of
-from profile_actors.errors import Halt
 from tests.sim.faulty_log import FaultyDisk, FaultyLog
 from tests.sim.world import World, check, drawn, expected
 
-SEEDS = (1, 3)
+SEEDS = (1,)
 
 
 class Copied(World):
@@ -81,8 +80,8 @@ def restored(world: Copied, frontier: dict[str, int], seed: int) -> World:
     return World(world.scenario, world.count, random.Random(seed), 0.5, put_back)
 
 
-def settle(world: World, most: int = 40_000) -> None:
-    world.run(most)
+def settle(world: World) -> None:
+    world.run()
     world.faults = 0
     now = world.settle_clocks()
     check(world.answers(), expected(world, now))
@@ -99,19 +98,25 @@ def torn(world: Copied) -> list[tuple[dict[str, int], dict[str, int]]]:
     return found
 
 
+def unsent(world: World) -> list[tuple[str, str]]:
+    """Who has a message that its sender has not sent."""
+    names = [*map(str, range(world.count)), LEDGER]
+    return [
+        (name, source)
+        for name in names
+        for source in names
+        if world.node(name).mailbox.cursor(source) > world.node(source).mailbox.newest(name)
+    ]
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_restored_store_comes_to_the_same_rest(seed: int) -> None:
-    """Cut back to the frontier; and not where the ends stay as they were read: then somebody knows
-    a message that nobody has sent."""
+    """Cut back to the frontier; where the ends stay as they were read somebody has a message that
+    nobody has sent."""
     world = copied(seed)
     found = torn(world)
     assert found
+    for frontier, ends in found:
+        assert unsent(restored(world, frontier, seed)) == []
+        assert unsent(restored(world, ends, seed))
     settle(restored(world, found[0][0], seed))
-    failed = 0
-    for _, ends in found[:3]:
-        try:
-            settle(restored(world, ends, seed), most=4_000)
-        except (Halt, AssertionError):
-            failed += 1
-            break
-    assert failed
