@@ -17,7 +17,6 @@ from profile_actors.definitions.field_types import FieldType
 from profile_actors.definitions.relationships import check_relationships, join_of
 from profile_actors.definitions.schema_paths import tree_of
 from profile_actors.errors import RuleError
-from profile_actors.ingest.identity_keys import normalised
 from profile_actors.rules.language.checker import check
 from profile_actors.rules.language.parser import parse
 from profile_actors.rules.language.types import Scope, union_scope
@@ -115,6 +114,9 @@ def _joined_documents(
 
 def _spelled(space: Namespace, key: Any) -> str:
     """A value that names an entity, as its namespace keeps it."""
+    # Here, since it brings NumPy: `eval` names no entities, and is to begin at once.
+    from profile_actors.ingest.identity_keys import normalised
+
     return normalised(space, str(key))
 
 
