@@ -44,7 +44,6 @@ from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.reading.answers import EventPage, Preview, Profile
 from profile_actors.errors import CallerError, ClockError, DefinitionError, StoreUnavailable
 from profile_actors.ingest.definition_files import definitions_of
-from profile_actors.ingest.rejects import QuarantineRecord
 from profile_actors.rules.explain.report import explain
 
 
@@ -217,16 +216,6 @@ class Store(ReplicaDoors, AccessDoors, BackupDoors):
         """The offset of the next row that the store needs of a producer; 0 if it is unknown."""
         self._check_open()
         return self._sender.cursor(text_name(producer, "producer", "cursor"))
-
-    def quarantine(self, dataset: str, limit: int = 100) -> list[QuarantineRecord]:
-        """Rejected rows of a dataset, the oldest kept first: source, row, path, reason, raw."""
-        self._check_open()
-        limit = whole_number(limit, "limit", "quarantine", 0)
-        self._sender.check_dataset(dataset, "quarantine")
-        rows: list[QuarantineRecord] = self._connection.coordinator.call(
-            "quarantine", dataset, limit
-        )
-        return rows
 
     # Reading
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from profile_actors.driver.arguments import check_stream
+from profile_actors.driver.arguments import check_stream, whole_number
 from profile_actors.driver.connection import Selectors
 from profile_actors.driver.definition_edits import newest
 from profile_actors.driver.files.exports import ExportReport, exported
@@ -18,6 +18,7 @@ from profile_actors.driver.files.stdin_load import STDIN, ingest_stream
 from profile_actors.driver.receipts import IngestReport, Receipt
 from profile_actors.driver.streams.writing_doors import WritingDoors
 from profile_actors.errors import CallerError
+from profile_actors.ingest.rejects import QuarantineRecord
 
 
 class FileDoors(WritingDoors):
@@ -93,6 +94,16 @@ class FileDoors(WritingDoors):
         self._submissions.settle_order()
         known, sender = self._connection, self._sender
         return followed(known, sender, dataset, folder, every_s, max_bad_percent, closed)
+
+    def quarantine(self, dataset: str, limit: int = 100) -> list[QuarantineRecord]:
+        """Rejected rows of a dataset, the oldest kept first: source, row, path, reason, raw."""
+        self._check_open()
+        limit = whole_number(limit, "limit", "quarantine", 0)
+        self._sender.check_dataset(dataset, "quarantine")
+        rows: list[QuarantineRecord] = self._connection.coordinator.call(
+            "quarantine", dataset, limit
+        )
+        return rows
 
     def resubmit(self, dataset: str, records: Iterable[Mapping[str, Any]]) -> Receipt:
         """Offer rejected rows again, mended: each counts once, as the row that it was.
