@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -79,6 +80,24 @@ def disks(
         return
     rows = [(disk, one_line(directory)) for disk, directory in sorted(found.items())]
     console.print(show.table("disks", ("disk", "directory"), rows))
+
+
+@verb("disk-id")
+def disk_id(
+    directory: Annotated[Path, typer.Argument(help="The store's directory on this node.")],
+    json: Json = False,
+) -> None:
+    """Print the id of this node's disk, for its label (docs/OPERATIONS.md); make it if it has none.
+
+    ray start ... --labels=profile-actors/disk=$(profile-actors disk-id DIR)
+    """
+    from profile_actors.storage.replicas.standby_files import named_disk
+
+    found = named_disk(directory.resolve(), uuid.uuid4().hex)
+    if json:
+        show.as_json({"directory": str(directory.resolve()), "disk": found})
+    else:
+        console.print(found)
 
 
 @verb()

@@ -273,6 +273,16 @@ def warnings(console: Console, texts: Sequence[str]) -> None:
         console.print(f"… and {len(texts) - MAX_WARNINGS} more")
 
 
+def _places(console: Console, now: StoreStatus) -> None:
+    """Where each partition is, in a store over several disks."""
+    if any(actor.disk for actor in now.partitions):
+        rows = [
+            (index, one.disk, one.node or "waiting", one.pid or None, moment(one.since or None))
+            for index, one in enumerate(now.partitions)
+        ]
+        console.print(table("disks", ("", "disk", "node", "pid", "since"), rows))
+
+
 def status(console: Console, now: StoreStatus) -> None:
     """The store in one line, then a row per partition, then back-fills and whatever is wrong."""
     console.print(
@@ -296,6 +306,7 @@ def status(console: Console, now: StoreStatus) -> None:
     # Eight columns: with hundreds of millions of events they still fit into 80 characters.
     columns = ["", "state", "profiles", "events", "late", "lag", "changes", "disk"]
     console.print(table("partitions", columns, rows, range(2, 8)))
+    _places(console, now)
     parts = [actor.partition for actor in now.partitions if actor.partition is not None]
     console.print(
         f"log entries {sum(p.position for p in parts):,}"

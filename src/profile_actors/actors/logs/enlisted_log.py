@@ -16,6 +16,7 @@ from profile_actors.actors.calls import Remote
 from profile_actors.actors.coordinator import Enlistment
 from profile_actors.actors.hooks import Hook
 from profile_actors.actors.logs.standing_still import erase_here
+from profile_actors.actors.replicas.disk_labels import directory_here
 from profile_actors.actors.replicas.shipped_log import ShippedLog, Standing
 from profile_actors.actors.replicas.standby_actor import StandbyLine
 from profile_actors.config import Config
@@ -117,8 +118,9 @@ class EnlistedLog:
             try:
                 if copies is not None and copies.promised:
                     raise _promoted(self._index)
-                if known.data:
-                    self.path = str(as_partition(Path(known.data), self._index))
+                if known.data and copies is not None:
+                    data = directory_here(known.data, copies.primary)
+                    self.path = str(as_partition(Path(data), self._index))
                 if known.erasing is not None:
                     coordinator, index = self._coordinator, self._index
                     erase_here(coordinator, index, known.erasing, self.path, config, hook)

@@ -36,6 +36,7 @@ from profile_actors.actors.logs.standing_still import leave
 from profile_actors.actors.mail.interpreter import tune
 from profile_actors.actors.mail.peers import LEDGER_ACTOR, Peers
 from profile_actors.actors.mail.postman import Delivered, Outbox, Postman
+from profile_actors.actors.replicas.disk_labels import pinned
 from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
@@ -69,11 +70,13 @@ LAST_TELL_S = 5.0
 
 
 class LedgerPlace(msgspec.Struct, frozen=True):
-    """What the ledger is started with. namespace: Ray's; path: its directory."""
+    """What the ledger is started with. namespace: Ray's; path: its directory, on disk
+    ``disk`` ("" unless placed by labels)."""
 
     namespace: str
     path: str
     config: Config
+    disk: str = ""
 
 
 class LedgerAccount(msgspec.Struct, frozen=True):
@@ -334,6 +337,7 @@ def begun_ledger(place: LedgerPlace) -> Any:
             get_if_exists=True,
             max_restarts=-1,
             max_task_retries=0,
+            **pinned(place.disk),
         )
         .remote(place)
     )

@@ -55,7 +55,7 @@ class MailRoom:
     def __init__(self, place: PartitionPlace, partition: Partition) -> None:
         self._partition = partition
         store = StoreLayout(Path(place.path).parents[1])
-        ledger = LedgerPlace(place.namespace, str(store.ledger), place.config)
+        ledger = LedgerPlace(place.namespace, str(store.ledger), place.config, place.home)
         peers = Peers(place.namespace, {LEDGER: partial(begun_ledger, ledger)})
         timeout_s = place.config.call_timeout_s
         self.postman = Postman(str(place.index), partition, peers.call, timeout_s)

@@ -88,6 +88,22 @@ class CopiesRegistry:
                 self._step(index, partial(_keep, own, epoch, wanted, fresh, is_async))
         return self.all()
 
+    def deal(self, directories: dict[str, str]) -> dict[int, str]:
+        """Know these disks, by id, and where they are; deal partitions that have no log yet to them
+        evenly. The disk of each partition then. Partitions that have one stay where it is."""
+        own = self.add_disk(str(self._data))
+        for disk, directory in directories.items():
+            if disk != own:
+                self._catalogue.copies.put_disk(disk, directory)
+        disks = [own, *sorted(set(directories) - {own})]
+        out: dict[int, str] = {}
+        for index in range(self._partitions):
+            known, log = self._catalogue.copies.of(index), self._catalogue.log(index)
+            if known is None and len(disks) > 1 and (log is None or log.state == "promised"):
+                known = self._step(index, partial(_dealt, disks[index % len(disks)]))
+            out[index] = own if known is None else known.primary
+        return out
+
     def put(self, index: int, disk: str) -> Copies:
         """Have a partition's standby on that disk, "" for none; the record then. Raises ConfigError
         for a disk that is not known, or has the log in force."""
@@ -233,6 +249,11 @@ class CopiesRegistry:
                 f"expected a step that may be made now, but {refused} - at the copies of partition"
                 f" {index}; try again, or see profile-actors status"
             ) from None
+
+
+def _dealt(disk: str, known: Copies) -> Copies:
+    """The record of a log that is begun on a disk."""
+    return structs.replace(known, primary=disk)
 
 
 def _keep(own: str, epoch: int, standby: str, copy: str, is_async: bool, known: Copies) -> Copies:

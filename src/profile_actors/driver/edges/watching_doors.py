@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 import ray
 
-from profile_actors.actors.calls import Remote, call_all
+from profile_actors.actors.actor_status import ActorStatus
+from profile_actors.actors.calls import Lost, Patience, Remote, call_all
 from profile_actors.actors.edges.edge_accounts import EdgeStatus
 from profile_actors.definitions.declared import Catalogue, EdgeDestination
 from profile_actors.driver.arguments import text_name, whole_number
@@ -17,13 +19,35 @@ from profile_actors.driver.edges.remote_edge import Edge
 from profile_actors.driver.keeping.edge_processes import actor_name, begun, directory_of
 from profile_actors.driver.keeping.ledger_process import begun_account, running_ledger
 from profile_actors.driver.receipts import StoreStatus, store_status
+from profile_actors.engine.shipping.replication import Copies
 from profile_actors.errors import DefinitionError, StoreUnavailable
 
 if TYPE_CHECKING:
     from profile_actors.driver.keeping.placement import Placement
 
 STATUS_PATIENCE_S = 2.0
-"""How long an edge is waited for by ``status``."""
+"""How long an edge is waited for by ``status``, or a partition whose disk may be away."""
+
+
+def accounts(partitions: Sequence[Remote], records: dict[int, Copies]) -> list[ActorStatus]:
+    """Each partition's account of itself. records: of those whose log is on a disk that may be
+    away: such a one that does not answer is told, not waited for."""
+    if not records:
+        return call_all(list(partitions), "status")
+    asked = [remote.begin("status") for remote in partitions]
+    out: list[ActorStatus] = []
+    for index, remote in enumerate(partitions):
+        if index not in records:
+            out.append(remote.call("status"))
+            continue
+        disk, patience = records[index].primary, Patience(STATUS_PATIENCE_S)
+        try:
+            found: ActorStatus = remote.finish(asked[index], patience)
+        except (Lost, StoreUnavailable):
+            why = f"waiting for disk {disk}: no node with it answers"
+            found = ActorStatus(None, why, 0, "", 0, node="", since=0)
+        out.append(msgspec.structs.replace(found, disk=disk))
+    return out
 
 
 class WatchingDoors:
@@ -77,7 +101,8 @@ class WatchingDoors:
         rejected: dict[str, tuple[int, int, int]] = coordinator.call("rejected")
         notes: list[str] = coordinator.call("notes")
         account = begun_account(self._placement.namespace, self._placement.session)
-        actors = call_all(self._connection.partitions, "status")
+        records: dict[int, Copies] = coordinator.call("copies", "all")
+        actors = accounts(self._connection.partitions, records)
         version = self._connection.catalogue.version
         path, clock = str(self._placement.path), self._connection.clock
         found = store_status(path, clock, version, rejected, actors, notes, account())

@@ -47,6 +47,7 @@ class Host(Protocol):
     config: Config
     settings: StoreSettings
     coordinator: Remote
+    home: str
 
     def create(self, actor: Any, name: str, may_exist: bool, *args: Any, **options: Any) -> Remote:
         """Start a named actor of the store, or find it."""

@@ -13,6 +13,7 @@ import ray
 from profile_actors.actors.calls import Lost, Patience, Remote, Session
 from profile_actors.actors.mail.ledger_actor import LedgerAccount, LedgerPlace, ledger_class
 from profile_actors.actors.mail.peers import LEDGER_ACTOR
+from profile_actors.actors.replicas.disk_labels import pinned
 from profile_actors.driver.keeping.edge_processes import Host
 from profile_actors.errors import StoreUnavailable
 from profile_actors.storage.files.layout import StoreLayout
@@ -25,8 +26,8 @@ def begin_known(host: Host) -> None:
     """Start the ledger of a store that has one: it may still have something to tell."""
     path = StoreLayout(host.path).ledger
     if path.is_dir():
-        place = LedgerPlace(host.namespace, str(path), host.config)
-        host.create(ledger_class(), LEDGER_ACTOR, True, place)
+        place = LedgerPlace(host.namespace, str(path), host.config, host.home)
+        host.create(ledger_class(), LEDGER_ACTOR, True, place, **pinned(host.home))
 
 
 def running_ledger(namespace: str, session: Session, timeout_s: float) -> Remote | None:

@@ -14,8 +14,9 @@ Security: whoever reaches a Ray port can run code. A local Ray gets a random tok
 processes and the owner of the data directory know, and no dashboard; a cluster's own settings are
 left alone.
 
-Limits: one machine; the data directory is this one's. Placing partitions by disk label comes with
-clusters of several machines.
+On a cluster of several machines actors go where their disk is (``actors/replicas/disk_labels.py``):
+the coordinator and the ledger to the disk with the catalogue, from whose machine a store is
+started; partitions to the disks that they were dealt to.
 """
 
 from __future__ import annotations
@@ -38,6 +39,12 @@ from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.actors.mail.ledger_actor import MAIL_THREADS
 from profile_actors.actors.mail.peers import LEDGER_ACTOR
 from profile_actors.actors.partition_actor import READ_THREADS, PartitionActor
+from profile_actors.actors.replicas.disk_labels import (
+    found_directories,
+    labelled_nodes,
+    own_disk,
+    pinned,
+)
 from profile_actors.config import Config
 from profile_actors.driver.keeping.attach import (
     Attachment,
@@ -89,6 +96,8 @@ class Placement:
         self.namespace = f"profile-actors-{xxhash.xxh3_64_hexdigest(str(path).encode())}"
         self.is_cluster = False
         self.session = Session(str(path), self.namespace)
+        self.home = ""
+        self._nodes: dict[str, str] = {}
         self._asked = config
         self._pid = os.getpid()
         self._keeper: DirectoryLock | None = None
@@ -111,6 +120,8 @@ class Placement:
             self._keeper = self._lock()
         self.is_cluster = RUNTIME.join(self.config, self.session)
         self._is_joined = True
+        self._nodes = labelled_nodes()
+        self.home = own_disk(self.path, self._nodes)
         found = self._found_coordinator()
         self.coordinator = found or self._new_coordinator(place, hook)
         if not self._is_starter:
@@ -121,15 +132,23 @@ class Placement:
         patience = self.config.call_timeout_s * LONG_CALL_FACTOR
         # Processes take a second to start: do not wait for the coordinator to say how many.
         likely = (load_settings_file(StoreLayout(self.path).settings) or place.new).partitions
-        started = [self._partition(index, hook) for index in range(likely)]
+        started = [self._partition(i, hook) for i in range(0 if self.home else likely)]
         self.settings, self.assignment = self.coordinator.call("hello", timeout_s=patience)
-        count = self.settings.partitions
-        started += [self._partition(index, hook) for index in range(len(started), count)]
+        count, disks = self.settings.partitions, self._disks()
+        started += [self._partition(i, hook, disks.get(i, "")) for i in range(len(started), count)]
         self.partitions = started[:count]
         begin_known(self)
         begin_standbys(self)
         for partition in self.partitions:
             partition.call("hello", timeout_s=patience)
+
+    def _disks(self) -> dict[int, str]:
+        """The disk of each partition, where they are placed by labels."""
+        if not self.home:
+            return {}
+        found = found_directories(self.path, self._nodes, self.settings.id)
+        disks: dict[int, str] = self.coordinator.call("copies", "deal", found)
+        return disks
 
     def publish(self, is_keeper: bool) -> None:
         """Let other processes attach, if the store is on a Ray of its own that was started here."""
@@ -215,18 +234,20 @@ class Placement:
         beside: dict[str, Any] = {"num_cpus": 0, "concurrency_groups": {"backups": 1}}
         actor = ray.remote(**beside)(CoordinatorActor)
         try:
-            remote = self.create(actor, COORDINATOR, False, place, hook)
+            how = pinned(self.home)
+            remote = self.create(actor, COORDINATOR, False, place, hook, **how)
         except ValueError:  # somebody else has, a moment ago
             return self._remote(ray.get_actor(COORDINATOR, self.namespace), COORDINATOR)
         self._is_starter = True
         return remote
 
-    def _partition(self, index: int, hook: Hook) -> Remote:
+    def _partition(self, index: int, hook: Hook, disk: str = "") -> Remote:
         place = PartitionPlace(
             self.namespace,
             str(StoreLayout(self.path).partition(index).directory),
             index,
             self.config,
+            self.home,
         )
         groups = {
             "submit": self.config.max_queue_batches + EXTRA_SUBMIT_THREADS,
@@ -239,7 +260,7 @@ class Placement:
         }
         options: dict[str, Any] = {"num_cpus": 0, "concurrency_groups": groups}
         actor = ray.remote(**options)(PartitionActor)
-        return self.create(actor, f"partition-{index}", True, place, hook)
+        return self.create(actor, f"partition-{index}", True, place, hook, **pinned(disk))
 
     def create(self, actor: Any, name: str, may_exist: bool, *args: Any, **options: Any) -> Remote:
         """Start a named actor of the store, or find it, if that may be."""

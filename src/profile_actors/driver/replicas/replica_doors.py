@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from profile_actors.actors.calls import Remote
+from profile_actors.actors.replicas.disk_labels import labelled_nodes
 from profile_actors.actors.replicas.shipped_log import Standing
 from profile_actors.actors.replicas.standby_actor import StandbyStatus
 from profile_actors.driver.arguments import whole_number
 from profile_actors.driver.connection import Connection
 from profile_actors.driver.keeping.standby_processes import begun, end_standby
 from profile_actors.engine.shipping.replication import Copies
-from profile_actors.errors import CallerError, Pending, StoreUnavailable
+from profile_actors.errors import CallerError, ConfigError, Pending, StoreUnavailable
 
 if TYPE_CHECKING:
     from profile_actors.driver.keeping.placement import Placement
@@ -85,6 +86,8 @@ class ReplicaDoors:
             raise CallerError(f"expected 0 or 1 replicas, got {replicas!r} - at set_replicas")
         if mode not in ("sync", "async"):
             raise CallerError(f"expected 'sync' or 'async', got {mode!r} - at set_replicas")
+        if replicas:
+            self._refuse_labelled("set_replicas")
         records = self._let_go(replicas, mode == "async")
         for index, copies in records.items():
             if copies.standby:
@@ -93,6 +96,15 @@ class ReplicaDoors:
                 end_standby(self._placement, index)
             self._connection.partitions[index].call("replica", "follow", copies)
         return self.replicas()
+
+    def _refuse_labelled(self, at: str) -> None:
+        """Raises ConfigError where disks are on nodes of their own: no process changes its node."""
+        nodes = labelled_nodes()
+        if any(disk in nodes for disk in self.disks()):
+            raise ConfigError(
+                "expected disks of one machine, got ones that nodes have by their labels - at"
+                f" {at}; a partition stays on its node's disk: back the store up instead"
+            )
 
     def _let_go(self, replicas: int, is_async: bool) -> dict[int, Copies]:
         """The records with so many standbys; who is to go is let go of by its partition first."""
@@ -201,6 +213,7 @@ class ReplicaDoors:
         Pending if the copy takes longer than ``Config.call_timeout_s`` times 20: it goes on.
         """
         self._check_open()
+        self._refuse_labelled("change_disk")
         disks = self.disks()
         wanted = (
             disk

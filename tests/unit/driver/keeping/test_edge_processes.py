@@ -34,6 +34,7 @@ class Host:
     """A store's placement without Ray, on which no actor can begin."""
 
     namespace = "n"
+    home = ""
     config = Config()
     settings = StoreSettings(partitions=1, clock="event", hash_seed=7, created=0)
 

@@ -1,0 +1,154 @@
+"""What ``test_placement`` runs in a process of its own: a store on the disks of two nodes."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any, cast
+
+import ray
+from ray.cluster_utils import Cluster
+
+import profile_actors as pf
+from profile_actors.actors.replicas.disk_labels import DATA, LABEL, labelled_nodes
+from profile_actors.storage.replicas.standby_files import named_disk
+from tests.cluster.shop import order, shop
+
+HEALTH = {
+    "health_check_initial_delay_ms": 1_000, "health_check_period_ms": 1_000,
+    "health_check_timeout_ms": 2_000, "health_check_failure_threshold": 3,
+}  # fmt: skip
+
+
+def disk_of(directory: Path) -> str:
+    return named_disk(directory, uuid.uuid4().hex)
+
+
+def node_of(directory: Path, disk: str = "") -> dict[str, Any]:
+    """How a node is started; each has a directory of its own."""
+    labels = {LABEL: disk or disk_of(directory)}
+    return {"num_cpus": 1, "labels": labels, "env_vars": {DATA: str(directory)}}
+
+
+class Driver:
+    """Submits all the time; what was acknowledged counts. longest: the longest submission."""
+
+    def __init__(self, store: pf.Store) -> None:
+        self.store = store
+        self.told = 0
+        self.errors: list[str] = []
+        self.is_done = False
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self) -> None:
+        while not self.is_done:
+            rows = [order(n, n % 40) for n in range(self.told, self.told + 5)]
+            try:
+                self.store.submit("orders", rows)
+            except Exception as error:
+                self.errors.append(repr(error))
+                return
+            self.told += 5
+
+    def wait(self, rows: int, seconds: float = 60.0) -> None:
+        wanted, end = self.told + rows, time.monotonic() + seconds
+        while self.told < wanted and not self.errors and time.monotonic() < end:
+            time.sleep(0.02)
+
+
+class Reader:
+    """Looks profiles of the other partitions up all the time. longest_s: the longest look-up."""
+
+    def __init__(self, store: pf.Store, names: list[str]) -> None:
+        self.store, self.names = store, names
+        self.longest_s, self.is_done = 0.0, False
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self) -> None:
+        while not self.is_done:
+            for name in self.names:
+                began = time.monotonic()
+                assert self.store.profile("CRMID", name) is not None
+                self.longest_s = max(self.longest_s, time.monotonic() - began)
+            time.sleep(0.02)
+
+
+def lost_and_back(cluster: Any, second: Any, a: Path, b: Path) -> dict[str, Any]:
+    """One node is lost without grace under load, and comes back."""
+    out: dict[str, Any] = {}
+    with pf.start(a, partitions=4) as store:
+        store.apply(*shop())
+        out["logs"] = [
+            sorted(path.parent.name for path in place.glob("partitions/*/log.json"))
+            for place in (a, b)
+        ]
+        driver = Driver(store)
+        driver.wait(100)
+        place_of = {one.disk for one in store.status().partitions}
+        out["disks"] = place_of == {disk_of(a), disk_of(b)}
+        here = [f"c{n:04}" for n in range(40) if owner(store, f"c{n:04}") in (0, 2)]
+        reader = Reader(store, here[:3])
+        cluster.remove_node(second, allow_graceful=False)
+        began = time.monotonic()
+        while len(labelled_nodes()) > 1:
+            time.sleep(0.05)
+        out["noticed_s"] = round(time.monotonic() - began, 1)
+        now = store.status()
+        out["waiting"] = [i for i, one in enumerate(now.partitions) if one.partition is None]
+        out["halted"] = now.halted.get(1, "")
+        second = cluster.add_node(**node_of(b))
+        joined = time.monotonic()
+        store.profile("CRMID", next(f"c{n:04}" for n in range(40) if f"c{n:04}" not in here))
+        out["back_s"] = round(time.monotonic() - joined, 1)
+        driver.wait(50)
+        driver.is_done = reader.is_done = True
+        driver.thread.join()
+        out |= {"longest_read_s": round(reader.longest_s, 2), "errors": driver.errors}
+        out |= {"told": driver.told, "events": store.status().events, "verify": store.verify()}
+    return out
+
+
+def owner(store: pf.Store, name: str) -> int:
+    connection = store._connection
+    return int(connection.owner("CRMID", name)[0])
+
+
+def refused(cluster: Any, a: Path, node: dict[str, Any]) -> str:
+    """What a start says while another node is there."""
+    added = cluster.add_node(**node)
+    try:
+        pf.start(a).close()
+    except pf.ProfileActorsError as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        cluster.remove_node(added)
+        time.sleep(0.2)
+    return ""
+
+
+def main(folder: Path) -> None:
+    a, b, c = folder / "a", folder / "b", folder / "c"
+    head = node_of(a) | {"_system_config": HEALTH, "include_dashboard": False}
+    cluster: Any = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        second = cluster.add_node(**node_of(b))
+        ray.init(address=cluster.address, log_to_driver=False)
+        out = lost_and_back(cluster, second, a, b)
+        out["twice"] = refused(cluster, a, node_of(b))
+        c.mkdir()
+        (c / "disk.json").write_text(json.dumps({"disk": "cc", "store": "another"}))
+        out["another"] = refused(cluster, a, node_of(c))
+        print(json.dumps(out))
+    finally:
+        cast(Any, ray).shutdown()
+        cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
