@@ -7,7 +7,7 @@ Rules for editors: what is no text of ours goes through ``safe`` on its way into
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -273,14 +273,14 @@ def warnings(console: Console, texts: Sequence[str]) -> None:
         console.print(f"… and {len(texts) - MAX_WARNINGS} more")
 
 
-def _places(console: Console, now: StoreStatus) -> None:
+def _places(now: StoreStatus) -> Iterator[Padding]:
     """Where each partition is, in a store over several disks."""
     if any(actor.disk for actor in now.partitions):
         rows = [
             (index, one.disk, one.node or "waiting", one.pid or None, moment(one.since or None))
             for index, one in enumerate(now.partitions)
         ]
-        console.print(table("disks", ("", "disk", "node", "pid", "since"), rows))
+        yield table("disks", ("", "disk", "node", "pid", "since"), rows)
 
 
 def status(console: Console, now: StoreStatus) -> None:
@@ -305,8 +305,7 @@ def status(console: Console, now: StoreStatus) -> None:
         )  # fmt: skip
     # Eight columns: with hundreds of millions of events they still fit into 80 characters.
     columns = ["", "state", "profiles", "events", "late", "lag", "changes", "disk"]
-    console.print(table("partitions", columns, rows, range(2, 8)))
-    _places(console, now)
+    console.print(table("partitions", columns, rows, range(2, 8)), *_places(now))
     parts = [actor.partition for actor in now.partitions if actor.partition is not None]
     console.print(
         f"log entries {sum(p.position for p in parts):,}"

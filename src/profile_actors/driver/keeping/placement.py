@@ -14,9 +14,8 @@ Security: whoever reaches a Ray port can run code. A local Ray gets a random tok
 processes and the owner of the data directory know, and no dashboard; a cluster's own settings are
 left alone.
 
-On a cluster of several machines actors go where their disk is (``actors/replicas/disk_labels.py``):
-the coordinator and the ledger to the disk with the catalogue, from whose machine a store is
-started; partitions to the disks that they were dealt to.
+On several machines actors go where their disk is (``actors/replicas/disk_labels.py``): coordinator
+and ledger to the one with the catalogue, where a store is started; partitions where dealt to.
 """
 
 from __future__ import annotations
@@ -143,12 +142,10 @@ class Placement:
             partition.call("hello", timeout_s=patience)
 
     def _disks(self) -> dict[int, str]:
-        """The disk of each partition, where they are placed by labels."""
         if not self.home:
             return {}
         found = found_directories(self.path, self._nodes, self.settings.id)
-        disks: dict[int, str] = self.coordinator.call("copies", "deal", found)
-        return disks
+        return dict(self.coordinator.call("copies", "deal", found))
 
     def publish(self, is_keeper: bool) -> None:
         """Let other processes attach, if the store is on a Ray of its own that was started here."""
