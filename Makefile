@@ -95,6 +95,8 @@ bench: setup
 	$(PY) bench/hot.py
 	$(PY) bench/tiny_entries.py --events 10_000
 	$(PY) bench/recovery.py
+	$(PY) bench/replicas.py
+	$(PY) bench/backup.py
 	$(PY) bench/records.py
 	$(PY) bench/identity.py
 	$(PY) bench/rules.py
