@@ -60,7 +60,7 @@ BACK_OFF_S = 0.2
 
 
 PAUSES = 3.0
-"""While rows come in, pages are followed by pauses of so many lengths of their making at the hub:
+"""While rows come in, pages are followed by pauses of so many lengths of their making and taking:
 ingest keeps most of its speed."""
 
 
@@ -200,6 +200,7 @@ class EdgeActor:
             known = standing(rows, partition)
         with asking_the_hub():
             data = remote.call("project", self._place.name, known.place, WAIT_S)
+            begun_s = time.thread_time()
             page: Page | None = None if data is None else loads(data)
         if page is None:  # not told of this edge yet, or not any more
             self._stopped.wait(BACK_OFF_S)
@@ -215,7 +216,8 @@ class EdgeActor:
             return
         self._tell_readers(page)
         if page.busy_s and not self._stopped.is_set():
-            self._stopped.wait(PAUSES * page.busy_s)
+            own_s = time.thread_time() - begun_s  # the same cores, where the edge is beside the hub
+            self._stopped.wait(PAUSES * (page.busy_s + own_s))
 
     def _apply(self, partition: int, page: Page, asked: Generation, mine: Profiles | None) -> bool:
         """Whether the partition has heard of the newest definitions; else the page is of no use.

@@ -99,7 +99,9 @@ def test_cut_off_for_a_minute_it_answers_flips_and_catches_up(
     clock.now = BASE + DAY - 30_000  # its segment `fresh` ends within the minute
     monkeypatch.setattr(edge_actor, "wall_ms", clock)
     shown = SimpleNamespace(
-        monotonic=lambda: clock.now / 1e3, monotonic_ns=lambda: clock.now * 1_000_000
+        monotonic=lambda: clock.now / 1e3,
+        monotonic_ns=lambda: clock.now * 1_000_000,
+        thread_time=time.thread_time,
     )
     monkeypatch.setattr(edge_actor, "time", shown)
     edge, key = Edge(tmp_path, hub, clock="wall"), key_of_profile(hub, 0)
