@@ -47,6 +47,11 @@ LOOK_S = 0.25
 """How often is looked whether the partition is silent, and files that are missing are back."""
 
 
+START_FACTOR = 6
+"""A partition that was not heard yet, since its process may be starting, is waited for so many times
+as long as one that falls silent."""
+
+
 CHECKPOINT_LOOK_S = 5.0
 """How often is asked whether the partition has a newer checkpoint."""
 
@@ -96,6 +101,7 @@ class StandbyActor:
         self._lock = threading.RLock()
         self._stopped = threading.Event()
         self._heard_s = time.monotonic()
+        self._has_heard = False
         self._log: CopiedLog | None = None
         self._refusal: ProfileActorsError | None = None
         self._coordinator = Remote(
@@ -166,7 +172,7 @@ class StandbyActor:
             self._hook("standby.before_take")
             answer = copy.take(shipment)
             if answer.copy == shipment.copy:
-                self._heard_s = time.monotonic()
+                self._heard_s, self._has_heard = time.monotonic(), True
             elif shipment.epoch >= answer.epoch:
                 self._ask_again()
         self._hook("standby.before_answer")
@@ -221,7 +227,7 @@ class StandbyActor:
 
     def _watch(self) -> None:
         """Carry on a promotion that a crash cut short; begin one when the partition is silent."""
-        patience_s = self._place.config.failover_after_ms / 1000
+        silence_s = self._place.config.failover_after_ms / 1000
         while not self._stopped.wait(LOOK_S):
             with self._lock, suppress(ProfileActorsError):
                 if self._stopped.is_set():
@@ -230,7 +236,7 @@ class StandbyActor:
                     self._try_to_open()
                 elif self._role.copies.promised:
                     self._carry_on(self._role.copies.promised)
-                elif time.monotonic() - self._heard_s > patience_s:
+                elif self._silent_s() > silence_s * (1 if self._has_heard else START_FACTOR):
                     self._heard_s = time.monotonic()  # where it may not be, the next look is later
                     self.promote(is_wanted=False)
 
@@ -245,10 +251,13 @@ class StandbyActor:
                 ask = partial(_asked, partition, self._place.config.call_timeout_s)
                 copy_saved(self._directory, ask("saved"), partial(ask, "saved_part"))
 
+    def _silent_s(self) -> float:
+        return time.monotonic() - self._heard_s
+
     def status(self) -> StandbyStatus:
         """Never raises: a standby that is in trouble says so here."""
         log, index = self._log, self._place.index
-        silent_s = round(time.monotonic() - self._heard_s, 3)
+        silent_s = round(self._silent_s(), 3)
         if log is None or self._refusal is not None:
             return StandbyStatus(index, "", 0, 0, silent_s, os.getpid(), str(self._refusal))
         return StandbyStatus(index, self._copy.copy, log.head(), log.epoch, silent_s, os.getpid())

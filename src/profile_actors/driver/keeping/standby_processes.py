@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -13,6 +15,12 @@ from profile_actors.driver.keeping.edge_processes import Host
 from profile_actors.engine.shipping.replication import Copies
 
 STANDBY = "standby-"
+
+
+END_S = 10.0
+
+
+LOOK_S = 0.02
 
 
 CALLERS = 4
@@ -39,9 +47,11 @@ def begun(host: Host, indexes: Iterable[int]) -> list[Remote]:
 
 
 def end_standby(host: Host, index: int) -> None:
-    """End a partition's standby, where one runs."""
-    try:
-        handle = ray.get_actor(standby_name(index), namespace=host.namespace)
-    except ValueError:
-        return
-    ray.kill(handle, no_restart=True)
+    """End a partition's standby, where one runs, and wait until its name is free: Ray kills later
+    than it says, and who asks for a new one by that name would get the dying one."""
+    end = time.monotonic() + END_S
+    with suppress(ValueError):
+        ray.kill(ray.get_actor(standby_name(index), namespace=host.namespace), no_restart=True)
+        while time.monotonic() < end:
+            ray.get_actor(standby_name(index), namespace=host.namespace)
+            time.sleep(LOOK_S)
