@@ -48,8 +48,8 @@ LOOK_S = 0.25
 
 
 START_FACTOR = 6
-"""A partition that was not heard yet, since its process may be starting, is waited for so many times
-as long as one that falls silent."""
+"""A partition that was not heard yet is waited for so many times as long as one that falls silent:
+its process may be starting."""
 
 
 CHECKPOINT_LOOK_S = 5.0
