@@ -33,9 +33,10 @@ Row = tuple[Any, ...]
 
 
 class Direct:
-    """A connection to partitions of this process."""
+    """A connection to partitions of this process, of a store that was not restored."""
 
     config = Config(pending_wait_ms=1)
+    restored = ""
 
     def __init__(self, hub: Hub) -> None:
         self.partitions = hub.partitions

@@ -280,8 +280,8 @@ def test_flat_texts_get_the_verdicts_of_dicts(
 ) -> None:
     """CSV has texts alone: only rows whose columns are declared as they come are the same there."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    if not names:
-        return  # a CSV file has a column
+    if len(names) < 2:
+        return  # a CSV file has a column; of one alone, a row without it is an empty line: no row
     fitting = {"s": str, "n": int, "d": float, "b": bool, "who": str, "what": str, "day": str}
     for name, kind in fitting.items():
         if any(not isinstance(row.get(name), kind | None) for row in rows):

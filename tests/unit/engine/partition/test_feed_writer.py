@@ -102,7 +102,9 @@ def test_a_quiet_store_on_the_wall_clock_lets_its_last_changes_go(tmp_path: Path
 
 
 class Direct:
-    """A connection to partitions of this process."""
+    """A connection to partitions of this process, of a store that was not restored."""
+
+    restored = ""
 
     def __init__(self, *partitions: Partition) -> None:
         self.partitions = partitions
