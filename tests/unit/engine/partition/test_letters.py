@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from profile_actors.definitions.catalogue_changes import extended
 from profile_actors.definitions.declared import (
     Catalogue,
@@ -11,12 +13,17 @@ from profile_actors.definitions.declared import (
     Schema,
     SegmentDefinition,
 )
+from profile_actors.engine.identity.books import Place, Residence
 from profile_actors.engine.identity.homes import NO_POST, Post
-from profile_actors.engine.identity.messages import LEDGER, LINK
+from profile_actors.engine.identity.messages import LEDGER, LINK, ROWS, Named, Op
+from profile_actors.engine.log.entry import Block, to_stream
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.log.sub_batch import SubBatch
+from profile_actors.engine.partition.admission import nothing
+from profile_actors.engine.partition.letters import OP, _copied
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.ingest.door import Door
+from profile_actors.ingest.identity_keys import key_of
 from tests.sim.world import BASE, CONFIG, SEED
 
 SPACES = [
@@ -93,3 +100,30 @@ def test_the_past_of_a_store_without_links_is_told_once() -> None:
     while third.work(1):
         pass
     assert told(third) == [("z", "t"), ("y", "t")]
+
+
+def test_rows_that_come_for_a_past_book_are_dropped() -> None:
+    """A person who is shown in a newer book, or another's, is read there: her old book stays as it
+    was for whoever still reads it."""
+    store = Log()
+    partition = store.opened(LINKING)
+    partition.define(CATALOGUE, None)
+    state = partition.state
+    ann, other = (Named(*key_of(SPACES[1], value, SEED), "ECID", value) for value in "ab")
+    op = Op(ROWS, other, ann, number=3, version=3, low=0, high=5)
+    table = Door(CATALOGUE, "hits", SEED, CONFIG).prepare([{"d": "b", "at": BASE}], 0, BASE).table
+    stream = to_stream(table.append_column(OP, pa.array([0], pa.int32()))).to_pybytes()
+
+    def taken() -> Block | None:
+        return _copied(state, [op], "hits", stream, nothing(state), partition.lock)
+
+    assert taken() is not None, "whoever is at home here is not known yet"
+    for shown, is_past in (
+        (None, False),
+        (Place(ann, 3, 3), False),
+        (Place(ann, 2, 2), False),
+        (Place(ann, 7, 7), True),
+        (Place(other, 3, 8), True),
+    ):
+        state.homes.residences[ann.key] = Residence(ann, Place(ann, 3, 3), 0, shown=shown)
+        assert (taken() is None) == is_past, shown
