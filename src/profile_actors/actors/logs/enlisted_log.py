@@ -69,6 +69,11 @@ class EnlistedLog:
         if self.known.copies is not None:
             self.follow(self.known.copies)
 
+    @property
+    def since(self) -> int:
+        """The epoch under which this copy of the log came in force; 0 for the first one."""
+        return 0 if self.known.copies is None else self.known.copies.since
+
     def follow(self, copies: Copies) -> None:
         """Keep the standby that the coordinator's record names, or none."""
         index, coordinator = self._index, self._coordinator

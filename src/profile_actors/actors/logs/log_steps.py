@@ -25,10 +25,14 @@ CALL_S = 10.0
 
 
 class Enlisted(Protocol):
-    """An ``EnlistedLog``. path: of its directory."""
+    """An ``EnlistedLog``. path: of its directory. since: the epoch under which this copy of the log
+    came in force, 0 for the first."""
 
     path: str
     log: ShippedLog
+
+    @property
+    def since(self) -> int: ...
 
 
 def log_step(
@@ -52,6 +56,8 @@ def log_step(
             return shipping.checkpoint(), shipping.new_bytes
         deadline = time.monotonic() + CALL_S
         name, index, end, base = rest
+        if base is not None and base.epoch < enlisted.since:
+            base = None  # of another copy, whose log segments have the same names
         found = shipping.ship(name, index, end, base, lambda: time.monotonic() > deadline)
         return found, shipping.new_bytes
 

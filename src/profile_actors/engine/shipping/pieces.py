@@ -7,9 +7,9 @@ piece is known by the log segment that it was read from, whose name changes when
 (when a person was erased). So a segment of which entries were copied goes on as entries when it is
 sealed, and one that nobody has had goes as a file.
 
-The receiver may be a backup, which keeps pieces as files by content; it is to be the same for a
-standby and for a partition that changes its disk: those ask for what they lack by the pieces that
-they have, until nothing is missing, and begin from the newest checkpoint at or below that.
+The receiver is a backup, which keeps pieces as files by content. Names are those of one copy of a
+log: another one, a standby that came in force, may use a name for other content, so what was read
+of it before is not "held" (``actors/logs/log_steps``).
 
 Rules for editors: pure. Backups name pieces for years: fields are added with a default, or never.
 """

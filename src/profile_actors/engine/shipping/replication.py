@@ -39,7 +39,8 @@ class Copies(msgspec.Struct, frozen=True, kw_only=True):
     standby's files: a disk that lost them is another copy. epoch: the newest given to a primary.
     asked, wish: number and kind of the primary's last request in that epoch. is_async: entries are
     acknowledged before the standby has them. promised: the epoch of a promotion under way, else 0.
-    is_anew: what the standby's disk has is to be deleted first.
+    is_anew: what the standby's disk has is to be deleted first. since: the epoch of the last
+    promotion; what was read of another copy before it may say otherwise of the same log segment.
     """
 
     primary: str
@@ -52,6 +53,7 @@ class Copies(msgspec.Struct, frozen=True, kw_only=True):
     is_async: bool = False
     promised: int = 0
     is_anew: bool = False
+    since: int = 0
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True):
@@ -136,7 +138,7 @@ def promoted(copies: Copies, epoch: int, copy: str) -> Copies:
         raise Refused(f"a promotion under epoch {copies.promised} goes on, this is {epoch}")
     return structs.replace(
         copies, primary=copies.standby, standby=copies.primary, copy=copy, epoch=epoch,
-        in_sync=False, asked=0, wish="leave", promised=0,
+        in_sync=False, asked=0, wish="leave", promised=0, since=epoch,
     )  # fmt: skip
 
 

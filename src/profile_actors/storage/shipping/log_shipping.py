@@ -1,11 +1,11 @@
 """A sequencer's log, copied to a place while it is written.
 
-Theory: this is the one way in which a log leaves its disk. What there is to copy is said by
+Theory: this is how a log comes into a backup. What there is to copy is said by
 ``engine/shipping/pieces``: sealed log segments as files, entries with their checksums. Before them
 goes the newest checkpoint, so that who opens the copy need not fold it from its start. All of it is
-read from the open log, in its own process, since LMDB may open a file once in a process. A standby
-and a partition that changes its disk take the same three from here, ``needs`` with what they
-have, and ``framed`` for what is still written, in messages instead of files.
+read from the open log, in its own process, since LMDB may open a file once in a process, beside the
+thread that appends. A standby, and a partition that changes its disk by one, take nothing from
+here: they are sent entries (``engine/shipping/shipper``).
 
 An entry is read and compared with its checksum when it is copied, in a segment too: a copy of what
 the disk has damaged would hide it.
@@ -21,6 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from profile_actors.engine.shipping.pieces import Listed, Piece, Stored, Wanted, needs
+from profile_actors.errors import StoreUnavailable
 from profile_actors.storage.checkpoint_files import CHECKPOINT_NAME
 from profile_actors.storage.environment import DATA
 from profile_actors.storage.files.framing import damage, frame
@@ -74,14 +75,20 @@ class LogShipping:
         """Copy what is below ``end`` and not in ``base``.
 
         is_late: asked after each piece whether to leave it at that; what is answered ends earlier
-        then, and is the next call's base. Raises CorruptLog, OSError.
+        then, and is the next call's base. Raises CorruptLog, OSError, StoreUnavailable if the log
+        has become shorter than that.
         """
+        if self._log.head() < end:
+            raise StoreUnavailable(
+                f"expected {end} entries, as the log had when this backup began, got"
+                f" {self._log.head()} - at {self._paths.directory}; another copy of the log came in"
+                " force meanwhile: back up again"
+            )
         held = () if base is None or base.log != self._log.id else base.pieces
+        *sealed, newest = self._log.listed  # asked once: it may be sealed meanwhile
         listed = [
-            Listed(one.name, one.first, one.first + (one.entries or 0), True)
-            for one in self._log.listed[:-1]
+            Listed(one.name, one.first, one.first + (one.entries or 0), True) for one in sealed
         ]
-        newest = self._log.listed[-1]
         listed.append(Listed(newest.name, newest.first, self._log.head(), False))
         found = needs(listed, end, (piece for piece in held if piece.stored.name in self._there))
         pieces, reached = [*found.kept], end
