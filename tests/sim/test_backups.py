@@ -331,3 +331,70 @@ def test_who_was_erased_after_a_backup_is_erased_in_what_is_restored(
 def found(path: Path, gone: frozenset[tuple[str, str]]) -> list[tuple[str, bytes]]:
     files = {file.name: file.read_bytes() for file in path.rglob("*") if file.is_file()}
     return [(name, m) for name, data in files.items() for m in marks_of(gone) if m in data]
+
+
+def test_a_damaged_manifest_does_not_stop_later_backups(tmp_path: Path) -> None:
+    place = tmp_path / "backups"
+    with closing(world_at(tmp_path / "data", SMALL_SEED, 2)) as world:
+        first = world.backup(place)
+        with pytest.raises(Killed):
+            world.backup(place, hook=Kill(3))
+        path = place / "manifests" / f"{first.id}.json"
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-9])
+        second = world.backup(place)
+        assert [one.state for one in world.coordinator.backup("known")].count("begun") == 1
+        path.write_bytes(whole)
+        world.backup(place)
+        known = world.coordinator.backup("known")
+        assert {one.state for one in known} == {"whole"}
+        assert {path.name for path in (place / "files").iterdir()} == sizes(place).keys()
+        assert second.id in [one.id for one in known]
+
+
+def test_a_backup_is_newer_than_all_of_its_place_whatever_the_clock_says(tmp_path: Path) -> None:
+    """A store that was put back does not remember what was made after what it was put back from."""
+    place = tmp_path / "backups"
+    with closing(world_at(tmp_path / "data", SMALL_SEED, 2)) as world:
+        made = world.backup(place)
+    depot = Depot(str(place))
+    later = structs.replace(load_backup(depot, made.id), id="29990101T000000.000Z")
+    save_backup(depot, later)
+    restore(place, tmp_path / "again", made.id, same=True)
+    with closing(world_at(tmp_path / "again", SMALL_SEED, 2)) as other:
+        assert other.backup(place).id == "29990101T000000.001Z"
+
+
+def test_a_place_of_another_store_is_not_remembered(tmp_path: Path) -> None:
+    place = tmp_path / "backups"
+    with closing(world_at(tmp_path / "data", SMALL_SEED, 2)) as world:
+        world.backup(place)
+    with closing(world_at(tmp_path / "other", SMALL_SEED, 2)) as other:
+        with pytest.raises(CallerError, match="got one of store"):
+            other.backup(place)
+        assert other.coordinator.backup("known") == []
+    with pytest.raises(CallerError, match="name the original's"):
+        restore(place, tmp_path / "again", original=tmp_path / "other")
+
+
+def test_a_manifest_with_a_gap_or_a_way_out_is_damaged(tmp_path: Path) -> None:
+    place = tmp_path / "backups"
+    with closing(world_at(tmp_path / "data", SMALL_SEED, 2)) as world:
+        world.run_steps(150)
+        world.checkpoint(0)
+        made = world.backup(place)
+    depot = Depot(str(place))
+    manifest = load_backup(depot, made.id)
+    log, *rest = manifest.logs
+    assert log.checkpoint is not None
+    (name, stored), *_ = log.checkpoint.files.items()
+    away = [
+        structs.replace(log, checkpoint=structs.replace(log.checkpoint, files={one: stored}))
+        for one in (f"../../{name}", f"/{name}", "..", "checkpoints/../../x")
+    ]
+    for bad in (structs.replace(log, pieces=log.pieces[1:]), *away):
+        save_backup(depot, structs.replace(manifest, logs=(bad, *rest)))
+        assert any("gap" in one or "below" in one for one in verified(place)[made.id])
+        with pytest.raises(CorruptLog):
+            restore(place, tmp_path / "again")
+    assert not (tmp_path / "again").exists()

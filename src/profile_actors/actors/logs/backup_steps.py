@@ -26,7 +26,7 @@ from profile_actors.storage.catalogue_store import CatalogueStore
 from profile_actors.storage.erasure.erasure_record import load_count
 from profile_actors.storage.log_id import LEDGER
 from profile_actors.storage.quarantine import Quarantine
-from profile_actors.storage.shipping.backups import backup_id
+from profile_actors.storage.shipping.backups import backup_id, made_at
 from profile_actors.storage.shipping.depot import Depot
 from profile_actors.storage.shipping.environments import shipped
 from profile_actors.storage.shipping.known_backups import ErasedMarks, KnownBackup, KnownBackups
@@ -92,11 +92,13 @@ class Backups:
         with self.copying:
             return self._quarantine.without(is_gone)
 
-    def _begin(self, uri: str) -> Begun:
+    def _begin(self, uri: str, newest: str) -> Begun:
+        """newest: the id of the newest backup of the place, which a store that was put back, or
+        whose clock was, may not remember; "" if there is none."""
         settings = self._store.settings()
         assert settings is not None, self._data
         erasures, known = self._erasures(), self.known.all()
-        at = max([wall_ms(), *(one.at + 1 for one in known)])
+        at = max([wall_ms(), made_at(newest) + 1, *(one.at + 1 for one in known)])
         backup = KnownBackup(backup_id(at), uri, at, settings.id)
         self.known.note(backup)
         ledger = self._store.log(LEDGER)

@@ -71,8 +71,14 @@ def backed_up(
     Raises CallerError for a place of another store, Pending while a person is erased, CorruptLog
     for what the disk has damaged, StoreUnavailable, StorageFull.
     """
-    begun: Begun = coordinator.call("backup", "begin", depot.uri)
-    own(depot, begun.backup.store)
+    begun: Begun = coordinator.call(
+        "backup", "begin", depot.uri, max(backup_ids(depot), default="")
+    )
+    try:
+        own(depot, begun.backup.store)
+    except Exception:  # nothing of anybody is there, or will be
+        coordinator.call("backup", "forget", begun.backup)
+        raise
     there = set(backup_ids(depot))
     gone = [one for one in begun.known if one.uri == depot.uri and one.id not in there]
     base = _base(depot, begun, there)
@@ -98,11 +104,22 @@ def backed_up(
     save_backup(depot, manifest)
     coordinator.call("backup", "note", msgspec.structs.replace(begun.backup, state="whole"))
     _check_there(depot, manifest)
-    if any(one.state == "begun" for one in gone):  # what it left that this one has not used
-        prune(depot, ())
-    for one in gone:
-        coordinator.call("backup", "forget", one)
+    _forget(coordinator, depot, gone)
     return told(depot, manifest)
+
+
+def _forget(coordinator: Called, depot: Depot, gone: list[KnownBackup]) -> None:
+    """Forget backups that are not there; what one that was begun has left goes first, and stays
+    known while nobody can say what a damaged manifest needs."""
+    is_clean = True
+    if any(one.state == "begun" for one in gone):
+        try:
+            prune(depot, ())
+        except CorruptLog:  # `verify` names it; this backup is whole
+            is_clean = False
+    for one in gone:
+        if is_clean or one.state != "begun":
+            coordinator.call("backup", "forget", one)
 
 
 def told(depot: Depot, manifest: BackupManifest) -> Backup:
@@ -200,5 +217,6 @@ def _check_there(depot: Depot, manifest: BackupManifest) -> None:
     if missing:
         raise StoreUnavailable(
             f"expected all files of backup {manifest.id}, got none of {min(missing)} - at"
-            f" {depot.uri}; somebody prunes this place: back up again when that is done"
+            f" {depot.uri}; somebody prunes this place (back up again when that is done), or a"
+            " machine of the store has another directory of that name: all must reach one place"
         )

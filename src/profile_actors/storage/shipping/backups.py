@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
 
 import msgspec
 import xxhash
@@ -119,6 +120,15 @@ def backup_id(at: int) -> str:
     return f"{when:%Y%m%dT%H%M%S}.{at % 1000:03d}Z"
 
 
+def made_at(name: str) -> int:
+    """When a backup with that id began, ms UTC; 0 if it is no such id."""
+    try:
+        found = datetime.datetime.strptime(f"{name.removesuffix('Z')}+0000", "%Y%m%dT%H%M%S.%f%z")
+    except ValueError:
+        return 0
+    return round(found.timestamp() * 1000)
+
+
 def own(depot: Depot, store: str) -> None:
     """Make a place this store's, or see that it is. Raises CallerError if it is another's."""
     try:
@@ -166,7 +176,26 @@ def load_backup(depot: Depot, name: str) -> BackupManifest:
             f"expected backup format {FORMAT}, got {manifest.format} - at {where}; a newer release"
             " wrote it, use that one"
         )
+    for log in manifest.logs:
+        _check_log(log, where)
     return manifest
+
+
+def _check_log(log: KeptLog, where: str) -> None:
+    """Pieces follow each other up to the end, and files go below the directory of their log."""
+    end = 0
+    for piece in log.pieces:
+        if piece.first != end or piece.end <= end:
+            break
+        end = piece.end
+    if end != log.end:
+        raise damaged(where, f"positions 0 to {log.end - 1} of {log.name}", f"a gap at {end}")
+    names = {piece.segment: 1 for piece in log.pieces}
+    names |= dict.fromkeys(() if log.checkpoint is None else log.checkpoint.files, 2)
+    for name, parts in names.items():
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or len(path.parts) != parts:
+            raise damaged(where, f"a file below the directory of {log.name}", repr(name))
 
 
 def backup_ids(depot: Depot) -> list[str]:

@@ -23,6 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import get_ident
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.fs
@@ -57,6 +58,12 @@ def absolute(uri: str | Path) -> str:
     if not isinstance(uri, str | os.PathLike) or not str(uri):
         raise CallerError(f"expected a URI or a directory, got {uri!r} - at backup")
     text = str(uri)
+    if is_remote(text) and urlsplit(text).password is not None:
+        raise CallerError(
+            f"expected a URI without a secret, got one of {text.partition(':')[0]}:// with it - at"
+            " backup; a store remembers its places and tells them: put the secret in the"
+            " environment of its processes"
+        )
     return text.rstrip("/") if is_remote(text) else os.path.abspath(local_path(text))
 
 

@@ -31,6 +31,7 @@ from profile_actors.storage.quarantine import Quarantine
 from profile_actors.storage.shipping.backups import BackupManifest, backup_ids, load_backup
 from profile_actors.storage.shipping.depot import Depot
 from profile_actors.storage.shipping.known_backups import ErasedMarks, KnownBackups
+from profile_actors.storage.store_settings import load_settings_file
 
 
 def erased_since(
@@ -50,6 +51,12 @@ def _of_store(path: Path, store: str) -> list[ErasedMarks]:
     layout = StoreLayout(path)
     if not layout.catalogue.is_dir():
         raise CallerError(f"expected the directory of a store, got none - at {path}")
+    settings = load_settings_file(layout.settings)
+    if settings is not None and settings.id != store:
+        raise CallerError(
+            f"expected the directory of store {store}, got that of store {settings.id} - at {path};"
+            " it does not know whom the original has erased: name the original's"
+        )
     names = DATABASES + ADDED
     env = open_environment(layout.catalogue, MAP_BYTES, len(names), sync=True)
     try:

@@ -11,7 +11,7 @@ import pytest
 
 from profile_actors.engine.shipping.pieces import Stored
 from profile_actors.errors import CallerError, CorruptLog
-from profile_actors.storage.shipping.backups import own
+from profile_actors.storage.shipping.backups import backup_id, made_at, own
 from profile_actors.storage.shipping.depot import FILES, Depot, absolute, stored_bytes
 
 DATA = b"of one content" * 1000
@@ -81,3 +81,16 @@ def test_two_may_write_one_content_at_a_time(tmp_path: Path) -> None:
             list(pool.map(lambda _: depot.put(stored, [DATA]), range(4)))
     assert depot.fault(stored) is None
     assert len(list((tmp_path / FILES).iterdir())) == 1
+
+
+def test_a_place_with_a_secret_in_its_name_is_refused_without_saying_it() -> None:
+    with pytest.raises(CallerError, match="environment") as error:
+        absolute("s3://key:hush@bucket/folder")
+    assert "hush" not in str(error.value)
+    assert absolute("abfs://folder@account.dfs.core.windows.net/x/").endswith("/x")
+
+
+def test_an_id_says_when_its_backup_began() -> None:
+    for at in (0, 1, 999, 1_700_000_000_123, 1_700_000_000_000):
+        assert made_at(backup_id(at)) == at
+    assert made_at("0") == made_at("") == 0
