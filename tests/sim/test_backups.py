@@ -398,3 +398,33 @@ def test_a_manifest_with_a_gap_or_a_way_out_is_damaged(tmp_path: Path) -> None:
         with pytest.raises(CorruptLog):
             restore(place, tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+def test_what_a_finished_restore_has_left_begins_no_store_anew(tmp_path: Path) -> None:
+    place, path = tmp_path / "backups", tmp_path / "again"
+    with closing(world_at(tmp_path / "data", SMALL_SEED, 2)) as world:
+        world.backup(place)
+
+    def kill(name: str) -> None:
+        if name == "restore.after_catalogue":
+            raise Killed(name)
+
+    with pytest.raises(Killed):
+        restore(place, path, crash_point=kill)
+    with closing(world_at(path, SMALL_SEED, 2)) as other:
+        other.run_steps(30)
+    shutil.rmtree(path / "catalogue")
+    with pytest.raises(ConfigError, match="without a store"):
+        restore(place, path)
+
+
+def test_a_directory_that_cannot_be_made_is_named_and_not_the_place(tmp_path: Path) -> None:
+    place = tmp_path / "backups"
+    with closing(world_at(tmp_path / "data", SMALL_SEED, 2)) as world:
+        world.backup(place)
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ConfigError, match=f"at {path}; name another"):
+            restore(place, path)
+    with pytest.raises(CallerError, match="expected the id of a backup"):
+        restore(place, tmp_path / "again", "../backup")

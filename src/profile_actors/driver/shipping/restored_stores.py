@@ -73,9 +73,14 @@ def restore(
         one.check_place()
         one.check_whole()
         later = erased_since(depot, manifest, None if original is None else Path(original))
-        make_directory(directory)
         try:
+            make_directory(directory)
             lock = DirectoryLock(StoreLayout(directory).keeper, KEEPER_WAIT_S)
+        except OSError as error:
+            raise ConfigError(
+                f"expected a directory that may be made and written, got {type(error).__name__}:"
+                f" {error} - at {directory}; name another directory"
+            ) from error
         except FencedOut as error:
             raise ConfigError(f"{error}; somebody else restores, or runs, a store there") from None
         try:

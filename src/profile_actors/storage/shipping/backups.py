@@ -158,6 +158,8 @@ def load_backup(depot: Depot, name: str) -> BackupManifest:
     """A backup by its id. Raises CallerError if there is none, CorruptLog."""
     where = f"{depot.uri}/{MANIFESTS}/{name}{SUFFIX}"
     try:
+        if "/" in name:
+            raise FileNotFoundError(name)
         line, _, body = depot.read(f"{MANIFESTS}/{name}{SUFFIX}").partition(b"\n")
     except FileNotFoundError:
         there = ", ".join(backup_ids(depot)) or "none"
