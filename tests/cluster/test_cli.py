@@ -105,6 +105,7 @@ def test_the_demo_gives_the_published_table(demo: tuple[Path, Any]) -> None:
     assert all(membership["last_qualification_time"] for membership in segments.values())
 
 
+@pytest.mark.slow
 def test_the_demo_is_a_page_to_read_and_can_be_run_again(
     demo: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -185,6 +185,7 @@ def pids_of(store: pf.Store) -> list[int]:
     return [*pids, *(one.pid for one in status.partitions)]
 
 
+@pytest.mark.slow
 def test_joins_survive_the_death_of_partitions_and_ledger(tmp_path: Path) -> None:
     chance = random.Random(7)
     people, devices = 12, 40

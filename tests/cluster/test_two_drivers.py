@@ -81,6 +81,7 @@ def asked(driver: subprocess.Popen[str]) -> dict[str, Any]:
     return seen
 
 
+@pytest.mark.slow
 def test_a_second_driver_reads_by_the_definitions_in_force(tmp_path: Path) -> None:
     hold = Hold(tmp_path / "hold")
     with pf.start(tmp_path / "s", 1, "event", hook=hold) as store:

@@ -180,6 +180,7 @@ def test_kills_at_any_moment_under_load(tmp_path: Path, seed: int, rounds: int) 
         assert answers(store) == before
 
 
+@pytest.mark.slow
 def test_reads_and_clock_moves_survive_kills(tmp_path: Path) -> None:
     with pf.start(tmp_path / "s", 1, "event") as store:
         store.apply(*shop())
