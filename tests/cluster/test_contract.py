@@ -74,7 +74,14 @@ def test_parameters_are_called_as_promised() -> None:
     assert names(pf.Store.ingest)[:3] == ["dataset", "files", "max_bad_percent"]
     assert names(pf.Store.quarantine) == ["dataset", "limit"]
     assert names(pf.Store.scan) == ["fields", "segment", "batch_rows"]
-    assert names(pf.Store.profile) == ["namespace", "value", "fields", "merge_policy", "sources", "as_of"]
+    assert names(pf.Store.profile) == [
+        "namespace",
+        "value",
+        "fields",
+        "merge_policy",
+        "sources",
+        "as_of",
+    ]
     assert names(pf.Store.profiles) == ["identities", "fields", "merge_policy", "sources"]
     assert names(pf.Store.unlink) == ["one", "other", "at"]
     assert names(pf.Store.delete_profile) == ["namespace", "value"]
