@@ -170,7 +170,7 @@ class CopiesRegistry:
     def renew(self, index: int) -> None:
         """The log in force was made anew, by an erasure: its standby is to begin with nothing."""
         known = self._catalogue.copies.of(index)
-        if known is not None and known.standby and not known.promised:
+        if known is not None and not known.promised:
             fresh = self._fresh(known.standby)
             self._step(index, lambda c: replication.renewed(c, fresh))
 
@@ -180,7 +180,7 @@ class CopiesRegistry:
         return [
             str(StoreLayout(Path(disks[one.standby])).standby(index).directory)
             for index, one in self.all().items()
-            if one.is_anew
+            if one.is_anew and one.standby
         ]
 
     def promise(self, index: int, accept_loss: bool, is_wanted: bool) -> Copies:

@@ -39,8 +39,9 @@ class Copies(msgspec.Struct, frozen=True, kw_only=True):
     standby's files: a disk that lost them is another copy. epoch: the newest given to a primary.
     asked, wish: number and kind of the primary's last request in that epoch. is_async: entries are
     acknowledged before the standby has them. promised: the epoch of a promotion under way, else 0.
-    is_anew: what the standby's disk has is to be deleted first. since: the epoch of the last
-    promotion; what was read of another copy before it may say otherwise of the same log segment.
+    is_anew: what the disk of the standby, or of the next one, has is to be deleted first. since:
+    the epoch of the last promotion; what was read of another copy before it may say otherwise of
+    the same log segment.
     """
 
     primary: str
@@ -110,7 +111,7 @@ def renewed(copies: Copies, copy: str) -> Copies:
     """The primary says that its log was made anew, and is another one for its standby."""
     if copies.promised:
         raise Refused(f"its standby on disk {copies.standby} is being promoted")
-    return structs.replace(copies, copy=copy, in_sync=False, is_anew=bool(copies.standby))
+    return structs.replace(copies, copy=copy, in_sync=False, is_anew=True)
 
 
 def begun(copies: Copies, copy: str) -> Copies:
@@ -124,6 +125,8 @@ def promised(copies: Copies, epoch: int, *, accept_loss: bool = False) -> Copies
         return copies
     if not copies.standby:
         raise Refused("it has no standby")
+    if copies.is_anew:
+        raise Refused(f"the standby on disk {copies.standby} still has what was erased")
     if not copies.in_sync and not accept_loss:
         raise Refused(f"the standby on disk {copies.standby} has not all that was acknowledged")
     if epoch <= copies.epoch:
