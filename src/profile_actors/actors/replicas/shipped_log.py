@@ -100,6 +100,7 @@ class ShippedLog:
             known = self._shipper
             if known is not None and (known.copy == copies.copy or not copies.standby):
                 if copies.standby:
+                    known.recall(is_async=copies.is_async)
                     return
                 self._shipper = None
                 self._changed.notify_all()

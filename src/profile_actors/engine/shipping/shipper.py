@@ -162,6 +162,10 @@ class Shipper:
         self._is_async = True
         self.silent()
 
+    def recall(self, *, is_async: bool) -> None:
+        """It may come back: what it was left for did not happen."""
+        self._is_async = is_async
+
     def silent(self) -> None:
         """The standby did not answer for too long."""
         if self.needs and self._wish == "enter":

@@ -212,6 +212,17 @@ def test_letting_go_is_noted_first(pair: Pair) -> None:
     assert not pair.copies.in_sync, "it came back by itself"
 
 
+def test_who_was_let_go_of_and_is_kept_after_all_comes_back(pair: Pair) -> None:
+    pair.open_standby()
+    log = pair.open_primary(1)
+    append(log, "both")
+    until(lambda: pair.copies.in_sync)
+    log.let_go()
+    log.follow(pair.copies, pair.send, pair.note)  # set_replicas(0) was killed, then set_replicas(1)
+    append(log, "again")
+    until(lambda: pair.copies.in_sync)
+
+
 def test_an_asynchronous_standby_is_waited_for_by_nobody(pair: Pair) -> None:
     pair.copies = structs.replace(pair.copies, is_async=True)
     log = pair.open_primary(1)
