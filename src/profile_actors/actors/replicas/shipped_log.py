@@ -125,7 +125,7 @@ class ShippedLog:
 
     def let_go(self) -> None:
         """Leave the standby behind, as if it were silent, and wait until the catalogue has noted
-        that. Raises FencedOut."""
+        that. Raises FencedOut, Halt."""
         with self._changed:
             shipper = self._shipper
             if shipper is None:
@@ -137,6 +137,11 @@ class ShippedLog:
             )
             if shipper.fenced:
                 raise self._fenced(shipper)
+            if shipper.needs:
+                raise Halt(
+                    "expected the catalogue to note that the standby was let go of, got the log"
+                    " closed - at the log on this disk; ask again"
+                )
 
     def standing(self) -> Standing | None:
         """How the standby stands; None without one."""

@@ -16,7 +16,7 @@ from profile_actors.engine.shipping import replication
 from profile_actors.engine.shipping.replication import Copies, Refused, Request
 from profile_actors.engine.shipping.shipper import Arrival, Shipment
 from profile_actors.engine.shipping.standby_copy import StandbyCopy
-from profile_actors.errors import FencedOut, StoreUnavailable
+from profile_actors.errors import FencedOut, Halt, StoreUnavailable
 from profile_actors.storage.lmdb_log import LmdbLog
 from profile_actors.storage.log_id import LogClaim, LogId
 from profile_actors.storage.replicas.copied_log import CopiedLog
@@ -218,9 +218,20 @@ def test_who_was_let_go_of_and_is_kept_after_all_comes_back(pair: Pair) -> None:
     append(log, "both")
     until(lambda: pair.copies.in_sync)
     log.let_go()
-    log.follow(pair.copies, pair.send, pair.note)  # set_replicas(0) was killed, then set_replicas(1)
+    log.follow(pair.copies, pair.send, pair.note)  # who asked was killed, and asks for one again
     append(log, "again")
     until(lambda: pair.copies.in_sync)
+
+
+def test_letting_go_that_was_not_noted_is_no_success(pair: Pair) -> None:
+    pair.open_standby()
+    log = pair.open_primary(1)
+    append(log, "both")
+    until(lambda: pair.copies.in_sync)
+    pair.has_catalogue = False
+    threading.Timer(0.3, log.close).start()
+    with pytest.raises(Halt):
+        log.let_go()
 
 
 def test_an_asynchronous_standby_is_waited_for_by_nobody(pair: Pair) -> None:
