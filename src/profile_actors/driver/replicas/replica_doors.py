@@ -112,8 +112,9 @@ class ReplicaDoors:
         records: dict[int, Copies] = coordinator.call("copies", "all")
         for index, copies in records.items():
             if copies.in_sync and (replicas == 0 or is_async != copies.is_async):
-                end_standby(self._placement, index)
+                # A partition that is gone cannot: its standby lives on then, to be promoted.
                 self._connection.partitions[index].call("replica", "let_go")
+                end_standby(self._placement, index)
         found: dict[int, Copies] = coordinator.call("copies", "keep", replicas, is_async)
         return found
 
