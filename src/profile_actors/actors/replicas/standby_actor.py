@@ -23,6 +23,7 @@ from typing import Any
 
 import msgspec
 import ray
+from msgspec import structs
 
 from profile_actors.actors.calls import Remote, Session, Stopped
 from profile_actors.actors.hooks import Hook, no_hook
@@ -31,7 +32,7 @@ from profile_actors.actors.replicas.copies_registry import StandbyRole
 from profile_actors.config import Config
 from profile_actors.engine.shipping.shipper import Arrival, Shipment
 from profile_actors.engine.shipping.standby_copy import StandbyCopy
-from profile_actors.errors import FencedOut, ProfileActorsError, StoreUnavailable
+from profile_actors.errors import FencedOut, LostLog, ProfileActorsError, StoreUnavailable
 from profile_actors.storage.files.atomic_files import remove_tree
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import DirectoryLock
@@ -196,9 +197,21 @@ class StandbyActor:
         with self._lock:
             self._opened()
             index = self._place.index
+            self._check_files()
             copies = self._coordinator.call("copies", "promise", index, accept_loss, is_wanted)
+            self._role = structs.replace(self._role, copies=copies)  # it is carried on if it fails
             self._carry_on(copies.promised)
             return int(copies.promised)
+
+    def _check_files(self) -> None:
+        """Raises LostLog if this copy's files went away below it: what was written since is gone."""
+        if copy_at(self._directory) != self._copy.copy:
+            self._close()
+            self._refusal = LostLog(
+                f"expected copy {self._copy.copy} of partition {self._place.index}, got its files"
+                f" gone - at {self._directory}; it is made anew once the partition goes on without it"
+            )
+            raise self._refusal
 
     def _carry_on(self, epoch: int) -> None:
         """A promotion that was noted: promise, wait, and change places."""
@@ -234,7 +247,9 @@ class StandbyActor:
                     return
                 if self._refusal is not None:
                     self._try_to_open()
-                elif self._role.copies.promised:
+                    continue
+                self._check_files()
+                if self._role.copies.promised:
                     self._carry_on(self._role.copies.promised)
                 elif self._silent_s() > silence_s * (1 if self._has_heard else START_FACTOR):
                     self._heard_s = time.monotonic()  # where it may not be, the next look is later
