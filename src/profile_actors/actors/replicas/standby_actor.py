@@ -204,12 +204,12 @@ class StandbyActor:
             return int(copies.promised)
 
     def _check_files(self) -> None:
-        """Raises LostLog if this copy's files went away below it: what was written since is gone."""
+        """Raises LostLog if this copy's files went away below it: so did what was written."""
         if copy_at(self._directory) != self._copy.copy:
             self._close()
             self._refusal = LostLog(
                 f"expected copy {self._copy.copy} of partition {self._place.index}, got its files"
-                f" gone - at {self._directory}; it is made anew once the partition goes on without it"
+                f" gone - at {self._directory}; they are made anew once it goes on without them"
             )
             raise self._refusal
 
