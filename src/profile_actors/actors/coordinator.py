@@ -46,7 +46,7 @@ from profile_actors.ingest.route import default_assignment
 from profile_actors.rules.catalogue.change_check import check_change, find, removed
 from profile_actors.storage.catalogue_store import CatalogueStore
 from profile_actors.storage.erasure.erasure_record import Erasing
-from profile_actors.storage.files.atomic_files import Room
+from profile_actors.storage.files.atomic_files import Room, remove_tree
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import KEEPER_WAIT_S, DirectoryLock
 from profile_actors.storage.log_ages import check_ages
@@ -133,6 +133,8 @@ class CoordinatorActor:
         if self._store.settings() is None:
             self._store.set_settings(msgspec.structs.replace(place.new, id=uuid.uuid4().hex))
         self._settings = self._store.identify(uuid.uuid4().hex)
+        # What a restore that was ended at its last step left would let another begin this one anew.
+        remove_tree(StoreLayout(Path(place.path)).restoring)
         self._compare_ages()
         assigned = self._store.assignment()
         if assigned is None:
@@ -142,8 +144,7 @@ class CoordinatorActor:
         self._assignment = assigned[1]
         directory = StoreLayout(Path(place.path)).quarantine
         lost = lost_note(directory) if self._store.newest_version() else ""
-        if lost:
-            self._notes["quarantine"] = lost
+        self._notes |= {"quarantine": lost} if lost else {}
         self._quarantine = Quarantine(directory, place.config, QuarantineRecord)
         self._backups = Backups(self._store, self._quarantine, Path(place.path), self._hook)
         version = self._store.newest_version()

@@ -41,7 +41,6 @@ from profile_actors.storage.files.atomic_files import (
     make_directory,
     make_private,
     remove_asides,
-    remove_tree,
     write_whole,
 )
 from profile_actors.storage.files.copies_table import CopiesTable
@@ -108,9 +107,6 @@ class CatalogueStore:
                 self._check_new("an empty one")
             else:
                 self._check_settings_file(settings)
-                # What a restore that was ended at its last step has left would let another one
-                # begin this store anew.
-                remove_tree(self._paths.restoring)
         except (lmdb.Error, OSError) as error:
             self._lock.release()
             raise failed_write(error, str(directory)) from error
