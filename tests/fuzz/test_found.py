@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,7 @@ from profile_actors.storage.files.layout import PartitionLayout, StoreLayout
 from profile_actors.storage.files.lock import DirectoryLock, holder_of
 from profile_actors.storage.log_id import load_log_id
 from profile_actors.storage.store_settings import load_settings_file
+from tests.fuzz.hostile_words import says
 from tests.property.test_forms_of_files import WALL_MS, door
 
 DAMAGED = [
@@ -123,3 +125,12 @@ def test_what_is_no_instant_is_refused(when: str) -> None:
 def test_what_is_no_number_of_digits_is_refused(kind: str) -> None:
     with pytest.raises(SchemaError):
         extended(Catalogue(), [Schema("s", "event", {"a": kind})])
+
+
+def test_a_directory_whose_name_is_no_text_gets_its_disk_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, said, error = says(["disk-id", "d\udcff", "--json"])
+    assert (code, error) == (0, "")
+    assert set(json.loads(said)) == {"directory", "disk"}

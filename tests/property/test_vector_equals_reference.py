@@ -25,6 +25,7 @@ from profile_actors.rules.language.parser import parse
 from profile_actors.rules.language.types import union_scope
 from profile_actors.rules.reference.validity import value_at as reference
 from profile_actors.rules.semantics import calendar
+from profile_actors.rules.semantics.scalar_operators import EXACT
 from profile_actors.rules.tree.kinds import kind_of, path
 from profile_actors.rules.tree.nodes import Each, Field, Node
 
@@ -238,7 +239,7 @@ def vector_values(body: Node, documents: list[dict[str, Any]], now: Any) -> list
     if vector.dictionary is not None:
         raw = [vector.dictionary[code] for code in raw]
     if kind == "decimal":
-        raw = [Decimal(value).scaleb(-scale) for value in raw]
+        raw = [EXACT.scaleb(Decimal(value), -scale) for value in raw]
     if vector.valid is not None:
         raw = [value if ok else None for value, ok in zip(raw, vector.valid, strict=True)]
     return list(raw)
@@ -276,7 +277,7 @@ def test_values(text: str, documents: list[dict[str, Any]], now: int) -> None:
     for value, row in zip(found, documents, strict=True):
         expected = reference_value(tree, row, now)
         if isinstance(expected, Decimal) and value is None:
-            assert abs(expected.scaleb(kind_of(tree.body)[1])) > INT64, text
+            assert abs(EXACT.scaleb(expected, kind_of(tree.body)[1])) > INT64, text
         else:
             assert value == expected, (text, row)
 

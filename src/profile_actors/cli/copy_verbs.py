@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -95,7 +96,8 @@ def disk_id(
 
     found = named_disk(directory.resolve(), uuid.uuid4().hex)
     if json:
-        show.as_json({"directory": str(directory.resolve()), "disk": found})
+        name = os.fsencode(directory.resolve()).decode("utf-8", "replace")  # it may be no text
+        show.as_json({"directory": name, "disk": found})
     else:
         console.print(found)
 
