@@ -134,3 +134,19 @@ def test_a_directory_whose_name_is_no_text_gets_its_disk_named(
     code, said, error = says(["disk-id", "d\udcff", "--json"])
     assert (code, error) == (0, "")
     assert set(json.loads(said)) == {"directory", "disk"}
+
+
+def test_a_definition_with_a_text_of_no_utf_8_is_refused() -> None:
+    text = 'namespaces: [{code: "\\udcff", kind: email}]'
+    with pytest.raises(DefinitionError, match="UTF-8 form"):
+        parse_definitions(text, ".yaml")
+
+
+def test_what_is_no_id_of_a_backup_names_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words in (["restore", "x", "y", "--at", "\ud800"], ["restore", "\ud800", "y"]):
+        code, said, error = says(words)
+        assert (code, said) == (1, "")
+        assert "Traceback" not in error

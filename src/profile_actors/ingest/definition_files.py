@@ -126,6 +126,11 @@ def _item(data: Any, kind: Any, path: FilePath) -> Definition:
         item: Definition = msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
         raise _Misfit(str(error), path) from None
+    except UnicodeEncodeError as error:
+        where = ".".join(map(str, ("$", *path)))
+        raise DefinitionError(
+            f"expected texts that have a UTF-8 form, got {error.object!r} - at {where}"
+        ) from None
     return item
 
 

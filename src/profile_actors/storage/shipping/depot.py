@@ -55,7 +55,8 @@ FILES, MANIFESTS = "files", "manifests"
 
 def absolute(uri: str | Path) -> str:
     """A place as any process of the machine names it. Raises CallerError."""
-    if not isinstance(uri, str | os.PathLike) or not str(uri):
+    is_text = isinstance(uri, str | os.PathLike) and bool(str(uri))
+    if not is_text or str(uri) != str(uri).encode("utf-8", "replace").decode():
         raise CallerError(f"expected a URI or a directory, got {uri!r} - at backup")
     text = str(uri)
     if is_remote(text) and urlsplit(text).password is not None:
