@@ -137,7 +137,7 @@ def test_a_directory_whose_name_is_no_text_gets_its_disk_named(
 
 
 def test_a_definition_with_a_text_of_no_utf_8_is_refused() -> None:
-    text = 'namespaces: [{code: "\\udcff", kind: email}]'
+    text = 'namespaces: [{code: a, kind: "\\udcff"}]'
     with pytest.raises(DefinitionError, match="UTF-8 form"):
         parse_definitions(text, ".yaml")
 
