@@ -158,7 +158,7 @@ def load_backup(depot: Depot, name: str) -> BackupManifest:
     """A backup by its id. Raises CallerError if there is none, CorruptLog."""
     where = f"{depot.uri}/{MANIFESTS}/{name}{SUFFIX}"
     try:
-        if not made_at(name):  # nor is it a path, or a text that no file can have as its name
+        if name not in backup_ids(depot):  # a path, or a text that no file can have as its name
             raise FileNotFoundError(name)
         line, _, body = depot.read(f"{MANIFESTS}/{name}{SUFFIX}").partition(b"\n")
     except FileNotFoundError:
