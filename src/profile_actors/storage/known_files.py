@@ -2,9 +2,10 @@
 
 Theory: two keys lead to a content. By name: what a file of this name may have grown from, one
 record per producer, the longest that was read. By digest: the same bytes under any name; kept for
-a producer's first content and its longest, so a file that grows every minute leaves two.
+a producer's first content and its longest, so a file that grows every minute leaves two, and each
+time it is mended in place two more: whoever mends it by hand may take an older state back.
 
-Limits: about 700 bytes per file that was ever read, for ever: they are what makes a file count
+Limits: about 700 bytes per content that is kept, for ever: they are what makes a file count
 once; and twice 22 bytes for each run of its rows that are rejected. A name's contents are read at
 once; many directories with one file name cost each of them.
 """
@@ -64,7 +65,7 @@ class KnownFiles:
                 kept = None if value is None else self._content(value)
                 if kept == content or (kept is not None and _age(kept) > _age(content)):
                     return
-                if kept is not None and kept.digest != content.digest and not kept.is_first:
+                if kept is not None and _is_outgrown(kept, content):
                     transaction.delete(_digest_key(dataset, kept.digest))
                 framed = frame(0, (msgspec.json.encode(content),))
                 transaction.put(key, framed)
@@ -77,6 +78,11 @@ class KnownFiles:
         if fault is not None:
             raise CorruptLog(f"{fault} - at {self._where}; restore the file from a backup")
         return _CONTENT.decode(value[HEADER_BYTES:])
+
+
+def _is_outgrown(kept: FileContent, content: FileContent) -> bool:
+    is_longer = kept.version == content.version and kept.digest != content.digest
+    return is_longer and not kept.is_first
 
 
 def _age(content: FileContent) -> tuple[int, int]:

@@ -42,8 +42,9 @@ class FileContent(msgspec.Struct, frozen=True):
 
     producer: of its rows. name: the file's base name. bytes: how much of it was read, rows: how
     many rows those held, -1 while that is not known. digest: XXH3-128 of the bytes, in hex.
-    is_open: the last row had no line end. is_first: no shorter content of it was read before.
-    path: where it was. version: how often it had been mended in place. rest: of rejected rows.
+    is_open: the last row had no line end. is_first: no shorter content of this version was read
+    before. path: where it was. version: how often it had been mended in place. rest: of rejected
+    rows.
     """
 
     producer: str
@@ -193,7 +194,7 @@ def _told_of(path: File, mended: FileContent) -> tuple[str, ...]:
 def _mended(was: FileContent, digests: Digests) -> FileContent:
     return msgspec.structs.replace(
         was, bytes=digests.size, digest=digests.at[digests.size], rows=-1, is_open=digests.is_open,
-        is_first=False, version=was.version + 1,
+        is_first=True, version=was.version + 1,
     )  # fmt: skip
 
 
