@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     )
     from profile_actors.rules.catalogue.on_documents import evaluate
     from profile_actors.rules.json_form.json_writer import format_rule, rule_from_json, rule_to_json
+    from profile_actors.storage.replicas.lost_end import LostEnd
 
 __all__ = [
     "AccessReport",
@@ -119,6 +120,7 @@ __all__ = [
     "IdentityLink",
     "IngestReport",
     "LinkingRules",
+    "LostEnd",
     "LostLog",
     "Members",
     "Membership",

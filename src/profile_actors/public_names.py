@@ -50,6 +50,7 @@ PLACES = {
     "Receipt": "driver.receipts",
     "Relationship": "definitions.declared",
     "Restored": "driver.shipping.restored_stores",
+    "LostEnd": "storage.replicas.lost_end",
     "Replica": "driver.replicas.replica_doors",
     "RowStream": "driver.streams.row_stream",
     "Schema": "definitions.declared",

@@ -21,6 +21,7 @@ from msgspec import structs
 import profile_actors as pf
 from profile_actors.cli.follower_lines import follower_lines
 from profile_actors.cli.metrics_text import metrics_text
+from profile_actors.driver.keeping.standby_processes import end_standby
 from tests.cluster.shop import order, shop
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
@@ -112,6 +113,7 @@ def test_a_standby_that_ends_and_one_that_is_promoted_lose_nothing(
     assert "standby of partition 0: in sync" in "".join(map(str, follower_lines(store.status())))
     promoted = store.promote(0)
     assert (promoted.primary, promoted.standby) == (str(place / "b"), str(place / "a"))
+    assert promoted.lost is None
     store.wait_for_replicas(30)
     acknowledged = rows.stop()
     assert acknowledged > 0
@@ -139,6 +141,36 @@ def test_a_disk_that_is_lost_costs_time_alone(store: pf.Store, place: Path) -> N
     assert [one.state for one in found] == ["in sync", "in sync"]
     assert events(store) == before + acknowledged
     assert store.verify() == []
+
+
+def test_a_promotion_whose_standby_is_gone_is_taken_back(store: pf.Store, place: Path) -> None:
+    before = events(store)
+    with pytest.raises(pf.ConfigError, match="under way"):
+        store.abandon_promotion(0)
+    primary = store.replicas()[0].primary
+    end_standby(store._placement, 0)
+    store._connection.coordinator.call("copies", "promise", 0, False, True)
+    found = store.abandon_promotion(0)
+    assert found.primary == primary
+    store.submit("orders", [order(n, n % 20) for n in range(500_000, 500_010)])
+    assert events(store) == before + 10
+
+
+def test_a_loss_that_is_accepted_is_told_and_standbys_that_are_not_kept_are_deleted(
+    store: pf.Store, place: Path
+) -> None:
+    store.wait_for_replicas(30)
+    before = events(store)
+    store.set_replicas(1, "async")
+    store.wait_for_replicas(30)
+    promoted = store.promote(0, accept_loss=True)
+    assert promoted.lost is not None
+    assert (promoted.lost.entries, promoted.lost.rows, promoted.lost.is_whole) == (0, {}, True)
+    assert [one.standby for one in store.set_replicas(0)] == ["", ""]
+    assert not list(place.glob("*/standbys/*"))
+    assert events(store) == before
+    store.set_replicas(1)
+    assert [one.state for one in store.wait_for_replicas(30)] == ["in sync", "in sync"]
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from profile_actors.errors import CallerError
 
 if TYPE_CHECKING:
     from profile_actors.driver.replicas.replica_doors import Replica
+    from profile_actors.storage.replicas.lost_end import LostEnd
 
 
 @verb()
@@ -128,11 +129,40 @@ def promote(
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="Also one that lacks acknowledged entries.")
     ] = False,
+    abandon: Annotated[
+        bool,
+        typer.Option("--abandon", help="Take back one whose standby is gone for good."),
+    ] = False,
 ) -> None:
     """Put a partition's standby in force: its disk's copy is the log from then on."""
+    if abandon and accept_loss:
+        raise CallerError("expected --abandon or --accept-loss, got both - at promote")
     with open_store(data) as store:
-        found = store.promote(partition, accept_loss=accept_loss)
+        if abandon:
+            found = store.abandon_promotion(partition)
+        else:
+            found = store.promote(partition, accept_loss=accept_loss)
     _show([found], json)
+    if found.lost is not None and not json:
+        console.print(Text(_loss(partition, found.lost)), soft_wrap=True)
+
+
+def _loss(partition: int, lost: LostEnd) -> str:
+    """What a promotion took away, in a sentence or three."""
+    who = f"partition {partition}"
+    if not lost.is_whole:
+        known = f"{lost.entries:,} at least, as the catalogue was told"
+        return (
+            f"{who}: what came after its first {lost.first:,} log entries is lost ({known}); the"
+            " other copy cannot be read"
+        )
+    if not lost.entries:
+        return f"{who}: nothing is lost, the standby had every log entry"
+    rows = ", ".join(f"{count:,} of {one_line(name)}" for name, count in lost.rows.items())
+    return (
+        f"{who}: log entries {lost.first:,} to {lost.end - 1:,} are lost, with {rows or 'no'} rows"
+        " (accepted ones); whoever has them sends them again, from its producer's cursor"
+    )
 
 
 @verb("move")

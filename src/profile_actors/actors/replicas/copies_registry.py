@@ -203,6 +203,14 @@ class CopiesRegistry:
         fresh = self._fresh(known.primary)
         return self._step(index, lambda c: replication.promoted(c, epoch, fresh))
 
+    def other_copy(self, index: int) -> tuple[str, int]:
+        """Where the copy in force is, a partition's directory, and how many entries it is known to
+        have."""
+        claim = self._catalogue.log(index)
+        data = self._directory(self._known(index).primary)
+        entries = 0 if claim is None else claim.entries
+        return str(StoreLayout(Path(data)).partition(index).directory), entries
+
     def abandon(self, index: int) -> Copies:
         """Take back a promotion that is not completed."""
         return self._step(index, replication.abandoned)

@@ -42,6 +42,7 @@ from profile_actors.storage.replicas.copied_checkpoints import (
     drop_beyond,
 )
 from profile_actors.storage.replicas.copied_log import CopiedLog
+from profile_actors.storage.replicas.lost_end import LostEnd, lost_end
 from profile_actors.storage.replicas.standby_files import as_standby, copy_at, name_copy
 
 LOOK_S = 0.25
@@ -59,6 +60,10 @@ CHECKPOINT_LOOK_S = 5.0
 
 END_WAIT_S = 10.0
 """How long the process of a copy that is no longer in force is waited for."""
+
+
+RETIRE_S = 0.5
+"""How long a standby that retires waits for its checkpoint's copy to stop."""
 
 
 ENCODER = msgspec.msgpack.Encoder()
@@ -112,7 +117,10 @@ class StandbyActor:
         with self._lock:
             self._try_to_open()
         threading.Thread(target=self._watch, name="failover", daemon=True).start()
-        threading.Thread(target=self._copy_checkpoints, name="checkpoints", daemon=True).start()
+        self._copier = threading.Thread(
+            target=self._copy_checkpoints, name="checkpoints", daemon=True
+        )
+        self._copier.start()
 
     def _try_to_open(self) -> None:
         who = f"the standby of partition {self._place.index}"
@@ -189,8 +197,9 @@ class StandbyActor:
             self._log.close()
             self._log = None
 
-    def promote(self, accept_loss: bool = False, is_wanted: bool = True) -> int:
-        """Put this copy in force; the epoch it has then. Again, it goes on where it was.
+    def promote(self, accept_loss: bool = False, is_wanted: bool = True) -> LostEnd | None:
+        """Put this copy in force. Again, it goes on where it was. What is lost thereby; None of one
+        that had all that was acknowledged.
 
         Raises ConfigError unless it has all that was acknowledged, or a loss is accepted.
         """
@@ -200,8 +209,7 @@ class StandbyActor:
             self._check_files()
             copies = self._coordinator.call("copies", "promise", index, accept_loss, is_wanted)
             self._role = structs.replace(self._role, copies=copies)  # it is carried on if it fails
-            self._carry_on(copies.promised)
-            return int(copies.promised)
+            return self._carry_on(copies.promised)
 
     def _check_files(self) -> None:
         """Raises LostLog if this copy's files went away below it: so did what was written."""
@@ -213,8 +221,8 @@ class StandbyActor:
             )
             raise self._refusal
 
-    def _carry_on(self, epoch: int) -> None:
-        """A promotion that was noted: promise, wait, and change places."""
+    def _carry_on(self, epoch: int) -> LostEnd | None:
+        """A promotion that was noted: promise, wait, and change places; what is lost."""
         self._hook("standby.promised")
         answer = self._copy.fence(epoch)
         if answer.epoch != epoch:
@@ -227,6 +235,7 @@ class StandbyActor:
         # that it is fenced, and is read by nobody after the lease.
         self._restart_partition()
         time.sleep(self._place.config.lease_ms / 1000)
+        lost = None if self._role.copies.in_sync else self._losing()
         if self._log is not None:
             drop_beyond(self._directory, self._log.head())
             begin_feed(self._directory)
@@ -237,6 +246,14 @@ class StandbyActor:
         self._refusal = Stopped("expected a standby, got a copy that is in force by now")
         self._stopped.set()
         threading.Thread(target=_end_soon, daemon=True).start()
+        return lost
+
+    def _losing(self) -> LostEnd | None:
+        """What the other copy has and this one has not."""
+        if self._log is None:
+            return None
+        other, told = self._coordinator.call("copies", "other_copy", self._place.index)
+        return lost_end(self._log, Path(other), told, self._place.config.log_map_bytes)
 
     def _watch(self) -> None:
         """Carry on a promotion that a crash cut short; begin one when the partition is silent."""
@@ -263,8 +280,14 @@ class StandbyActor:
             with suppress(ValueError, ray.exceptions.RayError, ProfileActorsError, OSError):
                 name = f"partition-{self._place.index}"
                 partition = ray.get_actor(name, namespace=self._place.namespace)
-                ask = partial(_asked, partition, self._place.config.call_timeout_s)
+                ask = partial(self._asked, partition)
                 copy_saved(self._directory, ask("saved"), partial(ask, "saved_part"))
+
+    def _asked(self, partition: Any, *words: Any) -> Any:
+        found = ray.get(partition.replica.remote(*words), timeout=self._place.config.call_timeout_s)
+        if self._stopped.is_set():  # nothing may be written any more: the files may be deleted
+            raise Stopped("expected a running standby, got one that was stopped meanwhile")
+        return found
 
     def _silent_s(self) -> float:
         return time.monotonic() - self._heard_s
@@ -280,7 +303,9 @@ class StandbyActor:
     def retire(self) -> None:
         """Close the files and delete them: the standby goes to another disk, or there is none."""
         self.stop()
-        remove_tree(self._directory)
+        self._copier.join(RETIRE_S)  # longer only if it waits for an answer, and writes none then
+        data = Path(self._coordinator.call("copies", "standby_data", self._place.index))
+        remove_tree(StoreLayout(data).standby(self._place.index).directory)
 
     def stop(self) -> None:
         """Close the files. The actor can be killed then."""
@@ -288,10 +313,6 @@ class StandbyActor:
         with self._lock:
             self._close()
             self._refusal = Stopped("expected a running standby, got a stopped one")
-
-
-def _asked(partition: Any, timeout_s: float, *words: Any) -> Any:
-    return ray.get(partition.replica.remote(*words), timeout=timeout_s)
 
 
 def _end_soon() -> None:

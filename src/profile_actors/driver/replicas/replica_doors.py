@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+from msgspec import structs
 
 from profile_actors.actors.calls import Remote
 from profile_actors.actors.replicas.disk_labels import labelled_nodes
@@ -15,14 +16,23 @@ from profile_actors.actors.replicas.shipped_log import Standing
 from profile_actors.actors.replicas.standby_actor import StandbyStatus
 from profile_actors.driver.arguments import whole_number
 from profile_actors.driver.connection import Connection
-from profile_actors.driver.keeping.standby_processes import begun, end_standby
+from profile_actors.driver.keeping.standby_processes import (
+    begun,
+    end_standby,
+    restart_partition,
+)
 from profile_actors.engine.shipping.replication import Copies
 from profile_actors.errors import CallerError, ConfigError, Pending, StoreUnavailable
+from profile_actors.storage.replicas.lost_end import LostEnd
 
 if TYPE_CHECKING:
     from profile_actors.driver.keeping.placement import Placement
 
 LOOK_S = 0.1
+
+
+RETIRE_S = 10.0
+"""How long a standby is waited for that is to delete its files."""
 
 
 STATUS_S = 2.0
@@ -36,7 +46,7 @@ class Replica(msgspec.Struct, frozen=True):
     state: 'in sync' (nothing is acknowledged without it), 'catching up', 'silent' (the partition
     goes on without it, or will), or 'none'. lag_entries: log entries that the standby has not.
     is_async: entries are acknowledged before the standby has them. reason: what keeps the standby
-    from working, or "".
+    from working, or "". lost: of a promotion that this tells of, what the standby had not.
     """
 
     partition: int
@@ -46,6 +56,7 @@ class Replica(msgspec.Struct, frozen=True):
     lag_entries: int
     is_async: bool = False
     reason: str = ""
+    lost: LostEnd | None = None
 
 
 class ReplicaDoors:
@@ -78,8 +89,9 @@ class ReplicaDoors:
 
         'sync': what is acknowledged is durable on both disks. 'async': before the standby has it,
         so that the loss of a disk may lose the newest entries. Returns at once: standbys catch up
-        beside the work (``replicas``, ``wait_for_replicas``). Raises ConfigError without a second
-        disk (``add_disk``).
+        beside the work (``replicas``, ``wait_for_replicas``). 0: standbys' files are deleted, each
+        once its partition has answered that it goes on alone. Raises ConfigError without a second
+        disk (``add_disk``), StoreUnavailable for a partition that does not answer.
         """
         self._check_open()
         if replicas not in (0, 1):
@@ -111,12 +123,21 @@ class ReplicaDoors:
         coordinator = self._connection.coordinator
         records: dict[int, Copies] = coordinator.call("copies", "all")
         for index, copies in records.items():
-            if copies.in_sync and (replicas == 0 or is_async != copies.is_async):
-                # A partition that is gone cannot: its standby lives on then, to be promoted.
+            if copies.standby and replicas == 0:
+                self._retire(index)
+            elif copies.in_sync and is_async != copies.is_async:
                 self._connection.partitions[index].call("replica", "let_go")
                 end_standby(self._placement, index)
         found: dict[int, Copies] = coordinator.call("copies", "keep", replicas, is_async)
         return found
+
+    def _retire(self, index: int) -> None:
+        """End a standby and delete its files. A partition that is gone cannot let go of it: it
+        lives on then, to be promoted. Raises StoreUnavailable."""
+        self._connection.partitions[index].call("replica", "let_go")
+        with suppress(StoreUnavailable):  # a disk that is gone has nothing to delete
+            self._standby(index).call("retire", timeout_s=RETIRE_S)
+        end_standby(self._placement, index)
 
     def replicas(self) -> list[Replica]:
         """How each partition's standby stands."""
@@ -181,16 +202,41 @@ class ReplicaDoors:
         """Put the standby of a partition in force: its disk's copy is the log from then on, the
         other one becomes its standby. Calls wait meanwhile.
 
-        accept_loss: also one that is not in sync, or async; entries that it lacks are gone then.
-        Raises ConfigError unless it may be, CallerError for a partition that there is not,
-        StoreUnavailable if the standby does not answer. Again after a crash it goes on.
+        accept_loss: also one that is not in sync, or async; entries that it lacks are gone then,
+        and ``Replica.lost`` says which. Raises ConfigError unless it may be, CallerError for a
+        partition that there is not, StoreUnavailable if the standby does not answer. Again after a
+        crash it goes on.
         """
         self._check_open()
-        count = len(self._connection.partitions)
-        if whole_number(partition, "partition", "promote", 0) >= count:
-            raise CallerError(f"expected a partition below {count}, got {partition} - at promote")
+        self._record(partition, "promote")
         timeout_s = self._connection.config.call_timeout_s
-        self._standby(partition).call("promote", accept_loss, timeout_s=timeout_s)
+        lost = self._standby(partition).call("promote", accept_loss, timeout_s=timeout_s)
+        return structs.replace(self._answering(partition, "promotion"), lost=lost)
+
+    def abandon_promotion(self, partition: int) -> Replica:
+        """Take back a promotion that does not come to its end, since its standby is gone for good:
+        the copy that was in force goes on, if it is there. Nothing that was acknowledged is lost.
+
+        Raises ConfigError where no promotion is under way, CallerError for a partition that there
+        is not, StoreUnavailable if the old copy does not answer.
+        """
+        self._check_open()
+        copies = self._record(partition, "abandon_promotion")
+        if copies is None or not copies.promised:
+            raise ConfigError(
+                f"expected a promotion of partition {partition} under way, got none - at"
+                " abandon_promotion; profile-actors replicas shows them"
+            )
+        # Who was to be promoted would carry on; who was in force opens anew, above that epoch.
+        end_standby(self._placement, partition)
+        self._connection.coordinator.call("copies", "abandon", partition)
+        restart_partition(self._placement.namespace, partition)
+        self._standby(partition)
+        return self._answering(partition, "opening")
+
+    def _answering(self, partition: int, after: str) -> Replica:
+        """How a partition stands once it answers. Raises StoreUnavailable."""
+        timeout_s = self._connection.config.call_timeout_s
         end = time.monotonic() + timeout_s
         while True:
             with suppress(StoreUnavailable):
@@ -201,7 +247,7 @@ class ReplicaDoors:
             if time.monotonic() > end:
                 raise StoreUnavailable(
                     f"expected partition {partition} to answer within {timeout_s:g} s of its"
-                    " promotion, got nothing - at promote; see profile-actors status"
+                    f" {after}, got nothing - at its copies; see profile-actors status"
                 )
             time.sleep(LOOK_S)
 
@@ -226,14 +272,14 @@ class ReplicaDoors:
                 f"expected a disk of the store, got {disk!r} - at change_disk; add it with"
                 " store.add_disk(directory)"
             )
-        before = self._record(partition)
+        before = self._record(partition, "change_disk")
         standby = "" if before is None else before.standby
         if before is None or before.primary != wanted:
             if standby != wanted:
                 self._put(partition, wanted)
             self._wait(partition, self._connection.long_timeout_s)
             self.promote(partition)
-        now = self._record(partition)
+        now = self._record(partition, "change_disk")
         kept = standby if standby not in ("", wanted) else ""
         if now is not None and now.standby not in ("", kept):
             self._put(partition, kept)
@@ -260,22 +306,19 @@ class ReplicaDoors:
             counts[most] -= 1
             counts[least] += 1
 
-    def _record(self, partition: int) -> Copies | None:
+    def _record(self, partition: int, at: str) -> Copies | None:
         count = len(self._connection.partitions)
-        if whole_number(partition, "partition", "change_disk", 0) >= count:
-            raise CallerError(f"expected a partition below {count}, got {partition}")
+        if whole_number(partition, "partition", at, 0) >= count:
+            raise CallerError(f"expected a partition below {count}, got {partition} - at {at}")
         records: dict[int, Copies] = self._connection.coordinator.call("copies", "all")
         return records.get(partition)
 
     def _put(self, partition: int, disk: str) -> None:
         """Have a partition's standby on that disk, "" for none; what another one has is deleted."""
         coordinator, actor = self._connection.coordinator, self._connection.partitions[partition]
-        before = self._record(partition)
+        before = self._record(partition, "change_disk")
         if before is not None and before.standby:
-            actor.call("replica", "let_go")
-            with suppress(StoreUnavailable):  # a disk that is gone has nothing to delete
-                self._standby(partition).call("retire", timeout_s=STATUS_S)
-            end_standby(self._placement, partition)
+            self._retire(partition)
         copies = coordinator.call("copies", "put", partition, disk)
         if disk:
             self._standby(partition)
