@@ -36,6 +36,9 @@ be asked by Ray, which has a way to say why."""
 _HEAD = struct.Struct("<BQ")  # what it is, and how many bytes follow
 
 
+_AT_ONCE = 1 << 17  # bytes asked for in one call of the system
+
+
 SEND_WAIT_S = 60
 """How long an answer waits for its reader to take it, before the line is given up."""
 
@@ -61,26 +64,44 @@ def send(line: socket.socket, kind: int, data: bytes) -> None:
 
 
 def receive(line: socket.socket, more: Callable[[], bool]) -> tuple[int, bytes]:
-    """One frame. more: asked whenever the line's timeout passes, whether to go on waiting; what it
-    raises comes through. Raises EOFError when the other end has hung up, OSError."""
-    kind, size = _HEAD.unpack(_exactly(line, _HEAD.size, more))
-    return kind, _exactly(line, size, more)
+    """One frame; the other end sends no other before it has an answer. more: asked whenever the
+    line's timeout passes, whether to go on waiting; what it raises comes through.
+
+    Cost: one call of the system for what is small, after which a busy interpreter is to be had
+    again. Raises EOFError when the other end has hung up, OSError.
+    """
+    data = _some(line, _AT_ONCE, more)
+    while len(data) < _HEAD.size:
+        data += _some(line, _HEAD.size - len(data), more)
+    kind, size = _HEAD.unpack_from(data)
+    body = data[_HEAD.size :]
+    if len(body) > size:
+        raise OSError(f"expected a frame of {size} bytes, got {len(body)}")
+    return kind, body if len(body) == size else _exactly(line, size, more, body)
 
 
-def _exactly(line: socket.socket, size: int, more: Callable[[], bool]) -> bytes:
+def _exactly(line: socket.socket, size: int, more: Callable[[], bool], begun: bytes = b"") -> bytes:
     out = bytearray(size)
-    rest = memoryview(out)
+    out[: len(begun)] = begun
+    rest = memoryview(out)[len(begun) :]
     while rest:
+        part = _some(line, min(len(rest), _AT_ONCE), more)
+        rest[: len(part)] = part
+        rest = rest[len(part) :]
+    return bytes(out)
+
+
+def _some(line: socket.socket, most: int, more: Callable[[], bool]) -> bytes:
+    while True:
         try:
-            count = line.recv_into(rest)
+            data = line.recv(most)
         except BlockingIOError:  # SO_RCVTIMEO has passed
             if not more():
                 raise
             continue
-        if not count:
+        if not data:
             raise EOFError
-        rest = rest[count:]
-    return bytes(out)
+        return data
 
 
 def proven(

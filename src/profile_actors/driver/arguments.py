@@ -84,7 +84,12 @@ def identity_pairs(identities: Iterable[Any]) -> list[tuple[str, str]]:
         raise CallerError(
             f"expected pairs of namespace and value, got {identities!r} - at a look-up"
         )
-    return [identity_pair(one) for one in identities]
+    pairs = list(identities)
+    if set(map(type, pairs)) == {tuple} and set(map(len, pairs)) == {2}:
+        spaces, values = zip(*pairs, strict=True)
+        if set(map(type, spaces)) == {str} == set(map(type, values)) and "".join(values).isascii():
+            return pairs  # as nearly always, found out by the interpreter's own passes
+    return [identity_pair(one) for one in pairs]
 
 
 def identity_pair(one: Any) -> tuple[str, str]:

@@ -8,6 +8,7 @@ says so, is given them, and is asked again. So a driver never sees answers from 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -247,7 +248,7 @@ class Connection:
 
     def keys(self, identities: Sequence[tuple[str, str]]) -> np.ndarray:
         """Keys of identities. uint64[n, 2]"""
-        namespaces = dict.fromkeys(namespace for namespace, _ in identities)
+        namespaces = dict.fromkeys(map(itemgetter(0), identities))
         keys = np.empty((len(identities), 2), np.uint64)
         for code in namespaces:
             namespace = self.namespace(code)
@@ -260,44 +261,46 @@ class Connection:
     def _profiles(
         self, owners: np.ndarray, keys: np.ndarray, fields: Fields
     ) -> list[Profile | None]:
-        out: list[Profile | None] = [None] * len(owners)
-        places, tries = np.arange(len(owners)), 0
-        while len(places):
-            elsewhere = self._profiles_at(places, owners[places], keys[places], fields, out)
-            homes = np.array([home for _, home, _ in elsewhere], np.uint64).reshape(-1, 2)
-            books = np.array([book for _, _, book in elsewhere], np.uint64).reshape(-1, 2)
-            places = np.array([place for place, _, _ in elsewhere], np.intp)
-            missed = places[:0]
-            if len(places):
-                self._profiles_at(places, self._owners(homes), books, fields, out)
-                missed = np.array([at for at in places.tolist() if out[at] is None], np.intp)
-            places, tries = missed, tries + 1
-            if tries == ELSEWHERE_TRIES:
+        out, elsewhere = self._profiles_at(owners, keys, fields)
+        tries = 1
+        while elsewhere:
+            places = [place for place, _, _ in elsewhere]
+            homes = np.array([home for _, home, _ in elsewhere], np.uint64)
+            books = np.array([book for _, _, book in elsewhere], np.uint64)
+            there, _ = self._profiles_at(self._owners(homes), books, fields)
+            for place, profile in zip(places, there, strict=True):
+                out[place] = profile
+            missed = [place for place in places if out[place] is None]
+            if not missed or tries == ELSEWHERE_TRIES:
                 break
+            again, elsewhere = self._profiles_at(owners[missed], keys[missed], fields)
+            for place, profile in zip(missed, again, strict=True):
+                out[place] = profile
+            elsewhere = [(missed[row], home, book) for row, home, book in elsewhere]
+            tries += 1
         return out
 
     def _profiles_at(
-        self,
-        places: np.ndarray,
-        owners: np.ndarray,
-        keys: np.ndarray,
-        fields: Fields,
-        out: list[Profile | None],
-    ) -> list[Elsewhere]:
-        """Ask these owners for these keys and put what they have into ``out``, at the places.
-        Returns who is shown by another partition, by place."""
-        mine = {partition: (owners == partition).nonzero()[0] for partition in set(owners.tolist())}
+        self, owners: np.ndarray, keys: np.ndarray, fields: Fields
+    ) -> tuple[list[Profile | None], list[Elsewhere]]:
+        """What these owners say of these keys, and who is shown by another partition."""
         # What is asked nearly always, everything, need not be said.
-        rest = [] if fields == EVERYTHING else [fields]
+        rest = [] if fields is EVERYTHING or fields == EVERYTHING else [fields]
+        first = int(owners[0])
+        if len(owners) == 1 or (owners == first).all():
+            answer: Answer = self.read(first, "profiles", keys.tobytes(), *rest)
+            return answer.profiles(), answer.elsewhere
+        mine = {partition: (owners == partition).nonzero()[0] for partition in set(owners.tolist())}
         questions = {partition: (keys[rows].tobytes(), *rest) for partition, rows in mine.items()}
         answers: dict[int, Answer] = self.read_each(questions, "profiles")
+        out: list[Profile | None] = [None] * len(owners)
         elsewhere: list[Elsewhere] = []
         for partition, answer in answers.items():
-            at = places[mine[partition]].tolist()
+            at = mine[partition].tolist()
             for place, profile in zip(at, answer.profiles(), strict=True):
                 out[place] = profile
             elsewhere += [(at[row], home, book) for row, home, book in answer.elsewhere]
-        return elsewhere
+        return out, elsewhere
 
     def _owners(self, keys: np.ndarray) -> np.ndarray:
         """The partitions that own identities. keys: uint64[n, 2]"""

@@ -87,7 +87,10 @@ def keys_of(namespace: Namespace, values: Sequence[str], seed: int) -> np.ndarra
     Cost: 0.3 us a value that is ASCII, where the namespace changes nothing.
     """
     is_kept = not namespace.steps  # NFC leaves ASCII as it is
-    texts = [v if is_kept and v.isascii() else normalised(namespace, v) for v in values]
+    if is_kept and "".join(values).isascii():
+        texts = values
+    else:
+        texts = [v if is_kept and v.isascii() else normalised(namespace, v) for v in values]
     seeds = repeat(namespace_seed(namespace.code, seed))
     digests = b"".join(map(xxhash.xxh3_128_digest, map(str.encode, texts), seeds))
     return np.frombuffer(digests, ">u8").reshape(-1, 2).astype(np.uint64)

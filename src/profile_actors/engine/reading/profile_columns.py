@@ -67,6 +67,20 @@ class ProfileColumns(msgspec.Struct, array_like=True, gc=False):
     more: dict[int, list[tuple[str, str]]] = {}
     sources: list[dict[str, Source]] | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """All arrays travel as one text of bytes, integers of eight bytes first: to pickle an array
+        by itself takes as long as to fill it. They come back read-only."""
+        arrays = [self.modified, self.versions, self.ends, self.last, self.until, self.validity]
+        numbers = [(of.places, of.values.dtype.str, of.missing is None) for of in self.numbers]
+        arrays += [of.values for of in self.numbers]
+        arrays += [self.segment, self.status]
+        arrays += [of.missing for of in self.numbers if of.missing is not None]
+        return _unpacked, (
+            b"".join([*map(np.ascontiguousarray, arrays)]), len(self.ends), len(self.segment),
+            self.now, self.namespaces, self.ids, self.attributes, self.segments, self.computed,
+            numbers, self.plain, self.refused, self.more, self.sources,
+        )  # fmt: skip
+
     def put_attributes(
         self,
         leaves: list[dict[Place, Stated]],
@@ -96,6 +110,44 @@ class ProfileColumns(msgspec.Struct, array_like=True, gc=False):
         for name, _, first in self.refused:
             out[first:, self.computed.index(name)] = None
         return out
+
+
+def _unpacked(
+    data: bytes,
+    count: int,
+    memberships: int,
+    now: int,
+    namespaces: list[str],
+    ids: list[str],
+    attributes: list[dict[str, Any]] | None,
+    segments: tuple[str, ...],
+    computed: tuple[str, ...],
+    numbers: list[tuple[tuple[int, ...], str, bool]],
+    *rest: Any,
+) -> ProfileColumns:
+    """What ``ProfileColumns.__reduce__`` has made ready. count: profiles."""
+    at = 0
+
+    def taken(kind: str, size: int, width: int = 0) -> Array:
+        nonlocal at
+        found = np.frombuffer(data, kind, size * max(1, width), at)
+        at += found.nbytes
+        return found.reshape(size, width) if width else found
+
+    sizes = count, len(segments), count, memberships, memberships
+    modified, versions, ends, last, until = [taken("i8", size) for size in sizes]
+    validity = taken("i8", count * len(computed)).reshape(count, len(computed))
+    values = [taken(kind, len(places), count) for places, kind, _ in numbers]
+    segment, status = taken("i4", memberships), taken("u1", memberships)
+    every = [
+        Numbers(places, of, None if is_whole else taken("?", len(places), count))
+        for (places, _, is_whole), of in zip(numbers, values, strict=True)
+    ]
+    plain, refused, more, sources = rest
+    return ProfileColumns(
+        now, namespaces, ids, modified, attributes, segments, versions, ends, segment, status, last,
+        until, computed, every, plain, validity, refused, more, sources,
+    )  # fmt: skip
 
 
 Elsewhere = tuple[int, tuple[int, int], tuple[int, int]]
