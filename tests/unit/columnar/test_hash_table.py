@@ -25,7 +25,11 @@ def test_key_table_numbers_keys_in_order_of_first_appearance(batches: list[list[
                 fresh.append(row)
         assert numbers.tolist() == [model[key] for key in batch]
         assert first_rows.tolist() == fresh
-    assert table.find(np.array([3], np.uint64), np.array([999], np.uint64)).tolist() == [-1]
+    asked = [(key % 7, key) for key in range(41)] + [(3, 999)]
+    k0, k1 = np.array(asked, np.uint64).T
+    known = [model.get(key, -1) for _, key in asked]
+    assert table.find(k0, k1).tolist() == known
+    assert [int(table.find(k0[row : row + 1], k1[row : row + 1])[0]) for row in range(42)] == known
     assert table.keys()[1].tolist() == list(model)
 
 
@@ -67,6 +71,8 @@ def test_keys_of_any_pattern_spread_over_the_table(pattern: str) -> None:
         table.number(k0[start : start + 1000], k1[start : start + 1000])
     walked = _walked(table)
     assert table.find(k0, k1).tolist() == list(range(len(k0)))
+    for row in range(0, len(k0), 997):  # one key is looked for in a way of its own
+        assert table.find(k0[row : row + 1], k1[row : row + 1]).tolist() == [row]
     assert len(walked) == len(k0)
     assert walked.mean() < 1
     assert walked.max() < 100

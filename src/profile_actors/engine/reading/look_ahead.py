@@ -80,9 +80,14 @@ def look_ahead(
     Beyond each rule's first change after the asked instant it need not be complete.
     """
     book = sheet.book
-    found = {index: book.streams[index].rows_ahead(slots, until) for index in sheet.streams}
+    found = {}
+    for index in sheet.streams:
+        stream = book.streams[index]
+        if stream.enter.first <= until or stream.leave.first <= until:
+            found[index] = stream.rows_ahead(slots, until)
     if most_rows < FOREVER and most_rows < sum(map(count_of, chain(*found.values()))):
-        raise TooManyRows(found)
+        nothing: AheadRows = [], []
+        raise TooManyRows(dict.fromkeys(sheet.streams, nothing) | found)
     tracks: dict[int, list[Track | None]] = {}
     delta = Delta(until)
     for index, rows in found.items():

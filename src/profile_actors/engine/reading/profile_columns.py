@@ -75,8 +75,9 @@ class ProfileColumns(msgspec.Struct, array_like=True, gc=False):
         arrays += [of.values for of in self.numbers]
         arrays += [self.segment, self.status]
         arrays += [of.missing for of in self.numbers if of.missing is not None]
+        data = b"".join([np.ascontiguousarray(of).data for of in arrays])
         return _unpacked, (
-            b"".join([*map(np.ascontiguousarray, arrays)]), len(self.ends), len(self.segment),
+            data, len(self.ends), len(self.segment),
             self.now, self.namespaces, self.ids, self.attributes, self.segments, self.computed,
             numbers, self.plain, self.refused, self.more, self.sources,
         )  # fmt: skip

@@ -20,7 +20,9 @@ from profile_actors.engine.membership.gauges import Gauge, Ladder
 from profile_actors.engine.membership.rulebook import Rescanned, Rulebook
 from profile_actors.engine.membership.rulebook_builder import indexed
 from profile_actors.engine.membership.timers import Timer
-from profile_actors.engine.operators.alike import Alike, alike
+from profile_actors.engine.operators.aggregates import Operator
+from profile_actors.engine.operators.alike import Alike, Whole, alike
+from profile_actors.engine.operators.crews import Crew
 from profile_actors.rules.tree.plan import Aggregate, AggregateLeaf, Key, Rule
 from profile_actors.rules.tree.walks import leaves_of
 
@@ -104,7 +106,7 @@ def sheet_over(sheet: Sheet, book: Rulebook) -> Sheet:
     def mine(group: Alike) -> Alike:
         roots = [sheet.rules[place].root for place in group.places]
         places = [book.place[root.aggregate] for root in roots if isinstance(root, AggregateLeaf)]
-        return replace(group, operators=tuple(book.streams[s].operators[i] for s, i in places))
+        return group.over([book.streams[s].operators[i] for s, i in places])
 
     timers = tuple(ladder.timer for ladder in _ladders(book) if ladder.timer is not None)
     return replace(sheet, book=book, stored=tuple(map(mine, sheet.stored)), age_timers=timers)
@@ -134,14 +136,7 @@ def sheet_of(
     row_of |= {("computed", name): row for row, name in enumerate(values)}
     part = _part(book, row_of, rescans)
     readers = _readers(book, {name: row for row, name in enumerate(planned)})
-    stored, known = alike(
-        [
-            (number, book.streams[stream].operators[index])
-            for number, rule in enumerate(rules)
-            if isinstance(rule.root, AggregateLeaf)
-            for stream, index in [book.place[rule.root.aggregate]]
-        ]
-    )
+    stored, known = _stored(book, rules)
     return Sheet(
         whole=book,
         catalogue=catalogue,
@@ -162,6 +157,22 @@ def sheet_of(
         age_timers=tuple(ladder.timer for ladder in _ladders(part) if ladder.timer is not None),
         row_of=row_of,
     )
+
+
+def _stored(book: Rulebook, rules: Sequence[Rule]) -> tuple[tuple[Alike, ...], set[int]]:
+    """Those of the rules that are one aggregate, in groups (``alike``)."""
+    operators: list[tuple[int, Operator]] = []
+    wholes: dict[int, Whole] = {}
+    for number, rule in enumerate(rules):
+        if not isinstance(rule.root, AggregateLeaf):
+            continue
+        place, index = book.place[rule.root.aggregate]
+        stream = book.streams[place]
+        operators.append((number, stream.operators[index]))
+        if isinstance(stream.crew, Crew):
+            begin = int(stream.crew.cells_of(stream, np.zeros(1, np.uint32))[0])
+            wholes[number] = stream.crew.operators[index], begin
+    return alike(operators, wholes)
 
 
 def _part(book: Rulebook, asked: Collection[Key], rescans: list[Rescanned]) -> Rulebook:

@@ -10,6 +10,7 @@ import pytest
 from profile_actors.columnar.vectors import Vector
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.engine.operators.alike import alike
+from profile_actors.engine.operators.crews import Crew
 from profile_actors.engine.operators.event_streams import Arrivals, Stream
 from profile_actors.engine.operators.step_scope import StepScope
 from profile_actors.rules.tree.nodes import Node
@@ -80,6 +81,46 @@ def test_groups_read_what_each_operator_says(seed: int) -> None:
                 assert op is stream.operators[place]
                 mine = Vector(found[row], None if valid is None else valid[row])
                 assert plain(mine) == plain(op.current(slots))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_columns_that_lie_in_one_are_read_from_there(seed: int) -> None:
+    """Columns of streams of one shape are stretches of one array; a wide sum is not there."""
+    rng = np.random.default_rng(seed)
+    shapes = [
+        ("count", None, "integer"),
+        ("sum", "double", "double"),
+        ("max", "integer", "integer"),
+    ]
+    streams = [Stream(EventFilter(), [aggregate(*one) for one in shapes], SLOTS) for _ in range(3)]
+    crew = Crew(streams, SLOTS)
+    for number, stream in enumerate(streams):
+        slot = np.sort(rng.choice(SLOTS - 2, 20)).astype(np.uint32)
+        columns: dict[str, Any] = {}
+        for op, (_, kind, _) in zip(stream.operators, shapes, strict=True):
+            if kind is not None and op.name is not None:
+                vector = values(rng, kind, len(slot), is_wide=number == seed)
+                columns[op.name] = op.payload(vector)
+                if op.presence is not None:
+                    columns[op.presence] = vector.valid
+        delta = stream.step(Arrivals(slot, np.zeros(20, np.int64), columns), StepScope(0, 0))
+        assert delta is not None
+        stream.publish(delta)
+    every = [(stream, index) for index in range(3) for stream in streams]
+    operators = [(place, stream.operators[index]) for place, (stream, index) in enumerate(every)]
+    wholes = {
+        place: (crew.operators[index], int(crew.cells_of(stream, np.zeros(1, np.uint32))[0]))
+        for place, (stream, index) in enumerate(every)
+    }
+    groups, known = alike(operators, wholes)
+    assert known == set(range(9))
+    assert [len(group.cells) for group in groups] == [1, 1, 1]
+    for slots in (np.arange(SLOTS), np.array([3]), np.array([1, 4, 11])):
+        for group in groups:
+            found, valid = group.read(slots)
+            for row, place in enumerate(group.places):
+                mine = Vector(found[row], None if valid is None else valid[row])
+                assert plain(mine) == plain(operators[place][1].current(slots))
 
 
 def test_an_operator_that_failed_is_left_out() -> None:
