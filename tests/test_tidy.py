@@ -32,7 +32,7 @@ INNER = {
         *("membership", "fold", "refold", "reading", "trials", "edges", "partition"),
     ),
     "ingest": ("typing", "", "files"),
-    "storage": ("files", "", "erasure", "replicas", "shipping"),
+    "storage": ("files", "", "erasure", "scrub", "replicas", "shipping"),
     "driver": (
         *("", "trials", "keeping", "people", "replicas", "edges", "streams", "files", "shipping"),
     ),

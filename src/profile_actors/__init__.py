@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from profile_actors.driver.replicas.replica_doors import Replica
     from profile_actors.driver.shipping.backing_up import Backup
     from profile_actors.driver.shipping.restored_stores import Restored, restore
+    from profile_actors.driver.shipping.scrubs import ScrubReport
     from profile_actors.driver.simulation import SimulatedLink, Simulation, simulate
     from profile_actors.driver.streams.async_stream import AsyncRowStream
     from profile_actors.driver.streams.row_stream import RowStream
@@ -143,6 +144,7 @@ __all__ = [
     "RuleError",
     "Schema",
     "SchemaError",
+    "ScrubReport",
     "SegmentDefinition",
     "SimulatedLink",
     "Simulation",

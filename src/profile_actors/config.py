@@ -103,6 +103,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     None: 30 on the wall clock; on the event clock, where years go by in a minute, without limit."""
     feed_retention_bytes: int = 8 << 30
     """Change feed kept at most this large."""
+    scrub_bytes_per_s: int | None = 4 << 20
+    """How fast each partition reads its whole disk again in the background, to compare it with its
+    checksums (346 GB a day). None: only by ``Store.scrub``."""
+    scrub_pause_s: int = 86_400
+    """Between the end of such a pass and the next one."""
     call_timeout_s: float = 60.0
     """How long calls wait and retry over a dead partition before StoreUnavailable."""
     pending_wait_ms: int = 10_000

@@ -51,6 +51,7 @@ PLACES = {
     "Relationship": "definitions.declared",
     "Restored": "driver.shipping.restored_stores",
     "LostEnd": "storage.replicas.lost_end",
+    "ScrubReport": "driver.shipping.scrubs",
     "Replica": "driver.replicas.replica_doors",
     "RowStream": "driver.streams.row_stream",
     "Schema": "definitions.declared",

@@ -123,6 +123,38 @@ def test_a_standby_that_ends_and_one_that_is_promoted_lose_nothing(
     assert not (place / "a" / "partitions" / "0").exists()
 
 
+def test_damage_on_either_disk_is_mended_from_the_other(store: pf.Store, place: Path) -> None:
+    """An entry changes on the disk of the partition, another one on that of its standby."""
+    for first in (600_000, 610_000):
+        store.submit("orders", [order(n, n % 20) for n in range(first, first + 200)])
+    store.wait_for_replicas(30)
+    before = events(store)
+    damage(place, "partitions", 600_000)
+    damage(place, "standbys", 610_000)
+    found = {one.name: one for one in store.scrub()}
+    assert sorted(found) == [
+        "partition 0", "partition 1", "standby of partition 0", "standby of partition 1"
+    ]  # fmt: skip
+    assert [one.faults for one in found.values()] == [[], [], [], []]
+    assert found["partition 1"].mended == found["standby of partition 1"].mended == 1
+    assert events(store) == before
+    assert store.verify() == []
+    assert store.status().partitions[1].scrub.mended == 1
+    assert 'scrub_damaged{partition="1"} 0.0' in metrics_text(store.status())
+    assert [one.mended for one in store.scrub()] == [0, 0, 0, 0]
+
+
+def damage(place: Path, role: str, first: int) -> None:
+    """Change a byte of a batch in the log of partition 1 that has this role."""
+    for path in place.glob(f"*/{role}/1/log/*/data.mdb"):
+        content = path.read_bytes()
+        found = [content.find(str(order(n, 0)["_id"]).encode()) for n in range(first, first + 200)]
+        at = min(one for one in found if one > 0)
+        with open(path, "r+b") as file:
+            file.seek(at)
+            file.write(b"!")
+
+
 def test_a_disk_that_is_lost_costs_time_alone(store: pf.Store, place: Path) -> None:
     """The process is killed and its directory deleted: the standby is in force by itself, and what
     is left of the disk becomes the standby."""

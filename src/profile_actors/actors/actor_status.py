@@ -9,6 +9,7 @@ import time
 import msgspec
 
 from profile_actors.actors.consumers import Consumer
+from profile_actors.actors.logs.scrubber import ScrubStatus
 from profile_actors.actors.mail.postman import Outbox
 from profile_actors.actors.replicas.shipped_log import Standing
 from profile_actors.config import Config
@@ -32,7 +33,7 @@ class ActorStatus(msgspec.Struct, frozen=True):
     what other partitions, by number, and the ledger ("L") have not acknowledged. standby: how the
     log's second copy stands, None without one. node: the name of the machine; since: when the
     process began, ms UTC; disk: the id of the one with its log, where partitions are placed by the
-    labels of disks.
+    labels of disks. scrub: how the disk was found when it was read through.
     """
 
     partition: PartitionStatus | None
@@ -47,6 +48,7 @@ class ActorStatus(msgspec.Struct, frozen=True):
     node: str = msgspec.field(default_factory=socket.gethostname)
     since: int = msgspec.field(default_factory=_began_ms)
     disk: str = ""
+    scrub: ScrubStatus = ScrubStatus()
 
 
 class PartitionPlace(msgspec.Struct, frozen=True):

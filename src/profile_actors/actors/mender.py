@@ -40,6 +40,10 @@ class Mender:
             self._mend(error)
         return read()
 
+    def read(self, after: int, limit_bytes: int) -> list[tuple[int, bytes]]:
+        """The feed's blocks, mended if need be; see ``LmdbFeed.read``. Raises as ``mended``."""
+        return self.mended(lambda: self._partition.feed.read(after, limit_bytes))
+
     def _mend(self, error: FeedDamaged) -> None:
         with self._starting:
             thread = self._thread

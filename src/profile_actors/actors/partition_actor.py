@@ -109,8 +109,7 @@ class PartitionActor:
         )  # fmt: skip
         # The log first: its lock keeps a dying predecessor (or another store) out of the rest.
         self._enlisted = EnlistedLog(remote, place.index, place.path, place.config, self._hook)
-        log, known = self._enlisted.log, self._enlisted.known
-        directory = Path(self._enlisted.path)
+        log, known, directory = (one := self._enlisted).log, one.known, Path(one.path)
         epoch, clock, catalogue = known.epoch, known.clock, known.catalogue
         try:
             self._hook("log.begun")
@@ -140,6 +139,7 @@ class PartitionActor:
         )  # fmt: skip
         self._comeback = Comeback(self._writer, PartitionLayout(directory), lack)
         self._mender = Mender(self._partition, place.config.pending_wait_ms, self._pace)
+        self._enlisted.scrub(self._mender)
         self._writer.start()
         self._mail.postman.start()
         Thread(target=self._tell, name="positions", daemon=True).start()
@@ -310,7 +310,7 @@ class PartitionActor:
             "" if reason is None else f"{type(reason).__name__}: {reason}",
             writer.queued(), writer.checkpoint_error, os.getpid(), self._mender.account,
             self._consumers.all(self._partition.position), self._mail.postman.account(),
-            self._enlisted.standing(),
+            self._enlisted.standing(), scrub=self._enlisted.scrubber.status(),
         )  # fmt: skip
 
     def hello(self) -> int | None:

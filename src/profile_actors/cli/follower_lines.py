@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def follower_lines(now: StoreStatus) -> Iterator[Text]:
-    """The named readers of the change feed, the edges, and standbys."""
+    """The named readers of the change feed, the edges, standbys, and damaged disks."""
     for name, one in now.consumers.items():
         yield Text(one_line(f"consumer {name}: {one.behind:,} log entries behind"))
     for name, edge in now.edges.items():
@@ -34,6 +34,8 @@ def follower_lines(now: StoreStatus) -> Iterator[Text]:
             yield Text(one_line(
                 f"standby of partition {number}: {how} · {standby.lag_entries:,} log entries behind"
             ), "" if standby.is_in_sync or standby.is_async else "yellow")  # fmt: skip
+        for fault in actor.scrub.faults:
+            yield Text(one_line(f"damage of partition {number}: {fault}"), "red")
     yield from people_lines(now)
 
 
@@ -48,6 +50,8 @@ def people_lines(now: StoreStatus) -> Iterator[Text]:
                 f" people of several · skipped by rule: {skipped or 'none'} ·"
                 f" not shown yet: {one.unpublished:,}"
             ))  # fmt: skip
+        for fault in now.ledger.scrub.faults:
+            yield Text(one_line(f"damage of the ledger: {fault}"), "red")
         if now.ledger.halted:
             yield Text(one_line(f"ledger: {now.ledger.halted}"), "red")
     for route, told in sorted(now.outbox.items()):

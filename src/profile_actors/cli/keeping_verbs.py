@@ -136,6 +136,26 @@ def metrics(data: Data = DATA, json: Json = False) -> None:
 
 
 @verb()
+def scrub(data: Data = DATA, json: Json = False) -> None:
+    """Read all that is on the disks of a running store, mend or name damage (docs/BACKUP.md).
+
+    Exit code 1 if something is damaged and not mended.
+    """
+    with open_store(data) as store:
+        found = store.scrub()
+    if json:
+        show.as_json(found)
+    for one in () if json else found:
+        state = "whole" if not one.faults else f"{len(one.faults)} damaged"
+        mended = f", {one.mended:,} log entries mended" if one.mended else ""
+        _say(f"{one.name}: {state}{mended} ({one.read:,} parts, {one.bytes:,} bytes)")
+        for fault in one.faults:
+            _say(f"  {fault}")
+    if any(one.faults for one in found):
+        raise typer.Exit(1)
+
+
+@verb()
 def backup(
     place: Annotated[str, typer.Argument(help="A directory or URI; or list, verify or prune.")],
     uri: Annotated[str | None, typer.Argument(help="Of list, verify or prune.")] = None,

@@ -55,6 +55,14 @@ STANDBY_FAMILIES = (
 )
 
 
+# Of a pass over a partition's disk, likewise.
+SCRUB_FAMILIES = (
+    ("scrub_damaged", "gauge", "damaged", "Log entries and files on disk that are damaged."),
+    ("scrub_mended_total", "counter", "mended", "Log entries fetched from another copy."),
+    ("scrub_bytes_total", "counter", "bytes", "Bytes compared with their checksums."),
+)
+
+
 # Of an edge, likewise.
 EDGE_FAMILIES = (
     ("edge_profiles", "gauge", "profiles", "Profiles that an edge has."),
@@ -116,6 +124,13 @@ def samples(now: StoreStatus) -> Iterator[tuple[str, str, str, list[Sample]]]:
         name = PREFIX + short
         found = [Sample(name, place, float(getattr(one, field))) for place, one in copied]
         yield name, kind, text, found
+    scrubs = [(place, a.scrub) for place, a in zip(places, now.partitions, strict=True)]
+    for short, kind, field, text in SCRUB_FAMILIES:
+        name = PREFIX + short
+        yield name, kind, text, [Sample(name, at, float(getattr(one, field))) for at, one in scrubs]
+    name, text = PREFIX + "scrub_finished_seconds", "When all was last read, seconds since 1970."
+    ends = [(at, one.finished) for at, one in scrubs]
+    yield name, "gauge", text, [Sample(name, at, end / 1000) for at, end in ends if end is not None]
     for short, kind, field, text in EDGE_FAMILIES if now.edges else ():
         name = PREFIX + short
         every = now.edges.items()

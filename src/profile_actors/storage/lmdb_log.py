@@ -53,13 +53,10 @@ from profile_actors.storage.files.manifest import (
     save_manifest,
 )
 from profile_actors.storage.log_id import LogClaim, check_place, save_log_id
-from profile_actors.storage.log_segment import LogSegment
+from profile_actors.storage.log_segment import LogSegment, check_whole, entries_of_stray
 
 MAP_SLACK_BYTES = 1 << 18
 """Room for tree, meta and free-list pages beside a value: 64 pages, far above one append's need."""
-
-STRAY_BYTES = 1 << 16
-"""Above what a new, empty environment takes."""
 
 
 def log_segment_name(first: int) -> str:
@@ -122,15 +119,15 @@ class LmdbLog:
             assert manifest is not None, self._paths.manifest
             self._open_log_segments(manifest)
             self._check_id()
-            self._check_whole(manifest)
+            check_whole(manifest.segments, self._log_segments)
             self._write("recording the epoch", self._record_epoch)
             if load_manifest(self._paths.manifest) == manifest:
                 break
             self._discard()
-        self._check_whole(manifest)
+        check_whole(manifest.segments, self._log_segments)
         self._head = self._log_segments[-1].end()
         remove_asides(self._paths.log)
-        self._drop_strays({entry.name for entry in manifest.segments})
+        self._drop_strays(manifest.segments)
         return manifest
 
     def _record_epoch(self) -> None:
@@ -180,7 +177,7 @@ class LmdbLog:
 
     def _begin(self) -> None:
         """The first log segment of a new log, and its manifest."""
-        self._drop_strays(set())
+        self._drop_strays(())
         name = log_segment_name(0)
         manifest = Manifest((LogSegmentEntry(name, 0),))
         self._new_log_segment(name, 0).discard()
@@ -188,9 +185,17 @@ class LmdbLog:
             "creating the log", lambda: save_manifest(self._paths.manifest, manifest, no_crash)
         )
 
-    def _drop_strays(self, named: set[str]) -> None:
+    def _drop_strays(self, listed: Sequence[LogSegmentEntry]) -> None:
+        """What is not listed goes; another form of a log segment that is was written beside it
+        (``scrub/log_mending``), and has nothing that the listed one has not."""
+        named = {entry.name for entry in listed}
+        plain = {log_segment_name(entry.first) for entry in listed}
         for path in sorted(self._paths.log.glob("segment-*")):
-            if path.name not in named:
+            if path.name in named:
+                continue
+            if path.name[: len(log_segment_name(0))] in plain:
+                remove_tree(path)
+            else:
                 self._drop_stray(path)
 
     def _drop_stray(self, path: Path) -> None:
@@ -198,17 +203,7 @@ class LmdbLog:
 
         One with entries means that the manifest is lost or old: then nothing is deleted.
         """
-        data = path / DATA
-        entries = 0
-        if data.is_file() and data.stat().st_size > 0:
-            try:
-                stray = LogSegment.open(path, 0, self._config.log_map_bytes, sync=True)
-                entries = stray.count()
-                stray.discard()
-            except CorruptLog:
-                # Half-created files are a few pages; anything larger may be a damaged segment.
-                entries = int(data.stat().st_size > STRAY_BYTES)
-        if entries:
+        if entries_of_stray(path, self._config.log_map_bytes):
             raise CorruptLog(
                 f"expected {path.name} to be listed, got one with entries that is not - at"
                 f" {self._paths.manifest}; restore the newest manifest from a replica or backup"
@@ -236,20 +231,6 @@ class LmdbLog:
             sync=True,
             sealed=entry.sealed,
         )
-
-    def _check_whole(self, manifest: Manifest) -> None:
-        """Segments follow each other without a gap, and none has lost an entry."""
-        pairs = list(zip(manifest.segments, self._log_segments, strict=True))
-        for (entry, log_segment), following in zip(
-            pairs, [*manifest.segments[1:], None], strict=True
-        ):
-            end, count = log_segment.extent()
-            wanted = following.first if following else end
-            if end != wanted or count != end - entry.first:
-                raise CorruptLog(
-                    f"expected positions {entry.first} to {wanted - 1}, got {count} entries up to"
-                    f" {end - 1} - at {log_segment.data}; restore the file from a replica or backup"
-                )
 
     @property
     def listed(self) -> tuple[LogSegmentEntry, ...]:
@@ -381,6 +362,23 @@ class LmdbLog:
             fault = self._log_segment_of(position, log_segments).fault(position)
             if fault is not None:
                 yield fault
+
+    def checked(self, position: int) -> tuple[int, str | None]:
+        """Re-read one entry from the file, whatever was verified before: its bytes, and None if it
+        is whole, else one sentence. Raises FencedOut once closed."""
+        log_segments = self._log_segments
+        if not log_segments:
+            raise FencedOut(f"expected an open log, got a closed one - at {self._paths.log}")
+        return self._log_segment_of(position, log_segments).checked(position)
+
+    def whole(self, position: int) -> bytes:
+        """A copy of an entry, compared with its checksum just now, whatever was verified before.
+        Raises as ``checked`` and ``view``."""
+        _, fault = self.checked(position)
+        if fault is not None:
+            raise CorruptLog(fault)
+        with self.view(position) as view:
+            return bytes(view)
 
     def told(self, entries: int) -> None:
         """The catalogue durably knows of so many entries: noted with the next one, or at the end.

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +38,7 @@ from profile_actors.storage.environment import (
 )
 from profile_actors.storage.files.atomic_files import failed_read
 from profile_actors.storage.files.framing import HEADER_BYTES, damage
+from profile_actors.storage.files.manifest import LogSegmentEntry
 
 KEY = struct.Struct(">Q")
 
@@ -59,6 +60,10 @@ class Stamp(NamedTuple):
 
     epoch: int
     told: int
+
+
+STRAY_BYTES = 1 << 16
+"""Above what a new, empty environment takes."""
 
 
 class _Mapped(np.ndarray):
@@ -270,13 +275,27 @@ class LogSegment:
         except (lmdb.Error, struct.error) as error:
             raise failed_read(error, str(self.data)) from error
 
-    def fault(self, position: int) -> str | None:
-        """Re-read one value, whatever was verified before; None if whole, else one sentence."""
+    def checked(self, position: int) -> tuple[int, str | None]:
+        """Re-read one value, whatever was verified before: its bytes, and None if it is whole, else
+        one sentence. Cost: one hash pass over it."""
         try:
-            found = damage(position, self._find(position))
+            value = self._find(position)
         except CorruptLog as error:
-            return str(error)
-        return None if found is None else str(self._corrupt(position, found))
+            return 0, str(error)
+        found = damage(position, value)
+        return len(value), None if found is None else str(self._corrupt(position, found))
+
+    def fault(self, position: int) -> str | None:
+        """What ``checked`` says is wrong with one value."""
+        return self.checked(position)[1]
+
+    def raw(self, position: int) -> bytes | None:
+        """A copy of one value as it is, with its header, whatever its checksum says; None if it
+        cannot be found."""
+        try:
+            return bytes(self._find(position))
+        except CorruptLog:
+            return None
 
     def _find(self, position: int) -> memoryview:
         try:
@@ -327,3 +346,32 @@ class LogSegment:
         """A copy of one verified value, None if there is none. Raises CorruptLog."""
         found = self.range(position - 1, 0) if position > 0 else self.range(-1, 0)
         return found[0][1] if found and found[0][0] == position else None
+
+
+def check_whole(listed: Sequence[LogSegmentEntry], log_segments: Sequence[LogSegment]) -> None:
+    """Segments follow each other without a gap, and none has lost an entry. Raises CorruptLog."""
+    following = [*listed[1:], None]
+    for entry, log_segment, after in zip(listed, log_segments, following, strict=True):
+        end, count = log_segment.extent()
+        wanted = after.first if after else end
+        if end != wanted or count != end - entry.first:
+            raise CorruptLog(
+                f"expected positions {entry.first} to {wanted - 1}, got {count} entries up to"
+                f" {end - 1} - at {log_segment.data}; restore the file from a replica or backup"
+            )
+
+
+def entries_of_stray(path: Path, map_bytes: int) -> int:
+    """How many entries a log segment has that no manifest lists, 0 for what a crash left of an
+    empty one."""
+    data = path / DATA
+    if not data.is_file() or data.stat().st_size == 0:
+        return 0
+    try:
+        stray = LogSegment.open(path, 0, map_bytes, sync=True)
+        entries = stray.count()
+        stray.discard()
+    except CorruptLog:
+        # Half-created files are a few pages; anything larger may be a damaged segment.
+        return int(data.stat().st_size > STRAY_BYTES)
+    return entries

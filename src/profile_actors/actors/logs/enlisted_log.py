@@ -15,6 +15,7 @@ from pathlib import Path
 from profile_actors.actors.calls import Remote
 from profile_actors.actors.coordinator import Enlistment
 from profile_actors.actors.hooks import Hook
+from profile_actors.actors.logs.scrubber import Scrubber
 from profile_actors.actors.logs.standing_still import erase_here
 from profile_actors.actors.replicas.disk_labels import directory_here
 from profile_actors.actors.replicas.shipped_log import ShippedLog, Standing
@@ -22,11 +23,12 @@ from profile_actors.actors.replicas.standby_actor import StandbyLine
 from profile_actors.config import Config
 from profile_actors.engine.shipping.replication import Copies, Request
 from profile_actors.errors import FencedOut, LostLog, StoreUnavailable
-from profile_actors.storage.lmdb_log import LmdbLog
 from profile_actors.storage.replicas.copied_checkpoints import SavedFile, read_part, saved_in
 from profile_actors.storage.replicas.standby_files import as_partition
+from profile_actors.storage.scrub.mendable_log import MendableLog
+from profile_actors.storage.scrub.scrubbing import Blocks
 
-REPLICA = frozenset({"follow", "let_go", "standing", "saved", "saved_part"})
+REPLICA = frozenset({"follow", "let_go", "standing", "saved", "saved_part", "entry"})
 """What a driver may ask of a log and its standby."""
 
 
@@ -66,6 +68,7 @@ class EnlistedLog:
         self._config = config
         log, self.known = self._open(config, hook)
         self.log = ShippedLog(log, config, _end)
+        self._local = log
         if self.known.copies is not None:
             self.follow(self.known.copies)
 
@@ -77,14 +80,16 @@ class EnlistedLog:
     def follow(self, copies: Copies) -> None:
         """Keep the standby that the coordinator's record names, or none."""
         index, coordinator = self._index, self._coordinator
-        namespace = coordinator.session.namespace
-        line = StandbyLine(namespace, index, self._config.standby_timeout_ms / 1000)
 
         def note(request: Request) -> tuple[bool, Copies]:
             found: tuple[bool, Copies] = coordinator.call("copies", "note", index, request)
             return found
 
-        self.log.follow(copies, line.send, note)
+        self.log.follow(copies, self._line().send, note)
+
+    def _line(self) -> StandbyLine:
+        namespace = self._coordinator.session.namespace
+        return StandbyLine(namespace, self._index, self._config.standby_timeout_ms / 1000)
 
     def let_go(self) -> None:
         """Go on without the standby, from when the catalogue has noted that."""
@@ -93,6 +98,26 @@ class EnlistedLog:
     def standing(self) -> Standing | None:
         """How the standby stands; None without one."""
         return self.log.standing()
+
+    def scrub(self, blocks: Blocks | None = None) -> None:
+        """Read the disk through in the background from now on. blocks: of the change feed."""
+        self.scrubber = Scrubber(self._local, Path(self.path), self._config, self._fetch, blocks)
+        self.scrubber.start()
+
+    def _fetch(self, position: int) -> bytes:
+        """An entry as the standby has it. Raises StoreUnavailable unless it is known to have it."""
+        standing = self.log.standing()
+        if standing is None or standing.state == "fenced" or position >= standing.there:
+            got = "none" if standing is None else f"one that is {standing.state}"
+            raise StoreUnavailable(
+                f"expected a standby that has log entry {position}, got {got}; restore a backup, or"
+                " load what is damaged anew"
+            )
+        return self._line().entry(position)
+
+    def entry(self, position: int) -> bytes:
+        """A log entry, for a standby of which it is damaged. Raises CorruptLog."""
+        return self._local.whole(position)
 
     def saved(self) -> list[SavedFile]:
         """The files of the newest checkpoint, for a standby."""
@@ -107,7 +132,7 @@ class EnlistedLog:
         if self.log.is_fenced:
             _end()
 
-    def _open(self, config: Config, hook: Hook) -> tuple[LmdbLog, Enlistment]:
+    def _open(self, config: Config, hook: Hook) -> tuple[MendableLog, Enlistment]:
         """Open the log under a new epoch. One from a catalogue that is older than the log, which a
         backup may be, is too low: then under the next one above the log's.
 
@@ -131,7 +156,7 @@ class EnlistedLog:
                     erase_here(coordinator, index, known.erasing, self.path, config, hook)
                     continue  # what is known of its standby is another thing now
                 place, epoch = Path(self.path), known.epoch
-                return LmdbLog(
+                return MendableLog(
                     place, config, epoch=epoch, claim=known.claim, crash_point=hook
                 ), known
             except FencedOut as error:

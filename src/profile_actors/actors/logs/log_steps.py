@@ -1,4 +1,4 @@
-"""What a sequencer does for a backup, in its own process: it alone may read its open log.
+"""What a sequencer does for a backup or by hand, in its process: it alone may read its open log.
 
 Theory: every step may be asked again, and what was copied is there, so a call that was lost with
 its process costs nothing that was done. Copying a long log takes many calls, each of some seconds.
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from profile_actors.actors.hooks import Hook
+from profile_actors.actors.logs.scrubber import Scrubber
 from profile_actors.actors.replicas.shipped_log import ShippedLog
 from profile_actors.engine.shipping.frontiers import mails_of
 from profile_actors.errors import StorageFull, StoreUnavailable
@@ -30,6 +31,7 @@ class Enlisted(Protocol):
 
     path: str
     log: ShippedLog
+    scrubber: Scrubber
 
     @property
     def since(self) -> int: ...
@@ -39,11 +41,15 @@ def log_step(
     enlisted: Enlisted, pause: Callable[[], object], hook: Hook, step: str, *args: Any
 ) -> Any:
     """One of: ``checkpoint``, ``head``, ``mails`` (``frontiers.mails_of``), ``ship``; of what is
-    copied (``LogShipping``) it answers what it has and how many bytes were new.
+    copied (``LogShipping``) it answers what it has and how many bytes were new. Or ``scrub``, a
+    part of a pass (``scrubber``), which has nothing to do with backups.
 
     pause: called between pieces of work; hook: before and after each write. Raises CorruptLog,
     StorageFull, StoreUnavailable if the place is not reached.
     """
+    if step == "scrub":
+        (mark,) = args
+        return enlisted.scrubber.step(mark, pause)
     if step == "head":
         return enlisted.log.head()
     if step == "mails":

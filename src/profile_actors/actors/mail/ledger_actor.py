@@ -32,6 +32,7 @@ from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.actors.logs.enlisted_log import EnlistedLog
 from profile_actors.actors.logs.log_steps import log_step
 from profile_actors.actors.logs.opening import refusal_of
+from profile_actors.actors.logs.scrubber import ScrubStatus
 from profile_actors.actors.logs.standing_still import leave
 from profile_actors.actors.mail.interpreter import tune
 from profile_actors.actors.mail.peers import LEDGER_ACTOR, Peers
@@ -81,12 +82,13 @@ class LedgerPlace(msgspec.Struct, frozen=True):
 
 class LedgerAccount(msgspec.Struct, frozen=True):
     """The actor's account of itself. halted: why it does not write, empty if it does. outbox: by
-    partition, what it has not acknowledged."""
+    partition, what it has not acknowledged. scrub: how its disk was found."""
 
     ledger: LedgerStatus | None
     halted: str
     pid: int
     outbox: dict[str, Outbox] = {}
+    scrub: ScrubStatus = ScrubStatus()
 
 
 class LedgerActor:
@@ -127,6 +129,7 @@ class LedgerActor:
         except BaseException:
             log.close()
             raise
+        self._enlisted.scrub()
         peers = Peers(place.namespace)
         timeout_s = place.config.call_timeout_s
         self._postman = Postman(LEDGER, self._ledger, peers.call, timeout_s)
@@ -273,7 +276,7 @@ class LedgerActor:
         lack = self._lack()
         return LedgerAccount(
             self._ledger.status(), "" if lack is None else str(lack), os.getpid(),
-            self._postman.account(),
+            self._postman.account(), self._enlisted.scrubber.status(),
         )  # fmt: skip
 
     @ray.method(concurrency_group="backups")

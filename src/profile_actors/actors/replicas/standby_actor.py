@@ -28,6 +28,7 @@ from msgspec import structs
 from profile_actors.actors.calls import Remote, Session, Stopped
 from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.actors.logs.opening import refusal_of
+from profile_actors.actors.logs.scrubber import Scrubber, ScrubPart, ScrubStatus
 from profile_actors.actors.replicas.copies_registry import StandbyRole
 from profile_actors.config import Config
 from profile_actors.engine.shipping.shipper import Arrival, Shipment
@@ -44,6 +45,7 @@ from profile_actors.storage.replicas.copied_checkpoints import (
 from profile_actors.storage.replicas.copied_log import CopiedLog
 from profile_actors.storage.replicas.lost_end import LostEnd, lost_end
 from profile_actors.storage.replicas.standby_files import as_standby, copy_at, name_copy
+from profile_actors.storage.scrub.scrubbing import Mark
 
 LOOK_S = 0.25
 """How often is looked whether the partition is silent, and files that are missing are back."""
@@ -60,6 +62,10 @@ CHECKPOINT_LOOK_S = 5.0
 
 END_WAIT_S = 10.0
 """How long the process of a copy that is no longer in force is waited for."""
+
+
+FETCH_S = 30.0
+"""How long is waited for an entry that is damaged in one copy of a log."""
 
 
 RETIRE_S = 0.5
@@ -86,7 +92,7 @@ class StandbyPlace(msgspec.Struct, frozen=True):
 
 class StandbyStatus(msgspec.Struct, frozen=True):
     """A standby's account of itself. refusal: why its files are not open, empty if they are.
-    silent_s: since when nothing was heard of the partition."""
+    silent_s: since when nothing was heard of the partition. scrub: how its disk was found."""
 
     index: int
     copy: str
@@ -95,6 +101,7 @@ class StandbyStatus(msgspec.Struct, frozen=True):
     silent_s: float
     pid: int
     refusal: str = ""
+    scrub: ScrubStatus = ScrubStatus()
 
 
 class StandbyActor:
@@ -144,6 +151,8 @@ class StandbyActor:
         self._log = CopiedLog(directory, config, role.claim, crash_point=self._hook)
         self._copy = StandbyCopy(self._log, role.copies.copy, role.opening)
         self._role = role
+        self._scrubber = Scrubber(self._log, directory, config, self._fetch)
+        self._scrubber.start()
         self._heard_s = time.monotonic()
 
     def _free(self, lock: Path) -> None:
@@ -298,7 +307,36 @@ class StandbyActor:
         silent_s = round(self._silent_s(), 3)
         if log is None or self._refusal is not None:
             return StandbyStatus(index, "", 0, 0, silent_s, os.getpid(), str(self._refusal))
-        return StandbyStatus(index, self._copy.copy, log.head(), log.epoch, silent_s, os.getpid())
+        return StandbyStatus(
+            index, self._copy.copy, log.head(), log.epoch, silent_s, os.getpid(), "",
+            self._scrubber.status(),
+        )  # fmt: skip
+
+    def entry(self, position: int) -> bytes:
+        """A log entry, for a partition of which it is damaged. Raises CorruptLog."""
+        self._opened()
+        assert self._log is not None, position
+        return self._log.whole(position)
+
+    def _fetch(self, position: int) -> bytes:
+        """An entry as the partition has it, whose log this one is known to be a beginning of."""
+        if not self._copy.is_agreed:
+            raise StoreUnavailable("expected a standby that has compared its log, got a new one")
+        try:
+            name = f"partition-{self._place.index}"
+            partition: Any = ray.get_actor(name, namespace=self._place.namespace)
+            found: bytes = ray.get(partition.replica.remote("entry", position), timeout=FETCH_S)
+        except (ValueError, ray.exceptions.RayError) as error:
+            raise StoreUnavailable(
+                f"expected log entry {position} of partition {self._place.index}, got"
+                f" {type(error).__name__}; it is asked again by the next pass"
+            ) from None
+        return found
+
+    def scrub(self, mark: Mark | None) -> ScrubPart:
+        """A part of a pass over this copy's files, by hand (``scrubber``)."""
+        self._opened()
+        return self._scrubber.step(mark)
 
     def retire(self) -> None:
         """Close the files and delete them: the standby goes to another disk, or there is none."""
@@ -343,8 +381,20 @@ class StandbyLine:
             answer = self._handle.take.remote(ENCODER.encode(shipment))
             return ARRIVAL.decode(ray.get(answer, timeout=self._timeout_s))
         except (ValueError, ray.exceptions.RayError) as error:
-            self._handle = None
-            raise StoreUnavailable(
-                f"expected an answer of {self._name} within {self._timeout_s:g} s, got"
-                f" {type(error).__name__}"
-            ) from None
+            raise self._unanswered(error) from None
+
+    def entry(self, position: int) -> bytes:
+        """A log entry as the standby has it. Raises StoreUnavailable."""
+        try:
+            handle: Any = ray.get_actor(self._name, namespace=self._namespace)
+            found: bytes = ray.get(handle.entry.remote(position), timeout=FETCH_S)
+        except (ValueError, ray.exceptions.RayError) as error:
+            raise self._unanswered(error) from None
+        return found
+
+    def _unanswered(self, error: Exception) -> StoreUnavailable:
+        self._handle = None
+        return StoreUnavailable(
+            f"expected an answer of {self._name} within {self._timeout_s:g} s, got"
+            f" {type(error).__name__}"
+        )

@@ -1,4 +1,4 @@
-"""The doors through which a program backs up a running store."""
+"""The doors through which a program backs up a running store, and has its disks read."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING
 
 from profile_actors.actors.calls import Remote
 from profile_actors.actors.logs.log_steps import reached
+from profile_actors.actors.logs.scrubber import ScrubPart
 from profile_actors.driver.connection import Connection
+from profile_actors.driver.keeping.standby_processes import begun
 from profile_actors.driver.shipping.backing_up import Backup, backed_up
+from profile_actors.driver.shipping.scrubs import ScrubReport, scrubbed
 from profile_actors.engine.identity.messages import LEDGER
+from profile_actors.engine.shipping.replication import Copies
 from profile_actors.errors import CallerError
+from profile_actors.storage.scrub.scrubbing import Mark
 from profile_actors.storage.shipping.depot import Depot, absolute
 
 if TYPE_CHECKING:
@@ -19,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class BackupDoors:
-    """The part of ``Store`` that copies it elsewhere."""
+    """The part of ``Store`` that copies it elsewhere, and reads all of it."""
 
     _connection: Connection
     _placement: Placement
@@ -55,3 +60,33 @@ class BackupDoors:
 
         with reached(depot.uri):
             return backed_up(connection.coordinator, sequencers, depot, connection.long_timeout_s)
+
+    def scrub(self) -> list[ScrubReport]:
+        """Read everything that partitions, their standbys and the ledger of links have on their
+        disks, and compare it with its checksums, while the store works (docs/BACKUP.md).
+
+        A damaged log entry is fetched from the other copy of the log, where there is one; a damaged
+        block of the change feed is made anew; whatever else is damaged is named, with what to do.
+        The store does the same in the background (``Config.scrub_bytes_per_s``), and ``status``
+        says how that stands. Cost: each file is read once, paced while rows come in. Raises
+        StoreUnavailable for a partition that does not answer.
+        """
+        self._check_open()
+        connection = self._connection
+        timeout_s = connection.long_timeout_s
+
+        def asking(remote: Remote, *words: str) -> Callable[[Mark | None], ScrubPart]:
+            return lambda mark: remote.call(*words, mark, timeout_s=timeout_s)
+
+        copies = {
+            f"partition {index}": asking(one, "log_step", "scrub")
+            for index, one in enumerate(connection.partitions)
+        }
+        records: dict[int, Copies] = connection.coordinator.call("copies", "all")
+        kept = [index for index, one in records.items() if one.standby]
+        for index, standby in zip(kept, begun(self._placement, kept), strict=True):
+            copies[f"standby of partition {index}"] = asking(standby, "scrub")
+        ledger = self._ledger()
+        if ledger is not None:
+            copies["ledger"] = asking(ledger, "log_step", "scrub")
+        return scrubbed(copies)

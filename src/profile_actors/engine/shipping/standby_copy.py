@@ -42,6 +42,11 @@ class StandbyCopy:
         self._opening = opening
         self._agreed = 0
 
+    @property
+    def is_agreed(self) -> bool:
+        """Whether its log is a beginning of that of the primary it was opened for."""
+        return self._agreed == self.log.epoch
+
     def take(self, shipment: Shipment) -> Arrival:
         """Do what a primary says, if it may say anything; how far this copy is then."""
         log = self.log

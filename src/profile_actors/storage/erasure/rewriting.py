@@ -108,7 +108,7 @@ def _rewritten(
     size = (path / DATA).stat().st_size if (path / DATA).is_file() else 0
     old = LogSegment.open(path, entry.first, max(size, 1 << 20), sync=True, sealed=True)
     new: LogSegment | None = None
-    name = _next_name(entry)
+    name = next_name(entry)
     try:
         positions = old.positions()
         for position in positions:
@@ -117,7 +117,7 @@ def _rewritten(
             parts = change(value, old.where(position))
             if parts is not None and new is None:
                 remove_tree(paths.log / name)
-                new = _begun(paths.log / name, old, max(map_bytes, 2 * size))
+                new = begun_beside(paths.log / name, old, max(map_bytes, 2 * size))
                 crash_point("erase.segment_begun")
                 for before in range(entry.first, position):
                     new.put(before, frame(before, [old.get(before) or b""]))
@@ -139,15 +139,15 @@ def _rewritten(
             new.discard()
 
 
-def _next_name(entry: LogSegmentEntry) -> str:
+def next_name(entry: LogSegmentEntry) -> str:
     """``segment-<first>``, then ``segment-<first>-1`` and so on."""
     plain = log_segment_name(entry.first)
     written = entry.name.removeprefix(plain).removeprefix("-")
     return f"{plain}-{int(written or 0) + 1}"
 
 
-def _begun(path: Path, old: LogSegment, map_bytes: int) -> LogSegment:
-    """An empty log segment with what another one says of its log and its writer."""
+def begun_beside(path: Path, old: LogSegment, map_bytes: int) -> LogSegment:
+    """An empty, unsynced log segment with what another one says of its log and its writer."""
     new = LogSegment.create(path, old.first, map_bytes, sync=False)
     stamp = old.stamp()
     new.claim(stamp.epoch, old.log(), stamp.told)

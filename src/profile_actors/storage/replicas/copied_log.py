@@ -23,6 +23,7 @@ from profile_actors.storage.files.manifest import LogSegmentEntry, Manifest, sav
 from profile_actors.storage.lmdb_log import LmdbLog
 from profile_actors.storage.log_id import LogClaim
 from profile_actors.storage.replicas.copied_checkpoints import drop_beyond
+from profile_actors.storage.scrub.mendable_log import MendableLog
 
 
 def digest_of(log: LmdbLog, position: int) -> int:
@@ -31,7 +32,7 @@ def digest_of(log: LmdbLog, position: int) -> int:
         return xxhash.xxh3_64_intdigest(view)
 
 
-class CopiedLog(LmdbLog):
+class CopiedLog(MendableLog):
     """The log in a standby's directory; opening it promises nothing new."""
 
     def __init__(

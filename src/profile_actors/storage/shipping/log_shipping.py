@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from profile_actors.engine.shipping.pieces import Listed, Piece, Stored, Wanted, needs
-from profile_actors.errors import StoreUnavailable
+from profile_actors.errors import CorruptLog, StoreUnavailable
 from profile_actors.storage.checkpoint_files import CHECKPOINT_NAME
 from profile_actors.storage.environment import DATA
 from profile_actors.storage.files.framing import damage, frame
@@ -119,8 +119,9 @@ class LogShipping:
 
     def _file(self, wanted: Wanted) -> Piece:
         for position in range(wanted.first, wanted.end):
-            with self._log.view(position):  # compares it with its checksum
-                pass
+            _, fault = self._log.checked(position)  # it may have changed since it was read last
+            if fault is not None:
+                raise CorruptLog(fault)
             if position % 64 == 0:
                 self._pause()
         path = self._paths.log / wanted.segment / DATA
@@ -183,8 +184,7 @@ class LogShipping:
 
 def framed(log: LmdbLog, position: int) -> bytes:
     """An entry as it is stored, with its checksum, compared. Raises CorruptLog."""
-    with log.view(position) as view:
-        return frame(position, (view,))
+    return frame(position, (log.whole(position),))
 
 
 def entries_in(depot: Depot, piece: Piece) -> Iterator[tuple[int, bytes]]:

@@ -9,7 +9,7 @@ import pytest
 
 from profile_actors.actors.logs.log_steps import log_step
 from profile_actors.config import Config
-from profile_actors.errors import StoreUnavailable
+from profile_actors.errors import CorruptLog, StoreUnavailable
 from profile_actors.storage.files.manifest import LogSegmentEntry
 from profile_actors.storage.lmdb_log import LmdbLog
 from profile_actors.storage.shipping.backups import KeptLog
@@ -38,6 +38,7 @@ class InForce:
     def __init__(self, log: LmdbLog, path: Path, since: int) -> None:
         self.log: Any = type("Shipped", (), {"local": log, "head": log.head})()
         self.path, self.since = str(path), since
+        self.scrubber: Any = None  # no part of a backup
 
 
 def filled(log: LmdbLog, count: int, content: bytes) -> LmdbLog:
@@ -87,3 +88,24 @@ def test_nothing_that_another_copy_had_is_taken_for_what_the_one_in_force_has(
     again, more = log_step(InForce(new, tmp_path / "new", 2), int, lambda _: None, *ask, 8, kept)
     assert (again, more) == (kept, 0)
     new.close()
+
+
+@pytest.mark.parametrize("position", [2, 28])  # of a sealed log segment, and of the newest
+def test_what_the_disk_has_changed_since_it_was_read_is_not_copied(
+    tmp_path: Path, position: int
+) -> None:
+    log = LmdbLog(tmp_path / "log", CONFIG, epoch=1)
+    for one in range(30):
+        log.append_at(one, [b"%06d" % one * 1_500], 1)
+    for one in range(30):
+        with log.view(one):  # compared, and not again
+            pass
+    name = max(entry.name for entry in log.listed if entry.first <= position)
+    path = tmp_path / "log" / "log" / name / "data.mdb"
+    with open(path, "r+b") as file:
+        file.seek(path.read_bytes().index(b"%06d" % position * 1_500) + 4_000)
+        file.write(b"!")
+    shipping = LogShipping(log, tmp_path / "log", Depot(str(tmp_path / "place")), int)
+    with pytest.raises(CorruptLog, match=f"position {position}"):
+        shipping.ship("0", 0, 30, None)
+    log.close()
