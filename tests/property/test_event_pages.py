@@ -182,9 +182,9 @@ def test_rows_of_several_identities_are_paged_by_whose_they_are() -> None:
     position = partition.position
     partition.log.append_at(position, encode("rows", 0, CLOCK, 1, blocks=[block]), 0)
     partition = hub.reopen()
-    rows = [(position, row) for row in range(count)]
     opened = OpenedBlocks(partition.log, 4)
-    own = [opened.of(*one).key(one[1], (0, 0))[3] for one in rows]
+    blocks = opened.of([position] * count, list(range(count)))
+    own = [block.key(row, (0, 0))[3] for row, block in enumerate(blocks)]
     assert own == primaries
     for order in ("asc", "desc"):
         cursor, seen_keys = None, []

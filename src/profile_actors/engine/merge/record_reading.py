@@ -19,8 +19,9 @@ def records_at(
     if len(owners) > FEW_ROWS:
         found = read_records(log, positions, rows)
     else:
-        places = zip(positions.tolist(), rows.tolist(), strict=True)
-        found = [opened.of(position, row).record(row) for position, row in places]
+        numbers = rows.tolist()
+        blocks = opened.of(positions.tolist(), numbers)
+        found = [block.record(row) for block, row in zip(blocks, numbers, strict=True)]
     for owner, row in zip(owners.tolist(), found, strict=True):
         out.setdefault(owner, []).append(row)
     return out

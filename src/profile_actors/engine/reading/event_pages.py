@@ -15,6 +15,7 @@ for each other row of the seconds at its two ends (without ``_id`` the hash of i
 from __future__ import annotations
 
 import base64
+from operator import itemgetter
 
 import msgspec
 import numpy as np
@@ -138,11 +139,10 @@ def _placed(
     opened: OpenedBlocks, positions: Array, rows: Array, own: Primary, is_back: bool
 ) -> list[Placed]:
     """The rows in order. Equal ones are the same row, stated more than once: any order will do."""
-    plain = []
-    for position, row in zip(positions.tolist(), rows.tolist(), strict=True):
-        block = opened.of(position, row)
-        plain.append((block.key(row, own), block, row))
-    plain.sort(key=lambda placed: placed[0])
+    numbers = rows.tolist()
+    blocks = opened.of(positions.tolist(), numbers)
+    plain = [(b.key(row, own), b, row) for b, row in zip(blocks, numbers, strict=True)]
+    plain.sort(key=itemgetter(0))
     out: list[Placed] = []
     for key, block, row in plain:
         is_again = bool(out) and out[-1][0][:4] == key
