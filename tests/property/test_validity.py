@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.rules.language.parser import parse
+from profile_actors.rules.reference import validity
+from profile_actors.rules.reference.occasions import _Outcome
 from profile_actors.rules.reference.validity import (
     LOOK_AHEAD,
     MAX_STEPS,
@@ -96,3 +98,57 @@ def test_values_hold_until_then(
     for instant in {end - 1, now + 1, *instants, *midnights}:
         if now <= instant < end:
             assert same(value, value_at(tree, {}, happened, instant)), (value, instant)
+
+
+moving = st.builds(
+    "{} occurs {}".format, st.sampled_from(["now", "today", "yesterday", "tomorrow"]), moments
+)
+
+
+def is_never_still(*_: object) -> bool:
+    """Of the slow form, which walks every day."""
+    return False
+
+
+@settings(max_examples=40, deadline=None)
+@given(moving, offsets, st.integers(1, 40))
+def test_what_is_passed_over_holds_no_change(rule: str, now: int, months: int) -> None:
+    tree = parse(rule)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validity, "LOOK_AHEAD", (months, "month"))
+        quick = evaluate_with_validity(tree, {}, [], now)
+        patch.setattr(_Outcome, "_is_still", is_never_still)
+        patch.setattr(_Outcome, "_change_of_ends", _Outcome._walked)
+        assert quick == evaluate_with_validity(tree, {}, [], now)
+
+
+@pytest.mark.parametrize("form", ["before now", "on now", "after now", "between now and now"])
+def test_now_against_itself_never_changes(form: str) -> None:
+    is_so = form in ("on now", "between now and now")
+    assert evaluate_with_validity(parse(f"now occurs {form}"), {}, [], BASE) == (is_so, None)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "now occurs = 7 year after today",
+        "now occurs > 1 month before today",
+        "now occurs between last month and next month",
+        "tomorrow occurs between yesterday and next month",
+        "today occurs between last year and yesterday",
+    ],
+)
+def test_a_century_without_a_change_is_not_walked_day_by_day(
+    rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walked: list[int] = []
+    one = _Outcome._segment_end
+
+    def counted(outcome: _Outcome, now: int) -> int:
+        walked.append(now)
+        return one(outcome, now)
+
+    monkeypatch.setattr(_Outcome, "_segment_end", counted)
+    _, until = evaluate_with_validity(parse(rule), {}, [], BASE)
+    assert until is None
+    assert len(walked) < 6_000

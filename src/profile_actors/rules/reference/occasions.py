@@ -2,13 +2,14 @@
 
 Theory: the bounds of ``occurs`` and the day words are monotone functions of now (calendar.py), so
 an outcome flips where a monotone condition first holds, and bisection over milliseconds finds it.
-Where both sides move, what is between two jumps of the calendar is searched, one after the other.
+Where both sides move, what is between two jumps of the calendar is searched, one after the other;
+stretches in which the sides are too far from each other to meet are passed over.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from profile_actors.columnar.time_units import DAY_MS, EXACT_MS
 from profile_actors.rules.reference.moving_values import Bound, Horizon, Moving
@@ -116,12 +117,18 @@ class _Outcome:
         if not self._units() and not self.node.unit:
             # Nothing jumps: now against fixed times and itself, which one crossing each tells.
             return self._crossing(now, limit)
+        if self.node.form == "between" and self._period(now) is None:
+            return self._change_of_ends(now, limit, segments)
+        return self._walked(now, limit, segments)
+
+    def _walked(self, now: int, limit: int, segments: int) -> int | None:
+        """``next_change`` from one jump of the calendar to the next."""
         # Where nothing follows now itself, all stands still between two jumps.
-        is_even = self.word == "now" or "now" in steps
+        is_even = self.word == "now" or any(time.step == "now" for time in self.times)
         at, present, period = now, self.holds(now), self._period(now)
         rest = None if period is None else now + period
+        stretch = DAY_MS
         while self.tried < max(segments, 1):
-            self.tried += 1
             if self._is_past(at):
                 return None
             if rest is not None and period is not None and at > rest:
@@ -129,7 +136,17 @@ class _Outcome:
                 if (mark := self._next_mark(at)) is None:
                     return None
                 at, rest = max(at, mark - NEAR_MS - period), mark + NEAR_MS + period
+            if self._is_still(at, min(at + stretch, limit)):
+                at, stretch = at + stretch, 2 * stretch
+                if at >= limit:
+                    return None
+                continue
             end = self._segment_end(at)
+            stretch //= 2
+            if at + stretch > end:
+                continue
+            stretch = 2 * (end - at)
+            self.tried += 1
             inside = self._crossing(at, min(end - 1, limit)) if is_even else None
             if inside is not None:
                 return inside
@@ -139,6 +156,37 @@ class _Outcome:
                 return end
             at = end
         return at
+
+    def _change_of_ends(self, now: int, limit: int, segments: int) -> int | None:
+        """``next_change`` by the two ends, each for itself: one may repeat day by day."""
+        ends = [
+            _Outcome(replace(self.node, form=form, until=None), self.subject, time, None)
+            for form, time in zip(("before", "after"), self.times, strict=True)
+        ]
+        at: int | None = now
+        changes: list[int | None] = [now, now]
+        while at is not None and self.tried < max(segments, 1):
+            for i, end in enumerate(ends):
+                if (change := changes[i]) is not None and change <= at:
+                    end.tried = 0
+                    changes[i] = end.next_change(at, limit, segments - self.tried)
+                    self.tried += end.tried
+            at = min((change for change in changes if change is not None), default=None)
+            if at is not None and self.holds(at) != self.holds(now):
+                return at
+            self.tried += 1
+        return at
+
+    def _is_still(self, now: int, end: int) -> bool:
+        """Whether it is sure to hold, or not to hold, all the time from ``now`` to ``end``: nothing
+        that moves goes back, so what is apart at opposite ends never met."""
+        first, last, t, u = self.bounds(now), self.bounds(end), self.at(now), self.at(end)
+        if first is None or last is None or t is None or u is None:
+            return False
+        is_below = first.low is not None and u < first.low
+        is_above = last.high is not None and t > last.high
+        is_within = (last.low is None or t >= last.low) and (first.high is None or u <= first.high)
+        return is_below or is_above or is_within
 
     def is_daily(self, now: int, limit: int) -> bool:
         """Whether it repeats day by day from now to ``limit``: both sides move, in parts of days
@@ -175,7 +223,7 @@ class _Outcome:
         units = self._units() + ([self.node.unit] if self.node.unit else [])
         if any(unit not in EXACT_MS for unit in units) or self._undefined(now):
             return None
-        return max(EXACT_MS[unit] for unit in units)
+        return max((EXACT_MS[unit] for unit in units), default=1)
 
     def _next_mark(self, now: int) -> int | None:
         """The first bound that stands still and is not behind the subject's word."""
