@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.rules.language.parser import parse
 from profile_actors.rules.reference import validity
+from profile_actors.rules.reference.moving_values import Horizon
 from profile_actors.rules.reference.occasions import _Outcome
 from profile_actors.rules.reference.validity import (
     LOOK_AHEAD,
@@ -120,6 +122,71 @@ def test_what_is_passed_over_holds_no_change(rule: str, now: int, months: int) -
         patch.setattr(_Outcome, "_is_still", is_never_still)
         patch.setattr(_Outcome, "_change_of_ends", _Outcome._walked)
         assert quick == evaluate_with_validity(tree, {}, [], now)
+
+
+PARTS = ("currentYear()", "currentMonth()", "currentDayOfMonth()", "yesterday.getDayOfMonth()")
+numbers = st.recursive(
+    st.sampled_from([*PARTS, "2", "0.5", "v"]),
+    lambda inner: st.one_of(
+        st.builds("({} {} {})".format, inner, st.sampled_from("+-*/%"), inner),
+        st.builds("(-{})".format, inner),
+        st.builds("[{}, {}].{}()".format, inner, inner, st.sampled_from(["sum", "average", "max"])),
+    ),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.one_of(
+        st.builds("{} {} {}".format, numbers, comparisons, numbers),
+        numbers,
+        st.builds("[{}].head() {} {}".format, numbers, comparisons, numbers),
+        st.builds("isNull({} / {})".format, numbers, numbers),
+        st.builds("[{} * 400000000000000000, {} % {}].count()".format, numbers, numbers, numbers),
+        st.builds("if({} > 9, {}, 1) {} {}".format, numbers, numbers, comparisons, numbers),
+    ),
+    offsets,
+    st.integers(1, 14),
+    st.sampled_from([3, 2.5, Decimal("1.25"), None]),
+)
+def test_numbers_of_the_date_change_when_every_day_was_looked_at(
+    rule: str, now: int, months: int, v: object
+) -> None:
+    tree = parse(rule)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validity, "LOOK_AHEAD", (months, "month"))
+        quick = evaluate_with_validity(tree, {"v": v}, [], now)
+        patch.setattr(Horizon, "computed", computed_slowly)
+        assert quick == evaluate_with_validity(tree, {"v": v}, [], now)
+
+
+def computed_slowly(horizon: Horizon, _: str, function: Any, values: list[Any]) -> Any:
+    """The slow form: what is computed of a part of the date counts as changed at its next step."""
+    return function(*map(horizon.fix, values))
+
+
+@pytest.mark.parametrize(
+    ("rule", "most"),
+    [
+        ("currentYear() + currentDayOfMonth() = 3000", 1),
+        ("[currentYear(), currentDayOfMonth()].sum() > 2200 or currentDayOfMonth() = 40", 2),
+        ("-(currentYear() + currentMonth()) = yesterday.getYear() * 2", 1),
+    ],
+)
+def test_a_century_of_dates_is_not_evaluated_day_by_day(
+    rule: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    one = validity._Run.at
+
+    def counted(run: validity._Run, now: int, limit: int) -> Any:
+        asked.append(now)
+        return one(run, now, limit)
+
+    monkeypatch.setattr(validity._Run, "at", counted)
+    assert evaluate_with_validity(parse(rule), {}, [], BASE) == (False, None)
+    assert len(asked) <= most
 
 
 @pytest.mark.parametrize("form", ["before now", "on now", "after now", "between now and now"])

@@ -12,7 +12,7 @@ from functools import cmp_to_key
 from profile_actors.rules.reference.moving_values import Horizon
 from profile_actors.rules.semantics import scalar_operators
 from profile_actors.rules.semantics.scalar_operators import Members
-from profile_actors.rules.semantics.values import Instant, MapValue, Value
+from profile_actors.rules.semantics.values import ExactNumber, Instant, MapValue, Value
 from profile_actors.rules.tree.faults import Fault
 
 
@@ -130,7 +130,7 @@ def _get(values: list[Value], horizon: Horizon) -> Value:
 
 def _head(value: Value) -> Value:
     first = next(iter(array(value)), None)
-    return float(first) if isinstance(first, float) else first
+    return float(first) if isinstance(first, ExactNumber) else first
 
 
 FUNCTIONS: dict[str, Callable[[list[Value], Horizon], Value]] = {

@@ -11,17 +11,18 @@ Rules for editors: obvious before fast. Errors are Faults at a node's offset.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.rules.reference import array_functions, chain_search
 from profile_actors.rules.reference.array_functions import array
+from profile_actors.rules.reference.moving_numbers import moving_part, standing
 from profile_actors.rules.reference.moving_values import (
     FOR_EVER,
     OFFSETS,
     Horizon,
     Moving,
-    MovingNumber,
 )
 from profile_actors.rules.reference.occasions import (
     Occasions,
@@ -179,13 +180,14 @@ class Evaluator:
             self.horizon.compared(function, *values)
             return scalar_operators.compare(function, *values)
         if function in ("+", "-", "*", "/", "%"):
-            return scalar_operators.arithmetic(function, *map(self.horizon.fix, values))
+            made = partial(scalar_operators.arithmetic, function)
+            return self.horizon.computed(function, made, values)
         if function in string_tests.TESTS:
             return _string_test(function, values)
         if function in _AGGREGATES:
             return self._aggregate(function, array(values[0]))
         if function in _CURRENT:
-            return MovingNumber.of(_CURRENT[function], self.horizon.now, 0)
+            return moving_part(_CURRENT[function], self.horizon.now, 0)
         if function in _DATE_PARTS:
             return self._date_part(_DATE_PARTS[function], values[0])
         if function in array_functions.FUNCTIONS:
@@ -209,14 +211,15 @@ class Evaluator:
         if value is None:
             return None
         if isinstance(value, Moving):
-            return MovingNumber.of(part, self.horizon.now, OFFSETS[value.word])
-        return int(MovingNumber.of(part, time(value).ms, 0) or 0)
+            return moving_part(part, self.horizon.now, OFFSETS[value.word])
+        return standing(moving_part(part, time(value).ms, 0)) or 0
 
     def _aggregate(self, function: str, values: list[Value]) -> Value:
         if function in ("min", "max"):
             self.horizon.among(values)
         elif function != "count":
-            values = [self.horizon.fix(value) for value in values]
+            made = _AGGREGATES[function]
+            return _inexact(self.horizon.computed(function, lambda *v: made([*v]), values))
         return _inexact(_AGGREGATES[function](values))
 
     # Functions of an expression per element.
@@ -252,7 +255,7 @@ class Evaluator:
         outer = self.horizon
         found = self.occasions.known.get(key)
         if found is None or (found[1].first is not None and found[1].first <= outer.now):
-            self.horizon = Horizon(outer.now, outer.limit)
+            self.horizon = Horizon(outer.now, outer.limit, outer.turns)
             found = self.condition(condition, around), self.horizon.bound
             self.horizon = outer
             self.occasions.known[key] = found

@@ -15,11 +15,22 @@ or on each date of a year, is the same until something comes that does not repea
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from profile_actors.columnar.time_units import DAY_MS
+from profile_actors.rules.reference.moving_numbers import (
+    MovingNumber,
+    Part,
+    Recipe,
+    is_never_null,
+    joined,
+    made_to_move,
+    next_turn,
+    part_of,
+    standing,
+)
 from profile_actors.rules.semantics import calendar
 from profile_actors.rules.semantics.calendar import word_instant
 from profile_actors.rules.semantics.scalar_operators import compare, order
@@ -37,30 +48,6 @@ class Moving(Instant):
         return self
 
 
-class MovingNumber(int):
-    """A date part of a moving instant. part: year, month or day; offset: ms from now to the
-    instant whose part it is, to the day."""
-
-    part: str
-    offset: int
-
-    @classmethod
-    def of(cls, part: str, now: int, offset: int) -> MovingNumber | None:
-        moment = calendar.in_range(now + offset)
-        if moment is None:
-            return None
-        made = cls(_PARTS[part](moment))
-        made.part, made.offset = part, offset
-        return made
-
-
-_PARTS: dict[str, Callable[[int], int]] = {
-    "year": calendar.year,
-    "month": calendar.month,
-    "day": calendar.day_of_month,
-}
-
-
 OFFSETS = {"now": 0, "today": 0, "yesterday": -DAY_MS, "tomorrow": DAY_MS}
 
 
@@ -76,12 +63,19 @@ class Bound(NamedTuple):
 FOR_EVER = Bound(None, None, None)
 
 
-class Horizon:
-    """Collects candidate instants of one evaluation. limit: none later is of interest."""
+Turns = dict[Hashable, tuple[int, int | None]]
+"""Of recipes of numbers: between which two instants they are the same; None: for ever."""
 
-    def __init__(self, now: int, limit: int) -> None:
+
+class Horizon:
+    """Collects candidate instants of one evaluation. limit: none later is of interest. turns: of
+    its run, which looks for the next change; without it a number that is computed of parts of the
+    date counts as changed at their next step, which is quick to say."""
+
+    def __init__(self, now: int, limit: int, turns: Turns | None = None) -> None:
         self.now = now
         self.limit = limit
+        self.turns = turns
         self.bound = FOR_EVER
 
     def add(self, instant: int | None) -> None:
@@ -130,7 +124,7 @@ class Horizon:
             self.add(_reaches(moving, other.ms))
             self.add(_reaches(moving, other.ms + 1))
         elif isinstance(moving, MovingNumber) and not isinstance(other, Instant):
-            self._part(moving, self._differs(moving, other))
+            self._ordered(moving, other)
 
     def _two_words(self, a: Moving, b: Moving) -> None:
         # Day words keep their distances; now keeps its order to yesterday and tomorrow.
@@ -139,43 +133,71 @@ class Horizon:
             for turn in (midnight + 1, midnight + DAY_MS):
                 self.join(Bound(turn, None, None))
 
-    def _part(self, moving: MovingNumber, instant: int | None) -> None:
-        """Months and days of the month come again on the same dates, years do not."""
-        self.join(Bound(instant, instant, instant if moving.part == "year" else None))
+    def computed(self, name: str, function: Callable[..., Value], values: list[Value]) -> Value:
+        """``function(*values)``; it moves if one of them does. name: of the function."""
+        if self.turns is None or not any(isinstance(value, MovingNumber) for value in values):
+            return function(*map(self.fix, values))
+        value = function(*map(standing, values))
+        if value is None or not is_never_null(name, values):
+            return function(*map(self.fix, values))
+        return made_to_move(value, joined(name, function, values))
 
-    def _differs(self, moving: MovingNumber, other: Value) -> int | None:
-        """The next instant at which ``moving`` compares differently with ``other``."""
-        if other is None or order(moving, other) is None:
-            return None
-        if isinstance(other, MovingNumber):
+    def _turn(self, parts: Iterable[Part], instant: int | None) -> None:
+        """Months and days of the month come again on the same dates, years do not."""
+        has_year = any(part == "year" for part, _ in parts)
+        self.join(Bound(instant, instant, instant if has_year else None))
+
+    def _ordered(self, number: MovingNumber, other: Value) -> None:
+        """A number is compared, and stands in some order to another value."""
+        if other is None or order(number, other) is None:
+            return
+        if number.only is not None and not isinstance(other, MovingNumber):
+            self._turn([number.only], self._differs(number, *number.only, other))
+        elif self.turns is None:
+            self.fix(number)
             self.fix(other)
-            return self._next_step(moving, self.now)
-        present = order(int(moving), other)
-        if moving.part == "year":
+        else:
+            self._follow(self.turns, joined("order", order, [number, other]))
+
+    def _follow(self, turns: Turns, recipe: Recipe) -> None:
+        """Register when the recipe's value is next another."""
+        since, until = turns.get(recipe.key, (self.now + 1, None))
+        if not since <= self.now or (until is not None and until <= self.now):
+            until = next_turn(recipe, self.now, self.limit)
+            turns[recipe.key] = self.now, until
+        self._turn(recipe.parts, until)
+
+    def _differs(self, number: MovingNumber, part: str, offset: int, other: Value) -> int | None:
+        """The next instant at which a part of a date compares differently with ``other``."""
+        present = order(number, other)
+        if part == "year":
             years = (int(other), int(other) + 1) if abs(other) < 10_000 else ()
             starts = (calendar.from_civil(year, 1, 1) for year in years)
-            later = [s - moving.offset for s in starts if s is not None]
+            later = [s - offset for s in starts if s is not None]
             return min((s for s in later if s > self.now), default=None)
-        for start in _turns(moving.part, self.now + moving.offset, other):
-            at = start - moving.offset
-            if at > self.now and order(_PARTS[moving.part](start), other) != present:
+        for start in _turns(part, self.now + offset, other):
+            at = start - offset
+            if at > self.now and order(part_of(part, start), other) != present:
                 return at
         return None
-
-    @staticmethod
-    def _next_step(moving: MovingNumber, now: int) -> int | None:
-        span = calendar.interval(now + moving.offset, moving.part)
-        return None if span is None else span[1] + 1 - moving.offset
 
     def fix(self, value: Value) -> Value:
         """``value`` where its own size matters: it counts as changed at its next step."""
         for leaf in _leaves(value):
             if isinstance(leaf, MovingNumber):
-                self._part(leaf, self._next_step(leaf, self.now))
+                self._fix_number(leaf)
             elif isinstance(leaf, Moving):
                 step = 1 if leaf.word == "now" else DAY_MS - self.now % DAY_MS
                 self.add(self.now + step)
-        return int(value) if isinstance(value, MovingNumber) else value
+        return standing(value)
+
+    def _fix_number(self, number: MovingNumber) -> None:
+        if number.only is None and self.turns is not None:
+            self._follow(self.turns, number.recipe)
+            return
+        for part, offset in number.recipe.parts:
+            span = calendar.interval(self.now + offset, part)
+            self._turn([(part, offset)], None if span is None else span[1] + 1 - offset)
 
 
 def _leaves(value: Value) -> Iterator[Value]:

@@ -97,7 +97,7 @@ def _regex_group(values: list[Value]) -> Value:
 
 
 _SIMPLE: dict[str, Callable[[Horizon, list[Value]], Value]] = {
-    "neg": lambda horizon, values: scalar_operators.negate(horizon.fix(values[0])),
+    "neg": lambda horizon, values: horizon.computed("neg", scalar_operators.negate, values),
     "isnull": lambda _, values: values[0] is None,
     "isnotnull": lambda _, values: values[0] is not None,
     "like": lambda _, values: _pattern_test(string_tests.like, values),

@@ -20,7 +20,7 @@ from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.errors import RuleError
 from profile_actors.rules.reference.evaluator import Evaluator, truth
 from profile_actors.rules.reference.event_order import order_events
-from profile_actors.rules.reference.moving_values import FOR_EVER, Bound, Horizon, passing
+from profile_actors.rules.reference.moving_values import FOR_EVER, Bound, Horizon, Turns, passing
 from profile_actors.rules.reference.occasions import Occasions
 from profile_actors.rules.reference.world import TOP, World
 from profile_actors.rules.semantics.calendar import MAX_MS, civil, from_civil, in_range, shift
@@ -168,6 +168,7 @@ class _Run:
         self.condition = condition
         self.in_order = in_order
         self.occasions = Occasions()
+        self.turns: Turns | None = {}
 
     def guarded(self, text: str, steps: int) -> tuple[Any, int | None]:
         """``search``, with its Faults as RuleErrors."""
@@ -185,6 +186,8 @@ class _Run:
 
     def search(self, steps: int) -> tuple[Any, int | None]:
         """The value at now, and the first candidate at which it differs (with steps)."""
+        if steps <= 0:  # one evaluation, and no search
+            self.turns = None
         if steps == 0:
             return self.at(self.now, limit=self.now)[0], None
         later = shift(self.now, *LOOK_AHEAD)
@@ -237,7 +240,7 @@ class _Run:
     def _value(
         self, tree: Node, world: World, now: int, limit: int, condition: bool
     ) -> tuple[Value, Horizon]:
-        horizon = Horizon(now, limit)
+        horizon = Horizon(now, limit, self.turns)
         evaluator = Evaluator(world, horizon, self.occasions)
         value = evaluator.value(tree, TOP)
         if condition:

@@ -9,7 +9,8 @@ import pytest
 
 from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.rules.language.parser import parse
-from profile_actors.rules.reference.moving_values import OFFSETS, Horizon, MovingNumber
+from profile_actors.rules.reference.moving_numbers import moving_part
+from profile_actors.rules.reference.moving_values import OFFSETS, Horizon
 from profile_actors.rules.reference.validity import evaluate_with_validity
 from profile_actors.rules.semantics import calendar
 from profile_actors.rules.semantics.scalar_operators import order
@@ -24,13 +25,13 @@ def test_a_part_of_the_date_differs_first_where_a_walk_by_days_finds_it() -> Non
         assert now is not None
         now += rng.randint(-3 * DAY_MS, 3 * DAY_MS)
         part, offset = rng.choice(("month", "day")), rng.choice(sorted(set(OFFSETS.values())))
-        moving = MovingNumber.of(part, now, offset)
+        moving = moving_part(part, now, offset)
         other = rng.choice((*OTHERS, rng.randint(1, 31)))
         horizon = Horizon(now, now + 400 * DAY_MS)
         horizon.pair(moving, other)
         midnight = now - now % DAY_MS
         starts = (midnight + day * DAY_MS for day in range(1, 400))
-        there = ((at, MovingNumber.of(part, at, offset)) for at in starts)
+        there = ((at, moving_part(part, at, offset)) for at in starts)
         present = order(moving, other)
         wanted = next((at for at, then in there if order(then, other) != present), None)
         assert horizon.bound.first == wanted, (now, part, offset, other)
