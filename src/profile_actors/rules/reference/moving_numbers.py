@@ -84,12 +84,12 @@ def moving_part(part: str, now: int, offset: int) -> Value:
     if moment is None:
         return None
     key = part, offset
-    return made_to_move(
+    return with_recipe(
         part_of(part, moment), Recipe(key, (key,), lambda parts: parts[key], _LAST_YEAR)
     )
 
 
-def made_to_move(value: Value, recipe: Recipe) -> Value:
+def with_recipe(value: Value, recipe: Recipe) -> Value:
     """The number with its recipe."""
     of = next(of for kind, of in _MADE.items() if isinstance(value, kind))
     made = of(value)

@@ -26,10 +26,10 @@ from profile_actors.rules.reference.moving_numbers import (
     Recipe,
     is_never_null,
     joined,
-    made_to_move,
     next_turn,
     part_of,
     standing,
+    with_recipe,
 )
 from profile_actors.rules.semantics import calendar
 from profile_actors.rules.semantics.calendar import word_instant
@@ -140,7 +140,7 @@ class Horizon:
         value = function(*map(standing, values))
         if value is None or not is_never_null(name, values):
             return function(*map(self.fix, values))
-        return made_to_move(value, joined(name, function, values))
+        return with_recipe(value, joined(name, function, values))
 
     def _turn(self, parts: Iterable[Part], instant: int | None) -> None:
         """Months and days of the month come again on the same dates, years do not."""
