@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from contextlib import closing, suppress
@@ -30,6 +31,7 @@ from profile_actors.storage.erasure.rewriting import rewrite
 from profile_actors.storage.log_id import LEDGER as LEDGER_LOG
 from profile_actors.storage.shipping.backups import left_of, load_backup, save_backup
 from profile_actors.storage.shipping.depot import Depot
+from profile_actors.storage.shipping.known_backups import ErasedMarks
 from tests.sim.disk_world import SMALL, DiskWorld
 from tests.sim.test_erasure import long_names, marks_of, without
 from tests.sim.world import Scenario, check, drawn, expected, named
@@ -428,3 +430,71 @@ def test_a_directory_that_cannot_be_made_is_named_and_not_the_place(tmp_path: Pa
             restore(place, path)
     with pytest.raises(CallerError, match="expected the id of a backup"):
         restore(place, tmp_path / "again", "../backup")
+
+
+def test_a_backup_that_lacks_a_file_when_its_manifest_is_there_is_none(tmp_path: Path) -> None:
+    """Somebody prunes the place who had not seen the manifest."""
+    place = tmp_path / "backups"
+
+    def prunes(name: str) -> None:
+        if name.startswith("after manifests/"):
+            for path in (place / "files").iterdir():
+                path.unlink()
+
+    with closing(world_at(tmp_path / "data", SMALL_SEED, 2)) as world:
+        with pytest.raises(StoreUnavailable, match="prunes this place"):
+            world.backup(place, hook=prunes)
+        assert list((place / "manifests").iterdir()) == []
+        assert [one.state for one in world.coordinator.backup("known")] == ["begun"]
+        made = world.backup(place)
+    assert verified(place) == {made.id: []}
+
+
+def test_a_checkpoint_of_entries_that_a_backup_has_not_is_left_out(tmp_path: Path) -> None:
+    """The log's end was lowered below it: what was restored would refuse to open."""
+    place = tmp_path / "backups"
+    with closing(world_at(tmp_path / "data", SMALL_SEED, 2)) as world:
+        world.run_steps(100)
+        first = load_backup(Depot(str(place)), world.backup(place).id)
+        settle(world)
+        world.checkpoint(0)
+        later = load_backup(Depot(str(place)), world.backup(place).id)
+    log, checkpoint = first.logs[0], later.logs[0].checkpoint
+    assert checkpoint is not None
+    assert checkpoint.position > log.end
+    assert log.with_checkpoint(checkpoint).checkpoint is None
+    old = structs.replace(log, checkpoint=checkpoint)  # as it was kept by older releases
+    save_backup(Depot(str(place)), structs.replace(first, logs=(old, *first.logs[1:])))
+    restore(place, tmp_path / "again", first.id)
+    with closing(world_at(tmp_path / "again", SMALL_SEED, 2)) as other:
+        settle(other)
+        assert faults(other) == []
+
+
+def test_two_people_of_one_number_are_both_remembered(tmp_path: Path) -> None:
+    """A store whose catalogue was put back gives the number of an erasure again."""
+    with closing(world_at(tmp_path / "data", SMALL_SEED, 2)) as world:
+        known = world.coordinator._backups.known
+        ann, ben = ErasedMarks(1, 5, ("ann",)), ErasedMarks(1, 6, ("ben",))
+        for one in (ann, ben, structs.replace(ann, at=7)):
+            known.note_erased(one)
+        assert sorted(known.erased(), key=lambda one: one.at) == [ann, ben]
+
+
+def test_the_original_may_be_where_nothing_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, data = tmp_path / "backups", tmp_path / "data"
+    with closing(world_at(data, SMALL_SEED, 2)) as world:
+        made = world.backup(place)
+        world.coordinator._backups.known.note_erased(ErasedMarks(1, 5, ("ann",)))
+    (data / "catalogue" / "lock.mdb").unlink()
+    # Who runs the suite may write anywhere: what is asked is whether one may.
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    before = sizes_of(data)
+    assert restore(place, tmp_path / "again", made.id, original=data).erasures == 1
+    assert sizes_of(data) == before
+
+
+def sizes_of(path: Path) -> dict[Path, int]:
+    return {one: one.stat().st_size for one in path.rglob("*") if one.is_file()}

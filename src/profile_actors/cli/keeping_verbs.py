@@ -19,7 +19,8 @@ from profile_actors.cli.verbs import open_store
 from profile_actors.driver.terminal import instant_text, one_line
 from profile_actors.errors import CallerError, ConfigError
 
-ACTIONS = ("list", "verify", "prune")
+ACTIONS = {"list": (), "verify": ("at",), "prune": ("keep", "before")}
+"""What may be done with a place, and the options of each."""
 
 Directory = Annotated[Path | None, typer.Argument(help="The store's directory, as --data.")]
 
@@ -171,6 +172,14 @@ def backup(
     `backup prune URI --keep N` (or --before DATE) deletes old ones. (./list is a directory.)
     """
     if place in ACTIONS and uri is not None:
+        given = {"at": at, "keep": keep, "before": before, "data": None if data == DATA else data}
+        for name, value in given.items():
+            if value is not None and name not in ACTIONS[place]:
+                raise CallerError(
+                    f"expected options of `backup {place}`"
+                    f" ({', '.join(f'--{one}' for one in ACTIONS[place]) or 'none'}), got --{name}"
+                    " - at the command line"
+                )
         {"list": _list, "verify": _verify, "prune": _prune}[place](uri, json, at, keep, before)
         return
     if place in ACTIONS or uri is not None or (at, keep, before) != (None, None, None):

@@ -111,3 +111,16 @@ def test_of_the_verbs_that_one_alone_is_read_that_runs(words: list[str], kept: l
     every = sorted(map(application._name, application.app.registered_commands))
     assert sorted(application.command_of(words).commands) == (kept or every)
     assert sorted(application.command_of([]).commands) == every
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["list --keep 1", "list --at x", "verify --keep 1", "verify --before 2020-01-01",
+     "prune --keep 1 --at x", "list --data elsewhere"],
+)  # fmt: skip
+def test_an_option_that_a_place_has_no_use_for_is_refused(words: str, tmp_path: Path) -> None:
+    action, *options = words.split()
+    with pytest.raises(CallerError, match=f"options of `backup {action}`"):
+        CliRunner().invoke(
+            application.app, ["backup", action, str(tmp_path), *options], catch_exceptions=False
+        )

@@ -23,6 +23,7 @@ from profile_actors.storage.shipping.backups import (
     KeptCheckpoint,
     KeptLog,
     backup_ids,
+    drop_backup,
     load_backup,
     own,
     prune,
@@ -102,8 +103,12 @@ def backed_up(
     )  # fmt: skip
     _check_there(depot, manifest)
     save_backup(depot, manifest)
+    try:
+        _check_there(depot, manifest)  # who prunes has not seen the manifest, perhaps
+    except StoreUnavailable:
+        drop_backup(depot, manifest.id)  # one that lacks a file is none
+        raise
     coordinator.call("backup", "note", msgspec.structs.replace(begun.backup, state="whole"))
-    _check_there(depot, manifest)
     _forget(coordinator, depot, gone)
     return told(depot, manifest)
 
@@ -178,7 +183,7 @@ class _Copying:
             asked = [(name, lows[name], ends[name]) for name in ends]
             self._frontier = largest_frontier(dict(pool.map(self._mails, asked)))
             logs = list(pool.map(self._log, self._sequencers))
-        return [msgspec.structs.replace(log, checkpoint=copied.get(log.name)) for log in logs]
+        return [log.with_checkpoint(copied.get(log.name)) for log in logs]
 
     @property
     def new_bytes(self) -> int:

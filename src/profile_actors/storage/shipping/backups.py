@@ -61,6 +61,12 @@ class KeptLog(msgspec.Struct, frozen=True):
         if self.checkpoint is not None:
             yield from self.checkpoint.files.values()
 
+    def with_checkpoint(self, one: KeptCheckpoint | None) -> KeptLog:
+        """The same with a checkpoint; without one that knows of entries which the log has not: it
+        was saved, and then the log's end was lowered to what all others have."""
+        usable = one if one is not None and one.position <= self.end else None
+        return msgspec.structs.replace(self, checkpoint=usable)
+
 
 class BackupManifest(msgspec.Struct, frozen=True):
     """One backup. at: ms UTC when it began. erasures: how many the store had had; erased: whom, as
@@ -152,6 +158,11 @@ def save_backup(depot: Depot, manifest: BackupManifest) -> None:
     body = msgspec.json.format(msgspec.json.encode(manifest))
     line = f"{xxhash.xxh3_64_hexdigest(body)}\n".encode()
     depot.write(f"{MANIFESTS}/{manifest.id}{SUFFIX}", (line, body))
+
+
+def drop_backup(depot: Depot, name: str) -> None:
+    """Delete a manifest; the files stay for the next backup, or ``prune``. Raises OSError."""
+    depot.delete(f"{MANIFESTS}/{name}{SUFFIX}")
 
 
 def load_backup(depot: Depot, name: str) -> BackupManifest:
@@ -259,7 +270,7 @@ def prune(depot: Depot, drop: Iterable[str]) -> Pruned:
     kept = [name for name in backup_ids(depot) if name not in drop]
     needed = {stored.name for name in kept for stored in load_backup(depot, name).files()}
     for name in sorted(drop):
-        depot.delete(f"{MANIFESTS}/{name}{SUFFIX}")
+        drop_backup(depot, name)
     depot.drop_asides()
     idle = {name: size for name, size in depot.listed(FILES).items() if name not in needed}
     for name in sorted(idle):

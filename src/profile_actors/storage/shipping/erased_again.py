@@ -10,6 +10,7 @@ all once that is lost; erasures of releases without marks are not known.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ def erased_since(
 
 
 def _of_store(path: Path, store: str) -> list[ErasedMarks]:
-    """What a store's catalogue knows; it may be running."""
+    """What a store's catalogue knows; it may be running. Where nothing can be written, as on a disk
+    that is mounted to be read only, nobody runs it: then no lock is taken."""
     layout = StoreLayout(path)
     if not layout.catalogue.is_dir():
         raise CallerError(f"expected the directory of a store, got none - at {path}")
@@ -58,7 +60,8 @@ def _of_store(path: Path, store: str) -> list[ErasedMarks]:
             " it does not know whom the original has erased: name the original's"
         )
     names = DATABASES + ADDED
-    env = open_environment(layout.catalogue, MAP_BYTES, len(names), sync=True)
+    is_fixed = not os.access(layout.catalogue, os.W_OK)
+    env = open_environment(layout.catalogue, MAP_BYTES, len(names), sync=True, readonly=is_fixed)
     try:
         opened = open_databases(env, ("backups", "erased"), writable=False)
         known = KnownBackups(env, opened["backups"], opened["erased"], str(layout.catalogue))

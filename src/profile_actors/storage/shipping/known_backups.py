@@ -20,6 +20,7 @@ from typing import Literal
 
 import lmdb
 import msgspec
+import xxhash
 
 from profile_actors.errors import CorruptLog
 from profile_actors.storage.files.atomic_files import failed_read, failed_write
@@ -81,8 +82,12 @@ class KnownBackups:
         return [_BACKUP.decode(value) for value in self._values(self._backups)]
 
     def note_erased(self, erased: ErasedMarks) -> None:
-        """Remember an erasure. Idempotent."""
-        self._put(self._erased, NUMBER.pack(erased.number), msgspec.json.encode(erased))
+        """Remember an erasure. Idempotent: whom it took out is what it is known by, since a store
+        that was put back gives a number again."""
+        known = {(one.number, one.marks) for one in self.erased()}
+        if (erased.number, erased.marks) not in known:
+            whom = xxhash.xxh3_64_digest("\n".join(erased.marks).encode())
+            self._put(self._erased, NUMBER.pack(erased.number) + whom, msgspec.json.encode(erased))
 
     def erased(self) -> list[ErasedMarks]:
         """All erasures that are remembered, oldest first. Raises CorruptLog."""

@@ -161,11 +161,12 @@ class Restoring:
         save_log_id(paths, LogId(store=self._store, partition=log.index, log=log.log,
                                  since=log.since))  # fmt: skip
         save_manifest(paths.manifest, Manifest(tuple(listed)))
-        if log.checkpoint is not None:
-            for name, stored in log.checkpoint.files.items():
+        checkpoint = log.with_checkpoint(log.checkpoint).checkpoint  # older releases kept all
+        if checkpoint is not None:
+            for name, stored in checkpoint.files.items():
                 make_directory((paths.directory / name).parent)
                 self._copy(stored, paths.directory / name)
-            begin_at(paths.feed, log.checkpoint.position)
+            begin_at(paths.feed, checkpoint.position)
 
     def _segment(
         self, log: KeptLog, path: Path, pieces: Iterable[Piece], first: int | None = None
