@@ -29,7 +29,8 @@ INNER = {
     ),
     "engine": (
         *("log", "identity", "shipping", "erasure", "merge", "histories", "operators"),
-        *("membership", "fold", "refold", "reading", "trials", "edges", "partition"),
+        *("membership", "fold", "refold", "reading", "trials", "edges", "exchange"),
+        "partition",
     ),
     "ingest": ("typing", "", "files"),
     "storage": ("files", "", "erasure", "scrub", "replicas", "shipping"),
@@ -62,7 +63,7 @@ RESERVED_WORDS: dict[str, tuple[str, ...]] = {
         *("driver.simulation", "driver.identity_graphs"),
     ),
     "link": (
-        *("engine.identity", "engine.erasure", "engine.partition.letters", "definitions.declared"),
+        *("engine.identity", "engine.erasure", "engine.exchange.letters", "definitions.declared"),
         *("engine.trials.past_evidence", "cli"),
         *("driver.simulation", "driver.identity_graphs", "driver.files.access_request"),
     ),

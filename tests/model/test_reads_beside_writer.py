@@ -34,11 +34,11 @@ from profile_actors.definitions.declared import (
     Schema,
     SegmentDefinition,
 )
+from profile_actors.engine.exchange import admission
 from profile_actors.engine.fold import state
 from profile_actors.engine.identity import directory
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.partition import (
-    admission,
     clock_steps,
     entry_writer,
     feed_writer,

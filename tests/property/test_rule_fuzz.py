@@ -47,12 +47,13 @@ EVENTS = [
 
 def survives(rule: str) -> None:
     """Parse, check and evaluate; anything but a value or a RuleError fails the test."""
-    started = time.perf_counter()
+    started = time.thread_time()  # of this thread alone: the machine may be busy
     with contextlib.suppress(RuleError):
         check(parse(rule), SCOPE, "segment", rule)
     with contextlib.suppress(RuleError):
         evaluate(rule, PROFILE, EVENTS, now=5 * 86_400_000)
-    assert time.perf_counter() - started < 10, rule
+    took = time.thread_time() - started
+    assert took < 10, f"{took:.1f} s for {rule[:200]}"
 
 
 @given(st.text(max_size=60))

@@ -23,12 +23,12 @@ from profile_actors.definitions.declared import (
     Schema,
     SegmentDefinition,
 )
+from profile_actors.engine.exchange import letters
 from profile_actors.engine.identity.homes import Post
 from profile_actors.engine.identity.messages import CUT, LINK, Message, Named, Op
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.log.ports import Buffer
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
-from profile_actors.engine.partition import letters
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.errors import ClockError, Halt, StorageFull
 from profile_actors.ingest.door import Door

@@ -45,6 +45,8 @@ from profile_actors.engine.identity.messages import (
     book_key,
     decode_ops,
     encode_ops,
+    pack_flow,
+    unpack_flow,
 )
 from profile_actors.engine.log.entry import (
     Block,
@@ -139,13 +141,20 @@ class Eraser:
     def _left(self, ops: Sequence[Op]) -> Iterator[Op]:
         high = 0  # how far the past is told of stands at one of the links that tell it
         for op in ops:
-            if op.one in self._ones or op.other in self._ones:
+            if op.data:
+                yield self._left_flow(op)
+            elif op.one in self._ones or op.other in self._ones:
                 high = max(high, op.high if op.kind == LINK else 0)
             elif op.kind == LINK and high:
                 yield structs.replace(op, high=max(high, op.high))
                 high = 0
             else:
                 yield op
+
+    def _left_flow(self, op: Op) -> Op:
+        ones, books = unpack_flow(op.data)
+        kept = np.array([tuple(key) not in self._own for key in ones.tolist()], np.bool_)
+        return op if kept.all() else structs.replace(op, data=pack_flow(ones[kept], books[kept]))
 
     # -- identities -------------------------------------------------------------------------------
 

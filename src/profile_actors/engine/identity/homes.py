@@ -2,9 +2,9 @@
 
 Theory: a *book* is an ident under which the rows of all identities of one person are logged once
 more, at the partition that owns her smallest identity. The ledger says who belongs into which book
-(HOME); the owner of an identity sends its rows there (ROWS), the first time all of them; when a
-book has the rows of all its members it is whole, and is shown (PUBLISHED). So a partition plays two
-parts, and keeps a record for each:
+(HOME); the owner of an identity sends all its rows there (ROWS), and from then on those of each
+entry (FLOW); when a book has the rows of all its members it is whole, and is shown (PUBLISHED). So
+a partition plays two parts, and keeps a record for each:
 
     ``Residence``   of an identity that it owns and that was linked once: into which book its rows
                     go (*assigned*), and in which it is shown
@@ -42,9 +42,10 @@ from profile_actors.engine.identity.books import (
     residence_of,
 )
 from profile_actors.engine.identity.directory import Directory
-from profile_actors.engine.identity.listing import Listing
+from profile_actors.engine.identity.listing import Listing, Routes
 from profile_actors.engine.identity.mailbox import Mailbox
 from profile_actors.engine.identity.messages import (
+    FLOW,
     HOME,
     LEDGER,
     LINK,
@@ -54,6 +55,8 @@ from profile_actors.engine.identity.messages import (
     Named,
     Op,
     PeerOps,
+    book_key,
+    pack_flow,
 )
 
 
@@ -80,6 +83,7 @@ class Homes:
         self.unsettled: dict[int, int] = {}
         self._directory = directory
         self._listing = listing
+        self._routes = Routes(directory.capacity)
         self._me, self.owner_of, self.seed = post
         self.is_first = post.me in ("", "0")
         self._by_ident: dict[int, Residence] = {}
@@ -136,6 +140,8 @@ class Homes:
         if mine is None:
             mine = self.residences[key] = fresh[key] = Residence(one, place, position)
         mine.assigned, mine.sent = place, 0
+        if mine.ident >= 0:
+            self._routes.end(mine.ident)
         self._moving.pop(key, None)  # at the end, as the newest
         self._moving[key] = position
         return [(mine, place)]
@@ -174,6 +180,7 @@ class Homes:
                 mine.ident = ident
                 self._by_ident[ident] = mine
                 self._listing.leave(idents[ident - first : ident - first + 1], mine.since)
+                self._route(mine)
             if book is not None:
                 book.ident = ident
                 self._books_by_ident[ident] = book
@@ -182,8 +189,11 @@ class Homes:
 
     def fill(self, idents: Array) -> None:
         """Rows come into the books that have these idents."""
-        for ident in set(idents.tolist()):
-            self._books_by_ident[ident].rows = True
+        for ident in np.unique(idents).tolist():
+            book = self._books_by_ident[ident]
+            if not book.rows:
+                book.rows = True
+                self._reached[id(book)] = book  # it may be shown from now on
 
     def answer(
         self, placed: Sequence[tuple[Residence, Place]], idents: Array, position: int
@@ -199,11 +209,12 @@ class Homes:
 
         assert self.owner_of is not None
         for mine, place in placed:
-            self._send(mine, place, 0, position, tell)
-        for ident in self._listing.leaving(idents).tolist():
-            own = self._by_ident[ident]
-            if own.sent < position:
-                self._send(own, own.assigned, own.sent, position, tell)
+            op = Op(ROWS, mine.one, place.canonical, place.number, place.version, 0, position)
+            tell(self.owner_of(place.canonical), op)
+        # Who is placed in this entry has no route yet: her rows are among those above.
+        for peer, ones, books in self._routes.of(self._listing.leaving(idents)):
+            data = pack_flow(self._directory.keys_of(ones), books)
+            tell(peer, Op(FLOW, high=position, data=data))
         for book in self._reached.values():
             whole = book.whole()
             if not whole:
@@ -219,13 +230,12 @@ class Homes:
                     tell(self.owner_of(one), op)
         return sends
 
-    def _send(
-        self, mine: Residence, place: Place, low: int, high: int, tell: Callable[[str, Op], None]
-    ) -> None:
-        assert self.owner_of is not None
-        op = Op(ROWS, mine.one, place.canonical, place.number, place.version, low, high)
-        tell(self.owner_of(place.canonical), op)
-        mine.sent = high
+    def _route(self, mine: Residence) -> None:
+        """Its rows were sent: those of later entries follow them."""
+        if mine.ident >= 0 and mine.sent and self.owner_of is not None:
+            canonical, number = mine.assigned.canonical, mine.assigned.number
+            key = book_key(*canonical.key, number)
+            self._routes.begin(mine.ident, self.owner_of(canonical), key)
 
     # -- the fold of what was sent, and what is shown after it ------------------------------------
 
@@ -237,7 +247,9 @@ class Homes:
                 self.unsettled[number] = position
             for op in ops:
                 if op.kind == ROWS and op.one is not None:
-                    self.residences[op.one.key].sent = op.high
+                    mine = self.residences[op.one.key]
+                    mine.sent = op.high
+                    self._route(mine)
                 elif op.kind == LINK:
                     self.untold.told(op.high)
 
@@ -269,20 +281,6 @@ class Homes:
                 if her is not None and her.shown is not None and her.shown.name == book.name:
                     self._show(her, her.shown, position, turned)
         return turned
-
-    def concerned(self, told: Iterable[PeerOps], tells: Iterable[PeerOps]) -> Array:
-        """The slots that ``turn`` may show or hide, ascending, each once."""
-        idents: set[int] = set()
-        for op in (op for _, ops in (*told, *tells) for op in ops):
-            book = None if op.other is None else self.books.get((op.other.key, op.number))
-            idents.add(-1 if book is None else book.ident)
-            for one in (op.one, op.other):
-                mine = None if one is None else self.residences.get(one.key)
-                if mine is not None:
-                    shown = None if mine.shown is None else self.books.get(mine.shown.name)
-                    idents |= {mine.ident, -1 if shown is None else shown.ident}
-        known = np.array(sorted(idents - {-1}), np.intp)
-        return np.unique(self._directory.slot_of[known]).astype(np.intp)
 
     def _show(self, mine: Residence, place: Place, position: int, turned: Turned) -> None:
         if mine.shown is not None and place.version < mine.shown.version:
@@ -324,6 +322,10 @@ class Homes:
     def book_of(self, ident: int) -> Book | None:
         """The book that has an ident. Any thread."""
         return self._books_by_ident.get(ident)
+
+    def empty_book_of(self, key: Key) -> Book | None:
+        """The book of this key, if no row came into it yet."""
+        return self._nameless.get(key)
 
     def shown_at(self, key: Key, ident: int) -> int | Place:
         """Where an identity with this key and own ident (-1: none) is shown: under that ident (-1:
@@ -391,6 +393,8 @@ class Homes:
         moving.sort(key=lambda mine: mine.since)  # or later: whoever waits, waits long enough
         self._moving = {mine.one.key: mine.since for mine in moving}
         self._by_ident.pop(-1, None)
+        for mine in self._by_ident.values():
+            self._route(mine)
         for book in map(book_of, books):
             self.books[book.canonical.key, book.number] = book
             if book.ident >= 0:

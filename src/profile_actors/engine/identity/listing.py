@@ -16,7 +16,7 @@ them as they were there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -140,6 +140,39 @@ class Listing:
             if known is not None and len(known):
                 self.is_used = True
                 column[: len(known)] = known
+
+
+class Routes:
+    """Where the rows of each identity go, once all before them are on their way: by ident.
+
+    It follows from residences, so a checkpoint does not keep it. The writer's thread alone.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._to = reserve(capacity, np.int16)  # 1 + the peer's place in the list; 0: none
+        self._book = (reserve(capacity, np.uint64), reserve(capacity, np.uint64))
+        self._peers: list[str] = []
+
+    def begin(self, ident: int, peer: str, book: tuple[int, int]) -> None:
+        """From now on, into the book of this key, at a peer."""
+        if peer not in self._peers:
+            self._peers.append(peer)
+        self._to[ident] = 1 + self._peers.index(peer)
+        for half, value in zip(self._book, book, strict=True):
+            half[ident] = value
+
+    def end(self, ident: int) -> None:
+        """Nowhere, until all its rows were sent to another book."""
+        self._to[ident] = 0
+
+    def of(self, idents: Array) -> Iterator[tuple[str, Array, Array]]:
+        """Peers, those of the idents whose rows go there, and the keys of their books, uint64[n,
+        2]. Cost: array passes, one per peer."""
+        to = self._to[idents]
+        for number, peer in enumerate(self._peers, 1):
+            some = idents[to == number]
+            if len(some):
+                yield peer, some, np.column_stack([half[some] for half in self._book])
 
 
 def part_of(block: Block, kept: Array) -> Block:

@@ -16,6 +16,9 @@ messages are numbered 1, 2, 3 and so on, and the number is recorded in the entry
                HOME it answers. The first one (low = 0) attaches ``one`` to the book.
     PUBLISHED  home of ``other`` to the owner of ``one``, and to the ledger: ``one`` is shown in
                the book (``other``, ``number``), of ``version``
+    FLOW       owner to home: rows of the entry at ``high``, of identities whose earlier rows are on
+               their way or there. Which ones, and into which books, the sender's log says in
+               ``data`` (``pack_flow``); a message says it beside each row, and has no ``data``.
     SETTLED    ledger to partition: what the partition's message ``number`` told of links concerns
                no book any more that is not published
 
@@ -33,8 +36,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
+import numpy as np
 import xxhash
 
+from profile_actors.columnar.vectors import Array
 from profile_actors.errors import UNDECODED, CorruptLog
 
 LEDGER = "L"
@@ -59,7 +64,10 @@ PUBLISHED: Literal[5] = 5
 SETTLED: Literal[6] = 6
 
 
-Kind = Literal[1, 2, 3, 4, 5, 6]
+FLOW: Literal[7] = 7
+
+
+Kind = Literal[1, 2, 3, 4, 5, 6, 7]
 
 
 class Named(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
@@ -86,15 +94,16 @@ class Op(msgspec.Struct, frozen=True, array_like=True, gc=False):
     version: int = 0
     low: int = 0
     high: int = 0
+    data: bytes = b""
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """All that one entry of ``source`` tells one receiver.
 
     now: the sender's clock at that entry, ms. catalogue: the version of the definitions in force
-    there. blocks: the rows of ROWS operations, (dataset, Arrow IPC stream) with the hidden columns
-    @k0, @k1, @namespace and @value (the row's own primary identity) and @op (int32: which of
-    ``ops``).
+    there. blocks: rows that it carries, (dataset, Arrow IPC stream) with the hidden columns @k0,
+    @k1, @namespace and @value (the row's own primary identity), and @op (int32: which of ``ops``,
+    of ROWS) or @b0 and @b1 (uint64: the key of the book, of FLOW).
     """
 
     source: str
@@ -134,6 +143,17 @@ def book_key(k0: int, k1: int, number: int) -> tuple[int, int]:
     """The key (k0, k1) of the book of an identity's key that the ledger began at ``number``."""
     digest = xxhash.xxh3_128_digest(b"\0book" + _BOOK.pack(k0, k1, number))
     return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big")
+
+
+def pack_flow(ones: Array, books: Array) -> bytes:
+    """What FLOW is about: keys of identities, and of the book of each. uint64[n, 2] both."""
+    return np.hstack((ones, books)).astype("<u8").tobytes()
+
+
+def unpack_flow(data: bytes) -> tuple[Array, Array]:
+    """The same again."""
+    keys = np.frombuffer(data, "<u8").astype(np.uint64).reshape(-1, 4)
+    return keys[:, :2], keys[:, 2:]
 
 
 def encode_messages(messages: Sequence[Message]) -> bytes:

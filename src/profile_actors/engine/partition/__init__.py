@@ -1,4 +1,4 @@
-"""The machine: admission, entries, the clock, checkpoints, recovery.
+"""The machine: entries, the clock, checkpoints, recovery.
 
 Actors import ``partition.Partition`` and ``feed_mending``; nothing in the engine imports this room.
 """

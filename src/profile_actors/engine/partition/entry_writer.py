@@ -21,6 +21,9 @@ from profile_actors.columnar.slot_pairs import slots_of_all
 from profile_actors.columnar.vectors import Array
 from profile_actors.config import Config
 from profile_actors.engine.edges.projections import differ_in_copies_alone
+from profile_actors.engine.exchange.admission import Admitted, nothing
+from profile_actors.engine.exchange.carried_rows import is_copy
+from profile_actors.engine.exchange.letters import Letters, past_evidence
 from profile_actors.engine.fold.entry_fold import EntryDelta, fold_rows, publish
 from profile_actors.engine.fold.relisting import Relisted, relist
 from profile_actors.engine.fold.stage_times import Stages
@@ -32,10 +35,8 @@ from profile_actors.engine.log.repairs import fold_note
 from profile_actors.engine.log.sub_batch import Reply
 from profile_actors.engine.membership.forgetting import of_book
 from profile_actors.engine.merge.documents import read_records
-from profile_actors.engine.partition.admission import Admitted, nothing
 from profile_actors.engine.partition.clock_steps import note_slice, take_early
 from profile_actors.engine.partition.feed_writer import FeedWriter
-from profile_actors.engine.partition.letters import Letters, is_copy, past_evidence
 from profile_actors.engine.refold.backfill import Backfill
 from profile_actors.engine.refold.owed import Owed
 from profile_actors.engine.refold.rescans import Task, grouped, told
@@ -182,8 +183,7 @@ class EntryWriter:
         def changed() -> Array:
             if letters is None:
                 return delta.slots()
-            concerned = state.homes.concerned(letters.told, letters.tells)
-            return slots_of_all([delta.slots(), concerned])
+            return slots_of_all([delta.slots(), letters.concerned(state)])
 
         with state.changing(changed), self._lock:
             publish(state, delta)

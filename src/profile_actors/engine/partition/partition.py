@@ -24,6 +24,9 @@ from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.edges.edge_pages import Page, Place
 from profile_actors.engine.edges.projector import Projector
+from profile_actors.engine.exchange.admission import admit
+from profile_actors.engine.exchange.carried_rows import outgoing
+from profile_actors.engine.exchange.letters import open_letters
 from profile_actors.engine.fold.stage_times import Stages, no_clock
 from profile_actors.engine.fold.state import State, empty_state
 from profile_actors.engine.identity.homes import NO_POST, Post
@@ -35,11 +38,9 @@ from profile_actors.engine.log.crowds import Crowds, read_ids
 from profile_actors.engine.log.ports import Checkpoints, Feed, Log
 from profile_actors.engine.log.repairs import Rejects
 from profile_actors.engine.log.sub_batch import Reply, SubBatch
-from profile_actors.engine.partition.admission import admit
 from profile_actors.engine.partition.checkpoint_job import Job, finish, is_due
 from profile_actors.engine.partition.entry_writer import EntryWriter, placed
 from profile_actors.engine.partition.feed_writer import FeedWriter
-from profile_actors.engine.partition.letters import open_letters, outgoing
 from profile_actors.engine.partition.partition_clock import PartitionClock
 from profile_actors.engine.partition.recovery import Replay, newest_checkpoint
 from profile_actors.engine.reading.answers import Change, EventPage, PartitionStatus, Profile

@@ -7,10 +7,10 @@ from typing import Protocol
 import numpy as np
 
 from profile_actors.columnar.state_columns import UNSET
+from profile_actors.engine.exchange.admission import Admitted, nothing
 from profile_actors.engine.fold.entry_fold import EntryDelta, fold_slice
 from profile_actors.engine.fold.state import Drain, State
 from profile_actors.engine.log.entry import BatchNote, Block
-from profile_actors.engine.partition.admission import Admitted, nothing
 from profile_actors.engine.partition.clock_steps import (
     due_count,
     prepare,

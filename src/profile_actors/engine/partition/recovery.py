@@ -15,6 +15,7 @@ import numpy as np
 
 from profile_actors.config import Config
 from profile_actors.definitions import catalogue_changes
+from profile_actors.engine.exchange.letters import letters_of, note_untold
 from profile_actors.engine.fold.state import State, add_entities, record_parts
 from profile_actors.engine.identity.homes import Post
 from profile_actors.engine.log.entry import Entry, NewIdentities, decode
@@ -22,7 +23,6 @@ from profile_actors.engine.log.ports import Checkpoints, Feed, Log
 from profile_actors.engine.merge.documents import read_records
 from profile_actors.engine.partition import checkpoint_image
 from profile_actors.engine.partition.entry_writer import EntryWriter
-from profile_actors.engine.partition.letters import letters_of, note_untold
 from profile_actors.engine.partition.partition_clock import PartitionClock
 from profile_actors.engine.refold.backfill import Backfill
 from profile_actors.errors import CorruptLog

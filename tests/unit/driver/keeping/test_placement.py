@@ -19,6 +19,10 @@ from profile_actors.driver.keeping.runtime import wanted_address
 TIMEOUT_S = 1.0
 
 
+IN_TIME_S = 20.0
+"""Far below the minutes that Ray itself would try, whatever else the machine does."""
+
+
 @contextmanager
 def serving(answer: Callable[[socket.socket], None]) -> Iterator[str]:
     """A server that takes every connection and does as told; yields its address."""
@@ -71,7 +75,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, path: Path, address: str) -> pf.Sto
         began = time.monotonic()
         with pytest.raises(pf.StoreUnavailable) as error:
             pf.start(path / "s", config=config)
-        assert time.monotonic() - began < TIMEOUT_S + 1.0
+        assert time.monotonic() - began < IN_TIME_S
         assert address in str(error.value)
         assert "\n" not in str(error.value)
     return error.value
@@ -122,7 +126,7 @@ def test_an_address_where_nothing_is(
     began = time.monotonic()
     with pytest.raises(pf.StoreUnavailable, match="RAY_ADDRESS"):
         pf.start(tmp_path / "s", config=pf.Config(call_timeout_s=TIMEOUT_S))
-    assert time.monotonic() - began < TIMEOUT_S + 1.0
+    assert time.monotonic() - began < IN_TIME_S
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from profile_actors.engine.exchange import admission
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed
-from profile_actors.engine.partition import admission
 from profile_actors.engine.partition.partition import Partition
 from tests.model.hub import BASE, CONFIG, Hub, Rows
 

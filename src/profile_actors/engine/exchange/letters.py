@@ -1,9 +1,8 @@
 """The messages of one entry: what a partition is told, and what it tells others.
 
 Theory: messages are taken in together with sub-batches, and are durable with them. The rows that
-come for books are blocks like all others; where they go on their way out, the message says which
-positions of the log they stand at, and they are read from there when the message travels, as often
-as it does (``outgoing``).
+come for books are blocks like all others; those that go out stay where they are until the message
+travels (``carried_rows``).
 """
 
 from __future__ import annotations
@@ -16,21 +15,22 @@ import numpy as np
 import pyarrow as pa
 from msgspec import structs
 
+from profile_actors.columnar.hash_table import KeyTable
 from profile_actors.columnar.vectors import Array
+from profile_actors.engine.exchange.admission import Admitted, in_time_order
+from profile_actors.engine.exchange.carried_rows import B0, B1, OP, is_copy
 from profile_actors.engine.fold.state import State, of_profiles
-from profile_actors.engine.identity.books import is_past
+from profile_actors.engine.identity.books import Book, is_past
 from profile_actors.engine.identity.evidence import evidence_of
 from profile_actors.engine.identity.messages import (
     LEDGER,
     PUBLISHED,
-    ROWS,
     Message,
     Named,
     Op,
     PeerOps,
     book_key,
     decode_ops,
-    decode_ops_of,
     encode_ops,
 )
 from profile_actors.engine.log.entry import (
@@ -38,24 +38,14 @@ from profile_actors.engine.log.entry import (
     Block,
     Mail,
     NewIdentities,
-    blocks_of_rows,
     decode,
-    read_mail,
+    integers,
     table_of,
     times_of,
-    to_stream,
 )
 from profile_actors.engine.log.ports import Log
-from profile_actors.engine.log.row_locator import rows_of_all
-from profile_actors.engine.partition.admission import Admitted, in_time_order
+from profile_actors.errors import CorruptLog
 from profile_actors.ingest.hidden_columns import K0, K1, NAMESPACE, OTHERS, VALUE
-
-OP = "@op"
-
-
-OUTGOING_BYTES = 8 << 20
-"""Messages that travel together end after so many bytes; one that is larger goes alone."""
-
 
 NOBODY = np.zeros(0, np.intp)
 
@@ -68,6 +58,21 @@ class Letters:
     told: tuple[PeerOps, ...] = ()
     tells: tuple[PeerOps, ...] = ()
     filled: list[Array] = field(default_factory=list)
+
+    def concerned(self, state: State) -> Array:
+        """The slots that they may show or hide, ascending, each once."""
+        homes = state.homes
+        idents: set[int] = set()
+        for op in (op for _, ops in (*self.told, *self.tells) for op in ops):
+            book = None if op.other is None else homes.books.get((op.other.key, op.number))
+            idents.add(-1 if book is None else book.ident)
+            for one in (op.one, op.other):
+                mine = None if one is None else homes.residences.get(one.key)
+                if mine is not None:
+                    shown = None if mine.shown is None else homes.books.get(mine.shown.name)
+                    idents |= {mine.ident, -1 if shown is None else shown.ident}
+        known = np.array(sorted(idents - {-1}), np.intp)
+        return np.unique(state.directory.slot_of[known]).astype(np.intp)
 
     def moment(self, wanted: int | None) -> int | None:
         """The entry's instant: no earlier than that of any sender."""
@@ -93,11 +98,6 @@ def letters_of(state: State, mail: Mail, blocks: Sequence[Block], where: str) ->
     tells = decode_ops(mail.sent_ops, where) if mail.sent_ops else ()
     copies = filter(is_copy, of_profiles(state, blocks)) if told else ()
     return Letters(mail.received, told, tells, [block.idents for block in copies])
-
-
-def is_copy(block: Block) -> bool:
-    """Whether a block of profiles' rows came for books: they say whose they are."""
-    return K0 in block.table.column_names
 
 
 def open_letters(
@@ -134,7 +134,11 @@ def open_letters(
         placed = homes.take(letters.told, position, first)
     for message in taken:
         for dataset, stream in message.blocks:
-            block = _copied(state, message.ops, dataset, stream, admitted, lock)
+            table = table_of(memoryview(stream))
+            if B0 in table.column_names:
+                block = _flowed(state, dataset, table, admitted, lock)
+            else:
+                block = _copied(state, message.ops, dataset, table, admitted, lock)
             if block is not None:
                 admitted.blocks.append(block)
                 letters.filled.append(block.idents)
@@ -190,14 +194,13 @@ def _copied(
     state: State,
     ops: Sequence[Op],
     dataset: str,
-    stream: bytes,
+    table: pa.Table,
     admitted: Admitted,
     lock: AbstractContextManager[object],
 ) -> Block | None:
     """Rows that came for books, as a block of this log; None if there are none. Those of a book
     that is past are dropped: whoever still reads it sees it as it was, and each of its members is
     on the way into another one."""
-    table = table_of(memoryview(stream))
     of_row = table.column(OP).combine_chunks().to_numpy(zero_copy_only=False).astype(np.intp)
     past = np.array([is_past(state.homes.residences, op) for op in ops], np.bool_)
     if past.any():
@@ -213,9 +216,58 @@ def _copied(
     named = [books[op] for op in used.tolist()]
     idents = _idents(state, [one for one in named if one is not None], admitted, lock)
     mine = idents[used.searchsorted(of_row)]
-    table = table.drop_columns([OP])
+    return _block_of(dataset, table.drop_columns([OP]), mine)
+
+
+def _flowed(
+    state: State,
+    dataset: str,
+    table: pa.Table,
+    admitted: Admitted,
+    lock: AbstractContextManager[object],
+) -> Block | None:
+    """The same of rows that say their books beside them. Cost: array passes, and a Python step per
+    book."""
+    k0, k1 = (integers(table, half, np.uint64) for half in (B0, B1))
+    table = table.drop_columns([B0, B1])
+    with lock:
+        idents = state.directory.find(k0, k1).astype(np.int64)
+    of_row, first = KeyTable().number(k0, k1)
+    known = idents[first]
+    books = _books_of(state, np.column_stack((k0, k1))[first], known)
+    bare = [at for at, book in enumerate(books) if book is not None and known[at] < 0]
+    if bare:
+        named = [(book.canonical, book.key) for book in map(books.__getitem__, bare) if book]
+        known[bare] = _idents(state, named, admitted, lock)
+    kept = np.array([book is not None for book in books], np.bool_)[of_row]
+    idents = known[of_row]
+    if not kept.all():
+        if not kept.any():
+            return None
+        table, idents = table.filter(pa.array(kept)), idents[kept]
+    return _block_of(dataset, table, idents)
+
+
+def _books_of(state: State, keys: Array, idents: Array) -> list[Book | None]:
+    """The books of keys, whose idents are known (-1: none), each once; None for one that is past.
+    keys: uint64[n, 2]. Raises CorruptLog for a key that no book has."""
+    homes = state.homes
+    found: list[Book | None] = []
+    for ident, (k0, k1) in zip(idents.tolist(), keys.tolist(), strict=True):
+        book = homes.book_of(ident) or homes.empty_book_of((k0, k1))
+        if book is None:
+            raise CorruptLog(
+                f"expected rows for a book that is at home here, got the key {k0:016x}{k1:016x};"
+                " this is a defect: report it"
+            )
+        owner = homes.residences.get(book.canonical.key)
+        found.append(None if owner is not None and owner.has_left(book.number) else book)
+    return found
+
+
+def _block_of(dataset: str, table: pa.Table, idents: Array) -> Block:
     timestamps = times_of(table)
-    return Block(dataset, table, mine, in_time_order(mine, timestamps), timestamps)
+    return Block(dataset, table, idents, in_time_order(idents, timestamps), timestamps)
 
 
 def _idents(
@@ -263,97 +315,3 @@ def _name_books(
         _idents(state, bare, admitted, lock)
         with state.changing(lambda: NOBODY):
             homes.begin(first, state.directory.count - first)
-
-
-# -- what travels ---------------------------------------------------------------------------------
-
-
-def outgoing(
-    state: State,
-    log: Log,
-    lock: AbstractContextManager[object],
-    name: str,
-    to: str,
-    after: int,
-    limit: int,
-) -> list[Message]:
-    """The messages to one destination from number ``after`` + 1 on, at most ``limit``, and at least
-    one if there is one; they end where they get large.
-
-    name: the partition's own. Any thread. Cost: the rows that they carry are read from the log,
-    without the lock: what is there never changes.
-    """
-    mailbox = state.homes.mailbox
-    with lock:
-        newest = min(mailbox.heads().get(to, 0), after + limit)
-        places = [
-            (number, mailbox.position_of(to, number)) for number in range(after + 1, newest + 1)
-        ]
-    out: list[Message] = []
-    size = 0
-    for number, position in places:
-        if size > OUTGOING_BYTES:
-            break
-        where = f"position {position}"
-        with log.view(position) as view:
-            envelope, mail = read_mail(view, where)
-        told = decode_ops_of(to, mail.sent_ops, where)
-        blocks = _rows(state, log, lock, told)
-        out.append(Message(name, number, envelope.now, envelope.catalogue, told, blocks))
-        size += len(mail.sent_ops) + sum(len(stream) for _, stream in blocks)
-    return out
-
-
-def _rows(
-    state: State, log: Log, lock: AbstractContextManager[object], ops: Sequence[Op]
-) -> tuple[tuple[str, bytes], ...]:
-    """The rows that ROWS operations carry, one table per dataset and shape."""
-    carrying = [(at, op) for at, op in enumerate(ops) if op.kind == ROWS and op.high > op.low]
-    if not carrying:
-        return ()
-    keys = np.array([op.one.key for _, op in carrying if op.one is not None], np.uint64)
-    with lock:
-        idents = state.directory.find(keys[:, 0], keys[:, 1])
-        locators = (state.locator.runs, state.record_locator.runs)
-    low = np.array([op.low for _, op in carrying])
-    high = np.array([op.high for _, op in carrying])
-    pieces: dict[tuple[str, pa.Schema], list[tuple[pa.Table, Array]]] = {}
-    known = (idents >= 0).nonzero()[0]
-    for runs in locators:
-        owners, positions, rows = rows_of_all(runs, idents[known].astype(np.int64))
-        of = known[owners]
-        wanted = (positions > low[of]) & (positions <= high[of])
-        of, positions, rows = of[wanted], positions[wanted], rows[wanted]
-        order = np.lexsort((rows, positions))
-        of, positions, rows = of[order], positions[order], rows[order].astype(np.int64)
-        for position in np.unique(positions).tolist():
-            begin, end = np.searchsorted(positions, [position, position + 1]).tolist()
-            with log.view(position) as view:
-                for block, local in blocks_of_rows(view, f"position {position}", rows[begin:end]):
-                    part = block.table.take(pa.array(local))
-                    key = block.dataset, part.schema
-                    pieces.setdefault(key, []).append((part, of[begin : begin + len(local)]))
-                    begin += len(local)
-    number = np.array([at for at, _ in carrying], np.int32)
-    out = []
-    for (dataset, _), parts in pieces.items():
-        of = np.concatenate([whose for _, whose in parts])
-        table = pa.concat_tables([part for part, _ in parts]).combine_chunks()
-        for name, values in _whose([op for _, op in carrying], of):
-            table = table.append_column(name, values)
-        table = table.append_column(OP, pa.array(number[of]))
-        out.append((dataset, to_stream(table).to_pybytes()))
-    return tuple(out)
-
-
-def _whose(ops: Sequence[Op], of: Array) -> Iterable[tuple[str, pa.Array]]:
-    """The primary identities of rows, as columns."""
-    named = [op.one for op in ops if op.one is not None]
-    rows = pa.array(of)
-    yield K0, pa.array([one.k0 for one in named], pa.uint64()).take(rows)
-    yield K1, pa.array([one.k1 for one in named], pa.uint64()).take(rows)
-    for name, texts in (
-        (NAMESPACE, [one.namespace for one in named]),
-        (VALUE, [one.value for one in named]),
-    ):
-        yield name, pa.array(texts, pa.string()).dictionary_encode().take(rows)

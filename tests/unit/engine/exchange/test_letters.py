@@ -13,14 +13,15 @@ from profile_actors.definitions.declared import (
     Schema,
     SegmentDefinition,
 )
+from profile_actors.engine.exchange.admission import nothing
+from profile_actors.engine.exchange.carried_rows import OP
+from profile_actors.engine.exchange.letters import _copied
 from profile_actors.engine.identity.books import Place, Residence
 from profile_actors.engine.identity.homes import NO_POST, Post
 from profile_actors.engine.identity.messages import LEDGER, LINK, ROWS, Named, Op
-from profile_actors.engine.log.entry import Block, to_stream
+from profile_actors.engine.log.entry import Block
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.log.sub_batch import SubBatch
-from profile_actors.engine.partition.admission import nothing
-from profile_actors.engine.partition.letters import OP, _copied
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.ingest.door import Door
 from profile_actors.ingest.identity_keys import key_of
@@ -112,10 +113,10 @@ def test_rows_that_come_for_a_past_book_are_dropped() -> None:
     ann, other = (Named(*key_of(SPACES[1], value, SEED), "ECID", value) for value in "ab")
     op = Op(ROWS, other, ann, number=3, version=3, low=0, high=5)
     table = Door(CATALOGUE, "hits", SEED, CONFIG).prepare([{"d": "b", "at": BASE}], 0, BASE).table
-    stream = to_stream(table.append_column(OP, pa.array([0], pa.int32()))).to_pybytes()
+    rows = table.append_column(OP, pa.array([0], pa.int32()))
 
     def taken() -> Block | None:
-        return _copied(state, [op], "hits", stream, nothing(state), partition.lock)
+        return _copied(state, [op], "hits", rows, nothing(state), partition.lock)
 
     assert taken() is not None, "whoever is at home here is not known yet"
     for shown, is_past in (
