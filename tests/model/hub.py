@@ -21,7 +21,7 @@ from profile_actors.definitions.declared import (
     Schema,
     SegmentDefinition,
 )
-from profile_actors.engine.identity.homes import Post
+from profile_actors.engine.identity.mailbox import Post
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.log.sub_batch import SubBatch
 from profile_actors.engine.partition.partition import Partition

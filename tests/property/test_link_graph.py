@@ -80,9 +80,16 @@ def test_graph_and_definition_agree_after_every_fold(seed: int) -> None:
         folded += len(some)
         names = {member for fact in facts[:folded] for member in pairs_members(fact)}
         before = {member: graph.canonical(member) for member in names}
-        changed = graph.fold(some)
+        # What a link between two of one person says needs no fold; half of the times it gets one.
+        left = [fact for fact in some if chance.random() < 0.5 or not is_renewed(graph, fact)]
+        changed = graph.fold(left)
         check(graph, facts[:folded], limits)
         assert {m for m in names if graph.canonical(m) != before[m]} <= changed
+
+
+def is_renewed(graph: LinkGraph, fact: Fact) -> bool:
+    pairs = pairs_of(fact.members) if isinstance(fact, Row) else ()
+    return len(pairs) == 1 and graph.renew(pairs[0], fact.time)
 
 
 def pairs_members(fact: Fact) -> tuple[Member, ...]:

@@ -20,8 +20,8 @@ from profile_actors.actors.coordinator import CoordinatorActor, CoordinatorPlace
 from profile_actors.actors.logs.enlisted_log import EnlistedLog
 from profile_actors.actors.logs.log_steps import log_step
 from profile_actors.driver.shipping.backing_up import Backup, backed_up
-from profile_actors.engine.identity.homes import Post
 from profile_actors.engine.identity.ledger import Ledger
+from profile_actors.engine.identity.mailbox import Post
 from profile_actors.engine.identity.messages import LEDGER
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.storage.checkpoint_files import FileCheckpoints

@@ -31,9 +31,9 @@ from profile_actors.definitions.declared import (
 )
 from profile_actors.engine.edges import edge_copy
 from profile_actors.engine.edges.edge_rows import packed_keys, parted, profile_of
-from profile_actors.engine.identity.homes import Post
 from profile_actors.engine.identity.ledger import Ledger
 from profile_actors.engine.identity.linking import Cut, Fact, Limits, Member, Row, components
+from profile_actors.engine.identity.mailbox import Post
 from profile_actors.engine.identity.messages import CUT, LEDGER, Named, Op
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.log.sub_batch import SubBatch

@@ -24,7 +24,7 @@ from profile_actors.definitions.declared import (
     SegmentDefinition,
 )
 from profile_actors.engine.exchange import letters
-from profile_actors.engine.identity.homes import Post
+from profile_actors.engine.identity.mailbox import Post
 from profile_actors.engine.identity.messages import CUT, LINK, Message, Named, Op
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.log.ports import Buffer

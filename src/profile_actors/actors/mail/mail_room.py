@@ -13,7 +13,7 @@ from profile_actors.actors.mail.ledger_actor import LedgerPlace, begun_ledger
 from profile_actors.actors.mail.peers import Peers
 from profile_actors.actors.mail.postman import Delivered, Postman
 from profile_actors.actors.writer import Writer
-from profile_actors.engine.identity.homes import Post
+from profile_actors.engine.identity.mailbox import Post
 from profile_actors.engine.identity.messages import LEDGER, Named, decode_messages
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.ingest.identity_keys import BUCKET_SHIFT

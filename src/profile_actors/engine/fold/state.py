@@ -22,8 +22,9 @@ from profile_actors.engine.fold.delta import Delta
 from profile_actors.engine.fold.touches import Touches
 from profile_actors.engine.histories.kept_events import HistoryDelta
 from profile_actors.engine.identity.directory import Directory
-from profile_actors.engine.identity.homes import NO_POST, Homes, Post
+from profile_actors.engine.identity.homes import Homes
 from profile_actors.engine.identity.listing import Listing, part_of
+from profile_actors.engine.identity.mailbox import NO_POST, Post
 from profile_actors.engine.log.connections import Connections
 from profile_actors.engine.log.entry import BatchNote, Block
 from profile_actors.engine.log.repairs import Rejects

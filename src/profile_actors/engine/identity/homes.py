@@ -21,8 +21,8 @@ log says was sent. Nothing here is read by other threads but under the partition
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +43,7 @@ from profile_actors.engine.identity.books import (
 )
 from profile_actors.engine.identity.directory import Directory
 from profile_actors.engine.identity.listing import Listing, Routes
-from profile_actors.engine.identity.mailbox import Mailbox
+from profile_actors.engine.identity.mailbox import NO_POST, Mailbox, Post
 from profile_actors.engine.identity.messages import (
     FLOW,
     HOME,
@@ -58,18 +58,6 @@ from profile_actors.engine.identity.messages import (
     book_key,
     pack_flow,
 )
-
-
-class Post(NamedTuple):
-    """Where messages go. me: the partition's name as a sequencer; owner_of: that of the sequencer
-    that owns an identity, None where nobody is told of links. seed: the store's, of keys."""
-
-    me: str
-    owner_of: Callable[[Named], str] | None = None
-    seed: int = 0
-
-
-NO_POST = Post("")
 
 
 class Homes:

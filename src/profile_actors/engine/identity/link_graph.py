@@ -128,6 +128,19 @@ class LinkGraph:
                 self._skipped.discard(pair)
         return changed
 
+    def renew(self, pair: Pair, time: int) -> bool:
+        """Whether a link counts and is between two of one person. If so this is evidence of it,
+        and ``fold`` need not be told: nobody's person changes. Cost: a microsecond."""
+        newest = self._newest.get(pair)
+        if newest is None or not self._is_live(pair):
+            return False
+        one = self._groups.get(pair[0])
+        if one is None or one is not self._groups.get(pair[1]):
+            return False
+        if time > newest:
+            self._newest[pair] = time
+        return True
+
     def judged(self, member: Member) -> list[Judged]:
         """Every link at one person's identities, newest first, with what became of it."""
         own = self.of(member)

@@ -17,12 +17,25 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NamedTuple
 
+from profile_actors.engine.identity.messages import Named
 from profile_actors.errors import Halt
 
 Taken = Literal["next", "repeat", "gap"]
+
+
+class Post(NamedTuple):
+    """Where messages go. me: the partition's name as a sequencer; owner_of: that of the sequencer
+    that owns an identity, None where nobody is told of links. seed: the store's, of keys."""
+
+    me: str
+    owner_of: Callable[[Named], str] | None = None
+    seed: int = 0
+
+
+NO_POST = Post("")
 
 
 class _Outgoing:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.definitions.placeholders import is_placeholder
+from profile_actors.engine.identity.books import ends_of
 from profile_actors.engine.identity.evidence import limits_of, listed_of, priority_of
 from profile_actors.engine.identity.link_graph import LinkGraph
 from profile_actors.engine.identity.linking import FOREVER, Cut, Fact, Judged, Limits, Member, Row
@@ -109,6 +110,8 @@ class People:
             for op in ops:
                 if op.kind == PUBLISHED:
                     self._note_published(op)
+                elif op.kind == LINK and self._is_renewed(op):
+                    told.ones.update(ends_of(op))
                 else:
                     facts += self._fact(op, told)
             if told.ones:
@@ -136,6 +139,14 @@ class People:
                 told.parted.add(one)
                 self._parted[one] = max(op.version, self._parted.get(one, op.version))
             yield Cut(op.version, members)
+
+    def _is_renewed(self, op: Op) -> bool:
+        """Whether two who are linked and one person stood together again, as most links of a
+        running store say: their evidence is as new as this, and nothing else changes."""
+        one, other = map(self._member_of.get, ends_of(op))
+        if one is None or other is None:
+            return False
+        return self.graph.renew((one, other) if one < other else (other, one), op.version)
 
     def _meet(self, named: Named) -> Iterator[Fact]:
         """Number an identity as links order it; a value that names nobody is cut off for ever."""

@@ -25,7 +25,7 @@ from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.fold.state import Counters, State, empty_state
 from profile_actors.engine.fold.touches import SHIFT
 from profile_actors.engine.identity.books import Untold
-from profile_actors.engine.identity.homes import NO_POST, Post
+from profile_actors.engine.identity.mailbox import NO_POST, Post
 from profile_actors.engine.log.connections import Connections, is_anonymous
 from profile_actors.engine.log.entry import BatchNote
 from profile_actors.engine.log.ports import Checkpoints

@@ -29,9 +29,8 @@ from profile_actors.engine.exchange.carried_rows import outgoing
 from profile_actors.engine.exchange.letters import open_letters
 from profile_actors.engine.fold.stage_times import Stages, no_clock
 from profile_actors.engine.fold.state import State, empty_state
-from profile_actors.engine.identity.homes import NO_POST, Post
 from profile_actors.engine.identity.identity import Identity
-from profile_actors.engine.identity.mailbox import Mailbox
+from profile_actors.engine.identity.mailbox import NO_POST, Mailbox, Post
 from profile_actors.engine.identity.messages import Message, Op
 from profile_actors.engine.log.change_columns import ChangeColumns
 from profile_actors.engine.log.crowds import Crowds, read_ids

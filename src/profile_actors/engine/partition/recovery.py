@@ -17,7 +17,7 @@ from profile_actors.config import Config
 from profile_actors.definitions import catalogue_changes
 from profile_actors.engine.exchange.letters import letters_of, note_untold
 from profile_actors.engine.fold.state import State, add_entities, record_parts
-from profile_actors.engine.identity.homes import Post
+from profile_actors.engine.identity.mailbox import Post
 from profile_actors.engine.log.entry import Entry, NewIdentities, decode
 from profile_actors.engine.log.ports import Checkpoints, Feed, Log
 from profile_actors.engine.merge.documents import read_records

@@ -12,7 +12,7 @@ from profile_actors.actors.mail.postman import Postman
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.identity.books import Place, Residence
-from profile_actors.engine.identity.homes import Post
+from profile_actors.engine.identity.mailbox import Post
 from profile_actors.engine.identity.messages import CUT, Named, Op
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.log.sub_batch import Reply, SubBatch

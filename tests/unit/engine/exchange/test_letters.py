@@ -17,7 +17,7 @@ from profile_actors.engine.exchange.admission import nothing
 from profile_actors.engine.exchange.carried_rows import OP
 from profile_actors.engine.exchange.letters import _copied
 from profile_actors.engine.identity.books import Place, Residence
-from profile_actors.engine.identity.homes import NO_POST, Post
+from profile_actors.engine.identity.mailbox import NO_POST, Post
 from profile_actors.engine.identity.messages import LEDGER, LINK, ROWS, Named, Op
 from profile_actors.engine.log.entry import Block
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
