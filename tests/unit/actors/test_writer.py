@@ -23,7 +23,7 @@ from profile_actors.definitions.declared import (
     Schema,
     SegmentDefinition,
 )
-from profile_actors.engine.exchange import letters
+from profile_actors.engine.exchange import carried_rows
 from profile_actors.engine.identity.mailbox import Post
 from profile_actors.engine.identity.messages import CUT, LINK, Message, Named, Op
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
@@ -463,7 +463,7 @@ def test_messages_that_travel_together_end_where_they_get_large(
             bench.writer.deliver([Message("1", number, START, 0)], ops)
     numbers = [message.number for message in bench.partition.outgoing("L", 0, 9)]
     assert numbers == [1, 2, 3]
-    monkeypatch.setattr(letters, "OUTGOING_BYTES", 1)
+    monkeypatch.setattr(carried_rows, "OUTGOING_BYTES", 1)
     assert [message.number for message in bench.partition.outgoing("L", 1, 9)] == [2]
 
 
