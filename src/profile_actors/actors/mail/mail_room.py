@@ -22,10 +22,10 @@ from profile_actors.storage.files.layout import StoreLayout
 
 def post_of(index: int, known: Enlistment) -> Post:
     """How a partition is known to others, and who owns which identity."""
-    assignment = known.assignment
+    owners = [str(owner) for owner in known.assignment.tolist()]
 
     def owner_of(one: Named) -> str:
-        return str(assignment[one.k0 >> BUCKET_SHIFT])
+        return owners[one.k0 >> BUCKET_SHIFT]
 
     return Post(str(index), owner_of, known.seed)
 

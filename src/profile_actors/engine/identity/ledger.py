@@ -85,6 +85,7 @@ class Ledger:
         self._now = UNSET
         self._epoch = epoch
         self._assignment = np.asarray(assignment)
+        self._owners = [str(owner) for owner in self._assignment.tolist()]
         self._failed = False
         self._replay()
 
@@ -95,7 +96,7 @@ class Ledger:
 
     def owner(self, named: Named) -> str:
         """The partition that owns an identity."""
-        return str(self._assignment[named.k0 >> BUCKET_SHIFT])
+        return self._owners[named.k0 >> BUCKET_SHIFT]
 
     def commit(
         self, mail: Sequence[Message], now: int | None = None, catalogue: Catalogue | None = None
