@@ -34,6 +34,7 @@ from profile_actors.driver.files.access_doors import AccessDoors
 from profile_actors.driver.iterators import Changes, Members, Scan, scanned
 from profile_actors.driver.keeping.attach import running
 from profile_actors.driver.keeping.edge_processes import settle
+from profile_actors.driver.keeping.head import without_addons
 from profile_actors.driver.keeping.placement import Placement, attached, opened
 from profile_actors.driver.receipts import Explanation
 from profile_actors.driver.replicas.replica_doors import ReplicaDoors
@@ -77,6 +78,7 @@ def start(
 
 def for_a_call(path: str | Path, partitions: int | None = None, clock: str | None = None) -> Store:
     """Attach to a running store, else start it, so that nobody attaches: it ends in a moment."""
+    without_addons()
     data = Path(path).resolve()
     if running(data) is not None:
         return _store(attached(data, None, partitions, clock))

@@ -14,6 +14,7 @@ from typing import Any
 
 import ray
 from ray._private import node, parameter, worker
+from ray.util import serialization_addons
 
 
 def is_head_here() -> bool:
@@ -52,6 +53,17 @@ def lean_start() -> Iterator[None]:
         yield
     finally:
         patched[0].RayParams, patched[1].start_api_server = known
+
+
+def without_addons() -> None:
+    """For a process that is ours alone: a verb, a keeper.
+
+    Ray sends bytes and structs of ours for it. To send models of pydantic too (which Typer brings
+    along) it would import all of that, most of the processor time that attaching takes: 0.3 s. A
+    program's own process keeps it.
+    """
+    addons: Any = serialization_addons
+    addons.apply = lambda context: None
 
 
 def end_half_started(error: BaseException) -> None:

@@ -169,8 +169,10 @@ def keep(
     ready: a pipe for the first word; None prints it. beside: entered before the store is opened,
     and left before it is closed.
     """
+    from profile_actors.driver.keeping.head import without_addons
     from profile_actors.driver.keeping.placement import opened
 
+    without_addons()
     os.environ.pop("RAY_ADDRESS", None)  # a Ray of the store's own, beside any other
     word = _Word(ready)
     if ready is None:

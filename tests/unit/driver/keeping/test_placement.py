@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import socket
 import threading
@@ -9,11 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 
 import profile_actors as pf
+from profile_actors.driver.keeping.head import without_addons
 from profile_actors.driver.keeping.runtime import wanted_address
 
 TIMEOUT_S = 1.0
@@ -136,3 +139,18 @@ def test_what_is_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, add
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(pf.ConfigError, match="RAY_ADDRESS"):
         pf.start(tmp_path / "s")
+
+
+def test_ray_imports_no_addons_where_it_sends_nothing_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Private names of Ray: ``serialization.serialization_addons``, and that it is called so."""
+    from ray._private import serialization
+
+    addons: Any = vars(serialization)["serialization_addons"]
+    monkeypatch.setattr(addons, "apply", addons.apply)  # put back
+    with pytest.raises(AttributeError):
+        addons.apply(object())
+    without_addons()
+    assert addons.apply(object()) is None
+    assert "serialization_addons.apply(self)" in inspect.getsource(serialization)
