@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,25 @@ def test_a_full_disk_stops_the_log_and_keeps_what_was_acknowledged(disk: Path) -
     assert count <= log.head() <= count + 1
     assert list(log.verify()) == []
     log.append_at(log.head(), [bytes(50_000)], 2)
+    log.close()
+
+
+def test_what_start_opens_on_a_full_disk_says_so_and_opens_when_there_is_room(disk: Path) -> None:
+    """A log refuses if it has no pages of its own to write in; the coordinator has some."""
+    place = CoordinatorPlace(str(disk), SETTINGS, Config(min_free_bytes=1))
+    CoordinatorActor(place).stop()
+    LmdbLog(disk / "0", CONFIG, epoch=1).close()
+    with suppress(OSError), (disk / "ballast").open("wb", buffering=0) as ballast:
+        while True:
+            ballast.write(bytes(4096))
+    with pytest.raises(StorageFull, match=r"/0/log \(recording the epoch\); free disk space"):
+        LmdbLog(disk / "0", CONFIG, epoch=2)
+    CoordinatorActor(place).stop()
+    gc.collect()  # the error that the log kept has the segment in its frames
+    (disk / "ballast").unlink()
+    log = LmdbLog(disk / "0", CONFIG, epoch=3)
+    log.append_at(0, [bytes(50_000)], 3)
+    assert list(log.verify()) == []
     log.close()
 
 
