@@ -59,9 +59,9 @@ BACK_OFF_S = 0.2
 """After a call that failed, and where a partition does not know of this edge yet."""
 
 
-PAUSES = 3.0
+PAUSES = 5.0
 """While rows come in, pages are followed by pauses of so many lengths of their making and taking:
-ingest keeps most of its speed."""
+ingest keeps five sixths of its speed."""
 
 
 TTL_LOOK_S = 1.0

@@ -13,6 +13,8 @@ from profile_actors.columnar.vectors import Array
 from profile_actors.engine.fold.touches import NEVER
 from profile_actors.engine.reading.profile_columns import ProfileColumns
 
+NO_POSITION = -1
+
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
     """Where a copy of one partition stands.
@@ -20,7 +22,7 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
     form: of what is copied (``projections``); another form is another copy. epoch: of the process
     that told the revisions. base: everybody touched up to this revision is there. target, slot: of
     the pull under way, the revision at its first page, and the slot before which all is done; slot
-    0: none is under way.
+    0: none is under way. position: of the partition's log after the last page.
     """
 
     form: str = ""
@@ -28,6 +30,7 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
     base: int = NEVER
     target: int = NEVER
     slot: int = 0
+    position: int = NO_POSITION
 
 
 class Page(msgspec.Struct, array_like=True, gc=False):

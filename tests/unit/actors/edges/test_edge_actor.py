@@ -13,6 +13,7 @@ import pytest
 
 from profile_actors.actors.edges import edge_actor
 from profile_actors.actors.wire import loads
+from profile_actors.engine.edges.edge_pages import Place
 from profile_actors.errors import CorruptLog, StorageFull, StoreUnavailable
 from profile_actors.storage.edge_files import EdgeFiles
 from profile_actors.storage.files.atomic_files import remove_tree
@@ -171,3 +172,25 @@ def test_files_that_another_process_is_just_leaving_are_waited_for(
     wait_for(lambda: status(edge).is_complete)
     assert status(edge).trouble == ""
     edge.stop()
+
+
+def test_a_page_says_whether_rows_come_in_by_the_log_not_by_the_queue_alone(
+    hub: RemoteHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where drivers are what is slow, nobody ever sees a sub-batch that waits."""
+    monkeypatch.setattr(hub.partition.projector, "_most", 1)
+    monkeypatch.setattr(hub.partition.projector, "_fitting", 1)
+    place = Place()
+
+    def busy_s() -> float:
+        nonlocal place
+        page = loads(hub.call("project", "e", place, 0.0))
+        assert page.has_more
+        place = page.place
+        return float(page.busy_s)
+
+    assert busy_s() == 0.0
+    assert busy_s() == 0.0
+    hub.submit([{"who": "w4", "at": BASE + 1, "_id": "meanwhile", "n": 1}])
+    assert busy_s() > 0.0
+    assert busy_s() == 0.0
