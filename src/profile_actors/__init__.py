@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         Receipt,
         StoreStatus,
     )
+    from profile_actors.driver.replicas.recovering import Recovered, recover
     from profile_actors.driver.replicas.replica_doors import Replica
     from profile_actors.driver.shipping.backing_up import Backup
     from profile_actors.driver.shipping.restored_stores import Restored, restore
@@ -137,6 +138,7 @@ __all__ = [
     "ProfileActorsError",
     "ProjectionConfiguration",
     "Receipt",
+    "Recovered",
     "Relationship",
     "Replica",
     "Restored",
@@ -159,6 +161,7 @@ __all__ = [
     "evaluate",
     "format_rule",
     "open_edge",
+    "recover",
     "restore",
     "rule_from_json",
     "rule_to_json",

@@ -52,6 +52,8 @@ PLACES = {
     "Restored": "driver.shipping.restored_stores",
     "LostEnd": "storage.replicas.lost_end",
     "ScrubReport": "driver.shipping.scrubs",
+    "Recovered": "driver.replicas.recovering",
+    "recover": "driver.replicas.recovering",
     "Replica": "driver.replicas.replica_doors",
     "RowStream": "driver.streams.row_stream",
     "Schema": "definitions.declared",

@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 import ray
 from msgspec import structs
+from typer.testing import CliRunner
 
 import profile_actors as pf
+from profile_actors.cli import application
 from profile_actors.cli.follower_lines import follower_lines
 from profile_actors.cli.metrics_text import metrics_text
 from profile_actors.driver.keeping.standby_processes import end_standby
@@ -203,6 +205,32 @@ def test_a_loss_that_is_accepted_is_told_and_standbys_that_are_not_kept_are_dele
     assert events(store) == before
     store.set_replicas(1)
     assert [one.state for one in store.wait_for_replicas(30)] == ["in sync", "in sync"]
+
+
+def test_a_store_whose_own_disk_is_lost_goes_on_from_the_other(tmp_path: Path) -> None:
+    """Catalogue, quarantine and logs in force are gone; what was acknowledged is there, once."""
+    home, other = tmp_path / "a", tmp_path / "b"
+    with pf.start(home, partitions=2, clock="event", config=CONFIG) as store:
+        store.apply(*shop())
+        store.add_disk(other)
+        store.set_replicas(1)
+        store.wait_for_replicas(30)
+        store.submit("orders", [order(n, n % 20) for n in range(100)])
+        store.promote(0)  # one log is in force on the disk that stays
+        store.wait_for_replicas(30)
+        store.submit("orders", [order(n, n % 20) for n in range(100, 200)])
+        before = [store.profile("CRMID", f"c{n:04}") for n in range(20)]
+    with pytest.raises(pf.ConfigError, match="a store's own"):
+        pf.recover(home)
+    shutil.rmtree(home)
+    told = CliRunner().invoke(application.app, ["recover", str(other)], catch_exceptions=False)
+    assert "profile-actors start" in told.stdout
+    with pf.start(other, config=CONFIG) as store:
+        assert [store.profile("CRMID", f"c{n:04}") for n in range(20)] == before
+        store.submit("orders", [order(n, n % 20) for n in range(150, 250)])
+        assert events(store) == 250
+        assert store.verify() == []
+        assert [(one.primary, one.state) for one in store.replicas()] == [(str(other), "none")] * 2
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ ALONE = (
 
 COPIES = frozenset({
     "all", "disks", "add_disk", "keep", "standby_data", "standby", "note", "promise", "promoted",
-    "other_copy", "abandon", "renew", "stale", "put", "deal",
+    "other_copy", "keep_home", "abandon", "renew", "stale", "put", "deal",
 })  # fmt: skip
 """What ``copies`` may ask of the registry."""
 

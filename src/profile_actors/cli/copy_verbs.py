@@ -15,7 +15,7 @@ from profile_actors.cli import show
 from profile_actors.cli.application import DATA, Data, Json, console, verb
 from profile_actors.cli.follower_lines import edge_lines
 from profile_actors.cli.verbs import open_store
-from profile_actors.driver.terminal import one_line
+from profile_actors.driver.terminal import instant_text, one_line
 from profile_actors.errors import CallerError
 
 if TYPE_CHECKING:
@@ -163,6 +163,31 @@ def _loss(partition: int, lost: LostEnd) -> str:
         f"{who}: log entries {lost.first:,} to {lost.end - 1:,} are lost, with {rows or 'no'} rows"
         " (accepted ones); whoever has them sends them again, from its producer's cursor"
     )
+
+
+@verb()
+def recover(
+    directory: Annotated[Path, typer.Argument(help="Of the disk with copies of its logs.")],
+    json: Json = False,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Also of standbys that were not in sync.")
+    ] = False,
+) -> None:
+    """Make a store of its second disk, when the disk with its catalogue is lost for good."""
+    from profile_actors.driver.replicas.recovering import recover as recovered
+
+    made = recovered(directory, accept_loss=accept_loss)
+    if json:
+        show.as_json(made)
+        return
+    lines = [
+        f"store {made.store} is at {made.path}: {sum(made.entries.values()):,} log entries; the"
+        f" lost disk's catalogue was copied last at {instant_text(made.told)}",
+        *(f"partition {one.partition} may lack entries: {one.reason}" for one in made.lost),
+        f"start it with: profile-actors start {made.path}",
+    ]
+    for line in lines:
+        console.print(Text(one_line(line)), soft_wrap=True)
 
 
 @verb("move")

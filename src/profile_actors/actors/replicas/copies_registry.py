@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 import msgspec
 from msgspec import structs
 
 from profile_actors.engine.shipping import replication
 from profile_actors.engine.shipping.replication import Copies, Refused, Request
-from profile_actors.errors import ConfigError, StoreUnavailable
+from profile_actors.errors import ConfigError, Halt, StoreUnavailable
 from profile_actors.storage.catalogue_store import CatalogueStore
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.log_id import LogClaim
-from profile_actors.storage.replicas.standby_files import disk_at
+from profile_actors.storage.replicas.standby_files import disk_at, found_disk
+from profile_actors.storage.shipping.homes import save_home
 
 
 class StandbyRole(msgspec.Struct, frozen=True):
@@ -51,6 +54,25 @@ class CopiesRegistry:
         self._store = store
         self._partitions = partitions
         self._catalogue = catalogue
+        self._copying = Lock()
+        self._homes: dict[str, int] = {}
+
+    def keep_home(self) -> None:
+        """Have the catalogue as it is now on every other disk too (``homes``), where that can be
+        written. Cost: nothing if it has not changed, else one copy per disk."""
+        disks = self._catalogue.copies.disks()
+        with self._copying:
+            env, _ = self._catalogue.beside()
+            now = int(env.info()["last_txnid"])
+            for disk, directory in disks.items():
+                found = found_disk(Path(directory))
+                if directory == str(self._data) or self._homes.get(disk) == now:
+                    continue
+                if found is None or found.disk != disk:
+                    continue  # it is away, and its mount point is not the disk
+                with suppress(OSError, Halt):
+                    save_home(Path(directory), env, StoreLayout(self._data).settings)
+                    self._homes[disk] = now
 
     def all(self) -> dict[int, Copies]:
         """What is known of the partitions' logs, of those that there are records of."""
@@ -249,7 +271,9 @@ class CopiesRegistry:
             return step(known) if known is not None else step(Copies(primary=""))
 
         try:
-            return self._catalogue.copies.change(index, checked)
+            found = self._catalogue.copies.change(index, checked)
+            self.keep_home()
+            return found
         except Refused as refused:
             if is_raw:
                 raise

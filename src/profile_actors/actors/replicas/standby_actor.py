@@ -124,9 +124,8 @@ class StandbyActor:
         with self._lock:
             self._try_to_open()
         threading.Thread(target=self._watch, name="failover", daemon=True).start()
-        self._copier = threading.Thread(
-            target=self._copy_checkpoints, name="checkpoints", daemon=True
-        )
+        copying = self._copy_checkpoints
+        self._copier = threading.Thread(target=copying, name="checkpoints", daemon=True)
         self._copier.start()
 
     def _try_to_open(self) -> None:
@@ -282,19 +281,20 @@ class StandbyActor:
                     self.promote(is_wanted=False)
 
     def _copy_checkpoints(self) -> None:
-        """Have the partition's newest checkpoint here, too."""
+        """Have the partition's newest checkpoint here, too; and the catalogue on this disk."""
         while not self._stopped.wait(CHECKPOINT_LOOK_S):
             if self._refusal is not None or self._role.copies.promised:
                 continue
             with suppress(ValueError, ray.exceptions.RayError, ProfileActorsError, OSError):
                 name = f"partition-{self._place.index}"
                 partition = ray.get_actor(name, namespace=self._place.namespace)
+                self._coordinator.call("copies", "keep_home")
                 ask = partial(self._asked, partition)
                 copy_saved(self._directory, ask("saved"), partial(ask, "saved_part"))
 
     def _asked(self, partition: Any, *words: Any) -> Any:
         found = ray.get(partition.replica.remote(*words), timeout=self._place.config.call_timeout_s)
-        if self._stopped.is_set():  # nothing may be written any more: the files may be deleted
+        if self._stopped.is_set():  # nothing may be written: the files may be deleted
             raise Stopped("expected a running standby, got one that was stopped meanwhile")
         return found
 
@@ -314,8 +314,8 @@ class StandbyActor:
 
     def entry(self, position: int) -> bytes:
         """A log entry, for a partition of which it is damaged. Raises CorruptLog."""
-        self._opened()
-        assert self._log is not None, position
+        if self._log is None:
+            raise StoreUnavailable("expected an open log, got a standby without one")
         return self._log.whole(position)
 
     def _fetch(self, position: int) -> bytes:

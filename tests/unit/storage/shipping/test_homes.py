@@ -1,0 +1,207 @@
+"""A store's home made of a disk that has copies of its logs, and of its catalogue."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from profile_actors.actors.replicas.copies_registry import CopiesRegistry
+from profile_actors.config import Config
+from profile_actors.driver.replicas.recovering import recover
+from profile_actors.engine.shipping.replication import Request
+from profile_actors.errors import ConfigError, Halt
+from profile_actors.storage.catalogue_store import CatalogueStore
+from profile_actors.storage.files.layout import StoreLayout
+from profile_actors.storage.lmdb_log import LmdbLog
+from profile_actors.storage.log_ages import check_ages
+from profile_actors.storage.log_id import LEDGER
+from profile_actors.storage.replicas.copied_log import CopiedLog
+from profile_actors.storage.replicas.standby_files import name_copy
+from profile_actors.storage.shipping import homes
+from profile_actors.storage.shipping.homes import HOME, OLD
+from profile_actors.storage.store_settings import StoreSettings
+
+CONFIG = Config(log_map_bytes=1 << 24)
+PARTITIONS = 3
+
+
+class Store:
+    """A store of two disks, as its processes make it: logs in force on a, standbys on b."""
+
+    def __init__(self, path: Path) -> None:
+        self.a, self.b = path / "a", path / "b"
+        self.known = CatalogueStore(self.a)
+        new = StoreSettings(partitions=PARTITIONS, clock="event", hash_seed=7, created=1)
+        self.settings = self.known.set_settings(new)
+        self.known.put(1, b"{}")
+        self.copies = CopiesRegistry(
+            self.a, self.settings.id, PARTITIONS, self.known, lambda _: False
+        )
+        self.copies.add_disk(str(self.b))
+        self.copies.keep(1, False)
+        for index in range(PARTITIONS):
+            self.log(index, 5)
+
+    def log(self, index: int, count: int) -> None:
+        claim = self.known.claim(index, f"log-{index}")
+        epoch = self.known.next_epoch(str(index))
+        copies, _ = self.copies.opened(index, epoch)
+        assert copies is not None
+        paths = StoreLayout(self.a).partition(index)
+        log = LmdbLog(paths.directory, CONFIG, epoch=epoch, claim=claim)
+        self.known.tell(index, log.id, 0, 1, str(paths.directory), epoch)
+        directory = StoreLayout(self.b).standby(index).directory
+        name_copy(directory, copies.copy)
+        standby = CopiedLog(directory, CONFIG, structs.replace(claim, state="promised"))
+        standby.promise(epoch)
+        for position in range(count):
+            for one in (log, standby):
+                one.append_at(position, (b"%d" % position,), epoch)
+        log.close()
+        standby.close()
+        self.known.tell(index, log.id, count, 2, str(paths.directory), epoch)
+        self.note(index, "enter")
+
+    def note(self, index: int, wish: str) -> None:
+        now = self.copies.all()[index]
+        request = Request(now.epoch, now.copy, now.asked + 1, wish)  # type: ignore[arg-type]
+        assert self.copies.note(index, request)[0]
+
+    def lose(self) -> None:
+        self.known.close()
+        shutil.rmtree(self.a)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path)
+    yield made
+    if made.a.exists():
+        made.known.close()
+
+
+def test_a_store_goes_on_from_its_other_disk(store: Store) -> None:
+    store.known.put(2, b'{"newer": 1}')
+    store.copies.keep_home()  # as standbys ask for every few seconds
+    store.lose()
+    made = recover(store.b)
+    assert (made.store, made.entries, made.lost) == (store.settings.id, {0: 5, 1: 5, 2: 5}, [])
+    known = CatalogueStore(store.b)
+    assert known.settings() == store.settings
+    assert known.newest_version() == 2
+    assert check_ages(known, StoreLayout(store.b), CONFIG.log_map_bytes).newer == []
+    assert list(known.copies.disks().values()) == [str(store.b)]
+    for index in range(PARTITIONS):
+        copies, claim = known.copies.of(index), known.log(index)
+        assert copies is not None
+        assert claim is not None
+        assert (copies.standby, copies.in_sync) == ("", False)
+        epoch = known.next_epoch(str(index))
+        assert epoch > homes.ABOVE
+        log = LmdbLog(
+            StoreLayout(store.b).partition(index).directory, CONFIG, epoch=epoch, claim=claim
+        )
+        assert log.head() == 5
+        log.close()
+    known.close()
+    assert not (store.b / HOME).exists()
+    with pytest.raises(ConfigError, match="a store's own"):
+        recover(store.b)
+
+
+def test_a_standby_that_left_is_known_to_have_left(store: Store) -> None:
+    """Before its partition may go on alone."""
+    store.note(1, "leave")
+    store.lose()
+    with pytest.raises(ConfigError, match=r"partition 1 - at .* nothing was changed"):
+        recover(store.b)
+    made = recover(store.b, accept_loss=True)
+    assert [one.partition for one in made.lost] == [1]
+
+
+def test_a_copy_that_could_not_be_renewed_is_an_old_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full, which is why the standby left: what its copy says is not believed."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(homes, "make_file", full)
+        store.note(1, "leave")
+    assert (store.b / HOME / "catalogue" / OLD).is_file()
+    with monkeypatch.context() as patch:
+        patch.setattr(homes, "make_file", full)
+        with pytest.raises(Halt):
+            homes.save_home(store.b, store.known.beside()[0], StoreLayout(store.a).settings)
+    store.lose()
+    with pytest.raises(ConfigError, match="partition 0, partition 1, partition 2"):
+        recover(store.b)
+    assert len(recover(store.b, accept_loss=True).lost) == PARTITIONS
+
+
+@pytest.mark.parametrize("index", range(PARTITIONS))
+def test_each_partition_that_is_on_no_disk_is_named(store: Store, index: int) -> None:
+    shutil.rmtree(StoreLayout(store.b).standby(index).directory)
+    store.lose()
+    with pytest.raises(ConfigError, match=f"none of partition {index} - at"):
+        recover(store.b, accept_loss=True)
+    assert (store.b / HOME).is_dir()
+    assert not (store.b / "catalogue").exists()
+
+
+def test_a_ledger_that_was_lost_is_named(store: Store) -> None:
+    claim = store.known.claim(LEDGER, "ledger")
+    store.known.tell(LEDGER, claim.id.log, 1, 1, str(store.a / "ledger"), 1)
+    store.copies.keep_home()
+    store.lose()
+    with pytest.raises(ConfigError, match="the ledger of links"):
+        recover(store.b)
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_a_crash_is_one_more_recover(
+    store: Store, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.lose()
+
+    class Killed(BaseException):
+        pass
+
+    calls = 0
+
+    def dies(real: object) -> object:
+        def call(*args: object) -> object:
+            nonlocal calls
+            calls += 1
+            if calls > step:
+                raise Killed
+            return real(*args)  # type: ignore[operator]
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in ("as_partition", "make_private"):
+            patch.setattr(homes, name, dies(getattr(homes, name)))
+        with pytest.raises(Killed):
+            recover(store.b)
+    assert recover(store.b).entries == {0: 5, 1: 5, 2: 5}
+
+
+def test_a_store_that_is_there_or_runs_is_left_alone(store: Store) -> None:
+    with pytest.raises(ConfigError, match=f"got it - at {store.a}; nothing was changed"):
+        recover(store.b)
+    claim = store.known.log(0)
+    assert claim is not None
+    store.lose()
+    directory = StoreLayout(store.b).standby(0).directory
+    standby = CopiedLog(directory, CONFIG, structs.replace(claim, state="promised"))
+    with pytest.raises(ConfigError, match="end the processes"):
+        recover(store.b)
+    standby.close()
+    assert recover(store.b).entries[0] == 5
