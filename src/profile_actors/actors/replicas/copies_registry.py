@@ -24,7 +24,7 @@ from profile_actors.storage.catalogue_store import CatalogueStore
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.log_id import LogClaim
 from profile_actors.storage.replicas.standby_files import disk_at, found_disk
-from profile_actors.storage.shipping.homes import save_home
+from profile_actors.storage.shipping.home_copies import save_home
 
 
 class StandbyRole(msgspec.Struct, frozen=True):
@@ -58,7 +58,7 @@ class CopiesRegistry:
         self._homes: dict[str, int] = {}
 
     def keep_home(self) -> None:
-        """Have the catalogue as it is now on every other disk too (``homes``), where that can be
+        """Have the catalogue as it is now on every other disk too (``home_copies``), where that can be
         written. Cost: nothing if it has not changed, else one copy per disk."""
         disks = self._catalogue.copies.disks()
         with self._copying:

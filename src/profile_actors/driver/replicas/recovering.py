@@ -10,7 +10,7 @@ from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.errors import ConfigError, FencedOut
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import KEEPER_WAIT_S, DirectoryLock
-from profile_actors.storage.shipping.homes import Lost, Recovering, home_told
+from profile_actors.storage.shipping.home_copies import Lost, Recovering, home_told
 
 
 class Recovered(msgspec.Struct, frozen=True):

@@ -21,8 +21,8 @@ from profile_actors.storage.log_ages import check_ages
 from profile_actors.storage.log_id import LEDGER
 from profile_actors.storage.replicas.copied_log import CopiedLog
 from profile_actors.storage.replicas.standby_files import name_copy
-from profile_actors.storage.shipping import homes
-from profile_actors.storage.shipping.homes import HOME, OLD
+from profile_actors.storage.shipping import home_copies as homes
+from profile_actors.storage.shipping.home_copies import HOME, OLD
 from profile_actors.storage.store_settings import StoreSettings
 
 CONFIG = Config(log_map_bytes=1 << 24)
