@@ -190,6 +190,7 @@ def test_a_promotion_whose_standby_is_gone_is_taken_back(store: pf.Store, place:
     assert events(store) == before + 10
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_accepted_is_told_and_standbys_that_are_not_kept_are_deleted(
     store: pf.Store, place: Path
 ) -> None:

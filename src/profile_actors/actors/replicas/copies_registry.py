@@ -58,8 +58,8 @@ class CopiesRegistry:
         self._homes: dict[str, int] = {}
 
     def keep_home(self) -> None:
-        """Have the catalogue as it is now on every other disk too (``home_copies``), where that can be
-        written. Cost: nothing if it has not changed, else one copy per disk."""
+        """Have the catalogue as it is now on every other disk too (``home_copies``), where that can
+        be written. Cost: nothing if it has not changed, else one copy per disk."""
         disks = self._catalogue.copies.disks()
         with self._copying:
             env, _ = self._catalogue.beside()
