@@ -3,9 +3,10 @@
 ``profile(namespace, value)`` of random users, one at a time through the client, on the idle store
 that holds the first quarter of a W1 file, then while another thread of the same driver ingests: at
 70 % of the full rate, and the rest at full speed. Beside each an empty call of Ray to the same
-actors: by turns, 200 of each in a row on the idle store, one of each beside ingest. The whole profile comes back: 20 computed attributes, all memberships, their
-``valid_until``. Then ``profiles()`` in batches, and pages of events. A sample of profiles is
-compared with a recomputation. If Debian's redis-server is there, HGETALL of 120 fields stands
+actors: by turns, 200 of each in a row on the idle store, one of each beside ingest. The whole
+profile comes back: 20 computed attributes, all memberships, their ``valid_until``. Then
+``profiles()`` in batches, and pages of events. A sample of profiles is compared with a
+recomputation. If Debian's redis-server is there, HGETALL of 120 fields stands
 beside: it computes nothing.
 """
 

@@ -42,7 +42,7 @@ LONG_PAGE_CHANGES = 10_000
 """After a page of so many changes the next one is asked for while this one is delivered."""
 
 
-CHANGES_AT_ONCE = 1_000
+CHANGES_AT_ONCE = 4_000
 """So many changes are made into objects at a time."""
 
 
