@@ -26,6 +26,7 @@ from profile_actors.ingest.identity_keys import key_of
 from profile_actors.rules.catalogue.change_check import check_change, removed
 from profile_actors.rules.catalogue.merge_views import view_of, views_of
 from profile_actors.rules.tree.sights import View
+from tests.model.copies import Copy
 from tests.model.hub import BASE, CATALOGUE, DAY, HOUR, SEED, WHO, Hub
 
 PLAIN = structs.replace(CATALOGUE, segments={}, computed={})
@@ -258,3 +259,41 @@ def test_look_ups_by_a_policy_show_its_attributes_and_its_rules() -> None:
     }
     with pytest.raises(DefinitionError, match="expected the name of a merge policy, got 'no'"):
         under(EVERYTHING, "no", made)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_copies_see_a_policy_that_changes_under_them(seed: int) -> None:
+    """Switched to and fro between any two pages, with a restart on the way: law L7 holds."""
+    draw = random.Random(f"policies {seed}")
+    hub = Hub(catalogue=catalogue())
+    computed = Fields(True, (), (), ("points None",))
+    copies = [Copy(EVERYTHING), Copy(Fields(True, ("tier", "score"), (), ())), Copy(computed)]
+    found: list[Any] = []
+    for number, (groups, clock) in enumerate(entries(seed)):
+        hub.submit(groups, clock)
+        if number % 4 == 3:
+            is_default = not hub.catalogue.merge_policies["trust"].default
+            order = tuple(draw.sample(["web", "crm"], 2))
+            made = structs.replace(TRUST, default=is_default, order=order)
+            hub.catalogue = extended(hub.catalogue, [made])
+            hub.partitions[0].define(hub.catalogue, None)
+        if number == 13:
+            job = hub.partitions[0].checkpoint_job(force=True)
+            assert job is not None
+            job()
+        if number == 17:
+            hub.reopen()
+        for one in copies:
+            for _ in range(draw.choice((0, 0, 1, 3))):
+                one.pull(hub.partitions[0])
+        if draw.random() < 0.3:
+            hub.partitions[0].work(1)
+        if draw.random() < 0.3:
+            for one in copies:
+                one.follow(hub.partitions[0])
+                found.append(repr(one.look_up(min(one.rows.rooms["profiles"]), clock)))
+    settled(hub)
+    for one in copies:
+        one.follow(hub.partitions[0])
+        assert one.checks
+    assert len(set(found)) > 3

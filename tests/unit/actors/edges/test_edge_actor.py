@@ -7,12 +7,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
+from msgspec import structs
 
 from profile_actors.actors.edges import edge_actor
 from profile_actors.actors.wire import loads
+from profile_actors.definitions.declared import EdgeDestination, ProjectionConfiguration
 from profile_actors.engine.edges.edge_pages import Place
 from profile_actors.errors import CorruptLog, StorageFull, StoreUnavailable
 from profile_actors.storage.edge_files import EdgeFiles
@@ -194,3 +196,61 @@ def test_a_page_says_whether_rows_come_in_by_the_log_not_by_the_queue_alone(
     hub.submit([{"who": "w4", "at": BASE + 1, "_id": "meanwhile", "n": 1}])
     assert busy_s() > 0.0
     assert busy_s() == 0.0
+
+
+def test_a_destination_that_is_made_again_with_other_fields_has_those_alone(
+    hub: RemoteHub, tmp_path: Path
+) -> None:
+    """Deleted and made again at once, so that nobody ended its actor or deleted its files; then
+    with another policy, and with a time to live: whatever is there of the older one is not used."""
+
+    def become(policy: Literal["proactive", "reactive"], *projections: Any) -> None:
+        destinations = {"e": EdgeDestination("e", policy=policy)}
+        without = structs.replace(
+            hub.catalogue, version=hub.catalogue.version + 1, destinations={}, projections={}
+        )
+        hub.partition.define(without, None)
+        hub.submit([{"who": "w2", "at": BASE + 1, "_id": f"at {without.version}", "n": 1}])
+        hub.hub.catalogue = hub.catalogue = structs.replace(
+            without,
+            version=without.version + 1,
+            destinations=destinations,
+            projections={one.name: one for one in projections},
+        )
+        hub.partition.define(hub.catalogue, None)
+
+    def shown(edge: Edge) -> list[tuple[bool, bool, bool]]:
+        found = looked_up(edge, b"".join(key_of_profile(hub, number) for number in range(5)))
+        return [
+            (bool(one.segments), bool(one.computed), bool(one.attributes))
+            for one in found
+            if one is not None
+        ]
+
+    def up_to_date(edge: Edge) -> bool:
+        found = status(edge)
+        return found.is_complete and found.positions == [hub.partition.position]
+
+    both = ProjectionConfiguration("p", "e", segments="all", computed="all")
+    values = ProjectionConfiguration("q", "e", computed="all")
+    edge = Edge(tmp_path, hub)
+    become("proactive", both)
+    wait_for(lambda: up_to_date(edge) and shown(edge) == [(True, True, False)] * 5)
+    become("proactive", values)
+    wait_for(lambda: up_to_date(edge) and shown(edge) == [(False, True, False)] * 5)
+    become("proactive")
+    wait_for(lambda: up_to_date(edge) and status(edge).profiles == 0)
+    become("proactive", both)
+    wait_for(lambda: up_to_date(edge) and shown(edge) == [(True, True, False)] * 5)
+    edge.stop()
+    become("reactive", both)
+    edge = Edge(tmp_path, hub)
+    wait_for(lambda: up_to_date(edge))
+    assert status(edge).profiles == 0
+    looked_up(edge, key_of_profile(hub, 3))
+    wait_for(lambda: status(edge).profiles == 1)
+    edge.stop()
+    become("proactive", both)
+    edge = Edge(tmp_path, hub, ttl_s=60)
+    wait_for(lambda: up_to_date(edge) and shown(edge) == [(True, True, False)] * 5)
+    edge.stop()
