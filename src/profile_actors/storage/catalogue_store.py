@@ -117,13 +117,13 @@ class CatalogueStore:
     def _check_new(self, got: str) -> None:
         """Raises LostLog if the directory has what only a store with a catalogue has."""
         logs = self._paths.partitions.glob("*/log*")
-        own = (self._paths.settings, self._paths.restoring)
+        own = (self._paths.settings, self._paths.restoring, self._paths.home)
         traces = [path for path in (*own, *sorted(logs)) if path.exists()]
         if traces:
             raise LostLog(
                 f"expected the catalogue of the store that {traces[0]} belongs to, got {got} - at"
-                f" {self._paths.catalogue}; nothing was written: put the directory back, or restore"
-                " it from a backup, then start again"
+                f" {self._paths.catalogue}; nothing was written: put the directory back, restore a"
+                " backup, or `profile-actors recover` a second disk, then start again"
             )
 
     def _check_settings_file(self, settings: StoreSettings) -> None:

@@ -192,12 +192,14 @@ class Scrubber:
         time.sleep(FIRST_S)
         saved_s = time.monotonic()
         with suppress(FencedOut):
-            while self._log.is_open:
+            while self._log.is_open():
                 kept, began_s = self._kept, time.monotonic()
                 if kept.mark is None and self._left_s() > 0:
                     time.sleep(min(self._left_s(), FIRST_S))
                     continue
                 found = self._slice(kept.mark or Mark(), int(rate * SLICE_S), lambda: True)
+                if not self._log.is_open():  # the feed may have been closed meanwhile
+                    return
                 finished = kept.finished if found.mark is not None else wall_ms()
                 self._kept = _Kept(found.mark, finished)
                 if found.mark is None or began_s - saved_s > SAVE_S:

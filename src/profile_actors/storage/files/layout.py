@@ -20,6 +20,8 @@
     <data>/erasures.json            the erasure under way, and how many there were
                                     (``storage/erasure/erasure_record.py``)
     <data>/restoring/               while a backup is restored here: this is no store yet
+    <data>/home/                    a copy of the catalogue of the store whose other disk this is
+    <data>/standbys/<i>/            that store's copies of logs, as partitions/<i>/
     <data>/edges/<name>/            copies of profiles (``storage/edge_files.py``): derived too
 """
 
@@ -104,6 +106,10 @@ class StoreLayout:
     @property
     def restoring(self) -> Path:
         return self.data / "restoring"
+
+    @property
+    def home(self) -> Path:
+        return self.data / "home"
 
     @property
     def edges(self) -> Path:

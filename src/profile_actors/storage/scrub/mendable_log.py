@@ -2,6 +2,8 @@
 
 Theory: the manifest says which form of a log segment is in force, and is replaced whole. Whoever
 reads the old form meanwhile keeps it mapped, though its directory is gone.
+
+Limits: the room of an old form is free when the process ends.
 """
 
 from __future__ import annotations
@@ -31,7 +33,6 @@ class MendableLog(LmdbLog):
     # Held: LMDB tells open environments apart by their inodes, and one may be given again.
     _replaced: tuple[LogSegment, ...] = ()
 
-    @property
     def is_open(self) -> bool:
         """Whether it was not closed."""
         return bool(self._log_segments)

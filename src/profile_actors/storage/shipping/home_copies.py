@@ -51,9 +51,6 @@ from profile_actors.storage.replicas.copied_checkpoints import begin_feed, drop_
 from profile_actors.storage.replicas.standby_files import as_partition, found_disk
 from profile_actors.storage.shipping.known_backups import KnownBackups
 
-HOME = "home"
-
-
 OLD = "old.mdb"
 """What a copy is called that a newer one could not replace."""
 
@@ -84,14 +81,14 @@ def save_home(disk: Path, env: lmdb.Environment, settings: Path) -> None:
     """Copy a catalogue, as it is at this moment, to a disk. Where that fails, as on a full one, the
     copy that is there is marked as an old one, which needs no room. Cost: written once, and synced.
     Raises StorageFull, CorruptLog."""
-    place = disk / HOME / "catalogue" / DATA
+    place = StoreLayout(disk).home / "catalogue" / DATA
     try:
         make_directory(place.parent)
         make_file(aside_of(place))
         with open(aside_of(place), "wb") as file:
             env.copyfd(file.fileno(), compact=True)
             os.fsync(file.fileno())
-        write_whole(disk / HOME / settings.name, (settings.read_bytes(),))
+        write_whole(StoreLayout(disk).home / settings.name, (settings.read_bytes(),))
         publish_aside(place)
         place.with_name(OLD).unlink(missing_ok=True)
     except (OSError, lmdb.Error) as error:
@@ -104,7 +101,7 @@ def save_home(disk: Path, env: lmdb.Environment, settings: Path) -> None:
 
 def _copy_of(directory: Path) -> Path | None:
     """The newest copy of a catalogue on a disk."""
-    place = directory / HOME / "catalogue"
+    place = StoreLayout(directory).home / "catalogue"
     return next((place / name for name in (DATA, OLD) if (place / name).is_file()), None)
 
 
@@ -120,7 +117,7 @@ class Recovering:
 
     def __init__(self, directory: Path, now: int) -> None:
         self._layout = StoreLayout(directory)
-        self._home = directory / HOME
+        self._home = self._layout.home
         self._now = now
         self._aside = self._home / "aside"
         self._check_place()

@@ -13,7 +13,7 @@ from profile_actors.actors.replicas.copies_registry import CopiesRegistry
 from profile_actors.config import Config
 from profile_actors.driver.replicas.recovering import recover
 from profile_actors.engine.shipping.replication import Request
-from profile_actors.errors import ConfigError, Halt
+from profile_actors.errors import ConfigError, Halt, LostLog
 from profile_actors.storage.catalogue_store import CatalogueStore
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.lmdb_log import LmdbLog
@@ -22,7 +22,7 @@ from profile_actors.storage.log_id import LEDGER
 from profile_actors.storage.replicas.copied_log import CopiedLog
 from profile_actors.storage.replicas.standby_files import name_copy
 from profile_actors.storage.shipping import home_copies as homes
-from profile_actors.storage.shipping.home_copies import HOME, OLD
+from profile_actors.storage.shipping.home_copies import OLD
 from profile_actors.storage.store_settings import StoreSettings
 
 CONFIG = Config(log_map_bytes=1 << 24)
@@ -108,7 +108,7 @@ def test_a_store_goes_on_from_its_other_disk(store: Store) -> None:
         assert log.head() == 5
         log.close()
     known.close()
-    assert not (store.b / HOME).exists()
+    assert not (StoreLayout(store.b).home).exists()
     with pytest.raises(ConfigError, match="a store's own"):
         recover(store.b)
 
@@ -134,7 +134,7 @@ def test_a_copy_that_could_not_be_renewed_is_an_old_one(
     with monkeypatch.context() as patch:
         patch.setattr(homes, "make_file", full)
         store.note(1, "leave")
-    assert (store.b / HOME / "catalogue" / OLD).is_file()
+    assert (StoreLayout(store.b).home / "catalogue" / OLD).is_file()
     with monkeypatch.context() as patch:
         patch.setattr(homes, "make_file", full)
         with pytest.raises(Halt):
@@ -151,7 +151,7 @@ def test_each_partition_that_is_on_no_disk_is_named(store: Store, index: int) ->
     store.lose()
     with pytest.raises(ConfigError, match=f"none of partition {index} - at"):
         recover(store.b, accept_loss=True)
-    assert (store.b / HOME).is_dir()
+    assert (StoreLayout(store.b).home).is_dir()
     assert not (store.b / "catalogue").exists()
 
 
@@ -191,6 +191,14 @@ def test_a_crash_is_one_more_recover(
         with pytest.raises(Killed):
             recover(store.b)
     assert recover(store.b).entries == {0: 5, 1: 5, 2: 5}
+
+
+def test_a_second_disk_begins_no_store_of_its_own(store: Store) -> None:
+    """Who starts it by mistake is told what to do, and nothing stands in the way of that."""
+    store.lose()
+    with pytest.raises(LostLog, match="profile-actors recover"):
+        CatalogueStore(store.b)
+    assert recover(store.b).lost == []
 
 
 def test_a_store_that_is_there_or_runs_is_left_alone(store: Store) -> None:
