@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 import profile_actors as pf
-from profile_actors.cli import application
+from profile_actors.cli import application, keeping_verbs
 from tests.cluster.shop import START
 from tests.cluster.test_people import definitions, hit, until
 
@@ -60,7 +61,7 @@ def test_the_document_runs_beside_rows_and_what_is_restored_goes_on(
     """docs/BACKUP.md as printed."""
     monkeypatch.chdir(tmp_path)
     (program,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    (words,) = re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL)
+    words, scrub = re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL)
     is_enough = threading.Event()
     with pf.start("data", partitions=2, clock="event") as store:
         store.apply(*definitions())
@@ -89,6 +90,11 @@ def test_the_document_runs_beside_rows_and_what_is_restored_goes_on(
         store.advance_to(START + 86_400_000)
         assert answers(store) == at_rest
         assert store.verify() == []
+        with monkeypatch.context() as patch:
+            patch.setattr(keeping_verbs, "open_store", lambda _: nullcontext(store))
+            read = run(*scrub.splitlines()[0].removeprefix("$ profile-actors ").split())
+        assert [one["name"] for one in read] == ["partition 0", "partition 1", "ledger"]
+        assert all(one["read"] and not one["faults"] for one in read)
         with pytest.raises(pf.CallerError, match=made.store):
             store.backup("backups")
         with pytest.raises(pf.CallerError, match="apart from the store"):
