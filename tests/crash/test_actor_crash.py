@@ -291,14 +291,17 @@ def test_a_flipped_byte_is_named_and_never_served(tmp_path: Path) -> None:
 
 
 def test_a_killed_actor_is_back_soon(tmp_path: Path) -> None:
+    """No pauses add up: it takes no longer than a store takes to open, on the same machine."""
+    began = time.monotonic()
     with pf.start(tmp_path / "s", 1, "wall") as store:
+        opened_s = time.monotonic() - began
         store.apply(*shop())
         store.submit("orders", orders(100))
         os.kill(store.status().partitions[0].pid, signal.SIGKILL)
         began = time.monotonic()
         assert store.profile("CRMID", "c0001") is not None
         assert store.profile("CRMID", "c0002") is not None
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 3 * opened_s
 
 
 def test_a_partition_that_could_not_write_goes_on_when_it_can(tmp_path: Path) -> None:

@@ -146,6 +146,8 @@ def ranks(vector: Vector) -> Array:
         return table[inverse] if len(table) else np.zeros(len(values), np.int64)
     if values.dtype.kind == "f":
         return np.unique(values + 0.0, return_inverse=True)[1].astype(np.int64)
+    if values.dtype == object:  # decimals of more than 64 bits of units
+        return np.unique(values, return_inverse=True)[1].astype(np.int64)
     return values.astype(np.int64)
 
 
@@ -160,7 +162,7 @@ def joint_codes(a: Vector, b: Vector) -> tuple[Array, Array, int]:
     x, y = a.values, b.values
     if "f" in (x.dtype.kind, y.dtype.kind):
         x, y = x.astype(np.float64) + 0.0, y.astype(np.float64) + 0.0
-    else:
+    elif object not in (x.dtype, y.dtype):
         x, y = x.astype(np.int64), y.astype(np.int64)
         lows = [int(part.min()) for part in (x, y) if part.size]
         highs = [int(part.max()) for part in (x, y) if part.size]
