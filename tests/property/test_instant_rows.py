@@ -12,6 +12,7 @@ import pytest
 
 from profile_actors.columnar import instant_rows, state_columns
 from profile_actors.columnar.instant_columns import (
+    Columns,
     ColumnSet,
     Instants,
     Put,
@@ -56,7 +57,7 @@ def step(rng: np.random.Generator, columns: list[Instants], model: Model, now: i
     parts: list[Put] = []
     for number in rng.permutation(len(columns))[: rng.integers(1, len(columns) + 1)].tolist():
         slots = np.flatnonzero(mine & (rng.random(SLOTS) < 0.4)).astype(np.uint32)
-        parts.append(Put((columns[number],), None, slots, now))  # nobody moved: that is drawn too
+        parts.append(Put(columns[number], None, slots, now))  # nobody moved: that is drawn too
         model |= {(number, slot): now for slot in slots.tolist()}
         slots = (
             np.sort(rng.choice(np.flatnonzero(~mine), rng.integers(0, 20)))
@@ -66,7 +67,7 @@ def step(rng: np.random.Generator, columns: list[Instants], model: Model, now: i
         at = now - rng.integers(0, 6, len(slots))
         order = np.lexsort((at, slots))
         slots, at = slots[order], at[order]
-        parts.append(Put((columns[number],), None, slots, at))
+        parts.append(Put(columns[number], None, slots, at))
         model |= {(number, s): t for s, t in zip(slots.tolist(), at.tolist(), strict=True)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(instant_rows, "AT_ONCE", rng.choice([1, 20, 4_096]))
@@ -83,7 +84,8 @@ def gathered(rng: np.random.Generator, parts: list[Put]) -> list[Put]:
             which = np.repeat(np.arange(len(mine)), [len(part.slots) for part in mine])
             at = np.concatenate([part.at for part in mine]) if is_timed else mine[0].at
             slots = np.concatenate([part.slots for part in mine])
-            out.append(Put([part.of[0] for part in mine], which, slots, at))
+            some = [part.of for part in mine if isinstance(part.of, Instants)]
+            out.append(Put(Columns(some), which, slots, at))
     return out
 
 

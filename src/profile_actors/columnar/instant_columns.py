@@ -158,15 +158,39 @@ class ColumnSet:
         return out
 
 
-class Put(NamedTuple):
-    """Instants to be set. of: the columns that it may be; which: of each slot its column's place
-    among them, ascending, None for the only one. at: of each slot, or one of all, ms.
+class Columns:
+    """Columns among which a put chooses: which tables hold them is found out once."""
 
-    A column's slots stand in one part only; once each where the instant is one number, else
-    ascending by (slot, instant), of which the last of a slot counts.
+    __slots__ = ("_numbers", "_table_of", "_tables")
+
+    def __init__(self, of: Sequence[Instants]) -> None:
+        self._tables = list({id(one.rows): one.rows for one in of}.values())
+        self._numbers = np.array([one.column for one in of], np.intp)
+        place = {id(table): number for number, table in enumerate(self._tables)}
+        self._table_of = np.array([place[id(one.rows)] for one in of], np.intp)
+
+    def parts(self, which: Array, slots: Array, codes: Array | int) -> Iterator[tuple[Table, Part]]:
+        """Of each table what is put there. which: of each slot its column's place."""
+        if len(self._tables) == 1:
+            yield self._tables[0], (self._numbers.take(which), slots, codes)
+            return
+        table_of = self._table_of.take(which)
+        for number, table in enumerate(self._tables):
+            some = (table_of == number).nonzero()[0]
+            if len(some):
+                few = codes if isinstance(codes, int) else codes[some]
+                yield table, (self._numbers.take(which[some]), slots[some], few)
+
+
+class Put(NamedTuple):
+    """Instants to be set. of: the columns that it may be, or the only one; which: of each slot its
+    column's place among them. at: of each slot, or one of all, ms.
+
+    A column's slots stand in one part only: once each where the instant is one number, else, in
+    order of ``which``, ascending by (slot, instant), of which the last of a slot counts.
     """
 
-    of: Sequence[Instants]
+    of: Columns | Instants
     which: Array | None
     slots: Array
     at: Array | int
@@ -185,19 +209,12 @@ def put_all(parts: Iterable[Put]) -> None:
             if not last.all():
                 slots, codes = slots[last], codes[last]
                 which = None if which is None else which[last]
-        rows = of[0].rows
-        mine = tables.setdefault(id(rows), (rows, []))[1]
-        if which is None:
-            mine.append((of[0].column, slots, codes))
-        elif all([one.rows is rows for one in of]):
-            mine.append((np.array([one.column for one in of])[which], slots, codes))
-        else:  # segments that were defined later have a table of their own
-            for place, one in enumerate(of):
-                some = (which == place).nonzero()[0]
-                if len(some):
-                    mine = tables.setdefault(id(one.rows), (one.rows, []))[1]
-                    few = codes if isinstance(codes, int) else codes[some]
-                    mine.append((one.column, slots[some], few))
+        if isinstance(of, Instants):
+            tables.setdefault(id(of.rows), (of.rows, []))[1].append((of.column, slots, codes))
+            continue
+        assert which is not None
+        for table, part in of.parts(which, slots, codes):
+            tables.setdefault(id(table), (table, []))[1].append(part)
     for rows, mine in tables.values():
         rows.put(mine)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from profile_actors.columnar.instant_columns import Put, put_all
+from profile_actors.columnar.runs import starts_of
 from profile_actors.columnar.slot_pairs import slots_of_all
 from profile_actors.columnar.vectors import Array
 from profile_actors.engine.histories.kept_events import EventHistory, HistoryDelta
@@ -13,18 +16,19 @@ from profile_actors.engine.membership.gauges import Gauge
 from profile_actors.engine.membership.rulebook import Part, Rulebook
 from profile_actors.engine.membership.timers import Timer
 from profile_actors.engine.operators.attribute_columns import Attribute, AttributeTrack
-from profile_actors.engine.operators.crews import Crew
+from profile_actors.engine.operators.crews import CrewDelta
 from profile_actors.engine.operators.event_streams import Stream, StreamDelta
 from profile_actors.rules.tree.plan import Key
+
+MARKS, MANY = -1, -2
 
 
 @dataclass(slots=True)
 class RawChange:
-    """Level changes of one gauge, or marks of computed attributes, in slots. at None: the step's
-    now.
+    """Level changes of gauges, or marks of computed attributes, in slots. at None: the step's now.
 
-    gauge >= 0: old, new are levels, flips the memberships that change. gauge == -1: new has marks,
-    bool[names, n].
+    gauge: the number of one, or MANY: each row's in ``gauges``, ascending. old, new are levels,
+    flips the memberships that change. Of MARKS new has marks, bool[names, n].
     """
 
     gauge: int
@@ -35,6 +39,20 @@ class RawChange:
     at: Array | None
     by_clock: bool
     flips: int = 0
+    gauges: Array | None = None
+
+    def one_by_one(self) -> Iterator[RawChange]:
+        """The changes of each gauge; their flips are not counted."""
+        if self.gauges is None:
+            yield self
+            return
+        bounds = [*starts_of(self.gauges).tolist(), len(self.gauges)]
+        for low, high in pairwise(bounds):
+            part = slice(low, high)
+            yield RawChange(
+                int(self.gauges[low]), (), self.slots[part], self.old[part], self.new[part],
+                None if self.at is None else self.at[part], self.by_clock,
+            )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -45,7 +63,7 @@ class Delta:
     now: int
     drops_due: bool = True
     streams: list[tuple[Stream, StreamDelta]] = field(default_factory=list)
-    crews: list[tuple[Crew, StreamDelta]] = field(default_factory=list)
+    crews: list[CrewDelta] = field(default_factory=list)
     histories: list[tuple[EventHistory, HistoryDelta]] = field(default_factory=list)
     attributes: list[tuple[Attribute, AttributeTrack]] = field(default_factory=list)
     gauges: list[tuple[Gauge, Array, Array]] = field(default_factory=list)
@@ -76,6 +94,8 @@ class Delta:
         parts += [kept.slots for _, kept in self.histories]
         for _, track in self.attributes:
             parts += [stated.slots for _, stated in track.stores]
+        for crew in self.crews:
+            parts += crew.slots()
         for _, delta in self.streams:
             for moved in filter(None, delta.tracks):
                 parts += [moved.slots, moved.clock_slots]
@@ -90,7 +110,9 @@ class Delta:
             book.degrade(part, reason)
         for key, reason in self.pending.items():
             book.pending.setdefault(key, reason)
-        for stream, delta in (*self.crews, *self.streams):
+        for crew in self.crews:
+            crew.publish()
+        for stream, delta in self.streams:
             stream.publish(delta)
         for history, kept in self.histories:
             history.publish(kept)

@@ -19,6 +19,7 @@ from profile_actors.columnar.state_columns import UNSET
 from profile_actors.columnar.vectors import Array
 from profile_actors.engine.fold.delta import Delta, RawChange
 from profile_actors.engine.fold.fold import Fold
+from profile_actors.engine.fold.moments import Tracks
 from profile_actors.engine.fold.stage_times import Stages
 from profile_actors.engine.fold.state import (
     Drain,
@@ -183,16 +184,15 @@ def _step(state: State, rows: EntryRows, now: int, new_slots: Array, stages: Sta
     scope = StepScope(now, state.now, has_rows=state.has_rows, is_held=is_held)
     delta = Delta(now, drops_due=not is_held)
     reached = _reached_streams(state, rows.readers, UNSET - 1 if is_held else now)
-    tracks, alone = _step_crews(state, delta, reached, rows.readers, scope)
-    tracks |= _step_streams(
+    crews, alone = _step_crews(state, delta, reached, rows.readers, scope)
+    tracks = _step_streams(
         state, delta, alone, lambda stream: stream.step(arrivals_of(stream, rows.readers), scope)
     )
-    # In the streams' order, whoever went together: what follows is found in it.
-    tracks = {number: tracks[number] for number in sorted(tracks)}
     histories = _step_histories(state, delta, rows.readers, now - 1 if is_held else now)
     attributes = _fold_attributes(state, delta, rows.records) if rows.records else {}
     stages.lap("fold")
-    Fold(state.book, scope, delta, tracks, attributes, histories, new_slots).qualify()
+    moved = Tracks(tracks, crews)
+    Fold(state.book, scope, delta, moved, attributes, histories, new_slots).qualify()
     return delta
 
 
@@ -204,7 +204,7 @@ def fold_slice(state: State, slots: Array, span: tuple[int, int] | None, at: int
     every = range(len(state.book.streams))
     tracks = _step_streams(state, delta, every, lambda stream: stream.slice(slots, span, at))
     nobody = np.zeros(0, np.intp)
-    Fold(state.book, scope, delta, tracks, {}, {}, nobody).qualify()
+    Fold(state.book, scope, delta, Tracks(tracks), {}, {}, nobody).qualify()
     groups, total, by_clock = _pack(state, delta.changes, None)
     return EntryDelta(delta, groups, nobody, [], total, by_clock, [], 0)
 
@@ -263,42 +263,47 @@ def _pack(
 ) -> tuple[list[change_blocks.Group], int, int]:
     """Pack slot changes as feed groups. Returns (groups, membership changes, of them by clock)."""
     groups, total, by_clock = [], 0, 0
-    for told in raw:
-        change = _told(state, told)
-        if change is None:
-            continue
+    for change in _told(state, raw):
         idents = state.directory.ident_of[change.slots]
         cause: int | Array = CLOCK if change.by_clock else EVENT
         if late_only is not None and not change.by_clock:
             cause = np.where(np.isin(change.slots, late_only), LATE, EVENT)
-        if change.gauge < 0:
+        levels = (idents, change.old, change.new, change.at, cause)
+        if change.gauges is not None:
+            groups.append(change_blocks.gauges_group(change.gauges, *levels))
+        elif change.gauge >= 0:
+            groups.append(change_blocks.gauge_group(change.gauge, *levels))
+        else:
             groups.append(
                 change_blocks.computed_group(change.names, idents, change.new, change.at, cause)
             )
-            continue
-        groups.append(
-            change_blocks.gauge_group(
-                change.gauge, idents, change.old, change.new, change.at, cause
-            )
-        )
         total += change.flips
         by_clock += change.flips if change.by_clock else 0
     return groups, total, by_clock
 
 
-def _told(state: State, change: RawChange) -> RawChange | None:
-    """What of a change is of listed profiles; None if nothing is."""
-    if not state.listing.is_used:
-        return change
+def _told(state: State, raw: list[RawChange]) -> Iterator[RawChange]:
+    """What of some changes is of listed profiles."""
+    for change in raw:
+        if not state.listing.is_used:
+            yield change
+            continue
+        kept = state.listing.is_listed(change.slots, state.position)
+        if kept.all():
+            yield change
+        elif kept.any():
+            for one in change.one_by_one():
+                yield from _listed(state, one)
+
+
+def _listed(state: State, change: RawChange) -> Iterator[RawChange]:
+    """What of the changes of one gauge, or of a mark, is of listed profiles."""
     kept = state.listing.is_listed(change.slots, state.position)
-    if kept.all():
-        return change
     if not kept.any():
-        return None
-    is_marks = change.gauge < 0
+        return
     old, new = change.old[..., kept], change.new[..., kept]
-    flips = change.flips
-    if not is_marks:
+    flips = 0
+    if change.gauge >= 0:
         flips = sum(len(rows) for _, rows in state.book.gauges[change.gauge].flips(old, new))
     at = None if change.at is None else change.at[kept]
-    return replace(change, slots=change.slots[kept], old=old, new=new, at=at, flips=flips)
+    yield replace(change, slots=change.slots[kept], old=old, new=new, at=at, flips=flips)

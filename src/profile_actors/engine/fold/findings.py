@@ -15,8 +15,9 @@ import numpy as np
 from profile_actors.columnar.instant_columns import Put
 from profile_actors.columnar.runs import starts_of
 from profile_actors.columnar.vectors import Array
-from profile_actors.engine.fold.delta import Delta, RawChange
+from profile_actors.engine.fold.delta import MANY, MARKS, Delta, RawChange
 from profile_actors.engine.membership.gauges import Gauge, Ladder, flags, turned
+from profile_actors.engine.membership.ladder_groups import LadderGroup
 from profile_actors.engine.membership.level_formulas import LevelChanges
 from profile_actors.engine.membership.rulebook import Rulebook
 
@@ -63,9 +64,62 @@ class Findings:
         delta, old = self.delta, turned(levels)
         when: Array | int = delta.now if at is None else at
         delta.gauges.append((gauge, slots, levels))
-        delta.qualified.append(Put((self.book.qualified[segment],), None, slots, when))
+        delta.qualified.append(Put(self.book.qualified[segment], None, slots, when))
         by_clock = at is not None
         delta.changes.append(RawChange(index, (), slots, old, levels, at, by_clock, len(slots)))
+
+    def together(
+        self,
+        group: LadderGroup,
+        cells: tuple[Array, Array],
+        old: Array,
+        levels: Array,
+        at: Array | None,
+    ) -> None:
+        """Levels of a group's ladders, before and after. cells: member and slot of each column of
+        them, ascending; at: as ``at_instants`` has it, None: at the step's now."""
+        places, rows = (old != levels).nonzero()
+        if not len(rows):
+            return
+        members, slots = cells[0][rows], cells[1][rows]
+        old, new = old[places, rows], levels[places, rows]
+        at = None if at is None else at[rows]
+        ladders = places * group.members + members
+        numbers = self._note_ladders(group, ladders, slots, new, at)
+        truths, first = group.truths, ladders * group.levels
+        flips = truths.take(first + old, 0) != truths.take(first + new, 0)
+        change, column = flips.nonzero()
+        if not len(change):
+            return
+        which = ladders[change] * group.width + column
+        when: Array | int = self.delta.now
+        if at is not None:
+            order = which.argsort(kind="stable")
+            which, change = which[order], change[order]
+            when = at[change]
+        self.delta.qualified.append(Put(group.columns, which, slots[change], when))
+        shows = flips.any(axis=1)
+        if not shows.all():
+            slots, old, new, numbers = slots[shows], old[shows], new[shows], numbers[shows]
+            at = None if at is None else at[shows]
+        self.delta.changes.append(
+            RawChange(MANY, (), slots, old, new, at, at is not None, len(change), numbers)
+        )
+
+    def _note_ladders(
+        self, group: LadderGroup, ladders: Array, slots: Array, new: Array, at: Array | None
+    ) -> Array:
+        """Note the new levels for each ladder that has some; returns the gauge of each. int64[n]"""
+        firsts = starts_of(ladders)
+        bounds = [*firsts.tolist(), len(ladders)]
+        found = [group.gauges[ladder] for ladder in ladders[firsts].tolist()]
+        for number, low, high in zip(found, bounds, bounds[1:], strict=False):
+            gauge = self.book.gauges[number]
+            mine = slots[low:high], new[low:high]
+            self.delta.gauges.append((gauge, *mine))
+            if isinstance(gauge, Ladder) and gauge.is_read:
+                self.level_changes.note(number, *mine, None if at is None else at[low:high])
+        return np.array(found).repeat(np.diff(bounds))
 
     def mark(self, names: tuple[str, ...], slots: Array, marks: Array, at: Array | None) -> None:
         """Computed attributes whose values changed. marks: bool[names, slots]; at: the virtual
@@ -77,7 +131,7 @@ class Findings:
         if len(some) < len(slots):
             slots, marks = slots[some], marks[:, some]
             at = None if at is None else at[some]
-        self.delta.changes.append(RawChange(-1, names, slots, marks, marks, at, by_clock))
+        self.delta.changes.append(RawChange(MARKS, names, slots, marks, marks, at, by_clock))
 
     def _note(
         self, gauge: Gauge, index: int, slots: Array, old: Array, new: Array, at: Array | None
@@ -87,7 +141,7 @@ class Findings:
             self.level_changes.note(index, slots, new, at)
         total, now = len(slots), self.delta.now
         count, shows = 0, np.zeros(total, np.bool_)
-        of = [self.book.qualified[segment] for segment in gauge.layout.segments]
+        of = self.book.columns_of(index)
         for columns, rows in gauge.flips(old, new):
             if not len(rows):
                 continue
@@ -95,7 +149,8 @@ class Findings:
             shows[rows] = True
             when: Array | int = now if at is None else at[rows]
             if isinstance(columns, int):
-                self.delta.qualified.append(Put((of[columns],), None, slots[rows], when))
+                segment = self.book.qualified[gauge.layout.segments[columns]]
+                self.delta.qualified.append(Put(segment, None, slots[rows], when))
             else:
                 self.delta.qualified.append(Put(of, columns, slots[rows], when))
         if not count:

@@ -25,16 +25,18 @@ from profile_actors.columnar.vectors import Array
 from profile_actors.engine.fold.delta import Delta
 from profile_actors.engine.fold.findings import Findings
 from profile_actors.engine.fold.ladder_step import LadderStep
-from profile_actors.engine.fold.moments import Moments, by_aggregate
+from profile_actors.engine.fold.moments import Moments, Tracks
 from profile_actors.engine.fold.tree_step import TreeStep
 from profile_actors.engine.histories.kept_events import HistoryDelta
 from profile_actors.engine.membership.gauges import Ladder, flags
+from profile_actors.engine.membership.ladder_groups import LadderGroup, group_of
 from profile_actors.engine.membership.level_formulas import PairLevels, RowLevels
 from profile_actors.engine.membership.reach import Readers, in_order
 from profile_actors.engine.membership.rulebook import Rulebook, Tree
 from profile_actors.engine.membership.timers import Timer
 from profile_actors.engine.operators.aggregates import Track
 from profile_actors.engine.operators.attribute_columns import AttributeTrack
+from profile_actors.engine.operators.crews import CrewDelta
 from profile_actors.engine.operators.step_scope import StepScope
 from profile_actors.rules.tree.plan import EventFilter, Key
 
@@ -57,7 +59,7 @@ class Fold:
         book: Rulebook,
         scope: StepScope,
         delta: Delta,
-        tracks: dict[int, list[Track | None]],
+        tracks: Tracks,
         attributes: dict[str, AttributeTrack],
         histories: dict[EventFilter, HistoryDelta],
         new_slots: Array,
@@ -68,7 +70,7 @@ class Fold:
         self.new_slots = new_slots.astype(np.intp)
         self.delta = delta
         self.tracks = tracks
-        self.moments = Moments(book, by_aggregate(book, tracks), attributes, histories)
+        self.moments = Moments(book, tracks, attributes, histories)
         self.findings = Findings(book, delta)
         parts = (book, scope, self.moments, self.findings, self.new_slots)
         self.ladders, self.trees = LadderStep(*parts), TreeStep(*parts)
@@ -81,11 +83,14 @@ class Fold:
     def qualify(self) -> Delta:
         """Memberships and computed attributes of the step."""
         book, reach = self.book, self.book.reach
+        together = self._climb_together()
         for stream in self._climbing():
+            if stream in together:
+                continue
             rungs = [rungs for rungs in reach.climbs[stream] if self._has_readers(rungs.ladder)]
             self._at_once(
                 rungs,
-                partial(self.ladders.climb_stream, stream, self.tracks.get(stream)),
+                partial(self.ladders.climb_stream, stream, self.tracks.of(stream)),
                 lambda of: self._ladder(of.ladder).readers,
             )
         for number in self._reached(reach.ladders, lambda number: self._ladder(number).timer):
@@ -105,29 +110,57 @@ class Fold:
             if tree.rule.key not in self.pending:
                 with self._pending_if_it_fails([tree.rule.key]):
                     self.trees.grow(tree)
-        for stream, tracks in self.tracks.items():
+        together = self._mark_together()
+        for stream in self.tracks.numbers():
+            if stream in together or stream not in reach.marks:
+                continue
+            tracks = self.tracks.of(stream) or ()
             marks = [
                 (mark.name, track)
-                for mark in reach.marks.get(stream, ())
+                for mark in reach.marks[stream]
                 if (track := tracks[mark.place]) is not None
             ]
             if marks:
                 self._at_once(marks, self._mark, lambda of: [("computed", of[0])])
         return self.delta
 
+    def _climb_together(self) -> set[int]:
+        """Move the ladders of crews at once; the streams whose ladders moved so."""
+        return self._all_at_once(self.ladders.climb_crew) if not len(self.new_slots) else set()
+
+    def _mark_together(self) -> set[int]:
+        """The same of computed attributes."""
+        return self._all_at_once(self.ladders.mark_crew)
+
+    def _all_at_once(self, do: Callable[[LadderGroup, CrewDelta], bool]) -> set[int]:
+        """The members of the crews of which it was done. None where a rule has no answer; whose
+        fault it is that something raises shows when each goes alone."""
+        done: set[int] = set()
+        if self.pending:
+            return done
+        for step, members in self.tracks.crews:
+            began = self.delta.mark()
+            try:
+                group = group_of(self.book, step.crew)
+                if group is not None and do(group, step):
+                    done.update(members)
+            except Exception:
+                self.delta.undo(began)
+        return done
+
     def _climbing(self) -> list[int]:
         """Streams whose ladders move: those that moved; all where profiles begin."""
         climbs = self.book.reach.climbs
         if len(self.new_slots):
             return list(climbs)
-        return [stream for stream in self.tracks if stream in climbs]
+        return [stream for stream in self.tracks.numbers() if stream in climbs]
 
     def _reached(self, readers: Readers, timer_of: Callable[[int], Timer | None]) -> list[int]:
         """Ladders or trees that read something that moved, or whose time has come."""
         if len(self.new_slots) or self.scope.slots is not None:
             return readers.every
         moments = self.moments
-        found = readers.reached((*self.tracks, *moments.attributes, *moments.histories))
+        found = readers.reached((*self.tracks.numbers(), *moments.attributes, *moments.histories))
         if not self.scope.is_held:
             for number in readers.timed:
                 timer = timer_of(number)

@@ -13,18 +13,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from profile_actors.columnar.runs import starts_of
 from profile_actors.columnar.slot_pairs import slots_of_all
 from profile_actors.columnar.vectors import Array, Vector
 from profile_actors.engine.fold.findings import Findings
 from profile_actors.engine.fold.moments import Moments
 from profile_actors.engine.membership.ages import aged, climbed
 from profile_actors.engine.membership.gauges import Gauge, Ladder
+from profile_actors.engine.membership.ladder_groups import LadderGroup
 from profile_actors.engine.membership.reach import Rungs
 from profile_actors.engine.membership.rulebook import Rulebook
 from profile_actors.engine.membership.timers import Timer
 from profile_actors.engine.operators.aggregates import Track
+from profile_actors.engine.operators.crews import CrewDelta
 from profile_actors.engine.operators.step_scope import StepScope
 from profile_actors.rules.evaluation.planned_values import vector_of
+
+MARKS_AT_ONCE = 1 << 15
+"""Of more names times changes the marks of each stream are kept by themselves, in fewer bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,68 @@ class LadderStep:
                 _levels(gauges[of.ladder], operators[of.place].current(fresh)) for of in rungs
             ]
             self.findings.at_now([of.ladder for of in rungs], fresh, initial)
+
+    def climb_crew(self, group: LadderGroup, step: CrewDelta) -> bool:
+        """Move the ladders that are aggregates of a crew's members, of profiles that there were."""
+        if not group.climbs:
+            return True
+        tracks = [track for track in step.flat.tracks if track is not None]
+        members, slots = step.row_cells
+        if len(slots):
+            levels = np.array([c.levels(tracks[c.place].values, members) for c in group.climbs])
+            stored = self._stored(group, members, slots)
+            self.findings.together(group, (members, slots), stored, levels, None)
+        cells, at = tracks[0].clock_slots, tracks[0].clock_at
+        if len(cells):
+            members, slots = step.pair_cells
+            values = [tracks[c.place].clock_values for c in group.climbs]
+            pairs = zip(group.climbs, values, strict=True)
+            levels = np.array([c.levels(given, members) for c, given in pairs])
+            first = starts_of(cells)
+            before = np.empty_like(levels)
+            before[:, 1:] = levels[:, :-1]
+            before[:, first] = self._stored(group, members[first], slots[first])
+            self.findings.together(group, (members, slots), before, levels, at)
+        return True
+
+    def _stored(self, group: LadderGroup, members: Array, slots: Array) -> Array:
+        """The levels before the step. members: ascending. uint8[places, n]"""
+        firsts = starts_of(members)
+        bounds = [*firsts.tolist(), len(members)]
+        found = members[firsts].tolist()
+        out = np.zeros((len(group.climbs), len(members)), np.uint8)
+        for row in range(len(group.climbs)):
+            for member, low, high in zip(found, bounds, bounds[1:], strict=False):
+                number = group.gauges[row * group.members + member]
+                if number >= 0:
+                    out[row, low:high] = self.book.gauges[number].level[slots[low:high]]
+        return out
+
+    def mark_crew(self, group: LadderGroup, step: CrewDelta) -> bool:
+        """Mark the computed attributes of a crew's members; not where that would be mostly marks of
+        nothing."""
+        if not group.marks:
+            return True
+        tracks = [track for track in step.flat.tracks if track is not None]
+        some = tracks[0]
+        if len(group.names) * max(len(some.slots), len(some.clock_slots)) > MARKS_AT_ONCE:
+            return False
+        parts = (
+            (step.row_cells, None, [track.changed for track in tracks]),
+            (step.pair_cells, some.clock_at, [track.clock_changed for track in tracks]),
+        )
+        for (members, slots), at, changed in parts:
+            if not len(slots):
+                continue
+            marks = np.zeros((len(group.names) + 1, len(slots)), np.bool_)
+            cells = np.arange(len(slots))
+            known: dict[int, Array] = {}
+            for place, names in group.marks:
+                if place not in known:
+                    known[place] = changed[place]()
+                marks[names[members], cells] = known[place]
+            self.findings.mark(group.names, slots, marks[:-1], at)
+        return True
 
     def climb(self, gauge: Ladder, index: int) -> None:
         """Move the levels of a ladder of any other measure."""

@@ -8,6 +8,7 @@ look-ahead and an entry are one code path.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ from profile_actors.engine.histories.kept_events import HistoryDelta, KeptRows
 from profile_actors.engine.membership.rulebook import Rulebook
 from profile_actors.engine.operators.aggregates import Track
 from profile_actors.engine.operators.attribute_columns import AttributeTrack
+from profile_actors.engine.operators.crews import CrewDelta
 from profile_actors.rules.evaluation.scalars import Leaf
 from profile_actors.rules.tree.nodes import Node
 from profile_actors.rules.tree.plan import (
@@ -33,6 +35,39 @@ from profile_actors.rules.tree.plan import (
 Pairs = tuple[Array, Array]
 
 
+OfStream = list[Track | None]
+
+
+class Tracks:
+    """The tracks of the streams that moved in a step, by number. alone: of those that went alone.
+    crews: of those that went together, each with the members' numbers; their own are cut out when
+    they are asked for."""
+
+    def __init__(
+        self, alone: dict[int, OfStream], crews: Sequence[tuple[CrewDelta, list[int]]] = ()
+    ) -> None:
+        self.alone, self.crews = alone, crews
+        self.in_crews = {
+            members[place]: (step, place) for step, members in crews for place in step.places
+        }
+        self._numbers = sorted((*alone, *self.in_crews))
+        self._cut: dict[int, OfStream] = {}
+
+    def numbers(self) -> list[int]:
+        """The streams that moved, ascending."""
+        return self._numbers
+
+    def of(self, number: int) -> OfStream | None:
+        """The tracks of a stream; None of one that did not move."""
+        if number not in self.in_crews:
+            return self.alone.get(number)
+        found = self._cut.get(number)
+        if found is None:
+            step, place = self.in_crews[number]
+            found = self._cut[number] = step.tracks_of(place)
+        return found
+
+
 FEW_KNOWN = 32
 """So many unions and gathered leaves are kept at a time: rules that read the same come in turn."""
 
@@ -42,11 +77,19 @@ class Moments:
     """The tracks of one step over a rulebook's columns."""
 
     book: Rulebook
-    tracks: dict[Aggregate, Track]
+    streams: Tracks
     attributes: dict[str, AttributeTrack]
     histories: dict[EventFilter, HistoryDelta]
     _unions: dict[object, tuple[Array, Pairs]] = field(default_factory=dict)
     _leaves: dict[tuple[int, Node], tuple[Array, Vector]] = field(default_factory=dict)
+    _tracks: dict[Aggregate, Track] | None = None
+
+    @property
+    def tracks(self) -> dict[Aggregate, Track]:
+        """The tracks of the streams that moved, by what they track."""
+        if self._tracks is None:
+            self._tracks = _by_aggregate(self.book, self.streams)
+        return self._tracks
 
     def touched(
         self,
@@ -138,12 +181,11 @@ class Moments:
         return leaf
 
 
-def by_aggregate(book: Rulebook, tracks: dict[int, list[Track | None]]) -> dict[Aggregate, Track]:
-    """The tracks of the streams that moved, by what they track."""
+def _by_aggregate(book: Rulebook, tracks: Tracks) -> dict[Aggregate, Track]:
     return {
         op.aggregate: track
-        for number, of_stream in tracks.items()
-        for op, track in zip(book.streams[number].operators, of_stream, strict=True)
+        for number in tracks.numbers()
+        for op, track in zip(book.streams[number].operators, tracks.of(number) or (), strict=True)
         if track is not None
     }
 

@@ -44,7 +44,7 @@ from profile_actors.engine.operators.block_matching import (
     arrivals_of_crew,
     history_arrivals,
 )
-from profile_actors.engine.operators.crews import Crew, is_fit
+from profile_actors.engine.operators.crews import Crew, CrewDelta, is_fit
 from profile_actors.engine.operators.event_streams import Stream, StreamDelta
 from profile_actors.engine.operators.step_scope import StepScope
 from profile_actors.rules.tree.plan import EventFilter, Plan
@@ -241,15 +241,11 @@ def add_entities(
         state.entities.add(position, parts, lock, read, is_known)
 
 
-Tracks = dict[int, list[Track | None]]
-"""By the streams' numbers."""
-
-
 def _step_streams(
     state: State, delta: Delta, numbers: Iterable[int], step: Callable[[Stream], StreamDelta | None]
-) -> Tracks:
-    """The tracks of those of these streams that moved. An operator's defect must neither stop the
-    log, nor come back at every replay, nor touch another operator."""
+) -> dict[int, list[Track | None]]:
+    """The tracks of those of these streams that moved, by number. An operator's defect must neither
+    stop the log, nor come back at every replay, nor touch another operator."""
     book, tracks = state.book, {}
     for index in numbers:
         stream = book.streams[index]
@@ -270,8 +266,9 @@ def _step_streams(
 
 def _step_crews(
     state: State, delta: Delta, numbers: list[int], readers: list[BlockReader], scope: StepScope
-) -> tuple[Tracks, list[int]]:
-    """The tracks of the streams of these that go together, and the numbers of the others.
+) -> tuple[list[tuple[CrewDelta, list[int]]], list[int]]:
+    """The steps of the streams of these that go together, each with the members' numbers; and the
+    numbers of the others.
 
     Of large blocks each goes alone: their rows cost more than the calls.
     """
@@ -281,7 +278,7 @@ def _step_crews(
             stream = state.book.streams[number]
             if isinstance(stream.crew, Crew):
                 found.setdefault(id(stream.crew), (stream.crew, []))[1].append(number)
-    tracks: Tracks = {}
+    steps: list[tuple[CrewDelta, list[int]]] = []
     gone: set[int] = set()
     for crew, mine in found.values():
         if len(mine) >= crews.FEW_MEMBERS:
@@ -300,13 +297,9 @@ def _step_crews(
         gone.update(mine)
         if done is None:
             continue
-        whole, parts = done
-        delta.crews.append((crew, whole))
-        for number, member, part in zip(mine, members, parts, strict=True):
-            if part is not None:
-                tracks[number] = part.tracks
-                delta.streams.append((member, part))
-    return tracks, [number for number in numbers if number not in gone]
+        delta.crews.append(done)
+        steps.append((done, mine))
+    return steps, [number for number in numbers if number not in gone]
 
 
 def _reached_streams(state: State, readers: list[BlockReader], now: int) -> list[int]:

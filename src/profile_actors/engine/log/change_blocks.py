@@ -8,24 +8,31 @@ block can be read without compiling rules, also by a later planner.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from profile_actors.columnar.runs import order_by
+from profile_actors.columnar.runs import order_by, starts_of
 from profile_actors.columnar.vectors import Array
 
 CAUSES = ("event", "late", "clock", "definition", "identity")
 
 
+SEGMENT, COMPUTED, MANY = -1, -2, -3
+
+
 class Group(msgspec.Struct, array_like=True):
-    """Changes of one gauge (``source`` >= 0), of one segment by name, or of computed attributes.
+    """Changes of one gauge (``source`` >= 0), of many, of one segment by name, or of computed
+    attributes.
 
     idents: uint32[n] bytes. old, new: levels (uint8 or uint16) of a gauge; 0/1 of a named segment;
     for computed attributes ``new`` has one bit row per name (packed, ``names``). at: int64[n]
-    bytes, or b'' when all are at ``now``. cause: index into CAUSES, or uint8[n] bytes.
+    bytes, or b'' when all are at ``now``. cause: index into CAUSES, or uint8[n] bytes. gauges: of
+    many, the number of each change's, ascending: uint32[n] bytes.
     """
 
     source: int
@@ -35,6 +42,7 @@ class Group(msgspec.Struct, array_like=True):
     new: bytes
     at: bytes
     cause: int | bytes
+    gauges: bytes = b""
 
 
 class PackedLayout(msgspec.Struct, array_like=True):
@@ -112,12 +120,21 @@ def gauge_group(
     )
 
 
+def gauges_group(
+    gauges: Array, idents: Array, old: Array, new: Array, at: Array | None, cause: int | Array
+) -> Group:
+    """Level changes of many gauges, whose levels are uint8. gauges: int64[n] ascending."""
+    one = gauge_group(MANY, idents, old, new, at, cause)
+    one.gauges = gauges.astype(np.uint32).tobytes()
+    return one
+
+
 def segment_group(
     name: str, idents: Array, old: Array, new: Array, at: Array | None, cause: int
 ) -> Group:
     """Changes of one segment by name. old, new: bool[n]; at None: all at the entry's now."""
     return Group(
-        -1,
+        SEGMENT,
         (name,),
         idents.astype(np.uint32).tobytes(),
         old.tobytes(),
@@ -132,7 +149,7 @@ def computed_group(
 ) -> Group:
     """Marks of computed attributes. marks: bool[names, n]."""
     return Group(
-        -2,
+        COMPUTED,
         names,
         idents.astype(np.uint32).tobytes(),
         b"",
@@ -165,7 +182,8 @@ class Expanded(NamedTuple):
 
 def expand(packed: Packed, layouts: list[Layout]) -> Expanded:
     """All changes of a block. Cost: a few array passes per group, and three sorts by digits."""
-    parts = [_flips(group, layouts, packed.now) for group in packed.groups]
+    groups = chain.from_iterable(map(_one_by_one, packed.groups))
+    parts = [_flips(group, layouts, packed.now) for group in groups]
     names = sorted({name for part in parts for name in part.names})
     number = {name: place for place, name in enumerate(names)}
     tables = [np.array([number[name] for name in part.names], np.int32) for part in parts]
@@ -189,16 +207,31 @@ def expand(packed: Packed, layouts: list[Layout]) -> Expanded:
     )  # fmt: skip
 
 
+def _one_by_one(group: Group) -> Iterator[Group]:
+    """A group of many gauges as one of each."""
+    if group.source != MANY:
+        yield group
+        return
+    gauges = np.frombuffer(group.gauges, np.uint32)
+    bounds = [*starts_of(gauges).tolist(), len(gauges)]
+    for low, high in pairwise(bounds):
+        yield Group(
+            int(gauges[low]), (), group.idents[4 * low : 4 * high], group.old[low:high],
+            group.new[low:high], group.at[8 * low : 8 * high],
+            group.cause if isinstance(group.cause, int) else group.cause[low:high],
+        )  # fmt: skip
+
+
 def _flips(group: Group, layouts: list[Layout], now: int) -> Expanded:
     """The changes of one group, of each name in the group's own order."""
     idents = np.frombuffer(group.idents, np.uint32)
     count = len(idents)
-    if group.source == -2:
+    if group.source == COMPUTED:
         marks = np.unpackbits(np.frombuffer(group.new, np.uint8), count=len(group.names) * count)
         name, row = np.nonzero(marks.reshape(len(group.names), count))
         names = [("computed", one) for one in group.names]
         new = had = np.ones(len(row), np.bool_)
-    elif group.source == -1:
+    elif group.source == SEGMENT:
         row, name = np.arange(count), np.zeros(count, np.int64)
         names = [("membership", group.names[0])]
         new, had = np.frombuffer(group.new, np.bool_), np.ones(count, np.bool_)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from profile_actors.columnar.instant_columns import Instants
+from profile_actors.columnar.instant_columns import Columns, Instants
 from profile_actors.columnar.vectors import FOREVER, Array, Texts, Vector
 from profile_actors.definitions.relationships import Join
 from profile_actors.engine.histories.kept_events import EventHistory, KeptRows
@@ -111,6 +111,8 @@ class Rulebook:
     qualified: per segment, when each slot last entered or left. reach: who reads what. frozen:
     inactive rules. namers: who names entities that rules read. texts: of all histories. broken,
     pending: the parts that raised, and the rules that have no answer, by kind and name; with why.
+    groups, columns: made at first need, of crews by id (``ladder_groups``) and of gauges by number;
+    to be forgotten by whoever puts other columns into ``qualified`` (``forget_columns``).
     """
 
     plan: Plan
@@ -132,6 +134,21 @@ class Rulebook:
     namers: dict[Join, EntityNamers] = field(default_factory=dict)
     broken: dict[Part, str] = field(default_factory=dict)
     pending: dict[Key, str] = field(default_factory=dict)
+    groups: dict[int, object] = field(default_factory=dict)
+    columns: dict[int, Columns] = field(default_factory=dict)
+
+    def columns_of(self, gauge: int) -> Columns:
+        """When members of a gauge's segments last entered or left, in the segments' order."""
+        found = self.columns.get(gauge)
+        if found is None:
+            segments = self.gauges[gauge].layout.segments
+            found = self.columns[gauge] = Columns([self.qualified[name] for name in segments])
+        return found
+
+    def forget_columns(self) -> None:
+        """The segments' instants are in other columns now."""
+        self.groups.clear()
+        self.columns.clear()
 
     def degrade(self, part: Part, reason: str) -> None:
         """A part raised: it folds no more, and the rules that read it, and no others, are

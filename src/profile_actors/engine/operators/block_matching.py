@@ -87,6 +87,9 @@ class BlockReader:
     known: dict[int, Vector] = field(default_factory=dict)
     selections: dict[tuple[int, bool], Selection] = field(default_factory=dict)
     intervals: dict[tuple[int, ...], tuple[Array, Array]] = field(default_factory=dict)
+    members: dict[tuple[tuple[str, int], ...], tuple[Selection, Array]] = field(
+        default_factory=dict
+    )
 
     def leaf(self, node: Node) -> Vector:
         """The vector of an event field, null where this dataset does not have it."""
@@ -162,6 +165,27 @@ class BlockReader:
                 if len(hits) < len(rows):
                     slots, rows = slots[hits], rows[hits]
             found = self.selections[key] = Selection(slots, rows, self.block.timestamps[rows])
+        return found
+
+    def by_member(self, numbers: dict[str, int]) -> tuple[Selection, Array]:
+        """The rows of these event types by (number, slot), and the number of each. numbers: of each
+        type that of the only one who takes it in."""
+        key = tuple(numbers.items())
+        found = self.members.get(key)
+        if found is None:
+            texts = self.leaf(EVENT_TYPE)
+            table = np.array([numbers.get(text, -1) for text in texts.dictionary or ("",)], np.intp)
+            number_of = table.take(texts.values)
+            if texts.valid is not None:
+                number_of[~texts.valid] = -1
+            number_of = number_of.take(self.order)
+            places = number_of.argsort(kind="stable")
+            numbered = number_of.take(places)
+            first = int(numbered.searchsorted(0))
+            places, numbered = places[first:], numbered[first:]
+            rows = self.order.take(places)
+            chosen = Selection(self.slots.take(places), rows, self.block.timestamps.take(rows))
+            found = self.members[key] = chosen, numbered
         return found
 
     def bounds(self, window: tuple[Occurs, ...], found: Selection) -> tuple[Array, Array] | None:
@@ -261,20 +285,51 @@ def arrivals_of_crew(
 ) -> Arrivals | None:
     """The rows of all blocks that these members' filters let through, by cell."""
     parts: list[Arrivals] = []
+    numbers = _member_of_type(members)
     for reader in readers:
-        some = [
-            (crew.cells_of(member, found.slots), found)
-            for member in members
-            for _, found in _let_through(member.filter, [reader])
-        ]
-        if some:
-            rows = np.concatenate([found.rows for _, found in some])
-            times = np.concatenate([found.times for _, found in some])
-            joined = Selection(np.concatenate([cells for cells, _ in some]), rows, times)
-            payload, failed = reader.payload(crew, joined)
-            bounds = reader.bounds(crew.filter.window, joined)
-            parts.append(Arrivals(joined.slots, times, payload, bounds, None, failed))
+        if numbers is None:
+            found = _member_by_member(members, reader)
+        else:
+            found = reader.by_member(numbers) if numbers.keys() & reader.types else None
+        if found is None or not len(found[0].rows):
+            continue
+        chosen, member_of = found
+        cells = chosen.slots + (member_of * crew.capacity).astype(np.uint32)
+        payload, failed = reader.payload(crew, chosen)
+        bounds = reader.bounds(crew.filter.window, chosen)
+        parts.append(Arrivals(cells, chosen.times, payload, bounds, None, failed))
     return _one_after_the_other(parts)
+
+
+def _member_of_type(members: Sequence[Stream]) -> dict[str, int] | None:
+    """The member's number that takes in each event type; None where filters say more than that, or
+    some take in the same."""
+    found: dict[str, int] = {}
+    for member in members:
+        types = member.filter.types
+        if types is None or not is_of_types_alone(member.filter) or found.keys() & types:
+            return None
+        found.update(dict.fromkeys(types, member.number))
+    return found
+
+
+def _member_by_member(
+    members: Sequence[Stream], reader: BlockReader
+) -> tuple[Selection, Array] | None:
+    some = [
+        (member.number, found)
+        for member in members
+        for _, found in _let_through(member.filter, [reader])
+    ]
+    if not some:
+        return None
+    sizes = [len(found.rows) for _, found in some]
+    joined = Selection(
+        np.concatenate([found.slots for _, found in some]),
+        np.concatenate([found.rows for _, found in some]),
+        np.concatenate([found.times for _, found in some]),
+    )
+    return joined, np.repeat([number for number, _ in some], sizes)
 
 
 def _one_after_the_other(parts: list[Arrivals]) -> Arrivals | None:

@@ -42,9 +42,6 @@ MOST_CELLS = 1 << 32
 FEW_MEMBERS = 3
 """Two go cheaper alone: joining rows and cutting what was found costs as much as a step."""
 
-Stepped = tuple[StreamDelta, list[StreamDelta | None]]
-"""What a crew found: the columns' new values, and of each member the rest."""
-
 
 class CannotGoTogether(Exception):
     """A crew's step that its members must do one by one."""
@@ -61,7 +58,7 @@ class Crew(Stream):
         aggregates = [op.aggregate for op in first.operators]
         super().__init__(first.filter, aggregates, capacity * len(members))
         self.members = list(members)
-        self._capacity = capacity
+        self.capacity = capacity
         for number, member in enumerate(members):
             member.crew, member.number = self, number
             for mine, whole in zip(member.operators, self.operators, strict=True):
@@ -70,13 +67,12 @@ class Crew(Stream):
 
     def together(
         self, members: Sequence[Stream], arrivals: Arrivals | None, scope: StepScope
-    ) -> Stepped | None:
+    ) -> CrewDelta | None:
         """The step of these members, ascending by number. arrivals: theirs, by cell.
 
         None when nothing happens to any. Raises CannotGoTogether.
         """
         now = scope.now
-        began = np.array([member.number * self._capacity for member in members])
         due = None
         if not scope.is_held and min([member.first_due for member in members]) <= now:
             due = [self._due_of(members, "enter", now), self._due_of(members, "leave", now)]
@@ -87,27 +83,24 @@ class Crew(Stream):
             is_wide = isinstance(op, DoubleSum) and track and max(map(_lanes, track.stores)) > 2
             if track is None or is_wide:
                 raise CannotGoTogether
-        parts = _Parts(flat, began, self._capacity)
-        return flat, [
-            parts.of(place, member, not scope.is_held) for place, member in enumerate(members)
-        ]
+        return CrewDelta(self, members, flat, not scope.is_held)
 
     def best_of_staying(
         self, slots: Array, now: int, name: str, is_max: bool, none: np.generic
     ) -> Array:
         out = np.full(len(slots), none, type(none))
-        number = slots // self._capacity
+        number = slots // self.capacity
         for member in self.members:
             mine = (number == member.number).nonzero()[0]
             if len(mine):
-                own = slots[mine] - member.number * self._capacity
+                own = slots[mine] - member.number * self.capacity
                 out[mine] = member.best_of_staying(own, now, name, is_max, none)
         return out
 
     def _who_has_rows(self, scope: StepScope) -> HaveRows | None:
         if scope.has_rows is None:
             return None
-        return lambda cells: scope.have_rows(cells % self._capacity)
+        return lambda cells: scope.have_rows(cells % self.capacity)
 
     def _due_of(self, members: Sequence[Stream], which: str, now: int) -> LineRows:
         """What is due of the members' lines, by cell."""
@@ -126,34 +119,63 @@ class Crew(Stream):
 
     def cells_of(self, member: Stream, slots: Array) -> Array:
         """Where a member's slots lie. uint32[n]"""
-        return slots + np.uint32(member.number * self._capacity)
+        return slots + np.uint32(member.number * self.capacity)
 
 
-class _Parts:
-    """What a crew's step found, cut into its members' parts. began: each one's first cell."""
+class CrewDelta:
+    """What a crew's step found, beside the state: the columns' new values by cell, and of each
+    member what its delay lines take in.
 
-    def __init__(self, flat: StreamDelta, began: Array, capacity: int) -> None:
-        self._flat = flat
-        self._began = began
-        self._capacity = capacity
+    places: of the members to which something happens, ascending. flat: by cell. A member's own
+    tracks are cut out when they are asked for (``tracks_of``): what all members share is read from
+    ``flat``.
+    """
+
+    def __init__(
+        self, crew: Crew, members: Sequence[Stream], flat: StreamDelta, drops_due: bool
+    ) -> None:
+        self.crew, self.members, self.flat, self.drops_due = crew, members, flat, drops_due
         self._tracks = [track for track in flat.tracks if track is not None]
-        self._changes = [(_Once(t.changed), _Once(t.clock_changed)) for t in self._tracks]
+        self._changes: list[tuple[_Once, _Once]] = []
         some = self._tracks[0]  # a stream's tracks share their slots
-        bounds = np.concatenate([began, began + capacity])
+        numbers = np.array([member.number for member in members])
+        bounds = np.concatenate([numbers, numbers + 1]) * crew.capacity
         self._rows = some.slots.searchsorted(bounds).reshape(2, -1).T.tolist()
         self._pairs = some.clock_slots.searchsorted(bounds).reshape(2, -1).T.tolist()
-        self._enter = [self._by_member(rows) for rows in flat.enter]
-        self._leave = [self._by_member(rows) for rows in flat.leave]
-        flat.enter, flat.leave, flat.drops_due = [], [], False
+        self._enter = [self._by_member(rows, numbers) for rows in flat.enter]
+        self._leave = [self._by_member(rows, numbers) for rows in flat.leave]
+        self.places = [place for place in range(len(members)) if self._is_moved(place)]
 
-    def _by_member(self, rows: LineRows) -> list[LineRows]:
-        numbers = rows.slot // self._capacity
+    @property
+    def row_cells(self) -> tuple[Array, Array]:
+        """(member's number, slot) of each profile with rows. intp[n]"""
+        return self._split(self._tracks[0].slots)
+
+    @property
+    def pair_cells(self) -> tuple[Array, Array]:
+        """The same of each virtual row."""
+        return self._split(self._tracks[0].clock_slots)
+
+    def _split(self, cells: Array) -> tuple[Array, Array]:
+        numbers = cells // self.crew.capacity
+        return numbers, cells - numbers * self.crew.capacity
+
+    def _is_moved(self, place: int) -> bool:
+        (row, last_row), (pair, last_pair) = self._rows[place], self._pairs[place]
+        if row < last_row or pair < last_pair:
+            return True
+        if self.drops_due and self.members[place].first_due <= self.flat.now:
+            return True
+        return any(len(rows[place].due) for rows in (*self._enter, *self._leave))
+
+    def _by_member(self, rows: LineRows, wanted: Array) -> list[LineRows]:
+        capacity = self.crew.capacity
+        numbers = rows.slot // capacity
         if (numbers[1:] < numbers[:-1]).any():
             order = order_by(numbers)
             rows, numbers = rows.take(order), numbers[order]
         due, slot, columns = rows
-        slot = (slot - numbers * self._capacity).astype(np.uint32)
-        wanted = self._began // self._capacity
+        slot = (slot - numbers * capacity).astype(np.uint32)
         first, last = numbers.searchsorted(wanted), numbers.searchsorted(wanted, side="right")
         parts = [slice(low, high) for low, high in zip(first.tolist(), last.tolist(), strict=True)]
         return [
@@ -161,20 +183,31 @@ class _Parts:
             for part in parts
         ]
 
-    def of(self, place: int, member: Stream, drops_due: bool) -> StreamDelta | None:
-        """A member's part; None where nothing happens to it."""
-        now = self._flat.now
-        (row, last_row), (pair, last_pair) = self._rows[place], self._pairs[place]
-        enter = [rows[place] for rows in self._enter if len(rows[place].due)]
-        leave = [rows[place] for rows in self._leave if len(rows[place].due)]
-        was_due = drops_due and member.first_due <= now
-        if row == last_row and pair == last_pair and not (enter or leave or was_due):
-            return None
-        rows, pairs = slice(row, last_row), slice(pair, last_pair)
-        some, began = self._tracks[0], int(self._began[place])
+    def slots(self) -> list[Array]:
+        """The slots of the rows that ``publish`` writes, in parts."""
+        return [self.row_cells[1], self.pair_cells[1]]
+
+    def publish(self) -> None:
+        """Write the step. The caller holds the partition's lock."""
+        for op, track in zip(self.crew.operators, self._tracks, strict=True):
+            for cells, lanes in track.stores:
+                op.store(cells, lanes)
+        for place in self.places:
+            self.members[place].publish_lines(
+                self.flat.now if self.drops_due else None,
+                [rows[place] for rows in self._enter],
+                [rows[place] for rows in self._leave],
+            )
+
+    def tracks_of(self, place: int) -> list[Track | None]:
+        """The tracks of the member at this place, as if it had gone alone."""
+        if not self._changes:
+            self._changes = [(_Once(t.changed), _Once(t.clock_changed)) for t in self._tracks]
+        rows, pairs = slice(*self._rows[place]), slice(*self._pairs[place])
+        some, began = self._tracks[0], self.members[place].number * self.crew.capacity
         slots, clock_slots = some.slots[rows] - began, some.clock_slots[pairs] - began
         clock_at = some.clock_at[pairs]
-        tracks: list[Track | None] = [
+        return [
             Track(
                 slots,
                 _part(track.values, rows),
@@ -186,7 +219,6 @@ class _Parts:
             )
             for track, (changed, clock_changed) in zip(self._tracks, self._changes, strict=True)
         ]
-        return StreamDelta(now, tracks, enter, leave, drops_due)
 
 
 def _lanes(store: tuple[Array, Lanes]) -> int:
@@ -226,9 +258,8 @@ def _shape_of(stream: Stream) -> object:
 
 def is_fit(stream: Stream) -> bool:
     """Whether a stream can go with a crew: what it holds is what lies there."""
-    return stream.is_sound and not any(
-        isinstance(op, DoubleSum) and op.wide for op in stream.operators
-    )
+    wide = [True for op in stream.operators if type(op) is DoubleSum and op.wide]
+    return stream.is_sound and not wide
 
 
 def make_crews(streams: Iterable[Stream], capacity: int) -> None:

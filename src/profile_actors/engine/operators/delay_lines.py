@@ -40,8 +40,45 @@ FEW_SLOTS = 16
 """Look-ups of up to so many profiles search a chunk that is not in slot order yet."""
 
 
+MOST_ROOM = 256
+"""A chunk of fewer rows has room for some more that are due later still: most that come are. In
+larger ones look-ups would have to put many rows in order again for each few that come."""
+
+
+class Room:
+    """Memory for the rows of a chunk and of those that it grows into. filled: rows written."""
+
+    __slots__ = ("columns", "due", "filled", "slot")
+
+    def __init__(self, due: np.ndarray, slot: np.ndarray, columns: Payload) -> None:
+        self.filled = len(due)
+        rows = min(max(16, 2 * self.filled), MOST_ROOM)
+        self.due, self.slot = np.empty(rows, due.dtype), np.empty(rows, slot.dtype)
+        self.columns = {name: np.empty(rows, column.dtype) for name, column in columns.items()}
+        self._write(0, due, slot, columns)
+
+    def grown(self, begin: int, due: np.ndarray, slot: np.ndarray, columns: Payload) -> Chunk:
+        """The rows so far and these, of which the first ``begin`` are cut off."""
+        first, self.filled = self.filled, self.filled + len(due)
+        self._write(first, due, slot, columns)
+        return self.chunk(begin)
+
+    def chunk(self, begin: int = 0) -> Chunk:
+        """The rows so far."""
+        end = self.filled
+        columns = {name: column[:end] for name, column in self.columns.items()}
+        return Chunk(self.due[:end], self.slot[:end], columns, begin, self)
+
+    def _write(self, first: int, due: np.ndarray, slot: np.ndarray, columns: Payload) -> None:
+        end = first + len(due)
+        self.due[first:end], self.slot[first:end] = due, slot
+        for name, column in self.columns.items():
+            column[first:end] = columns[name]
+
+
 class Chunk:
-    """Rows sorted by due; ``begin`` is how many were cut off already. Arrays are never changed."""
+    """Rows sorted by due; ``begin`` is how many were cut off already. Arrays are never changed;
+    what is written behind them in ``room`` is of other chunks."""
 
     __slots__ = (
         "_by_slot",
@@ -52,11 +89,20 @@ class Chunk:
         "begin",
         "columns",
         "due",
+        "room",
         "slot",
     )
     _made = count()
 
-    def __init__(self, due: np.ndarray, slot: np.ndarray, columns: Payload, begin: int = 0) -> None:
+    def __init__(
+        self,
+        due: np.ndarray,
+        slot: np.ndarray,
+        columns: Payload,
+        begin: int = 0,
+        room: Room | None = None,
+    ) -> None:
+        self.room = room
         self.due = due
         self.slot = slot
         self.columns = columns
@@ -72,11 +118,22 @@ class Chunk:
     def __len__(self) -> int:
         return len(self.due) - self.begin
 
+    def has_room(self, due: np.ndarray, columns: Payload) -> bool:
+        """Whether it can grow by rows that are due then, ascending."""
+        room, own = self.room, len(self.due)
+        if room is None or room.filled != own or own + len(due) > len(room.due):
+            return False
+        for name, column in room.columns.items():
+            if column.dtype != columns[name].dtype:
+                return False
+        return bool(self.due[-1] <= due[0])
+
     def end_of(self, now: int) -> int:
         """Index of the first row due later than now."""
-        if not len(self) or self.due[self.begin] > now:
-            return self.begin
-        return self.begin + int(self.due[self.begin :].searchsorted(now, side="right"))
+        begin = self.begin
+        if begin == len(self.due) or self.due[begin] > now:
+            return begin
+        return begin + int(self.due[begin:].searchsorted(now, side="right"))
 
     def order_due(self, now: int) -> int:
         """Have the rows due by now in slot order; how many had to be sorted for it."""
@@ -196,15 +253,22 @@ class DelayLine:
             columns = {name: columns[name][order] for name in self.names}
         else:
             columns = {name: columns[name] for name in self.names}
-        self.chunks = [*self.chunks, Chunk(due, slot, columns)]
-        self.first = min(self.first, int(due[0]))
-        while len(self.chunks) > 1 and self._worth_merging(*self.chunks[-2:]):
-            self.chunks = [*self.chunks[:-2], self._fuse(self.chunks[-2:])]
-
-    @staticmethod
-    def _worth_merging(older: Chunk, newer: Chunk) -> bool:
-        # Beyond a few thousand rows a merge costs more than the extra chunk ever does.
-        return len(older) < FUSE_ROWS and len(older) < 2 * len(newer)
+        begins = int(due[0])
+        self.first = min(self.first, begins)
+        last = self.chunks[-1] if self.chunks else None
+        if last is not None and last.has_room(due, columns):
+            assert last.room is not None
+            grown = last.room.grown(last.begin, due, slot, columns)
+            self.chunks = [*self.chunks[:-1], grown]
+            return
+        chunks = [*self.chunks, _roomy(due, slot, columns)]
+        while len(chunks) > 1:
+            older, newer = len(chunks[-2]), len(chunks[-1])
+            # Beyond a few thousand rows a merge costs more than the extra chunk ever does.
+            if older >= FUSE_ROWS or older >= 2 * newer:
+                break
+            chunks[-2:] = [self._fuse(chunks[-2:])]
+        self.chunks = chunks
 
     def due_rows(self, now: int) -> tuple[np.ndarray, np.ndarray, Payload]:
         """Every row with due <= now, in due order (ties as pushed); nothing changes."""
@@ -221,10 +285,13 @@ class DelayLine:
         """Drop every row with due <= now."""
         if self.first > now:
             return
+        left, first = [], FOREVER
         for chunk in self.chunks:
-            chunk.begin = chunk.end_of(now)
-        self.chunks = [c for c in self.chunks if len(c)]
-        self.first = min((int(c.due[c.begin]) for c in self.chunks), default=FOREVER)
+            begin = chunk.begin = chunk.end_of(now)
+            if begin < len(chunk.due):
+                left.append(chunk)
+                first = min(first, int(chunk.due[begin]))
+        self.chunks, self.first = left, first
 
     def gather(self, slots: np.ndarray) -> _Part:
         """Every row of the given sorted unique slots, in due order, left in place."""
@@ -300,6 +367,7 @@ class DelayLine:
         def swap() -> None:
             for chunk, numbers in fresh:
                 chunk.columns = {**chunk.columns, name: numbers}
+                chunk.room = None  # it has the old ones
 
         return swap
 
@@ -326,7 +394,7 @@ class DelayLine:
         return chunk.due[rows], chunk.slot[rows], columns
 
     def _fuse(self, chunks: list[Chunk]) -> Chunk:
-        return Chunk(*self._joined([self._live(c) for c in chunks]))
+        return _roomy(*self._joined([self._live(c) for c in chunks]))
 
     def _joined(self, parts: list[_Part]) -> _Part:
         if len(parts) == 1:
@@ -340,6 +408,13 @@ class DelayLine:
             name: np.concatenate([part[2][name] for part in parts])[order] for name in self.names
         }
         return due[order], slot[order], columns
+
+
+def _roomy(due: np.ndarray, slot: np.ndarray, columns: Payload) -> Chunk:
+    """A chunk of these rows, with room for more if they are few."""
+    if len(due) >= MOST_ROOM:
+        return Chunk(due, slot, columns)
+    return Room(due, slot, columns).chunk()
 
 
 def _order_of(due: np.ndarray) -> np.ndarray:

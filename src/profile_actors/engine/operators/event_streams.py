@@ -109,8 +109,8 @@ def operator(aggregate: Aggregate, name: str | None, capacity: int) -> Operator:
 class Stream:
     """One filter with its aggregates. Not thread-safe: the partition's lock covers ``publish``.
 
-    is_silent: all its operators have failed, so it takes nothing in. crew, number: the streams that
-    its columns lie beside, and its place among them (``crews``).
+    is_silent: all its operators have failed, so it takes nothing in; is_sound: none has. crew,
+    number: the streams that its columns lie beside, and its place among them (``crews``).
     """
 
     def __init__(
@@ -127,6 +127,7 @@ class Stream:
         self.enter = DelayLine((*names, "leave"))
         self.leave = DelayLine(names)
         self.is_silent = not self.operators
+        self.is_sound = True
         self.crew: Stream | None = None
         self.number = 0
         # An extreme re-reads its window from the leave line, so what never leaves must
@@ -134,11 +135,6 @@ class Stream:
         self._keeps_all = bool(event_filter.window) and any(
             isinstance(o, Extreme) for o in self.operators
         )
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether none of its operators has failed."""
-        return not any(isinstance(op, Silent) for op in self.operators)
 
     @property
     def first_due(self) -> int:
@@ -149,6 +145,7 @@ class Stream:
         """Ask an operator no more: it failed, and its state means nothing."""
         if not isinstance(self.operators[index], Silent):
             self.operators[index] = Silent(self.operators[index])
+            self.is_sound = False
         self.is_silent = all(isinstance(op, Silent) for op in self.operators)
 
     def step(
@@ -253,13 +250,18 @@ class Stream:
         for op, track in zip(self.operators, delta.tracks, strict=True):
             for slots, lanes in () if track is None else track.stores:
                 op.store(slots, lanes)
-        if delta.drops_due:
-            self.enter.drop_due(delta.now)
-            self.leave.drop_due(delta.now)
-        for push in delta.enter:
-            self.enter.push(push.due, push.slot, push.columns)
-        for push in delta.leave:
-            self.leave.push(push.due, push.slot, push.columns)
+        self.publish_lines(delta.now if delta.drops_due else None, delta.enter, delta.leave)
+
+    def publish_lines(
+        self, now: int | None, enter: Iterable[LineRows], leave: Iterable[LineRows]
+    ) -> None:
+        """Write what a step does to the delay lines. now: what is due by then is off them; None:
+        it stays. The caller holds the partition's lock."""
+        for line, pushed in ((self.enter, enter), (self.leave, leave)):
+            if now is not None and line.first <= now:
+                line.drop_due(now)
+            for rows in pushed:
+                line.push(*rows)
 
     def _fold(self, rows: RowGroups | None, clock: ClockGroups | None, delta: StreamDelta) -> None:
         """The operators' tracks. One that raises has none; its neighbours never know."""

@@ -11,6 +11,7 @@ from profile_actors.columnar.state_columns import UNSET
 from profile_actors.columnar.vectors import FOREVER, Array
 from profile_actors.engine.fold.delta import Delta
 from profile_actors.engine.fold.fold import Fold
+from profile_actors.engine.fold.moments import Tracks
 from profile_actors.engine.membership.timers import Timer
 from profile_actors.engine.operators.aggregates import Track
 from profile_actors.engine.operators.delay_lines import count_of
@@ -105,7 +106,7 @@ def look_ahead(
         for place, raised in errors.items():
             delta.broken[stream.operators[place].aggregate] = repr(raised)
     scope = StepScope(until, started, slots=slots, enough=instant)
-    fold = Fold(book, scope, delta, tracks, {}, {}, np.zeros(0, np.int64))
+    fold = Fold(book, scope, delta, Tracks(tracks), {}, {}, np.zeros(0, np.int64))
     fold.qualify()
     return fold
 

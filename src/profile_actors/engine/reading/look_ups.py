@@ -318,7 +318,7 @@ def _stored(leaf: Leaf, root: Node) -> Vector | None:
 def _moved(fold: Fold, instant: int) -> set[Aggregate]:
     """The aggregates that the look-ahead moves up to the instant."""
     out: set[Aggregate] = set()
-    for number, tracks in fold.tracks.items():
+    for number, tracks in fold.tracks.alone.items():
         operators = fold.book.streams[number].operators
         some = next((track for track in tracks if track is not None), None)
         if some is not None and (some.clock_at <= instant).any():  # a stream's tracks share them

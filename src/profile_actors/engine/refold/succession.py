@@ -80,6 +80,7 @@ def succeed(state: State, book: Rulebook, now: int) -> tuple[list[change_blocks.
             idents = state.directory.ident_of[slots[rows]]
             ones = np.ones((1, len(rows)), np.bool_)
             groups.append(change_blocks.computed_group((name,), idents, ones, None, DEFINITION))
+    book.forget_columns()
     return groups, total
 
 
