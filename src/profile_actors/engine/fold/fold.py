@@ -157,6 +157,8 @@ class Fold:
 
     def _reached(self, readers: Readers, timer_of: Callable[[int], Timer | None]) -> list[int]:
         """Ladders or trees that read something that moved, or whose time has come."""
+        if not readers.every:
+            return []
         if len(self.new_slots) or self.scope.slots is not None:
             return readers.every
         moments = self.moments

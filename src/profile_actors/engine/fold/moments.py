@@ -51,7 +51,7 @@ class Tracks:
             members[place]: (step, place) for step, members in crews for place in step.places
         }
         self._numbers = sorted((*alone, *self.in_crews))
-        self._cut: dict[int, OfStream] = {}
+        self._own: dict[int, OfStream] = {}
 
     def numbers(self) -> list[int]:
         """The streams that moved, ascending."""
@@ -61,10 +61,10 @@ class Tracks:
         """The tracks of a stream; None of one that did not move."""
         if number not in self.in_crews:
             return self.alone.get(number)
-        found = self._cut.get(number)
+        found = self._own.get(number)
         if found is None:
             step, place = self.in_crews[number]
-            found = self._cut[number] = step.tracks_of(place)
+            found = self._own[number] = step.tracks_of(place)
         return found
 
 

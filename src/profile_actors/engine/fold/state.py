@@ -36,7 +36,7 @@ from profile_actors.engine.merge.entity_index import EntityIndex, EntityPart, ke
 from profile_actors.engine.merge.live_rows import LiveRows, RecordPart
 from profile_actors.engine.merge.record_union import Merging
 from profile_actors.engine.merge.tied_rows import Read
-from profile_actors.engine.operators import block_matching, crews
+from profile_actors.engine.operators import block_matching
 from profile_actors.engine.operators.aggregates import Track
 from profile_actors.engine.operators.attribute_columns import AttributeTrack, stated_of
 from profile_actors.engine.operators.block_matching import (
@@ -273,20 +273,17 @@ def _step_crews(
     Of large blocks each goes alone: their rows cost more than the calls.
     """
     found: dict[int, tuple[Crew, list[int]]] = {}
+    streams = state.book.streams
     if sum([reader.block.rows for reader in readers]) <= block_matching.FEW_ROWS:
         for number in numbers:
-            stream = state.book.streams[number]
-            if isinstance(stream.crew, Crew):
-                found.setdefault(id(stream.crew), (stream.crew, []))[1].append(number)
+            crew = streams[number].crew
+            if isinstance(crew, Crew) and is_fit(streams[number]):
+                found.setdefault(id(crew), (crew, []))[1].append(number)
     steps: list[tuple[CrewDelta, list[int]]] = []
     gone: set[int] = set()
     for crew, mine in found.values():
-        if len(mine) >= crews.FEW_MEMBERS:
-            mine = [number for number in mine if is_fit(state.book.streams[number])]
-        if len(mine) < crews.FEW_MEMBERS:
-            continue
-        mine.sort(key=lambda number: state.book.streams[number].number)
-        members = [state.book.streams[number] for number in mine]
+        mine.sort(key=lambda number: streams[number].number)
+        members = [streams[number] for number in mine]
         try:
             arrivals = arrivals_of_crew(crew, members, readers)
             if arrivals is not None and arrivals.failed:

@@ -87,13 +87,15 @@ class Locator:
         self._next: list[Run] = []
         self._fusions: list[_Fusion] = []  # of disjoint stretches of ``_next``, oldest first
         self._saved: list[tuple[Run, Run]] = []
+        self._rows = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._next))
+        return self._rows
 
     def restore(self, runs: tuple[Run, ...]) -> None:
         """Take the runs of a checkpoint instead of what is here."""
         self.runs, self._next, self._fusions = runs, list(runs), []
+        self._rows = sum(map(len, runs))
 
     def add(self, position: int, idents: Array, timestamps: Array, rows: Array) -> None:
         """Prepare an entry's rows, sorted by (ident, timestamp). rows: their index in the entry.
@@ -103,6 +105,7 @@ class Locator:
         self._take_saved()
         if len(idents) == 0:
             return
+        self._rows += len(idents)
         where = np.full(len(idents), position, np.uint32)
         self._next.append(Run(pack(idents, timestamps), where, rows.astype(np.uint32)))
         limit = max(AT_ONCE_ROWS, 4 * len(idents))

@@ -39,8 +39,8 @@ from profile_actors.engine.operators.step_scope import StepScope
 MOST_CELLS = 1 << 32
 """Cells are numbers of 32 bits, as slots are."""
 
-FEW_MEMBERS = 3
-"""Two go cheaper alone: joining rows and cutting what was found costs as much as a step."""
+FEW_MEMBERS = 2
+"""Of fewer streams no crew is made."""
 
 
 class CannotGoTogether(Exception):
