@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profile_actors.engine.operators import delay_lines
+from profile_actors.engine.operators import delay_chunks
 from profile_actors.engine.operators.delay_lines import DelayLine
 from profile_actors.engine.operators.extremes import _best_of_stretches
 
@@ -61,15 +61,15 @@ def test_what_leaves_costs_no_more_where_much_stays(monkeypatch: pytest.MonkeyPa
     line.push(due, np.zeros(n, np.uint32), {"v": np.arange(n)[::-1].copy()})
     (chunk,) = line.chunks
     passes = 0
-    plain = delay_lines._suffix_best
+    plain = delay_chunks._suffix_best
 
     def counted(slots: np.ndarray, values: np.ndarray, is_max: bool) -> np.ndarray:
         nonlocal passes
         passes += 1
         return plain(slots, values, is_max)
 
-    monkeypatch.setattr(delay_lines, "_suffix_best", counted)
-    monkeypatch.delattr(delay_lines.Chunk, "rows_of")
+    monkeypatch.setattr(delay_chunks, "_suffix_best", counted)
+    monkeypatch.delattr(delay_chunks.Chunk, "rows_of")
     for now in range(200):
         best = line.best_of(np.zeros(1, np.uint32), now, "v", True, np.int64(-1))
         assert best.tolist() == [n - 2 - now]

@@ -21,7 +21,7 @@ from profile_actors.columnar.vectors import FOREVER, Array, Vector, differ, trut
 from profile_actors.engine.fold.moments import Moments
 from profile_actors.engine.membership.gauges import IN, OUT, flags
 from profile_actors.engine.membership.rulebook import Tree
-from profile_actors.engine.operators.step_scope import StepScope
+from profile_actors.engine.operators.contributions import StepScope
 from profile_actors.errors import RuleError
 from profile_actors.rules.evaluation.planned_values import vector_of
 from profile_actors.rules.tree.trends import FALLS

@@ -39,9 +39,9 @@ from profile_actors.engine.operators.block_matching import (
     BlockReader,
     arrivals_of,
     read_block,
-    touched_by,
 )
-from profile_actors.engine.operators.step_scope import StepScope
+from profile_actors.engine.operators.contributions import StepScope
+from profile_actors.rules.tree.plan import Rescan
 
 EVENT, LATE, CLOCK, DEFINITION, IDENTITY = range(5)
 
@@ -140,11 +140,25 @@ def fold_rows(
         rows.touched[0] if len(rows.touched) == 1 else slots_of_all([*rows.touched, new_slots])
     )
     newest = [_newest(block) for block in blocks]
-    rescans = [touched_by(r.rule, rows.readers, rows.record_slots) for r in state.book.rescans]
+    rescans = [_touched_by(r.rule, rows.readers, rows.record_slots) for r in state.book.rescans]
     out = EntryDelta(delta, groups, touched, newest, total, by_clock, rescans, len(new_slots))
     if state.book.namers:
         _fold_entities(state, rows, every, out)
     return out
+
+
+def _touched_by(rule: Rescan, readers: list[BlockReader], records: list[Array]) -> Array:
+    """The slots of an entry's rows that a rescanned rule reads. records: slots of record rows."""
+    parts = list(records) if rule.records else []
+    for reader in readers:
+        types = rule.types
+        if types is None or (reader.types and reader.types <= types and not reader.has_null_type):
+            parts.append(reader.slots)
+        elif types & reader.types:
+            parts.append(reader.slots[reader.of_types(types)])
+    if not parts:
+        return np.zeros(0, np.uint32)
+    return np.unique(np.concatenate(parts)).astype(np.uint32)
 
 
 def _fold_entities(state: State, rows: EntryRows, blocks: list[Block], out: EntryDelta) -> None:

@@ -36,11 +36,12 @@ from profile_actors.engine.membership.rulebook import Rulebook, Tree
 from profile_actors.engine.membership.timers import Timer
 from profile_actors.engine.operators.aggregates import Track
 from profile_actors.engine.operators.attribute_columns import AttributeTrack
-from profile_actors.engine.operators.crews import CrewDelta
-from profile_actors.engine.operators.step_scope import StepScope
+from profile_actors.engine.operators.contributions import StepScope
+from profile_actors.engine.operators.crews import Crew, CrewDelta
 from profile_actors.rules.tree.plan import EventFilter, Key
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 NOBODY = np.zeros(0, np.intp)
 
@@ -126,24 +127,42 @@ class Fold:
 
     def _climb_together(self) -> set[int]:
         """Move the ladders of crews at once; the streams whose ladders moved so."""
-        return self._all_at_once(self.ladders.climb_crew) if not len(self.new_slots) else set()
+        steps: list[tuple[Crew, CrewDelta | None]]
+        if not len(self.new_slots):
+            steps = [(step.crew, step) for step, _ in self.tracks.crews]
+        else:  # profiles begin in the ladders of all of them
+            stepped = {id(step.crew): step for step, _ in self.tracks.crews}
+            every = {id(one.crew): one.crew for one in self.book.streams}
+            steps = [
+                (crew, stepped.get(number))
+                for number, crew in every.items()
+                if isinstance(crew, Crew)
+            ]
+        return self._all_at_once(steps, self.ladders.climb_crew)
 
     def _mark_together(self) -> set[int]:
         """The same of computed attributes."""
-        return self._all_at_once(self.ladders.mark_crew)
+        steps = [(step.crew, step) for step, _ in self.tracks.crews]
+        return self._all_at_once(steps, self.ladders.mark_crew)
 
-    def _all_at_once(self, do: Callable[[LadderGroup, CrewDelta], bool]) -> set[int]:
-        """The members of the crews of which it was done. None where a rule has no answer; whose
-        fault it is that something raises shows when each goes alone."""
+    def _all_at_once(
+        self,
+        steps: Sequence[tuple[Crew, S]],
+        do: Callable[[LadderGroup, Crew, S], bool],
+    ) -> set[int]:
+        """The members of the crews of which it was done. None where a rule has no answer, or where
+        members went alone; whose fault it is that something raises shows when each goes alone."""
         done: set[int] = set()
         if self.pending:
             return done
-        for step, members in self.tracks.crews:
+        for crew, step in steps:
             began = self.delta.mark()
             try:
-                group = group_of(self.book, step.crew)
-                if group is not None and do(group, step):
-                    done.update(members)
+                group = group_of(self.book, crew)
+                if group is None or not self.tracks.alone.keys().isdisjoint(group.streams):
+                    continue
+                if do(group, crew, step):
+                    done.update(group.streams)
             except Exception:
                 self.delta.undo(began)
         return done

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from profile_actors.columnar.runs import starts_of
+from profile_actors.columnar.runs import find, starts_of
 from profile_actors.columnar.slot_pairs import slots_of_all
 from profile_actors.columnar.vectors import Array, Vector
 from profile_actors.engine.fold.findings import Findings
@@ -25,8 +25,8 @@ from profile_actors.engine.membership.reach import Rungs
 from profile_actors.engine.membership.rulebook import Rulebook
 from profile_actors.engine.membership.timers import Timer
 from profile_actors.engine.operators.aggregates import Track
-from profile_actors.engine.operators.crews import CrewDelta
-from profile_actors.engine.operators.step_scope import StepScope
+from profile_actors.engine.operators.contributions import StepScope
+from profile_actors.engine.operators.crews import Crew, CrewDelta
 from profile_actors.rules.evaluation.planned_values import vector_of
 
 MARKS_AT_ONCE = 1 << 15
@@ -80,28 +80,44 @@ class LadderStep:
             ]
             self.findings.at_now([of.ladder for of in rungs], fresh, initial)
 
-    def climb_crew(self, group: LadderGroup, step: CrewDelta) -> bool:
-        """Move the ladders that are aggregates of a crew's members, of profiles that there were."""
+    def climb_crew(self, group: LadderGroup, crew: Crew, step: CrewDelta | None) -> bool:
+        """Move the ladders that are aggregates of a crew's members. step: the crew's, if it moved;
+        profiles that begin do so in the ladders of all members."""
         if not group.climbs:
             return True
+        cells = np.zeros(0, np.intp)
+        if step is not None:
+            cells = step.flat.tracks[0].slots if step.flat.tracks[0] else cells
+            self._climb_members(group, step)
+        if len(self.new_slots):
+            fresh = (np.arange(group.members)[:, None] * crew.capacity + self.new_slots).reshape(-1)
+            if len(cells):
+                fresh = fresh[~find(cells, fresh)[1]]
+            members = fresh // crew.capacity
+            slots = fresh - members * crew.capacity
+            values = [crew.operators[climb.place].current(fresh) for climb in group.climbs]
+            levels = _levels_of(group, values, members)
+            self.findings.together(group, (members, slots), np.zeros_like(levels), levels, None)
+        return True
+
+    def _climb_members(self, group: LadderGroup, step: CrewDelta) -> None:
         tracks = [track for track in step.flat.tracks if track is not None]
         members, slots = step.row_cells
         if len(slots):
-            levels = np.array([c.levels(tracks[c.place].values, members) for c in group.climbs])
+            values = [tracks[climb.place].values for climb in group.climbs]
+            levels = _levels_of(group, values, members)
             stored = self._stored(group, members, slots)
             self.findings.together(group, (members, slots), stored, levels, None)
         cells, at = tracks[0].clock_slots, tracks[0].clock_at
         if len(cells):
             members, slots = step.pair_cells
-            values = [tracks[c.place].clock_values for c in group.climbs]
-            pairs = zip(group.climbs, values, strict=True)
-            levels = np.array([c.levels(given, members) for c, given in pairs])
+            values = [tracks[climb.place].clock_values for climb in group.climbs]
+            levels = _levels_of(group, values, members)
             first = starts_of(cells)
             before = np.empty_like(levels)
             before[:, 1:] = levels[:, :-1]
             before[:, first] = self._stored(group, members[first], slots[first])
             self.findings.together(group, (members, slots), before, levels, at)
-        return True
 
     def _stored(self, group: LadderGroup, members: Array, slots: Array) -> Array:
         """The levels before the step. members: ascending. uint8[places, n]"""
@@ -116,9 +132,10 @@ class LadderStep:
                     out[row, low:high] = self.book.gauges[number].level[slots[low:high]]
         return out
 
-    def mark_crew(self, group: LadderGroup, step: CrewDelta) -> bool:
+    def mark_crew(self, group: LadderGroup, crew: Crew, step: CrewDelta) -> bool:
         """Mark the computed attributes of a crew's members; not where that would be mostly marks of
         nothing."""
+        assert step.crew is crew
         if not group.marks:
             return True
         tracks = [track for track in step.flat.tracks if track is not None]
@@ -187,3 +204,9 @@ class LadderStep:
 def _levels(gauge: Gauge, values: Vector) -> Array:
     assert isinstance(gauge, Ladder)
     return gauge.levels(values)
+
+
+def _levels_of(group: LadderGroup, values: Sequence[Vector], members: Array) -> Array:
+    """uint8[places, n]. values: of each place; members: the number of each value's."""
+    pairs = zip(group.climbs, values, strict=True)
+    return np.array([climb.levels(given, members) for climb, given in pairs])

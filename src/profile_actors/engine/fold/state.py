@@ -44,9 +44,9 @@ from profile_actors.engine.operators.block_matching import (
     arrivals_of_crew,
     history_arrivals,
 )
+from profile_actors.engine.operators.contributions import StepScope
 from profile_actors.engine.operators.crews import Crew, CrewDelta, is_fit
 from profile_actors.engine.operators.event_streams import Stream, StreamDelta
-from profile_actors.engine.operators.step_scope import StepScope
 from profile_actors.rules.tree.plan import EventFilter, Plan
 from profile_actors.rules.tree.sights import ALL, View
 

@@ -21,7 +21,7 @@ from profile_actors.engine.fold.moments import Moments
 from profile_actors.engine.membership.gauges import flags
 from profile_actors.engine.membership.rulebook import Rulebook, Tree
 from profile_actors.engine.membership.timers import Timer
-from profile_actors.engine.operators.step_scope import StepScope
+from profile_actors.engine.operators.contributions import StepScope
 from profile_actors.rules.evaluation.frames import Frame
 from profile_actors.rules.evaluation.horizons import boundary_of, next_boundary
 from profile_actors.rules.evaluation.planned_values import value_in, vector_of

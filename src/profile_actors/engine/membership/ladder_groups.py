@@ -52,12 +52,14 @@ class Climb:
 class LadderGroup:
     """What depends on a crew's aggregates alone, for its members together.
 
-    gauges: by ladder (places times members) its number, -1 where there is none. truths:
-    bool[ladders * levels, width], which segments a ladder's level means; columns: where their
-    instants are kept, ``width`` for a ladder. marks: of computed attributes:
-    the place, and of each member the name's number in ``names``, -1 without one.
+    streams: the members' numbers, -1 of one that the rulebook does not have. gauges: by ladder
+    (places times members) its number, -1 where there is none. truths: bool[ladders * levels,
+    width], which segments a ladder's level means; columns: where their instants are kept, ``width``
+    for a ladder. marks: of computed attributes: the place, and of each member the name's number in
+    ``names``, -1 without one.
     """
 
+    streams: tuple[int, ...]
     climbs: tuple[Climb, ...]
     members: int
     gauges: list[int]
@@ -114,7 +116,7 @@ def _made(book: Rulebook, crew: Crew) -> LadderGroup | None:
         climbs.append(Climb(place, points, table))
     names, marks = _marks(book, streams)
     return LadderGroup(
-        tuple(climbs), count, numbers, truths.reshape(-1, width), levels,
+        tuple(streams), tuple(climbs), count, numbers, truths.reshape(-1, width), levels,
         Columns(columns), width, names, marks,
     )  # fmt: skip
 

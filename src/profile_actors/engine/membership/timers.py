@@ -6,8 +6,8 @@ import numpy as np
 
 from profile_actors.columnar.state_columns import UNSET, Saving, reserve
 from profile_actors.columnar.vectors import FOREVER, Array
+from profile_actors.engine.operators.contributions import StepScope
 from profile_actors.engine.operators.delay_lines import DelayLine
-from profile_actors.engine.operators.step_scope import StepScope
 
 
 class Timer:

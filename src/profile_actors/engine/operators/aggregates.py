@@ -25,7 +25,7 @@ from profile_actors.columnar.runs import running
 from profile_actors.columnar.state_columns import Saving, reserve
 from profile_actors.columnar.vectors import Array, Vector, differ, null, widen
 from profile_actors.engine.operators.contributions import ClockGroups, RowGroups
-from profile_actors.engine.operators.delay_lines import Payload
+from profile_actors.engine.operators.delay_chunks import Payload
 from profile_actors.rules.tree.plan import Aggregate
 
 Lanes = list[Array]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 
@@ -22,16 +22,16 @@ from profile_actors.engine.merge.order_ties import ties_of
 from profile_actors.engine.operators.aggregates import Additive, Silent
 from profile_actors.engine.operators.contributions import concat, take
 from profile_actors.engine.operators.crews import Crew
-from profile_actors.engine.operators.delay_lines import Payload
-from profile_actors.engine.operators.event_streams import Arrivals, Stream
+from profile_actors.engine.operators.delay_chunks import Payload
+from profile_actors.engine.operators.event_streams import Arrivals, Stream, is_of_types_alone
 from profile_actors.engine.operators.extremes import Extreme
 from profile_actors.engine.operators.long_sums import LongSum
 from profile_actors.ingest.hidden_columns import ID, TIMESTAMP, TYPE
 from profile_actors.rules.evaluation.planned_values import vector_of
 from profile_actors.rules.evaluation.windows import interval
 from profile_actors.rules.tree.kinds import path
-from profile_actors.rules.tree.nodes import Call, Element, Field, Node, Occurs
-from profile_actors.rules.tree.plan import EventFilter, Rescan
+from profile_actors.rules.tree.nodes import Element, Field, Node, Occurs
+from profile_actors.rules.tree.plan import EventFilter
 from profile_actors.rules.tree.sights import DATASET
 
 EVENT_TYPE = Field(Element(0), "eventType", type=FieldType("string"))
@@ -42,18 +42,6 @@ FEW_ROWS = 1_024
 
 
 HIDDEN_OF = {"timestamp": TIMESTAMP, "eventType": TYPE, "_id": ID}
-
-
-@lru_cache(maxsize=4096)
-def is_of_types_alone(event_filter: EventFilter) -> bool:
-    """Whether the predicate says nothing but which event types it is of."""
-    predicate = event_filter.predicate
-    return (
-        event_filter.types is not None
-        and isinstance(predicate, Call)
-        and predicate.function in ("=", "in")
-        and path(predicate.args[0]) == "eventType"
-    )
 
 
 @dataclass(slots=True)
@@ -87,9 +75,7 @@ class BlockReader:
     known: dict[int, Vector] = field(default_factory=dict)
     selections: dict[tuple[int, bool], Selection] = field(default_factory=dict)
     intervals: dict[tuple[int, ...], tuple[Array, Array]] = field(default_factory=dict)
-    members: dict[tuple[tuple[str, int], ...], tuple[Selection, Array]] = field(
-        default_factory=dict
-    )
+    members: dict[object, tuple[Selection, Array]] = field(default_factory=dict)
 
     def leaf(self, node: Node) -> Vector:
         """The vector of an event field, null where this dataset does not have it."""
@@ -412,17 +398,3 @@ def _rows_of(vector: Vector, rows: Array) -> Vector:
         return Vector(vector.values[rows])
     valid = None if vector.valid is None else vector.valid[rows]
     return Vector(vector.values[rows], valid, vector.dictionary)
-
-
-def touched_by(rule: Rescan, readers: list[BlockReader], records: list[Array]) -> Array:
-    """The slots of an entry's rows that a rescanned rule reads. records: slots of record rows."""
-    parts = list(records) if rule.records else []
-    for reader in readers:
-        types = rule.types
-        if types is None or (reader.types and reader.types <= types and not reader.has_null_type):
-            parts.append(reader.slots)
-        elif types & reader.types:
-            parts.append(reader.slots[reader.of_types(types)])
-    if not parts:
-        return np.zeros(0, np.uint32)
-    return np.unique(np.concatenate(parts)).astype(np.uint32)

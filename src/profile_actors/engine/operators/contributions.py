@@ -26,13 +26,44 @@ from typing import NamedTuple
 import numpy as np
 
 from profile_actors.columnar.runs import last_of_runs, order_by, sizes_of, starts_of
-from profile_actors.columnar.vectors import Array
-from profile_actors.engine.operators.delay_lines import Payload
+from profile_actors.columnar.state_columns import UNSET
+from profile_actors.columnar.vectors import FOREVER, Array
+from profile_actors.engine.operators.delay_chunks import Payload
 
 ENTERED = -1
 
 HaveRows = Callable[[Array], Array]
 """Which slots have rows in the entry. bool[n]"""
+
+
+@dataclass(frozen=True, slots=True)
+class StepScope:
+    """From which instant to which a step goes, of which profiles, and who has rows in it.
+
+    now, started: ms. An entry has rows, and all profiles; a slice and a look-ahead have neither.
+    """
+
+    now: int
+    started: int = UNSET
+    has_rows: Array | None = None
+    """Who has rows in the entry: bool per slot. None: nobody."""
+    slots: Array | None = None
+    """The step is of these slots alone, ascending. None: of all."""
+    span: tuple[int, int] | None = None
+    """``slots`` are those of this range (low, high), but for some."""
+    enough: int = FOREVER
+    """A look-ahead asks for no more than each slot's first change after this instant."""
+    is_held: bool = False
+    """The clock stands while its work is sliced: rows alone, nothing due is looked at."""
+
+    def have_rows(self, slots: Array) -> Array:
+        """Which of these slots have rows in the entry. bool[n]"""
+        return np.zeros(len(slots), np.bool_) if self.has_rows is None else self.has_rows[slots]
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether this is a look-ahead, never to be published."""
+        return self.enough < FOREVER
 
 
 @dataclass(frozen=True, slots=True)

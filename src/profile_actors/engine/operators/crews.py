@@ -30,11 +30,10 @@ from profile_actors.engine.operators.aggregates import (
     Lanes,
     Track,
 )
-from profile_actors.engine.operators.contributions import HaveRows, LineRows, concat
+from profile_actors.engine.operators.contributions import HaveRows, LineRows, StepScope, concat
 from profile_actors.engine.operators.delay_lines import DelayLine
 from profile_actors.engine.operators.event_streams import Arrivals, Stream, StreamDelta
 from profile_actors.engine.operators.extremes import Extreme
-from profile_actors.engine.operators.step_scope import StepScope
 
 MOST_CELLS = 1 << 32
 """Cells are numbers of 32 bits, as slots are."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -34,16 +35,19 @@ from profile_actors.engine.operators.contributions import (
     HaveRows,
     LineRows,
     RowGroups,
+    StepScope,
     due_parts,
     row_groups,
     take,
 )
-from profile_actors.engine.operators.delay_lines import DelayLine, FoundRows, Payload
+from profile_actors.engine.operators.delay_chunks import Payload
+from profile_actors.engine.operators.delay_lines import DelayLine, FoundRows
 from profile_actors.engine.operators.distinct_values import Distinct
 from profile_actors.engine.operators.extremes import Extreme
 from profile_actors.engine.operators.long_sums import sum_of
-from profile_actors.engine.operators.step_scope import StepScope
 from profile_actors.rules.evaluation.windows import interval
+from profile_actors.rules.tree.kinds import path
+from profile_actors.rules.tree.nodes import Call
 from profile_actors.rules.tree.plan import Aggregate, EventFilter
 
 
@@ -92,6 +96,18 @@ class _Step:
 
     def best_of_staying(self, slots: Array, name: str, is_max: bool, none: np.generic) -> Array:
         return self.stream.best_of_staying(slots, self.now, name, is_max, none)
+
+
+@lru_cache(maxsize=4096)
+def is_of_types_alone(event_filter: EventFilter) -> bool:
+    """Whether the predicate says nothing but which event types it is of."""
+    predicate = event_filter.predicate
+    return (
+        event_filter.types is not None
+        and isinstance(predicate, Call)
+        and predicate.function in ("=", "in")
+        and path(predicate.args[0]) == "eventType"
+    )
 
 
 def operator(aggregate: Aggregate, name: str | None, capacity: int) -> Operator:

@@ -17,7 +17,7 @@ import numpy as np
 
 from profile_actors.columnar.vectors import Array, Vector
 from profile_actors.engine.operators.aggregates import Additive, DoubleSum, IntegerSum, Lanes
-from profile_actors.engine.operators.delay_lines import Payload
+from profile_actors.engine.operators.delay_chunks import Payload
 from profile_actors.rules.tree.kinds import WORD_BITS, greatest_units
 from profile_actors.rules.tree.nodes import Call
 from profile_actors.rules.tree.plan import Aggregate

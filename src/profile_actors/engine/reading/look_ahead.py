@@ -14,9 +14,9 @@ from profile_actors.engine.fold.fold import Fold
 from profile_actors.engine.fold.moments import Tracks
 from profile_actors.engine.membership.timers import Timer
 from profile_actors.engine.operators.aggregates import Track
+from profile_actors.engine.operators.contributions import StepScope
 from profile_actors.engine.operators.delay_lines import count_of
 from profile_actors.engine.operators.event_streams import AheadRows
-from profile_actors.engine.operators.step_scope import StepScope
 from profile_actors.engine.reading.rule_sheets import Sheet
 from profile_actors.rules.semantics.calendar import MAX_MS, shift
 

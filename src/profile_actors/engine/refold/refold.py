@@ -25,8 +25,8 @@ from profile_actors.engine.operators.block_matching import (
     history_arrivals,
     read_block,
 )
+from profile_actors.engine.operators.contributions import StepScope
 from profile_actors.engine.operators.event_streams import Stream
-from profile_actors.engine.operators.step_scope import StepScope
 from profile_actors.rules.evaluation.horizons import next_boundary
 from profile_actors.rules.evaluation.planned_values import vector_of
 from profile_actors.rules.tree.plan import Key

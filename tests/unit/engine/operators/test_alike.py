@@ -10,9 +10,9 @@ import pytest
 from profile_actors.columnar.vectors import Vector
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.engine.operators.alike import alike
+from profile_actors.engine.operators.contributions import StepScope
 from profile_actors.engine.operators.crews import Crew
 from profile_actors.engine.operators.event_streams import Arrivals, Stream
-from profile_actors.engine.operators.step_scope import StepScope
 from profile_actors.rules.tree.nodes import Node
 from profile_actors.rules.tree.plan import Aggregate, EventFilter
 
