@@ -33,6 +33,10 @@ MARKS_AT_ONCE = 1 << 15
 """Of more names times changes the marks of each stream are kept by themselves, in fewer bytes."""
 
 
+BEGIN_AT_ONCE = 1 << 17
+"""Of more profiles that begin, times members, each stream is looked at by itself: a few MB."""
+
+
 @dataclass(frozen=True, slots=True)
 class LadderStep:
     """The ladders of a rulebook in one step. new_slots: profiles that begin in it, ascending."""
@@ -82,9 +86,11 @@ class LadderStep:
 
     def climb_crew(self, group: LadderGroup, crew: Crew, step: CrewDelta | None) -> bool:
         """Move the ladders that are aggregates of a crew's members. step: the crew's, if it moved;
-        profiles that begin do so in the ladders of all members."""
+        profiles that begin do so in the ladders of all members, unless they are too many."""
         if not group.climbs:
             return True
+        if group.members * len(self.new_slots) > BEGIN_AT_ONCE:
+            return False
         cells = np.zeros(0, np.intp)
         if step is not None:
             cells = step.flat.tracks[0].slots if step.flat.tracks[0] else cells

@@ -36,7 +36,7 @@ from profile_actors.engine.merge.entity_index import EntityIndex, EntityPart, ke
 from profile_actors.engine.merge.live_rows import LiveRows, RecordPart
 from profile_actors.engine.merge.record_union import Merging
 from profile_actors.engine.merge.tied_rows import Read
-from profile_actors.engine.operators import block_matching
+from profile_actors.engine.operators import block_matching, crews
 from profile_actors.engine.operators.aggregates import Track
 from profile_actors.engine.operators.attribute_columns import AttributeTrack, stated_of
 from profile_actors.engine.operators.block_matching import (
@@ -282,6 +282,8 @@ def _step_crews(
     steps: list[tuple[CrewDelta, list[int]]] = []
     gone: set[int] = set()
     for crew, mine in found.values():
+        if len(mine) < crews.FEW_MEMBERS:
+            continue
         mine.sort(key=lambda number: streams[number].number)
         members = [streams[number] for number in mine]
         try:
