@@ -223,6 +223,16 @@ def test_the_programs_of_the_document_run_as_printed(store: pf.Store, tmp_path: 
         assert out.getvalue() == printed, program
 
 
+def test_the_recipe_for_kafka_runs_as_printed(store: pf.Store, tmp_path: Path) -> None:
+    """With librdkafka, on its own mock broker."""
+    pytest.importorskip("confluent_kafka", reason="needs pip install 'profile-actors[kafka]'")
+    ((program, printed),) = re.findall(r"```py\n(.*?)```\n\n```text\n(.*?)```", DOCUMENT, re.DOTALL)
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(program, {"store": store, "folder": tmp_path})
+    assert out.getvalue() == printed
+
+
 def test_a_folder_is_followed_across_restarts(store: pf.Store, tmp_path: Path) -> None:
     """Each row once; what grew goes on, what shrank is new and reported."""
     path = tmp_path / "in" / "f.ndjson"
