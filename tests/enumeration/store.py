@@ -238,18 +238,15 @@ class Store:
             self.wrong(name, "pending", reason)
         slots = np.arange(state.directory.slots, dtype=np.uint32)
         for profile in self.partition.reader.profiles_of(slots, state.now + ahead).values():
-            record, events = self.sent[profile.identities[0].value]
+            documents = typed_documents(_SCOPE, *self.sent[profile.identities[0].value])
             for name, (is_segment, _) in self.rules.items():
                 if name not in self.found:
-                    self.compare(name, is_segment, profile, record, events)
+                    self.compare(name, is_segment, profile, documents)
 
-    def compare(
-        self, name: str, is_segment: bool, profile: Profile, record: Row, events: list[Row]
-    ) -> None:
-        """One rule of one profile."""
+    def compare(self, name: str, is_segment: bool, profile: Profile, documents: Any) -> None:
+        """One rule of one profile, whose record and events are given as typed documents."""
         value, until = evaluate_with_validity(
-            self.trees[name], *typed_documents(_SCOPE, record, events), profile.now, self.read,
-            self.inside,
+            self.trees[name], *documents, profile.now, self.read, self.inside,
             condition=is_segment, in_order=True,
         )  # fmt: skip
         self.checks += 1
