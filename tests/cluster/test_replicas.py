@@ -190,24 +190,6 @@ def test_a_promotion_whose_standby_is_gone_is_taken_back(store: pf.Store, place:
     assert events(store) == before + 10
 
 
-@pytest.mark.slow
-def test_a_loss_that_is_accepted_is_told_and_standbys_that_are_not_kept_are_deleted(
-    store: pf.Store, place: Path
-) -> None:
-    store.wait_for_replicas(30)
-    before = events(store)
-    store.set_replicas(1, "async")
-    store.wait_for_replicas(30)
-    promoted = store.promote(0, accept_loss=True)
-    assert promoted.lost is not None
-    assert (promoted.lost.entries, promoted.lost.rows, promoted.lost.is_whole) == (0, {}, True)
-    assert [one.standby for one in store.set_replicas(0)] == ["", ""]
-    assert not list(place.glob("*/standbys/*"))
-    assert events(store) == before
-    store.set_replicas(1)
-    assert [one.state for one in store.wait_for_replicas(30)] == ["in sync", "in sync"]
-
-
 def test_a_store_whose_own_disk_is_lost_goes_on_from_the_other(tmp_path: Path) -> None:
     """Catalogue, quarantine and logs in force are gone; what was acknowledged is there, once."""
     home, other = tmp_path / "a", tmp_path / "b"
@@ -271,6 +253,24 @@ def test_a_partition_is_brought_to_another_disk_under_load(store: pf.Store, plac
     assert store.plan_of_disks() == []
     assert not list(place.glob("*/standbys/1"))
     assert not (place / "b" / "partitions" / "1").exists()
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_accepted_is_told_and_standbys_that_are_not_kept_are_deleted(
+    store: pf.Store, place: Path
+) -> None:
+    store.wait_for_replicas(30)
+    before = events(store)
+    store.set_replicas(1, "async")
+    store.wait_for_replicas(30)
+    promoted = store.promote(0, accept_loss=True)
+    assert promoted.lost is not None
+    assert (promoted.lost.entries, promoted.lost.rows, promoted.lost.is_whole) == (0, {}, True)
+    assert [one.standby for one in store.set_replicas(0)] == ["", ""]
+    assert not list(place.glob("*/standbys/*"))
+    assert events(store) == before
+    store.set_replicas(1)
+    assert [one.state for one in store.wait_for_replicas(30)] == ["in sync", "in sync"]
 
 
 @pytest.mark.slow
