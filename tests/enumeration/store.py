@@ -243,7 +243,9 @@ class Store:
                 if name not in self.found:
                     self.compare(name, is_segment, profile, documents)
 
-    def compare(self, name: str, is_segment: bool, profile: Profile, documents: Any) -> None:
+    def compare(
+        self, name: str, is_segment: bool, profile: Profile, documents: tuple[Any, Any]
+    ) -> None:
         """One rule of one profile, whose record and events are given as typed documents."""
         value, until = evaluate_with_validity(
             self.trees[name], *documents, profile.now, self.read, self.inside,
