@@ -60,6 +60,8 @@ class Excerpt:
             pending=dict(
                 book.pending
             ),  # after the streams: who is silent there has its reason here
+            groups={},
+            columns={},
         )
 
     def rulebook(self) -> Rulebook:
@@ -76,6 +78,7 @@ class Excerpt:
 
     def _stream(self, stream: Stream, found: AheadRows) -> Stream:
         made = copy(stream)
+        made.crew = None  # its columns are its own
         made.operators = [self._operator(one) for one in stream.operators]
         for name, rows in zip(("enter", "leave"), found, strict=True):
             self._line(made, name, rows)

@@ -32,7 +32,12 @@ from profile_actors.engine.operators.aggregates import (
 )
 from profile_actors.engine.operators.contributions import HaveRows, LineRows, StepScope, concat
 from profile_actors.engine.operators.delay_lines import DelayLine
-from profile_actors.engine.operators.event_streams import Arrivals, Stream, StreamDelta
+from profile_actors.engine.operators.event_streams import (
+    AheadRows,
+    Arrivals,
+    Stream,
+    StreamDelta,
+)
 from profile_actors.engine.operators.extremes import Extreme
 
 MOST_CELLS = 1 << 32
@@ -78,11 +83,37 @@ class Crew(Stream):
         flat = StreamDelta(now, [], [], [])
         if not self._take_in(arrivals, due, self._who_has_rows(scope), flat):
             return None
+        return self._whole(members, flat, not scope.is_held)
+
+    def ahead(
+        self, members: Sequence[Stream], found: Sequence[AheadRows], now: int, after: int
+    ) -> CrewDelta | None:
+        """The look-aheads of these members, ascending by number, from ``after`` to ``now``, not to
+        be published. found: each one's rows. None if nothing is due. Raises CannotGoTogether."""
+        entering, leaving = [
+            self._joined(
+                which,
+                [
+                    LineRows(part.due, self.cells_of(member, part.slot), part.columns)
+                    for member, rows in zip(members, found, strict=True)
+                    if rows[place]
+                    for part in [
+                        LineRows(*getattr(member, which).taken(rows[place])).within(after, now)
+                    ]
+                ],
+            )
+            for place, which in enumerate(("enter", "leave"))
+        ]
+        if not (len(entering.due) or len(leaving.due)):
+            return None
+        return self._whole(members, self._stepped([entering, leaving], now), False)
+
+    def _whole(self, members: Sequence[Stream], flat: StreamDelta, drops_due: bool) -> CrewDelta:
         for op, track in zip(self.operators, flat.tracks, strict=True):
             is_wide = isinstance(op, DoubleSum) and track and max(map(_lanes, track.stores)) > 2
             if track is None or is_wide:
                 raise CannotGoTogether
-        return CrewDelta(self, members, flat, not scope.is_held)
+        return CrewDelta(self, members, flat, drops_due)
 
     def best_of_staying(
         self, slots: Array, now: int, name: str, is_max: bool, none: np.generic
@@ -109,8 +140,12 @@ class Crew(Stream):
             if line.first <= now:
                 due, slot, columns = line.due_rows(now)
                 parts.append(LineRows(due, self.cells_of(member, slot), columns))
+        return self._joined(which, parts)
+
+    def _joined(self, which: str, parts: list[LineRows]) -> LineRows:
+        """The rows of the members' lines, by cell, in due order."""
         if len(parts) < 2:
-            return parts[0] if parts else LineRows(*getattr(self, which).due_rows(now))
+            return parts[0] if parts else LineRows(*getattr(self, which).due_rows(0))
         due = np.concatenate([part.due for part in parts])
         slot = np.concatenate([part.slot for part in parts])
         joined = LineRows(due, slot, concat([part.columns for part in parts]))
@@ -154,6 +189,11 @@ class CrewDelta:
     def pair_cells(self) -> tuple[Array, Array]:
         """The same of each virtual row."""
         return self._split(self._tracks[0].clock_slots)
+
+    @property
+    def pairs_at(self) -> Array:
+        """When each virtual row is. int64[n] ms"""
+        return self._tracks[0].clock_at
 
     def _split(self, cells: Array) -> tuple[Array, Array]:
         numbers = cells // self.crew.capacity

@@ -9,12 +9,14 @@ import numpy as np
 
 from profile_actors.columnar.state_columns import UNSET
 from profile_actors.columnar.vectors import FOREVER, Array
-from profile_actors.engine.fold.delta import Delta
+from profile_actors.engine.fold.delta import MARKS, Delta
 from profile_actors.engine.fold.fold import Fold
 from profile_actors.engine.fold.moments import Tracks
+from profile_actors.engine.membership.rulebook import Rulebook
 from profile_actors.engine.membership.timers import Timer
 from profile_actors.engine.operators.aggregates import Track
 from profile_actors.engine.operators.contributions import StepScope
+from profile_actors.engine.operators.crews import FEW_MEMBERS, Crew, CrewDelta, is_fit
 from profile_actors.engine.operators.delay_lines import count_of
 from profile_actors.engine.operators.event_streams import AheadRows
 from profile_actors.engine.reading.rule_sheets import Sheet
@@ -89,6 +91,7 @@ def look_ahead(
     if most_rows < FOREVER and most_rows < sum(map(count_of, chain(*found.values()))):
         nothing: AheadRows = [], []
         raise TooManyRows(dict.fromkeys(sheet.streams, nothing) | found)
+    together = _together(sheet.book, found, until, started)
     tracks: dict[int, list[Track | None]] = {}
     delta = Delta(until)
     for index, rows in found.items():
@@ -106,9 +109,39 @@ def look_ahead(
         for place, raised in errors.items():
             delta.broken[stream.operators[place].aggregate] = repr(raised)
     scope = StepScope(until, started, slots=slots, enough=instant)
-    fold = Fold(book, scope, delta, Tracks(tracks), {}, {}, np.zeros(0, np.int64))
+    fold = Fold(book, scope, delta, Tracks(tracks, together), {}, {}, np.zeros(0, np.int64))
     fold.qualify()
     return fold
+
+
+def _together(
+    book: Rulebook, found: dict[int, AheadRows], until: int, started: int
+) -> list[tuple[CrewDelta, list[int]]]:
+    """The look-aheads of streams of one shape, each with the streams' numbers; these are taken out
+    of ``found``."""
+    alike: dict[int, list[int]] = {}
+    for index, rows in found.items():
+        if rows[0] or rows[1]:
+            stream = book.streams[index]
+            if stream.crew is not None and is_fit(stream):
+                alike.setdefault(id(stream.crew), []).append(index)
+    out = []
+    for mine in alike.values():
+        if len(mine) < FEW_MEMBERS:
+            continue
+        mine.sort(key=lambda index: book.streams[index].number)
+        members = [book.streams[index] for index in mine]
+        crew = members[0].crew
+        assert isinstance(crew, Crew)
+        try:
+            step = crew.ahead(members, [found[index] for index in mine], until, started)
+        except Exception:  # whose fault it is shows when each goes alone
+            continue
+        for index in mine:
+            del found[index]
+        if step is not None:
+            out.append((step, mine))
+    return out
 
 
 class Turns:
@@ -127,12 +160,13 @@ class Turns:
         self.until_value = np.full((len(slots), len(sheet.computed)), FOREVER)
         self.moved: list[tuple[Array, Array, Array, Array]] = []
         for change in fold.delta.changes:
-            assert change.at is not None, "a look-ahead has no rows"
-            rows = slots.searchsorted(change.slots)
-            if change.gauge < 0:
-                self._mark(change.names, change.new, rows, change.at)
-            else:
-                self._turn(change.gauge, change.old, change.new, rows, change.at)
+            for one in change.one_by_one():
+                assert one.at is not None, "a look-ahead has no rows"
+                rows = slots.searchsorted(one.slots)
+                if one.gauge == MARKS:
+                    self._mark(one.names, one.new, rows, one.at)
+                else:
+                    self._turn(one.gauge, one.old, one.new, rows, one.at)
 
     def _turn(self, gauge: int, old: Array, new: Array, rows: Array, at: Array) -> None:
         """Level changes of a gauge, ascending in time for each profile."""

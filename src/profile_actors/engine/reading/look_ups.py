@@ -318,11 +318,15 @@ def _stored(leaf: Leaf, root: Node) -> Vector | None:
 def _moved(fold: Fold, instant: int) -> set[Aggregate]:
     """The aggregates that the look-ahead moves up to the instant."""
     out: set[Aggregate] = set()
-    for number, tracks in fold.tracks.alone.items():
-        operators = fold.book.streams[number].operators
+    numbers = list(fold.tracks.alone)
+    for step, members in fold.tracks.crews:
+        if (step.pairs_at <= instant).any():  # rarely: only then its members are looked at
+            numbers += members
+    for number in numbers:
+        tracks = fold.tracks.of(number) or ()
         some = next((track for track in tracks if track is not None), None)
         if some is not None and (some.clock_at <= instant).any():  # a stream's tracks share them
-            out.update(op.aggregate for op in operators)
+            out.update(op.aggregate for op in fold.book.streams[number].operators)
     return out
 
 

@@ -192,6 +192,8 @@ def _part(book: Rulebook, asked: Collection[Key], rescans: list[Rescanned]) -> R
         trees=[tree for tree in book.trees if tree.rule.key in asked],
         marks={aggregate: names for aggregate, names in marks.items() if names},
         rescans=rescans,
+        groups={},
+        columns={},
     )
     part.reach = indexed(part)
     return part
