@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections import Counter
 from typing import Any
 
 import numpy as np
+import pytest
 
 from profile_actors.config import Config
 from profile_actors.definitions.declared import (
@@ -20,8 +22,9 @@ from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, M
 from profile_actors.engine.log.ports import Feed, Log
 from profile_actors.engine.log.sub_batch import SubBatch
 from profile_actors.engine.partition.partition import Partition
+from profile_actors.engine.reading import look_ahead
 from profile_actors.engine.reading.answers import Profile
-from profile_actors.engine.reading.fields import Fields
+from profile_actors.engine.reading.fields import EVERYTHING, Fields
 from profile_actors.engine.reading.profile_columns import Answer
 from profile_actors.ingest.door import Door
 from profile_actors.ingest.identity_keys import key_of
@@ -202,3 +205,64 @@ def test_many_contributions_in_a_window_are_no_objects() -> None:
     assert ann.segments["many"].valid_until == gone + 29_991
     assert ann.computed_valid_until["week"] == gone
     assert blocks < 5_000
+
+
+KINDS = "abcd"
+OF_CREWS = {
+    f"{kind}_{least}": f'xEvent[eventType = "{kind}" and timestamp occurs <= 7 days before now]'
+    f".count() >= {least}"
+    for kind in KINDS
+    for least in (1, 2, 4)
+}
+SUMS = {
+    f"{name}_{kind}": f'xEvent[eventType = "{kind}" and timestamp occurs <= 7 days before now]'
+    f".{call}"
+    for name, call in (("count", "count()"), ("sum", "sum(price)"), ("best", "max(price)"))
+    for kind in KINDS
+}
+
+
+@pytest.mark.parametrize("is_wide", [False, True])
+def test_streams_that_go_ahead_together_say_what_each_says_alone(
+    is_wide: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of some profiles and of one, at instants before, between and after what is due; also what
+    enters later, and sums that are wide."""
+    rng = np.random.default_rng(8)
+    world = World(OF_CREWS | RULES, SUMS | VALUES)
+    names = [f"p{number}" for number in range(9)]
+    for _ in range(4):
+        hits = [
+            {
+                "who": str(rng.choice(names)),
+                "at": NOW + int(rng.choice([200_000, *rng.integers(-9 * DAY, 0, 4)])),
+                "kind": str(rng.choice([*KINDS])),
+                "price": float(rng.choice([0.1, 2.5, 1e300 if is_wide else 7.0])),
+            }
+            for _ in range(30)
+        ]  # fmt: skip
+        world.send("hits", hits)
+    together = Counter[bool]()
+    ahead = look_ahead._together
+
+    def counted(*args: Any) -> list[Any]:
+        found = ahead(*args)
+        together[bool(found)] += 1
+        return found
+
+    some = Fields(True, (), ("a_1", "d_4"), ("sum_b", "best_c"))
+    asked = [(of, fields) for of in (names, names[:1], names[3:5]) for fields in (EVERYTHING, some)]
+    now = world.partition.now
+    assert now is not None
+    instants = [
+        now,
+        now + 150_000,
+        now + DAY // 2,
+        *(now + days * DAY for days in (3, 6, 40)),
+    ]
+    monkeypatch.setattr(look_ahead, "_together", counted)
+    found = [world.profiles(of, fields, now=at) for of, fields in asked for at in instants]
+    assert bool(together[True]) is not is_wide  # wide sums are added one by one
+    monkeypatch.setattr(look_ahead, "FEW_MEMBERS", 1_000)
+    assert found == [world.profiles(of, fields, now=at) for of, fields in asked for at in instants]
+    assert world.partition.verify() == []
