@@ -30,6 +30,11 @@ KEPT_ROWS = 16
 """So many rows of a delay line cost as much as a kept event, of rules without a trend at least."""
 
 
+TOGETHER_ROWS = 4_096
+"""With more rows in their delay lines streams of one shape go ahead one by one: to sort the rows of
+all of them costs more than the calls that it saves."""
+
+
 class TooManyRows(Exception):
     """Profiles have more in the delay lines than may be looked at. found: where, by stream."""
 
@@ -127,7 +132,8 @@ def _together(
                 alike.setdefault(id(stream.crew), []).append(index)
     out = []
     for mine in alike.values():
-        if len(mine) < FEW_MEMBERS:
+        total = sum(map(count_of, chain(*(found[index] for index in mine))))
+        if len(mine) < FEW_MEMBERS or total > TOGETHER_ROWS:
             continue
         mine.sort(key=lambda index: book.streams[index].number)
         members = [book.streams[index] for index in mine]
