@@ -9,7 +9,6 @@ import pkgutil
 import random
 import re
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -236,9 +235,11 @@ def test_entries_between_slices_do_not_show(how: str, monkeypatch: pytest.Monkey
             if number % 4 == 0:
                 story.go_on()
     else:
-        thread = threading.Thread(target=slowly, args=(job,))
+        turns = threading.Semaphore(0)
+        thread = threading.Thread(target=beside, args=(job, turns), daemon=True)
         thread.start()
         while thread.is_alive():
+            turns.release()
             story.go_on()
         thread.join()
     assert how == "in a thread" or story.drains
@@ -280,9 +281,11 @@ def test_an_image_has_every_column_there_is() -> None:
     assert lacking == []
 
 
-def slowly(job: Job) -> None:
-    while job.step():
-        time.sleep(0.005)
+def beside(job: Job, turns: threading.Semaphore) -> None:
+    """The steps of a job, a few for each entry that is begun: so there are entries beside them."""
+    for number, _ in enumerate(iter(job.step, False)):
+        if number % 4 == 0:
+            turns.acquire()
 
 
 def maps_of(roots: list[Any]) -> list[mmap.mmap]:
