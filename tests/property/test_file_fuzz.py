@@ -121,7 +121,7 @@ def fuzz(folder: Path, seed: int, count: int) -> None:
 
 
 def test_damaged_files_are_read_rejected_or_refused(tmp_path: Path) -> None:
-    fuzz(tmp_path, random.randrange(2**32), 240)
+    fuzz(tmp_path, 40, 240)  # always the same: the slow form below has others
 
 
 @pytest.mark.slow
