@@ -18,8 +18,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_clock_jump_ms: int = 86_400_000
     """A wall clock that jumps further ahead between two ticks halts time with a ClockError."""
     max_tick_ms: int = 1_000
-    """The writer loop wakes when something is due, and at least this often: a wall clock that is set
-    is noticed after so long. Each look costs some 0.3 ms of an idle store."""
+    """The writer loop wakes when something is due, and at least this often: a wall clock that is
+    set is noticed after so long. Each look costs some 0.3 ms of an idle store."""
     max_due_rows: int = 50_000
     """Due contributions that one step of the clock lets happen (some 60 ms); more take several."""
     max_batch_rows: int = 250_000
