@@ -129,3 +129,20 @@ def test_an_erased_person_leaves_no_byte_and_the_others_as_they_are(seed: int) -
             assert partition.verify() == []
         assert world.ledger.verify() == []
         assert all(world.profile(one)[0] is None for one in gone)
+
+
+def test_rows_on_the_way_to_a_book_of_hers_stay_where_they_are() -> None:
+    """Who is not known to be hers, as after leaving her, may have rows on the way to a book that
+    nobody has any more: they follow into the next one."""
+    scenario = drawn(13)
+    scenario = Scenario(long_names(scenario.steps), scenario.catalogue, scenario.horizon)
+    world = World(scenario, 3, random.Random(13), 0.0)
+    world.run(until=world.is_sent)
+    her = ("CRMID", "value-of-c0")
+    gone = frozenset([her])
+    assert len(world.truth()[her]) > 1
+    erase(world, gone)
+    assert found(world, gone) == []
+    world.run()
+    now = world.settle_clocks()
+    check(world.answers(), expected(world, now))

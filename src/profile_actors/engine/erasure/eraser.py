@@ -152,8 +152,12 @@ class Eraser:
                 yield op
 
     def _left_flow(self, op: Op) -> Op:
+        """Without her rows, and without others' on the way to a book of hers that they have left
+        since: it is nowhere any more."""
         ones, books = unpack_flow(op.data)
-        kept = np.array([tuple(key) not in self._own for key in ones.tolist()], np.bool_)
+        pairs = zip(ones.tolist(), books.tolist(), strict=True)
+        of_hers = ({tuple(one), tuple(book)} & self._keys for one, book in pairs)
+        kept = np.array([not keys for keys in of_hers], np.bool_)
         return op if kept.all() else structs.replace(op, data=pack_flow(ones[kept], books[kept]))
 
     # -- identities -------------------------------------------------------------------------------
