@@ -84,7 +84,15 @@ class CopiesRegistry:
         return self._catalogue.copies.disks()
 
     def add_disk(self, directory: str) -> str:
-        """Keep copies on a disk, too; its id. Idempotent. Raises ConfigError."""
+        """Keep copies on a disk, too; its id. Idempotent. Raises ConfigError, also for a directory
+        with another catalogue: once this one is lost, that one would be taken for the store's."""
+        catalogue = StoreLayout(Path(directory)).catalogue
+        if catalogue.exists() and not catalogue.samefile(StoreLayout(self._data).catalogue):
+            raise ConfigError(
+                "expected a directory to keep copies in, got one with a store's own catalogue, this"
+                f" one's of before or another's - at {directory}; nothing was changed: name a new"
+                " directory, or delete it if that store will never run again"
+            )
         disk = disk_at(Path(directory), self._store, uuid.uuid4().hex)
         self._catalogue.copies.put_disk(disk, directory)
         return disk

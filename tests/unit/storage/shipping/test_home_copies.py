@@ -213,3 +213,20 @@ def test_a_store_that_is_there_or_runs_is_left_alone(store: Store) -> None:
         recover(store.b)
     standby.close()
     assert recover(store.b).entries[0] == 5
+
+
+def test_an_old_home_that_comes_back_is_no_disk_of_copies(store: Store) -> None:
+    """When the new home is lost too, its catalogue of before would be taken for the store's."""
+    store.known.close()
+    store.a.rename(store.a.with_name("away"))
+    recover(store.b)
+    store.a.with_name("away").rename(store.a)
+    known = CatalogueStore(store.b)
+    copies = CopiesRegistry(store.b, store.settings.id, PARTITIONS, known, lambda _: False)
+    before = sorted(store.a.rglob("*"))
+    with pytest.raises(ConfigError, match=f"own catalogue.* - at {store.a}; nothing was changed"):
+        copies.add_disk(str(store.a))
+    assert list(copies.disks().values()) == [str(store.b)]
+    assert sorted(store.a.rglob("*")) == before
+    copies.add_disk(str(store.b))
+    known.close()
