@@ -8,9 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from profile_actors.engine.histories import kept_arena
-from profile_actors.engine.operators import delay_lines
-from profile_actors.rules.evaluation import joins
+from tests.differential.sizes import restore
 
 # No deadline: two cores shared with Ray make single examples slow without being wrong.
 _QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -27,6 +25,5 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.en
 @pytest.fixture(autouse=True)
 def own_sizes() -> Iterator[None]:
     """Differential worlds make arenas, pieces and merges tiny: each test begins with their own."""
-    known = kept_arena.MIN_ROWS, joins.PAIRS, delay_lines.FUSE_ROWS
     yield
-    kept_arena.MIN_ROWS, joins.PAIRS, delay_lines.FUSE_ROWS = known
+    restore()

@@ -18,16 +18,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from profile_actors.columnar import instant_rows, slot_pairs, vectors
 from profile_actors.columnar.vectors import Array
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
-from profile_actors.engine.histories import kept_arena
-from profile_actors.engine.log import row_locator
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.log.sub_batch import SubBatch
-from profile_actors.engine.membership import gauges
-from profile_actors.engine.operators import block_matching, crews, delay_lines
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.engine.reading import look_ups, verification
 from profile_actors.engine.reading.answers import Change, Profile
@@ -37,11 +32,11 @@ from profile_actors.engine.reading.profile_columns import made
 from profile_actors.engine.refold.backfill import Backfill
 from profile_actors.ingest.door import Door
 from profile_actors.rules.catalogue.typed_rules import check_all
-from profile_actors.rules.evaluation import joins
 from tests.differential.decimals import decimal_schemas
 from tests.differential.generate import BASE, DAY, SCHEMAS, Rules, drawn_schemas
 from tests.differential.oracle import Difference, FeedOracle, Key, now_of
 from tests.differential.shapes import shape_of
+from tests.differential.sizes import ROWS_UNDER_LOCK, make_tight
 from tests.differential.stretched import stretched_schemas
 
 Kind = Literal["narrow", "wide", "history", "odd"]
@@ -51,13 +46,6 @@ Step = tuple[Any, ...]
 """A method of World and its arguments, plain data."""
 
 CONFIG = Config(max_profiles=64, max_ahead_ms=1 << 50)
-MIN_ROWS, PAIRS, FUSE_ROWS = kept_arena.MIN_ROWS, joins.PAIRS, delay_lines.FUSE_ROWS
-AT_ONCE_ROWS, SLICES = row_locator.AT_ONCE_ROWS, row_locator.SLICES
-FEW_CHANGES, FEW_VALUES = gauges.FEW_CHANGES, gauges.FEW_VALUES
-AT_ONCE, FEW_MEMBERS = instant_rows.AT_ONCE, crews.FEW_MEMBERS
-SPARSE, FEW_ROWS = slot_pairs.SPARSE, block_matching.FEW_ROWS
-ROWS_UNDER_LOCK = look_ups.ROWS_UNDER_LOCK
-FEW_NAMES, CELLS_PER_NAME = vectors.FEW_NAMES, vectors.CELLS_PER_NAME
 WALL = BASE + 400 * DAY
 DRAWN_FROM = 1_000
 """From this seed on the schema is drawn too; worlds below keep the one they were found with."""
@@ -65,25 +53,6 @@ STRETCHED_FROM = 2_000_000
 """From this seed on numbers lie at the ends of their types, too."""
 DECIMALS_FROM = 3_000_000
 """From this seed on there are decimals of two scales, and rules over both."""
-
-
-def make_tight(is_tight: bool) -> None:
-    """Arenas, pieces and merges of a few rows, and texts that are forgotten as soon as can be, so
-    that small worlds go through what large stores do; or of their own sizes."""
-    kept_arena.MIN_ROWS = 2 if is_tight else MIN_ROWS
-    joins.PAIRS = 3 if is_tight else PAIRS
-    delay_lines.FUSE_ROWS = 4 if is_tight else FUSE_ROWS
-    row_locator.AT_ONCE_ROWS = 4 if is_tight else AT_ONCE_ROWS
-    row_locator.SLICES = 4 if is_tight else SLICES
-    gauges.FEW_CHANGES = 0 if is_tight else FEW_CHANGES
-    gauges.FEW_VALUES = 0 if is_tight else FEW_VALUES
-    slot_pairs.SPARSE = 0 if is_tight else SPARSE
-    block_matching.FEW_ROWS = 0 if is_tight else FEW_ROWS
-    instant_rows.AT_ONCE = 2 if is_tight else AT_ONCE
-    crews.FEW_MEMBERS = FEW_MEMBERS if is_tight else 1  # then whoever can goes with a crew
-    look_ups.ROWS_UNDER_LOCK = 0 if is_tight else ROWS_UNDER_LOCK
-    vectors.FEW_NAMES = 1 if is_tight else FEW_NAMES
-    vectors.CELLS_PER_NAME = 1 << 10 if is_tight else CELLS_PER_NAME
 
 
 def empty_rules(seed: int, kind: Kind) -> Rules:
