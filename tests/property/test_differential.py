@@ -96,3 +96,25 @@ def test_a_minimum_and_a_maximum_of_one_value_each_pass_over_what_is_missing() -
         ("check", [BASE + 3]),
     ]
     assert replay(0, "narrow", steps) > 0
+
+
+def test_a_replay_tells_what_was_told_by_streams_that_a_checkpoint_put_together() -> None:
+    kinds = ("view", "buy", "call")
+    counts = {kind: f'xEvent[eventType = "{kind}"].count()' for kind in kinds}
+    rules = {kind: f"{count} >= 1" for kind, count in counts.items()}
+
+    def rows(who: str, hour: int) -> list[dict[str, object]]:
+        at = BASE + hour * HOUR
+        return [{"who": who, "at": at, "_id": who + kind, "kind": kind} for kind in kinds]
+
+    steps = [
+        ("define", {kind: rules[kind] for kind in kinds[:2]}, {}),
+        ("define", rules, counts),  # the third stream came later than its like
+        ("submit", "hits", rows("p1", 1), 1),
+        ("reopen", True, True),  # now all three lie together
+        ("submit", "hits", rows("p2", 2), 1),
+        ("check", [BASE + 2 * HOUR]),
+        ("reopen", False, False),
+        ("check", [BASE + 2 * HOUR]),
+    ]
+    assert replay(0, "narrow", steps) > 0

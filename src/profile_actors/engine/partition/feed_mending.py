@@ -1,9 +1,9 @@
 """Damaged blocks of the change feed, made again beside the writer by a second fold of the log.
 
 Theory: the feed is history, and history is a fold of the log in log order. So a block that the
-disk changed is no loss: the same fold over the log up to its position makes the same block. It is
-the recovery of a partition, into a state that is thrown away and a feed that keeps only what is
-wanted; the partition itself goes on meanwhile.
+disk changed is no loss: the same fold over the log up to its position makes a block that says the
+same, if its changes may be grouped otherwise. It is the recovery of a partition, into a state that
+is thrown away and a feed that keeps only what is wanted; the partition itself goes on meanwhile.
 
 Limits: memory for a second state; time for one fold of the log up to the newest damaged block
 (paced by ``go_on``). A feed whose tables cannot be walked is condemned: the next opening makes all
