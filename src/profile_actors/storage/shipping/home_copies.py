@@ -7,8 +7,8 @@ copy enters or leaves, before that is answered, and within seconds of any other 
 
 ``Recovering`` makes the store's home of such a disk. What it says of copies is what the catalogue
 said last; of epochs and entries the logs themselves know better, and epochs begin far above all
-that were seen. Definitions that are newer than the copy come from the logs, as after any older
-catalogue.
+that were seen. A copy that is older than another disk's is refused. Definitions that are newer than
+the copy come from the logs, as after any older catalogue.
 
 Limits: the quarantine is not copied. A disk that was away when a standby left, and is then the only
 one, does not know of it; ``home_told`` says when it was told last.
@@ -166,10 +166,38 @@ class Recovering:
             found[own.disk] = self._layout.data  # wherever it is mounted now
         return found
 
+    def _is_behind(self, disk: Path) -> bool:
+        """Whether another disk's copy of the catalogue is newer, as where this one was away: what
+        the older says of standbys is not so any more."""
+        copy, beside = _copy_of(disk), StoreLayout(self._home / "beside")
+        if copy is None:
+            return False
+        try:
+            remove_tree(beside.data)
+            make_directory(beside.catalogue)
+            write_whole(beside.catalogue / DATA, (copy.read_bytes(),))
+            other = CatalogueStore(beside.data)
+            try:
+                return any(
+                    _age(other.copies.of(index)) > _age(self.known.copies.of(index))
+                    for index in range(self._settings.partitions)
+                )
+            finally:
+                other.close()
+        finally:
+            remove_tree(beside.data)
+
     def survey(self) -> tuple[list[Found], list[Lost]]:
         """The copies that will be in force, and the partitions that may lack entries then. Raises
         ConfigError if there is no copy of one, or of the ledger."""
         disks, found, lost = self._disks(), list[Found](), list[Lost]()
+        for path in disks.values():
+            if path != self._layout.data and self._is_behind(path):
+                raise ConfigError(
+                    f"expected the newest copy of the catalogue of store {self.store}, got an older"
+                    f" one than that on the disk at {path} - at {self._layout.data}; nothing was"
+                    " changed: recover that one"
+                )
         missing: list[str] = []
         for index in range(self._settings.partitions):
             copies = self.known.copies.of(index)
@@ -287,6 +315,11 @@ class Recovering:
         if self._aside.exists():
             self.known.close()
             remove_tree(self._aside)
+
+
+def _age(copies: Copies | None) -> tuple[int, int]:
+    """Of two records of a log's copies the newer has more."""
+    return (0, 0) if copies is None else (copies.epoch, copies.asked)
 
 
 def _of_disks(transaction: lmdb.Transaction, settings: lmdb._Database) -> list[bytes]:

@@ -230,3 +230,21 @@ def test_an_old_home_that_comes_back_is_no_disk_of_copies(store: Store) -> None:
     assert sorted(store.a.rglob("*")) == before
     copies.add_disk(str(store.b))
     known.close()
+
+
+def test_a_disk_that_was_away_is_not_believed_beside_one_that_was_not(store: Store) -> None:
+    """A standby left meanwhile: the older copy of the catalogue says that it has everything."""
+    other = store.a.with_name("c")
+    store.copies.add_disk(str(other))
+    store.copies.keep_home()
+    away = store.b.with_name("away")
+    store.b.rename(away)
+    store.note(1, "leave")
+    away.rename(store.b)
+    store.lose()
+    home = StoreLayout(store.b).home
+    before = sorted(home.rglob("*"))
+    with pytest.raises(ConfigError, match=f"older one than that on the disk at {other} - at"):
+        recover(store.b, accept_loss=True)
+    assert sorted(home.rglob("*")) == before
+    assert [one.partition for one in recover(other, accept_loss=True).lost] == [1]
