@@ -343,19 +343,18 @@ def _duplicates(state: State, block: Block, old: Array, crowds: Crowds) -> Array
     times, idents = block.timestamps[rows], block.idents[rows]
     old_rows = old[rows].nonzero()[0]
     crowded, query, positions, log_rows = _candidates(state, idents, times, old_rows)
+    found = []
     if len(query):
-        datasets, log_times, log_ids = crowds.read_ids(positions, log_rows)
-        mine = np.array([name == block.dataset for name in datasets])
-        query, log_times = query[mine], log_times[mine]
-        log_ids = [text for text, is_mine in zip(log_ids, mine.tolist(), strict=True) if is_mine]
-    else:
-        log_times, log_ids = np.zeros(0, np.int64), []
+        only = block.dataset, np.unique(times[old_rows])
+        found = crowds.read_ids(positions, log_rows, only)
+    in_log = np.concatenate([query[:0], *(query[part.asked] for part in found)])
+    log_times = np.concatenate([times[:0], *(part.times for part in found)])
     codes = pc.dictionary_encode(
-        pa.concat_arrays([pa.array(log_ids, pa.string()), ids.cast(pa.string())])
+        pa.concat_arrays([*(part.ids for part in found), ids.cast(pa.string())])
     ).indices.to_numpy(zero_copy_only=False)
-    all_idents = np.concatenate([idents[query] if len(log_ids) else idents[:0], idents])
+    all_idents = np.concatenate([idents[in_log], idents])
     all_times = np.concatenate([log_times, times])
-    sequence = np.concatenate([np.full(len(log_ids), -1), rows])
+    sequence = np.concatenate([np.full(len(in_log), -1), rows])
     by = np.lexsort((sequence, codes, all_times, all_idents))
     repeat = np.zeros(len(by), np.bool_)
     repeat[1:] = (

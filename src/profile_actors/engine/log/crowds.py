@@ -13,6 +13,7 @@ Cost: a row of a crowd is read once, some 2 us, and takes 40 to 80 bytes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ import xxhash
 
 from profile_actors.columnar.hash_table import KeyTable
 from profile_actors.columnar.runs import starts_of
-from profile_actors.columnar.vectors import Array
+from profile_actors.columnar.vectors import Array, one_array
 from profile_actors.engine.log.entry import decode
 from profile_actors.engine.log.ports import Log
 from profile_actors.engine.log.row_locator import Locator
@@ -30,8 +31,24 @@ CROWD_ROWS = 512
 """With more rows than this in a second, they are kept rather than read again."""
 
 
-ReadIds = Callable[[Array, Array], tuple[list[str], Array, list[str | None]]]
-"""(positions, rows) -> (dataset, timestamp, _id) of rows in the log."""
+Only = tuple[str, Array]
+"""Of which dataset, and at which instants (int64, ascending)."""
+
+
+class RowIds(NamedTuple):
+    """What rows of one block of the log are compared by, in the order asked."""
+
+    asked: Array
+    """int64[k]: which of the rows asked for they are."""
+    dataset: str
+    times: Array
+    """int64[k]"""
+    ids: pa.Array
+    """string[k], null without an ``_id``."""
+
+
+ReadIds = Callable[[Array, Array, Only | None], list[RowIds]]
+"""(positions, rows, only) -> the ids of rows of the log."""
 
 
 class Crowds:
@@ -58,18 +75,21 @@ class Crowds:
         table, seen = self._known.pop(key, (KeyTable(), 0))
         positions, rows = locator.rows_from(key, seen)
         if len(positions):
-            table.number(*_hashed(*self.read_ids(positions, rows)))
+            for found in self.read_ids(positions, rows, None):
+                table.number(*_hashed(found.dataset, found.times, found.ids.to_pylist()))
         self._known[key] = table, head
         while self.rows > self._limit and len(self._known) > 1:
             del self._known[next(iter(self._known))]
-        return table.find(*_hashed([dataset] * len(ids), times, ids)) >= 0
+        return table.find(*_hashed(dataset, times, ids)) >= 0
 
 
-def read_ids(log: Log, positions: Array, rows: Array) -> tuple[list[str], Array, list[str | None]]:
-    """(dataset, timestamp, _id) of rows in the log, in the order asked. For duplicates."""
-    datasets: list[str] = [""] * len(rows)
-    times = np.zeros(len(rows), np.int64)
-    ids: list[str | None] = [None] * len(rows)
+def read_ids(log: Log, positions: Array, rows: Array, only: Only | None) -> list[RowIds]:
+    """Ids of rows in the log, by block. For duplicates.
+
+    Cost: an entry is decoded once; a row that is not among ``only`` costs a comparison of its
+    instant, since its id is never touched.
+    """
+    found: list[RowIds] = []
     order = np.argsort(positions, kind="stable")
     for wanted in np.split(order, starts_of(positions[order])[1:]) if len(order) else ():
         position = int(positions[wanted[0]])
@@ -79,25 +99,33 @@ def read_ids(log: Log, positions: Array, rows: Array) -> tuple[list[str], Array,
                 here = wanted[(rows[wanted] >= base) & (rows[wanted] < base + block.rows)]
                 local = rows[here].astype(np.int64) - base
                 base += block.rows
-                if len(here) == 0:
-                    continue
-                times[here] = block.timestamps[local]
-                texts: list[str | None] = [None] * len(here)
-                if ID in block.table.column_names:
-                    texts = block.table.column(ID).take(pa.array(local)).to_pylist()
-                for index, text in zip(here.tolist(), texts, strict=True):
-                    datasets[index], ids[index] = block.dataset, text
-    return datasets, times, ids
+                if only is not None:
+                    dataset, instants = only
+                    if block.dataset != dataset:
+                        continue
+                    times = block.timestamps[local]
+                    at = np.minimum(instants.searchsorted(times), len(instants) - 1)
+                    is_asked = instants[at] == times
+                    here, local = here[is_asked], local[is_asked]
+                if len(here):
+                    times = np.array(block.timestamps[local])
+                    found.append(RowIds(here, block.dataset, times, _ids(block.table, local)))
+    return found
 
 
-def _hashed(
-    datasets: list[str], times: Array, ids: list[str | None]
-) -> tuple[np.ndarray, np.ndarray]:
+def _ids(table: pa.Table, rows: Array) -> pa.Array:
+    """The ``_id`` of some rows, as copies. string[n]"""
+    if ID not in table.column_names:
+        return pa.nulls(len(rows), pa.string())
+    return one_array(table.column(ID).take(pa.array(rows))).cast(pa.string())
+
+
+def _hashed(dataset: str, times: Array, ids: list[str | None]) -> tuple[np.ndarray, np.ndarray]:
     """uint64[n] twice: a 128-bit key of each (dataset, timestamp, id)."""
     digest = xxhash.xxh3_128_digest
     keys = b"".join(
         digest(f"{time}\0{dataset}\0{'' if text is None else '=' + text}".encode())
-        for dataset, time, text in zip(datasets, times.tolist(), ids, strict=True)
+        for time, text in zip(times.tolist(), ids, strict=True)
     )
     halves = np.frombuffer(keys, np.uint64)
     return halves[0::2].copy(), halves[1::2].copy()

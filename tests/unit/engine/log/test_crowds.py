@@ -9,9 +9,10 @@ import pytest
 from msgspec import structs
 
 from profile_actors.engine.exchange import admission
+from profile_actors.engine.log import crowds
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed
 from profile_actors.engine.partition.partition import Partition
-from tests.model.hub import BASE, CONFIG, Hub, Rows
+from tests.model.hub import BASE, CATALOGUE, CONFIG, Hub, Rows
 
 ENTRIES, PER_ENTRY = 60, 10
 
@@ -94,3 +95,36 @@ def test_entries_into_a_crowd_do_not_read_what_was_read_before() -> None:
         assert hub.submit([("hits", "p", rows)], BASE) == PER_ENTRY
         spent.append(len(read) - before)
     assert max(spent[3:]) == 1, spent
+
+
+def test_of_a_full_second_only_ids_of_the_same_instant_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admission, "CROWD_ROWS", 2_000)
+    taken: list[int] = []
+    plain = crowds._ids
+
+    def counted(table: Any, rows: Any) -> Any:
+        taken.append(len(rows))
+        return plain(table, rows)
+
+    monkeypatch.setattr(crowds, "_ids", counted)
+    buys = structs.replace(CATALOGUE.datasets["hits"], name="buys")
+    hub = Hub(catalogue=structs.replace(CATALOGUE, datasets=CATALOGUE.datasets | {"buys": buys}))
+
+    def accepted(dataset: str, rows: list[tuple[int, str]]) -> int:
+        sent = [{"who": "hot", "at": BASE + ms, "_id": name, "kind": "v"} for ms, name in rows]
+        taken.clear()
+        return hub.submit([(dataset, "p", sent)], BASE + 3000)
+
+    full = [(i, f"e{i}") for i in range(1000)]
+    assert accepted("hits", full) == 1000
+    assert accepted("hits", [(500, "new"), (501, "e501"), (501, "e500"), (501, "e501")]) == 2
+    assert sum(taken) == 2  # one row of the log at each of the two instants
+    assert accepted("hits", [(500, "new"), (500, "e500"), (500, "newer")]) == 1
+    assert sum(taken) == 2
+    # The same in another dataset is another row.
+    assert accepted("buys", [(500, "new"), (500, "e500")]) == 2
+    assert sum(taken) == 0
+    assert accepted("buys", [(500, "new"), (500, "e500"), (499, "e499")]) == 1
+    assert sum(taken) == 2
