@@ -123,6 +123,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     coordinator was heard: a promotion waits for it."""
     failover_after_ms: int = 10_000
     """A standby in sync that its partition was silent for so long is promoted by itself."""
+    replace_standby_after_ms: int | None = 60_000
+    """When the disk of a standby was away for so long, another disk of the store takes its place,
+    if there is one. None: never."""
     max_rescan_evaluations: int = 64
     """Rescan evaluations between two entries: some tens of ms for profiles of a few events."""
     object_store_mb: int = 400

@@ -29,7 +29,9 @@ from tests.cluster.shop import order, shop
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "REPLICAS.md").read_text("utf-8")
-CONFIG = pf.Config(failover_after_ms=1_500, lease_ms=1_000, standby_timeout_ms=800)
+CONFIG = pf.Config(
+    failover_after_ms=1_500, lease_ms=1_000, standby_timeout_ms=800, replace_standby_after_ms=2_000
+)
 
 
 @pytest.fixture(scope="module")
@@ -271,6 +273,40 @@ def test_a_loss_that_is_accepted_is_told_and_standbys_that_are_not_kept_are_dele
     assert events(store) == before
     store.set_replicas(1)
     assert [one.state for one in store.wait_for_replicas(30)] == ["in sync", "in sync"]
+
+
+def test_a_third_disk_takes_the_place_of_one_that_is_gone(store: pf.Store, place: Path) -> None:
+    """A whole disk goes away under load: its logs in force fail over, its standbys are made on the
+    third one. When it comes back, what it has is deleted, and it may be forgotten."""
+    store.add_disk(place / "b")
+    store.set_replicas(1)
+    store.wait_for_replicas(60)
+    store.add_disk(place / "c")
+    before = events(store)
+    rows = Rows(store, 700_000)
+    old = [one.partition for one in store.replicas() if one.primary == str(place / "b")]
+    pids = [one.pid for one in store.status().partitions]
+    os.rename(place / "b", place / "away")
+    for index in old:
+        os.kill(pids[index], signal.SIGKILL)
+    wanted = [(str(place / "a"), str(place / "c"), "in sync")] * 2
+    end = time.monotonic() + 120
+    while [(one.primary, one.standby, one.state) for one in store.replicas()] != wanted:
+        assert time.monotonic() < end, store.replicas()
+        time.sleep(0.1)
+    acknowledged = rows.stop()
+    assert events(store) == before + acknowledged
+    assert store.verify() == []
+    assert list((place / "away").glob("[ps]*/*/log"))
+    os.rename(place / "away", place / "b")
+    while list(place.glob("b/[ps]*/[0-9]*")):
+        assert time.monotonic() < end, list(place.glob("b/[ps]*/[0-9]*"))
+        time.sleep(0.1)
+    with pytest.raises(pf.ConfigError, match=r"partition 0's standby .* replicas 0"):
+        store.remove_disk(place / "c")
+    store.remove_disk(place / "b")
+    assert sorted(store.disks().values()) == [str(place / "a"), str(place / "c")]
+    assert events(store) == before + acknowledged
 
 
 @pytest.mark.slow

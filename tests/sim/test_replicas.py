@@ -180,7 +180,12 @@ class World:
                     except Refused:
                         return
                     self.crash()
+                    if self.copies.is_anew:
+                        disk.entries, disk.epoch = [], 0
+                    self.crash()
                     disk.copy, disk.is_lost = copy, False
+                self.crash()
+                self.note(lambda c: replication.begun(c, disk.copy))
                 self.standbys[name] = StandbyCopy(log, disk.copy, self.next_epoch())  # type: ignore[arg-type]
         except CrashedHere:
             self.stop(name)
@@ -468,7 +473,7 @@ PLANTED: dict[Callable[[pytest.MonkeyPatch], None], int] = {
     promote_whoever: 0,
     trim_nothing: 3,
     leave_while_promised: 128,
-    believe_any_opening: 472,
+    believe_any_opening: 700,
     ask_of_any_copy: 1,
 }
 

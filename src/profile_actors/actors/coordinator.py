@@ -26,7 +26,7 @@ from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.actors.logs.backup_steps import Backups
 from profile_actors.actors.logs.erasures import Erasures
 from profile_actors.actors.logs.opening import refusal_of
-from profile_actors.actors.replicas.copies_registry import CopiesRegistry
+from profile_actors.actors.replicas.copies_registry import COPIES, CopiesRegistry
 from profile_actors.config import Config
 from profile_actors.definitions.catalogue_changes import decode, encode, extended
 from profile_actors.definitions.declared import Catalogue, Dataset, Definition
@@ -64,13 +64,6 @@ ALONE = (
     "the log of partition {} says no more than the catalogue, which is older than other logs: it"
     " was taken for the newest there is, since its feed and checkpoints were deleted"
 )
-
-
-COPIES = frozenset({
-    "all", "disks", "add_disk", "keep", "standby_data", "standby", "note", "promise", "promoted",
-    "other_copy", "keep_home", "abandon", "renew", "stale", "put", "deal",
-})  # fmt: skip
-"""What ``copies`` may ask of the registry."""
 
 
 ERASURES = frozenset({"begin", "stand", "note", "done", "result"})

@@ -71,11 +71,16 @@ def disks(
     data: Data = DATA,
     json: Json = False,
     add: Annotated[Path | None, typer.Option(help="A directory on another disk.")] = None,
+    remove: Annotated[
+        Path | None, typer.Option(help="One that no copy is on any more, also if it is gone.")
+    ] = None,
 ) -> None:
-    """Show the disks that a store may keep copies on, or add one."""
+    """Show the disks that a store may keep copies on, or add one, or remove one."""
     with open_store(data) as store:
         if add is not None:
             store.add_disk(add)
+        if remove is not None:
+            store.remove_disk(remove)
         found = store.disks()
     if json:
         show.as_json(found)

@@ -19,7 +19,7 @@ from profile_actors.actors.logs.scrubber import Scrubber
 from profile_actors.actors.logs.standing_still import erase_here
 from profile_actors.actors.replicas.disk_labels import directory_here
 from profile_actors.actors.replicas.shipped_log import ShippedLog, Standing
-from profile_actors.actors.replicas.standby_actor import StandbyLine
+from profile_actors.actors.replicas.standby_line import StandbyLine
 from profile_actors.config import Config
 from profile_actors.engine.shipping.replication import Copies, Request
 from profile_actors.errors import FencedOut, LostLog, StoreUnavailable

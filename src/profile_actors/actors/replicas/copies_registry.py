@@ -21,10 +21,18 @@ from profile_actors.engine.shipping import replication
 from profile_actors.engine.shipping.replication import Copies, Refused, Request
 from profile_actors.errors import ConfigError, Halt, StoreUnavailable
 from profile_actors.storage.catalogue_store import CatalogueStore
+from profile_actors.storage.files.atomic_files import remove_tree
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.log_id import LogClaim
 from profile_actors.storage.replicas.standby_files import disk_at, found_disk
 from profile_actors.storage.shipping.home_copies import save_home
+
+COPIES = frozenset({
+    "all", "disks", "add_disk", "remove_disk", "keep", "standby_disk", "replace", "standby", "note",
+    "promise", "promoted", "other_copy", "keep_home", "sweep", "abandon", "renew", "stale", "put",
+    "deal",
+})  # fmt: skip
+"""What ``copies`` of the coordinator may ask of the registry."""
 
 
 class StandbyRole(msgspec.Struct, frozen=True):
@@ -97,6 +105,27 @@ class CopiesRegistry:
         self._catalogue.copies.put_disk(disk, directory)
         return disk
 
+    def remove_disk(self, directory: str) -> None:
+        """Keep no copies on a disk any more. Raises ConfigError for one that is not known, or that
+        a log is on."""
+        found = [disk for disk, path in self.disks().items() if path == directory]
+        if not found or directory == str(self._data):
+            got = "the store's own" if found else "one not known"
+            raise ConfigError(
+                f"expected a disk that was added, got {got} - at {directory}; profile-actors disks"
+                " shows them"
+            )
+        for index, known in self.all().items():
+            if {known.primary, known.standby} & set(found):
+                role = "log" if known.primary in found else "standby"
+                raise ConfigError(
+                    f"expected a disk without copies, got the one of partition {index}'s {role} -"
+                    f" at {directory}; bring it elsewhere first: profile-actors move {index} DISK,"
+                    " or profile-actors replicas 0"
+                )
+        for disk in found:
+            self._catalogue.copies.drop_disk(disk)
+
     def keep(self, replicas: int, is_async: bool) -> dict[int, Copies]:
         """Have so many standbys of each partition, 0 or 1; the records then. Raises ConfigError."""
         own = self.add_disk(str(self._data))
@@ -109,7 +138,8 @@ class CopiesRegistry:
         for index in range(self._partitions):
             known = self._catalogue.copies.of(index)
             others = [disk for disk in disks if disk != (known.primary if known else own)]
-            wanted = others[index % len(others)] if replicas else ""
+            there = [disk for disk in others if self._is_there(disk)] or others
+            wanted = there[index % len(there)] if replicas else ""
             if known is not None and known.standby and wanted:
                 wanted = known.standby
             if known is None or (known.standby, known.is_async) != (wanted, is_async):
@@ -163,9 +193,51 @@ class CopiesRegistry:
             known = self._step(index, lambda c: replication.opened(c, disk, epoch))
         return known, self._directory(known.primary)
 
-    def standby_data(self, index: int) -> str:
-        """The directory of the disk that a partition's standby is on. Raises StoreUnavailable."""
-        return self._directory(self._with_standby(index).standby)
+    def standby_disk(self, index: int) -> tuple[str, str]:
+        """The disk that a partition's standby is on, and its directory. Raises StoreUnavailable."""
+        disk = self._with_standby(index).standby
+        return disk, self._directory(disk)
+
+    def replace(self, index: int, disk: str) -> tuple[str, str]:
+        """That disk, which a partition's standby is on, is away for good: the one that takes its
+        place, and its directory. It is the one with the fewest copies. Raises StoreUnavailable if
+        no other is there, ConfigError while the standby is called in sync."""
+        known = self._with_standby(index)
+        if known.standby == disk:
+            copies = [one for each in self.all().values() for one in (each.primary, each.standby)]
+            others = [
+                (copies.count(one), one)
+                for one in self.disks()
+                if one not in (disk, known.primary) and self._is_there(one)
+            ]
+            if not others:
+                raise StoreUnavailable(
+                    f"expected disk {disk} of the standby of partition {index}, got none, nor"
+                    f" another disk of the store to take its place - at {self._directory(disk)};"
+                    " mount it, or add one: profile-actors disks --add DIRECTORY"
+                )
+            chosen = min(others)[1]
+            fresh = self._fresh(chosen)
+            self._step(index, lambda c: replication.placed(c, chosen, fresh, is_async=c.is_async))
+        return self.standby_disk(index)
+
+    def _is_there(self, disk: str) -> bool:
+        found = found_disk(Path(self._directory(disk)))
+        return found is not None and found.disk == disk
+
+    def sweep(self) -> None:
+        """Delete copies that no record names: of a disk that was away until another had taken its
+        place. Only where the log in force has a standby in sync."""
+        for index, known in self.all().items():
+            if not known.in_sync or known.promised:
+                continue
+            for disk, directory in self.disks().items():
+                if disk in (known.primary, known.standby) or not self._is_there(disk):
+                    continue
+                paths = StoreLayout(Path(directory))
+                for old in (paths.standby(index).directory, paths.partition(index).directory):
+                    if old.exists():
+                        remove_tree(old)
 
     def standby(self, index: int, found: str) -> StandbyRole:
         """A standby opens. found: the id of the copy in its directory. Raises StoreUnavailable."""

@@ -260,6 +260,7 @@ class ShippedLog:
                     self._contact_s = max(self._contact_s, asked_s)
                 else:
                     shipper.refused(request, copies)
+                    self._disk = copies.standby or self._disk
                 self._changed.notify_all()
 
     # -- the log ----------------------------------------------------------------------------------

@@ -30,8 +30,9 @@ from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.actors.logs.opening import refusal_of
 from profile_actors.actors.logs.scrubber import Scrubber, ScrubPart, ScrubStatus
 from profile_actors.actors.replicas.copies_registry import StandbyRole
+from profile_actors.actors.replicas.standby_line import ENCODER, FETCH_S
 from profile_actors.config import Config
-from profile_actors.engine.shipping.shipper import Arrival, Shipment
+from profile_actors.engine.shipping.shipper import Shipment
 from profile_actors.engine.shipping.standby_copy import StandbyCopy
 from profile_actors.errors import FencedOut, LostLog, ProfileActorsError, StoreUnavailable
 from profile_actors.storage.files.atomic_files import remove_tree
@@ -44,7 +45,12 @@ from profile_actors.storage.replicas.copied_checkpoints import (
 )
 from profile_actors.storage.replicas.copied_log import CopiedLog
 from profile_actors.storage.replicas.lost_end import LostEnd, lost_end
-from profile_actors.storage.replicas.standby_files import as_standby, copy_at, name_copy
+from profile_actors.storage.replicas.standby_files import (
+    as_standby,
+    copy_at,
+    found_disk,
+    name_copy,
+)
 from profile_actors.storage.scrub.scrubbing import Mark
 
 LOOK_S = 0.25
@@ -64,21 +70,11 @@ END_WAIT_S = 10.0
 """How long the process of a copy that is no longer in force is waited for."""
 
 
-FETCH_S = 30.0
-"""How long is waited for an entry that is damaged in one copy of a log."""
-
-
 RETIRE_S = 0.5
 """How long a standby that retires waits for its checkpoint's copy to stop."""
 
 
-ENCODER = msgspec.msgpack.Encoder()
-
-
 SHIPMENT = msgspec.msgpack.Decoder(Shipment)
-
-
-ARRIVAL = msgspec.msgpack.Decoder(Arrival)
 
 
 class StandbyPlace(msgspec.Struct, frozen=True):
@@ -115,6 +111,7 @@ class StandbyActor:
         self._stopped = threading.Event()
         self._heard_s = time.monotonic()
         self._has_heard = False
+        self._away = "", 0.0
         self._log: CopiedLog | None = None
         self._refusal: ProfileActorsError | None = None
         self._coordinator = Remote(
@@ -134,7 +131,7 @@ class StandbyActor:
 
     def _open(self) -> None:
         index, config = self._place.index, self._place.config
-        data = Path(self._coordinator.call("copies", "standby_data", index))
+        data = self._disk_there()
         old = StoreLayout(data).partition(index)
         if old.log_id.is_file():  # it was in force, and its process may live
             self._free(old.lock)
@@ -153,6 +150,28 @@ class StandbyActor:
         self._scrubber = Scrubber(self._log, directory, config, self._fetch)
         self._scrubber.start()
         self._heard_s = time.monotonic()
+
+    def _disk_there(self) -> Path:
+        """The directory of this copy's disk; of another one, once that was away for too long.
+        Raises StoreUnavailable while it is."""
+        index, after_ms = self._place.index, self._place.config.replace_standby_after_ms
+        disk, directory = self._coordinator.call("copies", "standby_disk", index)
+        found = found_disk(Path(directory))
+        if found is not None and found.disk == disk:
+            self._away = "", 0.0
+            return Path(directory)
+        if self._away[0] != disk:
+            self._away = disk, time.monotonic()
+        away_s = time.monotonic() - self._away[1]
+        if after_ms is not None and away_s > after_ms / 1000:
+            return Path(self._coordinator.call("copies", "replace", index, disk)[1])
+        then = "" if after_ms is None else (
+            f"; another one takes its place in {after_ms / 1000 - away_s:.0f} s, if there is one"
+        )  # fmt: skip
+        raise StoreUnavailable(
+            f"expected disk {disk} of the standby of partition {index}, got"
+            f" {found.disk if found is not None else 'none'} - at {directory}; mount it{then}"
+        )
 
     def _free(self, lock: Path) -> None:
         """Have a partition's process end that still has the files of an old copy open."""
@@ -289,6 +308,7 @@ class StandbyActor:
                 name = f"partition-{self._place.index}"
                 partition = ray.get_actor(name, namespace=self._place.namespace)
                 self._coordinator.call("copies", "keep_home")
+                self._coordinator.call("copies", "sweep")
                 ask = partial(self._asked, partition)
                 copy_saved(self._directory, ask("saved"), partial(ask, "saved_part"))
 
@@ -342,8 +362,8 @@ class StandbyActor:
         """Close the files and delete them: the standby goes to another disk, or there is none."""
         self.stop()
         self._copier.join(RETIRE_S)  # longer only if it waits for an answer, and writes none then
-        data = Path(self._coordinator.call("copies", "standby_data", self._place.index))
-        remove_tree(StoreLayout(data).standby(self._place.index).directory)
+        _, data = self._coordinator.call("copies", "standby_disk", self._place.index)
+        remove_tree(StoreLayout(Path(data)).standby(self._place.index).directory)
 
     def stop(self) -> None:
         """Close the files. The actor can be killed then."""
@@ -357,44 +377,3 @@ def _end_soon() -> None:
     """After the answer to the call at hand has gone out; Ray starts the process anew."""
     time.sleep(LOOK_S)
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def standby_name(index: int) -> str:
-    """The actor's name."""
-    return f"standby-{index}"
-
-
-class StandbyLine:
-    """How a partition talks to its standby: by the actor's name, for its process comes and goes."""
-
-    def __init__(self, namespace: str, index: int, timeout_s: float) -> None:
-        self._namespace = namespace
-        self._name = standby_name(index)
-        self._timeout_s = timeout_s
-        self._handle: Any = None
-
-    def send(self, shipment: Shipment) -> Arrival:
-        """The answer to a message. Raises StoreUnavailable."""
-        try:
-            if self._handle is None:
-                self._handle = ray.get_actor(self._name, namespace=self._namespace)
-            answer = self._handle.take.remote(ENCODER.encode(shipment))
-            return ARRIVAL.decode(ray.get(answer, timeout=self._timeout_s))
-        except (ValueError, ray.exceptions.RayError) as error:
-            raise self._unanswered(error) from None
-
-    def entry(self, position: int) -> bytes:
-        """A log entry as the standby has it. Raises StoreUnavailable."""
-        try:
-            handle: Any = ray.get_actor(self._name, namespace=self._namespace)
-            found: bytes = ray.get(handle.entry.remote(position), timeout=FETCH_S)
-        except (ValueError, ray.exceptions.RayError) as error:
-            raise self._unanswered(error) from None
-        return found
-
-    def _unanswered(self, error: Exception) -> StoreUnavailable:
-        self._handle = None
-        return StoreUnavailable(
-            f"expected an answer of {self._name} within {self._timeout_s:g} s, got"
-            f" {type(error).__name__}"
-        )

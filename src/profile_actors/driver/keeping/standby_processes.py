@@ -10,7 +10,8 @@ from typing import Any
 import ray
 
 from profile_actors.actors.calls import Remote
-from profile_actors.actors.replicas.standby_actor import StandbyActor, StandbyPlace, standby_name
+from profile_actors.actors.replicas.standby_actor import StandbyActor, StandbyPlace
+from profile_actors.actors.replicas.standby_line import standby_name
 from profile_actors.driver.keeping.edge_processes import Host
 from profile_actors.engine.shipping.replication import Copies
 

@@ -78,6 +78,13 @@ class ReplicaDoors:
         disk: str = self._connection.coordinator.call("copies", "add_disk", path)
         return disk
 
+    def remove_disk(self, directory: str | Path) -> None:
+        """Keep no copies in a directory any more; what is in it stays. Raises ConfigError for one
+        that was not added, or that has a partition's log or standby."""
+        self._check_open()
+        path = str(Path(directory).resolve())
+        self._connection.coordinator.call("copies", "remove_disk", path)
+
     def disks(self) -> dict[str, str]:
         """The disks of the store: the directory of each, by its id."""
         self._check_open()

@@ -99,12 +99,16 @@ def asked(copies: Copies, request: Request) -> Copies:
 def placed(copies: Copies, standby: str, copy: str, *, is_async: bool = False) -> Copies:
     """The log is to have a standby on that disk, whose files have a new id, ``copy``; "" for none.
     One that is in sync may be the only copy that is left: its primary lets it go first, which shows
-    that there is one."""
+    that there is one. What another disk has of an earlier time may say otherwise in its midst, or
+    have what was erased since: it begins with nothing."""
     if copies.promised:
         raise Refused(f"its standby on disk {copies.standby} is being promoted")
     if copies.in_sync:
         raise Refused(f"the standby on disk {copies.standby} is in sync")
-    return structs.replace(copies, standby=standby, copy=copy, in_sync=False, is_async=is_async)
+    is_anew = copies.is_anew or standby != copies.standby
+    return structs.replace(
+        copies, standby=standby, copy=copy, in_sync=False, is_async=is_async, is_anew=is_anew
+    )
 
 
 def renewed(copies: Copies, copy: str) -> Copies:

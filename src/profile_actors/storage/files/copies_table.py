@@ -67,6 +67,14 @@ class CopiesTable:
         if self.disks().get(disk) != directory:
             self._put(DISK + disk.encode(), 0, directory.encode())
 
+    def drop_disk(self, disk: str) -> None:
+        """Know a disk no more. Durable. Raises StorageFull."""
+        try:
+            with self._env.begin(write=True, db=self._db) as transaction:
+                transaction.delete(DISK + disk.encode())
+        except lmdb.Error as error:
+            raise failed_write(error, self._where) from error
+
     def _get(self, key: bytes, number: int) -> bytes | None:
         with self._env.begin(db=self._db) as transaction:
             value = transaction.get(key)

@@ -56,6 +56,7 @@ class Store:
         self.known.tell(index, log.id, 0, 1, str(paths.directory), epoch)
         directory = StoreLayout(self.b).standby(index).directory
         name_copy(directory, copies.copy)
+        self.copies.standby(index, copies.copy)
         standby = CopiedLog(directory, CONFIG, structs.replace(claim, state="promised"))
         standby.promise(epoch)
         for position in range(count):

@@ -1,0 +1,64 @@
+"""How a partition talks to its standby.
+
+Theory: by the actor's name, for its process comes and goes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import ray
+
+from profile_actors.engine.shipping.shipper import Arrival, Shipment
+from profile_actors.errors import StoreUnavailable
+
+FETCH_S = 30.0
+"""How long is waited for an entry that is damaged in one copy of a log."""
+
+
+ENCODER = msgspec.msgpack.Encoder()
+
+
+ARRIVAL = msgspec.msgpack.Decoder(Arrival)
+
+
+def standby_name(index: int) -> str:
+    """The actor's name."""
+    return f"standby-{index}"
+
+
+class StandbyLine:
+    """See the module."""
+
+    def __init__(self, namespace: str, index: int, timeout_s: float) -> None:
+        self._namespace = namespace
+        self._name = standby_name(index)
+        self._timeout_s = timeout_s
+        self._handle: Any = None
+
+    def send(self, shipment: Shipment) -> Arrival:
+        """The answer to a message. Raises StoreUnavailable."""
+        try:
+            if self._handle is None:
+                self._handle = ray.get_actor(self._name, namespace=self._namespace)
+            answer = self._handle.take.remote(ENCODER.encode(shipment))
+            return ARRIVAL.decode(ray.get(answer, timeout=self._timeout_s))
+        except (ValueError, ray.exceptions.RayError) as error:
+            raise self._unanswered(error) from None
+
+    def entry(self, position: int) -> bytes:
+        """A log entry as the standby has it. Raises StoreUnavailable."""
+        try:
+            handle: Any = ray.get_actor(self._name, namespace=self._namespace)
+            found: bytes = ray.get(handle.entry.remote(position), timeout=FETCH_S)
+        except (ValueError, ray.exceptions.RayError) as error:
+            raise self._unanswered(error) from None
+        return found
+
+    def _unanswered(self, error: Exception) -> StoreUnavailable:
+        self._handle = None
+        return StoreUnavailable(
+            f"expected an answer of {self._name} within {self._timeout_s:g} s, got"
+            f" {type(error).__name__}"
+        )
