@@ -160,14 +160,15 @@ def damage(place: Path, role: str, first: int) -> None:
 
 
 def test_a_disk_that_is_lost_costs_time_alone(store: pf.Store, place: Path) -> None:
-    """The process is killed and its directory deleted: the standby is in force by itself, and what
-    is left of the disk becomes the standby."""
+    """The process is killed and its directory deleted, and the standby's process is a new one: it
+    is in force by itself, and what is left of the disk becomes the standby."""
     before = events(store)
     rows = Rows(store, 100_000)
     time.sleep(0.3)
     pids = [one.pid for one in store.status().partitions]
     shutil.rmtree(place / "a" / "partitions" / "1")
     os.kill(pids[1], signal.SIGKILL)
+    kill(store, "standby-1")
     end = time.monotonic() + 30
     while store.replicas()[1].primary != str(place / "b"):
         assert time.monotonic() < end

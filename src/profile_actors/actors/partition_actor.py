@@ -158,7 +158,7 @@ class PartitionActor:
         due = time.monotonic() + pause_s
         while not self._stopped.wait(min(TELL_LOOK_S, pause_s)):
             self._comeback.look()
-            self._enlisted.end_if_fenced()
+            self._enlisted.end_if_lost()
             head, checkpoint = self._partition.log.head(), self._partition.owed.checkpointed
             if head == told or (checkpoint == saved and time.monotonic() < due):
                 continue

@@ -22,7 +22,8 @@ from profile_actors.actors.replicas.shipped_log import ShippedLog, Standing
 from profile_actors.actors.replicas.standby_line import StandbyLine
 from profile_actors.config import Config
 from profile_actors.engine.shipping.replication import Copies, Request
-from profile_actors.errors import FencedOut, LostLog, StoreUnavailable
+from profile_actors.errors import FencedOut, LostLog, ProfileActorsError, StoreUnavailable
+from profile_actors.storage.files.layout import PartitionLayout
 from profile_actors.storage.replicas.copied_checkpoints import SavedFile, read_part, saved_in
 from profile_actors.storage.replicas.standby_files import as_partition
 from profile_actors.storage.scrub.mendable_log import MendableLog
@@ -52,6 +53,13 @@ def _promoted(index: int) -> StoreUnavailable:
     )
 
 
+def _failing_over(index: int, error: ProfileActorsError) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"expected the log of partition {index} to open, got {error}; its standby has all that was"
+        " acknowledged and is put in force by itself: try again"
+    )
+
+
 class EnlistedLog:
     """See the module. index: of the partition, or ``log_id.LEDGER``. path: its directory, unless
     the coordinator knows that another disk's copy is in force; ``path`` is where it is then.
@@ -67,7 +75,7 @@ class EnlistedLog:
         self.path = path
         self._config = config
         log, self.known = self._open(config, hook)
-        self.log = ShippedLog(log, config, _end)
+        self.log = ShippedLog(log, config, _end, self._is_there)
         self._local = log
         if self.known.copies is not None:
             self.follow(self.known.copies)
@@ -127,10 +135,14 @@ class EnlistedLog:
         """A part of one of them. Raises LostLog once it was replaced."""
         return read_part(Path(self.path), path, offset)
 
-    def end_if_fenced(self) -> None:
-        """Begin the process anew if another copy is in force: it finds that then."""
-        if self.log.is_fenced:
+    def end_if_lost(self) -> None:
+        """Begin the process anew if another copy is in force, or this one's files are gone: it
+        finds that then. What is written to files that have no name is gone with the process."""
+        if self.log.is_fenced or not self._is_there():
             _end()
+
+    def _is_there(self) -> bool:
+        return PartitionLayout(Path(self.path)).log_id.is_file()
 
     def _open(self, config: Config, hook: Hook) -> tuple[MendableLog, Enlistment]:
         """Open the log under a new epoch. One from a catalogue that is older than the log, which a
@@ -140,8 +152,9 @@ class EnlistedLog:
         for, and whoever calls this process with it: then the log is on the other disk.
         """
         above = 0
-        patience_s = (config.failover_after_ms + config.lease_ms) / 1000 + PROMOTION_S
-        end = time.monotonic() + patience_s
+        silence_s = config.failover_after_ms / 1000
+        ask = time.monotonic() + silence_s
+        end = ask + config.lease_ms / 1000 + PROMOTION_S
         while True:
             known: Enlistment = self._coordinator.call("enlist", self._index, above)
             copies = known.copies
@@ -163,11 +176,15 @@ class EnlistedLog:
                 if above or error.epoch <= known.epoch:
                     raise
                 above = error.epoch
-            except (LostLog, StoreUnavailable):
+            except (LostLog, StoreUnavailable) as error:
                 if copies is None or not (copies.in_sync or copies.promised):
                     raise
                 if time.monotonic() > end:
-                    raise
+                    raise _failing_over(self._index, error) from None
+                if isinstance(error, LostLog) and time.monotonic() > ask:
+                    # Its process may be new, and would give this one more time to be heard of.
+                    self._line().ask_promotion()
+                    ask = time.monotonic() + silence_s
                 time.sleep(LOOK_S)
 
     def tell(self, timeout_s: float | None = None) -> int:

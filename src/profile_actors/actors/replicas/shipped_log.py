@@ -68,13 +68,19 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class ShippedLog:
-    """See the module. ``send`` and ``note`` may raise ProfileActorsError: no answer. on_fenced:
-    called before FencedOut is raised, once another copy is in force."""
+    """See the module. ``send`` and ``note`` may raise ProfileActorsError: no answer. end:
+    called once this copy may not go on: before FencedOut is raised, since another one is in force,
+    or when the standby is to be left behind and ``is_there`` says that the files here are gone."""
 
     def __init__(
-        self, log: LmdbLog, config: Config, on_fenced: Callable[[], None] = lambda: None
+        self,
+        log: LmdbLog,
+        config: Config,
+        end: Callable[[], None] = lambda: None,
+        is_there: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._on_fenced = on_fenced
+        self._end = end
+        self._is_there = is_there
         self._log = log
         self._config = config
         self._changed = threading.Condition()
@@ -183,7 +189,7 @@ class ShippedLog:
         return self._config.standby_timeout_ms / 1000
 
     def _fenced(self, shipper: Shipper) -> FencedOut:
-        self._on_fenced()
+        self._end()
         return FencedOut(
             f"expected this copy of the log to be in force, got epoch {shipper.fenced} in another"
             " one - at the log on this disk; that one goes on, this one becomes its standby",
@@ -246,6 +252,11 @@ class ShippedLog:
                 if shipper is None or request is None:
                     self._changed.wait()
                     continue
+            if request.wish == "leave" and not self._is_there():
+                self._end()  # the standby has all that was acknowledged: it goes on, not this one
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closed)
+                return
             asked_s = time.monotonic()
             try:
                 is_noted, copies = note(request)

@@ -5,6 +5,7 @@ Theory: by the actor's name, for its process comes and goes.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -55,6 +56,13 @@ class StandbyLine:
         except (ValueError, ray.exceptions.RayError) as error:
             raise self._unanswered(error) from None
         return found
+
+    def ask_promotion(self) -> None:
+        """Have the standby put itself in force, if it may be: the files of its partition are gone.
+        Does not wait."""
+        with suppress(ValueError, ray.exceptions.RayError):
+            handle: Any = ray.get_actor(self._name, namespace=self._namespace)
+            handle.promote.remote(is_wanted=False)
 
     def _unanswered(self, error: Exception) -> StoreUnavailable:
         self._handle = None

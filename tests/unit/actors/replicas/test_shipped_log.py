@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from profile_actors.engine.shipping.replication import Copies, Refused, Request
 from profile_actors.engine.shipping.shipper import Arrival, Shipment
 from profile_actors.engine.shipping.standby_copy import StandbyCopy
 from profile_actors.errors import FencedOut, Halt, StoreUnavailable
+from profile_actors.storage.files.layout import PartitionLayout
 from profile_actors.storage.lmdb_log import LmdbLog
 from profile_actors.storage.log_id import LogClaim, LogId
 from profile_actors.storage.replicas.copied_log import CopiedLog
@@ -44,10 +46,13 @@ class Pair:
         self.standby = StandbyCopy(log, self.copies.copy, self.openings)
         return log
 
-    def open_primary(self, epoch: int, disk: str = "a") -> ShippedLog:
+    def open_primary(
+        self, epoch: int, disk: str = "a", end: Callable[[], None] = lambda: None
+    ) -> ShippedLog:
         self.copies = replication.opened(self.copies, disk, epoch)
         log = LmdbLog(self.path / disk, CONFIG, epoch=epoch, claim=CLAIM)
-        self.primary = ShippedLog(log, CONFIG)
+        there = PartitionLayout(self.path / disk).log_id
+        self.primary = ShippedLog(log, CONFIG, end, there.is_file)
         self.primary.follow(self.copies, self.send, self.note)
         return self.primary
 
@@ -141,6 +146,31 @@ def test_a_silent_standby_is_left_behind_once_that_is_noted(pair: Pair) -> None:
     pair.is_cut = False
     until(lambda: pair.copies.in_sync)
     assert pair.rows(standby) == [b"both", b"alone"]
+
+
+def test_a_copy_whose_files_are_gone_leaves_no_standby_behind(pair: Pair) -> None:
+    """It would acknowledge into files without a name, and the standby, that has all, be refused."""
+    pair.open_standby()
+    ended = threading.Event()
+    log = pair.open_primary(1, end=ended.set)
+    log.append_at(0, (b"first",), 1)
+    until(lambda: pair.copies.in_sync)
+    shutil.rmtree(pair.path / "a")
+    pair.is_cut = True
+    writing = threading.Thread(target=lambda: refused(log, 1))
+    writing.start()
+    assert ended.wait(60)
+    assert log.head() == 1
+    assert pair.copies.in_sync
+    log.close()
+    writing.join(60)
+    assert not writing.is_alive()
+    assert pair.copies.in_sync
+
+
+def refused(log: ShippedLog, position: int) -> None:
+    with pytest.raises(Halt):
+        log.append_at(position, (b"lost",), 1)
 
 
 def test_a_promoted_standby_refuses_the_old_one_whose_end_is_taken_away(pair: Pair) -> None:
