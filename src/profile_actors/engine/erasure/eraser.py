@@ -7,7 +7,9 @@ sequencers have counted stays right. What goes:
 
     identities      the person's own, and the books that are hers; the idents after them get lower
     rows            of those idents, and copies of her rows in the books of others
-    messages        every operation that names one of her identities; its message stays, shorter
+    messages        every operation that names one of her identities; its message stays, shorter.
+                    Somebody else who was told to belong to a book of hers, after another one, is
+                    told to belong nowhere: that other one has not got their later rows
     further names   hers in other people's rows; the same text elsewhere in such a row becomes null,
                     and as a key of a map goes with its value
     idle words      of dictionaries, in every block: a batch of several people was cut into parts
@@ -16,9 +18,12 @@ sequencers have counted stays right. What goes:
 A book that others keep can have got its ident with rows of hers alone. Then it gets it later, in
 the first entry that fills or shows it: an ident without a row would be a profile.
 
-Limits: a link that others had only through her goes with her; links that her evidence forbade are
-judged anew by the ledger at its next entry. A row of somebody else that names her in its payload
-alone, and not as an identity, is not found.
+Of a row's star the pairs with her go. Two who each stood with her in one row were linked through
+her alone: such a link goes with her, though both may still stand in that row, where it is somebody
+else's. The row's own evidence of others would join those whom newer evidence has parted from her.
+
+Limits: links that her evidence forbade are judged anew by the ledger at its next entry. A row of
+somebody else that names her in its payload alone, and not as an identity, is not found.
 
 Cost: every entry is decoded, and encoded again from the first on that has something of hers.
 """
@@ -36,8 +41,10 @@ from profile_actors.columnar.vectors import Array, one_array
 from profile_actors.definitions import catalogue_changes
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.identity.messages import (
+    HOME,
     LEDGER,
     LINK,
+    NOWHERE,
     PUBLISHED,
     Named,
     Op,
@@ -82,6 +89,7 @@ class Eraser:
         self._own = {one.key for one in self._ones}
         self._keys = set(self._own)
         self._books: set[tuple[int, int]] = set()
+        self._homed: set[tuple[int, int]] = set()  # others who were told of a book that stays
         self._now = np.zeros(0, np.int64)  # of each ident that the log has given, the one it has
         self._given = 0
         self._waiting: dict[int, pa.Table] = {}
@@ -143,6 +151,8 @@ class Eraser:
         for op in ops:
             if op.data:
                 yield self._left_flow(op)
+            elif op.kind == HOME and op.one is not None and op.one not in self._ones:
+                yield from self._left_home(op, op.one)
             elif op.one in self._ones or op.other in self._ones:
                 high = max(high, op.high if op.kind == LINK else 0)
             elif op.kind == LINK and high:
@@ -150,6 +160,14 @@ class Eraser:
                 high = 0
             else:
                 yield op
+
+    def _left_home(self, op: Op, one: Named) -> Iterator[Op]:
+        """Where somebody else belongs. Who had no book before hers was never linked."""
+        if op.other not in self._ones:
+            self._homed.add(one.key)
+            yield op
+        elif one.key in self._homed:
+            yield structs.replace(op, other=one, number=NOWHERE)
 
     def _left_flow(self, op: Op) -> Op:
         """Without her rows, and without others' on the way to a book of hers that they have left

@@ -49,6 +49,7 @@ from profile_actors.engine.identity.messages import (
     HOME,
     LEDGER,
     LINK,
+    NOWHERE,
     PUBLISHED,
     ROWS,
     SETTLED,
@@ -117,7 +118,7 @@ class Homes:
         self, op: Op, position: int, fresh: dict[Key, Residence]
     ) -> list[tuple[Residence, Place]]:
         one, canonical = ends_of(op)
-        if self.is_mine(canonical):
+        if op.number != NOWHERE and self.is_mine(canonical):
             book = self._book(canonical, op.number)
             book.place(one, op.version)
             self._reached[id(book)] = book
@@ -132,7 +133,7 @@ class Homes:
             self._routes.end(mine.ident)
         self._moving.pop(key, None)  # at the end, as the newest
         self._moving[key] = position
-        return [(mine, place)]
+        return [(mine, place)] if op.number != NOWHERE else []
 
     def _reside(self, fresh: dict[Key, Residence], position: int, first_new: int) -> None:
         """Those who are linked for the first time, as far as they have rows."""

@@ -10,7 +10,9 @@ messages are numbered 1, 2, 3 and so on, and the number is recorded in the entry
     CUT        partition to ledger: evidence of ``one``, or of the pair with ``other``, up to the
                time ``version`` (ms) is withdrawn
     HOME       ledger to the owner of ``one`` and to the home of ``other``: ``one`` belongs to the
-               book (``other``, ``number``) from ``version`` on, a position of the ledger's log
+               book (``other``, ``number``) from ``version`` on, a position of the ledger's log.
+               NOWHERE for a number: its book went with a person who was erased, and it needs
+               another one; no ledger says so, but logs that somebody was taken out of
     ROWS       owner of ``one`` to the home of ``other``: the rows of ``one`` at the owner's log
                positions (``low``, ``high``], for the book (``other``, ``number``); version: of the
                HOME it answers. The first one (low = 0) attaches ``one`` to the book.
@@ -68,6 +70,10 @@ FLOW: Literal[7] = 7
 
 
 Kind = Literal[1, 2, 3, 4, 5, 6, 7]
+
+
+NOWHERE = -1
+"""The number of no book."""
 
 
 class Named(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):

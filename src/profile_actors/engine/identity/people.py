@@ -31,6 +31,7 @@ from profile_actors.engine.identity.messages import (
     CUT,
     HOME,
     LINK,
+    NOWHERE,
     PUBLISHED,
     SETTLED,
     Named,
@@ -193,8 +194,11 @@ class People:
                 self.told.pop((to, op.number), None)
 
     def complete_replay(self, facts: Iterable[Fact]) -> None:
-        """All facts of the log at once; whether books agree with them the next entry looks at."""
+        """All facts of the log at once; whether books agree with them the next entry looks at. Also
+        those of whom nothing is told any more, since somebody was erased, have a book."""
         self.fold(facts)
+        left = [one for one in self.book_of if one not in self._member_of]
+        self.fold([fact for one in left for fact in self._meet(one)])
         self._changed = set(self._named_of)
         self._due = dict(self.told)
 
@@ -210,6 +214,8 @@ class People:
             if book is None and size == 1:
                 continue
             added = groups[low]
+            if book is not None and book.number == NOWHERE:
+                book = None
             if book is not None and book.low == name:
                 # Whoever is here and not in its book is changed, so counting tells who left.
                 added = [one for one in added if self._named_of[one] not in book.members]
