@@ -55,6 +55,63 @@ def other(store: pf.Store) -> Any:
     return told(store.profile(*BEN)), store.events(*BEN).events, list(store.members("twice"))
 
 
+def folded(changes: Any) -> set[str]:
+    """Who is in the segment, by what is told of it."""
+    inside: set[str] = set()
+    for change in changes:
+        if (change.kind, change.name) == ("membership", "twice"):
+            who = change.identity.value
+            (inside.add if change.new == "realized" else inside.discard)(who)
+    return inside
+
+
+def followed(store: Any) -> tuple[str, Any]:
+    """A cursor at the present, and a reader that has come as far and follows."""
+    past, follower = store.changes(), store.changes(follow=True)
+    changes = list(past)
+    assert folded(changes) == {one.value for one in store.members("twice")} >= {HERS[0]}
+    for _ in changes:
+        next(follower)
+    return past.cursor, follower
+
+
+def check_cursors(store: Any, cursor: str, follower: Any) -> None:
+    """L14 over an erasure: nobody goes on who still has her for a member."""
+    with pytest.raises(pf.CursorExpired, match="somebody was erased since"):
+        list(store.changes(cursor))
+    with pytest.raises(pf.CursorExpired, match="somebody was erased since") as caught:
+        next(follower)
+    anew = store.changes()
+    assert folded(anew) == {one.value for one in store.members("twice")}
+    assert list(store.changes(anew.cursor)) == []
+    told = str(caught.value).split("'")[1]
+    assert folded(store.changes(told)) <= folded(store.changes())
+
+
+class Watch:
+    """Asks for the status of a store from when an erasure has begun."""
+
+    def __init__(self, store: Any) -> None:
+        self._store, self._found = store, list[Any]()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+
+    def _look(self) -> None:
+        coordinator = self._store._connection.coordinator
+        while not self._stop.wait(0.01):
+            if coordinator.call("erasures", "progress") is not None:
+                self._found.append(coordinator.call("erasures", "progress"))
+                self._store.status()  # it answers while partitions do not
+
+    def check(self, identities: int) -> None:
+        self._stop.set()
+        self._thread.join()
+        found = next(one for one in self._found if one is not None)
+        assert (found.number, found.identities, found.holders) == (1, identities, 4)
+        assert self._store.status().erasure is None
+
+
 def test_an_erased_person_leaves_no_byte_in_any_file(tmp_path: Path) -> None:
     with pf.start(tmp_path / "store", partitions=3, clock="event") as store:
         store.apply(
@@ -74,10 +131,14 @@ def test_an_erased_person_leaves_no_byte_in_any_file(tmp_path: Path) -> None:
         edge = store.edge("shop")
         until(lambda: edge.profile("CRMID", HERS[0]) is not None, "she is at the edge")
         before, seed = other(store), store._connection.seed
+        cursors = followed(store)
         assert told(store.profile("ECID", HERS[2])) == (HERS, {"hits": 4})
         assert {mark for _, mark in found(tmp_path, seed)} == set(marks(seed))
 
+        watch = Watch(store)
         receipt = store.delete_profile("ECID", HERS[1])
+        watch.check(len(HERS))
+        check_cursors(store, *cursors)
         assert receipt.identities[0].value == HERS[0]
         assert {one.value for one in receipt.identities} == set(HERS)
         assert receipt.rows >= 8

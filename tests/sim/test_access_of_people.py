@@ -52,7 +52,7 @@ class Direct(Connection):
         if name == "head":
             return one.position
         if name == "feed_kept":
-            return 0
+            return 0, 0
         if name == "profiles":
             return one.look_up(np.frombuffer(args[0], np.uint64).reshape(-1, 2), None, *args[1:])
         if name == "change_columns":

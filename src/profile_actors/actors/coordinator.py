@@ -66,7 +66,7 @@ ALONE = (
 )
 
 
-ERASURES = frozenset({"begin", "stand", "note", "done", "result"})
+ERASURES = frozenset({"begin", "stand", "note", "done", "result", "progress"})
 """What ``erasures`` may ask."""
 
 
@@ -88,7 +88,7 @@ class Enlistment(msgspec.Struct, frozen=True):
     """What a partition or the ledger opens with. claim: what is known of its log. seed: of identity
     keys. assignment: uint16[4096], the partition of each bucket. erasures: how many there were;
     erasing: the one that is to be done before the log is opened. copies: where the log is, if that
-    was ever changed, and data: the directory of the disk with the one in force."""
+    was ever changed, data: of the disk with the one in force. renewed: see ``Erasures``."""
 
     epoch: int
     clock: str
@@ -100,6 +100,7 @@ class Enlistment(msgspec.Struct, frozen=True):
     erasing: Erasing | None = None
     copies: Copies | None = None
     data: str = ""
+    renewed: int = 0
 
 
 class CoordinatorActor:
@@ -148,7 +149,6 @@ class CoordinatorActor:
             StoreLayout(Path(place.path)).ledger.is_dir,
             lambda ones: self._backups.forget_rejected(naming(ones, self._catalogue)),
         )  # fmt: skip
-
         self._copies = CopiesRegistry(
             Path(place.path), self._settings.id, self._settings.partitions, self._store,
             lambda index: self._erasures.of(str(index)) is not None,
@@ -209,7 +209,7 @@ class CoordinatorActor:
         copies, data = self._copies.opened(index, epoch)
         return Enlistment(
             epoch, settings.clock, self._catalogue, claim, settings.hash_seed, self._assignment,
-            erasures.count, erasures.of(sequencer), copies, data,
+            erasures.count, erasures.of(sequencer), copies, data, erasures.renewed(sequencer),
         )  # fmt: skip
 
     def copies(self, name: str, *args: Any) -> Any:

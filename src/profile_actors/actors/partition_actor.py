@@ -229,7 +229,7 @@ class PartitionActor:
         if name == "head":
             return dumps(partition.position)
         if name == "feed_kept":
-            return dumps(partition.feed.first_kept())
+            return dumps((partition.feed.first_kept(), self._enlisted.known.renewed))
         if name == "entity":
             return dumps(partition.reader.entity(*args))
         if name == "profiles":
@@ -241,6 +241,7 @@ class PartitionActor:
         if name == "change_columns":
             after, limit_bytes, consumer = args
             found = self._mender.mended(lambda: partition.change_columns(after, limit_bytes))
+            found.renewed = self._enlisted.known.renewed
             self._consumers.note(consumer, found.reached, wall_ms())
             return dumps(found)
         return dumps(self._mender.mended(lambda: getattr(partition, name)(*args)))
@@ -255,8 +256,7 @@ class PartitionActor:
     def project(self, *asked: Any) -> bytes | None:
         """The next page of an edge, or some profiles for it (``edge_pulls.pull``)."""
         partition, writer = self._opened(), self._writer
-        erasures = self._enlisted.known.erasures
-        return pull(partition, writer.now, writer.queued, erasures, *asked)
+        return pull(partition, writer.now, writer.queued, self._enlisted.known.erasures, *asked)
 
     @ray.method(concurrency_group="backups")
     def log_step(self, name: str, *args: Any) -> Any:

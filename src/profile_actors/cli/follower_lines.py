@@ -40,7 +40,13 @@ def follower_lines(now: StoreStatus) -> Iterator[Text]:
 
 
 def people_lines(now: StoreStatus) -> Iterator[Text]:
-    """The ledger of links, and messages that are on their way."""
+    """The ledger of links, messages that are on their way, and the erasure that goes on."""
+    erasure = now.erasure
+    if erasure is not None:
+        yield Text(one_line(
+            f"erasure {erasure.number} goes on: of {erasure.holders} logs {erasure.standing} stand"
+            f" still, {erasure.done} are done, {erasure.rows:,} rows taken out"
+        ))  # fmt: skip
     if now.ledger is not None:
         one = now.ledger.ledger
         if one is not None:

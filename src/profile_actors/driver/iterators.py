@@ -2,18 +2,18 @@
 
 Theory: each partition's feed is ordered by position; the feeds are merged by ``at`` as they are
 delivered, which leaves the order within each profile exact (a profile lives in one partition). The
-cursor is one text that says, per partition, how many log positions were delivered whole and how
-many changes of the next one: so a reader may stop after any change and resume at the next.
+cursor says how far it is in each (``engine.log.feed_cursors``): so a reader may stop after any
+change and resume at the next. Where a person was erased from a partition's log since, its feed is
+another one, which cannot say who left without naming her: then the cursor has expired.
 """
 
 from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias, TypeVar
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -22,6 +22,7 @@ from profile_actors.driver.arguments import whole_number
 from profile_actors.driver.connection import Connection, Selectors
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.log.change_columns import ChangeColumns
+from profile_actors.engine.log.feed_cursors import FeedPlace, cursor_places, cursor_text
 from profile_actors.engine.reading.answers import Change
 from profile_actors.engine.reading.change_delivery import changes_of
 from profile_actors.engine.reading.scans import ScanColumns
@@ -149,17 +150,17 @@ def scan_parts(
 
 
 class _Feed:
-    """One partition's feed from a place on. position: delivered whole; taken: of the next one."""
+    """One partition's feed from a place on (``FeedPlace``)."""
 
     def __init__(
-        self, connection: Connection, consumer: str, partition: int, position: int, taken: int
+        self, connection: Connection, consumer: str, partition: int, place: FeedPlace
     ) -> None:
         self._connection = connection
         self._consumer = consumer
         self.partition = partition
-        self.position = position
-        self.taken = taken
-        self._fetched = position
+        self.position, self.taken, self.renewed = place
+        self._is_checked = self.renewed is None
+        self._fetched = self.position
         self._page: ChangeColumns | None = None
         self._coming: Callable[[], ChangeColumns] | None = None  # the page after it
         self._next = 0  # the first change of the page that was not delivered
@@ -170,13 +171,15 @@ class _Feed:
     def peek(self, end: int | None) -> int | None:
         """When the next change happened, None if there is none (none at a position up to end)."""
         while self._page is None:
-            if self._is_known_dry(end):
+            if self._is_checked and self._is_known_dry(end):
                 return None
             page = (self._coming or self._ask())()
             self._coming = None
+            self._check(page.renewed)
             if page.reached <= self._fetched:
                 if end is None:
                     self._ask_again_s = time.monotonic() + FOLLOW_PAUSE_S
+                if end is None or self._is_known_dry(end):
                     return None
                 self._wait(end)
                 continue
@@ -196,6 +199,17 @@ class _Feed:
         if end is not None and self._page.position[self._next] > end:
             return None
         return int(self._page.at[self._next])
+
+    @property
+    def place(self) -> FeedPlace:
+        """Where it stands."""
+        return FeedPlace(self.position, self.taken, self.renewed)
+
+    def _check(self, renewed: int) -> None:
+        """Whether the log is still the one that was read. Raises CursorExpired."""
+        if self.renewed not in (None, renewed):
+            raise CursorExpired(f"expected erasure {self.renewed}, got {renewed}")
+        self.renewed, self._is_checked = renewed, True
 
     def _ask(self) -> Callable[[], ChangeColumns]:
         return self._connection.ahead(
@@ -275,8 +289,8 @@ class Changes:
         store did not give."""
         self._follow = follow
         count = len(connection.partitions)
-        places = [(-1, 0)] * count if after is None else _parse(connection, after)
-        self._feeds = [_Feed(connection, consumer, i, *place) for i, place in enumerate(places)]
+        places = [FeedPlace()] * count if after is None else _parse(connection, after)
+        self._feeds = [_Feed(connection, consumer, i, place) for i, place in enumerate(places)]
         self._connection = connection
         self._ends: list[int] | None = None
         self._heap: list[tuple[int, int]] = []
@@ -284,8 +298,7 @@ class Changes:
 
     @property
     def cursor(self) -> str:
-        places = ((feed.position, feed.taken) for feed in self._feeds)
-        return _text(places, self._connection.restored)
+        return cursor_text((feed.place for feed in self._feeds), self._connection.restored)
 
     def __iter__(self) -> Changes:
         return self
@@ -340,51 +353,44 @@ class Changes:
 
     def _expired(self) -> CursorExpired:
         """Names the oldest cursor from which this reader can go on."""
-        kept = self._connection.read_all("feed_kept")
-        places = [
-            (feed.position, feed.taken) if feed.position >= first - 1 else (first - 1, 0)
-            for feed, first in zip(self._feeds, kept, strict=True)
-        ]
+        kept: list[tuple[int, int]] = self._connection.read_all("feed_kept")
+        places, why = (
+            [],
+            "what came before has been dropped (Config.feed_retention_days and _bytes)",
+        )
+        for feed, (first, renewed) in zip(self._feeds, kept, strict=True):
+            is_other = feed.renewed not in (None, renewed)
+            if is_other:
+                why = "somebody was erased since, and no change says who left"
+            is_kept = feed.position >= first - 1 and not is_other
+            places.append(feed.place if is_kept else FeedPlace(first - 1, 0, renewed))
         return CursorExpired(
-            f"expected the cursor {_text(places, self._connection.restored)!r} or a later one, got"
-            f" {self.cursor!r} - at changes; what came before has been dropped"
-            " (Config.feed_retention_days and _bytes): read members or profiles"
-            " anew, then changes from that cursor, or from the present"
+            f"expected the cursor {cursor_text(places, self._connection.restored)!r} or a later"
+            f" one, got {self.cursor!r} - at changes; {why}: read members or profiles anew, then"
+            " changes from that cursor, or from the present"
         )
 
 
 def oldest_cursor(connection: Connection) -> str:
     """The cursor from which everything follows that the feed still has."""
-    kept = ((first - 1, 0) for first in connection.read_all("feed_kept"))
-    return _text(kept, connection.restored)
+    kept: list[tuple[int, int]] = connection.read_all("feed_kept")
+    places = (FeedPlace(first - 1, 0, renewed) for first, renewed in kept)
+    return cursor_text(places, connection.restored)
 
 
-def _text(places: Iterable[tuple[int, int]], restored: str) -> str:
-    """A cursor. places: per partition, the position delivered whole, and how many of the next.
-    restored: see ``StoreSettings``."""
-    text = "-".join(f"{position + 1}.{taken}" for position, taken in places)
-    return f"{text}@{restored}" if restored else text
-
-
-def _parse(connection: Connection, cursor: str) -> list[tuple[int, int]]:
+def _parse(connection: Connection, cursor: str) -> list[FeedPlace]:
     """Raises CursorExpired for one that another store gave, which this one was restored from."""
-    partitions = len(connection.partitions)
     try:
-        text, _, restored = cursor.partition("@")
-        places = [tuple(map(int, place.split("."))) for place in text.split("-")]
-        places = msgspec.convert(places, list[tuple[int, int]])
-    except (AttributeError, TypeError, ValueError, msgspec.ValidationError):
-        places = []
-    numbers = [number for place in places for number in place]
-    if len(places) != partitions or not 0 <= min(numbers) <= max(numbers) < 2**63:
+        places, restored = cursor_places(cursor, len(connection.partitions))
+    except (AttributeError, TypeError, ValueError):
         raise CallerError(
             f"expected a cursor that this store's changes() gave, got {cursor!r} - at after=;"
             " pass Changes.cursor unchanged, or None for everything that is kept"
-        )
+        ) from None
     if restored != connection.restored:
         raise CursorExpired(
             f"expected the cursor {oldest_cursor(connection)!r} or a later one, got {cursor!r} - at"
             " changes; the store was restored from a backup since, and what follows is not what"
             " followed: read members or profiles anew, then changes from that cursor"
         )
-    return [(position - 1, taken) for position, taken in places]
+    return places

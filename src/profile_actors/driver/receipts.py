@@ -14,6 +14,7 @@ import numpy as np
 from profile_actors.actors.actor_status import ActorStatus
 from profile_actors.actors.consumers import Consumer, of_all
 from profile_actors.actors.edges.edge_accounts import EdgeStatus
+from profile_actors.actors.logs.erasures import ErasureProgress
 from profile_actors.actors.mail.ledger_actor import LedgerAccount
 from profile_actors.actors.mail.postman import Outbox
 from profile_actors.engine.identity.messages import LEDGER
@@ -205,7 +206,8 @@ class StoreStatus(msgspec.Struct, frozen=True):
     what an operator should know since the store was started, in sentences. consumers: the readers
     of the change feed that gave a name (``Store.changes``), the one farthest behind first.
     edges: by destination. ledger: of who is one person, None in a store without links. outbox:
-    messages between partitions and the ledger ("L") that are on their way, as "from-to".
+    messages between partitions and the ledger ("L") that are on their way, as "from-to". erasure:
+    the one that goes on, None if none does; partitions stand still meanwhile.
     """
 
     path: str
@@ -230,6 +232,7 @@ class StoreStatus(msgspec.Struct, frozen=True):
     edges: dict[str, EdgeStatus] = {}
     ledger: LedgerAccount | None = None
     outbox: dict[str, Outbox] = {}
+    erasure: ErasureProgress | None = None
 
 
 def store_status(

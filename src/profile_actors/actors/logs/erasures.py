@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import ray
 from msgspec import structs
 
@@ -30,6 +31,21 @@ from profile_actors.storage.erasure.erasure_record import (
 from profile_actors.storage.files.atomic_files import remove_tree
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import DirectoryLock
+
+
+class ErasureProgress(msgspec.Struct, frozen=True):
+    """How far the erasure is that goes on. number: counts the store's. identities: of the person.
+
+    holders: the partitions, and the ledger if there is one. standing: those that stand still: when
+    all do, each changes its files. done: those that have; rows: taken out of logs so far.
+    """
+
+    number: int
+    identities: int
+    holders: int
+    standing: int
+    done: int
+    rows: int
 
 
 class Erasures:
@@ -114,6 +130,22 @@ class Erasures:
         there = [path for path in last.copies if (self._layout.data / path).is_dir()]
         return structs.replace(last, copies=tuple(there))
 
+    def renewed(self, name: str) -> int:
+        """The newest erasure by which a sequencer's log became another one; 0 for none."""
+        pending = self._record.pending
+        if pending is not None and name in pending.parts:
+            return pending.number
+        return self._record.renewed.get(name, 0)
+
+    def progress(self) -> ErasureProgress | None:
+        """Of the one that goes on; None if none does."""
+        pending = self._record.pending
+        if pending is None:
+            return None
+        rows = sum(part.rows for part in pending.parts.values())
+        stages = len(self._holders()), len(pending.standing), len(pending.done)
+        return ErasureProgress(pending.number, len(pending.ones), *stages, rows)
+
     def urge(self) -> None:
         """Have those end that still have their logs open."""
         pending = self._record.pending
@@ -136,7 +168,10 @@ class Erasures:
         self._save(self.count, structs.replace(self._record.pending, **changes), self._record.last)
 
     def _save(self, count: int, pending: Erasing | None, last: Erased | None) -> None:
-        record = ErasureRecord(count, pending, last)
+        renewed = self._record.renewed
+        if last is not None and pending is None:
+            renewed = {**renewed, **dict.fromkeys(last.parts, last.number)}
+        record = ErasureRecord(count, pending, last, renewed)
         save_record(self._layout.data, record)
         self._record = record
 

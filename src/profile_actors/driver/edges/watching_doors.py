@@ -11,6 +11,7 @@ import ray
 from profile_actors.actors.actor_status import ActorStatus
 from profile_actors.actors.calls import Lost, Patience, Remote, call_all
 from profile_actors.actors.edges.edge_accounts import EdgeStatus
+from profile_actors.actors.logs.erasures import ErasureProgress
 from profile_actors.definitions.declared import Catalogue, EdgeDestination
 from profile_actors.driver.arguments import text_name, whole_number
 from profile_actors.driver.connection import Connection
@@ -29,24 +30,32 @@ STATUS_PATIENCE_S = 2.0
 """How long an edge is waited for by ``status``, or a partition whose disk may be away."""
 
 
-def accounts(partitions: Sequence[Remote], records: dict[int, Copies]) -> list[ActorStatus]:
+def accounts(
+    partitions: Sequence[Remote], records: dict[int, Copies], erasing: ErasureProgress | None = None
+) -> list[ActorStatus]:
     """Each partition's account of itself. records: of those whose log is on a disk that may be
-    away: such a one that does not answer is told, not waited for."""
-    if not records:
+    away: such a one that does not answer is told, not waited for; nor is any during an erasure,
+    for which they all stand still."""
+    if not records and erasing is None:
         return call_all(list(partitions), "status")
     asked = [remote.begin("status") for remote in partitions]
     out: list[ActorStatus] = []
     for index, remote in enumerate(partitions):
-        if index not in records:
+        if index not in records and erasing is None:
             out.append(remote.call("status"))
             continue
-        disk, patience = records[index].primary, Patience(STATUS_PATIENCE_S)
+        patience = Patience(STATUS_PATIENCE_S)
         try:
             found: ActorStatus = remote.finish(asked[index], patience)
         except (Lost, StoreUnavailable):
-            why = f"waiting for disk {disk}: no node with it answers"
+            if erasing is None:
+                why = f"waiting for disk {records[index].primary}: no node with it answers"
+            else:
+                why = f"stands still for erasure {erasing.number}"
             found = ActorStatus(None, why, 0, "", 0, node="", since=0)
-        out.append(msgspec.structs.replace(found, disk=disk))
+        if index in records:
+            found = msgspec.structs.replace(found, disk=records[index].primary)
+        out.append(found)
     return out
 
 
@@ -102,7 +111,8 @@ class WatchingDoors:
         notes: list[str] = coordinator.call("notes")
         account = begun_account(self._placement.namespace, self._placement.session)
         records: dict[int, Copies] = coordinator.call("copies", "all")
-        actors = accounts(self._connection.partitions, records)
+        erasing: ErasureProgress | None = coordinator.call("erasures", "progress")
+        actors = accounts(self._connection.partitions, records, erasing)
         version = self._connection.catalogue.version
         path, clock = str(self._placement.path), self._connection.clock
         found = store_status(path, clock, version, rejected, actors, notes, account())
@@ -111,7 +121,7 @@ class WatchingDoors:
             name: self._edge_status(destination, heads)
             for name, destination in sorted(self._destinations().items())
         }
-        return msgspec.structs.replace(found, edges=edges)
+        return msgspec.structs.replace(found, edges=edges, erasure=erasing)
 
     def _edge_status(self, destination: EdgeDestination, heads: list[int]) -> EdgeStatus:
         """An edge that does not run is told, not begun."""

@@ -90,7 +90,8 @@ class ChangeColumns(msgspec.Struct, array_like=True, gc=False):
     names: of segments and computed attributes; name: int32[n], their numbers. people: the distinct
     identities; who: int32[n], their numbers. position, at: int64[n]; new: bool[n], whether a member
     from then on; had: bool[n], whether the profile existed before; cause: uint8[n] (``CAUSES``).
-    values: of computed attributes, by number of the name; None: no answer.
+    values: of computed attributes, by number of the name; None: no answer. renewed: the erasure
+    that last changed the log, 0 for none.
     """
 
     partition: int
@@ -105,6 +106,7 @@ class ChangeColumns(msgspec.Struct, array_like=True, gc=False):
     had: Array
     cause: Array
     values: dict[int, Values]
+    renewed: int = 0
 
     def __len__(self) -> int:
         return len(self.name)

@@ -51,11 +51,13 @@ class Erased(msgspec.Struct, frozen=True):
 
 
 class ErasureRecord(msgspec.Struct, frozen=True):
-    """count: erasures ever begun. last: the newest that is finished."""
+    """count: erasures ever begun. last: the newest that is finished. renewed: per sequencer, the
+    newest by which its log became another one."""
 
     count: int = 0
     pending: Erasing | None = None
     last: Erased | None = None
+    renewed: dict[str, int] = {}
 
 
 _RECORD = msgspec.json.Decoder(ErasureRecord)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from msgspec import structs
@@ -109,9 +109,9 @@ class Direct:
     def __init__(self, *partitions: Partition) -> None:
         self.partitions = partitions
 
-    def read_all(self, name: str) -> list[int]:
+    def read_all(self, name: str) -> list[Any]:
         if name == "feed_kept":
-            return [one.feed.first_kept() for one in self.partitions]
+            return [(one.feed.first_kept(), 0) for one in self.partitions]
         return [one.position for one in self.partitions]
 
     def ahead(self, partition: int, name: str, after: int, limit: int, consumer: str) -> object:
