@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,11 +17,13 @@ from profile_actors.cli.application import DATA, Data, Json, console, verb
 from profile_actors.cli.follower_lines import edge_lines
 from profile_actors.cli.verbs import open_store
 from profile_actors.driver.terminal import instant_text, one_line
-from profile_actors.errors import CallerError
+from profile_actors.errors import CallerError, ConfigError
 
 if TYPE_CHECKING:
     from profile_actors.driver.replicas.replica_doors import Replica
     from profile_actors.storage.replicas.lost_end import LostEnd
+
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 
 
 @verb()
@@ -93,6 +96,9 @@ def disks(
 def disk_id(
     directory: Annotated[Path, typer.Argument(help="The store's directory on this node.")],
     json: Json = False,
+    name: Annotated[
+        str, typer.Option("--as", help="Name a new disk so; one that has another name is refused.")
+    ] = "",
 ) -> None:
     """Print the id of this node's disk, for its label (docs/OPERATIONS.md); make it if it has none.
 
@@ -100,7 +106,17 @@ def disk_id(
     """
     from profile_actors.storage.replicas.standby_files import named_disk
 
-    found = named_disk(directory.resolve(), uuid.uuid4().hex)
+    if name and not _LABEL.fullmatch(name):
+        raise CallerError(
+            "expected a name of up to 63 letters, digits, '-', '_' and '.', a letter or digit first"
+            f" and last, got {name!r} - at disk-id --as; it is a node's label"
+        )
+    found = named_disk(directory.resolve(), name or uuid.uuid4().hex)
+    if name and found != name:
+        raise ConfigError(
+            f"expected disk {name}, got disk {found} - at {directory.resolve()}; another disk is"
+            " mounted there"
+        )
     if json:
         name = os.fsencode(directory.resolve()).decode("utf-8", "replace")  # it may be no text
         show.as_json({"directory": name, "disk": found})

@@ -11,7 +11,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from profile_actors.cli import application
-from profile_actors.errors import CallerError
+from profile_actors.errors import CallerError, ConfigError
 
 VALUES = ["-100123", "-1", "-KabcDEF_0", "-", "-d", "-jd", "-é", "-1 < xEvent.count()", "-.5"]
 PLACES: list[tuple[str, str, list[str]]] = [
@@ -124,3 +124,14 @@ def test_an_option_that_a_place_has_no_use_for_is_refused(words: str, tmp_path: 
         CliRunner().invoke(
             application.app, ["backup", action, str(tmp_path), *options], catch_exceptions=False
         )
+
+
+def test_a_disk_is_named_once(tmp_path: Path) -> None:
+    """An init container says it at each start; another disk at that place is refused."""
+    runner = CliRunner()
+    for _ in range(2):
+        said = runner.invoke(application.app, ["disk-id", str(tmp_path / "d"), "--as", "disk-1"])
+        assert said.stdout == "disk-1\n"
+    for name, error in (("disk-2", ConfigError), ("../disk-1", CallerError), ("-", CallerError)):
+        refused = runner.invoke(application.app, ["disk-id", str(tmp_path / "d"), "--as", name])
+        assert isinstance(refused.exception, error)
