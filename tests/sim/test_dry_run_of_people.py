@@ -12,8 +12,10 @@ import pytest
 from msgspec import structs
 
 from profile_actors.definitions.declared import LINKING, LinkingRules
-from profile_actors.driver.trials.dry_runs import Person, compared, regions
+from profile_actors.driver.trials.dry_runs import compared
 from profile_actors.engine.identity.messages import Named
+from profile_actors.engine.trials import linking_trials
+from profile_actors.engine.trials.linking_trials import LinkingTrial, Person, regions, try_linking
 from profile_actors.engine.trials.people_trials import memberships, own_rows
 from tests.sim.world import World, drawn
 
@@ -43,6 +45,7 @@ def inside(store: World, people: list[Person], now: int) -> list[list[str] | Non
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + COUNT))
 def test_what_is_said_happens(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linking_trials, "FACTS_PER_STEP", 1 + seed)
     store = World(drawn(seed), 1 + seed % 3, random.Random(seed), faults=seed % 2)
     store.run()
     store.faults = 0
@@ -55,8 +58,8 @@ def test_what_is_said_happens(seed: int, monkeypatch: pytest.MonkeyPatch) -> Non
     linking = {LINKING: rules[seed % 3]}
     tried = structs.replace(old, version=2, namespaces=spaces, linking_rules=linking)
     truth, before = set(store.truth().values()), members(store)
-    were, will_be = store.ledger.tried(tried)
-    said = compared(were, will_be, lambda people: inside(store, people, now), 1 << 20)
+    trial = try_linking(store.ledger, tried, 1 << 20, lambda: None)
+    said = compared(trial, lambda people: inside(store, people, now))
     assert members(store) == before
 
     for partition in store.partitions:
@@ -73,24 +76,20 @@ def test_what_is_said_happens(seed: int, monkeypatch: pytest.MonkeyPatch) -> Non
     assert said.joined == sum(not any(new <= one for one in truth) for new in would_be)
 
 
-def test_regions_share_no_identity_and_a_limit_takes_whole_ones() -> None:
+def test_regions_share_no_identity() -> None:
     a, b, c, d, e = (Named(n, 0, "X", str(n)) for n in range(5))
     before: list[Person] = [[a, b], [c], [d, e]]
     after: list[Person] = [[a], [b, c], [d], [e]]
-    assert [
+    first, second = (
         (sorted(were, key=list), sorted(will_be, key=list))
         for were, will_be in regions(before, after)
-    ] == [
-        ([[a, b], [c]], [[a], [b, c]]),
-        ([[d, e]], [[d], [e]]),
-    ]
-    asked: list[Person] = []
+    )
+    assert first == ([[a, b], [c]], [[a], [b, c]])
+    assert second == ([[d, e]], [[d], [e]])
 
     def nobody(people: list[Person]) -> list[list[str] | None]:
-        asked.extend(people)
         return [["s"] for _ in people]
 
-    found = compared(before, after, nobody, 4)
+    found = compared(LinkingTrial(2, 1, *first), nobody)
     assert (found.split, found.joined, found.profiles) == (2, 1, 4)
-    assert sorted(asked, key=list) == [[a], [a, b], [b, c], [c]]
     assert (found.entered, found.left) == ({"s": 1}, {"s": 1})  # b's is told by b, c's no more

@@ -56,6 +56,9 @@ def people_lines(now: StoreStatus) -> Iterator[Text]:
                 f" people of several · skipped by rule: {skipped or 'none'} ·"
                 f" not shown yet: {one.unpublished:,}"
             ))  # fmt: skip
+            if one.tried is not None:
+                done, every = one.tried
+                yield Text(f"dry run of linking rules: {done:,} of {every:,} facts judged")
         for fault in now.ledger.scrub.faults:
             yield Text(one_line(f"damage of the ledger: {fault}"), "red")
         if now.ledger.halted:

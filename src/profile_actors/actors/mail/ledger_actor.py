@@ -44,6 +44,7 @@ from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.identity.ledger import Ledger, LedgerStatus
 from profile_actors.engine.identity.linking import Judged
 from profile_actors.engine.identity.messages import LEDGER, Message, Named, decode_messages
+from profile_actors.engine.trials.linking_trials import LinkingTrial, try_linking
 from profile_actors.engine.trials.past_entries import entries_until
 from profile_actors.engine.trials.past_evidence import PastEvidence, Together
 from profile_actors.errors import (
@@ -65,6 +66,10 @@ MAIL_THREADS = 8
 
 
 READ_THREADS = 4
+
+
+TRIAL_PAUSE_S = 0.1
+"""Between two steps of a dry run while messages wait: they share the interpreter."""
 
 
 LAST_TELL_S = 5.0
@@ -253,9 +258,15 @@ class LedgerActor:
         return self._past.person(named, entries_until(ledger.log, ledger.position, at), version)
 
     @ray.method(concurrency_group="read")
-    def tried(self, catalogue: Catalogue) -> tuple[list[list[Named]], list[list[Named]]]:
-        """See ``Ledger``."""
-        return self._opened().tried(catalogue)
+    def tried(self, catalogue: Catalogue) -> LinkingTrial:
+        """What other linking rules would change; the ledger goes on meanwhile, and first."""
+
+        def let_go_on() -> None:
+            if self._queue:
+                time.sleep(TRIAL_PAUSE_S)
+
+        limit = self._place.config.max_dry_run_people
+        return try_linking(self._opened(), catalogue, limit, let_go_on)
 
     @ray.method(concurrency_group="read")
     def rest(self) -> tuple[int, int]:

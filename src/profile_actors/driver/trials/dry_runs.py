@@ -12,7 +12,7 @@ Rows go on coming meanwhile; each partition is looked at as of one position.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -33,6 +33,7 @@ from profile_actors.definitions.declared import (
 from profile_actors.driver.connection import Connection
 from profile_actors.driver.definition_edits import newest
 from profile_actors.engine.identity.messages import Named
+from profile_actors.engine.trials.linking_trials import LinkingTrial, Person, Region, regions
 from profile_actors.engine.trials.people_trials import OwnRows
 from profile_actors.engine.trials.rule_trials import RuleTrial
 from profile_actors.errors import DefinitionError
@@ -66,10 +67,6 @@ class DryRun(msgspec.Struct, frozen=True):
 
 
 NOTHING = DryRun([], {}, {}, {}, 0, 0, 0)
-
-
-Person = Sequence[Named]
-"""The identities of a profile, the canonical one first."""
 
 
 def dry_run(
@@ -117,29 +114,26 @@ def _of_people(connection: Connection, ledger: Remote | None, tried: Catalogue) 
     if ledger is None:
         return NOTHING
     timeout_s = connection.long_timeout_s
-    before, after = ledger.call("tried", tried, timeout_s=timeout_s)
-    now, limit = _now(connection), connection.config.max_dry_run_people
+    found: LinkingTrial = ledger.call("tried", tried, timeout_s=timeout_s)
+    now = _now(connection)
 
     def inside(people: list[Person]) -> list[list[str] | None]:
         rows = _rows_of(connection, {one for person in people for one in person})
         wanted = [[rows[one] for one in person] for person in people]
-        found: list[list[str] | None] = asked_of(connection, 0, "people", wanted, now)
-        return found
+        names: list[list[str] | None] = asked_of(connection, 0, "people", wanted, now)
+        return names
 
-    return compared(before, after, inside, limit)
+    return compared(found, inside)
 
 
 def compared(
-    before: Sequence[Person],
-    after: Sequence[Person],
-    inside: Callable[[list[Person]], list[list[str] | None]],
-    limit: int,
+    trial: LinkingTrial, inside: Callable[[list[Person]], list[list[str] | None]]
 ) -> DryRun:
     """Two ways to put the same identities together, by what they change. inside: the segments of
-    each person; None for no profile. limit: people whose memberships are compared."""
+    each person; None for no profile."""
     entered, left = Counter[str](), Counter[str]()
     count = 0
-    for were, will_be in _batches(regions(before, after), limit):
+    for were, will_be in _batches(regions(trial.before, trial.after)):
         count += len(were) + len(will_be)
         was, now = (
             {
@@ -151,46 +145,16 @@ def compared(
         )
         entered.update(name for name, _ in now - was)
         left.update(name for name, _ in was - now)
-    groups_of = [_owner(before), _owner(after)]
-    split = sum(len({groups_of[1][one] for one in person}) > 1 for person in before)
-    joined = sum(len({groups_of[0][one] for one in person}) > 1 for person in after)
     names = sorted(entered.keys() | left.keys())
     affected = [f"{WORDS['segment']} {name!r}" for name in names]
-    return DryRun(affected, dict(entered), dict(left), {}, split, joined, count)
+    return DryRun(affected, dict(entered), dict(left), {}, trial.split, trial.joined, count)
 
 
-Region = tuple[list[Person], list[Person]]
-"""People of now, and those that the same identities would be."""
-
-
-def regions(before: Sequence[Person], after: Sequence[Person]) -> Iterator[Region]:
-    """The people who exchange identities with each other, apart from all others."""
-    owners = _owner(before), _owner(after)
-    sides = before, after
-    done: set[tuple[int, int]] = set()
-    for start in range(len(before)):
-        pending, found = [(0, start)], ([], [])  # type: tuple[list[tuple[int, int]], Region]
-        while pending:
-            side, number = pending.pop()
-            if (side, number) in done:
-                continue
-            done.add((side, number))
-            person = sides[side][number]
-            found[side].append(person)
-            pending += [(1 - side, owners[1 - side][one]) for one in person]
-        if found[0]:
-            yield found
-
-
-def _batches(found: Iterable[Region], limit: int) -> Iterator[Region]:
-    """Regions together, so many people at a time, until there were ``limit``."""
+def _batches(found: Iterable[Region]) -> Iterator[Region]:
+    """Regions together, so many people at a time."""
     were: list[Person] = []
     will_be: list[Person] = []
-    count = 0
     for some, others in found:
-        if count and count + len(some) + len(others) > limit:
-            break
-        count += len(some) + len(others)
         were += some
         will_be += others
         if len(were) + len(will_be) >= PEOPLE_PER_CALL:
@@ -198,10 +162,6 @@ def _batches(found: Iterable[Region], limit: int) -> Iterator[Region]:
             were, will_be = [], []
     if were:
         yield were, will_be
-
-
-def _owner(people: Sequence[Person]) -> dict[Named, int]:
-    return {one: number for number, person in enumerate(people) for one in person}
 
 
 def _rows_of(connection: Connection, ones: set[Named]) -> dict[Named, OwnRows]:

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 import numpy as np
@@ -38,7 +39,7 @@ from profile_actors.engine.identity.messages import (
     decode_ops_of,
     encode_ops,
 )
-from profile_actors.engine.identity.people import People
+from profile_actors.engine.identity.people import People, Trial
 from profile_actors.engine.log.entry import Mail, encode, read_mail
 from profile_actors.engine.log.ports import Log
 from profile_actors.errors import Halt
@@ -53,7 +54,8 @@ class LedgerStatus(msgspec.Struct, frozen=True):
 
     links: pairs of identities that there is evidence of. people: of two identities or more.
     skipped: links by the rule that forbids them. unpublished: books that are not shown yet to all
-    their identities. pending: messages of partitions whose evidence is not shown yet.
+    their identities. pending: messages of partitions whose evidence is not shown yet. tried: of
+    a dry run that goes on, facts judged and all; None without.
     """
 
     position: int
@@ -66,6 +68,7 @@ class LedgerStatus(msgspec.Struct, frozen=True):
     unpublished: int
     pending: int
     log_bytes: int
+    tried: tuple[int, int] | None = None
 
 
 class Ledger:
@@ -87,6 +90,7 @@ class Ledger:
         self._assignment = np.asarray(assignment)
         self._owners = [str(owner) for owner in self._assignment.tolist()]
         self._failed = False
+        self._trials: list[Trial] = []
         self._replay()
 
     @property
@@ -216,20 +220,29 @@ class Ledger:
             name = self.people.named
             return members, [(name(link.pair[0]), name(link.pair[1]), link) for link in links]
 
-    def tried(self, catalogue: Catalogue) -> tuple[list[list[Named]], list[list[Named]]]:
-        """See ``People.tried``. Commits wait meanwhile. Any thread."""
+    @contextmanager
+    def trying(self, catalogue: Catalogue) -> Iterator[Trial]:
+        """Judge all evidence there is now by other definitions; commits wait for the copy of it
+        alone. Any thread."""
         with self.lock:
-            return self.people.tried(catalogue)
+            trial = Trial(self.people, catalogue)
+            self._trials.append(trial)
+        try:
+            yield trial
+        finally:
+            with self.lock:
+                self._trials.remove(trial)
 
     def status(self) -> LedgerStatus:
         """Any thread."""
         with self.lock:
             people, graph = self.people, self.people.graph
             books = {id(people.book_of[one]) for one in people.unpublished}
+            tried = next(((one.done, one.of) for one in self._trials), None)
             return LedgerStatus(
                 self.position, self.now, self.version, graph.links, people.identities,
                 graph.people, dict(graph.skipped()), len(books), len(people.told),
-                self.log.size_bytes(),
+                self.log.size_bytes(), tried,
             )  # fmt: skip
 
     def verify(self) -> list[str]:

@@ -96,6 +96,12 @@ class LinkGraph:
         yield from (Row(time, pair) for pair, time in self._newest.items())
         yield from (Cut(time, target) for target, time in self._cuts.items())
 
+    def copied(self) -> tuple[dict[Pair, int], dict[tuple[Member, ...], int], dict[Member, Member]]:
+        """The newest time of each link and of each cut, and the canonical identity of each that
+        evidence names; to be kept by who looks on. Cost: some 0.2 us a link."""
+        lows = {member: group.low for member, group in self._groups.items()}
+        return dict(self._newest), dict(self._cuts), lows
+
     def fold(self, facts: Iterable[Fact]) -> set[Member]:
         """Take facts in, in any order, repeated or not.
 

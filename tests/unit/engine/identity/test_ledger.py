@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import msgspec
 import numpy as np
 import pytest
 
-from profile_actors.definitions.declared import Catalogue, LinkingRules, Namespace
+from profile_actors.definitions.declared import LINKING, Catalogue, LinkingRules, Namespace
 from profile_actors.engine.identity.ledger import Ledger
 from profile_actors.engine.identity.messages import (
     CUT,
@@ -19,6 +21,8 @@ from profile_actors.engine.identity.messages import (
     Op,
 )
 from profile_actors.engine.log.in_memory import MemoryLog
+from profile_actors.engine.trials import linking_trials
+from profile_actors.engine.trials.linking_trials import try_linking
 from profile_actors.errors import Halt
 
 ANN = Named(0, 1, "CRMID", "ann")  # partition 0
@@ -157,3 +161,50 @@ def test_a_ledger_that_failed_to_write_must_be_opened_again() -> None:
         with pytest.raises(Halt, match=r"no room|open it again"):
             ledger.commit([], 5, definitions())
     assert ledger.position == 0
+
+
+def test_a_dry_run_is_as_of_its_beginning_while_the_ledger_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(linking_trials, "FACTS_PER_STEP", 1)
+    ledger = opened()
+    ledger.commit([], 5, definitions())
+    devices = [Named(0, 10 + n, "ECID", f"d{n}") for n in range(6)]
+    ledger.commit([message(1, *(Op(LINK, ANN, one, version=10) for one in devices))])
+    tried = msgspec.structs.replace(
+        definitions(2), linking_rules={LINKING: LinkingRules(max_size=3)}
+    )
+    seen: list[tuple[int, int] | None] = []
+
+    def go_on() -> None:
+        """Links that come in another thread, as they do: nothing is held."""
+        seen.append(ledger.status().tried)
+        if len(seen) == 2:
+            op = Op(LINK, BOB, TABLET, version=20)
+            with ThreadPoolExecutor(1) as other:
+                other.submit(ledger.commit, [message(2, op)]).result(60)
+
+    found = try_linking(ledger, tried, 100, go_on)
+    assert seen == [(n + 1, 6) for n in range(6)]
+    assert (found.split, found.joined) == (1, 0)
+    assert found.before == [[ANN, *devices]]
+    assert sorted(map(len, found.after)) == [1, 1, 1, 1, 3]
+    assert ledger.status().tried is None
+    assert ledger.status().people == 2  # Bob's link was taken meanwhile
+    assert try_linking(ledger, tried, 100, go_on).split == 1
+    few = try_linking(ledger, definitions(2), 100, go_on)
+    assert (few.split, few.before, few.after) == (0, [], [])
+
+
+def test_a_dry_run_counts_all_and_names_whole_regions_up_to_a_limit() -> None:
+    ledger = opened()
+    ledger.commit([], 5, definitions())
+    pairs = [(Named(0, 10 + n, "CRMID", f"c{n}"), Named(0, 90 + n, "ECID", "x")) for n in range(5)]
+    ledger.commit([message(1, *(Op(LINK, *pair, version=10) for pair in pairs))])
+    nobody = LinkingRules(placeholders=("x",))
+    tried = msgspec.structs.replace(definitions(2), linking_rules={LINKING: nobody})
+    found = try_linking(ledger, tried, 7, lambda: None)
+    assert (found.split, len(found.before), len(found.after)) == (5, 2, 4)
+    assert sorted(one for person in found.before for one in person) == sorted(
+        one for person in found.after for one in person
+    )
