@@ -67,6 +67,17 @@ def said(process: subprocess.Popen[str], word: str = "") -> Any:
     return json.loads(out.splitlines()[-1])
 
 
+def contents(*roots: Path) -> Iterator[tuple[Path, bytes]]:
+    """Each file below, with what is in it. What a running store, or its Ray, deletes or gives
+    another name meanwhile is passed over, as ``Path.rglob`` would not."""
+    for root in roots:
+        for folder, _, names in os.walk(root):
+            for path in (Path(folder, name) for name in names):
+                with suppress(FileNotFoundError):
+                    if path.is_file():
+                        yield path, path.read_bytes()
+
+
 def left_running(folder: str, patience_s: float = 30.0, but: Collection[int] = ()) -> list[str]:
     """Processes that still have a Ray folder in their environment or arguments after so long."""
     end = time.monotonic() + patience_s

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 import profile_actors as pf
 from profile_actors.cli import application, keeping_verbs
 from tests.cluster.shop import START
-from tests.cluster.test_people import definitions, hit, until
+from tests.cluster.test_people import definitions, hit
+from tests.waiting import until
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
 

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -28,11 +29,12 @@ from profile_actors.engine.edges.edge_copy import ROOMS, EdgeRows
 from profile_actors.storage.edge_files import EdgeIndex, Generation
 from profile_actors.storage.environment import open_environment
 from tests.cluster.shop import order, orders, shop
+from tests.waiting import PATIENCE_S, in_time, until, wall_ms
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
 
 NAME = "us west"
-SECOND = 1_000
+HOUR = 3_600_000
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, ray_runtime: None) -> Iterat
         store.apply(
             *shop(),
             pf.SegmentDefinition(
-                "just now", "xEvent[timestamp occurs <= 2 seconds before now].count() > 0"
+                "this hour", "xEvent[timestamp occurs <= 1 hour before now].count() > 0"
             ),
             pf.EdgeDestination(NAME),
             pf.ProjectionConfiguration("all", NAME, segments="all", computed="all"),
@@ -52,48 +54,62 @@ def store(tmp_path_factory: pytest.TempPathFactory, ray_runtime: None) -> Iterat
         assert store.verify() == []
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.01)
-
-
 def restarted(store: pf.Store, meanwhile: Callable[[], object] = lambda: None) -> None:
     """The edge's process is killed, and another one has begun."""
-    pid = store.status().edges[NAME].pid
+    pid = pid_of_edge(store)
     os.kill(pid, signal.SIGKILL)
     meanwhile()
-    wait_for(lambda: store.status().edges[NAME].pid not in (0, pid))
+    until(lambda: pid_of_edge(store) != pid)
+
+
+def pid_of_edge(store: pf.Store) -> int:
+    """Its process, as soon as there is one: 0, for one that does not answer, is to ``os.kill`` the
+    group of this process."""
+    return until(lambda: store.status().edges[NAME].pid)
+
+
+def has_everybody(store: pf.Store) -> bool:
+    """Whether the edge has as many profiles as the store. It may take its time to say so."""
+    status = store.status()
+    return status.edges[NAME].profiles == status.profiles
 
 
 def test_an_edge_follows_and_flips_by_itself(store: pf.Store) -> None:
     edge = store.edge(NAME)
     store.submit("orders", [order(1, 2)])
     edge.wait()  # it has begun to follow, which takes its time on a busy machine
-    now = time.time_ns() // 1_000_000
-    store.submit("orders", [order(1, 1, at=now)])
-    wait_for(lambda: edge.profile("CRMID", "c0001") is not None)
-    found, hub = edge.profile("CRMID", "c0001"), store.profile("CRMID", "c0001")
+    names = iter(["c0001", "c0003", "c0004"])
+    name = ""
+    shown: list[Any] = []
+
+    def look(leaves: int) -> None:
+        nonlocal name
+        name = next(names)
+        store.submit("orders", [order(1, 1, at=leaves - HOUR - 1) | {"customer": name}])
+        until(lambda: edge.profile("CRMID", name) is not None)
+        shown[:] = [edge.profile("CRMID", name), store.profile("CRMID", name)]
+
+    leaves = in_time(look)
+    found, hub = shown
     assert found is not None
     assert hub is not None
-    assert found.segments["just now"] == hub.segments["just now"]
+    assert found.segments["this hour"].status == "realized"
+    assert found.segments["this hour"] == hub.segments["this hour"]
     assert found.computed == hub.computed
-    assert found.identities == [pf.Identity("CRMID", "c0001")]
+    assert found.identities == [pf.Identity("CRMID", name)]
     assert not found.stale
     assert edge.profile("CRMID", "nobody") is None
     edge.wait()
-    until = now + 2 * SECOND + 1
     with pf.open_edge(edge.path) as beside:
-        inside = beside.profile("CRMID", "c0001")
+        inside = beside.profile("CRMID", name)
         assert inside is not None
         assert inside.segments.keys() == found.segments.keys()
-        wait_for(lambda: time.time_ns() // 1_000_000 >= until)
-        late = edge.profile("CRMID", "c0001")
+        until(lambda: wall_ms() >= leaves)
+        late = edge.profile("CRMID", name)
         assert late is not None
-        assert late.segments["just now"].status == "exited"
-        assert late.segments["just now"].last_qualification_time == until
-        wait_for(lambda: not (beside.profile("CRMID", "c0001") or found).stale)
+        assert late.segments["this hour"].status == "exited"
+        assert late.segments["this hour"].last_qualification_time == leaves
+        until(lambda: not (beside.profile("CRMID", name) or found).stale)
     assert store.verify() == []
 
 
@@ -103,7 +119,7 @@ def test_the_verb_shows_an_edge_and_a_profile_there(
     for verbs in (copy_verbs, people_verbs):
         monkeypatch.setattr(verbs, "open_store", lambda _: contextlib.nullcontext(store))
     store.submit("orders", [order(1, 1)])
-    store.edge(NAME).wait()
+    store.edge(NAME).wait(PATIENCE_S)
 
     def run(*words: str) -> str:
         done = CliRunner().invoke(application.app, ["edge", *words], catch_exceptions=False)
@@ -142,14 +158,14 @@ def test_whoever_dies_under_load_an_edge_converges(store: pf.Store) -> None:
     thread = threading.Thread(target=load)
     thread.start()
     for _ in range(2):
-        os.kill(store.status().edges[NAME].pid, signal.SIGKILL)
+        os.kill(pid_of_edge(store), signal.SIGKILL)
         time.sleep(0.2)
         os.kill(store.status().partitions[0].pid, signal.SIGKILL)
         time.sleep(0.3)
     thread.join()
     assert wrong == []
-    store.edge(NAME).wait()
-    assert store.status().edges[NAME].profiles == store.status().profiles
+    store.edge(NAME).wait(PATIENCE_S)
+    until(lambda: has_everybody(store))
     assert store.verify() == []
 
 
@@ -162,8 +178,8 @@ def test_cut_off_an_edge_answers_and_catches_up(store: pf.Store) -> None:
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
     try:
-        until = time.monotonic() + 3 * SECOND / 1e3
-        while time.monotonic() < until:
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
             assert edge.profile("CRMID", "c0002") is not None
             time.sleep(0.05)
         assert edge.status().is_complete
@@ -173,11 +189,11 @@ def test_cut_off_an_edge_answers_and_catches_up(store: pf.Store) -> None:
     store.submit("orders", [order(2, 900)])
     edge.wait()
     assert edge.profile("CRMID", "c0900") is not None
-    wait_for(lambda: edge.status().trouble == "")
+    until(lambda: edge.status().trouble == "")
 
 
 def test_files_that_are_torn_or_of_another_boot_are_made_anew(store: pf.Store) -> None:
-    store.edge(NAME).wait()
+    store.edge(NAME).wait(PATIENCE_S)
     path = Path(store.edge(NAME).path)
     index = msgspec.json.decode((path / "edge.json").read_bytes(), type=EdgeIndex)
     data = path / f"generation-{index.generation}" / "data.mdb"
@@ -188,8 +204,8 @@ def test_files_that_are_torn_or_of_another_boot_are_made_anew(store: pf.Store) -
 
     for damage in (other_boot, lambda: os.truncate(data, 20_000)):
         restarted(store, damage)
-        store.edge(NAME).wait()
-    assert store.status().edges[NAME].profiles == store.status().profiles
+        store.edge(NAME).wait(PATIENCE_S)
+    until(lambda: has_everybody(store))
 
 
 @contextlib.contextmanager
@@ -202,7 +218,7 @@ def writing(path: Path) -> Iterator[EdgeRows]:
 
 
 def test_a_planted_difference_is_named(store: pf.Store) -> None:
-    store.edge(NAME).wait()
+    store.edge(NAME).wait(PATIENCE_S)
     path = Path(store.edge(NAME).path)
     index = msgspec.json.decode((path / "edge.json").read_bytes(), type=EdgeIndex)
     with writing(path / f"generation-{index.generation}") as rows:
@@ -219,21 +235,21 @@ def test_what_is_copied_changes_and_ends(store: pf.Store) -> None:
     edge, data = store.edge(NAME), store.path
     store.submit("orders", [order(1, 1)])
     edge.wait()
-    store.apply(pf.ProjectionConfiguration("all", NAME, segments=("just now",)))
-    wait_for(lambda: (edge.profile("CRMID", "c0001") or pytest.fail("gone")).computed == {})
-    wait_for(lambda: len(list(Path(edge.path).glob("generation-*"))) == 1)
+    store.apply(pf.ProjectionConfiguration("all", NAME, segments=("this hour",)))
+    until(lambda: (edge.profile("CRMID", "c0001") or pytest.fail("gone")).computed == {})
+    until(lambda: len(list(Path(edge.path).glob("generation-*"))) == 1)
     with pytest.raises(pf.DefinitionError, match="unknown"):
         store.apply(pf.ProjectionConfiguration("more", NAME, segments=("unknown",)))
     with pytest.raises(pf.DefinitionError, match="elsewhere"):
         store.apply(pf.ProjectionConfiguration("more", "elsewhere"))
     with pytest.raises(pf.DefinitionError, match="projection 'all'"):
-        store.delete("just now")
+        store.delete("this hour")
     store.apply(pf.EdgeDestination("second"), pf.ProjectionConfiguration("some", "second"))
     other = store.edge("second")
-    wait_for(lambda: other.profile("CRMID", "c0001") is not None)
+    until(lambda: other.profile("CRMID", "c0001") is not None)
     path = Path(other.path)
     store.delete("some")
-    wait_for(lambda: other.profile("CRMID", "c0001") is None)
+    until(lambda: other.profile("CRMID", "c0001") is None)
     older = store._connection.catalogue
     store.delete("second")
     assert not path.exists()

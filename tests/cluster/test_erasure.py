@@ -13,8 +13,10 @@ import pytest
 
 import profile_actors as pf
 from profile_actors.ingest.identity_keys import key_of
+from tests.cluster.keeping import contents
 from tests.cluster.shop import DAY, START
-from tests.cluster.test_people import SPACES, definitions, hit, until
+from tests.cluster.test_people import SPACES, definitions, hit
+from tests.waiting import until
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
 
@@ -31,9 +33,8 @@ def marks(seed: int) -> list[bytes]:
 
 
 def found(path: Path, seed: int) -> list[tuple[str, bytes]]:
-    files = [file for file in path.rglob("*") if file.is_file()]
-    contents = {str(file.relative_to(path)): file.read_bytes() for file in files}
-    return [(name, m) for name, data in contents.items() for m in marks(seed) if m in data]
+    mine = marks(seed)
+    return [(str(file), mark) for file, data in contents(path) for mark in mine if mark in data]
 
 
 def rows_of_her() -> list[dict[str, Any]]:
@@ -144,7 +145,7 @@ def test_an_erased_person_leaves_no_byte_in_any_file(tmp_path: Path) -> None:
         assert receipt.rows >= 8
         assert receipt.rejected == 1
         assert receipt.files
-        until(lambda: not found(tmp_path, seed), f"left: {found(tmp_path, seed)}")
+        until(lambda: not found(tmp_path, seed), lambda: f"left: {found(tmp_path, seed)}")
         for one in receipt.identities:
             assert store.profile(one.namespace, one.value) is None
         assert edge.profile("CRMID", HERS[0]) is None
@@ -189,5 +190,5 @@ def test_an_erasure_goes_on_while_everything_is_killed(tmp_path: Path) -> None:
         stop.set()
         killer.join()
         assert receipt.rows >= 6
-        until(lambda: not found(tmp_path, seed), f"left: {found(tmp_path, seed)}")
+        until(lambda: not found(tmp_path, seed), lambda: f"left: {found(tmp_path, seed)}")
         assert store.verify() == []

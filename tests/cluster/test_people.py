@@ -7,9 +7,7 @@ import os
 import random
 import re
 import signal
-import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import pytest
 
 import profile_actors as pf
 from tests.cluster.shop import DAY, START
+from tests.waiting import until
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
 
@@ -43,13 +42,6 @@ def definitions() -> list[pf.Definition]:
 
 def hit(number: int, at: int, **identities: str) -> dict[str, Any]:
     return {"_id": f"h{number}", "at": at, "page": "home", **identities}
-
-
-def until(is_so: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end, what
-        time.sleep(0.02)
 
 
 def whole(store: pf.Store, *who: tuple[str, str]) -> tuple[list[str], int, list[str]]:
