@@ -1,4 +1,4 @@
-"""Settings shared by all suites: Hypothesis runs the same examples every time in CI."""
+"""Settings shared by all suites: Hypothesis runs the same examples every time."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from tests.differential.sizes import restore
 
 # No deadline: two cores shared with Ray make single examples slow without being wrong.
 _QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large]
-settings.register_profile("dev", deadline=None, suppress_health_check=_QUIET)
 settings.register_profile(
-    "ci", deadline=None, derandomize=True, database=None, suppress_health_check=_QUIET
+    "same", deadline=None, derandomize=True, database=None, suppress_health_check=_QUIET
 )
+# New ones every time, and those that failed last: for whoever looks for faults.
+settings.register_profile("dev", deadline=None, suppress_health_check=_QUIET)
 settings.register_profile(
     "deep", deadline=None, max_examples=2_000, suppress_health_check=_QUIET, print_blob=True
 )
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "dev"))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -79,13 +78,6 @@ class Edge(EdgeActor):
 def status(edge: Edge) -> EdgeStatus:
     found: EdgeStatus = cast(Any, edge).status()  # Ray's types know of calls from afar alone
     return found
-
-
-def wait_for(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not what():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.005)
 
 
 class Clock:

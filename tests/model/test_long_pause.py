@@ -42,6 +42,7 @@ from profile_actors.storage.checkpoint_files import FileCheckpoints
 from profile_actors.storage.lmdb_feed import LmdbFeed
 from profile_actors.storage.lmdb_log import LmdbLog
 from tests.differential.oracle import Difference, FeedOracle, Key
+from tests.waiting import PATIENCE_S
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
@@ -257,7 +258,7 @@ def test_the_writer_drains_forty_days_while_look_ups_go_on(tmp_path: Path) -> No
     writer = Writer(shop.partition, CONFIG, clock="wall", wall=lambda: now)
     shop.check_look_ups(now, PEOPLE[:8])
     writer.start()
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE_S
     try:
         while shop.partition.next_due() <= now or shop.partition.owed.rescans.pending:
             (profile,) = shop.partition.profiles([key_of(WHO, PEOPLE[0], SEED)], writer.now())

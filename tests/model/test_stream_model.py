@@ -29,8 +29,9 @@ from profile_actors.engine.log.sub_batch import SubBatch
 from profile_actors.errors import Backpressure, OffsetGap, StoreUnavailable
 from profile_actors.ingest.identity_keys import key_of
 from tests.model.hub import BASE, DAY, SEED, WHO, Hub
+from tests.waiting import PATIENCE_S
 
-SOON_S = 60.0
+SOON_S = PATIENCE_S
 ROWS = 100
 SOURCE = 200
 

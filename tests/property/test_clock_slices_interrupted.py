@@ -5,7 +5,6 @@ Twelve people of one event each, so that all is due at the same instants, two of
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
@@ -30,6 +29,7 @@ from profile_actors.engine.reading.answers import Change
 from profile_actors.errors import Pending
 from profile_actors.ingest.door import Door
 from tests.model.hub import BASE, CATALOGUE, DAY, HOUR, SEED, Rows
+from tests.waiting import until
 
 PEOPLE = [f"w{n:02}" for n in range(12)]
 FAR = BASE + 10 * DAY
@@ -250,10 +250,8 @@ def test_a_store_reopened_in_the_midst_goes_on_by_itself(clock: str) -> None:
     writer = Writer(partition, bench.config, clock=clock, wall=lambda: at)
     writer.start()
     try:
-        deadline = time.monotonic() + 10
-        while partition.state.drain is not None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert partition.count("two") >= 0, "nobody goes on"
+        until(lambda: partition.state.drain is None, "nobody goes on")
+        assert partition.count("two") >= 0
     finally:
         writer.stop()
     bench.check()

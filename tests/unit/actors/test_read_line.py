@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from profile_actors.actors.read_line import ReadLine
 from profile_actors.driver import read_lines
 from profile_actors.driver.read_lines import ReadLines, Unanswered
 from profile_actors.errors import DefinitionError, StoreUnavailable
+from tests.waiting import PATIENCE_S, PROMPT_S, until
 
 
 class Open(Session):
@@ -99,7 +101,7 @@ def test_a_line_answers_and_is_used_again(made: Made) -> None:
 
 
 def test_threads_have_lines_of_their_own(made: Made) -> None:
-    meeting = threading.Barrier(2, timeout=10)
+    meeting = threading.Barrier(2, timeout=PATIENCE_S)
 
     def together(_: int, name: str, key: bytes) -> bytes:
         meeting.wait()
@@ -114,7 +116,8 @@ def test_threads_have_lines_of_their_own(made: Made) -> None:
 
 
 def test_a_line_that_broke_is_found_again(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(read_lines, "REST_S", 0.05)
+    now_s = 1_000.0
+    monkeypatch.setattr(read_lines, "time", SimpleNamespace(monotonic=lambda: now_s))
     way = Way(made())
     lines = ReadLines([way])
     assert ask(lines, 1, "profiles", b"a") == b"a"
@@ -130,12 +133,13 @@ def test_a_line_that_broke_is_found_again(made: Made, monkeypatch: pytest.Monkey
         assert lines.begin(0, 1, "profiles", b"a") is None
     assert way.asked == asked
     way.line = made()
-    time.sleep(0.1)
+    now_s += read_lines.REST_S
     assert ask(lines, 1, "profiles", b"a") == b"a"
     lines.close()
 
 
-def test_lines_beyond_the_most_are_hung_up_on(made: Made) -> None:
+def test_lines_beyond_the_most_are_hung_up_on(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_lines, "REST_S", 1e6)
     way = Way(made(most=2))
     lines = ReadLines([way])
     assert ask(lines, 1, "profiles", b"0") == b"0"
@@ -191,7 +195,7 @@ def test_who_does_not_know_the_secret_is_hung_up_on(made: Made) -> None:
     name, secret = address
     frame = struct.pack("<BQ", 0, 0) + pickle.dumps(Bomb())
     with socket.socket(socket.AF_UNIX) as stranger:
-        stranger.settimeout(10)
+        stranger.settimeout(PATIENCE_S)
         stranger.connect(name)
         stranger.sendall(frame + bytes(200))
         said = b""
@@ -214,7 +218,7 @@ def test_a_stranger_who_took_the_name_is_not_asked() -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(name)
         listener.listen()
-        listener.settimeout(10)
+        listener.settimeout(PATIENCE_S)
 
         def echo() -> None:
             line, _ = listener.accept()
@@ -227,7 +231,7 @@ def test_a_stranger_who_took_the_name_is_not_asked() -> None:
         lines = ReadLines([Told((name, bytes(32)))])
         with pytest.raises(Unanswered):
             ask(lines, 1, "profiles", b"a")
-        thread.join(10)
+        thread.join(PATIENCE_S)
         assert not thread.is_alive()
 
 
@@ -258,7 +262,7 @@ def test_who_waits_when_the_store_is_closed_is_told(made: Made) -> None:
     go_on = threading.Event()
 
     def slow(*_: Any) -> bytes:
-        go_on.wait(10)
+        go_on.wait(PATIENCE_S)
         return b""
 
     way = Way(made(slow))
@@ -269,7 +273,7 @@ def test_who_waits_when_the_store_is_closed_is_told(made: Made) -> None:
     began = time.monotonic()
     with pytest.raises(StoreUnavailable):
         lines.finish(asked)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < PROMPT_S
     go_on.set()
     lines.close()
     assert lines.begin(0, 1, "profiles", b"a") is None
@@ -282,7 +286,7 @@ def test_a_partition_that_hangs_is_asked_by_ray(
     go_on = threading.Event()
 
     def slow(*_: Any) -> bytes:
-        go_on.wait(10)
+        go_on.wait(PATIENCE_S)
         return b""
 
     lines = ReadLines([Way(made(slow))])
@@ -294,7 +298,7 @@ def test_a_partition_that_hangs_is_asked_by_ray(
     began = time.monotonic()
     with pytest.raises(Unanswered):
         ask(ReadLines([way]), 1, "profiles", b"a")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < PROMPT_S
     go_on.set()
 
 
@@ -317,8 +321,5 @@ def test_a_closed_line_leaves_no_thread(made: Made) -> None:
     assert ask(lines, 1, "profiles", b"a") == b"a"
     assert len(begun()) == 2
     line.close()
-    end = time.monotonic() + 10
-    while begun() and time.monotonic() < end:
-        time.sleep(0.01)
-    assert not begun()
+    until(lambda: not begun())
     assert line.address() is None

@@ -11,6 +11,7 @@ import pytest
 from tests.model.hub import BASE
 from tests.model.test_repairs_model import Way
 from tests.unit.driver.files.test_file_load import World
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_a_gap_that_was_answered_before_the_resend_is_asked_again(
         if method != "submit":
             return ""
         if current_thread() is not main_thread():
-            both_sent.wait(10)
+            both_sent.wait(PATIENCE_S)
         elif way.name not in lost:
             lost.append(way.name)
             return "lost before"
@@ -72,5 +73,5 @@ def test_a_gap_that_was_answered_before_the_resend_is_asked_again(
         for k, some in zip((0, 9), rows, strict=True)
     )
     both_sent.set()
-    assert (first.result(10).accepted, second.result(10).accepted) == (9, 9)
+    assert (first.result(PATIENCE_S).accepted, second.result(PATIENCE_S).accepted) == (9, 9)
     assert world.stored() == list(range(18))

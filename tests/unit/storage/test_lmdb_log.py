@@ -14,6 +14,7 @@ import pytest
 from profile_actors.config import Config
 from profile_actors.errors import CorruptLog, FencedOut, StorageFull
 from profile_actors.storage.lmdb_log import LmdbLog
+from tests.waiting import PATIENCE_S
 
 CONFIG = Config(log_segment_bytes=120_000, log_map_bytes=1_500_000)
 
@@ -65,7 +66,7 @@ def test_lock_waits_for_a_dying_predecessor(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     timer = threading.Timer(0.15, log.close)
     timer.start()
-    successor = LmdbLog(tmp_path, CONFIG, epoch=2, lock_wait_s=10)
+    successor = LmdbLog(tmp_path, CONFIG, epoch=2, lock_wait_s=PATIENCE_S)
     assert successor.head() == 0
     successor.close()
     timer.join()

@@ -16,8 +16,9 @@ from profile_actors.definitions.declared import ProjectionConfiguration
 from profile_actors.engine.edges.projections import chosen
 from profile_actors.errors import StoreUnavailable
 from tests.model.copies import compare
-from tests.model.edge_below_ray import Edge, RemoteHub, key_of_profile, looked_up, status, wait_for
+from tests.model.edge_below_ray import Edge, RemoteHub, key_of_profile, looked_up, status
 from tests.model.hub import BASE
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -30,13 +31,13 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> RemoteHub:
 @pytest.fixture
 def edge(hub: RemoteHub, tmp_path: Path) -> Iterator[Edge]:
     edge = Edge(tmp_path, hub)
-    wait_for(lambda: status(edge).is_complete)
+    until(lambda: status(edge).is_complete)
     yield edge
     edge.stop()
 
 
 def caught_up(edge: Edge, hub: RemoteHub) -> None:
-    wait_for(lambda: status(edge).positions == [hub.partition.position])
+    until(lambda: status(edge).positions == [hub.partition.position])
 
 
 def hit(number: int, at: int, n: int) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def test_cut_off_it_answers_who_is_here_and_refuses_others_at_once(
     hub.error = RuntimeError("cut off")
     with pytest.raises(StoreUnavailable, match="'cut off' - at a reactive edge"):
         looked_up(edge, other)
-    wait_for(lambda: "cut off" in status(edge).trouble)
+    until(lambda: "cut off" in status(edge).trouble)
     edge_misses.AWAY_S = 60.0  # put back by the fixture's monkeypatch
     assert edge._misses is not None
     edge._misses._away_until = 0.0
@@ -146,7 +147,7 @@ def test_what_is_projected_changes_and_who_is_asked_for_comes_anew(
     changed = structs.replace(hub.catalogue, version=2, projections=projections)
     hub.partition.define(changed, None)
     hub.hub.catalogue = changed
-    wait_for(lambda: status(edge).profiles == 0)
+    until(lambda: status(edge).profiles == 0)
     (found,) = looked_up(edge, key_of_profile(hub, 0))
     assert found is not None
     assert (found.computed, list(found.segments)) == ({}, ["fresh"])
@@ -156,7 +157,7 @@ def test_what_is_projected_changes_and_who_is_asked_for_comes_anew(
 def test_files_that_are_made_anew_begin_empty(edge: Edge, hub: RemoteHub) -> None:
     looked_up(edge, key_of_profile(hub, 0))
     cast(Any, edge).renew("planted")
-    wait_for(lambda: status(edge).profiles == 0 and status(edge).is_complete)
+    until(lambda: status(edge).profiles == 0 and status(edge).is_complete)
     looked_up(edge, key_of_profile(hub, 0))
     hub.submit([hit(0, 3, 5)])
     check(edge, hub, [0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from profile_actors.config import Config
 from profile_actors.errors import FencedOut, Pending, StoreUnavailable
 from profile_actors.storage.scrub.mendable_log import MendableLog
 from profile_actors.storage.scrub.scrubbing import Mark
+from tests.waiting import until
 
 CONFIG = Config(log_map_bytes=1 << 24, log_segment_bytes=1 << 16)
 
@@ -99,10 +99,7 @@ def test_the_background_mends_and_goes_on_where_it_was(
     flip(log, 17)
     one = Scrubber(log, tmp_path, CONFIG, entry)
     one.start()
-    end = time.monotonic() + 30
-    while not (tmp_path / scrubber.STATE).is_file():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until((tmp_path / scrubber.STATE).is_file)
     told = one.status()
     assert (told.mended, told.damaged) == (1, 0)
     again = Scrubber(log, tmp_path, CONFIG, entry)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -19,15 +17,9 @@ from profile_actors.engine.identity.mailbox import Mailbox
 from profile_actors.engine.identity.messages import LINK, Message, Named, Op, decode_messages
 from profile_actors.engine.log.in_memory import MemoryLog
 from profile_actors.errors import StoreUnavailable
+from tests.waiting import until
 
 CATALOGUE = Catalogue(1, {"ECID": Namespace("ECID", "cookie")})
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not is_so():
-        assert time.monotonic() < end, "it never came to that"
-        time.sleep(0.002)
 
 
 class Partitions:

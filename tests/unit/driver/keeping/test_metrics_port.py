@@ -9,11 +9,12 @@ import pytest
 
 from profile_actors.driver.keeping.metrics_port import MetricsPort
 from profile_actors.errors import ConfigError, StoreUnavailable
+from tests.waiting import PATIENCE_S
 
 
 def asked(url: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -39,7 +40,7 @@ def test_a_page_is_made_for_each_question_and_a_store_that_is_away_is_said() -> 
     finally:
         port.close()
     with pytest.raises(urllib.error.URLError):
-        urllib.request.urlopen(port.url, timeout=5)
+        urllib.request.urlopen(port.url, timeout=PATIENCE_S)
 
 
 def test_a_port_that_is_taken_is_said() -> None:

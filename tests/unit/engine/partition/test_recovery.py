@@ -23,6 +23,7 @@ from profile_actors.storage.checkpoint_files import FileCheckpoints
 from profile_actors.storage.lmdb_feed import LmdbFeed
 from profile_actors.storage.lmdb_log import LmdbLog
 from tests.model.hub import BASE, CATALOGUE, DAY, HOUR, SEED, WHO, Hub
+from tests.waiting import PATIENCE_S
 
 CONFIG = Config(
     max_profiles=4096, max_ahead_ms=1 << 50, log_map_bytes=1 << 24, feed_retention_bytes=1 << 22
@@ -289,7 +290,7 @@ class SlowLog(MemoryLog):
     def append_at(self, position: int, parts: Sequence[Buffer], epoch: int) -> None:
         copied = [bytes(part) for part in parts]
         self.asked.set()
-        assert self.go.wait(10)
+        assert self.go.wait(PATIENCE_S)
         if self.full:
             raise StorageFull("expected room, got none - at the disk")
         super().append_at(position, copied, epoch)
@@ -317,13 +318,13 @@ def test_nothing_is_answered_or_shown_before_it_is_durable(rows: int, full: bool
     log.go.clear()
     thread = threading.Thread(target=commit)
     thread.start()
-    assert log.asked.wait(10)
+    assert log.asked.wait(PATIENCE_S)
     thread.join(0.3)
     before = (list(answers), partition.position, partition.cursor("p"), partition.status().events)
     known_before = partition.profiles([key])
     log.full = full
     log.go.set()
-    thread.join(10)
+    thread.join(PATIENCE_S)
     assert (before, known_before) == (([], 1, None, 0), [None])
     if full:
         assert isinstance(answers[0], StorageFull)
