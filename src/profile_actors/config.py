@@ -60,6 +60,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Rejected rows listed in a receipt; all of them are in the quarantine."""
     max_quarantine_rows: int = 1_000_000
     """Rejected rows kept per dataset; the oldest leave first."""
+    max_quarantine_bytes: int = 2 << 30
+    """Bytes of rejected rows kept per dataset, likewise."""
     max_receipts: int = 64
     """Receipts remembered per producer and partition, to answer a resent batch."""
     max_receipt_producers: int = 4_096

@@ -21,7 +21,7 @@ from profile_actors.storage.checkpoint_files import FileCheckpoints
 from profile_actors.storage.files.atomic_files import Room, free_bytes
 from profile_actors.storage.lmdb_feed import LmdbFeed
 from profile_actors.storage.lmdb_log import LmdbLog
-from profile_actors.storage.quarantine import Quarantine, QuarantinedRow
+from profile_actors.storage.rejects.quarantine import Quarantine, QuarantinedRow
 from profile_actors.storage.store_settings import StoreSettings
 
 CONFIG = Config(log_map_bytes=1 << 26)
@@ -167,8 +167,14 @@ def test_the_coordinator_refuses_before_it_writes_and_reads_go_on(tmp_path: Path
     coordinator = CoordinatorActor(place)
     with pytest.raises(StorageFull, match="min_free_bytes"):
         coordinator.apply([pf.Namespace("CRMID", kind="cross_device")])
-    with pytest.raises(StorageFull):
-        coordinator.reject("orders", [QuarantineRecord("a.csv", 1, "x", "bad", "y")])
+    rows = [QuarantineRecord("a.csv", 1, "x", "bad", "y")] * 3
+    coordinator.reject("orders", rows)  # who sent them sends good ones, too
+    assert coordinator.rejected() == {"orders": (3, 0, 0)}
+    assert "3 of orders" in "".join(coordinator.notes())
     assert coordinator.catalogue().version == 0
     assert coordinator.quarantine("orders", 10) == []
+    coordinator._room = Room(tmp_path, 1)
+    coordinator.reject("orders", rows)
+    assert coordinator.rejected() == {"orders": (4, 1, 0)}  # those of one row and source are one
+    assert coordinator.notes() == []
     coordinator.stop()

@@ -22,7 +22,8 @@ from profile_actors.storage.checkpoint_files import FileCheckpoints
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.lmdb_feed import LmdbFeed
 from profile_actors.storage.lmdb_log import LmdbLog
-from profile_actors.storage.quarantine import Quarantine, lost_note
+from profile_actors.storage.rejects.quarantine import Quarantine
+from profile_actors.storage.rejects.quarantine_loss import lost_note
 from profile_actors.storage.store_settings import StoreSettings
 from tests.memory import scratch
 from tests.model.hub import BASE, CATALOGUE, HOUR, Hub

@@ -20,7 +20,7 @@ from profile_actors.driver.files.access_request import accessed
 from profile_actors.engine.partition.partition_trials import TRIALS
 from profile_actors.errors import Pending
 from profile_actors.ingest.rejects import QuarantineRecord
-from profile_actors.storage.quarantine import Quarantine
+from profile_actors.storage.rejects.quarantine import Quarantine
 from tests.sim.world import CONFIG, SEED, World, drawn, identities_of, member_of, named
 
 FIRST = int(os.environ.get("SIM_SEED", "0"))

@@ -51,7 +51,8 @@ from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import KEEPER_WAIT_S, DirectoryLock
 from profile_actors.storage.log_ages import check_ages
 from profile_actors.storage.log_id import LEDGER, LogClaim
-from profile_actors.storage.quarantine import Quarantine, lost_note
+from profile_actors.storage.rejects.quarantine import Quarantine
+from profile_actors.storage.rejects.quarantine_loss import lost_note
 from profile_actors.storage.store_settings import StoreSettings
 
 OLD_CATALOGUE = (
@@ -258,7 +259,7 @@ class CoordinatorActor:
     def notes(self) -> list[str]:
         """What an operator should know of this start, in sentences."""
         self._check()
-        return list(self._notes.values())
+        return [*self._notes.values(), *self._quarantine.notes()]
 
     def catalogue(self, version: int | None = None) -> Catalogue:
         """The definitions of a version, or of the newest kept before it; None: the newest."""
@@ -327,11 +328,10 @@ class CoordinatorActor:
     ) -> None:
         """Keep rejected rows. Idempotent by (source, row); if appended, by the whole row.
 
-        Raises StorageFull.
+        Where there is no room they are counted alone: the rows beside them must not wait for it.
         """
         self._check()
-        self._room.check()
-        self._quarantine.add(dataset, rows, appended=appended)
+        self._quarantine.keep(dataset, rows, self._room.lack(), appended=appended)
 
     def attempt(self, dataset: str, least: int) -> int:
         """The number of an attempt at a repair: above least and all before. Durable."""

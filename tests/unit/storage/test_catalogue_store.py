@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from profile_actors.config import Config
 from profile_actors.errors import ConfigError, CorruptLog, FencedOut
 from profile_actors.storage.catalogue_store import CatalogueStore
-from profile_actors.storage.quarantine import Quarantine, QuarantinedRow
+from profile_actors.storage.rejects.quarantine import Quarantine, QuarantinedRow
 from profile_actors.storage.store_settings import StoreSettings
 
 SETTINGS = StoreSettings(partitions=2, clock="event", hash_seed=99, created=1_700_000_000_000)
@@ -220,3 +222,40 @@ def test_what_a_log_knows_is_taken_over_by_a_catalogue_from_a_backup(tmp_path: P
     store.put(5, b"five")
     assert store.newest_version() == 5
     store.close()
+
+
+def test_bytes_of_rejected_rows_are_bounded(tmp_path: Path) -> None:
+    config = Config(max_quarantine_bytes=20_000)
+    quarantine = Quarantine(tmp_path, config, QuarantinedRow)
+
+    def size() -> int:
+        rows = quarantine.read("orders", 10_000)
+        return sum(16 + len(msgspec.msgpack.encode(row)) for row in rows)
+
+    rng = random.Random(4)
+    told: dict[int, str] = {}
+    for _ in range(300):
+        number, text = rng.randrange(120), "x" * rng.choice((1, 50, 3_000))
+        quarantine.add("orders", [rejected(number, reason=text)])
+        told[number] = text
+        assert size() <= 20_000
+        if rng.random() < 0.1:
+            quarantine.close_rows("orders", "a.csv", [rng.randrange(120)])
+    kept = quarantine.read("orders", 1_000)
+    assert 0 < len(kept) < 120
+    assert all(told[row.row] == row.reason for row in kept)
+    # A store of before has no sizes: they are measured.
+    with quarantine._env.begin(write=True) as transaction:
+        counts = msgspec.json.decode(transaction.get(b"orders", db=quarantine._datasets) or b"")
+        del counts["bytes"]
+        transaction.put(b"orders", msgspec.json.encode(counts), db=quarantine._datasets)
+    quarantine.close()
+    quarantine = Quarantine(tmp_path, config, QuarantinedRow)
+    quarantine.add("orders", [rejected(1_000, reason="y" * 19_000)])
+    assert size() <= 20_000
+    assert quarantine.without(lambda _, row: row.row == 1_000) == 1
+    for number in range(30):
+        quarantine.add("orders", [rejected(number, reason="z" * 1_000)])
+        assert size() <= 20_000
+    assert len(quarantine.read("orders", 1_000)) == 18
+    quarantine.close()

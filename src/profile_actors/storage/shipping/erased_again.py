@@ -28,7 +28,7 @@ from profile_actors.storage.erasure.rewriting import rewrite
 from profile_actors.storage.files.layout import PartitionLayout, StoreLayout
 from profile_actors.storage.files.manifest import load_manifest
 from profile_actors.storage.log_segment import LogSegment
-from profile_actors.storage.quarantine import Quarantine
+from profile_actors.storage.rejects.quarantine import Quarantine
 from profile_actors.storage.shipping.backups import BackupManifest, backup_ids, load_backup
 from profile_actors.storage.shipping.depot import Depot
 from profile_actors.storage.shipping.known_backups import ErasedMarks, KnownBackups

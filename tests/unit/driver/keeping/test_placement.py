@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import ray
+from ray._private import services
 
 import profile_actors as pf
 from profile_actors.driver.keeping.head import without_addons
@@ -106,6 +107,8 @@ def test_words_instead_of_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """``local`` asks for an own Ray beside any other, ``auto`` for the one that was started
     on this machine; without either, that the machine has one is no reason to join it."""
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    # Ray looks for running ones first; there may be another one on this machine.
+    monkeypatch.setattr(services, "find_gcs_addresses", set)
     for wanted in ("local", "", " "):
         monkeypatch.setenv("RAY_ADDRESS", wanted)
         assert wanted_address() is None

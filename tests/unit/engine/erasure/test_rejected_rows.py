@@ -11,7 +11,7 @@ from profile_actors.definitions.declared import Catalogue, Dataset
 from profile_actors.engine.erasure.rejected_rows import naming
 from profile_actors.engine.identity.messages import Named
 from profile_actors.ingest.rejects import QuarantineRecord
-from profile_actors.storage.quarantine import Quarantine
+from profile_actors.storage.rejects.quarantine import Quarantine
 
 CATALOGUE = Catalogue(datasets={"hits": Dataset("hits", "hit", {"customer": "CRMID", "n": "ECID"})})
 MAIL, SHORT = Named(1, 2, "Email", "ann@home.org"), Named(3, 4, "CRMID", "17")

@@ -16,7 +16,7 @@ from profile_actors.storage.checkpoint_files import FileCheckpoints
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.lmdb_feed import LmdbFeed
 from profile_actors.storage.lmdb_log import LmdbLog
-from profile_actors.storage.quarantine import Quarantine, QuarantinedRow
+from profile_actors.storage.rejects.quarantine import Quarantine, QuarantinedRow
 from profile_actors.storage.store_settings import StoreSettings
 
 CONFIG = Config(log_segment_bytes=1 << 14, log_map_bytes=1 << 20, feed_retention_bytes=1 << 17)

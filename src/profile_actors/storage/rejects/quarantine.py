@@ -4,8 +4,8 @@ Theory: a row is known by (dataset, source, row number in that source), so a fil
 again overwrites what it left before instead of doubling it. (Of rows that were appended the number
 is only what their sender expected: two senders' different rows of one number are kept side by
 side.) Rows keep the order of their first arrival; when a dataset has more than
-``Config.max_quarantine_rows`` the oldest leave. A row that was repaired leaves at once, and is
-counted. One LMDB environment:
+``Config.max_quarantine_rows``, or their bytes exceed ``Config.max_quarantine_bytes``, the oldest
+leave. A row that was repaired leaves at once, and is counted. One LMDB environment:
 
     datasets   name -> DatasetCounts (JSON)
     rows       dataset number (4 bytes) + arrival number (8), big-endian -> key (16) + row (msgpack)
@@ -32,7 +32,7 @@ import msgspec
 import xxhash
 
 from profile_actors.config import Config
-from profile_actors.errors import UNDECODED
+from profile_actors.errors import UNDECODED, Halt, StorageFull
 from profile_actors.storage.environment import (
     DATA,
     create_environment,
@@ -45,7 +45,6 @@ from profile_actors.storage.files.atomic_files import (
     make_directory,
     remove_tree,
     sync_directory,
-    write_whole,
 )
 
 MAP_BYTES = 64 << 30
@@ -64,10 +63,6 @@ KEY_BYTES = 16
 
 
 DATABASES = ("datasets", "rows", "keys")
-
-
-LOST = "begun-anew.txt"
-"""Beside the data file: that an earlier quarantine was gone."""
 
 
 class Rejected(Protocol):
@@ -95,7 +90,7 @@ class DatasetCounts(msgspec.Struct):
 
     kept: rows here now. first, next: arrival numbers of the oldest kept row (or below it) and of
     the next new one. repaired: rows that were stored later. attempts: the number of the newest
-    attempt at a repair.
+    attempt at a repair. bytes: of the kept rows; None in files of before, until they are measured.
     """
 
     number: int
@@ -105,33 +100,12 @@ class DatasetCounts(msgspec.Struct):
     next: int = 0
     repaired: int = 0
     attempts: int = 0
+    bytes: int | None = None
 
 
 _COUNTS = msgspec.json.Decoder(DatasetCounts)
 
 R = TypeVar("R", bound=Rejected)
-
-
-def lost_note(directory: Path) -> str:
-    """What to tell of the quarantine of a store that has had one: empty if it is there.
-
-    One that is gone is begun anew by ``Quarantine``, since a store works without old rejects; a
-    file beside it keeps saying so until an operator deletes it. Raises StorageFull.
-    """
-    told = directory / LOST
-    data = directory / DATA
-    if not data.is_file() or data.stat().st_size == 0:
-        text = (
-            "the quarantine was gone when the store was opened, and was begun anew: rows that were"
-            " rejected before can be neither looked at nor offered again; put the directory back"
-            f" from a backup, or delete {told} if they are not needed"
-        )
-        make_directory(directory)
-        try:
-            write_whole(told, (text.encode(),))
-        except OSError as error:
-            raise failed_write(error, str(told)) from error
-    return told.read_text("utf-8") if told.is_file() else ""
 
 
 class Quarantine(Generic[R]):
@@ -143,8 +117,11 @@ class Quarantine(Generic[R]):
     def __init__(self, directory: Path | str, config: Config, record_type: type[R]) -> None:
         self._directory = Path(directory)
         self._limit = config.max_quarantine_rows
+        self._max_bytes = config.max_quarantine_bytes
         self._decoder = msgspec.msgpack.Decoder(record_type)
         self._encoder = msgspec.msgpack.Encoder()
+        self._unkept: dict[str, int] = {}
+        self._trouble = ""
         make_directory(self._directory)
         self._open()
 
@@ -166,6 +143,26 @@ class Quarantine(Generic[R]):
         value = transaction.get(dataset.encode(), db=self._datasets)
         return None if value is None else _COUNTS.decode(value)
 
+    def keep(
+        self, dataset: str, rows: Sequence[R], lack: Halt | None, *, appended: bool = False
+    ) -> None:
+        """As ``add``; where there is no room, which ``lack`` says too, they are counted alone, in
+        memory until there is: rows that were sent beside them must not wait for that."""
+        try:
+            if lack is not None:
+                raise lack
+            self.add(dataset, rows, appended=appended)
+        except StorageFull as error:
+            self._unkept[dataset] = self._unkept.get(dataset, 0) + len(rows)
+            self._trouble = str(error)
+
+    def notes(self) -> list[str]:
+        """What an operator should know."""
+        if not self._unkept:
+            return []
+        counts = ", ".join(f"{n} of {name}" for name, n in sorted(self._unkept.items()))
+        return [f"rejected rows could not be kept to be offered again ({counts}): {self._trouble}"]
+
     def add(self, dataset: str, rows: Sequence[R], *, appended: bool = False) -> None:
         """Keep rejected rows durably; of a row known already the new verdict replaces the old.
 
@@ -174,9 +171,11 @@ class Quarantine(Generic[R]):
         """
         if rows:
             with self._change(dataset) as (transaction, counts):
+                counts.total += self._unkept.get(dataset, 0)
                 for row in rows:
                     self._add_row(transaction, counts, row, appended)
                 self._evict(transaction, counts)
+            self._unkept.pop(dataset, None)
 
     def close_rows(self, dataset: str, source: str, rows: Sequence[int]) -> None:
         """Rows of a source are stored now: let them go, and count them. Idempotent. As ``add``."""
@@ -184,7 +183,8 @@ class Quarantine(Generic[R]):
             for row in rows:
                 key = self._key(counts, source, row)
                 for arrival in self._arrivals(transaction, key):
-                    transaction.delete(ROW.pack(counts.number, arrival), db=self._rows)
+                    value = transaction.pop(ROW.pack(counts.number, arrival), db=self._rows)
+                    counts.bytes = (counts.bytes or 0) - len(value or b"")
                     counts.kept -= 1
                     counts.repaired += 1
                 transaction.delete(key, db=self._keys)
@@ -211,11 +211,23 @@ class Quarantine(Generic[R]):
             with self._env.begin(write=True) as transaction:
                 counts = self._counts(transaction, dataset)
                 if counts is None:
-                    counts = DatasetCounts(transaction.stat(self._datasets)["entries"])
+                    counts = DatasetCounts(transaction.stat(self._datasets)["entries"], bytes=0)
+                if counts.bytes is None:
+                    counts.bytes = self._measured(transaction, counts.number)
                 yield transaction, counts
                 transaction.put(dataset.encode(), msgspec.json.encode(counts), db=self._datasets)
         except (lmdb.Error, OSError) as error:
             raise failed_write(error, f"{self._directory / DATA} dataset {dataset}") from error
+
+    def _measured(self, transaction: lmdb.Transaction, number: int) -> int:
+        """The bytes of a dataset's rows. Cost: each is visited."""
+        size = 0
+        with transaction.cursor(self._rows) as cursor:
+            found = cursor.set_range(ROW.pack(number, 0))
+            while found and ROW.unpack(cursor.key())[0] == number:
+                size += len(cursor.value())
+                found = cursor.next()
+        return size
 
     @staticmethod
     def _key(counts: DatasetCounts, source: str, row: int) -> bytes:
@@ -240,8 +252,10 @@ class Quarantine(Generic[R]):
             ]
         else:
             known = arrivals
+        old = 0
         if known:
             arrival = known[0]
+            old = len(transaction.get(ROW.pack(counts.number, arrival), db=self._rows) or b"")
         else:
             arrival = counts.next
             numbers = b"".join(ARRIVAL.pack(n) for n in (*arrivals, arrival))
@@ -250,15 +264,17 @@ class Quarantine(Generic[R]):
             counts.total += 1
             counts.kept += 1
         transaction.put(ROW.pack(counts.number, arrival), digest + content, db=self._rows)
+        counts.bytes = (counts.bytes or 0) + len(digest + content) - old
 
     def _evict(self, transaction: lmdb.Transaction, counts: DatasetCounts) -> None:
         with transaction.cursor(self._rows) as cursor:
-            while counts.kept > self._limit:
+            while counts.kept > self._limit or (counts.bytes or 0) > self._max_bytes:
                 found = cursor.set_range(ROW.pack(counts.number, counts.first))
                 number, arrival = ROW.unpack(cursor.key()) if found else (-1, -1)
                 assert number == counts.number, (counts.number, counts.first)
                 key = DATASET.pack(number) + cursor.value()[:KEY_BYTES]
                 others = [n for n in self._arrivals(transaction, key) if n != arrival]
+                counts.bytes = (counts.bytes or 0) - len(cursor.value())
                 cursor.delete()
                 if others:
                     numbers = b"".join(ARRIVAL.pack(n) for n in others)
@@ -353,13 +369,15 @@ class Quarantine(Generic[R]):
             known = b"".join(map(ARRIVAL.pack, numbers))
             new.put(DATASET.pack(counts.number) + key, known, db=rooms["keys"])
         counts.kept -= gone
+        counts.bytes = None  # the next change measures it
         return gone
 
     def count(self, dataset: str) -> tuple[int, int]:
         """(distinct rows ever added, rows kept)."""
         with self._env.begin() as transaction:
             counts = self._counts(transaction, dataset)
-        return (0, 0) if counts is None else (counts.total, counts.kept)
+        total, kept = (0, 0) if counts is None else (counts.total, counts.kept)
+        return total + self._unkept.get(dataset, 0), kept
 
     def repaired(self, dataset: str) -> int:
         """Rows that were here and are stored now."""
@@ -370,7 +388,8 @@ class Quarantine(Generic[R]):
     def datasets(self) -> list[str]:
         """Names of the datasets that have rejected rows, sorted."""
         with self._env.begin() as transaction, transaction.cursor(self._datasets) as cursor:
-            return [key.decode() for key in cursor.iternext(keys=True, values=False)]
+            known = {key.decode() for key in cursor.iternext(keys=True, values=False)}
+        return sorted(known | self._unkept.keys())
 
     def copy_to(self, handle: int) -> None:
         """Write it to a file as of one moment, without what was deleted. Raises lmdb.Error."""
