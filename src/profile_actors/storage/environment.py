@@ -34,6 +34,13 @@ DATA = "data.mdb"
 LOCK = "lock.mdb"
 
 
+FRESH = "fresh.mdb"
+
+
+FRESH_FILES = 8
+"""How often new files are made whose inodes were just given back, before it is said."""
+
+
 MIN_DATA_BYTES = 8_192
 """Two meta pages: what every environment has from its first moment on."""
 
@@ -49,10 +56,29 @@ def create_environment(
     make_directory(path)
     for name in (DATA, LOCK):  # LMDB fills empty ones; made by it they would have the umask's mode
         make_file(path / name)
-    env = open_raw(path, map_bytes, databases, sync=sync)
+    env = _open_new(path, map_bytes, databases, sync=sync)
     env.sync(True)
     sync_directory(path)
     return env
+
+
+def _open_new(path: Path, map_bytes: int, databases: int, *, sync: bool) -> lmdb.Environment:
+    """Open files that were just made, whatever inodes they were given.
+
+    py-lmdb knows environments that are open by their inodes. One that is let go of by another
+    thread gives its own back before it is forgotten: a new file that has it by then is taken for
+    still open. Files that are made while that one is there have others.
+    """
+    for _ in range(FRESH_FILES):
+        try:
+            return open_raw(path, map_bytes, databases, sync=sync)
+        except lmdb.Error as error:
+            if "already open" not in str(error):
+                raise
+        for name in (DATA, LOCK):
+            make_file(path / FRESH)
+            os.replace(path / FRESH, path / name)
+    return open_raw(path, map_bytes, databases, sync=sync)
 
 
 def open_environment(
