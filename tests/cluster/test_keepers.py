@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import DirectoryLock
 from tests.cluster.keeping import own_ray, processes_of
 from tests.cluster.shop import orders, shop
+from tests.waiting import PATIENCE_S, PROMPT_S, until
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
 
@@ -29,6 +31,7 @@ from pathlib import Path
 import ray
 import profile_actors as pf
 from tests.cluster.shop import orders, shop
+from tests.waiting import PATIENCE_S, PROMPT_S, until
 here = Path(sys.argv[1])
 seen = {}
 def refused(path):
@@ -179,14 +182,14 @@ def test_a_process_without_ray_starts_and_ends_its_own(tmp_path: Path, short: Pa
         kind, text, seconds, is_initialized = said(child(REFUSED, tmp_path))
         assert kind == "FencedOut"
         assert re.search(rf"process {keeper.pid} since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d", text)
-        assert seconds < 2.0
+        assert seconds < PROMPT_S
         assert not is_initialized
         out, _ = keeper.communicate("go on\n", timeout=300)
     seen = json.loads(out.splitlines()[-1])
     kind, text, seconds = seen["again"]
     assert kind == "ConfigError"
     assert f"process {keeper.pid} has open since" in text
-    assert seconds < 2.0
+    assert seconds < PROMPT_S
     use, again, elsewhere = seen["fork"]
     assert "fork" in use
     assert again[0] == "FencedOut"
@@ -225,7 +228,7 @@ def test_a_cluster_store_stays_up_whoever_leaves_it(tmp_path: Path, short: Path)
         kind, text, seconds, is_initialized = said(child(REFUSED, tmp_path))
         assert (kind, is_initialized) == ("FencedOut", False)
         assert f"process {keeper} since" in text
-        assert seconds < 2.0
+        assert seconds < PROMPT_S
         # A keeper that is killed comes again, and keeps.
         os.kill(keeper, signal.SIGKILL)
         with pf.start(tmp_path / "shared") as store:
@@ -235,7 +238,8 @@ def test_a_cluster_store_stays_up_whoever_leaves_it(tmp_path: Path, short: Path)
             DirectoryLock(StoreLayout(tmp_path / "shared").keeper, 0.1)
     finally:
         for found in ray.util.list_named_actors(all_namespaces=True):
-            ray.kill(ray.get_actor(**found))
+            with suppress(ValueError):  # it has just ended
+                ray.kill(ray.get_actor(**found))
 
 
 def test_a_program_keeps_the_ray_it_initialised(tmp_path: Path) -> None:
@@ -267,11 +271,8 @@ def test_a_start_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
         else:
             with pytest.raises(pf.CorruptLog):
                 pf.start(tmp_path / "s")
-        deadline = time.monotonic() + 10
-        while ray.util.list_named_actors(all_namespaces=True) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert ray.util.list_named_actors(all_namespaces=True) == []
-        DirectoryLock(StoreLayout(tmp_path / "s").keeper, 2.0).release()
+        until(lambda: not ray.util.list_named_actors(all_namespaces=True))
+        DirectoryLock(StoreLayout(tmp_path / "s").keeper, PATIENCE_S).release()
     catalogue.write_bytes(kept)
     with pf.start(tmp_path / "s") as store:
         assert store.status().events == 5
@@ -303,21 +304,20 @@ def test_a_wrong_port_of_a_cluster_is_one_sentence(tmp_path: Path) -> None:
     assert kind == "StoreUnavailable"
     assert place in text
     assert "\n" not in text
-    assert seconds < 20.0
+    assert seconds < PROMPT_S
 
 
 def test_the_command_line_says_a_lost_cluster_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "store.json").write_text("{}")
-    began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", "from profile_actors.cli import main; main()", "status",
          "--data", str(tmp_path)],
-        env=os.environ | {"RAY_ADDRESS": "127.0.0.1:1"}, capture_output=True, text=True, timeout=60,
+        env=os.environ | {"RAY_ADDRESS": "127.0.0.1:1"}, capture_output=True, text=True,
+        timeout=PATIENCE_S,
     )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr.startswith("StoreUnavailable: expected a Ray cluster")
     assert done.stderr.count("\n") == 1
-    assert time.monotonic() - began < 60
 
 
 def test_interrupts_while_ray_starts_end_the_call_in_order(tmp_path: Path) -> None:
@@ -330,8 +330,7 @@ def test_interrupts_while_ray_starts_end_the_call_in_order(tmp_path: Path) -> No
             [sys.executable, "-m", "profile_actors", *map(str, words)], env=env,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
-        while len(processes_of(env["RAY_TMPDIR"])) < 3:  # itself, and two of Ray's
-            time.sleep(0.02)
+        until(lambda: len(processes_of(env["RAY_TMPDIR"])) >= 3)  # itself, and two of Ray's
         for _ in range(3):  # to all of a terminal's, as Ctrl-C goes
             os.killpg(child.pid, signal.SIGINT)
             time.sleep(0.2)

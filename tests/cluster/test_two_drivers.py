@@ -17,6 +17,7 @@ import pytest
 
 import profile_actors as pf
 from tests.cluster.shop import orders, shop
+from tests.waiting import PATIENCE_S, PROMPT_S
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
 
@@ -69,7 +70,7 @@ def second_driver(path: Path) -> Iterator[subprocess.Popen[str]]:
         finally:
             assert process.stdin is not None
             process.stdin.close()
-            process.wait(60)
+            process.wait(PATIENCE_S)
 
 
 def asked(driver: subprocess.Popen[str]) -> dict[str, Any]:
@@ -99,13 +100,13 @@ def test_a_second_driver_reads_by_the_definitions_in_force(tmp_path: Path) -> No
                 store.submit("orders", orders(50, first=500))
                 assert store.definitions().version == 1
                 hold.path.unlink()
-                applying.join(60)
+                applying.join(PATIENCE_S)
                 after = asked(driver)
         finally:
             hold.path.unlink(missing_ok=True)
-            applying.join(60)
+            applying.join(PATIENCE_S)
         for look in seen:
-            assert look.pop("seconds") < 8.0
+            assert look.pop("seconds") < PROMPT_S
             assert look == {
                 "version": 1, "segments": ["big", "fresh"], "orders": 10, "of": ["fresh"],
                 "big": 0, "newest": 1,
@@ -168,7 +169,7 @@ def driver(code: str, *args: str) -> Iterator[subprocess.Popen[str]]:
         finally:
             assert process.stdin is not None
             process.stdin.close()
-            process.wait(60)
+            process.wait(PATIENCE_S)
 
 
 def test_two_drivers_append_under_one_name_and_lose_nothing(tmp_path: Path) -> None:
@@ -239,7 +240,7 @@ def test_what_is_sent_after_a_submission_that_fails_does_not_wait_for_it(
             lost.result()
         assert [future.result().accepted for future in later] == [10, 10, 10]
         assert store.submit("orders", orders(10, first=500), producer).accepted == 10
-        assert time.monotonic() - began < 20  # far below the patience of a call
+        assert time.monotonic() - began < PROMPT_S  # far below the patience of a call
         assert store.status().events == 50
         assert store.verify() == []
 
@@ -267,7 +268,7 @@ def test_rows_numbered_by_their_caller_are_refused_at_once_behind_a_failure(
         for refused in (third, appended):
             with pytest.raises(pf.OffsetGap, match="from offset 10 on"):
                 refused.result()
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < PROMPT_S
         assert store.cursor("loader") == 10
         receipt = store.submit("orders", rows[10:], "loader", 10)
         assert (receipt.accepted, receipt.duplicate) == (20, 0)
@@ -309,6 +310,6 @@ def test_ctrl_c_between_taking_offsets_and_sending_leaves_no_hole(
         receipt = store.submit("orders", orders(10, first=100), producer, offset)
         assert receipt.accepted + receipt.duplicate == 10
         assert store.submit("orders", orders(10, first=200), producer).accepted == 10
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < PROMPT_S
         assert store.status().events == 30
         assert store.verify() == []

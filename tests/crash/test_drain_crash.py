@@ -10,6 +10,7 @@ import inspect
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 import profile_actors as pf
 from profile_actors.storage.files.layout import reset_derived
 from tests.cluster.shop import DAY, order, ray_runtime, shop
+from tests.waiting import PATIENCE_S, until, wall_ms
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
 __all__ = ["ray_runtime"]
@@ -69,7 +71,13 @@ def left(store: pf.Store) -> bool:
 def told(store: pf.Store) -> dict[tuple[str, str, int], list[tuple[int, str, str]]]:
     """Membership changes of each person, in order."""
     out: dict[tuple[str, str, int], list[tuple[int, str, str]]] = {}
-    for c in store.changes():
+
+    def whole() -> list[pf.Change]:
+        with suppress(pf.Pending):  # what is evaluated profile by profile comes last
+            return list(store.changes())
+        return []
+
+    for c in until(whole):
         if c.kind == "membership":
             key = (c.name, c.identity.value, c.partition)
             out.setdefault(key, []).append((c.at, c.new, c.cause))
@@ -103,28 +111,39 @@ def check(store: pf.Store, gone: int) -> None:
     ],
 )
 def test_slices_go_on_after_a_kill(tmp_path: Path, point: str, nth: int, derived: bool) -> None:
+    for lead_ms in (6_000, 60_000):
+        if slices_go_on(tmp_path / str(lead_ms), lead_ms, point, nth, derived):
+            return
+    raise AssertionError("it took more than a minute to send the rows")
+
+
+def slices_go_on(place: Path, lead_ms: int, point: str, nth: int, derived: bool) -> bool:
+    """False if the instant was there before everybody was: this machine needs more time."""
     config = pf.Config(max_due_rows=40, max_tick_ms=20)
-    hook = KillInSlices(point, nth, tmp_path)
-    with pf.start(tmp_path / "s", 1, "wall", config, hook=hook) as store:
+    hook = KillInSlices(point, nth, place)
+    with pf.start(place / "s", 1, "wall", config, hook=hook) as store:
         store.apply(*shop(), *RULES)
-        at = time.time_ns() // 1_000_000 - 7 * DAY + 6_000
+        at = wall_ms() - 7 * DAY + lead_ms
         gone = at + 7 * DAY + 1
         store.submit("orders", [order(n, n, at) for n in range(PEOPLE)])
-        assert store.members("fresh").count() == PEOPLE
-        assert time.time_ns() // 1_000_000 < gone, "the machine is too slow for this test"
-        sent, deadline = 0, time.monotonic() + 60
+        count = store.members("fresh").count()
+        if wall_ms() >= gone:
+            return False
+        assert count == PEOPLE
+        sent, deadline = 0, time.monotonic() + lead_ms / 1_000 + PATIENCE_S
         while not left(store):
             late = order(10_000 + sent, 0, at - 30 * DAY) | {"customer": f"x{sent % 7}"}
             assert store.submit("orders", [late]).accepted == 1
             sent += 1
             assert time.monotonic() < deadline
-        assert (tmp_path / "killed").exists(), f"the point {point} was never reached"
+        assert (place / "killed").exists(), f"the point {point} was never reached"
         check(store, gone)
         before = told(store)
         assert store.status().events == PEOPLE + sent
     if not derived:
-        reset_derived(tmp_path / "s" / "partitions" / "0")
-    with pf.start(tmp_path / "s") as store:
+        reset_derived(place / "s" / "partitions" / "0")
+    with pf.start(place / "s") as store:
         assert told(store) == before
         assert left(store)
         check(store, gone)
+    return True

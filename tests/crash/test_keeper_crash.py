@@ -24,12 +24,9 @@ from tests.cluster.keeping import (
     said,
     told,
 )
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.ray
-
-# Within which nothing is left running; some 3 s, also on a busy machine, and where a terminal goes,
-# which is an orderly stop: changes are flushed, checkpoints are written.
-GONE_S = 10.0
 
 # Stays attached until it is told that the store is up again; the rows are acknowledged.
 DRIVER = """
@@ -100,7 +97,7 @@ def test_a_kill_leaves_nothing_running_and_loses_nothing(
         assert driver.stdout is not None
         assert driver.stdout.readline() == "acknowledged\n"
         os.kill(keeper if victim == "keeper" else head_process(folder, victim), signal.SIGKILL)
-        left = left_running(folder, GONE_S, {driver.pid})
+        left = left_running(folder, PATIENCE_S, {driver.pid})
         assert left == [], left
         # What was left behind is not believed.
         refused = command("stop", place, env=env)
@@ -136,9 +133,9 @@ def test_a_terminal_that_goes_takes_a_store_in_its_foreground_along(
         os.close(theirs)
         said = os.read(ours, 1000)
         os.close(ours)  # the terminal is killed
-        assert left_running(env["RAY_TMPDIR"], GONE_S) == []
+        assert left_running(env["RAY_TMPDIR"], PATIENCE_S) == []
         assert re.match(rb"ready: process \d+, 1 partitions", said), said
-        assert keeper.wait(GONE_S) is not None
+        assert keeper.wait(PATIENCE_S) is not None
     found: dict[str, Any] = json.loads(command("status", "--data", place, "--json", env=env).stdout)
     assert found["events"] == events[0]
 
