@@ -175,7 +175,7 @@ def assert_same(check: Check, cells: Any, judged: list[Any], is_text: bool) -> N
 
 
 @given(fields(), readings(), st.lists(st.none() | texts, max_size=12))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_text_column_gets_the_verdicts_of_its_cells(
     field: Field, reading: TimeReading | None, cells: list[str | None]
 ) -> None:
@@ -274,7 +274,7 @@ def test_numbers_in_every_unit_get_the_verdicts_of_their_cells(
     st.datetimes(dt.datetime(1000, 1, 1), dt.datetime(9999, 12, 30)),
     st.booleans(),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_a_format_reads_what_the_standard_library_writes(
     form: str, when: dt.datetime, padded: bool
 ) -> None:
@@ -304,7 +304,7 @@ def test_every_odd_text_alone_in_its_column(kind: str) -> None:
 
 
 @given(fields(), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_a_clean_text_column_too(field: Field, data: st.DataObject) -> None:
     """All cells of one form, so that the kernels that parse a whole column are reached."""
     form = data.draw(
@@ -327,7 +327,7 @@ def test_a_clean_text_column_too(field: Field, data: st.DataObject) -> None:
 
 
 @given(fields(), readings(), st.lists(python_values, max_size=8))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_python_cells_get_the_verdicts_of_each(
     field: Field, reading: TimeReading | None, cells: list[Any]
 ) -> None:
@@ -369,7 +369,7 @@ ARROW_COLUMNS: tuple[tuple[pa.DataType, st.SearchStrategy[Any]], ...] = (
 
 
 @given(fields(), readings(), st.sampled_from(ARROW_COLUMNS), st.data())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_typed_arrow_columns_get_the_verdicts_of_their_cells(
     field: Field,
     reading: TimeReading | None,
