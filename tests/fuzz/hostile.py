@@ -103,17 +103,18 @@ def mutated(whole: Any, chance: random.Random, python: bool = False) -> Any:
             return whole | {key: mutated(whole[key], chance, python)}
 
 
-def campaign(case: Callable[[random.Random], None], seconds: float) -> int:
-    """Run cases for so long, or those that SEED and N of the environment name; how many ran.
+def campaign(case: Callable[[random.Random], None], cases: int) -> int:
+    """Run so many cases, or those that SECONDS, SEED and N of the environment name; how many ran.
 
     A case may end with an error of ours; anything else, or one that takes long, fails with the
     number to repeat it by.
     """
-    # In the suite always the same cases: whoever changes something else must not meet a new one.
-    drawn = random.randrange(2**40) if os.environ.get("FUZZ_SECONDS") else 0
-    number = int(os.environ.get("FUZZ_SEED") or drawn)
-    most = int(os.environ.get("FUZZ_N") or 2**40)
-    end = time.monotonic() + float(os.environ.get("FUZZ_SECONDS") or seconds)
+    # In the suite always the same cases, however fast the machine: whoever changes something else
+    # must not meet a new one.
+    seconds = float(os.environ.get("FUZZ_SECONDS") or 0)
+    number = int(os.environ.get("FUZZ_SEED") or (random.randrange(2**40) if seconds else 0))
+    most = int(os.environ.get("FUZZ_N") or (2**40 if seconds else cases))
+    end = time.monotonic() + (seconds or math.inf)
     ran = 0
     while ran < most and (time.monotonic() < end or not ran):
         began = time.process_time()

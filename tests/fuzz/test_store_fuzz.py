@@ -23,7 +23,7 @@ __all__ = ["ray_runtime"]
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_runtime")]
 
-SECONDS = 20.0
+CASES = 200
 NAMES = (
     "CRMID", "c0001", "c0002", "orders", "order", "big", "fresh", "spent", "e", "p", "x.csv",
     "x.json", "d.yaml", "out", "out.csv", "xEvent.count() > 1", "spent > 3", "10", "2025-10-10",
@@ -56,7 +56,7 @@ def test_words_at_a_running_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             assert code in (0, 1, 2), (words, code, said, error)
             assert "Traceback" not in said + error, (words, error)
 
-        assert campaign(case, SECONDS)
+        assert campaign(case, CASES)
         store.apply(*shop())
         assert store.submit("orders", [order(5_000, 1, START + 10**8)]).accepted == 1
         assert store.verify() == []
