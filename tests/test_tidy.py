@@ -33,7 +33,7 @@ INNER = {
         "partition",
     ),
     "ingest": ("typing", "", "files"),
-    "storage": ("files", "", "rejects", "erasure", "scrub", "replicas", "shipping"),
+    "storage": ("files", "", "rejects", "erasure", "scrub", "compaction", "replicas", "shipping"),
     "driver": (
         *("", "trials", "keeping", "people", "replicas", "edges", "streams", "files", "shipping"),
     ),

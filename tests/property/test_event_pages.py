@@ -184,7 +184,7 @@ def test_rows_of_several_identities_are_paged_by_whose_they_are() -> None:
     partition = hub.reopen()
     opened = OpenedBlocks(partition.log, 4)
     blocks = opened.of([position] * count, list(range(count)))
-    own = [block.key(row, (0, 0))[3] for row, block in enumerate(blocks)]
+    own = [block.key(row, (0, 0))[3] for block, row in blocks]
     assert own == primaries
     for order in ("asc", "desc"):
         cursor, seen_keys = None, []

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import xxhash
 
-from profile_actors.engine.log.ports import Buffer
+from profile_actors.engine.log.ports import Buffer, RowGroup
 from profile_actors.errors import CorruptLog, FencedOut
 
 
@@ -73,6 +73,9 @@ class FaultyLog:
             raise CorruptLog(fault)
         with memoryview(bytes(self._disk.entries[position][1])) as view:
             yield view
+
+    def group(self, position: int) -> RowGroup | None:
+        return None
 
     def size_bytes(self) -> int:
         return sum(len(value) for _, value in self._disk.entries)

@@ -45,9 +45,9 @@ from profile_actors.storage.files.atomic_files import (
 )
 from profile_actors.storage.files.copies_table import CopiesTable
 from profile_actors.storage.files.framing import HEADER_BYTES, damage, frame
+from profile_actors.storage.files.known_files import KnownFiles
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import DirectoryLock
-from profile_actors.storage.known_files import KnownFiles
 from profile_actors.storage.log_id import LogClaim, LogId
 from profile_actors.storage.log_segment import Stamp
 from profile_actors.storage.store_settings import (

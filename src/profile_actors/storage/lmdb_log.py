@@ -29,9 +29,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import lmdb
-import msgspec
+from msgspec import structs
 
 from profile_actors.config import Config
+from profile_actors.engine.log.entry_groups import Group
 from profile_actors.engine.log.ports import Buffer
 from profile_actors.errors import CorruptLog, FencedOut, Halt, StorageFull
 from profile_actors.storage.environment import DATA
@@ -53,7 +54,8 @@ from profile_actors.storage.files.manifest import (
     save_manifest,
 )
 from profile_actors.storage.log_id import LogClaim, check_place, save_log_id
-from profile_actors.storage.log_segment import LogSegment, check_whole, entries_of_stray
+from profile_actors.storage.log_segment import LogSegment
+from profile_actors.storage.segment_checks import check_whole, entries_of_stray, strays
 
 MAP_SLACK_BYTES = 1 << 18
 """Room for tree, meta and free-list pages beside a value: 64 pages, far above one append's need."""
@@ -156,7 +158,7 @@ class LmdbLog:
             return
         manifest = load_manifest(self._paths.manifest)
         self._since = manifest.segments[-1].first if manifest else 0
-        wanted = msgspec.structs.replace(claim.id, since=self._since)
+        wanted = structs.replace(claim.id, since=self._since)
         self._write("naming the log", lambda: save_log_id(self._paths, wanted))
         self._crash_point("log.named")
 
@@ -186,17 +188,12 @@ class LmdbLog:
         )
 
     def _drop_strays(self, listed: Sequence[LogSegmentEntry]) -> None:
-        """What is not listed goes; another form of a log segment that is was written beside it
-        (``scrub/log_mending``), and has nothing that the listed one has not."""
-        named = {entry.name for entry in listed}
-        plain = {log_segment_name(entry.first) for entry in listed}
-        for path in sorted(self._paths.log.glob("segment-*")):
-            if path.name in named:
-                continue
-            if path.name[: len(log_segment_name(0))] in plain:
-                remove_tree(path)
-            else:
-                self._drop_stray(path)
+        """What is not listed goes."""
+        found = strays(self._paths.log, listed)
+        for path in found.forms:
+            remove_tree(path)
+        for path in found.others:
+            self._drop_stray(path)
 
     def _drop_stray(self, path: Path) -> None:
         """Delete what a crash left of a rotation: an empty log segment that no manifest names.
@@ -311,7 +308,7 @@ class LmdbLog:
             remove_tree(self._paths.log / name)
             log_segment = self._new_log_segment(name, self._head)
             self._crash_point("log.rotate.segment_made")
-            closed = LogSegmentEntry(last.name, last.first, True, self._head - last.first)
+            closed = structs.replace(last, sealed=True, entries=self._head - last.first)
             manifest = Manifest((*sealed, closed, LogSegmentEntry(name, self._head)))
             self._write(
                 "sealing a log segment",
@@ -333,6 +330,11 @@ class LmdbLog:
         index = bisect_right(log_segments, position, key=lambda log_segment: log_segment.first) - 1
         return log_segments[index]
 
+    def _opened(self) -> tuple[LogSegment, ...]:
+        if not self._log_segments:
+            raise FencedOut(f"expected an open log, got a closed one - at {self._paths.log}")
+        return self._log_segments
+
     @contextmanager
     def view(self, position: int) -> Iterator[memoryview]:
         """The entry's bytes, verified at their first reading; may be called from any thread.
@@ -340,9 +342,7 @@ class LmdbLog:
         What is derived from the view stays readable after the context, but keeps the log segment
         mapped. Raises CorruptLog, IndexError outside 0 <= position < head, FencedOut once closed.
         """
-        log_segments = self._log_segments
-        if not log_segments:
-            raise FencedOut(f"expected an open log, got a closed one - at {self._paths.log}")
+        log_segments = self._opened()
         if not 0 <= position < self._head:
             raise IndexError(f"expected a position below {self._head}, got {position}")
         entry = self._log_segment_of(position, log_segments).view(position)
@@ -351,6 +351,10 @@ class LmdbLog:
         finally:
             with suppress(BufferError):  # something derived from it is alive, and keeps the map
                 entry.release()
+
+    def group(self, position: int) -> Group | None:
+        """The group of entries that has this one, None where it stands alone; as ``view``."""
+        return self._log_segment_of(position, self._opened()).group(position)
 
     def size_bytes(self) -> int:
         return sum(log_segment.used_bytes() for log_segment in self._log_segments)
@@ -366,10 +370,7 @@ class LmdbLog:
     def checked(self, position: int) -> tuple[int, str | None]:
         """Re-read one entry from the file, whatever was verified before: its bytes, and None if it
         is whole, else one sentence. Raises FencedOut once closed."""
-        log_segments = self._log_segments
-        if not log_segments:
-            raise FencedOut(f"expected an open log, got a closed one - at {self._paths.log}")
-        return self._log_segment_of(position, log_segments).checked(position)
+        return self._log_segment_of(position, self._opened()).checked(position)
 
     def whole(self, position: int) -> bytes:
         """A copy of an entry, compared with its checksum just now, whatever was verified before.

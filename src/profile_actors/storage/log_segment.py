@@ -2,7 +2,8 @@
 
 Theory: two named databases. ``values``: 8-byte big-endian position -> framed value
 (``framing.py``). ``meta``: the epoch of the writer that owns it, the id of its log,
-and of how many entries the catalogue was told (``log_ages.py``).
+and of how many entries the catalogue was told (``log_ages.py``). How values are read is
+``files/segment_values``.
 Values are added in ascending order, so MDB_APPEND fills pages densely, and a large value lies in
 pages of its own which nothing moves or frees as long as it is not overwritten.
 
@@ -21,13 +22,12 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import lmdb
-import numpy as np
 
 from profile_actors.errors import CorruptLog, FencedOut
 from profile_actors.storage.environment import (
@@ -37,11 +37,8 @@ from profile_actors.storage.environment import (
     open_environment,
 )
 from profile_actors.storage.files.atomic_files import failed_read
-from profile_actors.storage.files.framing import HEADER_BYTES, damage
-from profile_actors.storage.files.manifest import LogSegmentEntry
-
-KEY = struct.Struct(">Q")
-
+from profile_actors.storage.files.framing import frame
+from profile_actors.storage.files.segment_values import KEY, SegmentValues
 
 EPOCH = b"epoch"
 
@@ -50,6 +47,10 @@ LOG = b"log"
 
 
 TOLD = b"told"
+
+
+GROUPED = b"grouped"
+"""How many more entries there are than values, where some values are groups of entries."""
 
 
 DATABASES = ("values", "meta")
@@ -62,32 +63,21 @@ class Stamp(NamedTuple):
     told: int
 
 
-STRAY_BYTES = 1 << 16
-"""Above what a new, empty environment takes."""
-
-
-class _Mapped(np.ndarray):
-    """Bytes of the map, and the environment that keeps them mapped."""
-
-    environment: lmdb.Environment
-
-
-class LogSegment:
+class LogSegment(SegmentValues):
     """Values of positions >= first, in one directory. One writer; any number of reading threads."""
 
     def __init__(self, path: Path, first: int, env: lmdb.Environment, *, writable: bool) -> None:
         self.path = path
-        self.first = first
-        self._env = env
-        self._page_bytes = int(env.stat()["psize"])
+        self._told = 0
         try:
             opened = open_databases(env, DATABASES, writable=writable)
-            self._values, self._meta = opened["values"], opened["meta"]
-        except lmdb.Error as error:
+            super().__init__(path / DATA, first, env, opened["values"])
+            self._meta = opened["meta"]
+            with env.begin() as transaction:
+                self._grouped = self._number(transaction, GROUPED)
+        except (lmdb.Error, struct.error) as error:
             env.close()
-            raise failed_read(error, str(self.data)) from error
-        self._verified = bytearray()
-        self._told = 0
+            raise failed_read(error, str(path / DATA)) from error
 
     @classmethod
     def create(cls, path: Path, first: int, map_bytes: int, *, sync: bool) -> LogSegment:
@@ -104,35 +94,6 @@ class LogSegment:
         """An existing log segment; a sealed one read-only. Raises CorruptLog."""
         env = open_environment(path, map_bytes, len(DATABASES), sync=sync, readonly=sealed)
         return cls(path, first, env, writable=not sealed)
-
-    @property
-    def data(self) -> Path:
-        return self.path / DATA
-
-    def where(self, position: int) -> str:
-        return f"{self.data} position {position}"
-
-    def extent(self) -> tuple[int, int]:
-        """One past the last position that has a value (``first`` if there is none), and how many
-        have one; both of one moment. Raises CorruptLog.
-        """
-        try:
-            with self._env.begin(db=self._values) as transaction, transaction.cursor() as cursor:
-                end = int(KEY.unpack(cursor.key())[0]) + 1 if cursor.last() else self.first
-                return end, int(transaction.stat(self._values)["entries"])
-        except (lmdb.Error, struct.error) as error:
-            raise CorruptLog(
-                f"expected a last position, got '{error}' - at {self.data}; restore the file from a"
-                " replica or backup"
-            ) from error
-
-    def end(self) -> int:
-        """One past the last position that has a value; ``first`` if there is none."""
-        return self.extent()[0]
-
-    def count(self) -> int:
-        """How many values the log segment has."""
-        return self.extent()[1]
 
     def used_bytes(self) -> int:
         """Bytes of the file in use (its last page's end)."""
@@ -217,13 +178,23 @@ class LogSegment:
         LMDB counts pages that it took and gave back without writing them; the file is made as long
         as that says, since a shorter one is taken for one that lost its end.
         """
+        group = self.group(position) if position < self.end() else None
+        cut = range(position if group is None else group.first, position)
         with (
             self._env.begin(write=True, db=self._values) as transaction,
             transaction.cursor() as cursor,
         ):
+            kept = [] if group is None else [(at, bytes(group.entry(at))) for at in cut]
             found = cursor.set_range(KEY.pack(position))
             while found:
                 found = cursor.delete()
+            for at, content in kept:  # of a group that is cut
+                transaction.put(KEY.pack(at), frame(at, (content,)), append=True)
+            if self._grouped:
+                values = int(transaction.stat(self._values)["entries"])
+                self._grouped = position - self.first - values
+                transaction.put(GROUPED, KEY.pack(self._grouped), db=self._meta)
+        self._groups = {}
         del self._verified[max(0, position - self.first) :]
         if self.data.stat().st_size < self.used_bytes():
             os.truncate(self.data, self.used_bytes())
@@ -233,11 +204,19 @@ class LogSegment:
         with self._env.begin(write=True, db=self._values) as transaction:
             transaction.put(KEY.pack(position), value)
 
-    def fill(self, values: Iterable[tuple[int, bytes]]) -> None:
-        """Put framed values after all others, in one transaction. Raises lmdb.Error."""
+    def fill(self, values: Iterable[tuple[int, bytes]], grouped: int = 0) -> None:
+        """Put framed values after all others, in one transaction. A group of entries has the
+        position of its last one; grouped: how many more entries there are than values.
+
+        Raises lmdb.Error.
+        """
         with self._env.begin(write=True, db=self._values) as transaction:
             for position, value in values:
                 transaction.put(KEY.pack(position), value, append=True)
+            if grouped:
+                fresh = self._grouped + grouped
+                transaction.put(GROUPED, KEY.pack(fresh), db=self._meta)
+        self._grouped += grouped
 
     def discard(self) -> None:
         """Close a log segment of which no view was ever handed out (an opening that failed)."""
@@ -246,132 +225,3 @@ class LogSegment:
     def sync(self) -> None:
         """Make everything committed durable. Raises lmdb.Error."""
         self._env.sync(True)
-
-    def view(self, position: int) -> memoryview:
-        """The value without its header, read-only; verified at its first reading by this object.
-
-        Cost: a look-up (~5 us) and one touch per page; the first time one hash pass.
-        Raises CorruptLog naming file and position.
-        """
-        value = self._find(position)
-        index = position - self.first
-        if not (index < len(self._verified) and self._verified[index]):
-            fault = damage(position, value)
-            if fault is not None:
-                raise self._corrupt(position, fault)
-            # Two readers may both verify and both write 1; growing is done by replacing nothing:
-            # bytearray.extend and item assignment are each one step under the interpreter lock.
-            if index >= len(self._verified):
-                self._verified.extend(bytes(index + 1 - len(self._verified)))
-            self._verified[index] = 1
-        return value[HEADER_BYTES:]
-
-    def positions(self) -> list[int]:
-        """All positions that have a value, in order. Raises CorruptLog."""
-        try:
-            with self._env.begin(db=self._values) as transaction, transaction.cursor() as cursor:
-                keys = cursor.iternext(keys=True, values=False)
-                return [int(KEY.unpack(key)[0]) for key in keys]
-        except (lmdb.Error, struct.error) as error:
-            raise failed_read(error, str(self.data)) from error
-
-    def checked(self, position: int) -> tuple[int, str | None]:
-        """Re-read one value, whatever was verified before: its bytes, and None if it is whole, else
-        one sentence. Cost: one hash pass over it."""
-        try:
-            value = self._find(position)
-        except CorruptLog as error:
-            return 0, str(error)
-        found = damage(position, value)
-        return len(value), None if found is None else str(self._corrupt(position, found))
-
-    def fault(self, position: int) -> str | None:
-        """What ``checked`` says is wrong with one value."""
-        return self.checked(position)[1]
-
-    def raw(self, position: int) -> bytes | None:
-        """A copy of one value as it is, with its header, whatever its checksum says; None if it
-        cannot be found."""
-        try:
-            return bytes(self._find(position))
-        except CorruptLog:
-            return None
-
-    def _find(self, position: int) -> memoryview:
-        try:
-            with self._env.begin(buffers=True, db=self._values) as transaction:
-                raw = transaction.get(KEY.pack(position))
-                if raw is not None and len(raw) < self._page_bytes:
-                    return memoryview(bytes(raw))
-        except lmdb.Error as error:
-            raise failed_read(error, self.where(position)) from error
-        if raw is None:
-            raise self._corrupt(position, "expected an entry, got nothing")
-        mapped = np.frombuffer(raw, dtype=np.uint8).view(_Mapped)
-        mapped.environment = self._env
-        return mapped.data
-
-    def _corrupt(self, position: int, fault: str) -> CorruptLog:
-        return CorruptLog(
-            f"{fault} - at {self.where(position)}; the disk changed it: restore the file from a"
-            " replica or backup"
-        )
-
-    def range(self, after: int, limit_bytes: int) -> list[tuple[int, bytes]]:
-        """Copies of the values with position > after, in order, until limit_bytes is passed."""
-        out: list[tuple[int, bytes]] = []
-        size = 0
-        try:
-            with (
-                self._env.begin(buffers=True, db=self._values) as transaction,
-                transaction.cursor() as cursor,
-            ):
-                found = cursor.set_range(KEY.pack(after + 1))
-                while found and size <= limit_bytes:
-                    position = int(KEY.unpack(cursor.key())[0])
-                    value = bytes(cursor.value())
-                    fault = damage(position, value)
-                    if fault is not None:
-                        raise self._corrupt(position, fault)
-                    out.append((position, value[HEADER_BYTES:]))
-                    size += len(value) - HEADER_BYTES
-                    found = cursor.next()
-        except (lmdb.Error, struct.error) as error:
-            raise CorruptLog(
-                f"expected readable values, got '{error}' - at {self.where(after + 1)} or later"
-            ) from error
-        return out
-
-    def get(self, position: int) -> bytes | None:
-        """A copy of one verified value, None if there is none. Raises CorruptLog."""
-        found = self.range(position - 1, 0) if position > 0 else self.range(-1, 0)
-        return found[0][1] if found and found[0][0] == position else None
-
-
-def check_whole(listed: Sequence[LogSegmentEntry], log_segments: Sequence[LogSegment]) -> None:
-    """Segments follow each other without a gap, and none has lost an entry. Raises CorruptLog."""
-    following = [*listed[1:], None]
-    for entry, log_segment, after in zip(listed, log_segments, following, strict=True):
-        end, count = log_segment.extent()
-        wanted = after.first if after else end
-        if end != wanted or count != end - entry.first:
-            raise CorruptLog(
-                f"expected positions {entry.first} to {wanted - 1}, got {count} entries up to"
-                f" {end - 1} - at {log_segment.data}; restore the file from a replica or backup"
-            )
-
-
-def entries_of_stray(path: Path, map_bytes: int) -> int:
-    """How many entries a log segment has that no manifest lists, 0 for what a crash left of an
-    empty one."""
-    data = path / DATA
-    if not data.is_file() or data.stat().st_size == 0:
-        return 0
-    try:
-        stray = LogSegment.open(path, 0, map_bytes, sync=True)
-        entries = stray.count()
-        stray.discard()
-    except CorruptLog:
-        # Half-created files are a few pages; anything larger may be a damaged segment.
-        return int(data.stat().st_size > STRAY_BYTES)
-    return entries

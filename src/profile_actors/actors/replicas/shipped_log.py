@@ -23,7 +23,7 @@ from contextlib import AbstractContextManager
 import msgspec
 
 from profile_actors.config import Config
-from profile_actors.engine.log.ports import Buffer
+from profile_actors.engine.log.ports import Buffer, RowGroup
 from profile_actors.engine.shipping.replication import Copies, Request
 from profile_actors.engine.shipping.shipper import Arrival, Shipment, Shipper
 from profile_actors.errors import FencedOut, Halt, ProfileActorsError, StoreUnavailable
@@ -320,6 +320,9 @@ class ShippedLog:
 
     def view(self, position: int) -> AbstractContextManager[memoryview]:
         return self._log.view(position)
+
+    def group(self, position: int) -> RowGroup | None:
+        return self._log.group(position)
 
     def size_bytes(self) -> int:
         return self._log.size_bytes()

@@ -7,12 +7,14 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
-from profile_actors.engine.log.ports import Arrays, Buffer
+from profile_actors.engine.log.ports import Arrays, Buffer, RowGroup
 from profile_actors.errors import FeedDamaged
 
 
 class MemoryLog:
-    """A Log in a list; nothing survives the process."""
+    """A Log in a list; nothing survives the process. groups: what tests have made of entries."""
+
+    groups: Sequence[RowGroup] = ()
 
     def __init__(self) -> None:
         self.entries: list[bytes] = []
@@ -28,6 +30,9 @@ class MemoryLog:
         if not 0 <= position < len(self.entries):
             raise IndexError(f"expected a position below {len(self.entries)}, got {position}")
         return nullcontext(memoryview(self.entries[position]))
+
+    def group(self, position: int) -> RowGroup | None:
+        return next((one for one in self.groups if one.first <= position < one.end), None)
 
     def size_bytes(self) -> int:
         return sum(map(len, self.entries))

@@ -20,6 +20,24 @@ Arrays = Mapping[str, np.ndarray]
 Buffer = bytes | memoryview
 
 
+class RowGroup(Protocol):
+    """Entries first ... end - 1 of a log, whose rows are in few tables as well, ordered by (ident,
+    timestamp) in each: ``entry_groups.Group``."""
+
+    first: int
+    end: int
+
+    def located(self, positions: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(table, place in it) of rows of entries. int64[n]"""
+
+    def shapes(self) -> Sequence[tuple[str, int]]:
+        """(dataset, rows) of each table."""
+
+    def stream(self, table: int) -> memoryview:
+        """A table as an Arrow stream; its columns are those of the rows, without ROW and OTHERS of
+        ``hidden_columns``."""
+
+
 class Log(Protocol):
     """Entries by position: 0-based, gap-free, written by one writer, never changed."""
 
@@ -38,6 +56,10 @@ class Log(Protocol):
 
         Raises CorruptLog (naming file and position), IndexError beyond the head.
         """
+
+    def group(self, position: int) -> RowGroup | None:
+        """The entries that this one is kept together with, which have their rows in few tables as
+        well; None where it stands alone. As ``view``."""
 
     def size_bytes(self) -> int:
         """Bytes on disk of all log segments."""

@@ -8,7 +8,7 @@ which identities are one person. Reading costs the profile's own rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -19,8 +19,8 @@ import xxhash
 from profile_actors.columnar.runs import starts_of
 from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.columnar.vectors import Array
-from profile_actors.engine.log.entry import Block, blocks_of_rows
-from profile_actors.engine.log.ports import Log
+from profile_actors.engine.log.entry import Block, blocks_of_rows, table_of
+from profile_actors.engine.log.ports import Log, RowGroup
 from profile_actors.ingest.hidden_columns import (
     APPENDED,
     DELETED,
@@ -132,8 +132,20 @@ def _placed(
     positions, rows = positions[order], rows[order].astype(np.int64)
     starts = starts_of(positions).tolist() if len(positions) else []
     pieces: dict[tuple[str, pa.Schema], tuple[list[int], list[pa.Table]]] = {}
+    skipped = 0
     for begin, end in zip(starts, [*starts[1:], len(positions)], strict=False):
         position, place = int(positions[begin]), begin
+        if begin < skipped:
+            continue
+        group = log.group(position)
+        if group is not None:
+            skipped = int(positions.searchsorted(group.end))
+            here = slice(begin, skipped)
+            for dataset, table, some in _of_group(group, positions[here], rows[here]):
+                places, tables = pieces.setdefault((dataset, table.schema), ([], []))
+                places += order[here][some].tolist()
+                tables.append(table)
+            continue
         with log.view(position) as view:
             for block, local in blocks_of_rows(view, f"position {position}", rows[begin:end]):
                 key = block.dataset, block.table.schema
@@ -145,6 +157,18 @@ def _placed(
         (places, Taken(dataset, _shown(pa.concat_tables(tables), more)))
         for (dataset, _), (places, tables) in pieces.items()
     ]
+
+
+def _of_group(
+    group: RowGroup, positions: Array, rows: Array
+) -> Iterator[tuple[str, pa.Table, Array]]:
+    """Rows of entries of a group: dataset, rows, and which of those asked for they are."""
+    tables, places = group.located(positions, rows)
+    shapes = group.shapes()
+    for table in np.unique(tables).tolist():
+        some = (tables == table).nonzero()[0]
+        some = some[places[some].argsort()]
+        yield shapes[table][0], _some(table_of(group.stream(table)), places[some]), some
 
 
 def _some(table: pa.Table, local: Array) -> pa.Table:

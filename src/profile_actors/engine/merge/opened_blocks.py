@@ -5,7 +5,8 @@ transaction, an envelope, a schema, columns. So a block is opened once and kept,
 per column that reads a cell where it lies, in the log's mapped file; the entries that were asked
 for longest ago are let go of. A document costs a call per cell then, wherever its block is.
 
-The few living rows of a record are read in the same way.
+The few living rows of a record are read in the same way. Of entries that are kept in a group
+(``entry_groups``) the group's tables are opened, once for all of them.
 
 Law: ``Opened.document`` and ``Opened.record`` are what ``documents`` makes of the same row.
 """
@@ -21,7 +22,7 @@ import pyarrow as pa
 
 from profile_actors.columnar.time_units import DAY_MS
 from profile_actors.engine.log.entry import BlockPart, block_parts, table_of
-from profile_actors.engine.log.ports import Log
+from profile_actors.engine.log.ports import Log, RowGroup
 from profile_actors.engine.merge.documents import (
     OF_RECORDS,
     RENAMED,
@@ -35,6 +36,10 @@ from profile_actors.ingest.hidden_columns import ID, K0, K1, TIMESTAMP
 
 Decoder = Callable[[int], Any]
 """The plain value of a cell by its row; None for null."""
+
+
+MAX_GROUPS = 64
+"""Groups of entries that stay open; each has the rows of some thousands."""
 
 
 FIXED = {
@@ -112,6 +117,18 @@ class Opened:
         return columns
 
 
+class _OpenGroup:
+    """A group of entries, one block per table; rows are numbered by their places there."""
+
+    def __init__(self, group: RowGroup) -> None:
+        self.group = group
+        shapes = enumerate(group.shapes())
+        self.tables = [
+            Opened(BlockPart(dataset, 0, rows, group.stream(table)))
+            for table, (dataset, rows) in shapes
+        ]
+
+
 class OpenedBlocks:
     """The entries that were read last, at most so many, their blocks open. Any thread."""
 
@@ -119,12 +136,60 @@ class OpenedBlocks:
         self._log = log
         self._most = most
         self._known: dict[int, list[Opened]] = {}
+        self._groups: dict[int, _OpenGroup] = {}
         self._lock = threading.Lock()
         self._is_closed = False
 
-    def of(self, positions: list[int], rows: list[int]) -> list[Opened]:
-        """The block that holds each row of an entry. Raises CorruptLog."""
-        known, found = self._known, list[Opened]()
+    def of(self, positions: list[int], rows: list[int]) -> list[tuple[Opened, int]]:
+        """The block that holds each row of an entry, and the row's number there. Raises
+        CorruptLog."""
+        grouped = self._of_groups(positions, rows)
+        if len(grouped) < len(positions):
+            alone = [at for at in range(len(positions)) if at not in grouped]
+            found = self._alone([positions[at] for at in alone], [rows[at] for at in alone])
+            grouped.update(zip(alone, found, strict=True))
+        return [grouped[at] for at in range(len(positions))]
+
+    def _of_groups(self, positions: list[int], rows: list[int]) -> dict[int, tuple[Opened, int]]:
+        """Of the rows whose entries are kept in groups, by their places among those asked for."""
+        out: dict[int, tuple[Opened, int]] = {}
+        places = np.argsort(np.array(positions, np.int64), kind="stable")
+        sorted_at, begin = np.array(positions, np.int64)[places], 0
+        while begin < len(places):
+            position = int(sorted_at[begin])
+            group = None if position in self._known else self._group(position)
+            if group is None:
+                begin = int(sorted_at.searchsorted(position, side="right"))
+                continue
+            end = int(sorted_at.searchsorted(group.group.end))
+            here = places[begin:end]
+            numbers = np.array([rows[at] for at in here.tolist()], np.int64)
+            tables, found = group.group.located(sorted_at[begin:end], numbers)
+            blocks = [group.tables[table] for table in tables.tolist()]
+            out.update(zip(here.tolist(), zip(blocks, found.tolist(), strict=True), strict=True))
+            begin = end
+        return out
+
+    def _group(self, position: int) -> _OpenGroup | None:
+        """The group that has an entry, its tables open."""
+        with self._lock:
+            for first, known in self._groups.items():
+                if first <= position < known.group.end:
+                    self._groups[first] = self._groups.pop(first)
+                    return known
+        group = self._log.group(position)
+        if group is None:
+            return None
+        opened = _OpenGroup(group)
+        with self._lock:
+            if not self._is_closed:
+                self._groups[group.first] = opened
+            while len(self._groups) > MAX_GROUPS:
+                del self._groups[next(iter(self._groups))]
+        return opened
+
+    def _alone(self, positions: list[int], rows: list[int]) -> list[tuple[Opened, int]]:
+        known, found = self._known, list[tuple[Opened, int]]()
         with self._lock:
             entries = {at: known.pop(at, None) for at in dict.fromkeys(positions)}
             known.update((at, blocks) for at, blocks in entries.items() if blocks is not None)
@@ -134,7 +199,7 @@ class OpenedBlocks:
                 blocks = entries[position] = self._open(position)
             is_only = len(blocks) == 1
             found.append(
-                blocks[0] if is_only else next(b for b in blocks if b.first <= row < b.end)
+                (blocks[0] if is_only else next(b for b in blocks if b.first <= row < b.end), row)
             )
         return found
 
@@ -152,7 +217,13 @@ class OpenedBlocks:
         """Let go of all of them, and keep none any more: they hold the log's files open."""
         with self._lock:
             self._is_closed = True
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Let go of all of them: of log segments that another form has taken the place of."""
+        with self._lock:
             self._known.clear()
+            self._groups.clear()
 
 
 def decoder(column: pa.Array) -> Decoder:

@@ -19,9 +19,8 @@ def records_at(
     if len(owners) > FEW_ROWS:
         found = read_records(log, positions, rows)
     else:
-        numbers = rows.tolist()
-        blocks = opened.of(positions.tolist(), numbers)
-        found = [block.record(row) for block, row in zip(blocks, numbers, strict=True)]
+        blocks = opened.of(positions.tolist(), rows.tolist())
+        found = [block.record(row) for block, row in blocks]
     for owner, row in zip(owners.tolist(), found, strict=True):
         out.setdefault(owner, []).append(row)
     return out

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed
-from profile_actors.engine.log.ports import Buffer, Log
+from profile_actors.engine.log.ports import Buffer, Log, RowGroup
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.errors import CorruptLog
 
@@ -44,6 +44,9 @@ class _Beginning(Log):
         if not self._go_on():
             raise _Stopped
         return self._log.view(position)
+
+    def group(self, position: int) -> RowGroup | None:
+        return self._log.group(position)
 
     def size_bytes(self) -> int:
         return self._log.size_bytes()

@@ -27,7 +27,7 @@ from profile_actors.engine.merge.opened_blocks import Opened, OpenedBlocks
 from profile_actors.engine.reading.answers import EventPage
 
 Placed = tuple[Key, Opened, int]
-"""A row's order key, and where it is: its block, and its number in the entry."""
+"""A row's order key, and where it is: its block, and its number there."""
 
 
 _KEY = msgspec.json.Decoder(Key)
@@ -139,9 +139,8 @@ def _placed(
     opened: OpenedBlocks, positions: Array, rows: Array, own: Primary, is_back: bool
 ) -> list[Placed]:
     """The rows in order. Equal ones are the same row, stated more than once: any order will do."""
-    numbers = rows.tolist()
-    blocks = opened.of(positions.tolist(), numbers)
-    plain = [(b.key(row, own), b, row) for b, row in zip(blocks, numbers, strict=True)]
+    blocks = opened.of(positions.tolist(), rows.tolist())
+    plain = [(b.key(row, own), b, row) for b, row in blocks]
     plain.sort(key=itemgetter(0))
     out: list[Placed] = []
     for key, block, row in plain:

@@ -35,6 +35,7 @@ from profile_actors.storage.files.atomic_files import (
 from profile_actors.storage.files.framing import frame
 from profile_actors.storage.files.layout import PartitionLayout, reset_derived
 from profile_actors.storage.files.manifest import (
+    PLAIN,
     LogSegmentEntry,
     Manifest,
     load_manifest,
@@ -42,6 +43,7 @@ from profile_actors.storage.files.manifest import (
 )
 from profile_actors.storage.lmdb_log import log_segment_name
 from profile_actors.storage.log_segment import LogSegment
+from profile_actors.storage.segment_checks import strays
 
 Change = Callable[[bytes, str], Sequence[Buffer] | None]
 """What an entry becomes, as parts; None: it stays. Asked once for each, in the log's order. The
@@ -89,11 +91,8 @@ def rewrite(
 
 def _drop_strays(paths: PartitionLayout, manifest: Manifest) -> None:
     """Delete the other forms of the log segments that a manifest names."""
-    named = {entry.name for entry in manifest.segments}
-    for entry in manifest.segments:
-        for path in paths.log.glob(f"{log_segment_name(entry.first)}*"):
-            if path.name not in named:
-                remove_tree(path)
+    for path in strays(paths.log, manifest.segments).forms:
+        remove_tree(path)
 
 
 def _rewritten(
@@ -132,7 +131,7 @@ def _rewritten(
                 f" {new.data}; check the disk, then start again"
             )
         crash_point("erase.segment_written")
-        return structs.replace(entry, name=name)
+        return structs.replace(entry, name=name, format=PLAIN)
     finally:
         old.discard()
         if new is not None:

@@ -19,14 +19,20 @@ from profile_actors.storage.files.atomic_files import CrashPoint, no_crash, writ
 FORMAT = 1
 
 
+PLAIN, GROUPED = 1, 2
+"""Formats of a log segment: of single entries, and one that has groups of them; releases that do
+not know groups refuse to open the log."""
+
+
 class LogSegmentEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """name: its directory. first: its first position. entries: how many, once sealed."""
+    """name: its directory. first: its first position. entries: how many, once sealed. format: PLAIN
+    or GROUPED."""
 
     name: str
     first: int
     sealed: bool = False
     entries: int | None = None
-    format: int = FORMAT
+    format: int = PLAIN
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,9 +64,10 @@ def load_manifest(path: Path) -> Manifest | None:
         manifest = _MANIFEST.decode(body)
     except UNDECODED as error:
         raise _corrupt(path, f"expected a list of log segments, got '{error}'") from error
-    for form in (manifest.format, *(entry.format for entry in manifest.segments)):
-        if form != FORMAT:
-            raise _corrupt(path, f"expected log format {FORMAT}, got {form} (a newer release)")
+    newest = (manifest.format, FORMAT), *((one.format, GROUPED) for one in manifest.segments)
+    for form, known in newest:
+        if form not in range(1, known + 1):
+            raise _corrupt(path, f"expected log format {known}, got {form} (a newer release)")
     if not manifest.segments or [entry.sealed for entry in manifest.segments] != [
         True for _ in manifest.segments[1:]
     ] + [False]:

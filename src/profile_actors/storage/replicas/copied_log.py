@@ -80,7 +80,7 @@ class CopiedLog(MendableLog):
     def _trim(self, head: int) -> None:
         kept = [one for one in self._manifest.segments if one.first < head or one.first == 0]
         dropped = self._manifest.segments[len(kept) :]
-        last = LogSegmentEntry(kept[-1].name, kept[-1].first)
+        last = LogSegmentEntry(kept[-1].name, kept[-1].first, format=kept[-1].format)
         if dropped or self._manifest.segments[-1] != last:
             self._manifest = Manifest((*kept[:-1], last))
             save_manifest(self._paths.manifest, self._manifest, self._crash_point)

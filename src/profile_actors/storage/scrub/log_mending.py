@@ -69,7 +69,7 @@ def mend_segment(
         crash_point("mend.written")
         new.discard()
         new = None
-        log.replace(old.entry, name)
+        log.replace([old.entry], name)
         crash_point("mend.replaced")
     except (OSError, lmdb.Error) as error:
         raise failed_write(error, f"{path} (mending a log segment)") from error

@@ -3,11 +3,12 @@
 Theory: the manifest says which form of a log segment is in force, and is replaced whole. Whoever
 reads the old form meanwhile keeps it mapped, though its directory is gone.
 
-Limits: the room of an old form is free when the process ends.
+Limits: the room of an old form is free when its last reader has let go of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,12 @@ from msgspec import structs
 
 from profile_actors.errors import CorruptLog
 from profile_actors.storage.files.atomic_files import remove_tree
-from profile_actors.storage.files.manifest import LogSegmentEntry, Manifest, save_manifest
+from profile_actors.storage.files.manifest import (
+    PLAIN,
+    LogSegmentEntry,
+    Manifest,
+    save_manifest,
+)
 from profile_actors.storage.lmdb_log import LmdbLog
 from profile_actors.storage.log_segment import LogSegment
 
@@ -30,9 +36,6 @@ class Sealed(NamedTuple):
 class MendableLog(LmdbLog):
     """See the module."""
 
-    # Held: LMDB tells open environments apart by their inodes, and one may be given again.
-    _replaced: tuple[LogSegment, ...] = ()
-
     def is_open(self) -> bool:
         """Whether it was not closed."""
         return bool(self._log_segments)
@@ -41,6 +44,17 @@ class MendableLog(LmdbLog):
     def directory(self) -> Path:
         """That of the log segments."""
         return self._paths.log
+
+    def sealed(self, entries: Sequence[LogSegmentEntry]) -> list[LogSegment]:
+        """Sealed log segments as they are listed. Raises CorruptLog if one is not any more."""
+        with self._writing:
+            listed = dict(zip(self._manifest.segments, self._log_segments, strict=False))
+            if not all(entry.sealed and entry in listed for entry in entries):
+                raise CorruptLog(
+                    f"expected {entries[0].name} to be listed, got it changed meanwhile - at"
+                    f" {self._paths.manifest}; nothing was changed: try again"
+                )
+            return [listed[entry] for entry in entries]
 
     def sealed_with(self, position: int) -> Sealed:
         """The log segment with an entry, sealed: it changes no more. Raises as ``append_at``."""
@@ -56,29 +70,34 @@ class MendableLog(LmdbLog):
             index = self._log_segments.index(self._log_segment_of(position, self._log_segments))
             return Sealed(self._manifest.segments[index], self._log_segments[index])
 
-    def replace(self, entry: LogSegmentEntry, name: str) -> None:
-        """Put a log segment in the place of a sealed one that has the same positions, durably, and
-        delete that. Raises CorruptLog if it is not there any more; as ``append_at``."""
+    def replace(self, entries: Sequence[LogSegmentEntry], name: str, form: int = PLAIN) -> None:
+        """Put a log segment in the place of sealed ones that have the same positions, durably, and
+        delete those. entries: listed one after another. form: of the new one.
+
+        Raises CorruptLog if they are not there any more; as ``append_at``.
+        """
         with self._writing:
             self._check_writable(self._head, self.epoch)
-            segments = list(self._manifest.segments)
-            if entry not in segments:
+            segments = self._manifest.segments
+            index = segments.index(entries[0]) if entries[0] in segments else len(segments)
+            following = index + len(entries)
+            if segments[index:following] != tuple(entries):
                 raise CorruptLog(
-                    f"expected {entry.name} to be listed, got it changed meanwhile - at"
+                    f"expected {entries[0].name} to be listed, got it changed meanwhile - at"
                     f" {self._paths.manifest}; nothing was changed: try again"
                 )
-            index = segments.index(entry)
-            segments[index] = structs.replace(entry, name=name)
-            opened = self._open_log_segment(segments[index])
-            manifest = Manifest(tuple(segments))
+            count = sum(one.entries or 0 for one in entries)
+            fresh = structs.replace(entries[0], name=name, entries=count, format=form)
+            opened = self._open_log_segment(fresh)
+            manifest = Manifest((*segments[:index], fresh, *segments[following:]))
             with self._log_segments[-1].held(self.epoch):  # a newer writer reads the manifest
                 self._write(
                     "replacing a log segment",
                     lambda: save_manifest(self._paths.manifest, manifest, self._crash_point),
                 )
             self._manifest = manifest
-            self._replaced = (*self._replaced, self._log_segments[index])
-            before, after = self._log_segments[:index], self._log_segments[index + 1 :]
+            before, after = self._log_segments[:index], self._log_segments[following:]
             self._log_segments = (*before, opened, *after)
             self._crash_point("log.replaced")
-            remove_tree(self._paths.log / entry.name)
+            for one in entries:
+                remove_tree(self._paths.log / one.name)

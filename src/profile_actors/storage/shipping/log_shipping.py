@@ -106,8 +106,9 @@ class LogShipping:
 
     def _copied(self, wanted: Iterable[Wanted]) -> Iterator[Piece]:
         for one in wanted:
-            if one.form == "file":
-                yield self._file(one)
+            piece = self._file(one) if one.form == "file" else None
+            if piece is not None:
+                yield piece
             else:
                 yield from self._entries(one)
 
@@ -117,16 +118,23 @@ class LogShipping:
             self._there.add(stored.name)
             self.new_bytes += stored.bytes
 
-    def _file(self, wanted: Wanted) -> Piece:
+    def _file(self, wanted: Wanted) -> Piece | None:
+        """None if another form has taken the log segment's place meanwhile: its entries go then,
+        and the other form's file with the next backup."""
         for position in range(wanted.first, wanted.end):
             _, fault = self._log.checked(position)  # it may have changed since it was read last
             if fault is not None:
                 raise CorruptLog(fault)
             if position % 64 == 0:
                 self._pause()
-        path = self._paths.log / wanted.segment / DATA
-        stored = stored_file(path, self._pause)
-        self._put(stored, parts_of(path, self._pause))
+        try:
+            file = (self._paths.log / wanted.segment / DATA).open("rb")
+        except FileNotFoundError:
+            return None
+        with file:
+            path = Path(f"/proc/self/fd/{file.fileno()}")  # by its handle: the name may go
+            stored = stored_file(path, self._pause)
+            self._put(stored, parts_of(path, self._pause))
         return Piece("file", wanted.segment, wanted.first, wanted.end, stored)
 
     def _entries(self, wanted: Wanted) -> Iterator[Piece]:

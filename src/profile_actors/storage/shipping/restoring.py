@@ -46,11 +46,17 @@ from profile_actors.storage.files.atomic_files import (
 from profile_actors.storage.files.copies_table import COPIES, DISK
 from profile_actors.storage.files.framing import frame
 from profile_actors.storage.files.layout import PartitionLayout, StoreLayout
-from profile_actors.storage.files.manifest import LogSegmentEntry, Manifest, save_manifest
+from profile_actors.storage.files.manifest import (
+    PLAIN,
+    LogSegmentEntry,
+    Manifest,
+    save_manifest,
+)
 from profile_actors.storage.lmdb_feed import begin_at
 from profile_actors.storage.lmdb_log import log_segment_name
 from profile_actors.storage.log_id import LEDGER, LogClaim, LogId, save_log_id
 from profile_actors.storage.log_segment import LogSegment
+from profile_actors.storage.segment_checks import format_of
 from profile_actors.storage.shipping.backups import BackupManifest, KeptLog, faults
 from profile_actors.storage.shipping.depot import Depot
 from profile_actors.storage.shipping.log_shipping import entries_in
@@ -145,14 +151,15 @@ class Restoring:
         for name, pieces in groups:
             first, end = pieces[0].first, pieces[-1].end
             is_last = end == log.end and pieces[0].form == "entries"
+            form = PLAIN
             if pieces[0].form == "file":
                 make_directory(paths.log / name)
                 self._copy(pieces[0].stored, paths.log / name / DATA)
+                form = format_of(paths.log / name, first)
             else:
                 self._segment(log, paths.log / name, pieces)
-            listed.append(
-                LogSegmentEntry(name, first, not is_last, None if is_last else end - first)
-            )
+            entries = None if is_last else end - first
+            listed.append(LogSegmentEntry(name, first, not is_last, entries, form))
         if not listed or listed[-1].sealed:
             name = log_segment_name(log.end)
             self._segment(log, paths.log / name, [], log.end)

@@ -106,7 +106,7 @@ def test_rows_are_the_documents_of_their_entry(log: CountingLog) -> None:
         for first, number in ((0, 2 * position), (9, 2 * position + 1)):
             of = block(4 if first else 9, number)
             for place, row in enumerate(rows_of(of, of.order)):
-                (found,) = opened.of([position], [first + place])
+                ((found, _),) = opened.of([position], [first + place])
                 assert found.document(first + place) == document(row.fields)
                 time, tie, dataset, primary = found.key(first + place, (1, 2))
                 assert (time, dataset, primary) == (row.timestamp, row.dataset, (1, 2))
@@ -117,7 +117,7 @@ def test_rows_are_the_documents_of_their_entry(log: CountingLog) -> None:
 def test_what_was_asked_for_longest_ago_is_let_go_of(log: CountingLog) -> None:
     opened = OpenedBlocks(log, 2)
     for position in (0, 1, 0, 1, 0):
-        opened.of([position], [3])[0].document(3)
+        opened.of([position], [3])[0][0].document(3)
     assert log.views == 2
     opened.of([2], [0])  # entry 1 leaves
     opened.of([0], [0])
@@ -132,9 +132,10 @@ def test_rows_of_several_entries_are_found_together(log: CountingLog) -> None:
     places = [(3, 0), (1, 10), (3, 9), (0, 1), (1, 0)]
     found = opened.of([position for position, _ in places], [row for _, row in places])
     assert log.views == 3  # each entry once
-    assert [block.first for block in found] == [0, 9, 9, 0, 0]
-    for (position, row), block in zip(places, found, strict=True):
-        assert block.document(row) == opened.of([position], [row])[0].document(row)
+    assert [block.first for block, _ in found] == [0, 9, 9, 0, 0]
+    for (position, row), (block, number) in zip(places, found, strict=True):
+        assert number == row
+        assert block.document(row) == opened.of([position], [row])[0][0].document(row)
 
 
 def test_nothing_is_kept_once_it_is_closed(log: CountingLog) -> None:

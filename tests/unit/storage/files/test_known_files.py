@@ -12,7 +12,7 @@ from profile_actors.ingest.files.file_contents import Digests, recognised
 from profile_actors.ingest.files.mended_files import mended_from, rest_of
 from profile_actors.ingest.offsets import ranges_of
 from profile_actors.storage.catalogue_store import CatalogueStore
-from profile_actors.storage.known_files import KnownFiles
+from profile_actors.storage.files.known_files import KnownFiles
 
 FIRST = "a,x\nb,2\nc,y\n"
 MENDED = "a,1\nb,2\nc,y\n"

@@ -1,0 +1,4 @@
+"""Log segments of many small entries written anew as few large ones.
+
+See docs/ARCHITECTURE.md.
+"""
