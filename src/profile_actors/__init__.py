@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from profile_actors.driver.replicas.recovering import Recovered, recover
     from profile_actors.driver.replicas.replica_doors import Replica
     from profile_actors.driver.shipping.backing_up import Backup
+    from profile_actors.driver.shipping.compactions import CompactionReport
     from profile_actors.driver.shipping.restored_stores import Restored, restore
     from profile_actors.driver.shipping.scrubs import ScrubReport
     from profile_actors.driver.simulation import SimulatedLink, Simulation, simulate
@@ -97,6 +98,7 @@ __all__ = [
     "Change",
     "Changes",
     "ClockError",
+    "CompactionReport",
     "ComputedAttribute",
     "Config",
     "ConfigError",

@@ -101,6 +101,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Bytes after which a log segment is sealed and a new one begun."""
     log_map_bytes: int = 16 << 30
     """Address space reserved for one log segment's map."""
+    compact_entries: int | None = 20_000
+    """Small log entries after which a log segment is sealed early; what is sealed, and covered by a
+    checkpoint, is compacted in the background. None: only by ``Store.compact``."""
     feed_retention_days: int | None = None
     """Change feed kept at least this long, in the partition's time, and an eighth longer at most.
     None: 30 on the wall clock; on the event clock, where years go by in a minute, without limit."""

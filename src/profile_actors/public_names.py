@@ -51,6 +51,7 @@ PLACES = {
     "Relationship": "definitions.declared",
     "Restored": "driver.shipping.restored_stores",
     "LostEnd": "storage.replicas.lost_end",
+    "CompactionReport": "driver.shipping.compactions",
     "ScrubReport": "driver.shipping.scrubs",
     "Recovered": "driver.replicas.recovering",
     "recover": "driver.replicas.recovering",

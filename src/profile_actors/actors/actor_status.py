@@ -9,6 +9,7 @@ import time
 import msgspec
 
 from profile_actors.actors.consumers import Consumer
+from profile_actors.actors.logs.compactor import CompactionStatus
 from profile_actors.actors.logs.scrubber import ScrubStatus
 from profile_actors.actors.mail.postman import Outbox
 from profile_actors.actors.replicas.shipped_log import Standing
@@ -33,7 +34,8 @@ class ActorStatus(msgspec.Struct, frozen=True):
     what other partitions, by number, and the ledger ("L") have not acknowledged. standby: how the
     log's second copy stands, None without one. node: the name of the machine; since: when the
     process began, ms UTC; disk: the id of the one with its log, where partitions are placed by the
-    labels of disks. scrub: how the disk was found when it was read through.
+    labels of disks. scrub: how the disk was found when it was read through. compaction: what
+    became of small log entries.
     """
 
     partition: PartitionStatus | None
@@ -49,6 +51,7 @@ class ActorStatus(msgspec.Struct, frozen=True):
     since: int = msgspec.field(default_factory=_began_ms)
     disk: str = ""
     scrub: ScrubStatus = ScrubStatus()
+    compaction: CompactionStatus = CompactionStatus()
 
 
 class PartitionPlace(msgspec.Struct, frozen=True):

@@ -139,7 +139,7 @@ class PartitionActor:
         )  # fmt: skip
         self._comeback = Comeback(self._writer, PartitionLayout(directory), lack)
         self._mender = Mender(self._partition, place.config.pending_wait_ms, self._pace)
-        self._enlisted.scrub(self._mender)
+        self._enlisted.tend(self._mender, self._writer.queued, self._partition.reader.let_go)
         self._writer.start()
         self._mail.postman.start()
         Thread(target=self._tell, name="positions", daemon=True).start()
@@ -304,13 +304,13 @@ class PartitionActor:
         if self._refusal is not None:
             return ActorStatus(None, str(self._refusal), 0, "", os.getpid())
         writer = self._writer
-        reason = writer.halted or writer.clock_error or writer.room_error
+        why = writer.halted or writer.clock_error or writer.room_error
         return ActorStatus(
-            self._partition.status(),
-            "" if reason is None else f"{type(reason).__name__}: {reason}",
+            self._partition.status(), "" if why is None else f"{type(why).__name__}: {why}",
             writer.queued(), writer.checkpoint_error, os.getpid(), self._mender.account,
             self._consumers.all(self._partition.position), self._mail.postman.account(),
             self._enlisted.standing(), scrub=self._enlisted.scrubber.status(),
+            compaction=self._enlisted.compactor.status(),
         )  # fmt: skip
 
     def hello(self) -> int | None:

@@ -36,6 +36,9 @@ def follower_lines(now: StoreStatus) -> Iterator[Text]:
             ), "" if standby.is_in_sync or standby.is_async else "yellow")  # fmt: skip
         for fault in actor.scrub.faults:
             yield Text(one_line(f"damage of partition {number}: {fault}"), "red")
+        if actor.compaction.error:
+            text = f"partition {number} is not compacted: {actor.compaction.error}"
+            yield Text(one_line(text), "yellow")
     yield from people_lines(now)
 
 

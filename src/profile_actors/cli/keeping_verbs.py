@@ -157,6 +157,27 @@ def scrub(data: Data = DATA, json: Json = False) -> None:
 
 
 @verb()
+def compact(data: Data = DATA, json: Json = False) -> None:
+    """Put small log entries of a running store together now (docs/OPERATIONS.md).
+
+    The store does so by itself; this waits for it. Exit code 1 if some could not be.
+    """
+    with open_store(data) as store:
+        found = store.compact()
+    if json:
+        show.as_json(found)
+    for one in () if json else found:
+        _say(
+            f"{one.name}: {one.entries:,} log entries, {one.bytes_before:,} bytes made"
+            f" {one.bytes_after:,}; {one.waiting:,} are left"
+        )
+        if one.error:
+            _say(f"  {one.error}")
+    if any(one.error for one in found):
+        raise typer.Exit(1)
+
+
+@verb()
 def backup(
     place: Annotated[str, typer.Argument(help="A directory or URI; or list, verify or prune.")],
     uri: Annotated[str | None, typer.Argument(help="Of list, verify or prune.")] = None,

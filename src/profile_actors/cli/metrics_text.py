@@ -63,6 +63,13 @@ SCRUB_FAMILIES = (
 )
 
 
+# Of a partition's compaction, likewise.
+COMPACTION_FAMILIES = (
+    ("compacted_entries_total", "counter", "entries", "Log entries put together."),
+    ("compaction_waiting_entries", "gauge", "waiting", "Small log entries that wait for it."),
+)
+
+
 # Of an edge, likewise.
 EDGE_FAMILIES = (
     ("edge_profiles", "gauge", "profiles", "Profiles that an edge has."),
@@ -128,6 +135,10 @@ def samples(now: StoreStatus) -> Iterator[tuple[str, str, str, list[Sample]]]:
     for short, kind, field, text in SCRUB_FAMILIES:
         name = PREFIX + short
         yield name, kind, text, [Sample(name, at, float(getattr(one, field))) for at, one in scrubs]
+    for short, kind, field, text in COMPACTION_FAMILIES:
+        name = PREFIX + short
+        each = [(at, a.compaction) for at, a in zip(places, now.partitions, strict=True)]
+        yield name, kind, text, [Sample(name, at, float(getattr(one, field))) for at, one in each]
     name, text = PREFIX + "scrub_finished_seconds", "When all was last read, seconds since 1970."
     ends = [(at, one.finished) for at, one in scrubs]
     yield name, "gauge", text, [Sample(name, at, end / 1000) for at, end in ends if end is not None]

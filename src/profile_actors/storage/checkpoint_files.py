@@ -44,6 +44,13 @@ META = "@meta"
 """Name of the array that holds a checkpoint's meta bytes; refused as a caller's name."""
 
 
+def newest_position(directory: Path) -> int:
+    """The position of the newest checkpoint in a sequencer's directory, 0 without one."""
+    names = [path.name for path in PartitionLayout(directory).checkpoints.glob(f"*{SUFFIX}")]
+    found = [CHECKPOINT_NAME.fullmatch(name) for name in names]
+    return max((int(one[1]) for one in found if one is not None), default=0)
+
+
 class FileCheckpoints:
     """Checkpoints (``engine/log/ports.py``) in its ``checkpoints`` and ``runs``.
 

@@ -93,6 +93,7 @@ class LmdbLog:
         self.epoch = epoch
         self._crash_point = crash_point
         self._writing = threading.Lock()
+        self._rewriting = threading.Lock()
         self._halted: Halt | None = None
         self._closed = False
         if claim is not None:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from profile_actors.actors.calls import Remote
 from profile_actors.actors.coordinator import Enlistment
 from profile_actors.actors.hooks import Hook
+from profile_actors.actors.logs.compactor import Compactor
 from profile_actors.actors.logs.scrubber import Scrubber
 from profile_actors.actors.logs.standing_still import erase_here
 from profile_actors.actors.replicas.disk_labels import directory_here
@@ -107,10 +109,20 @@ class EnlistedLog:
         """How the standby stands; None without one."""
         return self.log.standing()
 
-    def scrub(self, blocks: Blocks | None = None) -> None:
-        """Read the disk through in the background from now on. blocks: of the change feed."""
-        self.scrubber = Scrubber(self._local, Path(self.path), self._config, self._fetch, blocks)
+    def tend(
+        self,
+        blocks: Blocks | None = None,
+        queued: Callable[[], int] = lambda: 0,
+        swapped: Callable[[], None] = lambda: None,
+        below: Callable[[], int] | None = None,
+    ) -> None:
+        """Read the disk through, and compact the log, in the background from now on. blocks: of
+        the change feed. The others: see ``Compactor``."""
+        directory, config = Path(self.path), self._config
+        self.scrubber = Scrubber(self._local, directory, config, self._fetch, blocks)
         self.scrubber.start()
+        self.compactor = Compactor(self._local, directory, config, queued, swapped, below)
+        self.compactor.start()
 
     def _fetch(self, position: int) -> bytes:
         """An entry as the standby has it. Raises StoreUnavailable unless it is known to have it."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from profile_actors.actors.hooks import Hook
+from profile_actors.actors.logs.compactor import Compactor
 from profile_actors.actors.logs.scrubber import Scrubber
 from profile_actors.actors.replicas.shipped_log import ShippedLog
 from profile_actors.engine.shipping.frontiers import mails_of
@@ -32,6 +33,7 @@ class Enlisted(Protocol):
     path: str
     log: ShippedLog
     scrubber: Scrubber
+    compactor: Compactor
 
     @property
     def since(self) -> int: ...
@@ -42,7 +44,8 @@ def log_step(
 ) -> Any:
     """One of: ``checkpoint``, ``head``, ``mails`` (``frontiers.mails_of``), ``ship``; of what is
     copied (``LogShipping``) it answers what it has and how many bytes were new. Or ``scrub``, a
-    part of a pass (``scrubber``), which has nothing to do with backups.
+    part of a pass (``scrubber``), or ``compact``, some seconds of it (``compactor``), which have
+    nothing to do with backups.
 
     pause: called between pieces of work; hook: before and after each write. Raises CorruptLog,
     StorageFull, StoreUnavailable if the place is not reached.
@@ -50,6 +53,8 @@ def log_step(
     if step == "scrub":
         (mark,) = args
         return enlisted.scrubber.step(mark, pause)
+    if step == "compact":
+        return enlisted.compactor.step()
     if step == "head":
         return enlisted.log.head()
     if step == "mails":

@@ -134,7 +134,7 @@ class LedgerActor:
         except BaseException:
             log.close()
             raise
-        self._enlisted.scrub()
+        self._enlisted.tend(below=log.head)  # it has no checkpoints: all of it is replayed
         peers = Peers(place.namespace)
         timeout_s = place.config.call_timeout_s
         self._postman = Postman(LEDGER, self._ledger, peers.call, timeout_s)

@@ -27,6 +27,7 @@ from msgspec import structs
 
 from profile_actors.actors.calls import Remote, Session, Stopped
 from profile_actors.actors.hooks import Hook, no_hook
+from profile_actors.actors.logs.compactor import CompactionPart, Compactor
 from profile_actors.actors.logs.opening import refusal_of
 from profile_actors.actors.logs.scrubber import Scrubber, ScrubPart, ScrubStatus
 from profile_actors.actors.replicas.copies_registry import StandbyRole
@@ -51,7 +52,6 @@ from profile_actors.storage.replicas.standby_files import (
     found_disk,
     name_copy,
 )
-from profile_actors.storage.scrub.scrubbing import Mark
 
 LOOK_S = 0.25
 """How often is looked whether the partition is silent, and files that are missing are back."""
@@ -149,6 +149,7 @@ class StandbyActor:
         self._role = role
         self._scrubber = Scrubber(self._log, directory, config, self._fetch)
         self._scrubber.start()
+        self._compactor = Compactor(self._log, directory, config).start()
         self._heard_s = time.monotonic()
 
     def _disk_there(self) -> Path:
@@ -323,8 +324,7 @@ class StandbyActor:
 
     def status(self) -> StandbyStatus:
         """Never raises: a standby that is in trouble says so here."""
-        log, index = self._log, self._place.index
-        silent_s = round(self._silent_s(), 3)
+        log, index, silent_s = self._log, self._place.index, round(self._silent_s(), 3)
         if log is None or self._refusal is not None:
             return StandbyStatus(index, "", 0, 0, silent_s, os.getpid(), str(self._refusal))
         return StandbyStatus(
@@ -353,10 +353,10 @@ class StandbyActor:
             ) from None
         return found
 
-    def scrub(self, mark: Mark | None) -> ScrubPart:
-        """A part of a pass over this copy's files, by hand (``scrubber``)."""
+    def log_step(self, name: str, *args: Any) -> ScrubPart | CompactionPart:
+        """``scrub`` or ``compact``, some seconds of it, by hand (``scrubber``, ``compactor``)."""
         self._opened()
-        return self._scrubber.step(mark)
+        return self._scrubber.step(*args) if name == "scrub" else self._compactor.step()
 
     def retire(self) -> None:
         """Close the files and delete them: the standby goes to another disk, or there is none."""

@@ -98,6 +98,10 @@ class Reader:
         """Let go of what is open of the log. Reads that are under way end."""
         self._opened.close()
 
+    def let_go(self) -> None:
+        """Let go of log segments that others have taken the place of."""
+        self._opened.let_go()
+
     def profiles_of(
         self, slots: Array, instant: int, fields: Fields = EVERYTHING
     ) -> dict[int, Profile]:

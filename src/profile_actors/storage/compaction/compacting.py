@@ -16,7 +16,8 @@ takes its bytes of free space beside the old one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import lmdb
 
@@ -61,24 +62,39 @@ class Stopped(Exception):
     """Who compacts was told to stop; nothing was changed."""
 
 
-def due(log: MendableLog, below: int, max_bytes: int) -> tuple[LogSegmentEntry, ...]:
+def due(
+    log: MendableLog, below: int, max_bytes: int, failed: Collection[str] = ()
+) -> tuple[LogSegmentEntry, ...]:
     """The listed log segments that are to become one, none if there is nothing to do.
 
-    below: only entries below it are touched. max_bytes: of the log segment that comes out.
+    below: only entries below it are touched. max_bytes: of the log segment that comes out. failed:
+    names of those that could not be compacted.
     """
     sealed = [one for one in log.listed if one.sealed and one.first + (one.entries or 0) <= below]
+    sealed = [one for one in sealed if one.name not in failed]
     for one in sealed:
-        if one.format == PLAIN and _bytes(log, one) < MAX_ENTRY_BYTES * (one.entries or 0):
+        if is_small(log, one):
             return (one,)
     run: list[LogSegmentEntry] = []
     for one in sealed:
         is_alike = bool(run) and one.format == GROUPED and _level(one) == _level(run[0])
         run = [*run, one] if is_alike else [one] if one.format == GROUPED else []
         if len(run) == FAN:
-            if sum(_bytes(log, each) for each in run) <= max_bytes:
+            if bytes_of(log, run) <= max_bytes:
                 return tuple(run)
             run = []
     return ()
+
+
+def is_small(log: MendableLog, entry: LogSegmentEntry) -> bool:
+    """Whether a log segment has single entries that are small; one that is written as well."""
+    count = (entry.entries or 0) if entry.sealed else log.head() - entry.first
+    return entry.format == PLAIN and 0 < _bytes(log, entry) < MAX_ENTRY_BYTES * count
+
+
+def bytes_of(log: MendableLog, entries: Iterable[LogSegmentEntry]) -> int:
+    """What log segments take on the disk."""
+    return sum(_bytes(log, one) for one in entries)
 
 
 def _level(entry: LogSegmentEntry) -> int:
@@ -90,7 +106,10 @@ def _level(entry: LogSegmentEntry) -> int:
 
 
 def _bytes(log: MendableLog, entry: LogSegmentEntry) -> int:
-    return (log.directory / entry.name / DATA).stat().st_size
+    try:
+        return (log.directory / entry.name / DATA).stat().st_size
+    except FileNotFoundError:  # another form has just taken its place
+        return 0
 
 
 def compact(
@@ -107,6 +126,22 @@ def compact(
     entry, for comparing them as well; nearly nothing where groups are copied. Raises Stopped,
     CorruptLog, StorageFull.
     """
+    with log.compacting() as is_alone:
+        try:
+            return _compacted(log, entries, map_bytes, lambda: is_alone() and go_on(), crash_point)
+        except BaseException as error:
+            # What it had open is let go of before others, who may open it anew, go on.
+            traceback.clear_frames(error.__traceback__)
+            raise
+
+
+def _compacted(
+    log: MendableLog,
+    entries: Sequence[LogSegmentEntry],
+    map_bytes: int,
+    go_on: Callable[[], bool],
+    crash_point: CrashPoint,
+) -> int:
     old = log.sealed(entries)
     name = next_name(entries[0])
     path = log.directory / name

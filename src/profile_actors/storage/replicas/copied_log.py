@@ -70,7 +70,7 @@ class CopiedLog(MendableLog):
 
     def trim(self, head: int) -> None:
         """Take away the entries from a position on, durably. Cost: of each that goes, some us."""
-        with self._writing:
+        with self.rewriting(), self._writing:
             if head >= self._head:
                 return
             drop_beyond(self._paths.directory, head)

@@ -29,7 +29,7 @@ from profile_actors.storage.files.atomic_files import (
 )
 from profile_actors.storage.files.framing import HEADER, HEADER_BYTES, frame
 from profile_actors.storage.log_segment import LogSegment
-from profile_actors.storage.scrub.mendable_log import MendableLog
+from profile_actors.storage.scrub.mendable_log import MendableLog, Sealed
 
 FILL_BYTES = 32 << 20
 """Written in one transaction, whose pages LMDB keeps in memory."""
@@ -48,7 +48,17 @@ def mend_segment(
     then. map_bytes: see ``Config.log_map_bytes``. May run beside appends and reads. Cost: two
     passes over the log segment. Raises CorruptLog if the other copy has another entry, StorageFull.
     """
-    old = log.sealed_with(position)
+    with log.rewriting():
+        return _mended(log, log.sealed_with(position), fetch, map_bytes, crash_point)
+
+
+def _mended(
+    log: MendableLog,
+    old: Sealed,
+    fetch: Callable[[int], bytes],
+    map_bytes: int,
+    crash_point: CrashPoint,
+) -> list[int]:
     name = next_name(old.entry)
     path = log.directory / name
     new: LogSegment | None = None

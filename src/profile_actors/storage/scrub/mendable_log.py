@@ -8,7 +8,8 @@ Limits: the room of an old form is free when its last reader has let go of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,9 @@ from profile_actors.storage.files.manifest import (
 from profile_actors.storage.lmdb_log import LmdbLog
 from profile_actors.storage.log_segment import LogSegment
 
+CLOSE_S = 5.0
+"""How long a compaction is waited for, which looks whether to go on every 100 ms or so."""
+
 
 class Sealed(NamedTuple):
     """A log segment that changes no more."""
@@ -35,6 +39,34 @@ class Sealed(NamedTuple):
 
 class MendableLog(LmdbLog):
     """See the module."""
+
+    _awaited = 0
+
+    @contextmanager
+    def rewriting(self) -> Iterator[None]:
+        """While a log segment is mended, or the log's end taken away; a compaction stops for it."""
+        self._awaited += 1
+        try:
+            with self._rewriting:
+                yield
+        finally:
+            self._awaited -= 1
+
+    @contextmanager
+    def compacting(self) -> Iterator[Callable[[], bool]]:
+        """While log segments are compacted: nobody else writes other forms of them. Yields what
+        says whether to go on: others may wait."""
+        with self._rewriting:
+            yield lambda: not self._awaited and self.is_open()
+
+    def close(self) -> None:
+        """As ``LmdbLog.close``; a compaction is ended first, so that the files can be opened
+        anew."""
+        self._awaited += 1
+        has_ended = self._rewriting.acquire(timeout=CLOSE_S)
+        super().close()
+        if has_ended:
+            self._rewriting.release()
 
     def is_open(self) -> bool:
         """Whether it was not closed."""

@@ -39,6 +39,7 @@ class InForce:
         self.log: Any = type("Shipped", (), {"local": log, "head": log.head})()
         self.path, self.since = str(path), since
         self.scrubber: Any = None  # no part of a backup
+        self.compactor: Any = None
 
 
 def filled(log: LmdbLog, count: int, content: bytes) -> LmdbLog:
