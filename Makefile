@@ -96,6 +96,7 @@ bench: setup
 	$(PY) bench/edge.py
 	$(PY) bench/hot.py
 	$(PY) bench/tiny_entries.py --events 10_000
+	$(PY) bench/compaction.py --events 20_000
 	$(PY) bench/recovery.py
 	$(PY) bench/replicas.py
 	$(PY) bench/backup.py

@@ -39,7 +39,7 @@ from profile_actors.rules.reference.validity import value_at
 from profile_actors.storage.checkpoint_files import FileCheckpoints
 from profile_actors.storage.files.layout import PartitionLayout
 from profile_actors.storage.lmdb_feed import LmdbFeed
-from profile_actors.storage.lmdb_log import LmdbLog
+from profile_actors.storage.scrub.mendable_log import MendableLog
 from workload import NAMESPACE, definitions
 
 SEED = 7
@@ -64,7 +64,7 @@ class Engine:
         self._in_memory = in_memory
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        self._folder = folder
+        self.folder = folder
         self.catalogue = extended(Catalogue(), parse_definitions(json.dumps(declared), ".json"))
         self.doors = {
             name: Door(self.catalogue, name, SEED, self.config) for name in self.catalogue.datasets
@@ -78,9 +78,9 @@ class Engine:
             parts = (MemoryLog(), MemoryFeed(), MemoryCheckpoints())
             return Partition(*parts, self.config, epoch=1, clock=time.thread_time)
         return Partition(
-            LmdbLog(self._folder, self.config, epoch=1),
-            LmdbFeed(self._folder, self.config),
-            FileCheckpoints(self._folder),
+            MendableLog(self.folder, self.config, epoch=1),
+            LmdbFeed(self.folder, self.config),
+            FileCheckpoints(self.folder),
             self.config,
             epoch=1,
             clock=time.thread_time,
@@ -93,7 +93,7 @@ class Engine:
 
     def forget_checkpoints(self) -> None:
         """Delete them: the next opening replays the whole log."""
-        shutil.rmtree(PartitionLayout(self._folder).checkpoints)
+        shutil.rmtree(PartitionLayout(self.folder).checkpoints)
 
     def __enter__(self) -> Engine:
         return self
@@ -105,7 +105,7 @@ class Engine:
         trace: TracebackType | None,
     ) -> None:
         self.partition.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def batch(self, dataset: str, rows: Any, *, on_event_clock: bool = True) -> SubBatch:
         """Rows through the door, as the next sub-batch of this engine; none may be refused."""

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import ray
 from typer.testing import CliRunner
 
 import profile_actors as pf
-from profile_actors.cli import application
+from profile_actors.cli import application, keeping_verbs
 from profile_actors.cli.follower_lines import follower_lines
 from profile_actors.cli.metrics_text import metrics_text
 from profile_actors.driver.keeping.standby_processes import end_standby
@@ -180,6 +180,21 @@ def test_damage_on_either_disk_is_mended_from_the_other(store: pf.Store, place: 
     until(lambda: store.status().partitions[1].scrub.mended == 1)
     assert 'scrub_damaged{partition="1"} 0.0' in metrics_text(store.status())
     assert [one.mended for one in store.scrub()] == [0, 0, 0, 0]
+
+
+def test_every_copy_of_a_log_is_compacted_by_hand(
+    store: pf.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its own process; what no checkpoint covers stays as it is."""
+    names = ["partition 0", "partition 1", "standby of partition 0", "standby of partition 1"]
+    found = store.compact()
+    assert [(one.name, one.error) for one in found] == [(name, "") for name in names]
+    monkeypatch.setattr(keeping_verbs, "open_store", lambda _: nullcontext(store))
+    told = CliRunner().invoke(application.app, ["compact"])
+    assert told.exit_code == 0, told.output
+    assert [line.split(":")[0] for line in told.output.splitlines()] == names
+    assert 'compaction_waiting_entries{partition="1"} ' in metrics_text(store.status())
+    assert store.verify() == []
 
 
 def damage(place: Path, role: str, first: int) -> None:

@@ -99,4 +99,3 @@ def test_it_says_the_same_in_every_form(seed: int) -> None:
         other.partitions[0] = other.opened(0)
         is_alike()
         other.partitions[0].close()
-

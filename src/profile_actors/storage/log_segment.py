@@ -179,12 +179,12 @@ class LogSegment(SegmentValues):
         as that says, since a shorter one is taken for one that lost its end.
         """
         group = self.group(position) if position < self.end() else None
-        cut = range(position if group is None else group.first, position)
+        left = range(position if group is None else group.first, position)
         with (
             self._env.begin(write=True, db=self._values) as transaction,
             transaction.cursor() as cursor,
         ):
-            kept = [] if group is None else [(at, bytes(group.entry(at))) for at in cut]
+            kept = [] if group is None else [(at, bytes(group.entry(at))) for at in left]
             found = cursor.set_range(KEY.pack(position))
             while found:
                 found = cursor.delete()

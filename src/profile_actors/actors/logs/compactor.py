@@ -172,7 +172,7 @@ class Compactor:
         before = bytes_of(log, entries)
         self._head, self._step_s = log.head(), time.monotonic()
         try:
-            after = compact(log, entries, config.log_map_bytes, self._go_on)
+            after = compact(log, entries, config.log_map_bytes, self.go_on)
         except (Stopped, FencedOut, StorageFull):
             raise
         except Exception as error:  # a damaged entry, or a defect: the log is as it was
@@ -194,7 +194,7 @@ class Compactor:
         if self._below() - newest.first >= self._least() and is_small(self._log, newest):
             self._log.sealed_with(newest.first)
 
-    def _go_on(self) -> bool:
+    def go_on(self) -> bool:
         """Asked between two steps: rests first."""
         is_busy = self._queued() > 0 or self._log.head() != self._head
         rest_s = (BUSY_RESTS if is_busy else IDLE_RESTS) * (time.monotonic() - self._step_s)
