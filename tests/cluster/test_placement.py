@@ -27,3 +27,14 @@ def test_a_lost_node_comes_back_with_its_partitions(tmp_path: Path) -> None:
     assert found["longest_read_s"] < 2, "the other node's partitions never paused"
     assert "expected one node with disk" in found["twice"], "two nodes with one disk"
     assert "got one of store another" in found["another"]
+
+
+def test_the_node_with_the_catalogue_is_needed_for_new_things_alone(tmp_path: Path) -> None:
+    code = "import sys, pathlib; from tests.cluster.two_nodes import three"
+    with own_ray() as env:
+        found = said(program(f"{code}; three(pathlib.Path(sys.argv[1]))", tmp_path, env=env))
+    print(found)
+    assert found["waits"] == ["StoreUnavailable", "StoreUnavailable"]
+    assert found["longest_s"] < 6, "rows of known definitions and look-ups wait for nobody"
+    assert found["accepted"] == found["events"] > 60
+    assert found["verify"] == []

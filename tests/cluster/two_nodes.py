@@ -1,4 +1,4 @@
-"""What ``test_placement`` runs in a process of its own: a store on the disks of two nodes."""
+"""What ``test_placement`` runs in processes of their own: a store on the disks of two nodes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -79,8 +80,8 @@ class Reader:
             time.sleep(0.02)
 
 
-def lost_and_back(cluster: Any, second: Any, a: Path, b: Path) -> dict[str, Any]:
-    """One node is lost without grace under load, and comes back."""
+def lost_and_back(cluster: Any, second: Any, a: Path, b: Path, c: Path) -> dict[str, Any]:
+    """One node is lost without grace under load, and its disk comes back in another place."""
     out: dict[str, Any] = {}
     with pf.start(a, partitions=4) as store:
         store.apply(*shop())
@@ -102,7 +103,8 @@ def lost_and_back(cluster: Any, second: Any, a: Path, b: Path) -> dict[str, Any]
         now = store.status()
         out["waiting"] = [i for i, one in enumerate(now.partitions) if one.partition is None]
         out["halted"] = now.halted.get(1, "")
-        second = cluster.add_node(**node_of(b))
+        b.rename(c)
+        second = cluster.add_node(**node_of(c))
         joined = time.monotonic()
         store.profile("CRMID", next(f"c{n:04}" for n in range(40) if f"c{n:04}" not in here))
         out["back_s"] = round(time.monotonic() - joined, 1)
@@ -119,6 +121,47 @@ def owner(store: pf.Store, name: str) -> int:
     return int(connection.owner("CRMID", name)[0])
 
 
+def without_the_catalogue(cluster: Any, first: Any, a: Path, b: Path) -> dict[str, Any]:
+    """The node with the catalogue is lost: what it is not needed for goes on."""
+    out: dict[str, Any] = {}
+    with pf.start(a, partitions=4, config=pf.Config(call_timeout_s=6.0)) as store:
+        store.apply(*shop())
+        there = [n for n in range(40) if owner(store, f"c{n:04}") in (1, 3)]
+        assert store.status().partitions[1].disk == disk_of(b)
+        accepted = store.submit("orders", [order(n, who) for n, who in enumerate(there)]).accepted
+        cluster.remove_node(first, allow_graceful=False)
+        while len(labelled_nodes()) > 1:
+            time.sleep(0.05)
+        longest_s = 0.0
+        for n, who in enumerate(there):
+            began = time.monotonic()
+            accepted += store.submit("orders", [order(1_000 + n, who)]).accepted
+            found = store.profile("CRMID", f"c{who:04}")
+            assert found is not None
+            longest_s = max(longest_s, time.monotonic() - began)
+        out["longest_s"] = round(longest_s, 2)
+        out["waits"] = [
+            kind_of(lambda: store.submit("orders", [order(2_000, there[0]) | {"price": ""}])),
+            kind_of(lambda: store.apply(pf.Namespace("Email", kind="email"))),
+        ]
+        cluster.add_node(**node_of(a))
+        end = time.monotonic() + 120
+        while kind_of(lambda: store.apply(pf.Namespace("Email", kind="email"))):
+            assert time.monotonic() < end
+        accepted += store.submit("orders", [order(3_000 + n, n) for n in range(40)]).accepted
+        out |= {"accepted": accepted, "events": store.status().events, "verify": store.verify()}
+    return out
+
+
+def kind_of(call: Callable[[], object]) -> str:
+    """The error that a call raises, "" for none."""
+    try:
+        call()
+    except pf.ProfileActorsError as error:
+        return type(error).__name__
+    return ""
+
+
 def refused(cluster: Any, a: Path, node: dict[str, Any]) -> str:
     """What a start says while another node is there."""
     added = cluster.add_node(**node)
@@ -132,22 +175,38 @@ def refused(cluster: Any, a: Path, node: dict[str, Any]) -> str:
     return ""
 
 
+def three(folder: Path) -> None:
+    """The head has no disk, so that the node with the catalogue may be lost."""
+    a, b = folder / "a", folder / "b"
+    head = {"num_cpus": 0, "_system_config": HEALTH, "include_dashboard": False}
+    cluster: Any = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        first = cluster.add_node(**node_of(a))
+        cluster.add_node(**node_of(b))
+        ray.init(address=cluster.address, log_to_driver=False)
+        out = without_the_catalogue(cluster, first, a, b)
+    finally:
+        cast(Any, ray).shutdown()
+        cluster.shutdown()
+    print(json.dumps(out))  # nodes that end may say something, too
+
+
 def main(folder: Path) -> None:
-    a, b, c = folder / "a", folder / "b", folder / "c"
+    a, b, c, d = (folder / name for name in "abcd")
     head = node_of(a) | {"_system_config": HEALTH, "include_dashboard": False}
     cluster: Any = Cluster(initialize_head=True, head_node_args=head)
     try:
         second = cluster.add_node(**node_of(b))
         ray.init(address=cluster.address, log_to_driver=False)
-        out = lost_and_back(cluster, second, a, b)
-        out["twice"] = refused(cluster, a, node_of(b))
-        c.mkdir()
-        (c / "disk.json").write_text(json.dumps({"disk": "cc", "store": "another"}))
-        out["another"] = refused(cluster, a, node_of(c))
-        print(json.dumps(out))
+        out = lost_and_back(cluster, second, a, b, c)
+        out["twice"] = refused(cluster, a, node_of(c))
+        d.mkdir()
+        (d / "disk.json").write_text(json.dumps({"disk": "dd", "store": "another"}))
+        out["another"] = refused(cluster, a, node_of(d))
     finally:
         cast(Any, ray).shutdown()
         cluster.shutdown()
+    print(json.dumps(out))
 
 
 if __name__ == "__main__":
