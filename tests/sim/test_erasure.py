@@ -82,6 +82,7 @@ def erase(world: World, gone: frozenset[Identity]) -> int:
     ones = [named(one) for one in gone]
     taken = [take_out(disk, ones) for disk in [*world.disks, world.ledger_disk]]
     world.derived = [(MemoryFeed(), MemoryCheckpoints()) for _ in range(world.count)]
+    world.ledger_kept = MemoryCheckpoints()
     world.net, world.edge, world.shown = [], MemoryRows(), {}
     for index, (_, is_new) in enumerate(taken[:-1]):
         if is_new:

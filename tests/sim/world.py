@@ -192,6 +192,7 @@ class World:
         self.disks = [FaultyDisk() for _ in range(partitions)]
         self.derived = [(MemoryFeed(), MemoryCheckpoints()) for _ in range(partitions)]
         self.ledger_disk = FaultyDisk()
+        self.ledger_kept = MemoryCheckpoints()
         self.epoch = 0
         self.steps = 0
         self.net: list[Any] = []
@@ -240,7 +241,8 @@ class World:
     def opened_ledger(self) -> Ledger:
         self.epoch += 1
         log = FaultyLog(self.ledger_disk, epoch=self.epoch)
-        ledger = Ledger(log, self.assignment, epoch=self.epoch)
+        kept = self.ledger_kept
+        ledger = Ledger(log, self.assignment, epoch=self.epoch, checkpoints=kept)
         ledger.commit([], None, self.scenario.catalogue)  # as its process does when it begins
         log._crash_point = self.crash_point
         return ledger
@@ -454,6 +456,8 @@ class World:
         job = self.partitions[index].checkpoint_job(force=True)
         if job is not None:
             job()
+        if index == 0:
+            self.ledger.checkpoint()
 
     # -- what must hold on the way ----------------------------------------------------------------
 

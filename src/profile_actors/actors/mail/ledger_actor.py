@@ -34,7 +34,7 @@ from profile_actors.actors.logs.log_steps import log_step
 from profile_actors.actors.logs.opening import refusal_of
 from profile_actors.actors.logs.scrubber import ScrubStatus
 from profile_actors.actors.logs.standing_still import leave
-from profile_actors.actors.mail.interpreter import tune
+from profile_actors.actors.mail.interpreter import tune, uncollected
 from profile_actors.actors.mail.peers import LEDGER_ACTOR, Peers
 from profile_actors.actors.mail.postman import Delivered, Outbox, Postman
 from profile_actors.actors.replicas.disk_labels import pinned
@@ -54,6 +54,7 @@ from profile_actors.errors import (
     ProfileActorsError,
     StoreUnavailable,
 )
+from profile_actors.storage.checkpoint_files import FileCheckpoints
 from profile_actors.storage.files.atomic_files import Room
 from profile_actors.storage.log_id import LEDGER as LEDGER_LOG
 
@@ -110,6 +111,7 @@ class LedgerActor:
         self._is_stopping = False
         self._stopped = Event()
         self._failed_s: float | None = None
+        self._saving: Thread | None = None
         self._refusal: ProfileActorsError | None = None
         self._try_to_open()
 
@@ -126,7 +128,11 @@ class LedgerActor:
         log, known = self._enlisted.log, self._enlisted.known
         try:
             self._enlisted.tell()
-            self._ledger = Ledger(log, known.assignment, epoch=known.epoch)
+            checkpoints = FileCheckpoints(place.path, crash_point=self._hook)
+            with uncollected():
+                self._ledger = Ledger(
+                    log, known.assignment, epoch=known.epoch, checkpoints=checkpoints
+                )
             self._past = PastEvidence(log)
             self._lack = Room(Path(place.path), place.config.min_free_bytes).lack
             self._now = wall_ms if known.clock == "wall" else lambda: None
@@ -205,6 +211,14 @@ class LedgerActor:
             if self._refusal is not None and not self._is_stopping:
                 return
             self._postman.notify()
+            is_saving = self._saving is not None and self._saving.is_alive()
+            if self._ledger.is_checkpoint_due and not is_saving:
+                self._saving = Thread(target=self._save, name="checkpoint", daemon=True)
+                self._saving.start()
+
+    def _save(self) -> None:
+        with suppress(ProfileActorsError):  # without it the next opening takes longer
+            self._ledger.checkpoint()
 
     def _commit(
         self, taken: list[tuple[list[Message], Catalogue | None, Future[None]]]
@@ -328,6 +342,9 @@ class LedgerActor:
         self._stopped.set()
         self._thread.join()
         self._postman.stop()
+        if self._saving is not None:
+            self._saving.join()
+        self._save()
         with suppress(ProfileActorsError):
             self._enlisted.tell(LAST_TELL_S)
         self._ledger.close()

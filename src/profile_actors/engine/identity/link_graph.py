@@ -20,7 +20,8 @@ the groups it takes apart. Memory: some 500 bytes a link. Not thread-safe: its o
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from profile_actors.engine.identity.linking import (
     NEVER,
@@ -95,6 +96,50 @@ class LinkGraph:
         """Facts that say the same as all there were: of each pair and target the newest."""
         yield from (Row(time, pair) for pair, time in self._newest.items())
         yield from (Cut(time, target) for target, time in self._cuts.items())
+
+    def image(self) -> tuple[Any, ...]:
+        """All of it, copied, for ``to_plain``."""
+        return (*self.copied(), set(self._skipped), set(self._void))
+
+    @staticmethod
+    def to_plain(image: tuple[Any, ...], number: Mapping[Member, int]) -> list[Any]:
+        """For a checkpoint: lists of integers. number: of each identity. Cost: some 1 us a link."""
+        newest, cuts, lows, skipped, void = image
+        return [
+            [number[one] for one, _ in newest],
+            [number[other] for _, other in newest],
+            list(newest.values()),
+            [([number[one] for one in target], time) for target, time in cuts.items()],
+            [number[lows.get(member, member)] for member in number],
+            [place for place, pair in enumerate(newest) if pair in skipped],
+            [number[member] for member in void],
+        ]
+
+    def restore(self, members: Sequence[Member], plain: Sequence[Any]) -> None:
+        """What ``image`` saw, into one that is empty. members: by number. Cost: some 3 us a
+        link."""
+        ones, others, times, cuts, lows, skipped, void = plain
+        pairs = [(members[one], members[other]) for one, other in zip(ones, others, strict=True)]
+        self._newest = dict(zip(pairs, times, strict=True))
+        self._cuts = {tuple(members[one] for one in target): time for target, time in cuts}
+        self._skipped = {pairs[place] for place in skipped}
+        self._void = {members[one] for one in void}
+        unique = self.limits.unique
+        for pair in pairs:
+            one, other = pair
+            self._pairs[one].add(pair)
+            self._pairs[other].add(pair)
+            counted = [end for end in pair if end.namespace in unique]
+            if counted and (not cuts or self._has_evidence(pair)):
+                for end in counted:
+                    self._people[other if end is one else one][end.namespace] += 1
+        for member, low in zip(members, lows, strict=True):
+            group = self._group(members[low])
+            if member not in group:
+                group.add(member)
+                group.taken |= {member.namespace} & unique
+                self._groups[member] = group
+        self.people = _people(self._groups.values())
 
     def copied(self) -> tuple[dict[Pair, int], dict[tuple[Member, ...], int], dict[Member, Member]]:
         """The newest time of each link and of each cut, and the canonical identity of each that

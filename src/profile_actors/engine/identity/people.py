@@ -16,10 +16,11 @@ Cost: some 30 us of Python a new link. Not thread-safe: the ledger has a lock.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.definitions.placeholders import is_placeholder
@@ -61,6 +62,14 @@ class Told:
     ones: set[Named] = field(default_factory=set)
     parted: set[Named] = field(default_factory=set)
     waits: set[Named] = field(default_factory=set)
+
+
+Times = list[tuple[Named, int]]
+PlainPeople = tuple[
+    list[Named], list[Any], list[int], Times, list[tuple[Named, int, Times]], Times, set[Named],
+    list[tuple[str, int, set[Named], set[Named]]],
+]  # fmt: skip
+"""People in a checkpoint (format); see ``People.image``."""
 
 
 class People:
@@ -270,6 +279,51 @@ class People:
             self._waiting[one].append(told)
         return not told.waits
 
+    # -- checkpoints ------------------------------------------------------------------------------
+
+    def image(self) -> list[Any]:
+        """All of it, copied between two entries, for ``to_plain``. Cost: some 1 us a link."""
+        books = {id(book): book for book in self.book_of.values()}
+        place = dict(zip(books, range(len(books)), strict=True))
+        return [
+            list(self._member_of),
+            list(self._named_of),
+            self.graph.image(),
+            list(self._void),
+            list(self._parted.items()),
+            [(book.low, book.number, list(book.members.items())) for book in books.values()],
+            [(one, place[id(book)]) for one, book in self.book_of.items()],
+            list(self.unpublished),
+            [(t.source, t.number, list(t.ones), list(t.parted)) for t in self.told.values()],
+        ]
+
+    @staticmethod
+    def to_plain(image: list[Any]) -> list[Any]:
+        """What msgpack takes: an image in which identities as links order them are numbers."""
+        names, members, graph, void, *rest = image
+        number = dict(zip(members, range(len(members)), strict=True))
+        return [names, LinkGraph.to_plain(graph, number), [number[one] for one in void], *rest]
+
+    @staticmethod
+    def of_plain(catalogue: Catalogue, plain: PlainPeople) -> People:
+        """What ``image`` saw, under the definitions by which it judged."""
+        people = People()
+        people.define(catalogue)
+        names, graph, void, parted, books, book_of, unpublished, told = plain
+        rank = {code: priority_of(catalogue, code) for code in {one.namespace for one in names}}
+        members = [Member(rank[n.namespace], n.k0 << 64 | n.k1, n.namespace) for n in names]
+        people._member_of = dict(zip(names, members, strict=True))
+        people._named_of = dict(zip(members, names, strict=True))
+        people.graph.restore(members, graph)
+        people._void = {members[one] for one in void}
+        people._parted = dict(parted)
+        made = [Book(low, number, dict(ones)) for low, number, ones in books]
+        people.book_of = {one: made[at] for one, at in book_of}
+        people.unpublished = unpublished
+        for source, number, ones, cut_off in told:
+            people.told[source, number] = Told(source, number, ones, cut_off)
+        return people
+
     # -- questions --------------------------------------------------------------------------------
 
     @property
@@ -336,25 +390,11 @@ class Trial:
     def _theirs(self, members: Iterable[Member]) -> tuple[Member, ...]:
         return tuple(self._other._member_of[self._named[member]] for member in members)
 
-    def people(self) -> tuple[list[list[Named]], list[list[Named]]]:
-        """After the steps: the people of then whom the definitions change, and who they would be,
-        the same identities put together otherwise; of each the smallest first."""
+    def lows(self) -> Iterator[tuple[Named, tuple[Member, Member], tuple[Member, Member]]]:
+        """After the steps: each identity; what it and its person's smallest are as links order them
+        as of then; and both by the other definitions."""
         other = self._other
-        lows = {
-            member: (self._lows.get(member, member), other.graph.canonical(other._member_of[named]))
-            for member, named in self._named.items()
-        }
-        both = Counter(lows.values())
-        sizes = [Counter(pair[side] for pair in lows.values()) for side in (0, 1)]
-        found: tuple[dict[Member, list[Named]], dict[Member, list[Named]]] = ({}, {})
-        for member, pair in lows.items():
-            if not both[pair] == sizes[0][pair[0]] == sizes[1][pair[1]]:
-                for side, low in enumerate(pair):
-                    found[side].setdefault(low, []).append(self._named[member])
-        ours = {named: member for member, named in self._named.items()}
-        orders = ours.__getitem__, other._member_of.__getitem__
-        before, after = (
-            [sorted(one, key=order) for one in side.values()]
-            for side, order in zip(found, orders, strict=True)
-        )
-        return before, after
+        for member, named in self._named.items():
+            would_be = other._member_of[named]
+            now = member, self._lows.get(member, member)
+            yield named, now, (would_be, other.graph.canonical(would_be))

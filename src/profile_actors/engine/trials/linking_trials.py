@@ -7,13 +7,16 @@ many are named as shall be looked at, whole regions of people who exchange ident
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.identity.ledger import Ledger
+from profile_actors.engine.identity.linking import Member
 from profile_actors.engine.identity.messages import Named
+from profile_actors.engine.identity.people import Trial
 
 FACTS_PER_STEP = 5_000
 """Some 50 ms."""
@@ -46,7 +49,7 @@ def try_linking(
     with ledger.trying(tried) as trial:
         for _ in trial.steps(FACTS_PER_STEP):
             between()
-        before, after = trial.people()
+        before, after = people_of(trial)
     owners = owner_of(before), owner_of(after)
     split = sum(len({owners[1][one] for one in person}) > 1 for person in before)
     joined = sum(len({owners[0][one] for one in person}) > 1 for person in after)
@@ -59,6 +62,26 @@ def try_linking(
         were += some
         will_be += others
     return LinkingTrial(split, joined, were, will_be)
+
+
+def people_of(trial: Trial) -> tuple[list[Person], list[Person]]:
+    """The people whom the tried definitions change, as they were when the trial began, and who they
+    would be, the same identities put together otherwise; of each the smallest first."""
+    found = list(trial.lows())
+    both = Counter((now[1], then[1]) for _, now, then in found)
+    sizes = Counter(now[1] for _, now, _ in found), Counter(then[1] for _, _, then in found)
+    sides: tuple[defaultdict[Member, list[tuple[Member, Named]]], ...]
+    sides = defaultdict(list), defaultdict(list)
+    for named, now, then in found:
+        if not both[now[1], then[1]] == sizes[0][now[1]] == sizes[1][then[1]]:
+            for side, (member, low) in zip(sides, (now, then), strict=True):
+                side[low].append((member, named))
+    before, after = map(_in_order, sides)
+    return before, after
+
+
+def _in_order(side: Mapping[Member, list[tuple[Member, Named]]]) -> list[Person]:
+    return [[one for _, one in sorted(some)] for some in side.values()]
 
 
 def regions(before: Sequence[Person], after: Sequence[Person]) -> Iterator[Region]:

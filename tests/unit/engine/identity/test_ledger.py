@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,7 +22,7 @@ from profile_actors.engine.identity.messages import (
     Named,
     Op,
 )
-from profile_actors.engine.log.in_memory import MemoryLog
+from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryLog
 from profile_actors.engine.trials import linking_trials
 from profile_actors.engine.trials.linking_trials import try_linking
 from profile_actors.errors import Halt
@@ -208,3 +210,84 @@ def test_a_dry_run_counts_all_and_names_whole_regions_up_to_a_limit() -> None:
     assert sorted(one for person in found.before for one in person) == sorted(
         one for person in found.after for one in person
     )
+
+
+def state_of(ledger: Ledger) -> list[Any]:
+    """All that it knows, in one order."""
+    people, graph = ledger.people, ledger.people.graph
+    counts = {one: {k: n for k, n in of.items() if n} for one, of in graph._people.items()}
+    return [
+        ledger.position, ledger.now, ledger.version, ledger.mailbox.to_plain(),
+        people.catalogue, people._member_of, people._void, people._parted, people.unpublished,
+        {one: (b.low, b.number, b.members) for one, b in people.book_of.items()},
+        {name: (told.ones, told.parted) for name, told in people.told.items()},
+        graph.people, graph._newest, graph._cuts, graph._skipped, graph._void,
+        {one: pairs for one, pairs in graph._pairs.items() if pairs},
+        {one: of for one, of in counts.items() if of},
+        {one: (set(graph.of(one)), graph.canonical(one)) for one in people._named_of},
+        {one: group.taken for one, group in graph._groups.items() if len(group) > 1},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_ledger_from_a_checkpoint_is_the_one_from_the_whole_log(seed: int) -> None:
+    """After links, cuts, placeholders, changed rules and publications, in any order; and it goes on
+    alike."""
+    rng, log, kept = random.Random(seed), MemoryLog(), MemoryCheckpoints()
+    assignment = np.arange(4096, dtype=np.int32) % 2
+    ones = [Named(rng.getrandbits(64), n, "CRMID", f"c{n}") for n in range(3)]
+    ones += [Named(rng.getrandbits(64), n, "ECID", f"d{n}") for n in range(3, 8)]
+    ones += [Named(rng.getrandbits(64), n, "Card", f"k{n}") for n in range(9, 12)]
+    ones.append(Named(rng.getrandbits(64), 12, "ECID", "null"))
+    card = Namespace("Card", "cross_device", True, 3)
+
+    def defined(version: int) -> Catalogue:
+        known = definitions(version)
+        return msgspec.structs.replace(known, namespaces={**known.namespaces, "Card": card})
+
+    ledger = Ledger(log, assignment, checkpoints=kept)
+    rules, version = [LinkingRules(max_people=1), LinkingRules(max_size=3), LinkingRules()], 1
+    ledger.commit([], 5, defined(1))
+    for number in range(1, 40):
+        pairs = [sorted(rng.sample(ones, 2)) for _ in range(2)]
+        ops = [Op(LINK, one, other, version=rng.randrange(50)) for one, other in pairs]
+        if rng.random() < 0.2:
+            target = rng.choice([None, *ones[1:]])
+            ops.append(Op(CUT, ones[0], target, version=30))
+        for one in sorted(ledger.people.unpublished):
+            if rng.random() < 0.4:
+                book = ledger.people.book_of[one]
+                ops.append(Op(PUBLISHED, one, book.low, book.number, book.members[one]))
+        catalogue = None
+        if rng.random() < 0.1:
+            version += 1
+            linking = {LINKING: rules[version % 3]}
+            catalogue = msgspec.structs.replace(defined(version), linking_rules=linking)
+        ledger.commit([message(number, *ops)], None, catalogue)
+        if rng.random() < 0.2:
+            ledger.checkpoint()
+        if rng.random() < 0.3:  # opened again, and what its first entry tells
+            replayed = Ledger(log, assignment)
+            ledger = Ledger(log, assignment, checkpoints=kept)
+            assert state_of(ledger) == state_of(replayed)
+    ledger.checkpoint()
+    position, _, _ = kept.saved[-1]
+    assert position == ledger.position
+    last = Ledger(log, assignment, checkpoints=kept)
+    assert state_of(last) == state_of(Ledger(log, assignment))
+    assert last.verify() == []
+
+
+def test_a_checkpoint_that_the_log_or_this_release_does_not_know_is_passed_over() -> None:
+    log, kept = MemoryLog(), MemoryCheckpoints()
+    assignment = np.arange(4096, dtype=np.int32) % 2
+    ledger = Ledger(log, assignment, checkpoints=kept)
+    ledger.commit([], 5, definitions())
+    ledger.commit([message(1, Op(LINK, ANN, TABLET, version=10))])
+    ledger.checkpoint()
+    saved = kept.saved
+    ledger.checkpoint()
+    assert kept.saved is saved  # nothing came since
+    for position, meta in ((99, saved[-1][1]), (2, b"x"), (2, msgspec.msgpack.encode([9, 1]))):
+        kept.saved = [(position, meta, {})]
+        assert state_of(Ledger(log, assignment, checkpoints=kept)) == state_of(opened(log))
