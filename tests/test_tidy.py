@@ -35,7 +35,18 @@ INNER = {
     "ingest": ("typing", "", "files"),
     "storage": ("files", "", "rejects", "erasure", "scrub", "compaction", "replicas", "shipping"),
     "driver": (
-        *("", "trials", "keeping", "people", "replicas", "edges", "streams", "files", "shipping"),
+        *(
+            "",
+            "trials",
+            "keeping",
+            "starting",
+            "people",
+            "replicas",
+            "edges",
+            "streams",
+            "files",
+            "shipping",
+        ),
     ),
 }
 DOORS = {"actors", "driver", "client", "cli", "__init__", "__main__"}

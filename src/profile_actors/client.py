@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from profile_actors.actors.calls import closed_store
 from profile_actors.actors.hooks import Hook, no_hook
@@ -35,17 +35,18 @@ from profile_actors.driver.iterators import Changes, Members, Scan, scanned
 from profile_actors.driver.keeping.attach import running
 from profile_actors.driver.keeping.edge_processes import settle
 from profile_actors.driver.keeping.head import without_addons
-from profile_actors.driver.keeping.placement import Placement, attached, opened
+from profile_actors.driver.keeping.placement import Placement, attached
 from profile_actors.driver.receipts import Explanation
 from profile_actors.driver.replicas.replica_doors import ReplicaDoors
 from profile_actors.driver.sender import Sender
 from profile_actors.driver.shipping.backup_doors import BackupDoors
-from profile_actors.driver.trials.dry_runs import DryRun, dry_run
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.reading.answers import EventPage, Preview, Profile
 from profile_actors.errors import CallerError, ClockError, DefinitionError, StoreUnavailable
 from profile_actors.ingest.definition_files import definitions_of
-from profile_actors.rules.explain.report import explain
+
+if TYPE_CHECKING:
+    from profile_actors.driver.trials.dry_runs import DryRun
 
 
 def start(
@@ -73,6 +74,8 @@ def start(
     does not answer within ``Config.call_timeout_s``, or a Ray of its own does not start (Ray takes
     half a minute to say so). A start that fails leaves nothing running.
     """
+    from profile_actors.driver.starting.starting import opened
+
     return _store(opened(Path(path).resolve(), partitions, clock, config, hook))
 
 
@@ -82,6 +85,8 @@ def for_a_call(path: str | Path, partitions: int | None = None, clock: str | Non
     data = Path(path).resolve()
     if running(data) is not None:
         return _store(attached(data, None, partitions, clock))
+    from profile_actors.driver.starting.starting import opened
+
     return _store(opened(data, partitions, clock, None, publishing=False))
 
 
@@ -338,6 +343,8 @@ class Store(ReplicaDoors, AccessDoors, BackupDoors):
         ``print`` it, or read its ``report``. Raises RuleError.
         """
         self._check_open()
+        from profile_actors.rules.explain.report import explain
+
         return Explanation(explain(rule, self._connection.catalogue))
 
     def preview(self, rule: str, sample: int = 10) -> Preview:
@@ -358,6 +365,8 @@ class Store(ReplicaDoors, AccessDoors, BackupDoors):
         anew while the ledger waits, and 1 ms a rule and person. Raises RuleError, DefinitionError.
         """
         self._check_open()
+        from profile_actors.driver.trials.dry_runs import dry_run
+
         return dry_run(self._connection, self._ledger, definition)
 
     # Time and health

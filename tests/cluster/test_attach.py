@@ -52,6 +52,9 @@ with pf.connect(here) as store:
     store.advance_to(1_770_000_000_000)
     receipts = [store.submit_async("orders", orders(10, first=n)) for n in range(5000, 5500, 10)]
     seen["accepted"] = sum(one.result().accepted for one in receipts)
+    seen["asked"] = [store.profile("CRMID", "nobody"), store.members("fresh").count() >= 0]
+    seen["asked"].append([store.status().clock, store.changes().cursor != ""])
+seen["rooms"] = sorted({name.rpartition(".")[0] for name in sys.modules})
 print(json.dumps(seen), flush=True)
 """
 
@@ -241,6 +244,16 @@ def test_drivers_of_other_processes_share_the_store(seen: dict[str, Any]) -> Non
 def test_what_another_driver_applied_is_found_and_its_clock_rules(seen: dict[str, Any]) -> None:
     assert seen["people"] == 1
     assert seen["at"] == seen["streamed"] == 1_770_000_000_000
+
+
+def test_who_attaches_imports_no_engine(seen: dict[str, Any]) -> None:
+    """Nor do the answers: what each is made of would come with them."""
+    other = seen["other"]
+    assert other["asked"] == [None, True, ["event", True]]
+    loaded = {name.removeprefix("profile_actors.") for name in other["rooms"]}
+    assert "engine.reading" in loaded
+    for room in ("engine.fold", "engine.partition", "rules.planning", "storage.scrub", "lark"):
+        assert room not in loaded
 
 
 def test_what_cannot_be_is_said_at_once(seen: dict[str, Any], started: dict[str, Any]) -> None:

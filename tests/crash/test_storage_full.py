@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import profile_actors as pf
-from profile_actors.actors.coordinator import CoordinatorActor, CoordinatorPlace
+from profile_actors.actors.actor_status import CoordinatorPlace
+from profile_actors.actors.coordinator import CoordinatorActor
 from profile_actors.config import Config
 from profile_actors.errors import StorageFull
 from profile_actors.ingest.rejects import QuarantineRecord

@@ -20,8 +20,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
+from profile_actors.actors.actor_status import CoordinatorPlace
 from profile_actors.actors.calls import Lost, Patience, Remote, Session
-from profile_actors.actors.coordinator import CoordinatorActor, CoordinatorPlace
+from profile_actors.actors.coordinator import CoordinatorActor
 from profile_actors.actors.wire import unpack
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue, Dataset, Namespace, Schema

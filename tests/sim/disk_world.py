@@ -16,7 +16,8 @@ from typing import Any
 
 from msgspec import structs
 
-from profile_actors.actors.coordinator import CoordinatorActor, CoordinatorPlace
+from profile_actors.actors.actor_status import CoordinatorPlace
+from profile_actors.actors.coordinator import CoordinatorActor
 from profile_actors.actors.logs.enlisted_log import EnlistedLog
 from profile_actors.actors.logs.log_steps import log_step
 from profile_actors.driver.shipping.backing_up import Backup, backed_up

@@ -1,20 +1,25 @@
-"""What a partition actor is started with, and what it says of itself."""
+"""What actors are started with, and what they say of themselves.
+
+Structs alone: who asks an actor how it is, or starts one, needs nothing that it is made of.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
 import time
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from profile_actors.actors.consumers import Consumer
-from profile_actors.actors.logs.compactor import CompactionStatus
-from profile_actors.actors.logs.scrubber import ScrubStatus
 from profile_actors.actors.mail.postman import Outbox
-from profile_actors.actors.replicas.shipped_log import Standing
 from profile_actors.config import Config
 from profile_actors.engine.reading.answers import PartitionStatus
+
+if TYPE_CHECKING:
+    from profile_actors.engine.identity.ledger import LedgerStatus
+    from profile_actors.storage.store_settings import StoreSettings
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -24,6 +29,54 @@ def _began_ms() -> int:
     with open("/proc/self/stat", "rb") as stat:
         ticks = int(stat.read().rpartition(b")")[2].split()[19])
     return int((time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / TICKS) * 1000)
+
+
+class CompactionStatus(msgspec.Struct, frozen=True):
+    """What became of small log entries since the process began. entries: put into groups, or moved
+    with theirs; bytes_before, bytes_after: of the log segments that they were in, and are in.
+    waiting: entries below the checkpoint that are single and small. error: why some could not be
+    compacted, or empty: their log segment is as it was."""
+
+    entries: int = 0
+    bytes_before: int = 0
+    bytes_after: int = 0
+    waiting: int = 0
+    error: str = ""
+
+
+class ScrubStatus(msgspec.Struct, frozen=True):
+    """How the disk was found when it was read through. finished: when the last whole pass ended, ms
+    UTC, None before the first. bytes: read since the process began. damaged: how many log entries
+    and files are damaged, as far as was read; faults: what, where, and what to do, at most
+    MAX_DAMAGE. mended: log entries that were fetched from another copy since the process began."""
+
+    finished: int | None = None
+    bytes: int = 0
+    damaged: int = 0
+    faults: tuple[str, ...] = ()
+    mended: int = 0
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """How a partition's standby stands. there: entries it is known to have, of ``here``. state:
+    'in sync' (nothing is acknowledged without it), 'catching up', 'silent', or 'fenced'. is_async:
+    entries are acknowledged before it has them."""
+
+    disk: str
+    state: str
+    here: int
+    there: int
+    is_async: bool = False
+
+    @property
+    def lag_entries(self) -> int:
+        """Entries that it is not known to have."""
+        return max(0, self.here - self.there)
+
+    @property
+    def is_in_sync(self) -> bool:
+        """Whether nothing is acknowledged without it."""
+        return self.state == "in sync"
 
 
 class ActorStatus(msgspec.Struct, frozen=True):
@@ -63,3 +116,76 @@ class PartitionPlace(msgspec.Struct, frozen=True):
     index: int
     config: Config
     home: str = ""
+
+
+class CoordinatorPlace(msgspec.Struct, frozen=True):
+    """What the coordinator is started with. new: the settings if the store does not exist yet.
+
+    is_keeper: it holds the store's lock itself, since it outlives the driver that started it.
+    namespace: Ray's, where the store's other actors are.
+    """
+
+    path: str
+    new: StoreSettings
+    config: Config
+    is_keeper: bool = False
+    namespace: str = ""
+
+
+class LedgerPlace(msgspec.Struct, frozen=True):
+    """What the ledger is started with. namespace: Ray's; path: its directory, on disk
+    ``disk`` ("" unless placed by labels)."""
+
+    namespace: str
+    path: str
+    config: Config
+    disk: str = ""
+
+
+class LedgerAccount(msgspec.Struct, frozen=True):
+    """The actor's account of itself. halted: why it does not write, empty if it does. outbox: by
+    partition, what it has not acknowledged. scrub: how its disk was found."""
+
+    ledger: LedgerStatus | None
+    halted: str
+    pid: int
+    outbox: dict[str, Outbox] = {}
+    scrub: ScrubStatus = ScrubStatus()
+
+
+class StandbyPlace(msgspec.Struct, frozen=True):
+    """What a standby is started with. namespace: Ray's, where the coordinator is found."""
+
+    namespace: str
+    path: str
+    index: int
+    config: Config
+
+
+class StandbyStatus(msgspec.Struct, frozen=True):
+    """A standby's account of itself. refusal: why its files are not open, empty if they are.
+    silent_s: since when nothing was heard of the partition. scrub: how its disk was found."""
+
+    index: int
+    copy: str
+    head: int
+    epoch: int
+    silent_s: float
+    pid: int
+    refusal: str = ""
+    scrub: ScrubStatus = ScrubStatus()
+
+
+class ErasureProgress(msgspec.Struct, frozen=True):
+    """How far the erasure is that goes on. number: counts the store's. identities: of the person.
+
+    holders: the partitions, and the ledger if there is one. standing: those that stand still: when
+    all do, each changes its files. done: those that have; rows: taken out of logs so far.
+    """
+
+    number: int
+    identities: int
+    holders: int
+    standing: int
+    done: int
+    rows: int

@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 import ray
 
+from profile_actors.actors.actor_status import CoordinatorPlace
 from profile_actors.actors.calls import Stopped
 from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.actors.logs.backup_steps import Backups
@@ -69,20 +70,6 @@ ALONE = (
 
 ERASURES = frozenset({"begin", "stand", "note", "done", "result", "progress"})
 """What ``erasures`` may ask."""
-
-
-class CoordinatorPlace(msgspec.Struct, frozen=True):
-    """What the coordinator is started with. new: the settings if the store does not exist yet.
-
-    is_keeper: it holds the store's lock itself, since it outlives the driver that started it.
-    namespace: Ray's, where the store's other actors are.
-    """
-
-    path: str
-    new: StoreSettings
-    config: Config
-    is_keeper: bool = False
-    namespace: str = ""
 
 
 class Enlistment(msgspec.Struct, frozen=True):

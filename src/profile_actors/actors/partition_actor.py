@@ -33,12 +33,12 @@ from profile_actors.actors.edges.edge_pulls import pull
 from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.actors.logs.enlisted_log import REPLICA, EnlistedLog
 from profile_actors.actors.logs.log_steps import log_step
+from profile_actors.actors.logs.mender import Mender
 from profile_actors.actors.logs.opening import refusal_of
 from profile_actors.actors.logs.standing_still import leave
 from profile_actors.actors.mail.interpreter import tune
-from profile_actors.actors.mail.mail_room import Look, MailRoom, look, post_of
-from profile_actors.actors.mail.postman import Delivered
-from profile_actors.actors.mender import Mender
+from profile_actors.actors.mail.mail_room import MailRoom, look, post_of
+from profile_actors.actors.mail.postman import Delivered, Look
 from profile_actors.actors.read_line import ReadLine
 from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.actors.wire import dumps, unpack

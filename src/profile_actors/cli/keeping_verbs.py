@@ -54,7 +54,7 @@ def start(
 
     Returns when every partition has answered. It outlives this shell; end it with `stop`.
     """
-    from profile_actors.driver.keeping.keeper import keep, launch
+    from profile_actors.driver.starting.keeper import keep, launch
 
     place = _one(directory, data)
     if metrics_port is not None and not 1 <= metrics_port <= 65_535:
@@ -84,7 +84,7 @@ def _metrics(place: Path, port: int) -> Iterator[None]:
     """The store's metrics at a port, while it is kept. The keeper asks as any driver does."""
     from profile_actors.cli.metrics_text import metrics_text
     from profile_actors.client import Store, connect
-    from profile_actors.driver.keeping.metrics_port import MetricsPort
+    from profile_actors.driver.starting.metrics_port import MetricsPort
 
     asking: list[Store] = []
 
@@ -106,7 +106,7 @@ def _metrics(place: Path, port: int) -> Iterator[None]:
 @verb()
 def stop(directory: Directory = None, data: Data = DATA, json: Json = False) -> None:
     """Stop a store that `start` has started: flush, write checkpoints, end its processes."""
-    from profile_actors.driver.keeping.keeper import stop as stop_keeper
+    from profile_actors.driver.starting.keeper import stop as stop_keeper
 
     place = _one(directory, data)
     began = time.monotonic()

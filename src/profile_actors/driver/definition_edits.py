@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from profile_actors.actors.calls import call_all
 from profile_actors.definitions.declared import Catalogue, Dataset, Namespace, name_of
 from profile_actors.driver.connection import Connection
 from profile_actors.engine.reading.answers import Preview
-from profile_actors.engine.reading.rule_preview import PartPreview
 from profile_actors.errors import DefinitionError, Pending, StoreUnavailable
-from profile_actors.rules.catalogue.change_check import find, removed
+
+if TYPE_CHECKING:
+    from profile_actors.engine.reading.rule_preview import PartPreview
 
 OWED_PAUSE_S = 0.02
 """Between two looks at how far rescans have come."""
@@ -68,6 +70,8 @@ def newest(connection: Connection) -> Catalogue:
 def delete(connection: Connection, name: str, kind: str | None) -> None:
     """Delete one definition everywhere. Raises DefinitionError; nothing was changed then."""
     catalogue = connection.coordinator.call("catalogue")
+    from profile_actors.rules.catalogue.change_check import find, removed
+
     item = find(catalogue, name, kind)
     removed(catalogue, item)  # refuses what is referred to, before a log is read for nothing
     if isinstance(item, Dataset | Namespace):

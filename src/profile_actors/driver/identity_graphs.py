@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from profile_actors.actors.calls import Remote, call_all
-from profile_actors.actors.mail.mail_room import Look
 from profile_actors.driver.connection import Connection
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.identity.linking import Judged
 from profile_actors.engine.identity.messages import CUT, Named, Op
 from profile_actors.errors import CallerError, Pending
 from profile_actors.ingest.identity_keys import normalised
+
+if TYPE_CHECKING:
+    from profile_actors.actors.mail.postman import Look
 
 REST_PAUSE_S = 0.002
 """Between two looks whether messages are on their way."""

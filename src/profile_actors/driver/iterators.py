@@ -24,8 +24,6 @@ from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.log.change_columns import ChangeColumns
 from profile_actors.engine.log.feed_cursors import FeedPlace, cursor_places, cursor_text
 from profile_actors.engine.reading.answers import Change
-from profile_actors.engine.reading.change_delivery import changes_of
-from profile_actors.engine.reading.scans import ScanColumns
 from profile_actors.errors import CallerError, CursorExpired, Pending
 
 T = TypeVar("T")
@@ -134,6 +132,8 @@ def scan_parts(
     if segment is not None:
         connection.check_segment(segment, newest, "scan")
     asked = connection.asked(fields, newest)
+    from profile_actors.engine.reading.scans import ScanColumns
+
     columns = ScanColumns(connection.catalogue, asked)
     every: list[tuple[int, Any]] = patiently(
         connection, lambda: connection.read_all("scan_slots", segment)
@@ -241,6 +241,8 @@ class _Feed:
         page = self._page
         assert page is not None, "a peek comes first"
         if not self._made:
+            from profile_actors.engine.reading.change_delivery import changes_of
+
             self._made = changes_of(page, self._next, self._next + CHANGES_AT_ONCE)[::-1]
         change = self._made.pop()
         if change.position - 1 != self.position:

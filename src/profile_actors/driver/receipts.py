@@ -11,17 +11,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from profile_actors.actors.actor_status import ActorStatus
+from profile_actors.actors.actor_status import ActorStatus, ErasureProgress, LedgerAccount
 from profile_actors.actors.consumers import Consumer, of_all
 from profile_actors.actors.edges.edge_accounts import EdgeStatus
-from profile_actors.actors.logs.erasures import ErasureProgress
-from profile_actors.actors.mail.ledger_actor import LedgerAccount
 from profile_actors.actors.mail.postman import Outbox
 from profile_actors.engine.identity.messages import LEDGER
 from profile_actors.engine.log.sub_batch import Reply
 from profile_actors.ingest.offsets import offsets_of, unpacked
 from profile_actors.ingest.placeholder_columns import NONE_PASSED, PassedOver, added, joined
-from profile_actors.rules.explain.wording import render
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -131,6 +128,8 @@ class Explanation:
         self.report = report
 
     def __str__(self) -> str:
+        from profile_actors.rules.explain.wording import render
+
         return render(self.report)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from profile_actors.config import Config
-from profile_actors.storage.edge_files import EdgeIndex
+
+if TYPE_CHECKING:
+    from profile_actors.storage.edge_files import EdgeIndex
 
 
 class EdgePlace(msgspec.Struct, frozen=True):

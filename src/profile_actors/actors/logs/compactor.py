@@ -20,6 +20,7 @@ from typing import Self
 
 import msgspec
 
+from profile_actors.actors.actor_status import CompactionStatus
 from profile_actors.config import Config
 from profile_actors.errors import FencedOut, ProfileActorsError, StorageFull
 from profile_actors.storage.checkpoint_files import newest_position
@@ -56,19 +57,6 @@ LEAST_REST_S = 0.05
 
 FEW_ENTRIES = 256
 """Fewer in the log segment that is written are not sealed, by hand either."""
-
-
-class CompactionStatus(msgspec.Struct, frozen=True):
-    """What became of small log entries since the process began. entries: put into groups, or moved
-    with theirs; bytes_before, bytes_after: of the log segments that they were in, and are in.
-    waiting: entries below the checkpoint that are single and small. error: why some could not be
-    compacted, or empty: their log segment is as it was."""
-
-    entries: int = 0
-    bytes_before: int = 0
-    bytes_after: int = 0
-    waiting: int = 0
-    error: str = ""
 
 
 class CompactionPart(msgspec.Struct, frozen=True):

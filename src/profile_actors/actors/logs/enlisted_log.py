@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from profile_actors.actors.actor_status import Standing
 from profile_actors.actors.calls import Remote
 from profile_actors.actors.coordinator import Enlistment
 from profile_actors.actors.hooks import Hook
@@ -20,7 +21,7 @@ from profile_actors.actors.logs.compactor import Compactor
 from profile_actors.actors.logs.scrubber import Scrubber
 from profile_actors.actors.logs.standing_still import erase_here
 from profile_actors.actors.replicas.disk_labels import directory_here
-from profile_actors.actors.replicas.shipped_log import ShippedLog, Standing
+from profile_actors.actors.replicas.shipped_log import ShippedLog
 from profile_actors.actors.replicas.standby_line import StandbyLine
 from profile_actors.config import Config
 from profile_actors.engine.shipping.replication import Copies, Request

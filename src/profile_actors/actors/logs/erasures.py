@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import msgspec
 import ray
 from msgspec import structs
 
+from profile_actors.actors.actor_status import ErasureProgress
 from profile_actors.actors.mail.peers import actor_of
 from profile_actors.engine.identity.messages import LEDGER, Named
 from profile_actors.errors import FencedOut
@@ -31,21 +31,6 @@ from profile_actors.storage.erasure.erasure_record import (
 from profile_actors.storage.files.atomic_files import remove_tree
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import DirectoryLock
-
-
-class ErasureProgress(msgspec.Struct, frozen=True):
-    """How far the erasure is that goes on. number: counts the store's. identities: of the person.
-
-    holders: the partitions, and the ledger if there is one. standing: those that stand still: when
-    all do, each changes its files. done: those that have; rows: taken out of logs so far.
-    """
-
-    number: int
-    identities: int
-    holders: int
-    standing: int
-    done: int
-    rows: int
 
 
 class Erasures:

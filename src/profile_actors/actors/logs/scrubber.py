@@ -19,6 +19,7 @@ from threading import Lock, Thread
 
 import msgspec
 
+from profile_actors.actors.actor_status import ScrubStatus
 from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.config import Config
 from profile_actors.errors import UNDECODED, FencedOut, Pending, ProfileActorsError
@@ -55,19 +56,6 @@ SAVE_S = 60.0
 
 MAX_DAMAGE = 100
 """Sentences that are told; ``damaged`` counts all."""
-
-
-class ScrubStatus(msgspec.Struct, frozen=True):
-    """How the disk was found when it was read through. finished: when the last whole pass ended, ms
-    UTC, None before the first. bytes: read since the process began. damaged: how many log entries
-    and files are damaged, as far as was read; faults: what, where, and what to do, at most
-    MAX_DAMAGE. mended: log entries that were fetched from another copy since the process began."""
-
-    finished: int | None = None
-    bytes: int = 0
-    damaged: int = 0
-    faults: tuple[str, ...] = ()
-    mended: int = 0
 
 
 class ScrubPart(msgspec.Struct, frozen=True):

@@ -24,24 +24,23 @@ from pathlib import Path
 from threading import Condition, Event, Lock, Thread
 from typing import Any
 
-import msgspec
 import ray
 
+from profile_actors.actors.actor_status import LedgerAccount, LedgerPlace
 from profile_actors.actors.calls import Remote, Session, Stopped
 from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.actors.logs.enlisted_log import EnlistedLog
 from profile_actors.actors.logs.log_steps import log_step
 from profile_actors.actors.logs.opening import refusal_of
-from profile_actors.actors.logs.scrubber import ScrubStatus
 from profile_actors.actors.logs.standing_still import leave
 from profile_actors.actors.mail.interpreter import tune, uncollected
 from profile_actors.actors.mail.peers import LEDGER_ACTOR, Peers
-from profile_actors.actors.mail.postman import Delivered, Outbox, Postman
+from profile_actors.actors.mail.postman import Delivered, Postman
 from profile_actors.actors.replicas.disk_labels import pinned
+from profile_actors.actors.shell import shell_of
 from profile_actors.actors.wall_clock import wall_ms
-from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue
-from profile_actors.engine.identity.ledger import Ledger, LedgerStatus
+from profile_actors.engine.identity.ledger import Ledger
 from profile_actors.engine.identity.linking import Judged
 from profile_actors.engine.identity.messages import LEDGER, Message, Named, decode_messages
 from profile_actors.engine.trials.linking_trials import LinkingTrial, try_linking
@@ -74,27 +73,6 @@ TRIAL_PAUSE_S = 0.1
 
 
 LAST_TELL_S = 5.0
-
-
-class LedgerPlace(msgspec.Struct, frozen=True):
-    """What the ledger is started with. namespace: Ray's; path: its directory, on disk
-    ``disk`` ("" unless placed by labels)."""
-
-    namespace: str
-    path: str
-    config: Config
-    disk: str = ""
-
-
-class LedgerAccount(msgspec.Struct, frozen=True):
-    """The actor's account of itself. halted: why it does not write, empty if it does. outbox: by
-    partition, what it has not acknowledged. scrub: how its disk was found."""
-
-    ledger: LedgerStatus | None
-    halted: str
-    pid: int
-    outbox: dict[str, Outbox] = {}
-    scrub: ScrubStatus = ScrubStatus()
 
 
 class LedgerActor:
@@ -354,7 +332,7 @@ def ledger_class() -> Any:
     """What Ray makes the actor of."""
     groups = {"mail": MAIL_THREADS, "read": READ_THREADS, "backups": 1}
     options: dict[str, Any] = {"num_cpus": 0, "concurrency_groups": groups}
-    return ray.remote(**options)(LedgerActor)
+    return ray.remote(**options)(shell_of(LedgerActor))
 
 
 def begun_ledger(place: LedgerPlace) -> Any:

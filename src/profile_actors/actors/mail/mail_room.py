@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
-from profile_actors.actors.actor_status import PartitionPlace
+from profile_actors.actors.actor_status import LedgerPlace, PartitionPlace
 from profile_actors.actors.coordinator import Enlistment
 from profile_actors.actors.mail.forwarding import Forwarding
-from profile_actors.actors.mail.ledger_actor import LedgerPlace, begun_ledger
+from profile_actors.actors.mail.ledger_actor import begun_ledger
 from profile_actors.actors.mail.peers import Peers
-from profile_actors.actors.mail.postman import Delivered, Postman
+from profile_actors.actors.mail.postman import Delivered, Look, Postman
 from profile_actors.actors.writer import Writer
 from profile_actors.engine.identity.mailbox import Post
 from profile_actors.engine.identity.messages import LEDGER, Named, decode_messages
@@ -28,17 +27,6 @@ def post_of(index: int, known: Enlistment) -> Post:
         return owners[one.k0 >> BUCKET_SHIFT]
 
     return Post(str(index), owner_of, known.seed)
-
-
-class Look(NamedTuple):
-    """What a sequencer says when it is asked whether all is at rest. waits: messages that nobody
-    has acknowledged, or that are still to be made of rows from before. talks: whether it ever sent
-    one. now: its clock, ms."""
-
-    position: int
-    waits: int
-    talks: bool
-    now: int | None
 
 
 def look(partition: Partition) -> Look:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Condition, Thread
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -45,6 +45,17 @@ Call = Callable[..., "Future[Any]"]
 
 Delivered = tuple[str, int]
 """('ok' or 'behind', the receiver's cursor): the answer to ``deliver``."""
+
+
+class Look(NamedTuple):
+    """What a sequencer says when it is asked whether all is at rest. waits: messages that nobody
+    has acknowledged, or that are still to be made of rows from before. talks: whether it ever sent
+    one. now: its clock, ms."""
+
+    position: int
+    waits: int
+    talks: bool
+    now: int | None
 
 
 class Sequencer(Protocol):

@@ -20,8 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
-import msgspec
-
+from profile_actors.actors.actor_status import Standing
 from profile_actors.config import Config
 from profile_actors.engine.log.ports import Buffer, RowGroup
 from profile_actors.engine.shipping.replication import Copies, Request
@@ -43,28 +42,6 @@ FIRST_PAUSE_S = 0.02
 
 
 LONGEST_PAUSE_S = 1.0
-
-
-class Standing(msgspec.Struct, frozen=True):
-    """How a partition's standby stands. there: entries it is known to have, of ``here``. state:
-    'in sync' (nothing is acknowledged without it), 'catching up', 'silent', or 'fenced'. is_async:
-    entries are acknowledged before it has them."""
-
-    disk: str
-    state: str
-    here: int
-    there: int
-    is_async: bool = False
-
-    @property
-    def lag_entries(self) -> int:
-        """Entries that it is not known to have."""
-        return max(0, self.here - self.there)
-
-    @property
-    def is_in_sync(self) -> bool:
-        """Whether nothing is acknowledged without it."""
-        return self.state == "in sync"
 
 
 class ShippedLog:

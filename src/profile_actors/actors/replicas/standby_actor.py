@@ -25,14 +25,17 @@ import msgspec
 import ray
 from msgspec import structs
 
+from profile_actors.actors.actor_status import (
+    StandbyPlace,
+    StandbyStatus,
+)
 from profile_actors.actors.calls import Remote, Session, Stopped
 from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.actors.logs.compactor import CompactionPart, Compactor
 from profile_actors.actors.logs.opening import refusal_of
-from profile_actors.actors.logs.scrubber import Scrubber, ScrubPart, ScrubStatus
+from profile_actors.actors.logs.scrubber import Scrubber, ScrubPart
 from profile_actors.actors.replicas.copies_registry import StandbyRole
 from profile_actors.actors.replicas.standby_line import ENCODER, FETCH_S
-from profile_actors.config import Config
 from profile_actors.engine.shipping.shipper import Shipment
 from profile_actors.engine.shipping.standby_copy import StandbyCopy
 from profile_actors.errors import FencedOut, LostLog, ProfileActorsError, StoreUnavailable
@@ -75,29 +78,6 @@ RETIRE_S = 0.5
 
 
 SHIPMENT = msgspec.msgpack.Decoder(Shipment)
-
-
-class StandbyPlace(msgspec.Struct, frozen=True):
-    """What a standby is started with. namespace: Ray's, where the coordinator is found."""
-
-    namespace: str
-    path: str
-    index: int
-    config: Config
-
-
-class StandbyStatus(msgspec.Struct, frozen=True):
-    """A standby's account of itself. refusal: why its files are not open, empty if they are.
-    silent_s: since when nothing was heard of the partition. scrub: how its disk was found."""
-
-    index: int
-    copy: str
-    head: int
-    epoch: int
-    silent_s: float
-    pid: int
-    refusal: str = ""
-    scrub: ScrubStatus = ScrubStatus()
 
 
 class StandbyActor:

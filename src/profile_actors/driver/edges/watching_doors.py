@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING
 import msgspec
 import ray
 
-from profile_actors.actors.actor_status import ActorStatus
+from profile_actors.actors.actor_status import ActorStatus, ErasureProgress
 from profile_actors.actors.calls import Lost, Patience, Remote, call_all
 from profile_actors.actors.edges.edge_accounts import EdgeStatus
-from profile_actors.actors.logs.erasures import ErasureProgress
 from profile_actors.definitions.declared import Catalogue, EdgeDestination
 from profile_actors.driver.arguments import text_name, whole_number
 from profile_actors.driver.connection import Connection
-from profile_actors.driver.edges.comparison import differences
-from profile_actors.driver.edges.remote_edge import Edge
 from profile_actors.driver.keeping.edge_processes import actor_name, begun, directory_of
 from profile_actors.driver.keeping.ledger_process import begun_account, running_ledger
 from profile_actors.driver.receipts import StoreStatus, store_status
@@ -24,6 +21,7 @@ from profile_actors.engine.shipping.replication import Copies
 from profile_actors.errors import DefinitionError, StoreUnavailable
 
 if TYPE_CHECKING:
+    from profile_actors.driver.edges.remote_edge import Edge
     from profile_actors.driver.keeping.placement import Placement
 
 STATUS_PATIENCE_S = 2.0
@@ -100,6 +98,8 @@ class WatchingDoors:
         return self._edge(destination.name, remote)
 
     def _edge(self, name: str, remote: Remote) -> Edge:
+        from profile_actors.driver.edges.remote_edge import Edge
+
         own = self._connection
         return Edge(name, remote, own.keys, lambda: own.read_all("head"), own.lines_to(remote))
 
@@ -153,6 +153,8 @@ class WatchingDoors:
         ledger = running_ledger(place.namespace, place.session, patience)
         if ledger is not None:
             out += [f"ledger: {line}" for line in ledger.call("verify")]
+        from profile_actors.driver.edges.comparison import differences
+
         for name in sorted(self._destinations()):
             out += differences(self._connection, self.edge(name))
         return out

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from profile_actors.driver.arguments import identity_pairs
 from profile_actors.driver.definition_edits import newest
 from profile_actors.driver.edges.watching_doors import WatchingDoors
-from profile_actors.driver.files.access_request import AccessReport, accessed
 from profile_actors.driver.files.file_doors import FileDoors
 from profile_actors.driver.people.people_doors import PeopleDoors
+
+if TYPE_CHECKING:
+    from profile_actors.driver.files.access_request import AccessReport
 
 
 class AccessDoors(WatchingDoors, PeopleDoors, FileDoors):
@@ -32,6 +35,8 @@ class AccessDoors(WatchingDoors, PeopleDoors, FileDoors):
         while she is just being put together or rules are being evaluated again, CursorExpired if
         the feed drops what is just being read (ask again), StoreUnavailable, OSError.
         """
+        from profile_actors.driver.files.access_request import accessed
+
         self._check_open()
         named = identity_pairs([(namespace, value)])[0]
         edges = {

@@ -5,20 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from profile_actors.driver.arguments import check_stream, whole_number
 from profile_actors.driver.connection import Selectors
 from profile_actors.driver.definition_edits import newest
-from profile_actors.driver.files.exports import ExportReport, exported
-from profile_actors.driver.files.file_ingest import ingest_files
-from profile_actors.driver.files.following import followed
-from profile_actors.driver.files.mended_rows import resubmitted
-from profile_actors.driver.files.stdin_load import STDIN, ingest_stream
 from profile_actors.driver.receipts import IngestReport, Receipt
 from profile_actors.driver.streams.writing_doors import WritingDoors
 from profile_actors.errors import CallerError
 from profile_actors.ingest.rejects import QuarantineRecord
+
+if TYPE_CHECKING:
+    from profile_actors.driver.files.exports import ExportReport
 
 
 class FileDoors(WritingDoors):
@@ -54,6 +52,9 @@ class FileDoors(WritingDoors):
         SchemaError, OSError where every file is broken, CallerError where there is none.
         """
         self._check_open()
+        from profile_actors.driver.files.file_ingest import ingest_files
+        from profile_actors.driver.files.stdin_load import STDIN, ingest_stream
+
         self._submissions.settle_order()
         if files == STDIN:
             check_stream(producer, None)
@@ -92,6 +93,8 @@ class FileDoors(WritingDoors):
         """
         self._check_open()
         self._submissions.settle_order()
+        from profile_actors.driver.files.following import followed
+
         known, sender = self._connection, self._sender
         return followed(known, sender, dataset, folder, every_s, max_bad_percent, closed)
 
@@ -117,6 +120,8 @@ class FileDoors(WritingDoors):
         """
         self._check_open()
         self._submissions.settle_order()
+        from profile_actors.driver.files.mended_rows import resubmitted
+
         return resubmitted(self._connection, self._sender, dataset, records)
 
     def export(
@@ -137,5 +142,7 @@ class FileDoors(WritingDoors):
         CallerError, DefinitionError for unknown names, OSError.
         """
         self._check_open()
+        from profile_actors.driver.files.exports import exported
+
         known = self._connection
         return exported(known, lambda: newest(known), segment, path, fields, format)

@@ -1,4 +1,4 @@
 """Keeping: who runs a store, on which Ray, and how other processes find it.
 
-Others import ``Placement``, ``RUNTIME``, and what ``attach`` and ``keeper`` say of a directory.
+Others import ``Placement``, ``RUNTIME``, and what ``attach`` says of a directory.
 """

@@ -22,12 +22,10 @@ import xxhash
 from ray.util import list_named_actors
 
 from profile_actors.actors.calls import Remote, Session
-from profile_actors.actors.edges.edge_accounts import EdgePlace
-from profile_actors.actors.edges.edge_actor import READ_THREADS, EdgeActor
+from profile_actors.actors.shell import shell_of
 from profile_actors.config import Config
 from profile_actors.definitions.declared import EdgeDestination
 from profile_actors.errors import ProfileActorsError
-from profile_actors.storage.edge_files import EdgeIndex
 from profile_actors.storage.files.atomic_files import remove_tree
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.store_settings import StoreSettings
@@ -116,6 +114,10 @@ def _settled(host: Host) -> bool:
 
 def begun(host: Host, destination: EdgeDestination) -> Remote:
     """The actor of an edge, started if it does not run."""
+    from profile_actors.actors.edges.edge_accounts import EdgePlace
+    from profile_actors.actors.edges.edge_actor import READ_THREADS, EdgeActor
+    from profile_actors.storage.edge_files import EdgeIndex
+
     settings = host.settings
     about = EdgeIndex(
         0, settings.id, "", settings.clock, settings.hash_seed, settings.partitions,
@@ -124,7 +126,7 @@ def begun(host: Host, destination: EdgeDestination) -> Remote:
     path = str(directory_of(host.path, destination.name))
     place = EdgePlace(host.namespace, destination.name, path, about, host.config)
     how: dict[str, Any] = {"num_cpus": 0, "concurrency_groups": {"read": READ_THREADS}}
-    actor = ray.remote(**how)(EdgeActor)
+    actor: Any = ray.remote(**how)(shell_of(EdgeActor))
     options = {"label_selector": destination.labels} if destination.labels else {}
     return host.create(actor, actor_name(destination), True, place, **options)
 

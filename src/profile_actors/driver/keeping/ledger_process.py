@@ -10,10 +10,9 @@ from collections.abc import Callable
 
 import ray
 
+from profile_actors.actors.actor_status import LedgerAccount, LedgerPlace
 from profile_actors.actors.calls import Lost, Patience, Remote, Session
-from profile_actors.actors.mail.ledger_actor import LedgerAccount, LedgerPlace, ledger_class
 from profile_actors.actors.mail.peers import LEDGER_ACTOR
-from profile_actors.actors.replicas.disk_labels import pinned
 from profile_actors.driver.keeping.edge_processes import Host
 from profile_actors.errors import StoreUnavailable
 from profile_actors.storage.files.layout import StoreLayout
@@ -26,6 +25,9 @@ def begin_known(host: Host) -> None:
     """Start the ledger of a store that has one: it may still have something to tell."""
     path = StoreLayout(host.path).ledger
     if path.is_dir():
+        from profile_actors.actors.mail.ledger_actor import ledger_class
+        from profile_actors.actors.replicas.disk_labels import pinned
+
         place = LedgerPlace(host.namespace, str(path), host.config, host.home)
         host.create(ledger_class(), LEDGER_ACTOR, True, place, **pinned(host.home))
 

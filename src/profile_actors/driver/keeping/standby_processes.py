@@ -9,9 +9,10 @@ from typing import Any
 
 import ray
 
+from profile_actors.actors.actor_status import StandbyPlace
 from profile_actors.actors.calls import Remote
-from profile_actors.actors.replicas.standby_actor import StandbyActor, StandbyPlace
 from profile_actors.actors.replicas.standby_line import standby_name
+from profile_actors.actors.shell import shell_of
 from profile_actors.driver.keeping.edge_processes import Host
 from profile_actors.engine.shipping.replication import Copies
 
@@ -36,8 +37,10 @@ def begin_standbys(host: Host) -> list[Remote]:
 
 def begun(host: Host, indexes: Iterable[int]) -> list[Remote]:
     """The standbys of these partitions."""
+    from profile_actors.actors.replicas.standby_actor import StandbyActor
+
     options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": CALLERS}
-    actor = ray.remote(**options)(StandbyActor)
+    actor: Any = ray.remote(**options)(shell_of(StandbyActor))
     return [
         host.create(
             actor, standby_name(index), True,

@@ -12,7 +12,7 @@ import secrets
 import threading
 from pathlib import Path
 
-from profile_actors.actors.coordinator import CoordinatorPlace
+from profile_actors.actors.actor_status import CoordinatorPlace
 from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.config import Config
 from profile_actors.driver.terminal import instant_text

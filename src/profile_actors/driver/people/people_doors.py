@@ -19,14 +19,13 @@ from profile_actors.driver.identity_graphs import (
     unlink,
 )
 from profile_actors.driver.keeping.ledger_process import running_ledger
-from profile_actors.driver.people.erasing import Erasure, delete_profile
-from profile_actors.driver.trials.past_answers import past_graph, past_profile
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.reading.answers import Profile
 from profile_actors.errors import Pending
 
 if TYPE_CHECKING:
     from profile_actors.driver.keeping.placement import Placement
+    from profile_actors.driver.people.erasing import Erasure
 
 
 class PeopleDoors:
@@ -52,6 +51,8 @@ class PeopleDoors:
         self._check_open()
         named = identity_pairs([(namespace, value)])[0]
         if as_of is not None:
+            from profile_actors.driver.trials.past_answers import past_graph
+
             return past_graph(self._connection, self._ledger(), named, instant_ms(as_of))
         return identity_graph(self._connection, self._ledger(), *named)
 
@@ -69,6 +70,8 @@ class PeopleDoors:
         known = partial(newest, self._connection)
         asked = self._connection.asked_under(fields, known, None, sources)
         asked = structs.replace(asked, policy=merge_policy)
+        from profile_actors.driver.trials.past_answers import past_profile
+
         return past_profile(self._connection, self._ledger(), named, at, asked)
 
     def unlink(
@@ -110,6 +113,8 @@ class PeopleDoors:
         """
         self._check_open()
         named = identity_pairs([(namespace, value)])[0]
+        from profile_actors.driver.people.erasing import delete_profile
+
         return delete_profile(self._connection, self._ledger, *named)
 
     def _ledger(self) -> Remote | None:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from msgspec import structs
 
+from profile_actors.actors.actor_status import StandbyStatus, Standing
 from profile_actors.actors.calls import Remote
 from profile_actors.actors.replicas.disk_labels import labelled_nodes
-from profile_actors.actors.replicas.shipped_log import Standing
-from profile_actors.actors.replicas.standby_actor import StandbyStatus
 from profile_actors.driver.arguments import whole_number
 from profile_actors.driver.connection import Connection
 from profile_actors.driver.keeping.standby_processes import (
@@ -23,10 +22,10 @@ from profile_actors.driver.keeping.standby_processes import (
 )
 from profile_actors.engine.shipping.replication import Copies
 from profile_actors.errors import CallerError, ConfigError, Pending, StoreUnavailable
-from profile_actors.storage.replicas.lost_end import LostEnd
 
 if TYPE_CHECKING:
     from profile_actors.driver.keeping.placement import Placement
+    from profile_actors.storage.replicas.lost_end import LostEnd
 
 LOOK_S = 0.1
 

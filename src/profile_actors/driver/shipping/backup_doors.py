@@ -7,19 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profile_actors.actors.calls import Remote
-from profile_actors.actors.logs.log_steps import reached
 from profile_actors.driver.connection import Connection
 from profile_actors.driver.keeping.standby_processes import begun
-from profile_actors.driver.shipping.backing_up import Backup, backed_up
-from profile_actors.driver.shipping.compactions import CompactionReport, compacted
-from profile_actors.driver.shipping.scrubs import ScrubReport, scrubbed
 from profile_actors.engine.identity.messages import LEDGER
 from profile_actors.engine.shipping.replication import Copies
 from profile_actors.errors import CallerError
-from profile_actors.storage.shipping.depot import Depot, absolute
 
 if TYPE_CHECKING:
     from profile_actors.driver.keeping.placement import Placement
+    from profile_actors.driver.shipping.backing_up import Backup
+    from profile_actors.driver.shipping.compactions import CompactionReport
+    from profile_actors.driver.shipping.scrubs import ScrubReport
 
 
 class BackupDoors:
@@ -42,6 +40,10 @@ class BackupDoors:
         Pending while a person is erased, CorruptLog for what the disk has damaged (nothing is
         copied over it), StoreUnavailable, StorageFull.
         """
+        from profile_actors.actors.logs.log_steps import reached
+        from profile_actors.driver.shipping.backing_up import backed_up
+        from profile_actors.storage.shipping.depot import Depot, absolute
+
         self._check_open()
         connection = self._connection
         depot = Depot(absolute(uri))
@@ -70,6 +72,8 @@ class BackupDoors:
         says how that stands. Cost: each file is read once, paced while rows come in. Raises
         StoreUnavailable for a partition that does not answer.
         """
+        from profile_actors.driver.shipping.scrubs import scrubbed
+
         return scrubbed(self._copies("scrub"))
 
     def compact(self) -> list[CompactionReport]:
@@ -80,6 +84,8 @@ class BackupDoors:
         how that stands. Cost: some 0.3 ms an entry of a core. Raises StoreUnavailable for a
         partition that does not answer.
         """
+        from profile_actors.driver.shipping.compactions import compacted
+
         return compacted(self._copies("compact"))
 
     def _copies(self, step: str) -> dict[str, Callable[..., Any]]:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from profile_actors.actors.coordinator import CoordinatorActor, CoordinatorPlace
+from profile_actors.actors.actor_status import CoordinatorPlace
+from profile_actors.actors.coordinator import CoordinatorActor
 from profile_actors.config import Config
 from profile_actors.definitions.declared import Dataset, Namespace, Schema
 from profile_actors.driver.connection import Connection

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profile_actors.actors.mender import Mender
+from profile_actors.actors.logs.mender import Mender
 from profile_actors.config import Config
 from profile_actors.engine.partition import feed_mending
 from profile_actors.engine.partition.feed_mending import mend

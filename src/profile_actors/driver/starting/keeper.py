@@ -170,7 +170,7 @@ def keep(
     and left before it is closed.
     """
     from profile_actors.driver.keeping.head import without_addons
-    from profile_actors.driver.keeping.placement import opened
+    from profile_actors.driver.starting.starting import opened
 
     without_addons()
     os.environ.pop("RAY_ADDRESS", None)  # a Ray of the store's own, beside any other

@@ -7,7 +7,7 @@ import urllib.request
 
 import pytest
 
-from profile_actors.driver.keeping.metrics_port import MetricsPort
+from profile_actors.driver.starting.metrics_port import MetricsPort
 from profile_actors.errors import ConfigError, StoreUnavailable
 from tests.waiting import PATIENCE_S
 
