@@ -44,7 +44,7 @@ from profile_actors.engine.identity.messages import (
 from profile_actors.engine.identity.people import People, PlainPeople, Trial
 from profile_actors.engine.log.entry import Mail, encode, read_mail
 from profile_actors.engine.log.ports import Checkpoints, Log
-from profile_actors.errors import UNDECODED, Halt
+from profile_actors.errors import UNDECODED, CorruptLog, Halt
 from profile_actors.ingest.identity_keys import BUCKET_SHIFT
 
 MAX_BYTES = 1 << 23
@@ -143,10 +143,10 @@ class Ledger:
                 "expected a ledger that is in step with its log, got one that failed to write - at"
                 f" position {self.position}; open it again"
             )
-        self._failed = True
         with self.lock:
+            self._failed = True
             self._commit(mail, now, catalogue)
-        self._failed = False
+            self._failed = False
 
     def _commit(
         self, mail: Sequence[Message], now: int | None, catalogue: Catalogue | None
@@ -310,6 +310,8 @@ class Ledger:
         if self._checkpoints is None or self.position == self._saved:
             return
         with self.lock:
+            if self._failed:  # it knows what its log may not have
+                return
             position, judged_by = self.position, _judged_by(self.people.catalogue)
             state = [FORMAT, self.version, self._now, judged_by, self.mailbox.to_plain()]
             image = self.people.image()
@@ -318,10 +320,17 @@ class Ledger:
         self._checkpoints.save(position, msgspec.msgpack.encode(plain), {})
 
     def _restore(self) -> None:
-        """The newest checkpoint that the log bears out."""
+        """The newest checkpoint. One beyond the log is refused: once the log is as long again, it
+        would be taken for a state of other entries."""
         found = None if self._checkpoints is None else self._checkpoints.load()
-        if found is None or found[0] > self.log.head():
+        if found is None:
             return
+        if found[0] > self.log.head():
+            raise CorruptLog(
+                f"expected a log of at least {found[0]} entries, which a checkpoint covers, got"
+                f" {self.log.head()}: the ledger's log has lost its newest entries; restore it from"
+                " a backup (to go on without them, delete the ledger's checkpoints/)"
+            )
         try:
             kind, version, now, judged_by, mailbox, people = _PLAIN.decode(found[1])
         except UNDECODED:

@@ -25,7 +25,7 @@ from profile_actors.engine.identity.messages import (
 from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryLog
 from profile_actors.engine.trials import linking_trials
 from profile_actors.engine.trials.linking_trials import try_linking
-from profile_actors.errors import Halt
+from profile_actors.errors import CorruptLog, Halt, StorageFull
 
 ANN = Named(0, 1, "CRMID", "ann")  # partition 0
 BOB = Named(1 << 52, 2, "CRMID", "bob")  # partition 1
@@ -278,7 +278,7 @@ def test_a_ledger_from_a_checkpoint_is_the_one_from_the_whole_log(seed: int) -> 
     assert last.verify() == []
 
 
-def test_a_checkpoint_that_the_log_or_this_release_does_not_know_is_passed_over() -> None:
+def test_a_checkpoint_that_this_release_does_not_know_is_passed_over() -> None:
     log, kept = MemoryLog(), MemoryCheckpoints()
     assignment = np.arange(4096, dtype=np.int32) % 2
     ledger = Ledger(log, assignment, checkpoints=kept)
@@ -288,6 +288,41 @@ def test_a_checkpoint_that_the_log_or_this_release_does_not_know_is_passed_over(
     saved = kept.saved
     ledger.checkpoint()
     assert kept.saved is saved  # nothing came since
-    for position, meta in ((99, saved[-1][1]), (2, b"x"), (2, msgspec.msgpack.encode([9, 1]))):
-        kept.saved = [(position, meta, {})]
+    for meta in (b"x", msgspec.msgpack.encode([9, 1])):
+        kept.saved = [(2, meta, {})]
         assert state_of(Ledger(log, assignment, checkpoints=kept)) == state_of(opened(log))
+
+
+def test_a_checkpoint_beyond_the_log_is_no_state_of_a_log_that_is_as_long_again() -> None:
+    """Passed over it would stay, and cover other entries some time later."""
+    kept = MemoryCheckpoints()
+    assignment = np.arange(4096, dtype=np.int32) % 2
+    ledger = Ledger(MemoryLog(), assignment, checkpoints=kept)
+    ledger.commit([], 5, definitions())
+    ledger.commit([message(1, Op(LINK, ANN, TABLET, version=10))])
+    ledger.checkpoint()
+    lost = MemoryLog()
+    opened(lost).commit([], 5, definitions())
+    with pytest.raises(CorruptLog, match=r"at least 2 entries.* got 1"):
+        Ledger(lost, assignment, checkpoints=kept)
+
+
+def test_what_could_not_be_written_is_in_no_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is saved beside the commits, so it may be due when one of them has just failed."""
+    log, kept = MemoryLog(), MemoryCheckpoints()
+    assignment = np.arange(4096, dtype=np.int32) % 2
+    ledger = Ledger(log, assignment, checkpoints=kept)
+    ledger.commit([], 5, definitions())
+    with monkeypatch.context() as full:
+        full.setattr(log, "append_at", raising)
+        with pytest.raises(StorageFull):
+            ledger.commit([message(1, Op(LINK, ANN, TABLET, version=10))])
+    ledger.checkpoint()
+    again = Ledger(log, assignment, checkpoints=kept)
+    assert state_of(again) == state_of(opened(log))
+    again.commit([message(1, Op(LINK, ANN, TABLET, version=10))])
+    assert len(again.outgoing("0", 0, 9)) == 1
+
+
+def raising(*_: Any) -> None:
+    raise StorageFull("expected room, got none")
