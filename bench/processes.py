@@ -84,8 +84,11 @@ def own_ray() -> Iterator[dict[str, str]]:
     """An environment whose Ray has a folder of its own; by that folder its processes are found."""
     folder = tempfile.mkdtemp(prefix="pp", dir="/tmp")
     unset = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    # As installed: bytecode is there. With this set each process would compile all sources anew.
+    unset += ("PYTHONDONTWRITEBYTECODE",)
     known = {name: value for name, value in os.environ.items() if name not in unset}
     source = str(Path(__file__).resolve().parents[1] / "src")
+    compileall.compile_dir(source, quiet=2)
     yield known | {"RAY_TMPDIR": folder, "PYTHONPATH": source, "RAY_USAGE_STATS_ENABLED": "0"}
     end = time.monotonic() + 10
     while (left := processes(folder)) and time.monotonic() < end:
