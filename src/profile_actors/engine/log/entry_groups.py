@@ -249,6 +249,11 @@ class Group:
         offset, size = self.note.parts[index]
         return self._content[self._base + offset : self._base + offset + size]
 
+    @property
+    def entry_bytes(self) -> int:
+        """Of all entries together, when they are stored alone."""
+        return int(self._lengths.sum(dtype=np.int64))
+
     def digest(self, position: int) -> int:
         """The checksum that an entry has when it is stored alone."""
         return int(self._digests[position - self.first])

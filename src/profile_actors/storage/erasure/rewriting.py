@@ -116,7 +116,7 @@ def _rewritten(
             parts = change(value, old.where(position))
             if parts is not None and new is None:
                 remove_tree(paths.log / name)
-                new = begun_beside(paths.log / name, old, max(map_bytes, 2 * size))
+                new = begun_beside(paths.log / name, old, map_bytes)
                 crash_point("erase.segment_begun")
                 for before in range(entry.first, position):
                     new.put(before, frame(before, [old.get(before) or b""]))
@@ -146,8 +146,10 @@ def next_name(entry: LogSegmentEntry) -> str:
 
 
 def begun_beside(path: Path, old: LogSegment, map_bytes: int) -> LogSegment:
-    """An empty, unsynced log segment with what another one says of its log and its writer."""
-    new = LogSegment.create(path, old.first, map_bytes, sync=False)
+    """An empty, unsynced log segment with what another one says of its log and its writer; its map
+    takes that one's entries, one by one, whatever ``map_bytes``."""
+    size = max(map_bytes, old.map_bytes_alone())
+    new = LogSegment.create(path, old.first, size, sync=False)
     stamp = old.stamp()
     new.claim(stamp.epoch, old.log(), stamp.told)
     return new

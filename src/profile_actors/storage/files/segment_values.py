@@ -17,7 +17,7 @@ from pathlib import Path
 import lmdb
 import numpy as np
 
-from profile_actors.engine.log.entry_groups import Group, is_group
+from profile_actors.engine.log.entry_groups import MAX_BYTES, Group, is_group
 from profile_actors.errors import CorruptLog
 from profile_actors.storage.files.atomic_files import failed_read
 from profile_actors.storage.files.framing import FORMAT, HEADER, HEADER_BYTES, MAGIC, damage
@@ -123,6 +123,24 @@ class SegmentValues:
                 self._groups.pop(old, None)
         return found
 
+    def map_bytes_alone(self) -> int:
+        """A map that takes all entries one by one, in pages that are half full: those of groups may
+        have more bytes than any log segment that is written. Cost: the notes of all groups. Raises
+        CorruptLog."""
+        size = 2 * (int(self._env.info()["last_pgno"]) + 1) * self._page_bytes
+        position, end = self.first, self.end() if self._grouped else self.first
+        while position < end:
+            key, value = self._find(position)
+            if key > position:
+                try:
+                    group = self._group(key, value)
+                except CorruptLog:  # what it had is to be fetched
+                    group = None
+                size += 2 * (2 * MAX_BYTES if group is None else group.entry_bytes)
+                size += (key + 1 - position) * self._page_bytes
+            position = key + 1
+        return size
+
     def positions(self) -> list[int]:
         """All positions that have an entry, in order. Raises CorruptLog."""
         try:
@@ -159,7 +177,9 @@ class SegmentValues:
         nothing can be said of it."""
         try:
             key, value = self._find(position)
-            if key == position and not (self._grouped and is_group(value[HEADER_BYTES:])):
+            # Who has the entry before as well is a group, whatever is left of its first bytes.
+            before = self._find(position - 1)[0] if self._grouped and position > self.first else 0
+            if key == position and (position == self.first or before != position):
                 return bytes(value)
             digest, content = Group(value[HEADER_BYTES:], self.where(key)).stored(position)
         except (CorruptLog, ValueError, IndexError):

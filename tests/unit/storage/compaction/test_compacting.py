@@ -346,6 +346,38 @@ def test_an_erasure_goes_through_groups(tmp_path: Path) -> None:
     log.close()
 
 
+@pytest.mark.parametrize("way", ["erased", "mended", "mended beyond reading"])
+def test_entries_that_no_map_takes_one_by_one_are_written_anew(tmp_path: Path, way: str) -> None:
+    """A group has a tenth of their bytes: a log segment of groups may have more entries than a map
+    of ``Config.log_map_bytes`` has room for."""
+    log = MendableLog(tmp_path, structs.replace(CONFIG, log_segment_bytes=1 << 22), epoch=1)
+    contents = [entry(10 * position) for position in range(1_000)]
+    for position, content in enumerate(contents):
+        log.append_at(position, (content,), 1)
+    log.sealed_with(999)
+    assert compacted(log) == 1
+    small = log.sealed(log.listed[:1])[0].used_bytes()
+    assert 3 * small < sum(map(len, contents))
+    if way == "erased":
+        log.close()
+        rewrite(tmp_path, small, lambda value, _: [value] if value == contents[40] else None)
+    else:
+        if way == "mended beyond reading":
+            flip(log, 0, 2)
+            log.close()
+            log = MendableLog(tmp_path, CONFIG, epoch=2)
+        mended = mend_segment(log, 0, contents.__getitem__, small)
+        assert mended == (list(range(1_000)) if way == "mended beyond reading" else [])
+        log.close()
+    log = MendableLog(tmp_path, CONFIG, epoch=3)
+    assert [one.format for one in log.listed] == [PLAIN, PLAIN]
+    assert list(log.verify()) == []
+    for position, content in enumerate(contents):
+        with log.view(position) as view:
+            assert bytes(view) == content
+    log.close()
+
+
 def test_what_a_crash_left_of_merged_ones_goes_before_an_erasure(tmp_path: Path) -> None:
     log = filled(tmp_path / "log")
     compacted(log)
