@@ -92,6 +92,7 @@ class Eraser:
         self._homed: set[tuple[int, int]] = set()  # others who were told of a book that stays
         self._now = np.zeros(0, np.int64)  # of each ident that the log has given, the one it has
         self._given = 0
+        self._is_moved = False  # whether anybody has another ident now
         self._waiting: dict[int, pa.Table] = {}
         self._catalogue = Catalogue()
         self.rows = 0
@@ -104,8 +105,8 @@ class Eraser:
         if envelope.kind == "definition":
             self._catalogue = catalogue_changes.decode(envelope.definition)
         mail, is_new = self._mail(entry.mail, where)
-        # Idents were given in order: while none is missing each has its own number.
-        is_new |= self._given != len(self._now) or bool(self._waiting)
+        # While none is missing and none has waited, each has its own number.
+        is_new |= self._is_moved or self._given != len(self._now)
         blocks = []
         fresh = self._identities(entry.identities)
         for block in entry.blocks:
@@ -114,7 +115,7 @@ class Eraser:
             blocks += [] if left is None else [left]
         slots = None if envelope.slots is None else self._slots(*envelope.slots)
         identities = self._named(fresh, blocks, mail, where)
-        if not (is_new or self._given != len(self._now) or self._waiting):
+        if not (is_new or self._is_moved or self._given != len(self._now)):
             return None
         return _encoded(entry, mail, identities, blocks, slots)
 
@@ -217,6 +218,7 @@ class Eraser:
         numbered = np.append(np.array([ident for ident, _ in parts], np.int64), idents[plain])
         first = self._given
         self._now[numbered] = first + np.arange(len(numbered))
+        self._is_moved |= bool((self._now[numbered] != numbered).any())
         self._given += len(numbered)
         for block in blocks:
             if not self._is_of_things(block):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from profile_actors.engine.erasure.eraser import Eraser
-from profile_actors.engine.identity.messages import Named
-from profile_actors.engine.log.entry import Block, NewIdentities, decode, encode
+from profile_actors.engine.identity.messages import HOME, Named, Op, book_key, encode_ops
+from profile_actors.engine.log.entry import NO_MAIL, Block, Mail, NewIdentities, decode, encode
 
 ANN, BEN = Named(11, 12, "ECID", "ann-the-one"), Named(21, 22, "ECID", "ben-the-other")
 OTHERS = pa.list_(
@@ -91,3 +92,42 @@ def test_a_row_of_another_loses_her_texts_and_nothing_else(
     assert ANN.value.encode() not in out.lower()
     assert table.column("what").combine_chunks().equals(pa.array([left], kind))
     assert table.column("@others").to_pylist() == [None]
+
+
+def test_books_that_changed_places_do_so_in_all_later_entries() -> None:
+    """The first of two books came with rows of hers: without them it is filled after the other one.
+    Nobody is missing then, but the numbers are not those of before."""
+    books = [book_key(*BEN.key, number) for number in (3, 4)]
+    homes = [Op(HOME, BEN, BEN, number, number) for number in (3, 4)]
+    told = Mail((("L", 1, 0),), (), encode_ops([("L", tuple(homes))]), b"")
+    entries = [
+        moved(0, ANN, books, told), moved(1, BEN), moved(0, BEN), moved(1, BEN), moved(0, BEN)
+    ]  # fmt: skip
+    eraser = Eraser([ANN])
+    left = [eraser.erased(data, "here") for data in entries]
+    whole = [
+        data if parts is None else b"".join(bytes(part) for part in parts)
+        for data, parts in zip(entries, left, strict=True)
+    ]
+    blocks = [decode(memoryview(data), "there").blocks for data in whole]
+    idents = [[block.idents.tolist() for block in of] for of in blocks]
+    assert idents == [[], [[0]], [[1]], [[0]], [[1]]]
+
+
+def moved(
+    ident: int, one: Named, given: Sequence[tuple[int, int]] = (), mail: Mail = NO_MAIL
+) -> bytes:
+    """An entry with a row of somebody in a book, and the books' idents."""
+    names = pa.table({
+        "@k0": pa.array([k0 for k0, _ in given], pa.uint64()),
+        "@k1": pa.array([k1 for _, k1 in given], pa.uint64()),
+        "@namespace": ["ECID"] * len(given),
+        "@value": [BEN.value] * len(given),
+    })  # fmt: skip
+    row = {"@k0": pa.array([one.k0], pa.uint64()), "@k1": pa.array([one.k1], pa.uint64())}
+    at = np.arange(1)
+    table = pa.table({"@timestamp": pa.array([1], pa.int64()), **row})
+    block = Block("hits", table, np.array([ident]), at, at)
+    new = NewIdentities(0, names) if given else None
+    parts = encode("rows", 1, 5, 1, (), new, [block], mail=mail)
+    return b"".join(bytes(part) for part in parts)
