@@ -16,6 +16,7 @@ is in ``missed``.
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
 import shutil
@@ -83,9 +84,11 @@ ray.shutdown()
 def own_ray() -> Iterator[dict[str, str]]:
     """An environment whose Ray has a folder of its own; by that folder its processes are found."""
     folder = tempfile.mkdtemp(prefix="pp", dir="/tmp")
-    unset = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-    # As installed: bytecode is there. With this set each process would compile all sources anew.
-    unset += ("PYTHONDONTWRITEBYTECODE",)
+    # As installed, bytecode is there: with the last one set each process would compile all anew.
+    unset = (
+        "RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH",
+        "PYTHONDONTWRITEBYTECODE",
+    )  # fmt: skip
     known = {name: value for name, value in os.environ.items() if name not in unset}
     source = str(Path(__file__).resolve().parents[1] / "src")
     compileall.compile_dir(source, quiet=2)

@@ -52,7 +52,7 @@ def check_ages(known: CatalogueStore, layout: StoreLayout, map_bytes: int) -> Ag
     behind: list[tuple[int, Stamp]] = []
     for index in range(settings.partitions):
         claim = known.log(index)
-        stamp = _stamp(layout.partition(index), map_bytes)
+        stamp = stamp_of(layout.partition(index), map_bytes)
         if stamp is None:
             continue
         is_longer = claim is not None and claim.state == "kept" and stamp.told > claim.entries
@@ -79,7 +79,7 @@ def check_ages(known: CatalogueStore, layout: StoreLayout, map_bytes: int) -> Ag
     return Ages([*ahead], [index for index, _ in behind])
 
 
-def _stamp(paths: PartitionLayout, map_bytes: int) -> Stamp | None:
+def stamp_of(paths: PartitionLayout, map_bytes: int) -> Stamp | None:
     """What a log says of itself; None if that cannot be read."""
     try:
         manifest = load_manifest(paths.manifest)

@@ -22,7 +22,8 @@ from profile_actors.engine.shipping.replication import Copies, Refused, Request
 from profile_actors.errors import ConfigError, Halt, StoreUnavailable
 from profile_actors.storage.catalogue_store import CatalogueStore
 from profile_actors.storage.files.atomic_files import remove_tree
-from profile_actors.storage.files.layout import StoreLayout
+from profile_actors.storage.files.layout import PartitionLayout, StoreLayout
+from profile_actors.storage.log_ages import stamp_of
 from profile_actors.storage.log_id import LogClaim
 from profile_actors.storage.replicas.standby_files import disk_at, found_disk
 from profile_actors.storage.shipping.home_copies import save_home
@@ -33,6 +34,10 @@ COPIES = frozenset({
     "deal",
 })  # fmt: skip
 """What ``copies`` of the coordinator may ask of the registry."""
+
+
+MAP_BYTES = 64 << 30
+"""Address space while an old log is looked at."""
 
 
 class StandbyRole(msgspec.Struct, frozen=True):
@@ -227,17 +232,23 @@ class CopiesRegistry:
 
     def sweep(self) -> None:
         """Delete copies that no record names: of a disk that was away until another had taken its
-        place. Only where the log in force has a standby in sync."""
-        for index, known in self.all().items():
-            if not known.in_sync or known.promised:
-                continue
+        place. Only where the log in force has a standby in sync, and is of a newer epoch: the
+        catalogue may be an old one, and a copy that it does not name the one in force."""
+        for index in self.all():
             for disk, directory in self.disks().items():
-                if disk in (known.primary, known.standby) or not self._is_there(disk):
-                    continue
                 paths = StoreLayout(Path(directory))
-                for old in (paths.standby(index).directory, paths.partition(index).directory):
-                    if old.exists():
-                        remove_tree(old)
+                for old in (paths.standby(index), paths.partition(index)):
+                    if old.directory.exists() and self._is_past(index, disk, old):
+                        remove_tree(old.directory)
+
+    def _is_past(self, index: int, disk: str, paths: PartitionLayout) -> bool:
+        known = self._known(index)
+        if not known.in_sync or known.promised or disk in (known.primary, known.standby):
+            return False
+        if not self._is_there(disk):
+            return False
+        stamp = stamp_of(paths, MAP_BYTES)
+        return stamp is not None and stamp.epoch <= known.epoch
 
     def standby(self, index: int, found: str) -> StandbyRole:
         """A standby opens. found: the id of the copy in its directory. Raises StoreUnavailable."""

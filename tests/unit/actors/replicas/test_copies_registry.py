@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from profile_actors.actors.replicas.copies_registry import CopiesRegistry
+from profile_actors.config import Config
 from profile_actors.engine.shipping.replication import Request
 from profile_actors.errors import ConfigError, StoreUnavailable
 from profile_actors.storage.catalogue_store import CatalogueStore
 from profile_actors.storage.files.layout import StoreLayout
+from profile_actors.storage.lmdb_log import LmdbLog
 from profile_actors.storage.store_settings import StoreSettings
 
 
@@ -109,6 +111,25 @@ def test_old_copies_are_deleted_once_the_new_ones_have_everything(place: Place) 
     place.registry.sweep()
     assert not any(directory.exists() for directory in old)
     assert all(directory.exists() for directory in others)
+
+
+def test_a_catalogue_from_before_deletes_no_copy_that_came_after_it(place: Place) -> None:
+    """What it calls an old copy was promoted since, and is the one in force."""
+    place.put(0, "b")
+    place.enter(0)
+    claim = place.known.log(0)
+    assert claim is not None
+    directory = StoreLayout(Path(place.at["c"])).partition(0).directory
+    epoch = place.known.epoch("0")
+    log = LmdbLog(directory, Config(log_map_bytes=1 << 24), epoch=epoch + 1, claim=claim)
+    log.append_at(0, (b"row",), epoch + 1)
+    log.close()
+    place.registry.sweep()
+    assert directory.exists()
+    for _ in range(2):
+        place.registry.opened(0, place.known.next_epoch("0"))
+    place.registry.sweep()
+    assert not directory.exists()
 
 
 def test_a_disk_that_is_in_use_is_not_removed(place: Place) -> None:
