@@ -168,14 +168,18 @@ def test_the_coordinator_refuses_before_it_writes_and_reads_go_on(tmp_path: Path
     coordinator = CoordinatorActor(place)
     with pytest.raises(StorageFull, match="min_free_bytes"):
         coordinator.apply([pf.Namespace("CRMID", kind="cross_device")])
-    rows = [QuarantineRecord("a.csv", 1, "x", "bad", "y")] * 3
+    rows = [QuarantineRecord("a.csv", n, "x", "bad", "y") for n in range(3)]
     coordinator.reject("orders", rows)  # who sent them sends good ones, too
+    coordinator.reject("orders", rows)  # and again
     assert coordinator.rejected() == {"orders": (3, 0, 0)}
     assert "3 of orders" in "".join(coordinator.notes())
     assert coordinator.catalogue().version == 0
     assert coordinator.quarantine("orders", 10) == []
     coordinator._room = Room(tmp_path, 1)
-    coordinator.reject("orders", rows)
-    assert coordinator.rejected() == {"orders": (4, 1, 0)}  # those of one row and source are one
+    coordinator.reject("orders", rows[:2])
+    assert coordinator.rejected() == {"orders": (3, 2, 0)}
+    assert "1 of orders" in "".join(coordinator.notes())
+    coordinator.reject("orders", rows[2:])
+    assert coordinator.rejected() == {"orders": (3, 3, 0)}
     assert coordinator.notes() == []
     coordinator.stop()

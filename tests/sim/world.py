@@ -370,7 +370,7 @@ class World:
         mail.sort(key=lambda m: (m.source, m.number))
         self.stats["messages"] += len(mail)
         self.commit(to, mail=mail)
-        for source in {m.source for m in mail}:
+        for source in sorted({m.source for m in mail}):
             self.put(("ack", source, to, self.node(to).mailbox.cursor(source)))
 
     # -- running ----------------------------------------------------------------------------------

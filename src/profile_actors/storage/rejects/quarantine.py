@@ -51,14 +51,8 @@ MAP_BYTES = 64 << 30
 
 
 DATASET = struct.Struct(">I")
-
-
 ROW = struct.Struct(">IQ")
-
-
 ARRIVAL = struct.Struct(">Q")
-
-
 KEY_BYTES = 16
 
 
@@ -120,7 +114,7 @@ class Quarantine(Generic[R]):
         self._max_bytes = config.max_quarantine_bytes
         self._decoder = msgspec.msgpack.Decoder(record_type)
         self._encoder = msgspec.msgpack.Encoder()
-        self._unkept: dict[str, int] = {}
+        self._unkept: dict[str, set[bytes]] = {}
         self._trouble = ""
         make_directory(self._directory)
         self._open()
@@ -147,20 +141,21 @@ class Quarantine(Generic[R]):
         self, dataset: str, rows: Sequence[R], lack: Halt | None, *, appended: bool = False
     ) -> None:
         """As ``add``; where there is no room, which ``lack`` says too, they are counted alone, in
-        memory until there is: rows that were sent beside them must not wait for that."""
+        memory, each once: rows that were sent beside them must not wait for that."""
         try:
             if lack is not None:
                 raise lack
             self.add(dataset, rows, appended=appended)
         except StorageFull as error:
-            self._unkept[dataset] = self._unkept.get(dataset, 0) + len(rows)
+            unkept = self._unkept.setdefault(dataset, set())
+            unkept |= {_digest(row.source, row.row) for row in rows[: self._limit - len(unkept)]}
             self._trouble = str(error)
 
     def notes(self) -> list[str]:
         """What an operator should know."""
         if not self._unkept:
             return []
-        counts = ", ".join(f"{n} of {name}" for name, n in sorted(self._unkept.items()))
+        counts = ", ".join(f"{len(n)} of {name}" for name, n in sorted(self._unkept.items()))
         return [f"rejected rows could not be kept to be offered again ({counts}): {self._trouble}"]
 
     def add(self, dataset: str, rows: Sequence[R], *, appended: bool = False) -> None:
@@ -171,11 +166,13 @@ class Quarantine(Generic[R]):
         """
         if rows:
             with self._change(dataset) as (transaction, counts):
-                counts.total += self._unkept.get(dataset, 0)
                 for row in rows:
                     self._add_row(transaction, counts, row, appended)
                 self._evict(transaction, counts)
-            self._unkept.pop(dataset, None)
+            unkept = self._unkept.get(dataset, set())
+            unkept -= {_digest(row.source, row.row) for row in rows}
+            if not unkept:
+                self._unkept.pop(dataset, None)
 
     def close_rows(self, dataset: str, source: str, rows: Sequence[int]) -> None:
         """Rows of a source are stored now: let them go, and count them. Idempotent. As ``add``."""
@@ -231,7 +228,7 @@ class Quarantine(Generic[R]):
 
     @staticmethod
     def _key(counts: DatasetCounts, source: str, row: int) -> bytes:
-        return DATASET.pack(counts.number) + xxhash.xxh3_128_digest(f"{row}:{source}".encode())
+        return DATASET.pack(counts.number) + _digest(source, row)
 
     def _arrivals(self, transaction: lmdb.Transaction, key: bytes) -> list[int]:
         """Under which arrival numbers a row is here; several only if it was appended."""
@@ -377,7 +374,7 @@ class Quarantine(Generic[R]):
         with self._env.begin() as transaction:
             counts = self._counts(transaction, dataset)
         total, kept = (0, 0) if counts is None else (counts.total, counts.kept)
-        return total + self._unkept.get(dataset, 0), kept
+        return total + len(self._unkept.get(dataset, ())), kept
 
     def repaired(self, dataset: str) -> int:
         """Rows that were here and are stored now."""
@@ -397,3 +394,7 @@ class Quarantine(Generic[R]):
 
     def close(self) -> None:
         self._env.close()
+
+
+def _digest(source: str, row: int) -> bytes:
+    return xxhash.xxh3_128_digest(f"{row}:{source}".encode())
