@@ -225,7 +225,6 @@ def test_the_programs_of_the_document_run_as_printed(store: pf.Store, tmp_path: 
 
 def test_the_recipe_for_kafka_runs_as_printed(store: pf.Store, tmp_path: Path) -> None:
     """With librdkafka, on its own mock broker."""
-    pytest.importorskip("confluent_kafka", reason="needs pip install 'profile-actors[kafka]'")
     ((program, printed),) = re.findall(r"```py\n(.*?)```\n\n```text\n(.*?)```", DOCUMENT, re.DOTALL)
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
@@ -282,3 +281,86 @@ def test_standard_input(store: pf.Store, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("sys.stdin", Pipe(b"PAR1" + b"\0" * 99))
     with pytest.raises(pf.SchemaError, match="got Parquet"):
         store.ingest("orders", "-")
+
+
+def test_a_dataset_of_ray_data_is_taken_as_the_table_it_holds(
+    store: pf.Store, tmp_path: Path
+) -> None:
+    """Blocks in the order of their sources, though the first is worked out last: so its rows have
+    their numbers, and count once."""
+    import ray.data
+
+    first = "2024-05-05T10:00:00Z"
+    rows = [
+        {"_id": f"d{n}", "customer": f"c{n % 7:04}", "at": first, "price": price, "sku": "x"}
+        for n, price in enumerate([5.0, -1.0, float("nan"), None, *[2.0] * 36])
+    ]
+    rows[33]["at"] = "soon"
+    table = pa.Table.from_pylist(rows)
+    expected = store.submit("orders", table, "a table", 0)
+    done = str(tmp_path / "done")
+
+    def worked_out(block: pa.Table) -> pa.Table:
+        import os
+        import time
+
+        end = time.monotonic() + 60
+        if block["_id"][0].as_py() != "d0":
+            with open(done, "w"):
+                return block
+        while not os.path.exists(done) and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(0.5)  # Ray hands out the other one meanwhile, unless it is asked for order
+        return block
+
+    found = ray.data.from_arrow([table.slice(0, 20), table.slice(20)]).map_batches(
+        worked_out, batch_size=None, batch_format="pyarrow"
+    )
+    report = store.ingest("orders", found, producer="a dataset")
+    # All but the rejected ones are known by their ids, of the table.
+    assert counts(report) == (40, 0, 40 - expected.rejected_count, expected.rejected_count)
+    kept = [(r.source, r.row, r.path, r.reason) for r in store.quarantine("orders", 100_000)]
+    mine, others = (
+        {row[1:] for row in kept if row[0] == name} for name in ("a dataset", "a table")
+    )
+    assert mine == others
+    assert {(row, path) for row, path, _ in mine} == {(1, "price"), (2, "price"), (33, "at")}
+    assert counts(store.ingest("orders", found, producer="a dataset")) == (40, 0, 37, 3)
+    assert not found.context.execution_options.preserve_order
+    assert counts(store.ingest("orders", found)) == (40, 0, 37, 3)
+    with pytest.raises(pf.CallerError, match=r"files with max_bad_percent, got a Dataset"):
+        store.ingest("orders", found, max_bad_percent=1)
+
+
+def test_profiles_are_a_dataset_of_ray_data(
+    store: pf.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a scan gives, made by tasks: the driver is sent no profile."""
+    from profile_actors.driver.files import ray_datasets
+
+    store.submit("orders", [order(n, n % 30, START, 60.0) for n in range(9_000, 9_060)])
+    for segment, fields in ((None, None), ("big", ["identities", "segments.big"])):
+        table = store.scan(fields, segment).read_all()
+        # Of people of whom no record says anything, a struct of nothing.
+        expected = table.drop_columns(["attributes"] if fields is None else []).to_pylist()
+        with monkeypatch.context() as patched:
+            patched.setattr(ray_datasets, "GROUP_ROWS", 7)
+            patched.setattr(type(store._connection), "read", None)
+            found = store.ray_dataset(segment, fields)
+        assert found.num_blocks() >= len(expected) / 7
+        key = str
+        assert sorted(found.take_all(), key=key) == sorted(expected, key=key)
+        assert expected
+    with pytest.raises(pf.DefinitionError, match="nobody"):
+        store.ray_dataset("nobody")
+
+
+def test_ray_data_that_is_not_installed_is_one_sentence(
+    store: pf.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.delitem(sys.modules, "ray.data", raising=False)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(pf.ConfigError, match=r"expected Ray Data.*profile-actors\[data\]"):
+        store.ray_dataset()

@@ -210,7 +210,7 @@ def hub_takes(hub: Hub, table: Any, first: int) -> None:
 def test_selectors_and_cursors(tmp_path: Path) -> None:
     catalogue = shop(tmp_path)
     names = ["identities", "attributes", "a", "b", "tags", "segments", "big", "computed", "spent"]
-    reader: Any = SimpleNamespace(partitions=[0, 1], restored="", read_all=lambda _: [1, 1])
+    reader: Any = SimpleNamespace(partitions=[0, 1], restored="", read_all=lambda _: [(1, 0)] * 2)
     marks = [".", ".", ",", "(", ")", "[]", "*", "", " "]
     cursors = ["0.0-0.0", "17.3-9.0", "9223372036854775807.0-0.0", "1600000000000.17", "0.0-0.0@x"]
     doors: list[Callable[[Any], Any]] = [

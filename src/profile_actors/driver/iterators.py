@@ -24,30 +24,25 @@ from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.log.change_columns import ChangeColumns
 from profile_actors.engine.log.feed_cursors import FeedPlace, cursor_places, cursor_text
 from profile_actors.engine.reading.answers import Change
+from profile_actors.engine.reading.fields import Fields
 from profile_actors.errors import CallerError, CursorExpired, Pending
 
 T = TypeVar("T")
 
-
 MEMBERS_PAGE = 10_000
 """Identities per call: about 300 kB, far below what a message may hold."""
-
 
 CHANGES_PAGE_BYTES = 256_000
 """Packed bytes of the feed per call; 1.5 to 7 bytes a change before they are expanded."""
 
-
 LONG_PAGE_CHANGES = 10_000
 """After a page of so many changes the next one is asked for while this one is delivered."""
-
 
 CHANGES_AT_ONCE = 4_000
 """So many changes are made into objects at a time."""
 
-
 BATCH_ROWS = 65_536
 """Changes of one record batch, at most, if nothing else is asked."""
-
 
 FOLLOW_PAUSE_S = 0.05
 """Pause of a follower that has reached the present."""
@@ -129,15 +124,10 @@ def scan_parts(
     """What ``scanned`` is made of: the schema of all batches, the position of each partition as of
     which the profiles are those that they are, and the batches."""
     batch_rows = whole_number(batch_rows, "batch_rows", "scan", 1)
-    if segment is not None:
-        connection.check_segment(segment, newest, "scan")
-    asked = connection.asked(fields, newest)
+    asked, every = scan_slots(connection, newest, fields, segment)
     from profile_actors.engine.reading.scans import ScanColumns
 
     columns = ScanColumns(connection.catalogue, asked)
-    every: list[tuple[int, Any]] = patiently(
-        connection, lambda: connection.read_all("scan_slots", segment)
-    )
 
     def batches() -> Iterator[pa.RecordBatch]:
         for partition, (_, slots) in enumerate(every):
@@ -147,6 +137,16 @@ def scan_parts(
 
     starts = {partition: position for partition, (position, _) in enumerate(every)}
     return columns.schema, starts, batches()
+
+
+def scan_slots(
+    connection: Connection, newest: Callable[[], Catalogue], fields: Selectors, segment: str | None
+) -> tuple[Fields, list[tuple[int, Any]]]:
+    """What is asked, and each partition's position and slots of the segment then. int32[n]"""
+    if segment is not None:
+        connection.check_segment(segment, newest, "scan")
+    asked = connection.asked(fields, newest)
+    return asked, patiently(connection, lambda: connection.read_all("scan_slots", segment))
 
 
 class _Feed:

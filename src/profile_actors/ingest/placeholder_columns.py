@@ -43,7 +43,8 @@ class PassedOver:
     string[k], as their namespace keeps them."""
 
     rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    values: pa.Array = field(default_factory=lambda: pa.array([], pa.string()))
+    # Not ``pa.array``, which looks for pandas: 0.4 s where that is installed.
+    values: pa.Array = field(default_factory=lambda: pa.nulls(0, pa.string()))
 
     def counts(self, low: int | None = None, high: int | None = None) -> dict[str, int]:
         """Value to how often it stood in rows low:high, as receipts tell it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import pickle
 import subprocess
@@ -41,6 +42,19 @@ def sent(actor: type) -> bytes:
     made: Any = cloudpickle
     found: bytes = made.dumps(shell_of(actor))
     return found
+
+
+@pytest.fixture(autouse=True)
+def _own_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell forbids its process to import pandas, and this one has other tests too."""
+    monkeypatch.setattr(sys, "meta_path", sys.meta_path[:])
+
+
+def test_an_actor_does_not_import_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "pandas", raising=False)
+    pickle.loads(sent(Tally))(1)
+    with pytest.raises(ModuleNotFoundError, match="no use of it in an actor"):
+        importlib.import_module("pandas")
 
 
 def test_a_shell_hands_on_arguments_answers_and_errors() -> None:

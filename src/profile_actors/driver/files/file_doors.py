@@ -16,6 +16,8 @@ from profile_actors.errors import CallerError
 from profile_actors.ingest.rejects import QuarantineRecord
 
 if TYPE_CHECKING:
+    from ray.data import Dataset
+
     from profile_actors.driver.files.exports import ExportReport
 
 
@@ -25,7 +27,7 @@ class FileDoors(WritingDoors):
     def ingest(
         self,
         dataset: str,
-        files: str | Path | Iterable[str | Path],
+        files: str | Path | Iterable[str | Path] | Dataset,
         max_bad_percent: float | None = None,
         progress: bool | None = None,
         closed: bool = True,
@@ -44,6 +46,9 @@ class FileDoors(WritingDoors):
         max_bad_percent: a file of which more rows are bad is refused whole, after a pass that only
         judges. progress: show a bar; by default on a terminal.
 
+        A Dataset of Ray Data (extra ``data``) is taken block by block; with a producer in the order
+        of its sources, its rows numbered from 0: what was read before counts once.
+
         "-" alone is standard input, CSV or NDJSON (format: if its first byte does not tell). With a
         producer its rows are numbered from 0: what was read before counts once.
 
@@ -53,25 +58,29 @@ class FileDoors(WritingDoors):
         """
         self._check_open()
         from profile_actors.driver.files.file_ingest import ingest_files
+        from profile_actors.driver.files.ray_datasets import ingest_dataset, is_dataset
         from profile_actors.driver.files.stdin_load import STDIN, ingest_stream
 
         self._submissions.settle_order()
+        if is_dataset(files):
+            _refuse_twice("a Dataset", max_bad_percent)
+            check_stream(producer, None)
+            if format is not None:
+                raise CallerError("expected no format with a Dataset, got one - at ingest")
+            return ingest_dataset(self._connection, self._sender, dataset, files, producer)
         if files == STDIN:
             check_stream(producer, None)
-            if max_bad_percent is not None:
-                raise CallerError(
-                    "expected files with max_bad_percent, got standard input, which cannot be read"
-                    " twice - at ingest; write it to a file first"
-                )
+            _refuse_twice("standard input", max_bad_percent)
             if sys.stdin is None:
                 raise CallerError("expected standard input, got a closed one - at ingest")
             stdin = sys.stdin.buffer
             return ingest_stream(self._connection, self._sender, dataset, stdin, format, producer)
         if format is not None or producer is not None:
             raise CallerError(
-                "expected format and producer with '-' alone, got them with files - at ingest"
+                "expected format with '-' alone and producer with '-' or a Dataset, got them with"
+                " files - at ingest"
             )
-        patterns = [files] if isinstance(files, str | Path) else files
+        patterns: Any = [files] if isinstance(files, str | Path) else files
         return ingest_files(
             self._connection, self._sender, dataset, patterns, max_bad_percent, progress, closed
         )
@@ -146,3 +155,29 @@ class FileDoors(WritingDoors):
 
         known = self._connection
         return exported(known, lambda: newest(known), segment, path, fields, format)
+
+    def ray_dataset(self, segment: str | None = None, fields: Selectors = None) -> Dataset:
+        """A segment's profiles, or everybody's (None), as a Dataset of Ray Data (extra ``data``).
+
+        Its columns are those of ``scan``, with statuses as plain texts. It is made at once, by
+        tasks of the store's Ray, in blocks of up to 131,072 profiles that stay in its object store
+        (what does not fit there, Ray puts on disk); so it shows that moment, and goes when Ray
+        does: with a store that was started here, when that is closed. Members are those of one
+        position of each partition's log, values as of that or a later one. Raises ConfigError
+        without the extra, Pending as ``members`` does, DefinitionError for unknown names.
+        """
+        self._check_open()
+        from profile_actors.driver.files.ray_datasets import ray_dataset
+
+        known = self._connection
+        found: Dataset = ray_dataset(known, lambda: newest(known), segment, fields)
+        return found
+
+
+def _refuse_twice(given: str, max_bad_percent: float | None) -> None:
+    """Raises CallerError if what can be read once is to be read twice."""
+    if max_bad_percent is not None:
+        raise CallerError(
+            f"expected files with max_bad_percent, got {given}, which cannot be read twice - at"
+            " ingest; write it to a file first"
+        )
