@@ -6,6 +6,9 @@ crash, a reboot or a backup left behind names a process that is no more, or anot
 given its number since: then it is not believed, and it needs no deleting. The lock says so too: a
 store that nobody keeps is not running, whatever the file says.
 
+It also says which releases of what run there: a driver of another one is told at once, where it
+would wait for answers to questions that the store's actors do not know.
+
 The file is written when every partition has answered, and withdrawn before the first is stopped.
 
 Security: file and token have mode 0600; the token stands in its own file and nowhere else: in no
@@ -16,8 +19,10 @@ from __future__ import annotations
 
 import secrets
 import socket
+import sys
 import time
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -35,13 +40,17 @@ from profile_actors.storage.files.lock import (
 
 FORMAT = 1
 
+PROTOCOL = 1
+"""What drivers and actors tell each other. To be raised with every change after which a driver of
+the release before cannot use a store of this one, or the other way round."""
+
 
 class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     """Where a store runs, and who runs it.
 
     store: its id. address: of Ray's head, host:port. start_ticks: of the process, in clock ticks
     since boot. is_keeper: a process of ``profile-actors start``, which ``stop`` may end; else a
-    program that has called ``pf.start``.
+    program that has called ``pf.start``. protocol, versions: ``PROTOCOL`` and what runs, there.
     """
 
     store: str
@@ -54,6 +63,8 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     since: int
     is_keeper: bool
     format: int = FORMAT
+    protocol: int = 0
+    versions: dict[str, str] = {}
 
     @property
     def keeper(self) -> str:
@@ -77,7 +88,7 @@ def publish(
     found = Attachment(
         store=store, address=address, token_file=str(place.token), host=socket.gethostname(),
         boot=boot_id(), pid=pid, start_ticks=start_ticks(pid), since=time.time_ns() // 1_000_000,
-        is_keeper=is_keeper,
+        is_keeper=is_keeper, protocol=PROTOCOL, versions=versions_here(),
     )  # fmt: skip
     try:
         write_whole(place.token, [token.encode()])
@@ -146,6 +157,32 @@ def refuse_attached(data: Path) -> None:
             " pf.connect to attach to it (verbs of the command line do so by themselves), or stop"
             " it first: profile-actors stop"
         )
+
+
+def versions_here() -> dict[str, str]:
+    """What this process runs. Of Python as far as Ray wants the same: without the last number."""
+    found = {name: version(name) for name in ("profile-actors", "ray")}
+    return found | {"python": "{}.{}".format(*sys.version_info)}
+
+
+def check_understood(found: Attachment) -> None:
+    """Raises ConfigError if what runs a store and this process do not understand each other."""
+    here, there = versions_here(), found.versions
+    differ = [name for name in ("ray", "python") if here[name] != there.get(name, here[name])]
+    if found.protocol == PROTOCOL and not differ:
+        return
+
+    def told(versions: dict[str, str], protocol: int) -> str:
+        names = ["profile-actors", *differ]
+        return ", ".join(f"{n} {versions.get(n, 'of before')}" for n in names) + (
+            f" (protocol {protocol})"
+        )
+
+    raise ConfigError(
+        f"expected a store that is run by {told(here, PROTOCOL)}, got one that {found.keeper} runs"
+        f" by {told(there, found.protocol)} - at connect; use that release here, or stop the store"
+        " and start it with this one"
+    )
 
 
 def token_of(found: Attachment) -> str:

@@ -32,7 +32,13 @@ from ray.exceptions import AuthenticationError, RayError
 
 from profile_actors.actors.calls import Session
 from profile_actors.config import Config
-from profile_actors.driver.keeping.attach import Attachment, new_token, running, token_of
+from profile_actors.driver.keeping.attach import (
+    Attachment,
+    check_understood,
+    new_token,
+    running,
+    token_of,
+)
 from profile_actors.driver.keeping.head import (
     end_half_started,
     is_head_here,
@@ -136,7 +142,8 @@ class Runtime:
         """Be connected to the Ray of a running store.
 
         Raises ConfigError at once where this process has another Ray, in a forked child, and for a
-        token that is missing or wrong; StoreUnavailable within timeout_s if the Ray is silent.
+        token that is missing or wrong, or a store of another release; StoreUnavailable within
+        timeout_s if the Ray is silent.
         """
         with self._lock:
             self._refuse_fork("connect")
@@ -161,6 +168,7 @@ class Runtime:
             self._sessions.append(session)
 
     def _attach(self, found: Attachment, timeout_s: float) -> None:
+        check_understood(found)
         self._authenticate(token_of(found))
         try:
             whose = f"the store that {found.keeper} runs"

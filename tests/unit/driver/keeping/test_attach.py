@@ -12,7 +12,9 @@ from typing import Any
 
 import msgspec
 import pytest
+import ray
 
+from profile_actors.actors.calls import Session
 from profile_actors.driver.keeping.attach import (
     found_running,
     publish,
@@ -22,6 +24,7 @@ from profile_actors.driver.keeping.attach import (
     withdraw,
     written,
 )
+from profile_actors.driver.keeping.runtime import Runtime
 from profile_actors.errors import ConfigError, FencedOut, StorageFull, StoreUnavailable
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import DirectoryLock, start_ticks
@@ -112,6 +115,36 @@ def test_a_token_that_is_missing_or_no_token_is_said_at_once(
         with pytest.raises(ConfigError, match=r"expected the token .*/attach\.token") as error:
             token_of(found)
         assert TOKEN not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (
+            {"protocol": 2, "versions": {"profile-actors": "7.5"}},
+            "by profile-actors 7.5 (protocol 2)",
+        ),
+        ({"protocol": None, "versions": None}, "by profile-actors of before (protocol 0)"),
+        ({"versions": {"ray": "2.61.1"}}, "ray 2.61.1 (protocol 1)"),
+        ({"versions": {"ray": ray.__version__, "python": "3.99"}}, "python 3.99 (protocol 1)"),
+    ],
+    ids=["newer", "older", "another ray", "another python"],
+)
+def test_a_store_of_another_release_is_told_at_once(
+    tmp_path: Path, kept: DirectoryLock, values: dict[str, Any], text: str
+) -> None:
+    """Before Ray is asked, which would wait; it can still be stopped."""
+    path = StoreLayout(tmp_path).attach
+    known = msgspec.json.decode(path.read_bytes()) | values
+    path.write_bytes(
+        msgspec.json.encode({name: one for name, one in known.items() if one is not None})
+    )
+    found = found_running(tmp_path)
+    assert (found.pid, found.is_keeper) == (os.getpid(), True)
+    with pytest.raises(ConfigError) as error:
+        Runtime().attach(tmp_path, found, Session(str(tmp_path)), 60.0)
+    assert text in str(error.value)
+    assert f"process {os.getpid()} since" in str(error.value)
 
 
 def test_where_there_is_no_store_nothing_runs(tmp_path: Path) -> None:
