@@ -47,7 +47,6 @@ def listed(placeholders: Iterable[str]) -> frozenset[str]:
 def is_placeholder(value: str, known: Collection[str] = PLACEHOLDERS) -> bool:
     """Whether a value names nobody. known: entries as ``listed`` gives them."""
     text = value.strip().lower()
-    if text in known or ("0" in known and _ZEROS.match(text)):
+    if text in known or ("0" in text and "0" in known and _ZEROS.match(text)):
         return True
-    _, at, domain = text.rpartition("@")
-    return bool(at) and at + domain in known
+    return "@" in text and text[text.rindex("@") :] in known

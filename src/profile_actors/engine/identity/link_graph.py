@@ -42,11 +42,19 @@ class Group(set[Member]):
     """Identities of one person. low: the smallest. taken: of which unique namespaces it has one."""
 
     __slots__ = ("low", "taken")
+    low: Member
+    taken: frozenset[str]
 
-    def __init__(self, member: Member, unique: frozenset[str]) -> None:
-        super().__init__((member,))
-        self.low = member
-        self.taken = {member.namespace} & unique
+
+def alone(member: Member, unique: frozenset[str]) -> Group:
+    """The group of one identity. Made for each that is met: no ``__init__``, whose call is half."""
+    group = Group((member,))
+    group.low = member
+    group.taken = frozenset((member.namespace,)) if member.namespace in unique else NOTHING
+    return group
+
+
+NOTHING: frozenset[str] = frozenset()
 
 
 class LinkGraph:
@@ -61,7 +69,7 @@ class LinkGraph:
         self._newest: dict[Pair, int] = {}
         self._cuts: dict[tuple[Member, ...], int] = {}
         self._pairs: defaultdict[Member, set[Pair]] = defaultdict(set)
-        self._people: defaultdict[Member, Counter[str]] = defaultdict(Counter)
+        self._people: dict[tuple[Member, str], int] = {}  # linked with, of a unique namespace
         self._void: set[Member] = set()
         self._groups: dict[Member, Group] = {}
 
@@ -132,12 +140,14 @@ class LinkGraph:
             counted = [end for end in pair if end.namespace in unique]
             if counted and (not cuts or self._has_evidence(pair)):
                 for end in counted:
-                    self._people[other if end is one else one][end.namespace] += 1
+                    beside = other if end is one else one, end.namespace
+                    self._people[beside] = self._people.get(beside, 0) + 1
         for member, low in zip(members, lows, strict=True):
             group = self._group(members[low])
             if member not in group:
                 group.add(member)
-                group.taken |= {member.namespace} & unique
+                if member.namespace in unique:
+                    group.taken |= {member.namespace}
                 self._groups[member] = group
         self.people = _people(self._groups.values())
 
@@ -155,18 +165,22 @@ class LinkGraph:
         was_live = self._note(facts)
         changed: set[Member] = set()
         hard: list[Pair] = []
+        groups, skipped = self._groups, self._skipped
         for pair, was in was_live.items():
-            one, other = self._group(pair[0]), self._group(pair[1])
+            one = groups.get(pair[0]) or self._group(pair[0])
+            other = groups.get(pair[1]) or self._group(pair[1])
+            if skipped:
+                skipped.discard(pair)
             if not self._is_live(pair):
                 if was and one is other:  # what was skipped is missed by nobody
                     hard.append(pair)
             elif one is not other:
                 if self._fits(one, other):
                     self.people += 1 - (len(one) > 1) - (len(other) > 1)
-                    changed |= self._unite(self._groups, one, other)
+                    changed |= self._unite(groups, one, other)
                 else:
                     hard.append(pair)
-        judged = set(was_live)
+        judged = set(hard)
         for region in self._regions(hard):
             apart = self._replay(region)
             changed |= apart
@@ -183,7 +197,7 @@ class LinkGraph:
         """Whether a link counts and is between two of one person. If so this is evidence of it,
         and ``fold`` need not be told: nobody's person changes. Cost: a microsecond."""
         newest = self._newest.get(pair)
-        if newest is None or not self._is_live(pair):
+        if newest is None or ((self._void or self._cuts) and not self._is_live(pair)):
             return False
         one = self._groups.get(pair[0])
         if one is None or one is not self._groups.get(pair[1]):
@@ -203,7 +217,7 @@ class LinkGraph:
             for pair in self._pairs.get(one, ())
             if self._is_live(pair) and self.canonical(pair[0]) == self.canonical(pair[1])
         }
-        groups = {one: Group(one, self.limits.unique) for one in region}
+        groups = {one: alone(one, self.limits.unique) for one in region}
         verdicts: list[Judged] = []
         for pair in self._newest_first(inside | wanted):
             verdict, by = self._verdict(pair, groups)
@@ -228,20 +242,25 @@ class LinkGraph:
         """Add facts; returns each link they reach, and whether it counted before."""
         reached: dict[Pair, bool] = {}
         had_evidence: dict[Pair, bool] = {}
+        newest = self._newest
 
         def reach(pair: Pair) -> None:
             if pair not in reached:
-                had_evidence[pair] = pair in self._newest and self._has_evidence(pair)
+                had_evidence[pair] = pair in newest and self._has_evidence(pair)
                 reached[pair] = had_evidence[pair] and self._void.isdisjoint(pair)
 
         for fact in facts:
             if isinstance(fact, Row):
                 for pair in pairs_of(fact.members):
-                    if fact.time > self._newest.get(pair, NEVER):
-                        reach(pair)
-                        self._newest[pair] = fact.time
+                    known = newest.get(pair)
+                    if known is None:
+                        reached[pair] = had_evidence[pair] = False
+                        newest[pair] = fact.time
                         for member in pair:
                             self._pairs[member].add(pair)
+                    elif fact.time > known:
+                        reach(pair)
+                        newest[pair] = fact.time
             else:
                 target = tuple(sorted(fact.target))
                 if fact.time > self._cuts.get(target, NEVER):
@@ -259,23 +278,31 @@ class LinkGraph:
     def _count_people(self, had_evidence: dict[Pair, bool]) -> set[Member]:
         """Bring the counts of directly linked people up to date; returns who is void now and was
         not, or was and is not."""
+        unique, most, people = self.limits.unique, self.limits.max_people, self._people
         concerned: set[Member] = set()
         for pair, had in had_evidence.items():
             step = self._has_evidence(pair) - had
-            for member, other in (pair, pair[::-1]):
-                if step and other.namespace in self.limits.unique:
-                    self._people[member][other.namespace] += step
-                    concerned.add(member)
-        most = self.limits.max_people
+            if not step:
+                continue
+            one, other = pair
+            for member, namespace in ((one, other.namespace), (other, one.namespace)):
+                if namespace in unique:
+                    beside = member, namespace
+                    before = people.get(beside, 0)
+                    people[beside] = before + step
+                    if (before > most) != (before + step > most):
+                        concerned.add(member)
         return {
             member
             for member in concerned
-            if (max(self._people[member].values()) > most) != (member in self._void)
+            if any(people.get((member, one), 0) > most for one in unique) != (member in self._void)
         }
 
     def _has_evidence(self, pair: Pair) -> bool:
-        one, other = pair
         cuts = self._cuts
+        if not cuts:
+            return True  # there is nothing that could have withdrawn it
+        one, other = pair
         until = max(cuts.get(pair, NEVER), cuts.get((one,), NEVER), cuts.get((other,), NEVER))
         return self._newest[pair] > until
 
@@ -285,7 +312,7 @@ class LinkGraph:
     def _group(self, member: Member) -> Group:
         group = self._groups.get(member)
         if group is None:
-            group = self._groups[member] = Group(member, self.limits.unique)
+            group = self._groups[member] = alone(member, self.limits.unique)
         return group
 
     def _fits(self, one: Group, other: Group) -> bool:
@@ -301,12 +328,14 @@ class LinkGraph:
     def _unite(groups: dict[Member, Group], one: Group, other: Group) -> set[Member]:
         """Two groups are one person; returns the identities whose canonical one is new."""
         changed = set(other if one.low < other.low else one)
+        low = min(one.low, other.low)
         if len(one) < len(other):
             one, other = other, one
         one |= other
         one.taken |= other.taken
-        one.low = min(one.low, other.low)
-        groups.update(dict.fromkeys(other, one))
+        one.low = low
+        for member in other:
+            groups[member] = one
         return changed
 
     def _newest_first(self, pairs: Iterable[Pair]) -> list[Pair]:
@@ -331,14 +360,14 @@ class LinkGraph:
                 pair for one in region for pair in self._pairs.get(one, ()) if self._is_live(pair)
             }
             self.replayed_links += len(links)
-            groups = {one: Group(one, self.limits.unique) for one in region}
+            groups = {one: alone(one, self.limits.unique) for one in region}
             outside: set[Member] = set()
             for pair in self._newest_first(links):
                 one, other = groups.get(pair[0]), groups.get(pair[1])
                 if one is None or other is None:
                     inner, end = (other, pair[0]) if one is None else (one, pair[1])
                     assert inner is not None
-                    if self._fits(inner, Group(end, self.limits.unique)):
+                    if self._fits(inner, alone(end, self.limits.unique)):
                         outside |= self._group(end)
                 elif one is not other and self._fits(one, other):
                     self._unite(groups, one, other)

@@ -22,8 +22,10 @@ Kruskal's algorithm, newest evidence first, with unions that rules can forbid.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
+
+import msgspec
 
 UNNUMBERED = 1 << 31
 """The priority of a namespace that has none: after all numbered ones."""
@@ -36,7 +38,7 @@ FOREVER = 1 << 63
 NEVER = -(1 << 63)
 
 
-class Member(NamedTuple):
+class Member(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True):
     """An identity as links order it: the smaller it is, the more person-like.
 
     priority: of its namespace. key: 128 bits. namespace: its code.
@@ -91,8 +93,11 @@ class Judged(NamedTuple):
     by: str = ""
 
 
-def pairs_of(members: Iterable[Member]) -> list[Pair]:
+def pairs_of(members: Sequence[Member]) -> list[Pair]:
     """The star of a row: its smallest identity with each other one."""
+    if len(members) == 2:  # as nearly all are
+        one, other = members
+        return [] if one == other else [(one, other) if one < other else (other, one)]
     hub, *others = sorted(set(members))
     return [(hub, other) for other in others]
 

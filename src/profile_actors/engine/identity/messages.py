@@ -76,7 +76,7 @@ NOWHERE = -1
 """The number of no book."""
 
 
-class Named(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
+class Named(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False, cache_hash=True):
     """An identity in full. k0, k1: uint64; namespace: its code; value: normalised."""
 
     k0: int

@@ -101,7 +101,9 @@ class People:
         self._listed = listed_of(catalogue)
         known = list(self._member_of)
         self._member_of, self._named_of, self._void = {}, {}, set()
-        ours = [fact for named in known for fact in self._meet(named)]
+        ours: list[Fact] = []
+        for named in known:
+            self._meet(named, ours)
         again = [
             Row(time, tuple(map(self._member_of.__getitem__, ones)))
             if is_row
@@ -120,10 +122,10 @@ class People:
             for op in ops:
                 if op.kind == PUBLISHED:
                     self._note_published(op)
-                elif op.kind == LINK and self._is_renewed(op):
-                    told.ones.update(ends_of(op))
+                elif op.kind == LINK:
+                    self._note_link(op, told, facts)
                 else:
-                    facts += self._fact(op, told)
+                    self._note_cut(op, told, facts)
             if told.ones:
                 self.told[source, number] = self._due[source, number] = told
         return facts
@@ -132,40 +134,42 @@ class People:
         """Add facts to the graph; who is changed by them is looked at in ``decide``."""
         self._changed |= self.graph.fold(facts)
 
-    def _fact(self, op: Op, told: Told) -> Iterator[Fact]:
+    def _note_link(self, op: Op, told: Told, facts: list[Fact]) -> None:
+        """What most links of a running store say is no fact: two who are linked, and one person,
+        stood together again; their evidence is as new as this, and nothing else changes."""
+        one, other = ends_of(op)
+        told.ones.add(one)
+        told.ones.add(other)
+        mine, its = self._member_of.get(one), self._member_of.get(other)
+        if mine is None or its is None:
+            mine, its = self._meet(one, facts), self._meet(other, facts)
+        elif self.graph.renew((mine, its) if mine < its else (its, mine), op.version):
+            return
+        facts.append(Row(op.version, (mine, its)))
+
+    def _note_cut(self, op: Op, told: Told, facts: list[Fact]) -> None:
         one, other = op.one, op.other
+        assert op.kind == CUT, op
         assert one is not None, op
         named = (one,) if other is None else (one, other)
-        for each in named:
-            if each not in self._member_of:
-                yield from self._meet(each)
         told.ones.update(named)
-        members = tuple(self._member_of[each] for each in named)
-        if op.kind == LINK:
-            yield Row(op.version, members)
-        else:
-            assert op.kind == CUT, op
-            if other is None:
-                told.parted.add(one)
-                self._parted[one] = max(op.version, self._parted.get(one, op.version))
-            yield Cut(op.version, members)
+        if other is None:
+            told.parted.add(one)
+            self._parted[one] = max(op.version, self._parted.get(one, op.version))
+        facts.append(Cut(op.version, tuple(self._meet(each, facts) for each in named)))
 
-    def _is_renewed(self, op: Op) -> bool:
-        """Whether two who are linked and one person stood together again, as most links of a
-        running store say: their evidence is as new as this, and nothing else changes."""
-        one, other = map(self._member_of.get, ends_of(op))
-        if one is None or other is None:
-            return False
-        return self.graph.renew((one, other) if one < other else (other, one), op.version)
-
-    def _meet(self, named: Named) -> Iterator[Fact]:
-        """Number an identity as links order it; a value that names nobody is cut off for ever."""
+    def _meet(self, named: Named, facts: list[Fact]) -> Member:
+        """An identity as links order it; a new value that names nobody is cut off for ever."""
+        known = self._member_of.get(named)
+        if known is not None:
+            return known
         priority = priority_of(self.catalogue, named.namespace)
         member = Member(priority, named.k0 << 64 | named.k1, named.namespace)
         self._member_of[named], self._named_of[member] = member, named
         if is_placeholder(named.value, self._listed):
             self._void.add(member)
-            yield Cut(FOREVER, (member,))
+            facts.append(Cut(FOREVER, (member,)))
+        return member
 
     def _is_ours(self, fact: Fact) -> bool:
         """Whether a cut stands there since a value is a placeholder, and by no message."""
@@ -206,8 +210,10 @@ class People:
         """All facts of the log at once; whether books agree with them the next entry looks at. Also
         those of whom nothing is told any more, since somebody was erased, have a book."""
         self.fold(facts)
-        left = [one for one in self.book_of if one not in self._member_of]
-        self.fold([fact for one in left for fact in self._meet(one)])
+        left: list[Fact] = []
+        for one in self.book_of:
+            self._meet(one, left)
+        self.fold(left)
         self._changed = set(self._named_of)
         self._due = dict(self.told)
 
@@ -237,31 +243,23 @@ class People:
 
     def _come_alone(self, added: Iterable[Member]) -> bool:
         """Whether no two of them were in one book."""
-        seen: set[int] = set()
-        for member in added:
-            book = self.book_of.get(self._named_of[member])
-            if book is not None:
-                if id(book) in seen:
-                    return False
-                seen.add(id(book))
-        return True
+        were = (self.book_of.get(self._named_of[member]) for member in added)
+        books = [id(book) for book in were if book is not None]
+        return len(set(books)) == len(books)
 
     def _note_home(self, op: Op) -> None:
-        one, low = op.one, op.other
-        assert one is not None, op
-        assert low is not None, op
+        one, low = ends_of(op)
         book = self.book_of.get(low)
-        if book is None or (book.low, book.number) != (low, op.number):
+        if book is None or book.number != op.number or book.low != low:
             book = self.book_of[low] = Book(low, op.number)
         book.members[one] = op.version
         self.book_of[one] = book
         self.unpublished.add(one)
 
     def _note_published(self, op: Op) -> None:
-        one = op.one
-        assert one is not None, op
+        one, low = ends_of(op)
         book = self.book_of.get(one)
-        if book is None or (book.low, book.number) != (op.other, op.number):
+        if book is None or book.number != op.number or book.low != low:
             return
         if book.members[one] == op.version:
             self.unpublished.discard(one)
@@ -271,10 +269,10 @@ class People:
                     self._due[told.source, told.number] = told
 
     def _is_settled(self, told: Told) -> bool:
-        ones = set(told.ones)
+        told.waits = told.ones & self.unpublished
         for one in told.parted:
-            ones.update(self._named_of[each] for each in self.graph.linked(self._member_of[one]))
-        told.waits = ones & self.unpublished
+            beside = (self._named_of[each] for each in self.graph.linked(self._member_of[one]))
+            told.waits.update(each for each in beside if each in self.unpublished)
         for one in told.waits:
             self._waiting[one].append(told)
         return not told.waits
@@ -377,9 +375,10 @@ class Trial:
 
     def _facts(self) -> Iterator[Fact]:
         """Cuts first: what they withdraw need not be followed before."""
-        other = self._other
+        other, met = self._other, list[Fact]()
         for named in self._named.values():
-            yield from other._meet(named)
+            other._meet(named, met)
+        yield from met
         for target, time in self._cuts.items():
             self.done += 1
             yield Cut(time, self._theirs(target))

@@ -215,7 +215,7 @@ def test_a_dry_run_counts_all_and_names_whole_regions_up_to_a_limit() -> None:
 def state_of(ledger: Ledger) -> list[Any]:
     """All that it knows, in one order."""
     people, graph = ledger.people, ledger.people.graph
-    counts = {one: {k: n for k, n in of.items() if n} for one, of in graph._people.items()}
+    counts = {beside: n for beside, n in graph._people.items() if n}
     return [
         ledger.position, ledger.now, ledger.version, ledger.mailbox.to_plain(),
         people.catalogue, people._member_of, people._void, people._parted, people.unpublished,
