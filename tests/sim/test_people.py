@@ -92,9 +92,8 @@ def rows_go_to_the_first_home(patch: pytest.MonkeyPatch) -> None:
     """After a hand-over, new rows still travel to the book of before."""
     real = listing.Routes.begin
 
-    def begin(self: Any, ident: int, peer: str, book: tuple[int, int]) -> None:
-        if not self._to[ident]:
-            real(self, ident, peer, book)
+    def begin(self: Any, placed: Any, owner_of: Any) -> None:
+        real(self, [one for one in placed if not self._to[one[0]]], owner_of)
 
     patch.setattr(listing.Routes, "begin", begin)
     patch.setattr(listing.Routes, "end", lambda *_: None)

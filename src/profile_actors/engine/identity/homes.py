@@ -56,7 +56,6 @@ from profile_actors.engine.identity.messages import (
     Named,
     Op,
     PeerOps,
-    book_key,
     pack_flow,
 )
 
@@ -103,7 +102,9 @@ class Homes:
         for _, ops in received:
             for op in ops:
                 if op.kind == HOME:
-                    placed += self._place(op, position, fresh)
+                    mine = self._place(op, position, fresh)
+                    if mine is not None:
+                        placed.append((mine, mine.assigned))
                 elif op.kind == ROWS:
                     one, canonical = ends_of(op)
                     book = self._book(canonical, op.number)
@@ -111,29 +112,28 @@ class Homes:
                     self._reached[id(book)] = book
                 elif op.kind == SETTLED:
                     self.unsettled.pop(op.number, None)
+        self._routes.end([mine.ident for mine, _ in placed if mine.ident >= 0])
         self._reside(fresh, position, first_new)
         return placed
 
-    def _place(
-        self, op: Op, position: int, fresh: dict[Key, Residence]
-    ) -> list[tuple[Residence, Place]]:
+    def _place(self, op: Op, position: int, fresh: dict[Key, Residence]) -> Residence | None:
         one, canonical = ends_of(op)
         if op.number != NOWHERE and self.is_mine(canonical):
             book = self._book(canonical, op.number)
             book.place(one, op.version)
             self._reached[id(book)] = book
         if not self.is_mine(one):
-            return []
+            return None
         place, key = Place(canonical, op.number, op.version), one.key
         mine = self.residences.get(key)
         if mine is None:
             mine = self.residences[key] = fresh[key] = Residence(one, place, position)
         mine.assigned, mine.sent = place, 0
-        if mine.ident >= 0:
-            self._routes.end(mine.ident)
         self._moving.pop(key, None)  # at the end, as the newest
         self._moving[key] = position
-        return [(mine, place)] if op.number != NOWHERE else []
+        if op.number == NOWHERE and mine.ident >= 0:
+            self._routes.end([mine.ident])
+        return None if op.number == NOWHERE else mine
 
     def _reside(self, fresh: dict[Key, Residence], position: int, first_new: int) -> None:
         """Those who are linked for the first time, as far as they have rows."""
@@ -150,11 +150,11 @@ class Homes:
         self._listing.hide(self._directory.slot_of[known[known >= first_new]])
 
     def _book(self, canonical: Named, number: int) -> Book:
-        name = canonical.key, number
-        if name not in self.books:
-            book = self.books[name] = Book(canonical, number)
+        book = self.books.get((canonical.key, number))
+        if book is None:
+            book = self.books[canonical.key, number] = Book(canonical, number)
             self._nameless[book.key] = book
-        return self.books[name]
+        return book
 
     def begin(self, first: int, count: int) -> None:
         """Idents from ``first`` on, so many, begin in this entry: those of books, and of identities
@@ -162,19 +162,25 @@ class Homes:
         if not (self.residences or self._nameless):
             return
         idents = np.arange(first, first + count)
-        keys = self._directory.keys_of(idents).tolist()
-        for ident, (k0, k1) in zip(idents.tolist(), keys, strict=True):
-            mine, book = self.residences.get((k0, k1)), self._nameless.pop((k0, k1), None)
+        keys = map(tuple, self._directory.keys_of(idents).tolist())
+        came: list[Residence] = []
+        hidden: list[int] = []
+        for ident, key in zip(idents.tolist(), keys, strict=True):
+            mine, book = self.residences.get(key), self._nameless.pop(key, None)
             if mine is not None and mine.ident < 0:
                 mine.ident = ident
                 self._by_ident[ident] = mine
-                self._listing.leave(idents[ident - first : ident - first + 1], mine.since)
-                self._route(mine)
+                came.append(mine)
             if book is not None:
                 book.ident = ident
                 self._books_by_ident[ident] = book
             if mine is not None or book is not None:
-                self._listing.hide(self._directory.slot_of[ident : ident + 1])
+                hidden.append(ident)
+        for mine in came:
+            self._listing.leave(np.array([mine.ident]), mine.since)
+        self._route(came)
+        if hidden:
+            self._listing.hide(self._directory.slot_of[hidden])
 
     def fill(self, idents: Array) -> None:
         """Rows come into the books that have these idents."""
@@ -219,17 +225,17 @@ class Homes:
                     tell(self.owner_of(one), op)
         return sends
 
-    def _route(self, mine: Residence) -> None:
-        """Its rows were sent: those of later entries follow them."""
-        if mine.ident >= 0 and mine.sent and self.owner_of is not None:
-            canonical, number = mine.assigned.canonical, mine.assigned.number
-            key = book_key(*canonical.key, number)
-            self._routes.begin(mine.ident, self.owner_of(canonical), key)
+    def _route(self, those: Iterable[Residence]) -> None:
+        """Their rows were sent, of some of them: those of later entries follow them."""
+        if self.owner_of is not None:
+            some = [(mine.ident, mine.assigned) for mine in those if mine.ident >= 0 and mine.sent]
+            self._routes.begin(some, self.owner_of)
 
     # -- the fold of what was sent, and what is shown after it ------------------------------------
 
     def note(self, sent: Iterable[PeerOps], position: int) -> None:
         """Note what an entry sends."""
+        routed: list[Residence] = []
         for to, ops in sent:
             number = self.mailbox.sent(to, position)
             if to == LEDGER and any(op.kind != PUBLISHED for op in ops):
@@ -238,9 +244,10 @@ class Homes:
                 if op.kind == ROWS and op.one is not None:
                     mine = self.residences[op.one.key]
                     mine.sent = op.high
-                    self._route(mine)
-                elif op.kind == LINK:
+                    routed.append(mine)
+                elif op.kind == LINK and op.high:
                     self.untold.told(op.high)
+        self._route(routed)
 
     def turn(self, received: Sequence[PeerOps], sent: Iterable[PeerOps], position: int) -> Turned:
         """Show what an entry's operations say is shown from now on. The caller holds the
@@ -382,8 +389,7 @@ class Homes:
         moving.sort(key=lambda mine: mine.since)  # or later: whoever waits, waits long enough
         self._moving = {mine.one.key: mine.since for mine in moving}
         self._by_ident.pop(-1, None)
-        for mine in self._by_ident.values():
-            self._route(mine)
+        self._route(self._by_ident.values())
         for book in map(book_of, books):
             self.books[book.canonical.key, book.number] = book
             if book.ident >= 0:

@@ -16,7 +16,7 @@ them as they were there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +24,8 @@ import pyarrow as pa
 
 from profile_actors.columnar.state_columns import ColumnCopy, RowsCopy, Saving, reserve
 from profile_actors.columnar.vectors import Array
+from profile_actors.engine.identity.books import Place
+from profile_actors.engine.identity.messages import Named, book_key
 from profile_actors.engine.log.entry import Block
 
 NEVER = 1 << 62
@@ -153,17 +155,24 @@ class Routes:
         self._book = (reserve(capacity, np.uint64), reserve(capacity, np.uint64))
         self._peers: list[str] = []
 
-    def begin(self, ident: int, peer: str, book: tuple[int, int]) -> None:
-        """From now on, into the book of this key, at a peer."""
-        if peer not in self._peers:
-            self._peers.append(peer)
-        self._to[ident] = 1 + self._peers.index(peer)
-        for half, value in zip(self._book, book, strict=True):
-            half[ident] = value
+    def begin(self, placed: Sequence[tuple[int, Place]], owner_of: Callable[[Named], str]) -> None:
+        """From now on, each ident's into the book of its place, at the owner of that."""
+        if not placed:
+            return
+        peers = [owner_of(place.canonical) for _, place in placed]
+        for peer in dict.fromkeys(peers):
+            if peer not in self._peers:
+                self._peers.append(peer)
+        number = {peer: at for at, peer in enumerate(self._peers, 1)}
+        idents = [ident for ident, _ in placed]
+        self._to[idents] = [number[peer] for peer in peers]
+        keys = [book_key(*place.canonical.key, place.number) for _, place in placed]
+        for half, values in zip(self._book, np.array(keys, np.uint64).T, strict=True):
+            half[idents] = values
 
-    def end(self, ident: int) -> None:
-        """Nowhere, until all its rows were sent to another book."""
-        self._to[ident] = 0
+    def end(self, idents: Sequence[int]) -> None:
+        """Nowhere, until all their rows were sent to other books."""
+        self._to[idents] = 0
 
     def of(self, idents: Array) -> Iterator[tuple[str, Array, Array]]:
         """Peers, those of the idents whose rows go there, and the keys of their books, uint64[n,
