@@ -28,9 +28,11 @@ from profile_actors.actors.logs.backup_steps import Backups
 from profile_actors.actors.logs.erasures import Erasures
 from profile_actors.actors.logs.opening import refusal_of
 from profile_actors.actors.replicas.copies_registry import COPIES, CopiesRegistry
+from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.config import Config
 from profile_actors.definitions.catalogue_changes import decode, encode, extended
 from profile_actors.definitions.declared import Catalogue, Dataset, Definition
+from profile_actors.definitions.retention import expired
 from profile_actors.engine.edges.projections import check_projections
 from profile_actors.engine.erasure.rejected_rows import naming
 from profile_actors.engine.shipping.replication import Copies
@@ -301,6 +303,17 @@ class CoordinatorActor:
         wanted = removed(self._catalogue, item)
         check_projections(wanted)
         self._commit(wanted)
+        return self._catalogue
+
+    def expire(self, now: int) -> Catalogue:
+        """Commit the cutoffs of an instant (ms), if any of them is later than before. On the wall
+        clock it is no later than here: a partition's may have jumped."""
+        self._check()
+        if self._settings.clock == "wall":
+            now = min(now, wall_ms())
+        wanted = expired(self._catalogue, now)
+        if wanted is not self._catalogue:
+            self._commit(wanted)
         return self._catalogue
 
     def _commit(self, wanted: Catalogue) -> None:

@@ -32,6 +32,7 @@ from profile_actors.actors.consumers import Consumers
 from profile_actors.actors.edges.edge_pulls import pull
 from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.actors.logs.enlisted_log import REPLICA, EnlistedLog
+from profile_actors.actors.logs.expirer import Expirer
 from profile_actors.actors.logs.log_steps import log_step
 from profile_actors.actors.logs.mender import Mender
 from profile_actors.actors.logs.opening import refusal_of
@@ -140,6 +141,7 @@ class PartitionActor:
         self._comeback = Comeback(self._writer, PartitionLayout(directory), lack)
         self._mender = Mender(self._partition, place.config.pending_wait_ms, self._pace)
         self._enlisted.tend(self._mender, self._writer.queued, self._partition.reader.let_go)
+        self._expirer = Expirer(remote, self._partition, self._take, is_wall=clock == "wall")
         self._writer.start()
         self._mail.postman.start()
         Thread(target=self._tell, name="positions", daemon=True).start()
@@ -151,13 +153,13 @@ class PartitionActor:
                 self._take(catalogue)
 
     def _tell(self) -> None:
-        """Tell the coordinator now and then, and after checkpoints, how long the log is; look after
-        a writer that stands still."""
+        """Tell the coordinator how long the log is, and look after what goes on by itself."""
         told, saved = self._partition.log.head(), self._partition.owed.checkpointed
         pause_s = self._place.config.tell_position_ms / 1000
         due = time.monotonic() + pause_s
         while not self._stopped.wait(min(TELL_LOOK_S, pause_s)):
             self._comeback.look()
+            self._expirer.look()
             self._enlisted.end_if_lost()
             head, checkpoint = self._partition.log.head(), self._partition.owed.checkpointed
             if head == told or (checkpoint == saved and time.monotonic() < due):
@@ -373,10 +375,8 @@ class PartitionActor:
         return self._writer.run(step)
 
     def verify(self, sample: int | None) -> list[str]:
-        """Re-read every log entry, then refold and compare; the differences, [] when none.
-
-        On the writer's thread, so that nothing is published meanwhile: submissions wait.
-        """
+        """Re-read every log entry, then refold and compare; the differences, [] when none. On the
+        writer's thread: submissions wait."""
         partition = self._opened()
         return self._writer.run(lambda: partition.verify(sample), writes=False)
 

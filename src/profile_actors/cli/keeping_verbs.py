@@ -178,6 +178,20 @@ def compact(data: Data = DATA, json: Json = False) -> None:
 
 
 @verb()
+def expire(data: Data = DATA, json: Json = False) -> None:
+    """Let rows leave whose dataset's retention is over (docs/OPERATIONS.md).
+
+    On the wall clock a running store does so by itself, once a day.
+    """
+    with open_store(data) as store:
+        cutoffs = store.expire()
+    if json:
+        show.as_json(cutoffs)
+    for name, cutoff in () if json else sorted(cutoffs.items()):
+        _say(f"{name}: rows from {show.moment(cutoff)} on count")
+
+
+@verb()
 def backup(
     place: Annotated[str, typer.Argument(help="A directory or URI; or list, verify or prune.")],
     uri: Annotated[str | None, typer.Argument(help="Of list, verify or prune.")] = None,

@@ -31,6 +31,7 @@ PARTITION_FAMILIES = (
     ("records_total", "counter", "records", "Records that were accepted."),
     ("late_events_total", "counter", "late", "Events older than what was folded for a profile."),
     ("duplicate_rows_total", "counter", "duplicate", "Rows that were there already."),
+    ("expired_rows_total", "counter", "expired", "Events that have left by retention."),
     ("changes_total", "counter", "changes", "Changes of memberships and computed attributes."),
     ("clock_changes_total", "counter", "changes_by_clock", "Of those, by the passing of time."),
     ("lag_entries", "gauge", "lag", "Entries not yet folded, and sub-batches queued."),

@@ -240,10 +240,11 @@ def definitions(console: Console, catalogue: Catalogue) -> None:
         (
             *(d.name, d.schema, ", ".join(f"{f} → {n}" for f, n in d.identities.items())),
             *(_times(d), d.ignore if isinstance(d.ignore, str) else ", ".join(d.ignore)),
+            "" if d.retention_days is None else f"{d.retention_days} days",
         )
         for d in catalogue.datasets.values()
     ]
-    columns = ("name", "schema", "identities", "timestamp", "ignore")
+    columns = ("name", "schema", "identities", "timestamp", "ignore", "kept")
     console.print(table("datasets", columns, sources))
     told = (linking_line(catalogue), *relationship_lines(catalogue), *copy_lines(catalogue))
     for line in told:
@@ -253,8 +254,8 @@ def definitions(console: Console, catalogue: Catalogue) -> None:
         ("computed attributes", catalogue.computed.values()),
     ):
         rows = [(r.name, r.version, r.state, Text(lines(r.rule)), r.description) for r in rules]
-        columns = ("name", "version", "state", "rule", "description")
-        console.print(table(title, columns, rows, (1,)))
+        names = ("name", "version", "state", "rule", "description")
+        console.print(table(title, names, rows, (1,)))
 
 
 def _times(dataset: Dataset) -> str:

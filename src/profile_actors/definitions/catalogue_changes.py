@@ -78,7 +78,9 @@ def extended(catalogue: Catalogue, items: Iterable[Definition]) -> Catalogue:
         if old is None or not _same(old, item):
             rooms[type(item)][name] = item if old is None else _successor(old, item)
     joined = Catalogue(
-        catalogue.version + 1, **{room: rooms[kind] for kind, (room, _) in ROOMS.items()}
+        catalogue.version + 1,
+        **{room: rooms[kind] for kind, (room, _) in ROOMS.items()},
+        expired=catalogue.expired,
     )
     if encode(structs.replace(joined, version=catalogue.version)) == encode(catalogue):
         return catalogue

@@ -93,7 +93,8 @@ class Dataset(msgspec.Struct, frozen=True, tag="dataset", forbid_unknown_fields=
     timestamp_unit: of numbers in the timestamp column, milliseconds since 1970 if None.
     timestamp_format: strptime formats of its texts, tried in order; without any, ISO-8601.
     ignore: columns that nobody wants, left out unread (an object's name stands for all in it); "*"
-    for every column that neither the schema nor this mapping names.
+    for every column that neither the schema nor this mapping names. retention_days: of
+    events, by their own times: older rows leave all answers (docs/OPERATIONS.md); None: never.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Dataset(msgspec.Struct, frozen=True, tag="dataset", forbid_unknown_fields=
     timestamp_unit: TimestampUnit | None = None
     timestamp_format: str | tuple[str, ...] | None = None
     ignore: str | tuple[str, ...] = ()
+    retention_days: int | None = None
 
 
 class SegmentDefinition(msgspec.Struct, frozen=True, tag="segment", forbid_unknown_fields=True):
@@ -244,7 +246,10 @@ LINKING = "linking"
 
 class Catalogue(msgspec.Struct, frozen=True):
     """All definitions of a store at one version. Names are unique within each kind;
-    segments and computed attributes share nothing but the DAG of references."""
+    segments and computed attributes share nothing but the DAG of references.
+
+    expired: per dataset with a retention, the instant (ms) whose rows are the oldest that count: it
+    is no definition of the user's, but holds from an entry of the log on as definitions do."""
 
     version: int = 0
     namespaces: dict[str, Namespace] = {}
@@ -257,6 +262,7 @@ class Catalogue(msgspec.Struct, frozen=True):
     linking_rules: dict[str, LinkingRules] = {}
     merge_policies: dict[str, MergePolicy] = {}
     relationships: dict[str, Relationship] = {}
+    expired: dict[str, int] = {}
 
     @property
     def linking(self) -> LinkingRules:

@@ -32,6 +32,7 @@ from profile_actors.definitions.field_types import (
     innermost,
     parse_type,
 )
+from profile_actors.definitions.retention import retention_problem
 from profile_actors.definitions.schema_paths import columns_of, fields_of, tree_of
 from profile_actors.definitions.time_formats import compile_time_format
 from profile_actors.errors import UNDECODED, DefinitionError, SchemaError
@@ -266,7 +267,10 @@ def _dataset_problem(dataset: Dataset, catalogue: Catalogue) -> str | None:
     if is_event and dataset.mode != "upsert":
         return f"expected mode 'upsert' of an event dataset, got {dataset.mode!r}"
     return (
-        _time_problem(dataset) or _ignore_problem(dataset, schema) or _role_problem(dataset, schema)
+        retention_problem(dataset, schema)
+        or _time_problem(dataset)
+        or _ignore_problem(dataset, schema)
+        or _role_problem(dataset, schema)
     )
 
 

@@ -102,6 +102,7 @@ class Door:
         self._config = config
         schema = catalogue.schemas[self.dataset.schema]
         self._is_event = schema.behavior == "event"
+        self._cutoff = catalogue.expired.get(dataset, TIME_MIN_MS)
         declared = fields_of(schema)
         ignore = self.dataset.ignore
         self._ignored: Ignored = "*" if ignore == "*" else frozenset(ignore)
@@ -327,6 +328,13 @@ class Door:
                 reason = (
                     f"expected a time from the year 1 to {self._config.max_ahead_ms} ms ahead of"
                     f" the wall clock ({wall_ms}), got {int(found[row])}"
+                )
+                refused.setdefault(row, (path, reason))
+        if n and int(found.min()) < self._cutoff:
+            for row in np.flatnonzero(found < self._cutoff).tolist():
+                reason = (
+                    f"expected a time from {self._cutoff} ms on, older rows have left by the"
+                    f" dataset's retention, got {int(found[row])}"
                 )
                 refused.setdefault(row, (path, reason))
         return times

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from profile_actors.actors.calls import Remote
+from profile_actors.actors.calls import Remote, call_all
 from profile_actors.driver.connection import Connection
+from profile_actors.driver.definition_edits import tell
 from profile_actors.driver.keeping.standby_processes import begun
 from profile_actors.engine.identity.messages import LEDGER
 from profile_actors.engine.shipping.replication import Copies
@@ -87,6 +88,23 @@ class BackupDoors:
         from profile_actors.driver.shipping.compactions import compacted
 
         return compacted(self._copies("compact"))
+
+    def expire(self) -> dict[str, int]:
+        """Let rows of events leave whose dataset's ``retention_days`` are over, in whole days by
+        the store's now; returns per dataset the oldest instant (ms) whose rows count from then on.
+
+        On the wall clock a store does so by itself, once a day; on the event clock when it is asked
+        here, so that a replay says when. Answers are then as if the rows had never come
+        (docs/OPERATIONS.md). Returns when they are; ingest goes on meanwhile. Cost: operators that
+        hold rows which leave are folded from the log again. Raises Pending, StoreUnavailable.
+        """
+        self._check_open()
+        connection = self._connection
+        clocks = call_all(connection.partitions, "hello", timeout_s=connection.long_timeout_s)
+        known = [now for now in clocks if now is not None]
+        if len(known) == len(clocks):
+            tell(connection, connection.coordinator.call("expire", min(known)))
+        return dict(connection.catalogue.expired)
 
     def _copies(self, step: str) -> dict[str, Callable[..., Any]]:
         """How each copy of each log is asked for a step, by its name."""

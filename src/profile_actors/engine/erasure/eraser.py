@@ -102,7 +102,7 @@ class Eraser:
         """What an entry is now, as parts; None if it stays as it is. Raises CorruptLog."""
         entry = decode(memoryview(data), where)
         envelope = entry.envelope
-        if envelope.kind == "definition":
+        if envelope.definition:
             self._catalogue = catalogue_changes.decode(envelope.definition)
         mail, is_new = self._mail(entry.mail, where)
         # While none is missing and none has waited, each has its own number.

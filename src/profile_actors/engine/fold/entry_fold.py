@@ -35,6 +35,7 @@ from profile_actors.engine.log import change_blocks
 from profile_actors.engine.log.entry import Block
 from profile_actors.engine.merge.entity_index import keys_in
 from profile_actors.engine.merge.entity_namers import EntityNamers, Named
+from profile_actors.engine.merge.kept_rows import kept_blocks
 from profile_actors.engine.operators.block_matching import (
     BlockReader,
     arrivals_of,
@@ -110,7 +111,7 @@ class EntryRows:
 
 def _rows_of(state: State, blocks: list[Block]) -> EntryRows:
     slot_of = state.directory.slot_of
-    blocks = state.listing.folded(blocks, state.position)
+    blocks = kept_blocks(state.listing.folded(blocks, state.position), state.catalogue.expired)
     events = [b for b in blocks if state.behavior(b.dataset) == "event"]
     records = [b for b in blocks if state.behavior(b.dataset) == "record"]
     readers = [read_block(block, slot_of) for block in events]

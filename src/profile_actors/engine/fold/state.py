@@ -80,6 +80,7 @@ class Counters:
     duplicate: int = 0
     changes: int = 0
     changes_by_clock: int = 0
+    expired: int = 0
 
 
 @dataclass(slots=True)

@@ -52,7 +52,7 @@ STREAM = pa.ipc.IpcWriteOptions()
 """Made once: from a stream without options Arrow looks for them in the environment each time."""
 
 
-KINDS = ("rows", "clock", "slice", "definition", "mail", "ledger")
+KINDS = ("rows", "clock", "slice", "definition", "expiry", "mail", "ledger")
 
 
 class BatchNote(msgspec.Struct, frozen=True, array_like=True):

@@ -61,7 +61,7 @@ class Meta(msgspec.Struct, array_like=True):
     plan: str
     cursors: dict[str, int]
     receipts: dict[str, list[tuple[int, BatchNote]]]
-    counters: tuple[int, int, int, int, int, int]
+    counters: tuple[int, ...]
     namespaces: list[str]
     runs: list[str]
     event_runs: int

@@ -116,7 +116,7 @@ def _meta_of(state: State, names: list[str], fed: int) -> Meta:
         {producer: list(notes) for producer, notes in state.receipts.items()},
         (
             counters.events, counters.records, counters.late, counters.duplicate,
-            counters.changes, counters.changes_by_clock,
+            counters.changes, counters.changes_by_clock, counters.expired,
         ),
         list(state.directory.namespaces), names, of_events, fed,
         {

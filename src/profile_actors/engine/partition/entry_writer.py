@@ -20,6 +20,7 @@ import numpy as np
 from profile_actors.columnar.slot_pairs import slots_of_all
 from profile_actors.columnar.vectors import Array
 from profile_actors.config import Config
+from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.edges.projections import differ_in_copies_alone
 from profile_actors.engine.exchange.admission import Admitted, nothing
 from profile_actors.engine.exchange.carried_rows import is_copy
@@ -86,6 +87,13 @@ class EntryWriter:
         """Make an entry without rows durable, of a definition or of a slice."""
         parts = encode(kind, self._epoch, now, catalogue, definition=definition, slots=slots)
         self._append(parts)
+
+    def define(self, catalogue: Catalogue, text: bytes, now: int) -> None:
+        """Make the entry of a catalogue version durable."""
+        # A release that knows no cutoffs must not open the log: it refuses the kind of the entry.
+        is_expiry = catalogue.expired != self.state.catalogue.expired
+        kind = "expiry" if is_expiry else "definition"
+        self.append(kind, now, catalogue.version, definition=text)
 
     def _append(self, parts: list[Buffer]) -> None:
         self._log.append_at(self.state.position, parts, self._epoch)
@@ -239,6 +247,7 @@ class EntryWriter:
         state = self.state
         book, groups, delta_changes = prepared.finish(now)
         is_about_profiles = not differ_in_copies_alone(self.state.catalogue, prepared.catalogue)
+        expiry, is_of_time = prepared.expiry, prepared.is_of_time
         position, count = state.position, state.directory.slots
         layouts = change_blocks.pack_layouts([gauge.layout for gauge in book.gauges])
         self._feed.emit(position, change_blocks.Packed(now, position, groups, layouts))
@@ -248,14 +257,20 @@ class EntryWriter:
             state.catalogue = prepared.catalogue
             state.now = now
             state.layouts_at = position
-            if is_about_profiles:
+            if is_of_time:
+                state.touch(position + 1, expiry.slots.astype(np.intp))
+            elif is_about_profiles:
                 state.touches.touch_all(position + 1, count)
                 state.touches.know_failures(book.pending.keys())
             else:
                 state.touch(position + 1)
+            state.counters.expired += expiry.rows
             state.counters.changes += delta_changes
-            if every:
-                self._owed.rescans.add(Task(position, now, now, count, count, [], every=every))
+            state.counters.changes_by_clock += delta_changes if is_of_time else 0
+            if every or (len(expiry.slots) and book.rescans):
+                left, again = expiry.slots.astype(np.intp), [expiry.slots] * len(book.rescans)
+                task = Task(position, now, now, count, count, again, left, every, cause="clock")
+                self._owed.rescans.add(task)
             state.position = position + 1
 
     def finish(self, task: Task) -> None:

@@ -212,7 +212,7 @@ class Partition:
         if moment > state.now and self.clock.next_due() <= moment:
             self.clock.advance(moment)
             self._drain()  # what the old rules still owe is done by the old rules
-        self._writer.append("definition", moment, catalogue.version, definition=text)
+        self._writer.define(catalogue, text, moment)
         self._writer.apply(prepared, moment)
 
     def checkpoint_job(self, force: bool = False) -> Job | None:
@@ -350,7 +350,7 @@ class Partition:
         return self.reader.verify(sample)
 
     def cursor(self, producer: str) -> int | None:
-        """The next offset this partition expects of a producer; None if it never sent."""
+        """The next offset expected of a producer; None if it never sent."""
         return self.state.cursors.get(producer)
 
     def progress(self, producer: str) -> tuple[int | None, bytes, bytes]:

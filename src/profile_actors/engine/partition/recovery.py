@@ -83,7 +83,7 @@ class Replay:
 
     def _entry(self, entry: Entry) -> None:
         envelope = entry.envelope
-        if envelope.kind == "definition":
+        if envelope.definition:
             catalogue = catalogue_changes.decode(envelope.definition)
             self._finish()
             self._writer.apply(Backfill(self._state, self._log, catalogue), envelope.now)

@@ -140,6 +140,7 @@ class PartitionStatus(msgspec.Struct, frozen=True):
     lag: log entries not yet folded plus sub-batches queued. degraded: rules without an answer, by
     kind and name ('segment loyal', 'computed visits') -> reason.
     stage_s: processor seconds of the writer's thread by stage.
+    expired: rows of events that have left by their dataset's retention.
     backfill: of definitions that are being taken, entries folded so far, and of how many.
     clock_goal: the instant (ms) that the clock is on its way to in several steps, else None.
     slices: of the work of one instant, the profiles that are done, and of how many.
@@ -174,3 +175,4 @@ class PartitionStatus(msgspec.Struct, frozen=True):
     clock_goal: int | None = None
     slices: tuple[int, int] | None = None
     state_by_kind: dict[str, int] = {}
+    expired: int = 0

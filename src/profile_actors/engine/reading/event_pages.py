@@ -23,6 +23,7 @@ import numpy as np
 from profile_actors.columnar.vectors import Array
 from profile_actors.engine.log.row_locator import Run, pack
 from profile_actors.engine.merge.documents import Key, Primary
+from profile_actors.engine.merge.kept_rows import Cutoffs, counts
 from profile_actors.engine.merge.opened_blocks import Opened, OpenedBlocks
 from profile_actors.engine.reading.answers import EventPage
 
@@ -48,10 +49,11 @@ def event_page(
     limit: int,
     cursor: str | None,
     before: int,
+    cutoffs: Cutoffs,
 ) -> EventPage:
     """The next ``limit`` events of start <= timestamp < end after the cursor's place, in 'asc' or
     'desc' order. runs: the event locator's. own: the identity of rows that do not say it. before:
-    rows of the entries before that alone."""
+    rows of the entries before that alone. cutoffs: older rows of their datasets have left."""
     is_back = order == "desc"
     after: Key | None = None
     if cursor is not None:
@@ -71,6 +73,8 @@ def event_page(
         low, high = (low, int(keys[0]) - 1) if is_back else (int(keys[-1]) + 1, high)
         is_own = positions < before
         placed = _placed(opened, positions[is_own], rows[is_own], own, is_back)
+        if cutoffs:
+            placed = [one for one in placed if counts(one[0][2], one[0][0], cutoffs)]
         found += [one for one in placed if _is_asked(one[0], start, end, after, is_back)]
         if len(keys) < wanted:
             break  # those were all

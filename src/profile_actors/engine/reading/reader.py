@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
@@ -23,6 +23,7 @@ from profile_actors.engine.log.change_columns import ChangeColumns
 from profile_actors.engine.log.ports import Feed, Log
 from profile_actors.engine.membership.stored_values import member_bits
 from profile_actors.engine.merge.documents import read_records
+from profile_actors.engine.merge.kept_rows import later
 from profile_actors.engine.merge.opened_blocks import OpenedBlocks
 from profile_actors.engine.merge.record_reading import records_at
 from profile_actors.engine.merge.record_union import (
@@ -243,12 +244,13 @@ class Reader:
             ident = int(idents[0])
             runs = self._state.locator.runs
             before = self._state.listing.since(max(0, ident))  # later rows are in a book
-            known = self._state.known
+            known, catalogue = self._state.known, self._state.catalogue
         if elsewhere:
             return EventPage([], None, elsewhere[0][1:])
         if not 0 <= ident < known:
             return EventPage([], None)
-        return event_page(self._opened, runs, ident, key, start, end, order, limit, cursor, before)
+        span = (later(start, catalogue), end, order, limit, cursor, before)
+        return event_page(self._opened, runs, ident, key, *span, catalogue.expired)
 
     def entity(self, schema: str, key: tuple[int, int]) -> dict[str, Any] | None:
         """What the lookup datasets of a schema say of an entity, as one document; None if nothing.
@@ -379,12 +381,7 @@ class Reader:
                 catalogue=state.catalogue.version,
                 profiles=state.profiles
                 - state.listing.hidden_count(state.profiles, state.position),
-                events=counters.events,
-                records=counters.records,
-                late=counters.late,
-                duplicate=counters.duplicate,
-                changes=counters.changes,
-                changes_by_clock=counters.changes_by_clock,
+                **asdict(counters),
                 lag=self._owed.rescans.pending,
                 next_due=None if due == FOREVER else due,
                 log_bytes=self._log.size_bytes(),

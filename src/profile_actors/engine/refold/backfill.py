@@ -9,9 +9,14 @@ Pure state does not depend on how rows are cut into steps, so the fold may run b
 steps, over entries that are complete, and be behind by a few when the writer puts the new rulebook
 in place: those it folds itself. Nothing of this is logged before the definition entry, so a crash
 leaves the old rules in force and the back-fill begins anew.
+
+A version may have later cutoffs instead, or besides (``expiry``): operators that hold rows which
+leave are folded anew like new ones, all others are kept.
 """
 
 from __future__ import annotations
+
+from collections.abc import Set
 
 import msgspec
 import numpy as np
@@ -30,6 +35,7 @@ from profile_actors.engine.membership.rulebook_builder import compile_plan
 from profile_actors.engine.merge.entity_namers import EntityNamers
 from profile_actors.engine.operators.attribute_columns import Attribute
 from profile_actors.engine.operators.event_streams import Stream
+from profile_actors.engine.refold.expiry import Expiry
 from profile_actors.engine.refold.refold import fold_stream, gather, read_gauges, refold
 from profile_actors.engine.refold.succession import succeed
 from profile_actors.rules.catalogue.catalogue_plan import plan
@@ -49,7 +55,10 @@ class Backfill:
         self.text = text_of(catalogue)
         self.catalogue = catalogue_changes.decode(self.text)
         self.book = compile_plan(plan(self.catalogue), self.catalogue, state.capacity)
-        self._streams, self._attributes, self._histories = _take_over(state.book, self.book)
+        self.expiry = Expiry(state, log, self.catalogue.expired)
+        self._streams, self._attributes, self._histories = _take_over(
+            state.book, self.book, self.expiry.refolded
+        )
         self._namers = _keep_namers(state.book, self.book)
         self._fresh = {id(part) for part in (*self._streams, *self._histories, *self._namers)}
         self.now = state.now
@@ -74,8 +83,15 @@ class Backfill:
         self._share_texts()
         kept = _keep_gauges(state.book, self.book)
         read_gauges(self.book, np.arange(state.directory.slots, dtype=np.uint32), now, kept)
-        groups, total = succeed(state, self.book, now)
+        groups, total = succeed(state, self.book, now, self.expiry.refolded, self.is_of_time)
         return self.book, groups, total
+
+    @property
+    def is_of_time(self) -> bool:
+        """Whether nothing but cutoffs is new: time alone has done it."""
+        known = self._state.catalogue
+        same = msgspec.structs.replace(self.catalogue, version=known.version, expired=known.expired)
+        return same == known
 
     def is_of(self, text: bytes) -> bool:
         """Whether it may still be finished: for these definitions, over these old operators."""
@@ -86,14 +102,14 @@ class Backfill:
         sound = {id(stream) for stream in old.streams if stream.is_sound}
         sound |= {id(h) for events, h in old.histories.items() if events not in old.broken}
         sound |= set(map(id, old.namers.values()))
-        return self.text == text and used <= sound
+        return self.text == text and used <= sound and not self.expiry.has_grown()
 
     def _fold(self, end: int) -> None:
         if self._streams or self._attributes or self._histories:
             positions = range(self.folded, end)
             refold(
                 self._state, self._log, self.now, self._streams, self._attributes,
-                self._histories, positions, self._degrade,
+                self._histories, positions, self._degrade, self.catalogue.expired,
             )  # fmt: skip
         gather(self._state, self._log, self._namers, range(self.folded, end))
         self.folded = end
@@ -124,14 +140,15 @@ def text_of(catalogue: Catalogue) -> bytes:
 
 
 def _take_over(
-    old: Rulebook, new: Rulebook
+    old: Rulebook, new: Rulebook, changed: Set[int]
 ) -> tuple[list[Stream], list[Attribute], list[EventHistory]]:
-    """Keep what is the same; returns what must be folded from the log."""
+    """Keep what is the same; returns what must be folded from the log. changed: ids of streams and
+    histories that hold rows which leave."""
     known = {(s.filter, tuple(o.aggregate for o in s.operators)): s for s in old.streams}
     fresh = []
     for index, stream in enumerate(new.streams):
         same = known.get((stream.filter, tuple(o.aggregate for o in stream.operators)))
-        if same is None or not same.is_sound:
+        if same is None or not same.is_sound or id(same) in changed:
             fresh.append(stream)
         else:
             new.streams[index] = same
@@ -150,7 +167,8 @@ def _take_over(
     histories = []
     for events, history in new.histories.items():
         kept = old.histories.get(events)
-        if kept is None or kept.spec != history.spec or events in old.broken:
+        is_same = kept is not None and kept.spec == history.spec and id(kept) not in changed
+        if kept is None or not is_same or events in old.broken:
             histories.append(history)
         else:
             new.histories[events] = kept

@@ -25,6 +25,7 @@ from profile_actors.engine.merge.documents import (
     read_records,
     read_rows,
 )
+from profile_actors.engine.merge.kept_rows import counts
 from profile_actors.engine.merge.record_union import union_of
 from profile_actors.engine.refold.entity_documents import EntityDocuments
 from profile_actors.engine.refold.typed_fields import timed
@@ -72,7 +73,8 @@ class Dossiers:
         events: list[Mapping[str, Any]] = [
             document(timed(state.catalogue, row.dataset, row.fields))
             for _, row in in_order(self._rows(state.locator, ident, position))
-            if view.events is None or row.dataset in view.events
+            if counts(row.dataset, row.timestamp, state.catalogue.expired)
+            and (view.events is None or row.dataset in view.events)
         ]
         stated = [
             msgspec.structs.replace(row, fields=timed(state.catalogue, row.dataset, row.fields))

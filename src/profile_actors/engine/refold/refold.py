@@ -18,6 +18,7 @@ from profile_actors.engine.membership.gauges import Ladder, flags
 from profile_actors.engine.membership.rulebook import Part, Rulebook, Tree
 from profile_actors.engine.membership.stored_values import leaf_of
 from profile_actors.engine.merge.entity_namers import EntityNamers
+from profile_actors.engine.merge.kept_rows import Cutoffs, kept_blocks
 from profile_actors.engine.operators.attribute_columns import Attribute, stated_of
 from profile_actors.engine.operators.block_matching import (
     BlockReader,
@@ -48,16 +49,19 @@ def refold(
     histories: list[EventHistory],
     positions: range,
     failed: Failed = stop,
+    cutoffs: Cutoffs | None = None,
 ) -> None:
     """Fold entries of the log into the given streams, attributes and histories, as of ``now``.
 
     failed: told which part raised; it is folded no more, and what is silent already is not either.
+    cutoffs: rows older than these do not count; by default those in force.
     """
     slot_of, down = state.directory.slot_of, set[Part]()
+    cutoffs = state.catalogue.expired if cutoffs is None else cutoffs
     for position in positions:
         with log.view(position) as view:
             blocks = decode(view, f"position {position}").blocks
-            blocks = state.listing.folded(blocks, position)
+            blocks = kept_blocks(state.listing.folded(blocks, position), cutoffs)
             behavior = {b.dataset: state.behavior(b.dataset) for b in blocks}
             readers = [read_block(b, slot_of) for b in blocks if behavior[b.dataset] == "event"]
             records = [b for b in blocks if behavior[b.dataset] == "record"]
@@ -80,7 +84,8 @@ def refold(
 
 
 def gather(state: State, log: Log, namers: Sequence[EntityNamers], positions: range) -> None:
-    """Find in entries of the log which profiles name which entities."""
+    """Find in entries of the log which profiles name which entities, or did before rows of theirs
+    left: who named one once is looked at in vain, and that is all."""
     slot_of, seed = state.directory.slot_of, state.homes.seed
     for position in positions if namers else ():
         with log.view(position) as view:

@@ -46,8 +46,8 @@ class Task:
 
     started: the instant before the entry's. touched: per rule, the slots with rows it reads
     (ascending). rows: all slots with rows. every: rules to be evaluated for all profiles below
-    ``slots`` (a definition's). first_new: slots from here on begin in this entry. done: changes
-    found so far; todo: what is left, None = not begun.
+    ``slots`` (a definition's). cause: of changes of those touched. first_new: slots from here on
+    begin in this entry. done: changes found so far; todo: what is left, None = not begun.
     """
 
     position: int
@@ -61,6 +61,7 @@ class Task:
     done: list[RescanChange] = field(default_factory=list)
     todo: Iterator[None] | None = None
     relisted: Relisted | None = None
+    cause: str = "event"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,7 @@ def _rule_steps(
         parts = (mine, fresh, waiting[np.isin(waiting, task.rows)])
         mine = np.unique(np.concatenate(parts)).astype(np.uint32)
         _begin(task, rule, computed, segments)
-    cause = "definition" if index in task.every else "event"
+    cause = "definition" if index in task.every else task.cause
     for slot in mine.tolist():
         value, due = evaluated(slot, task.now)
         with changing(np.array([slot])):

@@ -10,14 +10,14 @@ finds its differences itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 import numpy as np
 
 from profile_actors.columnar.instant_columns import instant_columns
 from profile_actors.columnar.vectors import Array, Vector, differ, widen
-from profile_actors.engine.fold.entry_fold import DEFINITION
+from profile_actors.engine.fold.entry_fold import CLOCK, DEFINITION
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.log import change_blocks
 from profile_actors.engine.membership.gauges import flags
@@ -28,14 +28,20 @@ from profile_actors.rules.reference.validity import same
 from profile_actors.rules.tree.plan import Rule
 
 
-def succeed(state: State, book: Rulebook, now: int) -> tuple[list[change_blocks.Group], int]:
+def succeed(
+    state: State, book: Rulebook, now: int, changed: Set[int] = frozenset(), by_time: bool = False
+) -> tuple[list[change_blocks.Group], int]:
     """Give a folded new rulebook the history of the state's, as of ``now`` ms.
+
+    changed: ids of old streams and histories that hold rows which leave. by_time: nothing else is
+    new, so that changes have the cause 'clock'.
 
     Returns the changes that the definition caused, and how many memberships are among them. The old
     rulebook is left alone but for columns that both share. Cost: one pass over the profiles per
     rule that is not the same as before.
     """
     old, slots = state.book, np.arange(state.directory.slots, dtype=np.uint32)
+    cause = CLOCK if by_time else DEFINITION
     for key, frozen in book.frozen.items():
         book.frozen[key] = _frozen(old, key, frozen, slots, now)
     fresh = []
@@ -72,14 +78,14 @@ def succeed(state: State, book: Rulebook, now: int) -> tuple[list[change_blocks.
         total += len(rows)
         idents = state.directory.ident_of[slots[rows]]
         groups.append(
-            change_blocks.segment_group(segment, idents, was[rows], is_now[rows], None, DEFINITION)
+            change_blocks.segment_group(segment, idents, was[rows], is_now[rows], None, cause)
         )
-    for name, marks in _computed_marks(old, book, slots, now):
+    for name, marks in _computed_marks(old, book, slots, now, bool(changed)):
         rows = np.flatnonzero(marks & is_told)
         if len(rows):
             idents = state.directory.ident_of[slots[rows]]
             ones = np.ones((1, len(rows)), np.bool_)
-            groups.append(change_blocks.computed_group((name,), idents, ones, None, DEFINITION))
+            groups.append(change_blocks.computed_group((name,), idents, ones, None, cause))
     book.forget_columns()
     return groups, total
 
@@ -139,9 +145,10 @@ def _computed_names(book: Rulebook) -> dict[str, None]:
 
 
 def _computed_marks(
-    old: Rulebook, new: Rulebook, slots: Array, now: int
+    old: Rulebook, new: Rulebook, slots: Array, now: int, every: bool
 ) -> Iterator[tuple[str, Array]]:
-    """Per computed attribute that operators keep or that is gone: whose value differs. bool[n]"""
+    """Per computed attribute that operators keep or that is gone: whose value differs. bool[n].
+    every: also of rules that are the same, over operators that may not be."""
     if len(slots) == 0:
         return
     before = {rule.name: rule for rule in old.plan.rules if rule.kind == "computed"}
@@ -149,7 +156,7 @@ def _computed_marks(
         if rule.kind != "computed":
             continue
         was = before.get(rule.name)
-        if was is None or was.root != rule.root or rule.key in old.pending:
+        if every or was is None or was.root != rule.root or rule.key in old.pending:
             try:
                 marks = _differing(old, was, new, rule, slots, now)
             except Exception as error:  # the entry is logged: it must not come back at every replay

@@ -23,6 +23,7 @@ from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.log.ports import Log
 from profile_actors.engine.merge.documents import Row, document, in_order, read_records, read_rows
+from profile_actors.engine.merge.kept_rows import counts
 from profile_actors.engine.merge.record_union import union_of
 from profile_actors.engine.refold.entity_documents import EntityDocuments
 from profile_actors.engine.refold.typed_fields import timed
@@ -72,6 +73,9 @@ def own_rows(
             newest = max([newest, *positions[upto].tolist()])
         came = None if newest < 0 else envelope_at(log, newest).now
         events, records = parts
+        events = [
+            row for row in events if counts(row.dataset, row.timestamp, state.catalogue.expired)
+        ]
         out.append(OwnRows(events, records, came))
     return out
 

@@ -1,0 +1,87 @@
+"""Rows that leave by retention, on real Ray: by themselves on the wall clock, or when asked."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import profile_actors as pf
+from tests.waiting import until
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
+
+DAY = 86_400_000
+
+
+def shop(days: int | None) -> list[Any]:
+    return [
+        pf.Namespace("CRMID", "cross_device"),
+        pf.Schema("visit", "event", {"page": "string"}),
+        pf.Dataset(
+            "web", "visit", {"who": "CRMID"}, timestamp="at", id="n", event_type="visit",
+            retention_days=days,
+        ),
+        pf.SegmentDefinition("often", "xEvent.count() >= 2"),
+        pf.ComputedAttribute("visits", "xEvent.count()"),
+    ]  # fmt: skip
+
+
+def visit(who: str, n: int, at: int) -> dict[str, Any]:
+    return {"who": who, "n": f"{who} {n}", "at": at, "page": "home"}
+
+
+def visits(store: pf.Store, who: str) -> Any:
+    found = store.profile("CRMID", who)
+    assert found is not None
+    return found.computed["visits"]
+
+
+def expired(store: pf.Store) -> int:
+    parts = [one.partition for one in store.status().partitions]
+    return sum(one.expired for one in parts if one is not None)
+
+
+def test_on_the_wall_clock_they_leave_by_themselves(tmp_path: Path) -> None:
+    now = time.time_ns() // 1_000_000
+    with pf.start(tmp_path / "s", partitions=2, clock="wall") as store:
+        store.apply(*shop(None))
+        rows = [visit(who, n, now - n * 20 * DAY) for who in "abcdef" for n in range(3)]
+        assert store.submit("web", rows).accepted == 18
+        assert store.members("often").count() == 6
+        store.apply(*shop(30))
+        until(lambda: expired(store) == 6)
+        assert {visits(store, who) for who in "abcdef"} == {2}
+        store.apply(*shop(10))
+        until(lambda: expired(store) == 12)
+        assert store.members("often").count() == 0
+        assert store.definitions().expired["web"] > now - 12 * DAY
+        left = [c for c in store.changes() if c.name == "often" and c.new == "exited"]
+        assert (len(left), {c.cause for c in left}) == (6, {"clock"})
+        page = store.events("CRMID", "a")
+        assert [one["_id"] for one in page.events] == ["a 0"]
+        assert store.verify() == []
+    with pf.start(tmp_path / "s") as store:
+        late = store.submit("web", [visit("a", 9, now - 40 * DAY), visit("a", 8, now - DAY)])
+        assert (late.accepted, late.rejected_count) == (1, 1)
+        assert "retention" in late.rejected[0][2]
+        assert visits(store, "a") == 2
+        assert expired(store) == 12
+
+
+def test_on_the_event_clock_a_program_says_when(tmp_path: Path) -> None:
+    begin = 20_000 * DAY
+    with pf.start(tmp_path / "s", partitions=2, clock="event") as store:
+        store.apply(*shop(5))
+        assert store.expire() == {}
+        rows = [visit(who, n, begin + n * 4 * DAY) for who in "abcdef" for n in range(3)]
+        store.submit("web", rows)
+        assert {visits(store, who) for who in "abcdef"} == {3}
+        assert store.expire() == {"web": begin + 3 * DAY}
+        assert {visits(store, who) for who in "abcdef"} == {2}
+        version = store.definitions().version
+        assert store.expire() == {"web": begin + 3 * DAY}
+        assert store.definitions().version == version
+        assert store.verify() == []
