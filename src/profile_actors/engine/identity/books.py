@@ -5,7 +5,8 @@ Theory: see ``homes``, which moves them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,11 +88,6 @@ class Book:
     def is_person(self) -> bool:
         """Whether it is a profile: it has rows, or joins identities."""
         return self.rows or len(self.identities) > 1
-
-    @property
-    def version(self) -> int:
-        """The newest word of the ledger for it."""
-        return max(version for _, version in self.members.values())
 
     def place(self, one: Named, version: int) -> None:
         """The ledger names a member; its owner may have said so before."""
@@ -184,12 +180,23 @@ def is_past(residences: Mapping[Key, Residence], op: Op) -> bool:
     return mine is not None and mine.has_left(op.number)
 
 
-def in_order(book: Book) -> tuple[Named, ...]:
-    """Who is shown, the smallest first, the others by namespace and value."""
-    shown = (one for key, (one, _) in book.members.items() if key not in book.untold)
-    others = [one for one in shown if one != book.canonical]
-    others.sort(key=lambda one: (one.namespace, one.value))
+def in_order(book: Book, come: Sequence[Named]) -> tuple[Named, ...]:
+    """Who is shown, the smallest first, the others by namespace and value. come: who was not when
+    ``identities`` were put in order. Cost: a copy of them, and a search for each who comes."""
+    others = list(book.identities[1:])
+    for one in come:
+        if one != book.canonical:
+            at = bisect_left(others, by_name(one), key=by_name)
+            others[at:at] = [one]
+    if 1 + len(others) != len(book.members) - len(book.untold):  # not one by one
+        shown = (one for key, (one, _) in book.members.items() if key not in book.untold)
+        others = sorted((one for one in shown if one != book.canonical), key=by_name)
     return (book.canonical, *others)
+
+
+def by_name(one: Named) -> tuple[str, str]:
+    """How the further identities of a profile are ordered."""
+    return one.namespace, one.value
 
 
 # For checkpoints: lists and plain values alone.

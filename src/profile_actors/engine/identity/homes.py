@@ -253,14 +253,15 @@ class Homes:
         """Show what an entry's operations say is shown from now on. The caller holds the
         partition's lock, and has published the entry's rows."""
         turned = Turned()
-        whole: dict[tuple[Key, int], Book] = {}
+        whole: dict[tuple[Key, int], list[Named]] = {}
         for to, ops in sent:
             for op in ops if to == LEDGER else ():
                 if op.kind == PUBLISHED and op.one is not None and op.other is not None:
-                    book = whole[op.other.key, op.number] = self.books[op.other.key, op.number]
-                    book.untold.discard(op.one.key)
-        for book in whole.values():
-            book.identities = in_order(book)
+                    whole.setdefault((op.other.key, op.number), []).append(op.one)
+                    self.books[op.other.key, op.number].untold.discard(op.one.key)
+        for name, come in whole.items():
+            book = self.books[name]
+            book.identities = in_order(book, come)
             turned.named.append(book.ident)
             mine = self.residences[book.canonical.key]
             place = Place(book.canonical, book.number, book.members[book.canonical.key][1])
