@@ -227,20 +227,25 @@ def _flowed(
     lock: AbstractContextManager[object],
 ) -> Block | None:
     """The same of rows that say their books beside them. Cost: array passes, and a Python step per
-    book."""
+    book that is not shown."""
     k0, k1 = (integers(table, half, np.uint64) for half in (B0, B1))
     table = table.drop_columns([B0, B1])
     with lock:
         idents = state.directory.find(k0, k1).astype(np.int64)
     of_row, first = KeyTable().number(k0, k1)
     known = idents[first]
-    books = _books_of(state, np.column_stack((k0, k1))[first], known)
-    bare = [at for at, book in enumerate(books) if book is not None and known[at] < 0]
+    goes_on = known >= 0
+    slots = state.directory.slot_of[known[goes_on]]
+    goes_on[goes_on] = state.listing.is_listed(slots, state.position)  # who is shown is not past
+    others = np.flatnonzero(~goes_on)
+    keys = np.column_stack((k0, k1))[first[others]]
+    books = dict(zip(others.tolist(), _books_of(state, keys, known[others]), strict=True))
+    bare = [at for at, book in books.items() if book is not None and known[at] < 0]
     if bare:
         named = [(book.canonical, book.key) for book in map(books.__getitem__, bare) if book]
         known[bare] = _idents(state, named, admitted, lock)
-    kept = np.array([book is not None for book in books], np.bool_)[of_row]
-    idents = known[of_row]
+    goes_on[others] = [book is not None for book in books.values()]
+    kept, idents = goes_on[of_row], known[of_row]
     if not kept.all():
         if not kept.any():
             return None

@@ -62,6 +62,7 @@ class Book:
     each must have; those it began with have its number. attached: the version of which its rows are
     here, and up to which position of its owner's log. untold: members that are not shown here yet.
     missing: how many of those it began with have no rows here. rows: whether there are any.
+    version: the newest word of the ledger for it.
     identities: her members that are shown, the smallest first, empty before it is shown."""
 
     canonical: Named
@@ -72,6 +73,7 @@ class Book:
     untold: set[Key] = field(default_factory=set)
     missing: int = 0
     rows: bool = False
+    version: int = 0
     identities: tuple[Named, ...] = ()
 
     @property
@@ -96,6 +98,7 @@ class Book:
             return
         self.missing -= self._is_missing(key)
         self.members[key] = one, version
+        self.version = max(self.version, version)
         self.missing += self._is_missing(key)
         self.untold.add(key)
 
