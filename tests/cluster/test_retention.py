@@ -44,11 +44,18 @@ def expired(store: pf.Store) -> int:
     return sum(one.expired for one in parts if one is not None)
 
 
+def bytes_of(path: Path, text: str) -> list[str]:
+    """Files that have a text."""
+    files = [one for one in path.rglob("*") if one.is_file()]
+    return [str(one) for one in files if text.encode() in one.read_bytes()]
+
+
 def test_on_the_wall_clock_they_leave_by_themselves(tmp_path: Path) -> None:
     now = time.time_ns() // 1_000_000
     with pf.start(tmp_path / "s", partitions=2, clock="wall") as store:
         store.apply(*shop(None))
         rows = [visit(who, n, now - n * 20 * DAY) for who in "abcdef" for n in range(3)]
+        rows = [{**row, "page": "stays" if row["at"] == now else "gone"} for row in rows]
         assert store.submit("web", rows).accepted == 18
         assert store.members("often").count() == 6
         store.apply(*shop(30))
@@ -63,12 +70,17 @@ def test_on_the_wall_clock_they_leave_by_themselves(tmp_path: Path) -> None:
         page = store.events("CRMID", "a")
         assert [one["_id"] for one in page.events] == ["a 0"]
         assert store.verify() == []
+        taken = store.purge()
+        assert (taken.rows, taken.identities) == (12, [])
+        assert {visits(store, who) for who in "abcdef"} == {1}
+        assert bytes_of(tmp_path, "gone") == []
+        assert bytes_of(tmp_path, "stays")
+        assert store.verify() == []
     with pf.start(tmp_path / "s") as store:
         late = store.submit("web", [visit("a", 9, now - 40 * DAY), visit("a", 8, now - DAY)])
         assert (late.accepted, late.rejected_count) == (1, 1)
         assert "retention" in late.rejected[0][2]
         assert visits(store, "a") == 2
-        assert expired(store) == 12
 
 
 def test_on_the_event_clock_a_program_says_when(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from msgspec import structs
 
 from profile_actors.definitions.declared import Catalogue, ComputedAttribute, SegmentDefinition
 from profile_actors.definitions.retention import expired
+from profile_actors.engine.erasure.eraser import Eraser
 from profile_actors.engine.fold.touches import position_of
 from profile_actors.engine.log.entry import encode, read_envelope
-from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed
+from profile_actors.engine.log.in_memory import MemoryCheckpoints, MemoryFeed, MemoryLog
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.engine.refold.backfill import text_of
 from profile_actors.ingest.identity_keys import key_of
@@ -242,3 +243,26 @@ def test_a_crash_after_the_entry_is_no_other_history(is_applied: bool) -> None:
     assert hub.pure(["ann"])["ann"][1]["count"][0] == "1"
     assert hub.partitions[0].status().expired == 1
     assert hub.partitions[0].verify() == []
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_log_without_them_says_the_same(seed: int) -> None:
+    """Purged: every byte of them is gone, positions and answers stay."""
+    draw, hub, now = random.Random(seed), Hub(catalogue=with_retention(3, {})), BASE
+    for number in range(40):
+        now += draw.choice([0, 7 * HOUR])
+        dataset, row = drawn(draw, number, now)
+        hub.submit([(dataset, dataset, [row])], now)
+    expire(hub, now)
+    before, cutoffs = hub.pure(PEOPLE), hub.partitions[0].catalogue.expired
+    fresh, eraser = MemoryLog(), Eraser([], cutoffs)
+    log = hub.stores[0][0]
+    for position in range(log.head()):
+        with log.view(position) as view:
+            value = bytes(view)
+        parts = eraser.erased(value, f"position {position}")
+        fresh.append_at(position, [value] if parts is None else parts, 0)
+    assert eraser.rows == hub.partitions[0].status().expired > 0
+    hub.stores[0] = (fresh, MemoryFeed(), MemoryCheckpoints())
+    assert hub.reopen().verify() == []
+    assert hub.pure(PEOPLE) == before

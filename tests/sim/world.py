@@ -576,9 +576,11 @@ def pure(profile: Any, events: list[dict[str, Any]]) -> Any:
     )
 
 
-def expected(world: World, now: int) -> dict[Identity, Any]:
-    """The same of one partition that knows of no links: the rows of each person, in it under her
-    smallest identity alone."""
+def expected(
+    world: World, now: int, is_kept: Callable[[str, dict[str, Any]], bool] = lambda *_: True
+) -> dict[Identity, Any]:
+    """The same of one partition that knows of no links: the rows of each person that are kept, in
+    it under her smallest identity alone."""
     catalogue = world.scenario.catalogue
     truth = world.truth()
     alone = Partition(MemoryLog(), MemoryFeed(), MemoryCheckpoints(), CONFIG)
@@ -589,6 +591,8 @@ def expected(world: World, now: int) -> dict[Identity, Any]:
     rows = Counter[Identity]()
     offset = 0
     for dataset, row in world.scenario.rows:
+        if not is_kept(dataset, row):
+            continue
         ones = identities_of(row)
         # Events go by their smallest identity, records by the first that is declared.
         primary = min(ones, key=member_of) if dataset == "hits" else ones[0]

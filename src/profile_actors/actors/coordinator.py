@@ -218,8 +218,8 @@ class CoordinatorActor:
         self._check()
         assert name in ERASURES, name
         found = getattr(self._erasures, name)(*args)
-        if name == "begin" and found:
-            self._backups.note_erasure(found, *args)
+        if name == "begin" and found and args[0]:
+            self._backups.note_erasure(found, args[0])
         return found
 
     def tell(self, index: int, log_id: str, entries: int, directory: str, epoch: int) -> None:

@@ -192,6 +192,22 @@ def expire(data: Data = DATA, json: Json = False) -> None:
 
 
 @verb()
+def purge(data: Data = DATA, json: Json = False) -> None:
+    """Take rows that have left by retention out of all files (docs/OPERATIONS.md).
+
+    The store stands still meanwhile: one pass over its logs, and a fold of all that is left.
+    """
+    with open_store(data) as store:
+        found = store.purge()
+    if json:
+        show.as_json(found)
+    else:
+        _say(f"{found.rows:,} rows were taken out, {len(found.files)} files written anew")
+        for backup in found.backups:
+            _say(f"  still in the backup {backup.id} at {backup.uri}")
+
+
+@verb()
 def backup(
     place: Annotated[str, typer.Argument(help="A directory or URI; or list, verify or prune.")],
     uri: Annotated[str | None, typer.Argument(help="Of list, verify or prune.")] = None,

@@ -63,10 +63,11 @@ class Erasures:
         pending = self._record.pending
         return None if pending is None or name in pending.done else pending
 
-    def begin(self, ones: Sequence[Named]) -> int:
+    def begin(self, ones: Sequence[Named], cutoffs: dict[str, int] | None = None) -> int:
         """Write down who is to be erased; the number of this erasure, or 0 while there is another.
 
-        The same again while it goes on is the same one.
+        cutoffs: older rows of these datasets are, of whomever. The same again while it goes on is
+        the same one.
         """
         pending = self._record.pending
         wanted = tuple(sorted(ones))
@@ -74,8 +75,9 @@ class Erasures:
             copies = sorted(self._layout.edges.glob("*/generation-*"))
             told = tuple(str(path.relative_to(self._layout.data)) for path in copies)
             number = self._record.count + 1
-            self._save(number, Erasing(number, wanted, copies=told), self._record.last)
-        elif pending.ones != wanted:
+            erasing = Erasing(number, wanted, copies=told, cutoffs=cutoffs or {})
+            self._save(number, erasing, self._record.last)
+        elif (pending.ones, pending.cutoffs) != (wanted, cutoffs or {}):
             return 0
         self.urge()
         return self._record.count

@@ -67,7 +67,7 @@ def erase_here(
                 )
             time.sleep(LOOK_S)
         hook("erase.standing")
-        eraser = Eraser(erasing.ones)
+        eraser = Eraser(erasing.ones, erasing.cutoffs)
 
         def note(files: list[Path]) -> None:
             told = tuple(str(file.relative_to(paths.directory)) for file in files)

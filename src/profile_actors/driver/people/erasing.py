@@ -8,7 +8,7 @@ then on the coordinator has it, and it goes on by itself, whatever becomes of th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from profile_actors.actors.calls import Remote, call_all
 from profile_actors.driver.connection import Connection
 from profile_actors.driver.identity_graphs import person_of, rest
 from profile_actors.engine.identity.identity import Identity
-from profile_actors.engine.identity.messages import LEDGER
+from profile_actors.engine.identity.messages import LEDGER, Named
 from profile_actors.errors import Pending
 from profile_actors.storage.erasure.erasure_record import Erased
 from profile_actors.storage.shipping.backups import left_of
@@ -32,14 +32,15 @@ COPIES_S = 10.0
 
 
 class Erasure(msgspec.Struct, frozen=True):
-    """What ``delete_profile`` did. number: counts the store's erasures.
+    """What ``delete_profile`` or ``purge`` did. number: counts the store's erasures.
 
-    identities: those of the person, all of which are erased. rows: that were taken out of logs; of
-    a person of several identities they were there twice. rejected: rows of the quarantine that
-    named her. files: of the store's directory, written anew without her; beside them everything
-    that is made from logs was deleted and made anew. edges: copies that still have her, and that
-    are deleted as soon as their edge has another one, or runs again. standbys: directories of
-    replicas that could not be reached; they are deleted before their disk is used again.
+    identities: those of the person, all of which are erased; of a purge none. rows: that were taken
+    out of logs; of a person of several identities they were there twice. rejected: rows of the
+    quarantine that named her. files: of the store's directory, written anew without her; beside
+    them everything that is made from logs was deleted and made anew. edges: copies that still have
+    her, and that are deleted as soon as their edge has another one, or runs again. standbys:
+    directories of replicas that could not be reached; they are deleted before their disk is used
+    again.
 
     backups: that were made or begun before, and are there still: they have her until
     `profile-actors backup prune` has removed them (docs/BACKUP.md).
@@ -62,11 +63,21 @@ def delete_profile(
     namespace that is unknown, Pending if it takes longer than calls may: it goes on then."""
     with suppress(Pending):  # rows come and come: who she is by now is enough
         rest(connection, ledger)
-    ones = person_of(connection, ledger(), namespace, value)
+    return _erased(connection, person_of(connection, ledger(), namespace, value), {})
+
+
+def purge(connection: Connection) -> Erasure:
+    """Take all rows out of logs that have left by retention, and wait until it is done. Raises
+    Pending if it takes longer than calls may: it goes on then."""
+    cutoffs = connection.coordinator.call("catalogue").expired
+    return _erased(connection, [], cutoffs)
+
+
+def _erased(connection: Connection, ones: Sequence[Named], cutoffs: dict[str, int]) -> Erasure:
     coordinator = connection.coordinator
     deadline = time.monotonic() + connection.long_timeout_s
     before = coordinator.call("backup", "known")
-    while not (number := coordinator.call("erasures", "begin", ones)):
+    while not (number := coordinator.call("erasures", "begin", ones, cutoffs)):
         _wait(deadline, "another erasure goes on")
     done: Erased | None
     while (done := coordinator.call("erasures", "result", number)) is None:

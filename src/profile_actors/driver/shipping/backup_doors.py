@@ -16,6 +16,7 @@ from profile_actors.errors import CallerError
 
 if TYPE_CHECKING:
     from profile_actors.driver.keeping.placement import Placement
+    from profile_actors.driver.people.erasing import Erasure
     from profile_actors.driver.shipping.backing_up import Backup
     from profile_actors.driver.shipping.compactions import CompactionReport
     from profile_actors.driver.shipping.scrubs import ScrubReport
@@ -105,6 +106,19 @@ class BackupDoors:
         if len(known) == len(clocks):
             tell(connection, connection.coordinator.call("expire", min(known)))
         return dict(connection.catalogue.expired)
+
+    def purge(self) -> Erasure:
+        """Take the rows that have left by retention out of all logs, feeds, checkpoints, standbys
+        and edges, as the rows of an erased person are; returns when no file of the store has them.
+
+        For now and then: all stands still meanwhile, as for an erasure (docs/OPERATIONS.md). Cost:
+        one pass over the logs and a full fold. Raises Pending if it takes longer than
+        ``Config.call_timeout_s`` times ten: it goes on then.
+        """
+        from profile_actors.driver.people.erasing import purge
+
+        self._check_open()
+        return purge(self._connection)
 
     def _copies(self, step: str) -> dict[str, Callable[..., Any]]:
         """How each copy of each log is asked for a step, by its name."""

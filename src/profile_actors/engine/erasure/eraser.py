@@ -76,14 +76,15 @@ LATER = -2
 
 
 class Eraser:
-    """One log's entries, from its first one on, without a person. ones: all her identities.
+    """One log's entries, from its first one on, without a person, and without rows that have left.
+    ones: all her identities. cutoffs: per dataset of events, the oldest instant (ms) that stays.
 
     rows: log rows taken out so far, those copied into books counted again. identities: of her and
     her books that the log had named.
     """
 
-    def __init__(self, ones: Iterable[Named]) -> None:
-        self._ones = frozenset(ones)
+    def __init__(self, ones: Iterable[Named], cutoffs: Mapping[str, int] | None = None) -> None:
+        self._ones, self._cutoffs = frozenset(ones), cutoffs or {}
         self._names = {(one.namespace, one.value) for one in self._ones}
         self._texts = {one.value.strip().casefold() for one in self._ones}
         self._own = {one.key for one in self._ones}
@@ -273,7 +274,9 @@ class Eraser:
         """The rows that stay of a block, with the idents that the log gave; None if none does."""
         table = block.table
         kept = self._now[block.idents] != GONE
-        if K0 in table.column_names:
+        if block.dataset in self._cutoffs:
+            kept &= block.timestamps >= self._cutoffs[block.dataset]
+        if self._own and K0 in table.column_names:
             kept &= np.array([key not in self._own for key in _keys_of(table)], np.bool_)
         if not kept.all():
             self.rows += int((~kept).sum())

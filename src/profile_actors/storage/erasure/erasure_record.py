@@ -29,7 +29,8 @@ class ErasedPart(msgspec.Struct, frozen=True):
 class Erasing(msgspec.Struct, frozen=True):
     """An erasure under way. number: counts the store's. standing: sequencers whose files nobody has
     open. parts: what each found, told before its files change. done: who has finished. copies:
-    generations of edges from before, by their paths in the store."""
+    generations of edges from before, by their paths in the store. cutoffs: older rows of these
+    datasets go as well (``Catalogue.expired``)."""
 
     number: int
     ones: tuple[Named, ...]
@@ -37,6 +38,7 @@ class Erasing(msgspec.Struct, frozen=True):
     parts: dict[str, ErasedPart] = {}
     done: tuple[str, ...] = ()
     copies: tuple[str, ...] = ()
+    cutoffs: dict[str, int] = {}
 
 
 class Erased(msgspec.Struct, frozen=True):
