@@ -26,7 +26,8 @@ import lmdb
 import msgspec
 
 from profile_actors.definitions.declared import Namespace
-from profile_actors.engine.edges.edge_copy import ROOMS, EdgeRows
+from profile_actors.engine.edges.edge_copy import IDS, PROFILES, ROOMS, EdgeRows
+from profile_actors.engine.edges.edge_rows import KEY_BYTES
 from profile_actors.errors import UNDECODED, ConfigError, CorruptLog, StoreUnavailable
 from profile_actors.storage.environment import (
     DATA,
@@ -65,7 +66,7 @@ a look-up."""
 class EdgeIndex(msgspec.Struct, frozen=True):
     """What ``edge.json`` says. store: the id of the store; boot: of the machine's run. clock, seed,
     namespaces: the store's, for readers of the files. ttl_s, policy: the destination's: whether it
-    is known when profiles were seen, and whether all of them are here.
+    is known when profiles were seen, and whether all of them are here. form: of their bytes.
     """
 
     generation: int
@@ -77,11 +78,12 @@ class EdgeIndex(msgspec.Struct, frozen=True):
     namespaces: dict[str, Namespace] = {}
     ttl_s: int | None = None
     policy: str = "proactive"
+    form: int = 0
 
 
 def _kind(one: EdgeIndex) -> tuple[object, ...]:
     """What must be the same, or the files are of no use."""
-    return one.store, one.boot, one.partitions, one.ttl_s, one.policy
+    return one.store, one.boot, one.partitions, one.ttl_s, one.policy, one.form
 
 
 _INDEX = msgspec.json.Decoder(EdgeIndex)
@@ -126,6 +128,7 @@ class Generation:
         self.number = number
         self._env = env
         self._rooms = open_databases(env, ROOMS)
+        self._ids, self._profiles = self._rooms[IDS], self._rooms[PROFILES]
 
     @contextmanager
     def writing(self) -> Iterator[EdgeRows]:
@@ -144,6 +147,21 @@ class Generation:
     def reading(self) -> _Look:
         """A look as of one moment. Raises CorruptLog."""
         return _Look(self)
+
+    def found(self, identity: bytes) -> bytes | None:
+        """The bytes of the profile that has an identity, as ``edge_copy.found`` finds them. Cost: 2
+        us where they are in the processor's cache. Raises CorruptLog."""
+        try:
+            transaction = self._env.begin()
+            try:
+                owner = transaction.get(identity, None, self._ids)
+                if owner is None:
+                    return None
+                return transaction.get(owner[-KEY_BYTES:], None, self._profiles)
+            finally:
+                transaction.abort()
+        except lmdb.Error as error:
+            raise self._damaged(error) from error
 
     def count(self, room: str) -> int:
         """How many keys a room has. Raises CorruptLog."""

@@ -43,6 +43,15 @@ def test_another_ttl_begins_anew_and_the_same_goes_on(
         files.close()
 
 
+def test_files_with_profiles_of_another_form_are_made_anew(tmp_path: Path) -> None:
+    """As those of an earlier release are, whose bytes are no profiles here."""
+    for form, kept in ((0, 0), (1, 0), (1, 1)):
+        files = opened(tmp_path, structs.replace(ABOUT, form=form))
+        assert files.current.count("profiles") == kept
+        put(files, b"value")
+        files.close()
+
+
 def test_a_reader_follows_a_directory_that_was_made_again(tmp_path: Path) -> None:
     path = tmp_path / "edge"
     files = opened(path)

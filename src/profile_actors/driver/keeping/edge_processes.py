@@ -116,12 +116,13 @@ def begun(host: Host, destination: EdgeDestination) -> Remote:
     """The actor of an edge, started if it does not run."""
     from profile_actors.actors.edges.edge_accounts import EdgePlace
     from profile_actors.actors.edges.edge_actor import READ_THREADS, EdgeActor
+    from profile_actors.engine.edges.edge_rows import ROW_FORM
     from profile_actors.storage.edge_files import EdgeIndex
 
     settings = host.settings
     about = EdgeIndex(
         0, settings.id, "", settings.clock, settings.hash_seed, settings.partitions,
-        ttl_s=destination.ttl_s, policy=destination.policy,
+        ttl_s=destination.ttl_s, policy=destination.policy, form=ROW_FORM,
     )  # fmt: skip
     path = str(directory_of(host.path, destination.name))
     place = EdgePlace(host.namespace, destination.name, path, about, host.config)

@@ -17,7 +17,7 @@ from profile_actors.definitions.declared import Namespace
 from profile_actors.driver.edges.remote_edge import Edge
 from profile_actors.driver.read_lines import ReadLines
 from profile_actors.engine.edges.edge_copy import IDS, META, OWNER, PROFILES, Standing
-from profile_actors.engine.edges.edge_rows import row_bytes
+from profile_actors.engine.edges.edge_rows import Row, row_bytes
 from profile_actors.ingest.identity_keys import key_packer
 from profile_actors.storage.edge_files import EdgeFiles, EdgeIndex
 
@@ -26,9 +26,9 @@ ABOUT = EdgeIndex(0, "a store", "a boot", "event", 7, 2)
 
 
 def body(value: str, spent: float) -> bytes:
-    member = {"in": (1, 3, 1_000, 2)}
+    who, spent_by = [("Email", value)], {"spent": spent}
     return msgspec.msgpack.encode(
-        ([("Email", value)], 5, {}, member, {"spent": spent}, {"spent": None}, {})
+        Row(who, 5, {}, {"in": 1}, [3], [1_000], [2], spent_by, [None], 1_000, {})
     )
 
 

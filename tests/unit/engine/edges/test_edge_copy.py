@@ -9,16 +9,22 @@ import pytest
 
 from profile_actors.engine.edges import edge_copy
 from profile_actors.engine.edges.edge_copy import AT, IDS, OWNER, PROFILES, SEEN
-from profile_actors.engine.edges.edge_rows import EdgeBodies, EdgeProfile, profile_of, row_bytes
+from profile_actors.engine.edges.edge_rows import (
+    EdgeBodies,
+    EdgeProfile,
+    Row,
+    profile_of,
+    row_bytes,
+)
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.reading.answers import Membership, Profile
 from tests.model.copies import MemoryRows
 
 HOUR = 3_600_000
-EMPTY = msgspec.msgpack.encode(([], 0, {}, {}, {}, {}, {}))
-BODY = msgspec.msgpack.encode((
-    [("C", "ann")], 5, {"tier": "gold"}, {"in": (1, 3, 100, 2), "out": (0, 4, None, 1)},
-    {"spent": 12.5}, {"spent": None}, {"odd": "why"},
+EMPTY = msgspec.msgpack.encode(Row([], 0, {}, {}, [], [], [], {}, [], None, {}))
+BODY = msgspec.msgpack.encode(Row(
+    [("C", "ann")], 5, {"tier": "gold"}, {"in": 1, "out": 0}, [3, 4], [100, None], [2, 1],
+    {"spent": 12.5}, [None], 100, {"odd": "why"},
 ))  # fmt: skip
 DAMAGED = b"\xc1 no profile"
 
