@@ -5,7 +5,8 @@ chooses is drawn from one seed: which message arrives next, is lost or comes twi
 which durable step, who is cut off, which disk dies. What must hold:
 
     whatever was acknowledged is in the log of every later primary, once;
-    of one epoch at most one process acknowledges.
+    of one epoch at most one process acknowledges;
+    what others were told by a log, as partitions and ledger are, stays in its place: they count it.
 """
 
 from __future__ import annotations
@@ -110,6 +111,7 @@ class World:
         self.calm = False
         self.promotions = self.alone = self.together = self.disks_lost = 0
         self.wanted: set[int] = set()
+        self.told: list[bytes] = []
 
     # -- faults -----------------------------------------------------------------------------------
 
@@ -171,6 +173,7 @@ class World:
                     epoch, copies.copy, log.head(), log.digest, in_sync=copies.in_sync
                 )
                 self.primaries[name] = log, shipper, {}, copies.standby
+                self.tell(name)
             elif copies.standby == name:
                 if disk.copy != copies.copy:
                     # Files that are not those of this standby: the catalogue gives them an id.
@@ -195,6 +198,8 @@ class World:
         assert len(rows) == len(set(rows)), f"epoch {epoch}: rows twice"
         missing = self.acknowledged.keys() - set(rows)
         assert not missing, f"epoch {epoch} on {disk.name}: acknowledged and gone: {missing}"
+        known = disk.entries[: len(self.told)]
+        assert known == self.told, f"epoch {epoch} on {disk.name}: told, and something else by now"
 
     # -- the primary ------------------------------------------------------------------------------
 
@@ -231,6 +236,13 @@ class World:
                 self.acknowledged.setdefault(row, shipper.epoch)
                 who = self.acknowledging.setdefault(shipper.epoch, name)
                 assert who == name, f"epoch {shipper.epoch}: {who} and {name} acknowledge"
+        self.tell(name)
+
+    def tell(self, name: str) -> None:
+        """Others take the entries of this log that they may be told of, as soon as that is so; they
+        go by numbers, and take another one with the same number for the same."""
+        log, shipper, _, _ = self.primaries[name]
+        self.told += log.disk.entries[len(self.told) : shipper.reached]
 
     def ship(self, name: str) -> None:
         log, shipper, _, to = self.primaries[name]
@@ -427,6 +439,14 @@ def acknowledge_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Shipper, "reached", property(lambda self: self.here))
 
 
+def tell_what_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tell(self: World, name: str) -> None:
+        log = self.primaries[name][0]
+        self.told += log.disk.entries[len(self.told) :]
+
+    monkeypatch.setattr(World, "tell", tell)
+
+
 def promote_whoever(monkeypatch: pytest.MonkeyPatch) -> None:
     right = replication.promised
     monkeypatch.setattr(
@@ -470,6 +490,7 @@ def ask_of_any_copy(monkeypatch: pytest.MonkeyPatch) -> None:
 # Each with a seed from which on it shows soon.
 PLANTED: dict[Callable[[pytest.MonkeyPatch], None], int] = {
     acknowledge_at_once: 0,
+    tell_what_is_here: 0,
     promote_whoever: 0,
     trim_nothing: 3,
     leave_while_promised: 128,

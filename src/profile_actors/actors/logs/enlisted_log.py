@@ -117,8 +117,10 @@ class EnlistedLog:
         swapped: Callable[[], None] = lambda: None,
         below: Callable[[], int] | None = None,
     ) -> None:
-        """Read the disk through, and compact the log, in the background from now on. blocks: of
-        the change feed. The others: see ``Compactor``."""
+        """The log is open once all of it may be acknowledged, which this waits for; read the disk
+        through, and compact the log, in the background from then on. blocks: of the change feed.
+        The others: see ``Compactor``."""
+        self.log.settle()
         directory, config = Path(self.path), self._config
         self.scrubber = Scrubber(self._local, directory, config, self._fetch, blocks)
         self.scrubber.start()

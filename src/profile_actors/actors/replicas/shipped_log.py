@@ -106,6 +106,16 @@ class ShippedLog:
         for thread in self._threads:
             thread.start()
 
+    def settle(self) -> None:
+        """Wait until all that the log has may be acknowledged: the entry that was being written
+        when the last process ended may not be at the standby, which may be in force soon. Nobody is
+        answered by it before, and nobody told of it: whoever was would count it, and take what
+        comes in its place for the same. Raises FencedOut."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._may_acknowledge(self._log.head() - 1))
+            if self._shipper is not None and self._shipper.fenced:
+                raise self._fenced(self._shipper)
+
     def let_go(self) -> None:
         """Leave the standby behind, as if it were silent, and wait until the catalogue has noted
         that. Raises FencedOut, Halt."""

@@ -206,6 +206,29 @@ def test_a_promoted_standby_refuses_the_old_one_whose_end_is_taken_away(pair: Pa
     assert pair.rows(demoted) == pair.rows(new) == [b"both", b"after"]
 
 
+def test_what_the_standby_may_lack_is_nobodys_when_the_log_is_opened_again(pair: Pair) -> None:
+    """The process ended between the two disks' writes: nobody is told of the entry before both have
+    it, or the standby was left behind."""
+    standby = pair.open_standby()
+    log = pair.open_primary(1)
+    append(log, "both")
+    until(lambda: pair.copies.in_sync)
+    log.close()
+    alone = LmdbLog(pair.path / "a", CONFIG, epoch=1, claim=CLAIM)
+    alone.append_at(1, (b"one disk",), 1)
+    alone.close()
+    pair.is_cut, pair.has_catalogue = True, False
+    again = pair.open_primary(2)
+    opening = threading.Thread(target=again.settle)
+    opening.start()
+    opening.join(0.6)
+    assert opening.is_alive(), "it is told of, and a promotion would lose it"
+    pair.is_cut = False
+    opening.join(PATIENCE_S)
+    assert not opening.is_alive()
+    assert pair.rows(standby) == [b"both", b"one disk"]
+
+
 def test_an_emptied_standby_gets_everything_again(pair: Pair) -> None:
     pair.open_standby()
     log = pair.open_primary(1)
