@@ -20,12 +20,12 @@ import ray
 from typer.testing import CliRunner
 
 import profile_actors as pf
-from profile_actors.cli import application, keeping_verbs
+from profile_actors.cli import application, copy_verbs, keeping_verbs
 from profile_actors.cli.follower_lines import follower_lines
 from profile_actors.cli.metrics_text import metrics_text
 from profile_actors.driver.keeping.standby_processes import end_standby
 from tests.cluster.keeping import contents
-from tests.cluster.shop import order, shop
+from tests.cluster.shop import START, order, shop
 from tests.waiting import PATIENCE_S, until
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
@@ -48,6 +48,32 @@ def store(place: Path) -> Iterator[pf.Store]:
     with pf.start(place / "a", partitions=2, clock="event", config=CONFIG) as made:
         made.apply(*shop())
         yield made
+
+
+VISITS: list[pf.Definition] = [
+    pf.Namespace("ECID", kind="cookie", priority=2),
+    pf.Schema("visit", behavior="event", fields={"page": "string"}),
+    pf.Dataset(
+        "visits", "visit", {"customer": "CRMID", "device": "ECID"}, timestamp="at", id="_id"
+    ),
+]
+"""Whose rows link a device with a customer."""
+
+
+def visits(store: pf.Store, numbers: range) -> None:
+    """Link each device with the customer of its number."""
+    store.submit("visits", [
+        {"_id": f"v{n}", "at": START, "page": "home", "customer": f"k{n}", "device": f"d{n}"}
+        for n in numbers
+    ])  # fmt: skip
+
+
+def links(store: pf.Store) -> list[int]:
+    """The numbers of the devices that are linked with their customers, and with nobody else."""
+    assert store.comes_to_rest()
+    graphs = {n: store.identity_graph("ECID", f"d{n}") for n in range(40)}
+    found = {n: [one.value for one in graph.members] for n, graph in graphs.items()}
+    return [n for n, people in found.items() if people == [f"k{n}", f"d{n}"]]
 
 
 class Rows:
@@ -240,13 +266,18 @@ def test_a_promotion_whose_standby_is_gone_is_taken_back(store: pf.Store, place:
 
 
 def test_a_store_whose_own_disk_is_lost_goes_on_from_the_other(tmp_path: Path) -> None:
-    """Catalogue, quarantine and logs in force are gone; what was acknowledged is there, once."""
+    """Catalogue, quarantine and logs in force are gone, the ledger's too; what was acknowledged is
+    there, once."""
     home, other = tmp_path / "a", tmp_path / "b"
     with pf.start(home, partitions=2, clock="event", config=CONFIG) as store:
-        store.apply(*shop())
+        store.apply(*shop(), *VISITS)
         store.add_disk(other)
+        visits(store, range(5))
+        assert store.comes_to_rest()
         store.set_replicas(1)
         store.wait_for_replicas(PATIENCE_S)
+        visits(store, range(5, 9))
+        assert links(store) == [*range(9)]
         store.submit("orders", [order(n, n % 20) for n in range(100)])
         promoted(store)  # one log is in force on the disk that stays
         store.wait_for_replicas(PATIENCE_S)
@@ -261,8 +292,10 @@ def test_a_store_whose_own_disk_is_lost_goes_on_from_the_other(tmp_path: Path) -
         assert [store.profile("CRMID", f"c{n:04}") for n in range(20)] == before
         store.submit("orders", [order(n, n % 20) for n in range(150, 250)])
         assert events(store) == 250
+        visits(store, range(9, 12))
+        assert links(store) == [*range(12)]
         assert store.verify() == []
-        assert [(one.primary, one.state) for one in store.replicas()] == [(str(other), "none")] * 2
+        assert [(one.primary, one.state) for one in store.replicas()] == [(str(other), "none")] * 3
 
 
 @pytest.mark.slow
@@ -330,7 +363,7 @@ def test_a_third_disk_takes_the_place_of_one_that_is_gone(store: pf.Store, place
     store.add_disk(place / "c")
     before = events(store)
     rows = Rows(store, 700_000)
-    old = [one.partition for one in store.replicas() if one.primary == str(place / "b")]
+    old = [n for n in range(2) if store.replicas()[n].primary == str(place / "b")]
     pids = [pid_of(store, index) for index in old]
     os.rename(place / "b", place / "away")
     for pid in pids:
@@ -348,6 +381,72 @@ def test_a_third_disk_takes_the_place_of_one_that_is_gone(store: pf.Store, place
     store.remove_disk(place / "b")
     assert sorted(store.disks().values()) == [str(place / "a"), str(place / "c")]
     assert events(store) == before + acknowledged
+
+
+def test_a_ledger_that_begins_later_has_a_standby_and_may_be_lost(
+    store: pf.Store, place: Path
+) -> None:
+    """SIGKILL, and its directory deleted: the standby is in force by itself, with all links."""
+    store.add_disk(place / "c")
+    store.set_replicas(1)
+    with pytest.raises(pf.CallerError, match="links nobody yet"):
+        store.promote("ledger")
+    store.apply(*VISITS)
+    visits(store, range(10))
+    until(lambda: store.replicas()[-1].partition == "ledger")
+    found = store.wait_for_replicas(PATIENCE_S)[-1]
+    assert (found.partition, found.state) == ("ledger", "in sync")
+    visits(store, range(10, 20))
+    assert links(store) == [*range(20)]
+    told = 'profile_actors_standby_in_sync{partition="ledger"} 1.0'
+    until(lambda: told in metrics_text(store.status()))
+    assert "standby of the ledger: in sync" in "".join(map(str, follower_lines(store.status())))
+    account = store.status().ledger
+    assert account is not None
+    shutil.rmtree(Path(found.primary) / "ledger")
+    os.kill(account.pid, signal.SIGKILL)
+    visits(store, range(20, 30))
+    until(lambda: store.replicas()[-1].primary == found.standby)
+    assert links(store) == [*range(30)]
+    assert store.wait_for_replicas(PATIENCE_S)[-1].standby == found.primary
+    assert (Path(found.standby) / "ledger" / "log.json").is_file()
+    assert (Path(found.primary) / "standbys" / "ledger" / "log.json").is_file()
+    assert store.verify() == []
+
+
+@pytest.mark.slow
+def test_the_ledger_is_promoted_moved_scrubbed_and_erases_by_command(
+    store: pf.Store, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(*words: str) -> str:
+        told = CliRunner().invoke(application.app, words)
+        assert told.exit_code == 0, told.output
+        return told.output
+
+    for verbs in (copy_verbs, keeping_verbs):
+        monkeypatch.setattr(verbs, "open_store", lambda _: nullcontext(store))
+    before = store.wait_for_replicas(PATIENCE_S)[-1]
+    known = links(store)
+    until(lambda: "in sync" in said("replicas"))
+    with pytest.raises(pf.CallerError, match="or ledger"):
+        copy_verbs.log_name("ledgers")
+    said("promote", "ledger")
+    now = store.wait_for_replicas(PATIENCE_S)[-1]
+    assert (now.primary, now.standby) == (before.standby, before.primary)
+    assert links(store) == known
+    assert "ledger" in said("disks")
+    assert {one.name for one in store.scrub()} >= {"ledger", "standby of the ledger"}
+    assert store.delete_profile("CRMID", "k3").standbys == []
+    store.wait_for_replicas(PATIENCE_S)
+    assert _with(place, '"d3"') == []
+    assert links(store) == [n for n in known if n != 3]
+    said("move", "ledger", before.primary)
+    assert store.wait_for_replicas(PATIENCE_S)[-1].primary == before.primary
+    visits(store, range(30, 35))
+    assert links(store) == [*(n for n in known if n != 3), *range(30, 35)]
+    assert [one.standby for one in store.set_replicas(0)] == ["", "", ""]
+    assert not list(place.glob("*/standbys/ledger"))
+    assert store.verify() == []
 
 
 @pytest.mark.slow

@@ -26,9 +26,9 @@ from profile_actors.engine.identity.mailbox import Post
 from profile_actors.engine.identity.messages import LEDGER
 from profile_actors.engine.partition.partition import Partition
 from profile_actors.storage.checkpoint_files import FileCheckpoints
+from profile_actors.storage.files.layout import LEDGER as LEDGER_LOG
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.lmdb_feed import LmdbFeed
-from profile_actors.storage.log_id import LEDGER as LEDGER_LOG
 from profile_actors.storage.shipping.depot import Depot
 from profile_actors.storage.store_settings import StoreSettings
 from tests.sim.world import BASE, CONFIG, SEED, NoRest, Scenario, World

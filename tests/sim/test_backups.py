@@ -28,7 +28,7 @@ from profile_actors.ingest.rejects import QuarantineRecord
 from profile_actors.storage.catalogue_store import CatalogueStore
 from profile_actors.storage.erasure.erasure_record import Erasing, ErasureRecord, save_record
 from profile_actors.storage.erasure.rewriting import rewrite
-from profile_actors.storage.log_id import LEDGER as LEDGER_LOG
+from profile_actors.storage.files.layout import LEDGER as LEDGER_LOG
 from profile_actors.storage.shipping.backups import left_of, load_backup, save_backup
 from profile_actors.storage.shipping.depot import Depot
 from profile_actors.storage.shipping.known_backups import ErasedMarks

@@ -144,17 +144,20 @@ class LedgerPlace(msgspec.Struct, frozen=True):
 
 class LedgerAccount(msgspec.Struct, frozen=True):
     """The actor's account of itself. halted: why it does not write, empty if it does. outbox: by
-    partition, what it has not acknowledged. scrub: how its disk was found."""
+    partition, what it has not acknowledged. scrub: how its disk was found. standby: how the log's
+    second copy stands, None without one."""
 
     ledger: LedgerStatus | None
     halted: str
     pid: int
     outbox: dict[str, Outbox] = {}
     scrub: ScrubStatus = ScrubStatus()
+    standby: Standing | None = None
 
 
 class StandbyPlace(msgspec.Struct, frozen=True):
-    """What a standby is started with. namespace: Ray's, where the coordinator is found."""
+    """What a standby is started with. namespace: Ray's, where the coordinator is found; path: the
+    store's directory. index: of the partition whose log it copies, or ``layout.LEDGER``."""
 
     namespace: str
     path: str
@@ -164,7 +167,7 @@ class StandbyPlace(msgspec.Struct, frozen=True):
 
 class StandbyStatus(msgspec.Struct, frozen=True):
     """A standby's account of itself. refusal: why its files are not open, empty if they are.
-    silent_s: since when nothing was heard of the partition. scrub: how its disk was found."""
+    silent_s: since when nothing was heard of its primary. scrub: how its disk was found."""
 
     index: int
     copy: str

@@ -50,10 +50,10 @@ from profile_actors.rules.catalogue.change_check import check_change, find, remo
 from profile_actors.storage.catalogue_store import CatalogueStore
 from profile_actors.storage.erasure.erasure_record import Erasing
 from profile_actors.storage.files.atomic_files import Room, remove_tree
-from profile_actors.storage.files.layout import StoreLayout
+from profile_actors.storage.files.layout import LEDGER, StoreLayout, sequencer_of
 from profile_actors.storage.files.lock import KEEPER_WAIT_S, DirectoryLock
 from profile_actors.storage.log_ages import check_ages
-from profile_actors.storage.log_id import LEDGER, LogClaim
+from profile_actors.storage.log_id import LogClaim
 from profile_actors.storage.rejects.quarantine import Quarantine
 from profile_actors.storage.rejects.quarantine_loss import lost_note
 from profile_actors.storage.store_settings import StoreSettings
@@ -134,14 +134,13 @@ class CoordinatorActor:
         version = self._store.newest_version()
         content = self._store.get(version) if version else None
         self._catalogue = Catalogue() if content is None else decode(content)
-        self._erasures = Erasures(
-            Path(place.path), place.namespace, self._settings.partitions,
-            StoreLayout(Path(place.path)).ledger.is_dir,
-            lambda ones: self._backups.forget_rejected(naming(ones, self._catalogue)),
-        )  # fmt: skip
         self._copies = CopiesRegistry(
             Path(place.path), self._settings.id, self._settings.partitions, self._store,
-            lambda index: self._erasures.of(str(index)) is not None,
+            lambda index: self._erasures.of(sequencer_of(index)) is not None,
+        )  # fmt: skip
+        self._erasures = Erasures(
+            Path(place.path), place.namespace, self._settings.partitions, self._copies.has_ledger,
+            lambda ones: self._backups.forget_rejected(naming(ones, self._catalogue)),
         )  # fmt: skip
 
     def _compare_ages(self) -> None:
@@ -191,7 +190,7 @@ class CoordinatorActor:
                 f" {self._place.path}"
             )
         claim = self._store.claim(index, uuid.uuid4().hex)
-        sequencer = "L" if index == LEDGER else str(index)
+        sequencer = sequencer_of(index)
         if above > self._store.epoch(sequencer):
             self._notes["epochs"] = OLD_CATALOGUE
         epoch = self._store.next_epoch(sequencer, above)

@@ -20,7 +20,7 @@ from profile_actors.driver.terminal import instant_text, one_line
 from profile_actors.errors import CallerError, ConfigError
 
 if TYPE_CHECKING:
-    from profile_actors.driver.replicas.replica_doors import Replica
+    from profile_actors.driver.replicas.replica_doors import LogName, Replica
     from profile_actors.storage.replicas.lost_end import LostEnd
 
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
@@ -85,11 +85,21 @@ def disks(
         if remove is not None:
             store.remove_disk(remove)
         found = store.disks()
+        logs = [] if json else store.replicas()
     if json:
         show.as_json(found)
         return
-    rows = [(disk, one_line(directory)) for disk, directory in sorted(found.items())]
-    console.print(show.table("disks", ("disk", "directory"), rows))
+
+    def of(directories: list[tuple[LogName, str]], at: str) -> str:
+        return ", ".join(str(whose) for whose, directory in directories if directory == at) or "-"
+
+    force = [(one.partition, one.primary) for one in logs]
+    standbys = [(one.partition, one.standby) for one in logs]
+    rows = [
+        (disk, one_line(directory), of(force, directory), of(standbys, directory))
+        for disk, directory in sorted(found.items())
+    ]
+    console.print(show.table("disks", ("disk", "directory", "in force", "standbys"), rows))
 
 
 @verb("disk-id")
@@ -134,7 +144,7 @@ def replicas(
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Until standbys have everything.")] = False,
 ) -> None:
-    """Keep each partition's log on a second disk, or not; and show how that stands."""
+    """Keep each log, of partitions and ledger, on a second disk, or not; show how that stands."""
     with open_store(data) as store:
         if number is not None:
             store.set_replicas(number, "async" if is_async else "sync")
@@ -142,9 +152,25 @@ def replicas(
     _show(found, json)
 
 
+def log_name(text: str) -> LogName:
+    """A partition's number, or 'ledger'. Raises CallerError."""
+    if text == "ledger":
+        return "ledger"
+    try:
+        return int(text)
+    except ValueError:
+        raise CallerError(
+            f"expected the number of a partition, or ledger, got {one_line(text)!r} - at the"
+            " command line; profile-actors replicas shows them"
+        ) from None
+
+
+Log = Annotated[str, typer.Argument(metavar="PARTITION", help="Its number, or: ledger.")]
+
+
 @verb()
 def promote(
-    partition: int,
+    partition: Log,
     data: Data = DATA,
     json: Json = False,
     accept_loss: Annotated[
@@ -155,22 +181,26 @@ def promote(
         typer.Option("--abandon", help="Take back one whose standby is gone for good."),
     ] = False,
 ) -> None:
-    """Put a partition's standby in force: its disk's copy is the log from then on."""
+    """Put the standby of a partition, or the ledger, in force: its copy is the log from then on."""
+    log = log_name(partition)
     if abandon and accept_loss:
         raise CallerError("expected --abandon or --accept-loss, got both - at promote")
     with open_store(data) as store:
         if abandon:
-            found = store.abandon_promotion(partition)
+            found = store.abandon_promotion(log)
         else:
-            found = store.promote(partition, accept_loss=accept_loss)
+            found = store.promote(log, accept_loss=accept_loss)
     _show([found], json)
     if found.lost is not None and not json:
-        console.print(Text(_loss(partition, found.lost)), soft_wrap=True)
+        console.print(Text(_loss(_who(log), found.lost)), soft_wrap=True)
 
 
-def _loss(partition: int, lost: LostEnd) -> str:
+def _who(log: LogName) -> str:
+    return "ledger" if log == "ledger" else f"partition {log}"
+
+
+def _loss(who: str, lost: LostEnd) -> str:
     """What a promotion took away, in a sentence or three."""
-    who = f"partition {partition}"
     if not lost.is_whole:
         known = f"{lost.entries:,} at least, as the catalogue was told"
         return (
@@ -204,7 +234,7 @@ def recover(
     lines = [
         f"store {made.store} is at {made.path}: {sum(made.entries.values()):,} log entries; the"
         f" lost disk's catalogue was copied last at {instant_text(made.told)}",
-        *(f"partition {one.partition} may lack entries: {one.reason}" for one in made.lost),
+        *(f"{_who(one.partition)} may lack entries: {one.reason}" for one in made.lost),
         f"start it with: profile-actors start {made.path}",
     ]
     for line in lines:
@@ -213,14 +243,15 @@ def recover(
 
 @verb("move")
 def change_disk(
-    partition: int,
+    partition: Log,
     disk: Annotated[str, typer.Argument(help="Of the store: its id, or its directory.")],
     data: Data = DATA,
     json: Json = False,
 ) -> None:
-    """Bring a partition to another disk while it works; what is on the old one is deleted."""
+    """Bring a partition, or the ledger, to another disk while it works; the old files go."""
+    log = log_name(partition)
     with open_store(data) as store:
-        found = store.change_disk(partition, disk)
+        found = store.change_disk(log, disk)
     _show([found], json)
 
 
@@ -230,7 +261,7 @@ def rebalance(
     json: Json = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do it, one partition after another.")] = False,
 ) -> None:
-    """Show, or with --yes do, what gives each disk as many partitions as the others."""
+    """Show, or with --yes do, what gives each disk as many logs in force as the others."""
     with open_store(data) as store:
         plan = store.plan_of_disks()
         for partition, _, to in plan if yes else ():
@@ -239,7 +270,7 @@ def rebalance(
         show.as_json([{"partition": number, "from": old, "to": new} for number, old, new in plan])
         return
     if not plan:
-        console.print("each disk has as many partitions as the others")
+        console.print("each disk has as many logs in force as the others")
         return
     rows = [(str(number), one_line(old), one_line(new)) for number, old, new in plan]
     title = "brought to other disks" if yes else "to be brought to other disks (--yes does it)"
@@ -264,6 +295,4 @@ def _show(found: list[Replica], json: bool) -> None:
     console.print(show.table("replicas", names, rows))
     for one in found:
         if one.reason:
-            console.print(
-                Text(one_line(f"partition {one.partition}: {one.reason}")), soft_wrap=True
-            )
+            console.print(Text(one_line(f"{_who(one.partition)}: {one.reason}")), soft_wrap=True)

@@ -12,6 +12,7 @@ from profile_actors.definitions.declared import label_of
 from profile_actors.driver.terminal import one_line
 
 if TYPE_CHECKING:
+    from profile_actors.actors.actor_status import Standing
     from profile_actors.actors.edges.edge_accounts import EdgeStatus
     from profile_actors.definitions.declared import (
         Catalogue,
@@ -28,18 +29,23 @@ def follower_lines(now: StoreStatus) -> Iterator[Text]:
     for name, edge in now.edges.items():
         yield from edge_lines(name, edge)
     for number, actor in enumerate(now.partitions):
-        standby = actor.standby
-        if standby is not None:
-            how = f"{standby.state}{', async' if standby.is_async else ''}"
-            yield Text(one_line(
-                f"standby of partition {number}: {how} · {standby.lag_entries:,} log entries behind"
-            ), "" if standby.is_in_sync or standby.is_async else "yellow")  # fmt: skip
+        yield from standby_lines(f"partition {number}", actor.standby)
         for fault in actor.scrub.faults:
             yield Text(one_line(f"damage of partition {number}: {fault}"), "red")
         if actor.compaction.error:
             text = f"partition {number} is not compacted: {actor.compaction.error}"
             yield Text(one_line(text), "yellow")
     yield from people_lines(now)
+
+
+def standby_lines(who: str, standby: Standing | None) -> Iterator[Text]:
+    """How the second copy of a log stands, where there is one."""
+    if standby is not None:
+        how = f"{standby.state}{', async' if standby.is_async else ''}"
+        yield Text(
+            one_line(f"standby of {who}: {how} · {standby.lag_entries:,} log entries behind"),
+            "" if standby.is_in_sync or standby.is_async else "yellow",
+        )
 
 
 def people_lines(now: StoreStatus) -> Iterator[Text]:
@@ -62,6 +68,7 @@ def people_lines(now: StoreStatus) -> Iterator[Text]:
             if one.tried is not None:
                 done, every = one.tried
                 yield Text(f"dry run of linking rules: {done:,} of {every:,} facts judged")
+        yield from standby_lines("the ledger", now.ledger.standby)
         for fault in now.ledger.scrub.faults:
             yield Text(one_line(f"damage of the ledger: {fault}"), "red")
         if now.ledger.halted:

@@ -49,7 +49,7 @@ DATASET_FAMILIES = (
 )
 
 
-# Of a partition's standby, likewise.
+# Of the standby of a partition, or of the ledger, likewise.
 STANDBY_FAMILIES = (
     ("standby_in_sync", "gauge", "is_in_sync", "1 if nothing is acknowledged without it, else 0."),
     ("standby_lag_entries", "gauge", "lag_entries", "Log entries that it does not have yet."),
@@ -127,6 +127,8 @@ def samples(now: StoreStatus) -> Iterator[tuple[str, str, str, list[Sample]]]:
         found = [Sample(name, {"dataset": key}, float(n)) for key, n in sorted(counts.items())]
         yield name, kind, text, found
     standbys = [(place, a.standby) for place, a in zip(places, now.partitions, strict=True)]
+    if now.ledger is not None:
+        standbys.append(({"partition": "ledger"}, now.ledger.standby))
     copied = [(place, one) for place, one in standbys if one is not None]
     for short, kind, field, text in STANDBY_FAMILIES if copied else ():
         name = PREFIX + short

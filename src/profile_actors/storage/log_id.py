@@ -26,14 +26,9 @@ import msgspec
 
 from profile_actors.errors import UNDECODED, CorruptLog, LostLog
 from profile_actors.storage.files.atomic_files import write_whole
-from profile_actors.storage.files.layout import PartitionLayout
+from profile_actors.storage.files.layout import PartitionLayout, whose
 
 FORMAT = 1
-
-
-LEDGER = 65_535
-"""In the place of a partition's number: the log of the ledger of links. No partition has it, since
-an assignment names partitions by 16 bits, and there are fewer than buckets."""
 
 
 class LogId(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,11 +80,6 @@ class LogClaim(msgspec.Struct, frozen=True, kw_only=True):
             " that has all of these entries, then start again (what is gone for good is loaded"
             " into a new store)"
         )
-
-
-def whose(number: int) -> str:
-    """How errors call whoever owns a log."""
-    return "the ledger" if number == LEDGER else f"partition {number}"
 
 
 _LOG_ID = msgspec.json.Decoder(LogId)

@@ -24,7 +24,7 @@ from profile_actors.errors import Pending
 from profile_actors.ingest.rejects import QuarantineRecord
 from profile_actors.storage.catalogue_store import CatalogueStore
 from profile_actors.storage.erasure.erasure_record import load_count
-from profile_actors.storage.log_id import LEDGER
+from profile_actors.storage.files.layout import LEDGER
 from profile_actors.storage.rejects.quarantine import Quarantine
 from profile_actors.storage.shipping.backups import backup_id, made_at
 from profile_actors.storage.shipping.depot import Depot

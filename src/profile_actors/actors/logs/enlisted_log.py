@@ -26,7 +26,7 @@ from profile_actors.actors.replicas.standby_line import StandbyLine
 from profile_actors.config import Config
 from profile_actors.engine.shipping.replication import Copies, Request
 from profile_actors.errors import FencedOut, LostLog, ProfileActorsError, StoreUnavailable
-from profile_actors.storage.files.layout import PartitionLayout
+from profile_actors.storage.files.layout import PartitionLayout, whose
 from profile_actors.storage.replicas.copied_checkpoints import SavedFile, read_part, saved_in
 from profile_actors.storage.replicas.standby_files import as_partition
 from profile_actors.storage.scrub.mendable_log import MendableLog
@@ -51,20 +51,20 @@ def _end() -> None:
 
 def _promoted(index: int) -> StoreUnavailable:
     return StoreUnavailable(
-        f"expected the log of partition {index} to open, got its standby being promoted - at the"
+        f"expected the log of {whose(index)} to open, got its standby being promoted - at the"
         " coordinator; it goes on by itself"
     )
 
 
 def _failing_over(index: int, error: ProfileActorsError) -> StoreUnavailable:
     return StoreUnavailable(
-        f"expected the log of partition {index} to open, got {error}; its standby has all that was"
+        f"expected the log of {whose(index)} to open, got {error}; its standby has all that was"
         " acknowledged and is put in force by itself: try again"
     )
 
 
 class EnlistedLog:
-    """See the module. index: of the partition, or ``log_id.LEDGER``. path: its directory, unless
+    """See the module. index: of the partition, or ``layout.LEDGER``. path: its directory, unless
     the coordinator knows that another disk's copy is in force; ``path`` is where it is then.
 
     Raises FencedOut, LostLog, CorruptLog, StorageFull, StoreUnavailable.

@@ -19,14 +19,12 @@ from profile_actors.actors.calls import Remote
 from profile_actors.actors.hooks import Hook
 from profile_actors.config import Config
 from profile_actors.engine.erasure.eraser import Eraser
-from profile_actors.engine.identity.messages import LEDGER
 from profile_actors.errors import StoreUnavailable
 from profile_actors.storage.erasure.erasure_record import ErasedPart, Erasing
 from profile_actors.storage.erasure.rewriting import rewrite
 from profile_actors.storage.files.atomic_files import make_directory
-from profile_actors.storage.files.layout import PartitionLayout
+from profile_actors.storage.files.layout import PartitionLayout, sequencer_of
 from profile_actors.storage.files.lock import DirectoryLock
-from profile_actors.storage.log_id import LEDGER as LEDGER_LOG
 
 LOOK_S = 0.05
 """How often is asked whether all stand still."""
@@ -42,11 +40,6 @@ def leave(enlisted: int | None, number: int) -> None:
     """
     if enlisted is None or enlisted < number:
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-def sequencer_of(index: int) -> str:
-    """The name of a partition, or of the ledger, as a sequencer."""
-    return LEDGER if index == LEDGER_LOG else str(index)
 
 
 def erase_here(

@@ -26,10 +26,10 @@ from typing import Any
 
 import ray
 
-from profile_actors.actors.actor_status import LedgerAccount, LedgerPlace
+from profile_actors.actors.actor_status import LedgerAccount, LedgerPlace, StandbyPlace
 from profile_actors.actors.calls import Remote, Session, Stopped
 from profile_actors.actors.hooks import Hook, no_hook
-from profile_actors.actors.logs.enlisted_log import EnlistedLog
+from profile_actors.actors.logs.enlisted_log import REPLICA, EnlistedLog
 from profile_actors.actors.logs.log_steps import log_step
 from profile_actors.actors.logs.opening import refusal_of
 from profile_actors.actors.logs.standing_still import leave
@@ -37,6 +37,7 @@ from profile_actors.actors.mail.interpreter import tune, uncollected
 from profile_actors.actors.mail.peers import LEDGER_ACTOR, Peers
 from profile_actors.actors.mail.postman import Delivered, Postman
 from profile_actors.actors.replicas.disk_labels import pinned
+from profile_actors.actors.replicas.standby_actor import begun_standby
 from profile_actors.actors.shell import shell_of
 from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.definitions.declared import Catalogue
@@ -55,7 +56,7 @@ from profile_actors.errors import (
 )
 from profile_actors.storage.checkpoint_files import FileCheckpoints
 from profile_actors.storage.files.atomic_files import Room
-from profile_actors.storage.log_id import LEDGER as LEDGER_LOG
+from profile_actors.storage.files.layout import LEDGER as LEDGER_LOG
 
 REST_S = 2.0
 """How long a ledger stands still after a failed write, before its process ends."""
@@ -70,6 +71,10 @@ READ_THREADS = 4
 
 TRIAL_PAUSE_S = 0.1
 """Between two steps of a dry run while messages wait: they share the interpreter."""
+
+
+TELL_LOOK_S = 1.0
+"""How often is looked whether its files are there, and it is time to tell the coordinator."""
 
 
 LAST_TELL_S = 5.0
@@ -100,25 +105,29 @@ class LedgerActor:
         place = self._place
         coordinator = Remote(
             ray.get_actor("coordinator", namespace=place.namespace),
-            "coordinator", place.config.call_timeout_s, Session(place.path),
+            "coordinator", place.config.call_timeout_s, Session(place.path, place.namespace),
         )  # fmt: skip
         self._enlisted = EnlistedLog(coordinator, LEDGER_LOG, place.path, place.config, self._hook)
-        log, known = self._enlisted.log, self._enlisted.known
+        log, known, directory = (one := self._enlisted).log, one.known, Path(one.path)
         try:
+            if known.copies is not None and known.copies.standby:  # it may be the first to know
+                store = str(Path(place.path).parent)
+                begun_standby(StandbyPlace(place.namespace, store, LEDGER_LOG, place.config))
             self._enlisted.tell()
-            checkpoints = FileCheckpoints(place.path, crash_point=self._hook)
+            checkpoints = FileCheckpoints(directory, crash_point=self._hook)
             with uncollected():
                 self._ledger = Ledger(
                     log, known.assignment, epoch=known.epoch, checkpoints=checkpoints
                 )
             self._past = PastEvidence(log)
-            self._lack = Room(Path(place.path), place.config.min_free_bytes).lack
+            self._lack = Room(directory, place.config.min_free_bytes).lack
             self._now = wall_ms if known.clock == "wall" else lambda: None
             self._ledger.commit((), self._now(), known.catalogue)
         except BaseException:
             log.close()
             raise
-        self._enlisted.tend(below=log.head)  # it has no checkpoints: all of it is replayed
+        # A replay reads a group as it does single entries, and few checkpoints are made.
+        self._enlisted.tend(below=log.head)
         peers = Peers(place.namespace)
         timeout_s = place.config.call_timeout_s
         self._postman = Postman(LEDGER, self._ledger, peers.call, timeout_s)
@@ -141,6 +150,12 @@ class LedgerActor:
         if self._refusal is not None:
             raise self._refusal
         return self._ledger
+
+    def _in_force(self) -> Ledger:
+        """The ledger, unless another copy of its log may be in force."""
+        ledger = self._opened()
+        self._enlisted.log.check_lease()
+        return ledger
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -230,6 +245,13 @@ class LedgerActor:
     # -- questions --------------------------------------------------------------------------------
 
     @ray.method(concurrency_group="read")
+    def replica(self, name: str, *args: Any) -> Any:
+        """One of REPLICA: what is asked of the log's standby, and by it."""
+        self._opened()
+        assert name in REPLICA, name
+        return getattr(self._enlisted, name)(*args)
+
+    @ray.method(concurrency_group="read")
     def cursor_of(self, source: str) -> int:
         """The number of the last message taken from a partition."""
         return self._opened().mailbox.cursor(source)
@@ -239,14 +261,14 @@ class LedgerActor:
         self, version: int, named: Named
     ) -> tuple[list[Named], list[tuple[Named, Named, Judged]]] | None:
         """See ``Ledger``; None if the definitions here are older than ``version``."""
-        ledger = self._opened()
+        ledger = self._in_force()
         return ledger.identity_graph(named) if ledger.version >= version else None
 
     @ray.method(concurrency_group="read")
     def past_graph(self, named: Named, at: int, version: int) -> Together:
         """Who was one person, by what was known when the clock stood at an instant (ms) and under
         definitions of a version; see ``PastEvidence``."""
-        ledger = self._opened()
+        ledger = self._in_force()
         return self._past.person(named, entries_until(ledger.log, ledger.position, at), version)
 
     @ray.method(concurrency_group="read")
@@ -258,12 +280,12 @@ class LedgerActor:
                 time.sleep(TRIAL_PAUSE_S)
 
         limit = self._place.config.max_dry_run_people
-        return try_linking(self._opened(), catalogue, limit, let_go_on)
+        return try_linking(self._in_force(), catalogue, limit, let_go_on)
 
     @ray.method(concurrency_group="read")
     def rest(self) -> tuple[int, int]:
         """The next position, and how many messages nobody has acknowledged yet."""
-        ledger = self._opened()
+        ledger = self._in_force()
         return ledger.position, ledger.mailbox.waiting()
 
     @ray.method(concurrency_group="read")
@@ -279,7 +301,7 @@ class LedgerActor:
         lack = self._lack()
         return LedgerAccount(
             self._ledger.status(), "" if lack is None else str(lack), os.getpid(),
-            self._postman.account(), self._enlisted.scrubber.status(),
+            self._postman.account(), self._enlisted.scrubber.status(), self._enlisted.standing(),
         )  # fmt: skip
 
     @ray.method(concurrency_group="backups")
@@ -301,10 +323,13 @@ class LedgerActor:
     def _tell(self) -> None:
         """Tell the coordinator now and then how long the log is."""
         told = self._ledger.log.head()
-        while not self._stopped.wait(self._place.config.tell_position_ms / 1000):
-            if self._ledger.log.head() != told:
+        pause_s = self._place.config.tell_position_ms / 1000
+        due = time.monotonic() + pause_s
+        while not self._stopped.wait(min(TELL_LOOK_S, pause_s)):
+            self._enlisted.end_if_lost()
+            if self._ledger.log.head() != told and time.monotonic() > due:
                 with suppress(ProfileActorsError):  # the next look tells it
-                    told = self._enlisted.tell()
+                    told, due = self._enlisted.tell(), time.monotonic() + pause_s
 
     def _stopped_error(self) -> Stopped:
         return Stopped("expected a running ledger, got a stopped one - start the store")

@@ -9,35 +9,28 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from threading import Lock
 
 import msgspec
 from msgspec import structs
 
+from profile_actors.actors.replicas.disks_beside import DisksBeside
 from profile_actors.engine.shipping import replication
 from profile_actors.engine.shipping.replication import Copies, Refused, Request
-from profile_actors.errors import ConfigError, Halt, StoreUnavailable
+from profile_actors.errors import ConfigError, StoreUnavailable
 from profile_actors.storage.catalogue_store import CatalogueStore
-from profile_actors.storage.files.atomic_files import remove_tree
-from profile_actors.storage.files.layout import PartitionLayout, StoreLayout
-from profile_actors.storage.log_ages import stamp_of
+from profile_actors.storage.files.copies_table import Wanted
+from profile_actors.storage.files.layout import LEDGER, StoreLayout, name_of, sequencer_of, whose
 from profile_actors.storage.log_id import LogClaim
-from profile_actors.storage.replicas.standby_files import disk_at, found_disk
-from profile_actors.storage.shipping.home_copies import save_home
+from profile_actors.storage.replicas.standby_files import disk_at
 
 COPIES = frozenset({
     "all", "disks", "add_disk", "remove_disk", "keep", "standby_disk", "replace", "standby", "note",
     "promise", "promoted", "other_copy", "keep_home", "sweep", "abandon", "renew", "stale", "put",
-    "deal",
+    "deal", "has_ledger",
 })  # fmt: skip
 """What ``copies`` of the coordinator may ask of the registry."""
-
-
-MAP_BYTES = 64 << 30
-"""Address space while an old log is looked at."""
 
 
 class StandbyRole(msgspec.Struct, frozen=True):
@@ -51,8 +44,9 @@ class StandbyRole(msgspec.Struct, frozen=True):
 
 
 class CopiesRegistry:
-    """See the module. data: the store's own directory; store: its id. is_erasing: whether a
-    partition, by its number, has a person to erase."""
+    """See the module. data: the store's own directory; store: its id. is_erasing: whether who has
+    a log has a person to erase. Logs are known by the numbers of their partitions, the ledger's by
+    LEDGER."""
 
     def __init__(
         self,
@@ -67,34 +61,27 @@ class CopiesRegistry:
         self._store = store
         self._partitions = partitions
         self._catalogue = catalogue
-        self._copying = Lock()
-        self._homes: dict[str, int] = {}
+        self._beside = DisksBeside(data, catalogue)
 
     def keep_home(self) -> None:
-        """Have the catalogue as it is now on every other disk too (``home_copies``), where that can
-        be written. Cost: nothing if it has not changed, else one copy per disk."""
-        disks = self._catalogue.copies.disks()
-        with self._copying:
-            env, _ = self._catalogue.beside()
-            now = int(env.info()["last_txnid"])
-            for disk, directory in disks.items():
-                found = found_disk(Path(directory))
-                if directory == str(self._data) or self._homes.get(disk) == now:
-                    continue
-                if found is None or found.disk != disk:
-                    continue  # it is away, and its mount point is not the disk
-                with suppress(OSError, Halt):
-                    save_home(Path(directory), env, StoreLayout(self._data).settings)
-                    self._homes[disk] = now
+        """See ``DisksBeside``."""
+        self._beside.keep_home()
+
+    def has_ledger(self) -> bool:
+        """Whether the store has a ledger, on whatever disk, or has begun one."""
+        return self._catalogue.log(LEDGER) is not None or StoreLayout(self._data).ledger.is_dir()
+
+    def _logs(self) -> list[int]:
+        return [*range(self._partitions), *([LEDGER] if self.has_ledger() else [])]
 
     def all(self) -> dict[int, Copies]:
-        """What is known of the partitions' logs, of those that there are records of."""
-        found = {index: self._catalogue.copies.of(index) for index in range(self._partitions)}
+        """What is known of logs, of those that there are records of."""
+        found = {index: self._catalogue.copies.of(index) for index in self._logs()}
         return {index: copies for index, copies in found.items() if copies is not None}
 
     def disks(self) -> dict[str, str]:
         """The disks of the store and where they are mounted."""
-        return self._catalogue.copies.disks()
+        return self._beside.disks()
 
     def add_disk(self, directory: str) -> str:
         """Keep copies on a disk, too; its id. Idempotent. Raises ConfigError, also for a directory
@@ -124,34 +111,58 @@ class CopiesRegistry:
             if {known.primary, known.standby} & set(found):
                 role = "log" if known.primary in found else "standby"
                 raise ConfigError(
-                    f"expected a disk without copies, got the one of partition {index}'s {role} -"
-                    f" at {directory}; bring it elsewhere first: profile-actors move {index} DISK,"
-                    " or profile-actors replicas 0"
+                    f"expected a disk without copies, got the one of {whose(index)}'s {role} - at"
+                    f" {directory}; bring it elsewhere first: profile-actors move {name_of(index)}"
+                    " DISK, or profile-actors replicas 0"
                 )
         for disk in found:
             self._catalogue.copies.drop_disk(disk)
 
     def keep(self, replicas: int, is_async: bool) -> dict[int, Copies]:
-        """Have so many standbys of each partition, 0 or 1; the records then. Raises ConfigError."""
+        """Have so many standbys of each log, 0 or 1, and of a ledger that begins later; the records
+        then. The ledger's is never async (``promise``). Raises ConfigError."""
         own = self.add_disk(str(self._data))
-        disks = sorted(self.disks())
-        if replicas and len(disks) < 2:
+        if replicas and len(self.disks()) < 2:
             raise ConfigError(
                 f"expected a second disk for replicas, got only {self._data} - at set_replicas; add"
                 " one with store.add_disk(directory), or profile-actors disks --add DIRECTORY"
             )
-        for index in range(self._partitions):
+        self._catalogue.copies.want(Wanted(replicas, is_async))
+        for place, index in enumerate(self._logs()):
             known = self._catalogue.copies.of(index)
-            others = [disk for disk in disks if disk != (known.primary if known else own)]
-            there = [disk for disk in others if self._is_there(disk)] or others
-            wanted = there[index % len(there)] if replicas else ""
+            wanted = self._standby_of(place, known.primary if known else own) if replicas else ""
             if known is not None and known.standby and wanted:
                 wanted = known.standby
-            if known is None or (known.standby, known.is_async) != (wanted, is_async):
-                epoch = self._catalogue.epoch(str(index))
+            waits_not = is_async and index != LEDGER
+            if known is None or (known.standby, known.is_async) != (wanted, waits_not):
+                epoch = self._catalogue.epoch(sequencer_of(index))
                 fresh = self._fresh(wanted)
-                self._step(index, partial(_keep, own, epoch, wanted, fresh, is_async))
+                self._step(index, partial(_keep, own, epoch, wanted, fresh, waits_not))
         return self.all()
+
+    def _standby_of(self, place: int, primary: str) -> str:
+        """The disk for the standby of the log with this place among all; "" if there is none."""
+        others = [disk for disk in sorted(self.disks()) if disk != primary]
+        there = [disk for disk in others if self._beside.is_there(disk)] or others
+        return there[place % len(there)] if there else ""
+
+    def _begun_ledger(self, epoch: int) -> Copies | None:
+        """The record of a ledger that opens without one: with a standby, if all logs are to have
+        one; of a store that an earlier release gave replicas, if all partitions have."""
+        wanted = self._catalogue.copies.wanted()
+        if wanted is None:
+            wanted = Wanted(int(all(self._has_standby(i) for i in range(self._partitions))))
+        disk = own = ""
+        if wanted.replicas:
+            own = self.add_disk(str(self._data))
+            disk = self._standby_of(self._partitions, own)
+        if not disk:
+            return None
+        return self._step(LEDGER, partial(_keep, own, epoch - 1, disk, self._fresh(disk), False))
+
+    def _has_standby(self, index: int) -> bool:
+        known = self._catalogue.copies.of(index)
+        return known is not None and bool(known.standby)
 
     def deal(self, directories: dict[str, str]) -> dict[int, str]:
         """Know these disks, by id, and where they are; deal partitions that have no log yet to them
@@ -170,7 +181,7 @@ class CopiesRegistry:
         return out
 
     def put(self, index: int, disk: str) -> Copies:
-        """Have a partition's standby on that disk, "" for none; the record then. Raises ConfigError
+        """Have a log's standby on that disk, "" for none; the record then. Raises ConfigError
         for a disk that is not known, or has the log in force."""
         own = self.add_disk(str(self._data))
         known = self._catalogue.copies.of(index)
@@ -178,11 +189,11 @@ class CopiesRegistry:
         if disk and (disk not in self.disks() or disk == primary):
             got = "the one that has the log in force" if disk == primary else "one not known"
             raise ConfigError(
-                f"expected another disk of the store for partition {index}, got {disk}, {got} - at"
-                " the coordinator; profile-actors disks shows them"
+                f"expected another disk of the store for {whose(index)}, got {disk}, {got} - at the"
+                " coordinator; profile-actors disks shows them"
             )
         if known is None or known.standby != disk:
-            epoch, fresh = self._catalogue.epoch(str(index)), self._fresh(disk)
+            epoch, fresh = self._catalogue.epoch(sequencer_of(index)), self._fresh(disk)
             is_async = known is not None and known.is_async
             known = self._step(index, partial(_keep, own, epoch, disk, fresh, is_async))
         return known
@@ -191,6 +202,8 @@ class CopiesRegistry:
         """A log is opened in force, under an epoch; its record, and the directory of its disk.
         While its standby is being promoted nothing changes, as the record says."""
         known = self._catalogue.copies.of(index)
+        if known is None and index == LEDGER:
+            known = self._begun_ledger(epoch)
         if known is None:
             return None, ""
         if not known.promised:
@@ -199,12 +212,12 @@ class CopiesRegistry:
         return known, self._directory(known.primary)
 
     def standby_disk(self, index: int) -> tuple[str, str]:
-        """The disk that a partition's standby is on, and its directory. Raises StoreUnavailable."""
+        """The disk that a log's standby is on, and its directory. Raises StoreUnavailable."""
         disk = self._with_standby(index).standby
         return disk, self._directory(disk)
 
     def replace(self, index: int, disk: str) -> tuple[str, str]:
-        """That disk, which a partition's standby is on, is away for good: the one that takes its
+        """That disk, which a log's standby is on, is away for good: the one that takes its
         place, and its directory. It is the one with the fewest copies. Raises StoreUnavailable if
         no other is there, ConfigError while the standby is called in sync."""
         known = self._with_standby(index)
@@ -213,11 +226,11 @@ class CopiesRegistry:
             others = [
                 (copies.count(one), one)
                 for one in self.disks()
-                if one not in (disk, known.primary) and self._is_there(one)
+                if one not in (disk, known.primary) and self._beside.is_there(one)
             ]
             if not others:
                 raise StoreUnavailable(
-                    f"expected disk {disk} of the standby of partition {index}, got none, nor"
+                    f"expected disk {disk} of the standby of {whose(index)}, got none, nor"
                     f" another disk of the store to take its place - at {self._directory(disk)};"
                     " mount it, or add one: profile-actors disks --add DIRECTORY"
                 )
@@ -226,29 +239,9 @@ class CopiesRegistry:
             self._step(index, lambda c: replication.placed(c, chosen, fresh, is_async=c.is_async))
         return self.standby_disk(index)
 
-    def _is_there(self, disk: str) -> bool:
-        found = found_disk(Path(self._directory(disk)))
-        return found is not None and found.disk == disk
-
     def sweep(self) -> None:
-        """Delete copies that no record names: of a disk that was away until another had taken its
-        place. Only where the log in force has a standby in sync, and is of a newer epoch: the
-        catalogue may be an old one, and a copy that it does not name the one in force."""
-        for index in self.all():
-            for disk, directory in self.disks().items():
-                paths = StoreLayout(Path(directory))
-                for old in (paths.standby(index), paths.partition(index)):
-                    if old.directory.exists() and self._is_past(index, disk, old):
-                        remove_tree(old.directory)
-
-    def _is_past(self, index: int, disk: str, paths: PartitionLayout) -> bool:
-        known = self._known(index)
-        if not known.in_sync or known.promised or disk in (known.primary, known.standby):
-            return False
-        if not self._is_there(disk):
-            return False
-        stamp = stamp_of(paths, MAP_BYTES)
-        return stamp is not None and stamp.epoch <= known.epoch
+        """See ``DisksBeside``."""
+        self._beside.sweep(self.all)
 
     def standby(self, index: int, found: str) -> StandbyRole:
         """A standby opens. found: the id of the copy in its directory. Raises StoreUnavailable."""
@@ -257,8 +250,8 @@ class CopiesRegistry:
         if found != known.copy:
             if known.in_sync or known.promised:
                 raise StoreUnavailable(
-                    f"expected copy {known.copy} of partition {index}, got {found or 'none'} - at"
-                    f" {data}; it is made anew once the partition goes on without it"
+                    f"expected copy {known.copy} of {whose(index)}, got {found or 'none'} - at"
+                    f" {data}; it is made anew once its primary goes on without it"
                 )
             fresh = self._fresh(known.standby)
             known = self._step(
@@ -270,7 +263,7 @@ class CopiesRegistry:
         claim = self._catalogue.log(index)
         assert claim is not None, index
         bare = LogClaim(id=structs.replace(claim.id, since=0), state="promised")
-        opening = self._catalogue.next_epoch(f"standby-{index}")
+        opening = self._catalogue.next_epoch(f"standby-{sequencer_of(index)}")
         return StandbyRole(known, data, bare, opening)
 
     def note(self, index: int, request: Request) -> tuple[bool, Copies]:
@@ -297,15 +290,23 @@ class CopiesRegistry:
         ]
 
     def promise(self, index: int, accept_loss: bool, is_wanted: bool) -> Copies:
-        """Begin to promote a standby: by command (is_wanted), or for its partition's silence, which
-        an erasure explains. Raises ConfigError where it may not be, StoreUnavailable."""
+        """Begin to promote a standby: by command (is_wanted), or for its primary's silence, which
+        an erasure explains. The ledger's is never one that lacks something: partitions count its
+        messages, and would take the next ones for those. Raises ConfigError where it may not be,
+        StoreUnavailable."""
+        if index == LEDGER and accept_loss and not self._known(index).in_sync:
+            raise ConfigError(
+                "expected a standby of the ledger that has all that was acknowledged, got one that"
+                " has not - at the coordinator; nothing was changed: partitions know what it lacks,"
+                " so it cannot be left out: mount the disk that has it, or restore a backup"
+            )
         self._known(index)
         if not is_wanted and self._is_erasing(index):
             raise StoreUnavailable(
-                f"expected partition {index} to be silent for no reason, got an erasure under way -"
-                " at the coordinator; its standby waits"
+                f"expected {whose(index)} to be silent for no reason, got an erasure under way - at"
+                " the coordinator; its standby waits"
             )
-        epoch = self._catalogue.next_epoch(str(index))
+        epoch = self._catalogue.next_epoch(sequencer_of(index))
         return self._step(index, lambda c: replication.promised(c, epoch, accept_loss=accept_loss))
 
     def promoted(self, index: int, epoch: int) -> Copies:
@@ -317,7 +318,7 @@ class CopiesRegistry:
         return self._step(index, lambda c: replication.promoted(c, epoch, fresh))
 
     def other_copy(self, index: int) -> tuple[str, int]:
-        """Where the copy in force is, a partition's directory, and how many entries it is known to
+        """Where the copy in force is, the log's directory, and how many entries it is known to
         have."""
         claim = self._catalogue.log(index)
         data = self._directory(self._known(index).primary)
@@ -332,7 +333,7 @@ class CopiesRegistry:
         known = self._known(index)
         if not known.standby:
             raise StoreUnavailable(
-                f"expected partition {index} to have a standby, got none - at the coordinator;"
+                f"expected {whose(index)} to have a standby, got none - at the coordinator;"
                 " set_replicas(1) gives it one"
             )
         return known
@@ -341,7 +342,7 @@ class CopiesRegistry:
         known = self._catalogue.copies.of(index)
         if known is None:
             raise StoreUnavailable(
-                f"expected partition {index} to have replicas, got none - at the coordinator;"
+                f"expected {whose(index)} to have replicas, got none - at the coordinator;"
                 " set_replicas(1) gives it one"
             )
         return known
@@ -369,8 +370,8 @@ class CopiesRegistry:
             if is_raw:
                 raise
             raise ConfigError(
-                f"expected a step that may be made now, but {refused} - at the copies of partition"
-                f" {index}; try again, or see profile-actors status"
+                f"expected a step that may be made now, but {refused} - at the copies of"
+                f" {whose(index)}; try again, or see profile-actors status"
             ) from None
 
 

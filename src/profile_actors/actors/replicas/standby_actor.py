@@ -1,7 +1,7 @@
-"""A partition's standby as a Ray actor: another disk's copy of its log, and no engine.
+"""A log's standby as a Ray actor: another disk's copy of it, and no engine.
 
-Theory: it asks the coordinator which copy it is, opens the files, and takes what the partition
-sends (``engine/shipping/standby_copy``). It promotes itself, by command or when the partition has
+Theory: it asks the coordinator which copy it is, opens the files, and takes what the log's primary
+sends (``engine/shipping/standby_copy``). It promotes itself, by command or when the primary has
 been silent for ``Config.failover_after_ms``: the coordinator notes that, it promises the new epoch,
 waits until nobody can read the old copy any more, and lets go of the files. Then both processes
 begin anew, and find by the coordinator's record that they have changed places. A crash at any step
@@ -35,12 +35,18 @@ from profile_actors.actors.logs.compactor import CompactionPart, Compactor
 from profile_actors.actors.logs.opening import refusal_of
 from profile_actors.actors.logs.scrubber import Scrubber, ScrubPart
 from profile_actors.actors.replicas.copies_registry import StandbyRole
-from profile_actors.actors.replicas.standby_line import ENCODER, FETCH_S
+from profile_actors.actors.replicas.standby_line import (
+    ENCODER,
+    FETCH_S,
+    primary_name,
+    standby_name,
+)
+from profile_actors.actors.shell import shell_of
 from profile_actors.engine.shipping.shipper import Shipment
 from profile_actors.engine.shipping.standby_copy import StandbyCopy
 from profile_actors.errors import FencedOut, LostLog, ProfileActorsError, StoreUnavailable
 from profile_actors.storage.files.atomic_files import remove_tree
-from profile_actors.storage.files.layout import StoreLayout
+from profile_actors.storage.files.layout import LEDGER, StoreLayout, whose
 from profile_actors.storage.files.lock import DirectoryLock
 from profile_actors.storage.replicas.copied_checkpoints import (
     begin_feed,
@@ -57,20 +63,24 @@ from profile_actors.storage.replicas.standby_files import (
 )
 
 LOOK_S = 0.25
-"""How often is looked whether the partition is silent, and files that are missing are back."""
+"""How often is looked whether the primary is silent, and files that are missing are back."""
 
 
 START_FACTOR = 6
-"""A partition that was not heard yet is waited for so many times as long as one that falls silent:
+"""A primary that was not heard yet is waited for so many times as long as one that falls silent:
 its process may be starting."""
 
 
 CHECKPOINT_LOOK_S = 5.0
-"""How often is asked whether the partition has a newer checkpoint."""
+"""How often is asked whether the primary has a newer checkpoint."""
 
 
 END_WAIT_S = 10.0
 """How long the process of a copy that is no longer in force is waited for."""
+
+
+CALLERS = 4
+"""Calls that a standby takes at a time: one entry, and questions."""
 
 
 RETIRE_S = 0.5
@@ -86,6 +96,7 @@ class StandbyActor:
     def __init__(self, place: StandbyPlace, hook: Hook = no_hook) -> None:
         """hook: called at named points; crash tests kill the process there."""
         self._place = place
+        self._who = whose(place.index)
         self._hook = hook
         self._lock = threading.RLock()
         self._stopped = threading.Event()
@@ -106,8 +117,7 @@ class StandbyActor:
         self._copier.start()
 
     def _try_to_open(self) -> None:
-        who = f"the standby of partition {self._place.index}"
-        self._refusal = refusal_of(self._open, who, self._place.path)
+        self._refusal = refusal_of(self._open, f"the standby of {self._who}", self._place.path)
 
     def _open(self) -> None:
         index, config = self._place.index, self._place.config
@@ -150,12 +160,12 @@ class StandbyActor:
             f"; another one takes its place in {after_ms / 1000 - away_s:.0f} s, if there is one"
         )  # fmt: skip
         raise StoreUnavailable(
-            f"expected disk {disk} of the standby of partition {index}, got"
+            f"expected disk {disk} of the standby of {self._who}, got"
             f" {found.disk if found is not None else 'none'} - at {directory}; mount it{then}"
         )
 
     def _free(self, lock: Path) -> None:
-        """Have a partition's process end that still has the files of an old copy open."""
+        """Have the primary's process end that still has the files of an old copy open."""
         end = time.monotonic() + END_WAIT_S
         while True:
             try:
@@ -163,16 +173,19 @@ class StandbyActor:
             except FencedOut:
                 if time.monotonic() > end:
                     raise
-                self._restart_partition()
+                self._restart_primary()
                 time.sleep(LOOK_S)
             else:
                 return
 
-    def _restart_partition(self) -> None:
-        """Have the partition's process begin anew: it asks where its log is."""
+    def _primary(self) -> Any:
+        """The actor with the log in force. Raises ValueError where there is none."""
+        return ray.get_actor(primary_name(self._place.index), namespace=self._place.namespace)
+
+    def _restart_primary(self) -> None:
+        """Have the primary's process begin anew: it asks where its log is."""
         with suppress(ValueError, ray.exceptions.RayError):
-            name = f"partition-{self._place.index}"
-            ray.kill(ray.get_actor(name, namespace=self._place.namespace), no_restart=False)
+            ray.kill(self._primary(), no_restart=False)
 
     def _opened(self) -> StandbyCopy:
         if self._refusal is not None and not self._stopped.is_set():
@@ -182,7 +195,7 @@ class StandbyActor:
         return self._copy
 
     def take(self, data: bytes) -> bytes:
-        """A message of the partition (``Shipment``); the answer to it (``Arrival``)."""
+        """A message of the primary (``Shipment``); the answer to it (``Arrival``)."""
         shipment = SHIPMENT.decode(data)
         with self._lock:
             copy = self._opened()
@@ -196,7 +209,7 @@ class StandbyActor:
         return ENCODER.encode(answer)
 
     def _ask_again(self) -> None:
-        """The partition knows this standby by another id: the files may be another copy by now."""
+        """The primary knows this standby by another id: the files may be another copy by now."""
         self._close()
         self._try_to_open()
 
@@ -224,7 +237,7 @@ class StandbyActor:
         if copy_at(self._directory) != self._copy.copy:
             self._close()
             self._refusal = LostLog(
-                f"expected copy {self._copy.copy} of partition {self._place.index}, got its files"
+                f"expected copy {self._copy.copy} of {self._who}, got its files"
                 f" gone - at {self._directory}; they are made anew once it goes on without them"
             )
             raise self._refusal
@@ -236,17 +249,18 @@ class StandbyActor:
         if answer.epoch != epoch:
             raise FencedOut(
                 f"expected to promise epoch {epoch}, got {answer.epoch} promised already - at the"
-                f" standby of partition {self._place.index}",
+                f" standby of {self._who}",
                 epoch=answer.epoch,
             )
         # Its next process waits for the record; one that cannot be ended here ends when it hears
         # that it is fenced, and is read by nobody after the lease.
-        self._restart_partition()
+        self._restart_primary()
         time.sleep(self._place.config.lease_ms / 1000)
         lost = None if self._role.copies.in_sync else self._losing()
         if self._log is not None:
             drop_beyond(self._directory, self._log.head())
-            begin_feed(self._directory)
+            if self._place.index != LEDGER:  # which tells nobody of changes
+                begin_feed(self._directory)
         self._hook("standby.fenced")
         self._coordinator.call("copies", "promoted", self._place.index, epoch)
         self._hook("standby.noted")
@@ -264,7 +278,7 @@ class StandbyActor:
         return lost_end(self._log, Path(other), told, self._place.config.log_map_bytes)
 
     def _watch(self) -> None:
-        """Carry on a promotion that a crash cut short; begin one when the partition is silent."""
+        """Carry on a promotion that a crash cut short; begin one when the primary is silent."""
         silence_s = self._place.config.failover_after_ms / 1000
         while not self._stopped.wait(LOOK_S):
             with self._lock, suppress(ProfileActorsError):
@@ -281,20 +295,19 @@ class StandbyActor:
                     self.promote(is_wanted=False)
 
     def _copy_checkpoints(self) -> None:
-        """Have the partition's newest checkpoint here, too; and the catalogue on this disk."""
+        """Have the primary's newest checkpoint here, too; and the catalogue on this disk."""
         while not self._stopped.wait(CHECKPOINT_LOOK_S):
             if self._refusal is not None or self._role.copies.promised:
                 continue
             with suppress(ValueError, ray.exceptions.RayError, ProfileActorsError, OSError):
-                name = f"partition-{self._place.index}"
-                partition = ray.get_actor(name, namespace=self._place.namespace)
+                primary = self._primary()
                 self._coordinator.call("copies", "keep_home")
                 self._coordinator.call("copies", "sweep")
-                ask = partial(self._asked, partition)
+                ask = partial(self._asked, primary)
                 copy_saved(self._directory, ask("saved"), partial(ask, "saved_part"))
 
-    def _asked(self, partition: Any, *words: Any) -> Any:
-        found = ray.get(partition.replica.remote(*words), timeout=self._place.config.call_timeout_s)
+    def _asked(self, primary: Any, *words: Any) -> Any:
+        found = ray.get(primary.replica.remote(*words), timeout=self._place.config.call_timeout_s)
         if self._stopped.is_set():  # nothing may be written: the files may be deleted
             raise Stopped("expected a running standby, got one that was stopped meanwhile")
         return found
@@ -313,22 +326,21 @@ class StandbyActor:
         )  # fmt: skip
 
     def entry(self, position: int) -> bytes:
-        """A log entry, for a partition of which it is damaged. Raises CorruptLog."""
+        """A log entry, for a primary of which it is damaged. Raises CorruptLog."""
         if self._log is None:
             raise StoreUnavailable("expected an open log, got a standby without one")
         return self._log.whole(position)
 
     def _fetch(self, position: int) -> bytes:
-        """An entry as the partition has it, whose log this one is known to be a beginning of."""
+        """An entry as the primary has it, whose log this one is known to be a beginning of."""
         if not self._copy.is_agreed:
             raise StoreUnavailable("expected a standby that has compared its log, got a new one")
         try:
-            name = f"partition-{self._place.index}"
-            partition: Any = ray.get_actor(name, namespace=self._place.namespace)
-            found: bytes = ray.get(partition.replica.remote("entry", position), timeout=FETCH_S)
+            answer = self._primary().replica.remote("entry", position)
+            found: bytes = ray.get(answer, timeout=FETCH_S)
         except (ValueError, ray.exceptions.RayError) as error:
             raise StoreUnavailable(
-                f"expected log entry {position} of partition {self._place.index}, got"
+                f"expected log entry {position} of {self._who}, got"
                 f" {type(error).__name__}; it is asked again by the next pass"
             ) from None
         return found
@@ -351,6 +363,28 @@ class StandbyActor:
         with self._lock:
             self._close()
             self._refusal = Stopped("expected a running standby, got a stopped one")
+
+
+def standby_class() -> Any:
+    """What Ray makes the actor of."""
+    options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": CALLERS}
+    return ray.remote(**options)(shell_of(StandbyActor))
+
+
+def begun_standby(place: StandbyPlace) -> Any:
+    """The handle of a log's standby, which is started if it does not run."""
+    return (
+        standby_class()
+        .options(
+            name=standby_name(place.index),
+            namespace=place.namespace,
+            lifetime="detached",
+            get_if_exists=True,
+            max_restarts=-1,
+            max_task_retries=0,
+        )
+        .remote(place)
+    )
 
 
 def _end_soon() -> None:

@@ -1,4 +1,4 @@
-"""How a partition talks to its standby.
+"""How a log's two processes talk to each other, and what they are called.
 
 Theory: by the actor's name, for its process comes and goes.
 """
@@ -11,8 +11,10 @@ from typing import Any
 import msgspec
 import ray
 
+from profile_actors.actors.mail.peers import LEDGER_ACTOR, actor_of
 from profile_actors.engine.shipping.shipper import Arrival, Shipment
 from profile_actors.errors import StoreUnavailable
+from profile_actors.storage.files.layout import LEDGER, sequencer_of
 
 FETCH_S = 30.0
 """How long is waited for an entry that is damaged in one copy of a log."""
@@ -24,9 +26,14 @@ ENCODER = msgspec.msgpack.Encoder()
 ARRIVAL = msgspec.msgpack.Decoder(Arrival)
 
 
+def primary_name(index: int) -> str:
+    """The name of the actor that has a log in force: a partition's, or the ledger's."""
+    return actor_of(sequencer_of(index))
+
+
 def standby_name(index: int) -> str:
-    """The actor's name."""
-    return f"standby-{index}"
+    """The name of the actor that has its copy."""
+    return f"standby-{LEDGER_ACTOR if index == LEDGER else index}"
 
 
 class StandbyLine:

@@ -23,12 +23,12 @@ STATUS_PATIENCE_S = 1.0
 
 def begin_known(host: Host) -> None:
     """Start the ledger of a store that has one: it may still have something to tell."""
-    path = StoreLayout(host.path).ledger
-    if path.is_dir():
+    if host.coordinator.call("copies", "has_ledger"):
         from profile_actors.actors.mail.ledger_actor import ledger_class
         from profile_actors.actors.replicas.disk_labels import pinned
 
-        place = LedgerPlace(host.namespace, str(path), host.config, host.home)
+        path = str(StoreLayout(host.path).ledger)
+        place = LedgerPlace(host.namespace, path, host.config, host.home)
         host.create(ledger_class(), LEDGER_ACTOR, True, place, **pinned(host.home))
 
 

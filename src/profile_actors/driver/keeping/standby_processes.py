@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
 
 import ray
 
 from profile_actors.actors.actor_status import StandbyPlace
 from profile_actors.actors.calls import Remote
-from profile_actors.actors.replicas.standby_line import standby_name
-from profile_actors.actors.shell import shell_of
+from profile_actors.actors.replicas.standby_line import primary_name, standby_name
 from profile_actors.driver.keeping.edge_processes import Host
 from profile_actors.engine.shipping.replication import Copies
 
@@ -25,22 +23,17 @@ END_S = 10.0
 LOOK_S = 0.02
 
 
-CALLERS = 4
-"""Calls that a standby takes at a time: one entry, and questions."""
-
-
 def begin_standbys(host: Host) -> list[Remote]:
-    """Start, or find, the standbys that the store's partitions are to have."""
+    """Start, or find, the standbys that the store's logs are to have."""
     records: dict[int, Copies] = host.coordinator.call("copies", "all")
     return begun(host, [index for index, copies in records.items() if copies.standby])
 
 
 def begun(host: Host, indexes: Iterable[int]) -> list[Remote]:
-    """The standbys of these partitions."""
-    from profile_actors.actors.replicas.standby_actor import StandbyActor
+    """The standbys of these partitions, or of LEDGER."""
+    from profile_actors.actors.replicas.standby_actor import standby_class
 
-    options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": CALLERS}
-    actor: Any = ray.remote(**options)(shell_of(StandbyActor))
+    actor = standby_class()
     return [
         host.create(
             actor, standby_name(index), True,
@@ -51,7 +44,7 @@ def begun(host: Host, indexes: Iterable[int]) -> list[Remote]:
 
 
 def end_standby(host: Host, index: int) -> None:
-    """End a partition's standby, where one runs, and wait until its name is free: Ray kills later
+    """End a log's standby, where one runs, and wait until its name is free: Ray kills later
     than it says, and who asks for a new one by that name would get the dying one."""
     end = time.monotonic() + END_S
     with suppress(ValueError):
@@ -61,7 +54,7 @@ def end_standby(host: Host, index: int) -> None:
             time.sleep(LOOK_S)
 
 
-def restart_partition(namespace: str, index: int) -> None:
-    """Have a partition's process begin anew, where one runs: it asks where its log is."""
+def restart_primary(namespace: str, index: int) -> None:
+    """Have a log's process begin anew, where one runs: it asks where its log is."""
     with suppress(ValueError):
-        ray.kill(ray.get_actor(f"partition-{index}", namespace=namespace), no_restart=False)
+        ray.kill(ray.get_actor(primary_name(index), namespace=namespace), no_restart=False)

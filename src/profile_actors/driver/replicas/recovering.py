@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.errors import ConfigError, FencedOut
-from profile_actors.storage.files.layout import StoreLayout
+from profile_actors.storage.files.layout import StoreLayout, name_of
 from profile_actors.storage.files.lock import KEEPER_WAIT_S, DirectoryLock
 from profile_actors.storage.shipping.home_copies import Lost, Recovering, home_told
 
 
 class Recovered(msgspec.Struct, frozen=True):
     """A store that has its home on another disk now. told: ms UTC, when the lost disk's catalogue
-    was copied last. entries: of each partition's log. lost: partitions that may lack entries which
-    were acknowledged, with why."""
+    was copied last. entries: of each partition's log, and of the 'ledger', if it has one. lost:
+    partitions that may lack entries which were acknowledged, with why."""
 
     path: str
     store: str
     told: int
-    entries: dict[int, int]
+    entries: dict[int | Literal["ledger"], int]
     lost: list[Lost]
 
 
@@ -30,7 +31,8 @@ def recover(directory: str | Path, *, accept_loss: bool = False) -> Recovered:
     (docs/REPLICAS.md). directory: as it was given to ``add_disk``. Start it there from then on.
 
     It keeps its id: the old one must never run again. Everything that was acknowledged is there, if
-    each standby was in sync; one that was not is taken with ``accept_loss`` alone. Rejected rows,
+    each standby was in sync; one that was not is taken with ``accept_loss`` alone, and not at all
+    where identities are linked: logs count each other's messages. Rejected rows,
     and the history of files loaded in the last seconds, were on the lost disk. No process of the
     store may run. Again after a crash it goes on.
 
@@ -49,11 +51,17 @@ def recover(directory: str | Path, *, accept_loss: bool = False) -> Recovered:
         one = Recovering(path, wall_ms())
         try:
             found, lost = one.survey()
-            if lost and not accept_loss:
+            if lost and (one.has_ledger or not accept_loss):
+                then = (
+                    "others of the store count what it had, so it cannot go on without that: mount"
+                    " the disk that has it, or restore a backup"
+                    if one.has_ledger
+                    else "accept_loss (--accept-loss) goes on without what is lost"
+                )
+                who = ", ".join(_whose(each) for each in lost)
                 raise ConfigError(
                     "expected standbys that have all that was acknowledged, got some that have not:"
-                    f" {', '.join(f'partition {each.partition}' for each in lost)} - at {path};"
-                    " nothing was changed: accept_loss (--accept-loss) goes on without what is lost"
+                    f" {who} - at {path}; nothing was changed: {then}"
                 )
             one.publish(found)
         except FencedOut as error:
@@ -62,5 +70,9 @@ def recover(directory: str | Path, *, accept_loss: bool = False) -> Recovered:
             one.close()
     finally:
         lock.release()
-    entries = {each.index: each.head for each in found}
+    entries = {name_of(each.index): each.head for each in found}
     return Recovered(str(path), one.store, round((told or 0) * 1000), entries, lost)
+
+
+def _whose(lost: Lost) -> str:
+    return "the ledger" if lost.partition == "ledger" else f"partition {lost.partition}"

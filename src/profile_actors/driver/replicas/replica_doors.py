@@ -1,8 +1,9 @@
-"""The doors to standbys: copies of partitions' logs on other disks."""
+"""The doors to standbys: copies of logs, of partitions and of the ledger, on other disks."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,10 +19,11 @@ from profile_actors.driver.connection import Connection
 from profile_actors.driver.keeping.standby_processes import (
     begun,
     end_standby,
-    restart_partition,
+    restart_primary,
 )
 from profile_actors.engine.shipping.replication import Copies
 from profile_actors.errors import CallerError, ConfigError, Pending, StoreUnavailable
+from profile_actors.storage.files.layout import LEDGER, name_of, whose
 
 if TYPE_CHECKING:
     from profile_actors.driver.keeping.placement import Placement
@@ -38,17 +40,22 @@ STATUS_S = 2.0
 """How long a standby is asked for its account of itself."""
 
 
-class Replica(msgspec.Struct, frozen=True):
-    """A partition and its standby, as ``Store.replicas`` tells. primary, standby: the directories
-    of their disks; standby is "" where there is none.
+LogName = int | Literal["ledger"]
+"""Whose log: a partition's, by its number, or that of the ledger of links."""
 
-    state: 'in sync' (nothing is acknowledged without it), 'catching up', 'silent' (the partition
+
+class Replica(msgspec.Struct, frozen=True):
+    """A log and its standby, as ``Store.replicas`` tells. partition: whose log it is, a partition's
+    number or 'ledger'. primary, standby: the directories of their disks; standby is "" where there
+    is none.
+
+    state: 'in sync' (nothing is acknowledged without it), 'catching up', 'silent' (its primary
     goes on without it, or will), or 'none'. lag_entries: log entries that the standby has not.
     is_async: entries are acknowledged before the standby has them. reason: what keeps the standby
     from working, or "". lost: of a promotion that this tells of, what the standby had not.
     """
 
-    partition: int
+    partition: LogName
     primary: str
     standby: str
     state: str
@@ -63,6 +70,7 @@ class ReplicaDoors:
 
     _connection: Connection
     _placement: Placement
+    _ledger: Callable[[], Remote | None]
 
     def _check_open(self) -> None:
         raise NotImplementedError
@@ -79,7 +87,7 @@ class ReplicaDoors:
 
     def remove_disk(self, directory: str | Path) -> None:
         """Keep no copies in a directory any more; what is in it stays. Raises ConfigError for one
-        that was not added, or that has a partition's log or standby."""
+        that was not added, or that has a log or standby."""
         self._check_open()
         path = str(Path(directory).resolve())
         self._connection.coordinator.call("copies", "remove_disk", path)
@@ -91,13 +99,14 @@ class ReplicaDoors:
         return found
 
     def set_replicas(self, replicas: int, mode: Literal["sync", "async"] = "sync") -> list[Replica]:
-        """Keep so many standbys of each partition, 0 or 1, from now on (docs/REPLICAS.md).
+        """Keep so many standbys of each log, 0 or 1, from now on (docs/REPLICAS.md): of all
+        partitions, and of the ledger of links, also if that begins later.
 
         'sync': what is acknowledged is durable on both disks. 'async': before the standby has it,
-        so that the loss of a disk may lose the newest entries. Returns at once: standbys catch up
-        beside the work (``replicas``, ``wait_for_replicas``). 0: standbys' files are deleted, each
-        once its partition has answered that it goes on alone. Raises ConfigError without a second
-        disk (``add_disk``), StoreUnavailable for a partition that does not answer.
+        so that the loss of a disk may lose the newest entries; of the ledger none. Returns at once:
+        standbys catch up beside the work (``replicas``, ``wait_for_replicas``). 0: standbys' files
+        are deleted, each once its primary has answered that it goes on alone. Raises ConfigError
+        without a second disk (``add_disk``), StoreUnavailable for a partition that does not answer.
         """
         self._check_open()
         if replicas not in (0, 1):
@@ -112,8 +121,19 @@ class ReplicaDoors:
                 begun(self._placement, [index])
             else:
                 end_standby(self._placement, index)
-            self._connection.partitions[index].call("replica", "follow", copies)
+            self._primary(index).call("replica", "follow", copies)
         return self.replicas()
+
+    def _primary(self, index: int) -> Remote:
+        """The actor with the log of a partition, or of LEDGER, in force. Raises
+        StoreUnavailable."""
+        found = self._ledger() if index == LEDGER else self._connection.partitions[index]
+        if found is None:
+            raise StoreUnavailable(
+                "expected the ledger of links to run, got none - at its copies; it is just"
+                " beginning: try again"
+            )
+        return found
 
     def _refuse_labelled(self, at: str) -> None:
         """Raises ConfigError where disks are on nodes of their own: no process changes its node."""
@@ -125,60 +145,64 @@ class ReplicaDoors:
             )
 
     def _let_go(self, replicas: int, is_async: bool) -> dict[int, Copies]:
-        """The records with so many standbys; who is to go is let go of by its partition first."""
+        """The records with so many standbys; who is to go is let go of by its primary first."""
         coordinator = self._connection.coordinator
         records: dict[int, Copies] = coordinator.call("copies", "all")
         for index, copies in records.items():
             if copies.standby and replicas == 0:
                 self._retire(index)
-            elif copies.in_sync and is_async != copies.is_async:
-                self._connection.partitions[index].call("replica", "let_go")
+            elif copies.in_sync and is_async and index != LEDGER:
+                self._primary(index).call("replica", "let_go")
                 end_standby(self._placement, index)
         found: dict[int, Copies] = coordinator.call("copies", "keep", replicas, is_async)
         return found
 
     def _retire(self, index: int) -> None:
-        """End a standby and delete its files. A partition that is gone cannot let go of it: it
-        lives on then, to be promoted. Raises StoreUnavailable."""
-        self._connection.partitions[index].call("replica", "let_go")
+        """End a standby and delete its files. A primary that is gone cannot let go of it: it lives
+        on then, to be promoted. Raises StoreUnavailable."""
+        self._primary(index).call("replica", "let_go")
         with suppress(StoreUnavailable):  # a disk that is gone has nothing to delete
             self._standby(index).call("retire", timeout_s=RETIRE_S)
         end_standby(self._placement, index)
 
     def replicas(self) -> list[Replica]:
-        """How each partition's standby stands."""
+        """How each log's standby stands: the partitions' in their order, then the ledger's, if the
+        store has one."""
         self._check_open()
         coordinator = self._connection.coordinator
         records: dict[int, Copies] = coordinator.call("copies", "all")
         disks = self.disks()
-        out: list[Replica] = []
-        for index, partition in enumerate(self._connection.partitions):
-            copies = records.get(index)
-            if copies is None:
-                out.append(Replica(index, str(self._placement.path), "", "none", 0))
-                continue
-            standing: Standing | None = None
-            reason = ""
-            try:
-                standing = partition.call("replica", "standing", timeout_s=STATUS_S)
-            except StoreUnavailable as error:
-                reason = str(error)
-            account = self._account(index) if copies.standby else None
-            if account is not None and account.refusal:
-                reason = account.refusal
-            state = "none" if not copies.standby else "silent"
-            lag = 0
-            if standing is not None:
-                state, lag = standing.state, standing.lag_entries
-            if copies.promised:
-                state = "being promoted"
-            out.append(
-                Replica(
-                    index, disks.get(copies.primary, copies.primary),
-                    disks.get(copies.standby, copies.standby), state, lag, copies.is_async, reason,
-                )
-            )  # fmt: skip
-        return out
+        return [self._replica(index, records.get(index), disks) for index in self._logs()]
+
+    def _logs(self) -> list[int]:
+        has_ledger = self._connection.coordinator.call("copies", "has_ledger")
+        return [*range(len(self._connection.partitions)), *([LEDGER] if has_ledger else [])]
+
+    def _replica(self, index: int, copies: Copies | None, disks: dict[str, str]) -> Replica:
+        if copies is None:
+            return Replica(name_of(index), str(self._placement.path), "", "none", 0)
+        standing: Standing | None = None
+        reason = ""
+        try:
+            standing = self._primary(index).call("replica", "standing", timeout_s=STATUS_S)
+        except StoreUnavailable as error:
+            reason = str(error)
+        account = self._account(index) if copies.standby else None
+        if account is not None and account.refusal:
+            reason = account.refusal
+        state = "none" if not copies.standby else "silent"
+        lag = 0
+        if standing is not None:
+            state, lag = standing.state, standing.lag_entries
+        if copies.promised:
+            state = "being promoted"
+        return Replica(
+            name_of(index), disks.get(copies.primary, copies.primary),
+            disks.get(copies.standby, copies.standby), state, lag, copies.is_async, reason,
+        )  # fmt: skip
+
+    def _one(self, index: int) -> Replica:
+        return next(one for one in self.replicas() if one.partition == name_of(index))
 
     def _account(self, index: int) -> StandbyStatus | None:
         try:
@@ -204,22 +228,22 @@ class ReplicaDoors:
                 )
             time.sleep(LOOK_S)
 
-    def promote(self, partition: int, *, accept_loss: bool = False) -> Replica:
-        """Put the standby of a partition in force: its disk's copy is the log from then on, the
-        other one becomes its standby. Calls wait meanwhile.
+    def promote(self, partition: LogName, *, accept_loss: bool = False) -> Replica:
+        """Put the standby of a partition, or of the 'ledger', in force: its disk's copy is the log
+        from then on, the other one becomes its standby. Calls wait meanwhile.
 
         accept_loss: also one that is not in sync, or async; entries that it lacks are gone then,
-        and ``Replica.lost`` says which. Raises ConfigError unless it may be, CallerError for a
-        partition that there is not, StoreUnavailable if the standby does not answer. Again after a
-        crash it goes on.
+        and ``Replica.lost`` says which. Never of the ledger: partitions know what it lacks.
+        Raises ConfigError unless it may be, CallerError for a partition that there is not,
+        StoreUnavailable if the standby does not answer. Again after a crash it goes on.
         """
         self._check_open()
-        self._record(partition, "promote")
+        index = self._number(partition, "promote")
         timeout_s = self._connection.config.call_timeout_s
-        lost = self._standby(partition).call("promote", accept_loss, timeout_s=timeout_s)
-        return structs.replace(self._answering(partition, "promotion"), lost=lost)
+        lost = self._standby(index).call("promote", accept_loss, timeout_s=timeout_s)
+        return structs.replace(self._answering(index, "promotion"), lost=lost)
 
-    def abandon_promotion(self, partition: int) -> Replica:
+    def abandon_promotion(self, partition: LogName) -> Replica:
         """Take back a promotion that does not come to its end, since its standby is gone for good:
         the copy that was in force goes on, if it is there. Nothing that was acknowledged is lost.
 
@@ -227,39 +251,41 @@ class ReplicaDoors:
         is not, StoreUnavailable if the old copy does not answer.
         """
         self._check_open()
-        copies = self._record(partition, "abandon_promotion")
+        index = self._number(partition, "abandon_promotion")
+        copies = self._record(index)
         if copies is None or not copies.promised:
             raise ConfigError(
-                f"expected a promotion of partition {partition} under way, got none - at"
+                f"expected a promotion of {whose(index)} under way, got none - at"
                 " abandon_promotion; profile-actors replicas shows them"
             )
         # Who was to be promoted would carry on; who was in force opens anew, above that epoch.
-        end_standby(self._placement, partition)
-        self._connection.coordinator.call("copies", "abandon", partition)
-        restart_partition(self._placement.namespace, partition)
-        self._standby(partition)
-        return self._answering(partition, "opening")
+        end_standby(self._placement, index)
+        self._connection.coordinator.call("copies", "abandon", index)
+        restart_primary(self._placement.namespace, index)
+        self._standby(index)
+        return self._answering(index, "opening")
 
-    def _answering(self, partition: int, after: str) -> Replica:
-        """How a partition stands once it answers. Raises StoreUnavailable."""
+    def _answering(self, index: int, after: str) -> Replica:
+        """How a log stands once its primary answers. Raises StoreUnavailable."""
         timeout_s = self._connection.config.call_timeout_s
         end = time.monotonic() + timeout_s
         while True:
             with suppress(StoreUnavailable):
-                self._connection.partitions[partition].call("hello", timeout_s=timeout_s)
-                found = self.replicas()[partition]
+                self._primary(index).call("hello", timeout_s=timeout_s)
+                found = self._one(index)
                 if found.state != "being promoted":
                     return found
             if time.monotonic() > end:
                 raise StoreUnavailable(
-                    f"expected partition {partition} to answer within {timeout_s:g} s of its"
-                    f" {after}, got nothing - at its copies; see profile-actors status"
+                    f"expected {whose(index)} to answer within {timeout_s:g} s of its {after}, got"
+                    " nothing - at its copies; see profile-actors status"
                 )
             time.sleep(LOOK_S)
 
-    def change_disk(self, partition: int, disk: str) -> Replica:
-        """Bring a partition to another disk of the store, by its id or its directory, while it
-        works: a standby there, and its promotion. What is on the old disk is deleted then.
+    def change_disk(self, partition: LogName, disk: str) -> Replica:
+        """Bring a partition, or the 'ledger', to another disk of the store, by its id or its
+        directory, while it works: a standby there, and its promotion. What is on the old disk is
+        deleted then.
 
         A standby that it had on another disk stays its standby. Calls wait while the copy is put in
         force. Again after a crash it goes on. Raises ConfigError, CallerError, StoreUnavailable,
@@ -278,61 +304,73 @@ class ReplicaDoors:
                 f"expected a disk of the store, got {disk!r} - at change_disk; add it with"
                 " store.add_disk(directory)"
             )
-        before = self._record(partition, "change_disk")
+        index = self._number(partition, "change_disk")
+        before = self._record(index)
         standby = "" if before is None else before.standby
         if before is None or before.primary != wanted:
             if standby != wanted:
-                self._put(partition, wanted)
-            self._wait(partition, self._connection.long_timeout_s)
+                self._put(index, wanted)
+            self._wait(index, self._connection.long_timeout_s)
             self.promote(partition)
-        now = self._record(partition, "change_disk")
+        now = self._record(index)
         kept = standby if standby not in ("", wanted) else ""
         if now is not None and now.standby not in ("", kept):
-            self._put(partition, kept)
-        return self.replicas()[partition]
+            self._put(index, kept)
+        return self._one(index)
 
-    def plan_of_disks(self) -> list[tuple[int, str, str]]:
-        """Which partitions to bring to which disk (partition, from, to: directories), so that each
-        disk has as many in force as the others, or one more; [] where that is so."""
+    def plan_of_disks(self) -> list[tuple[LogName, str, str]]:
+        """Which logs to bring to which disk (whose: a partition's number or 'ledger', from, to:
+        directories), so that each disk has as many in force as the others, or one more; [] where
+        that is so."""
         self._check_open()
         own = str(self._placement.path)
         at = {one.partition: one.primary for one in self.replicas()}
         counts = {path: 0 for path in sorted({own, *self.disks().values()})}
         for path in at.values():
             counts[path] += 1
-        plan: list[tuple[int, str, str]] = []
+        plan: list[tuple[LogName, str, str]] = []
         while True:
             most = max(counts, key=lambda path: (counts[path], path))
             least = min(counts, key=lambda path: (counts[path], path))
             if counts[most] - counts[least] < 2:
                 return plan
-            partition = max(number for number, path in at.items() if path == most)
+            partition = [whose for whose, path in at.items() if path == most][-1]
             plan.append((partition, most, least))
             at[partition] = least
             counts[most] -= 1
             counts[least] += 1
 
-    def _record(self, partition: int, at: str) -> Copies | None:
+    def _number(self, partition: LogName, at: str) -> int:
+        """The number of a log. Raises CallerError for one that the store has not."""
         count = len(self._connection.partitions)
+        if partition == "ledger":
+            if LEDGER not in self._logs():
+                raise CallerError(
+                    f"expected a partition below {count}, got 'ledger' of a store that links nobody"
+                    f" yet - at {at}"
+                )
+            return LEDGER
         if whole_number(partition, "partition", at, 0) >= count:
             raise CallerError(f"expected a partition below {count}, got {partition} - at {at}")
+        return partition
+
+    def _record(self, index: int) -> Copies | None:
         records: dict[int, Copies] = self._connection.coordinator.call("copies", "all")
-        return records.get(partition)
+        return records.get(index)
 
-    def _put(self, partition: int, disk: str) -> None:
-        """Have a partition's standby on that disk, "" for none; what another one has is deleted."""
-        coordinator, actor = self._connection.coordinator, self._connection.partitions[partition]
-        before = self._record(partition, "change_disk")
+    def _put(self, index: int, disk: str) -> None:
+        """Have a log's standby on that disk, "" for none; what another one has is deleted."""
+        before = self._record(index)
         if before is not None and before.standby:
-            self._retire(partition)
-        copies = coordinator.call("copies", "put", partition, disk)
+            self._retire(index)
+        copies = self._connection.coordinator.call("copies", "put", index, disk)
         if disk:
-            self._standby(partition)
-        actor.call("replica", "follow", copies)
+            self._standby(index)
+        self._primary(index).call("replica", "follow", copies)
 
-    def _wait(self, partition: int, timeout_s: float) -> None:
+    def _wait(self, index: int, timeout_s: float) -> None:
         end = time.monotonic() + timeout_s
-        while (found := self.replicas()[partition]).state != "in sync":
+        while (found := self._one(index)).state != "in sync":
             if time.monotonic() > end:
                 raise Pending(f"expected a copy that has everything, got {found} - it goes on")
             time.sleep(LOOK_S)

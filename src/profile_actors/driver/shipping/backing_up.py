@@ -17,7 +17,7 @@ from profile_actors.actors.logs.backup_steps import Begun, ShippedBeside
 from profile_actors.engine.identity.messages import LEDGER
 from profile_actors.engine.shipping.frontiers import Mails, largest_frontier
 from profile_actors.errors import CorruptLog, Pending, StoreUnavailable
-from profile_actors.storage.log_id import LEDGER as LEDGER_LOG
+from profile_actors.storage.files.layout import LEDGER as LEDGER_LOG
 from profile_actors.storage.shipping.backups import (
     BackupManifest,
     KeptCheckpoint,

@@ -13,6 +13,7 @@ from profile_actors.driver.keeping.standby_processes import begun
 from profile_actors.engine.identity.messages import LEDGER
 from profile_actors.engine.shipping.replication import Copies
 from profile_actors.errors import CallerError
+from profile_actors.storage.files.layout import whose
 
 if TYPE_CHECKING:
     from profile_actors.driver.keeping.placement import Placement
@@ -135,7 +136,7 @@ class BackupDoors:
         records: dict[int, Copies] = connection.coordinator.call("copies", "all")
         kept = [index for index, one in records.items() if one.standby]
         for index, standby in zip(kept, begun(self._placement, kept), strict=True):
-            copies[f"standby of partition {index}"] = asking(standby)
+            copies[f"standby of {whose(index)}"] = asking(standby)
         ledger = self._ledger()
         if ledger is not None:
             copies["ledger"] = asking(ledger)

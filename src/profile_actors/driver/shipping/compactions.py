@@ -14,7 +14,8 @@ AT_ONCE = 8
 
 
 class CompactionReport(msgspec.Struct, frozen=True):
-    """One copy of a log. name: whose, as in 'partition 0', 'standby of partition 0' or 'ledger'.
+    """One copy of a log. name: whose, as in 'partition 0', 'standby of partition 0',
+    'ledger' or 'standby of the ledger'.
     The other numbers are of all that was compacted since its process began, in the background too.
 
     entries: put together, or moved with theirs. bytes_before, bytes_after: of the log segments that

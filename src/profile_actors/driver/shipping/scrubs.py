@@ -16,7 +16,8 @@ AT_ONCE = 8
 
 class ScrubReport(msgspec.Struct, frozen=True):
     """One copy of a log, and what is derived from it, read whole. name: whose, as in 'partition 0',
-    'standby of partition 0' or 'ledger'. read: log entries, files, and blocks of the change feed.
+    'standby of partition 0', 'ledger' or 'standby of the ledger'. read: log entries, files, and
+    blocks of the change feed.
 
     faults: what is damaged, where, and what to do, in sentences, [] where all is whole. mended: log
     entries that were damaged and are fetched from another copy.

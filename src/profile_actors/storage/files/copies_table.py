@@ -23,7 +23,20 @@ COPIES = b"copies"
 DISK = b"disk"
 
 
+WANTED = COPIES + b"wanted"
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """How many standbys each log is to have, of those that are begun later too."""
+
+    replicas: int
+    is_async: bool = False
+
+
 _COPIES = msgspec.json.Decoder(Copies)
+
+
+_WANTED = msgspec.json.Decoder(Wanted)
 
 
 class CopiesTable:
@@ -38,7 +51,7 @@ class CopiesTable:
         self._where = where
 
     def of(self, index: int) -> Copies | None:
-        """The copies of a log (a partition's number, or ``log_id.LEDGER``). Raises CorruptLog."""
+        """The copies of a log (a partition's number, or ``layout.LEDGER``). Raises CorruptLog."""
         value = self._get(COPIES + str(index).encode(), index)
         return None if value is None else _COPIES.decode(value)
 
@@ -49,6 +62,16 @@ class CopiesTable:
         if after != before:
             self._put(COPIES + str(index).encode(), index, msgspec.json.encode(after))
         return after
+
+    def wanted(self) -> Wanted | None:
+        """What was asked for last; None where nothing was, or by an earlier release."""
+        value = self._get(WANTED, 0)
+        return None if value is None else _WANTED.decode(value)
+
+    def want(self, wanted: Wanted) -> None:
+        """Remember what is asked for. Durable. Raises StorageFull."""
+        if self.wanted() != wanted:
+            self._put(WANTED, 0, msgspec.json.encode(wanted))
 
     def disks(self) -> dict[str, str]:
         """The directory of each disk that the store was told of, by the disk's id."""

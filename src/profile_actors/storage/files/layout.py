@@ -14,7 +14,8 @@
     <data>/partitions/<i>/feed/     derived, like checkpoints/ and runs/: may be deleted at any time
                                     when no process has the partition open
     <data>/disk.json                names this disk, of a store that has several
-    <data>/standbys/<i>/            a partition's log once more, of a store with replicas
+    <data>/standbys/<i>/            a partition's log once more, of a store with replicas, in
+                                    standbys/ledger/ the ledger's
     <data>/ledger/                  the log of who belongs together, like a partition's; only in a
                                     store where rows came with several identities
     <data>/erasures.json            the erasure under way, and how many there were
@@ -30,13 +31,34 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from profile_actors.engine.identity.messages import LEDGER as SEQUENCER
 from profile_actors.storage.files.atomic_files import remove_tree
+
+LEDGER = 65_535
+"""In the place of a partition's number: the log of the ledger of links. No partition has it, since
+an assignment names partitions by 16 bits, and there are fewer than buckets."""
+
+
+def whose(number: int) -> str:
+    """How errors call whoever owns a log."""
+    return "the ledger" if number == LEDGER else f"partition {number}"
+
+
+def name_of(number: int) -> int | Literal["ledger"]:
+    """How programs and commands name whoever owns a log: a partition by its number."""
+    return "ledger" if number == LEDGER else number
+
+
+def sequencer_of(number: int) -> str:
+    """The name of a partition, or of the ledger, as a sequencer."""
+    return SEQUENCER if number == LEDGER else str(number)
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionLayout:
-    """Paths of one partition. directory: ``<data>/partitions/<i>``."""
+    """Paths of one log and what is made of it. directory: ``<data>/partitions/<i>``, or as it."""
 
     directory: Path
 
@@ -117,7 +139,7 @@ class StoreLayout:
 
     @property
     def ledger(self) -> Path:
-        return self.data / "ledger"
+        return self.partition(LEDGER).directory
 
     @property
     def partitions(self) -> Path:
@@ -128,7 +150,9 @@ class StoreLayout:
         return self.data / "disk.json"
 
     def standby(self, number: int) -> PartitionLayout:
-        return PartitionLayout(self.data / "standbys" / str(number))
+        """A copy of the log of a partition, or of LEDGER."""
+        name = "ledger" if number == LEDGER else str(number)
+        return PartitionLayout(self.data / "standbys" / name)
 
     def existing(self) -> Iterator[Path]:
         """The data directory and all of the store that is in it, and nothing else that may be."""
@@ -139,7 +163,9 @@ class StoreLayout:
             yield from directory.rglob("*")
 
     def partition(self, number: int) -> PartitionLayout:
-        return PartitionLayout(self.partitions / str(number))
+        """The log in force of a partition, or of LEDGER."""
+        own = self.data / "ledger"
+        return PartitionLayout(own if number == LEDGER else self.partitions / str(number))
 
 
 def reset_derived(directory: Path) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import lmdb
 import msgspec
@@ -42,10 +43,9 @@ from profile_actors.storage.files.atomic_files import (
 )
 from profile_actors.storage.files.copies_table import COPIES, DISK
 from profile_actors.storage.files.framing import frame
-from profile_actors.storage.files.layout import StoreLayout
+from profile_actors.storage.files.layout import LEDGER, StoreLayout, name_of, sequencer_of, whose
 from profile_actors.storage.files.lock import DirectoryLock
 from profile_actors.storage.files.manifest import load_manifest
-from profile_actors.storage.log_id import LEDGER
 from profile_actors.storage.log_segment import LogSegment, Stamp
 from profile_actors.storage.replicas.copied_checkpoints import begin_feed, drop_beyond
 from profile_actors.storage.replicas.standby_files import as_partition, found_disk
@@ -61,9 +61,9 @@ that are gone, and nobody knows of them."""
 
 
 class Lost(msgspec.Struct, frozen=True):
-    """A partition that a recovered store may lack entries of, and why."""
+    """A partition, or the 'ledger', that a recovered store may lack entries of, and why."""
 
-    partition: int
+    partition: int | Literal["ledger"]
     reason: str
 
 
@@ -180,16 +180,23 @@ class Recovering:
             try:
                 return any(
                     _age(other.copies.of(index)) > _age(self.known.copies.of(index))
-                    for index in range(self._settings.partitions)
+                    for index in (*range(self._settings.partitions), LEDGER)
                 )
             finally:
                 other.close()
         finally:
             remove_tree(beside.data)
 
+    @property
+    def has_ledger(self) -> bool:
+        """Whether a ledger may have had entries: one with a record is heard of before its first."""
+        ledger = self.known.log(LEDGER)
+        has_record = self.known.copies.of(LEDGER) is not None
+        return ledger is not None and (ledger.state == "kept" or has_record)
+
     def survey(self) -> tuple[list[Found], list[Lost]]:
-        """The copies that will be in force, and the partitions that may lack entries then. Raises
-        ConfigError if there is no copy of one, or of the ledger."""
+        """The copies that will be in force, and those that may lack entries. Raises ConfigError if
+        there is no copy of a log."""
         disks, found, lost = self._disks(), list[Found](), list[Lost]()
         for path in disks.values():
             if path != self._layout.data and self._is_behind(path):
@@ -199,16 +206,13 @@ class Recovering:
                     " changed: recover that one"
                 )
         missing: list[str] = []
-        for index in range(self._settings.partitions):
+        for index in (*range(self._settings.partitions), *([LEDGER] if self.has_ledger else [])):
             copies = self.known.copies.of(index)
             one = None if copies is None else self._one(index, copies, disks, lost)
             if one is None:
-                missing.append(f"partition {index}")
+                missing.append(whose(index))
             else:
                 found.append(one)
-        ledger = self.known.log(LEDGER)
-        if ledger is not None and ledger.state == "kept":
-            missing.append("the ledger of links")
         if missing:
             raise ConfigError(
                 f"expected copies of all logs of store {self.store}, got none of"
@@ -227,9 +231,9 @@ class Recovering:
         if not self._is_there(index, disks[copies.standby]):
             return None
         if self._is_old:
-            lost.append(Lost(index, "newer copies of the catalogue could not be written"))
+            lost.append(Lost(name_of(index), "newer copies of the catalogue could not be written"))
         elif not copies.in_sync:
-            lost.append(Lost(index, "its standby had not all that was acknowledged"))
+            lost.append(Lost(name_of(index), "its standby had not all that was acknowledged"))
         return self._found(index, copies.standby, disks[copies.standby])
 
     def _is_there(self, index: int, data: Path) -> bool:
@@ -281,7 +285,8 @@ class Recovering:
             return
         directory = StoreLayout(one.directory).standby(one.index).directory
         drop_beyond(directory, one.head)
-        begin_feed(directory)
+        if one.index != LEDGER:  # which tells nobody of changes
+            begin_feed(directory)
         as_partition(one.directory, one.index)
 
     def _rewrite(self, found: list[Found]) -> None:
@@ -289,7 +294,7 @@ class Recovering:
         known = self.known
         env, (settings, epochs) = known.beside("settings", "epochs")
         claims = {one.index: known.log(one.index) for one in found}
-        given = {one.index: known.epoch(str(one.index)) for one in found}
+        given = {one.index: known.epoch(sequencer_of(one.index)) for one in found}
         with env.begin(write=True) as transaction:
             for key in _of_disks(transaction, settings):
                 transaction.delete(key, db=settings)
@@ -308,7 +313,8 @@ class Recovering:
                 for name, record in ((LOG_KEY + key, told), (COPIES + key, copies)):
                     content = frame(one.index, (msgspec.json.encode(record),))
                     transaction.put(name, content, db=settings)
-                transaction.put(key, NUMBER.pack(epoch), db=epochs)
+                sequencer = sequencer_of(one.index).encode()
+                transaction.put(sequencer, NUMBER.pack(epoch), db=epochs)
 
     def close(self) -> None:
         """Let go of the copy, if it was not published."""

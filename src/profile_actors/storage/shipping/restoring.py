@@ -54,7 +54,7 @@ from profile_actors.storage.files.manifest import (
 )
 from profile_actors.storage.lmdb_feed import begin_at
 from profile_actors.storage.lmdb_log import log_segment_name
-from profile_actors.storage.log_id import LEDGER, LogClaim, LogId, save_log_id
+from profile_actors.storage.log_id import LogClaim, LogId, save_log_id
 from profile_actors.storage.log_segment import LogSegment
 from profile_actors.storage.segment_checks import format_of
 from profile_actors.storage.shipping.backups import BackupManifest, KeptLog, faults
@@ -139,7 +139,7 @@ class Restoring:
     def directory_of(self, log: KeptLog) -> Path:
         """Where a sequencer's files go."""
         layout = self._layout
-        return layout.ledger if log.index == LEDGER else layout.partition(log.index).directory
+        return layout.partition(log.index).directory
 
     def _log(self, log: KeptLog, paths: PartitionLayout) -> None:
         make_directory(paths.log)

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from profile_actors.actors.replicas.copies_registry import CopiesRegistry
 from profile_actors.config import Config
-from profile_actors.engine.shipping.replication import Request
+from profile_actors.engine.shipping.replication import Copies, Request
 from profile_actors.errors import ConfigError, StoreUnavailable
 from profile_actors.storage.catalogue_store import CatalogueStore
-from profile_actors.storage.files.layout import StoreLayout
+from profile_actors.storage.files.copies_table import WANTED
+from profile_actors.storage.files.layout import LEDGER, StoreLayout
 from profile_actors.storage.lmdb_log import LmdbLog
 from profile_actors.storage.store_settings import StoreSettings
 
@@ -139,3 +141,51 @@ def test_a_disk_that_is_in_use_is_not_removed(place: Place) -> None:
     for directory in (str(place.own), place.at["b"] + "x"):
         with pytest.raises(ConfigError, match="a disk that was added"):
             place.registry.remove_disk(directory)
+
+
+def begun_ledger(place: Place) -> Copies | None:
+    """The record of a ledger that opens."""
+    place.known.claim(LEDGER, "log-ledger")
+    return place.registry.opened(LEDGER, place.known.next_epoch("L"))[0]
+
+
+def test_a_ledger_that_begins_later_has_what_was_asked_for_all_logs(place: Place) -> None:
+    assert not place.registry.has_ledger()
+    record = begun_ledger(place)
+    assert record is not None
+    assert (record.primary, record.epoch) == (place.registry.add_disk(str(place.own)), 1)
+    assert record.standby in place.disk.values()
+    assert begun_ledger(place) == structs.replace(record, epoch=2)
+    assert place.registry.all()[LEDGER].epoch == 2
+    place.registry.keep(0, False)
+    assert place.registry.all()[LEDGER].standby == ""
+
+
+def test_a_ledger_has_no_standby_where_none_was_asked_for(place: Place) -> None:
+    place.registry.keep(0, False)
+    assert begun_ledger(place) is None
+    assert place.registry.has_ledger()
+
+
+def test_a_ledger_of_a_store_that_had_replicas_before_has_a_standby_too(place: Place) -> None:
+    """An earlier release remembered what it gave to partitions alone."""
+    with place.known._env.begin(write=True, db=place.known._db["settings"]) as transaction:
+        assert transaction.delete(WANTED)
+    place.registry.put(1, "")
+    assert begun_ledger(place) is None, "they have none, some are being moved"
+    place.put(1, "b")
+    record = begun_ledger(place)
+    assert record is not None
+    assert record.standby
+
+
+def test_a_ledger_loses_nothing(place: Place) -> None:
+    """Where partitions need not wait for their standbys it does, and one that lacks something is
+    not put in force: partitions would take its next messages for those that it told them before."""
+    begun_ledger(place)
+    place.registry.keep(1, True)
+    assert [one.is_async for one in place.registry.all().values()] == [True, True, True, False]
+    with pytest.raises(ConfigError, match=r"of the ledger that has all .* restore a backup"):
+        place.registry.promise(LEDGER, True, True)
+    place.enter(LEDGER)
+    assert place.registry.promise(LEDGER, False, True).promised == 2

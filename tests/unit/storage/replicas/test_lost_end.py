@@ -64,12 +64,12 @@ def test_of_a_copy_that_cannot_be_read_is_said_what_the_catalogue_knew(tmp_path:
     found = lost_end(standby, other, 6, CONFIG.log_map_bytes)
     assert found == LostEnd(5, 6, {}, is_whole=False)
     assert lost_end(standby, other, 4, CONFIG.log_map_bytes).entries == 0
-    assert "1 at least" in _loss(0, found)
+    assert "1 at least" in _loss("partition 0", found)
 
 
 def test_what_the_command_line_says() -> None:
     lost = LostEnd(120, 131, {"orders": 1_055, "visits": 3})
-    assert _loss(2, lost).startswith(
+    assert _loss("partition 2", lost).startswith(
         "partition 2: log entries 120 to 130 are lost, with 1,055 of orders, 3 of visits rows"
     )
-    assert "nothing is lost" in _loss(2, LostEnd(7, 7, {}))
+    assert "nothing is lost" in _loss("partition 2", LostEnd(7, 7, {}))

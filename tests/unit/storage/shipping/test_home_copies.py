@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,10 +15,9 @@ from profile_actors.driver.replicas.recovering import recover
 from profile_actors.engine.shipping.replication import Request
 from profile_actors.errors import ConfigError, Halt, LostLog
 from profile_actors.storage.catalogue_store import CatalogueStore
-from profile_actors.storage.files.layout import StoreLayout
+from profile_actors.storage.files.layout import LEDGER, StoreLayout, sequencer_of, whose
 from profile_actors.storage.lmdb_log import LmdbLog
 from profile_actors.storage.log_ages import check_ages
-from profile_actors.storage.log_id import LEDGER
 from profile_actors.storage.replicas.copied_log import CopiedLog
 from profile_actors.storage.replicas.standby_files import name_copy
 from profile_actors.storage.shipping import home_copies as homes
@@ -30,9 +29,10 @@ PARTITIONS = 3
 
 
 class Store:
-    """A store of two disks, as its processes make it: logs in force on a, standbys on b."""
+    """A store of two disks, as its processes make it: logs in force on a, standbys on b. logs: one
+    of LEDGER is begun once there are replicas, as it is in a store that links people later."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, logs: Sequence[int] = range(PARTITIONS)) -> None:
         self.a, self.b = path / "a", path / "b"
         self.known = CatalogueStore(self.a)
         new = StoreSettings(partitions=PARTITIONS, clock="event", hash_seed=7, created=1)
@@ -43,12 +43,12 @@ class Store:
         )
         self.copies.add_disk(str(self.b))
         self.copies.keep(1, False)
-        for index in range(PARTITIONS):
+        for index in logs:
             self.log(index, 5)
 
     def log(self, index: int, count: int) -> None:
         claim = self.known.claim(index, f"log-{index}")
-        epoch = self.known.next_epoch(str(index))
+        epoch = self.known.next_epoch(sequencer_of(index))
         copies, _ = self.copies.opened(index, epoch)
         assert copies is not None
         paths = StoreLayout(self.a).partition(index)
@@ -83,6 +83,58 @@ def store(tmp_path: Path) -> Iterator[Store]:
     yield made
     if made.a.exists():
         made.known.close()
+
+
+@pytest.fixture
+def linked(tmp_path: Path) -> Iterator[Store]:
+    """One that has a ledger."""
+    made = Store(tmp_path, (*range(PARTITIONS), LEDGER))
+    yield made
+    if made.a.exists():
+        made.known.close()
+
+
+def test_a_ledger_goes_on_from_the_other_disk(linked: Store) -> None:
+    linked.lose()
+    assert recover(linked.b).entries == {0: 5, 1: 5, 2: 5, "ledger": 5}
+    known = CatalogueStore(linked.b)
+    copies, claim, epoch = known.copies.of(LEDGER), known.log(LEDGER), known.next_epoch("L")
+    known.close()
+    assert copies is not None
+    assert claim is not None
+    assert (copies.standby, epoch > max(homes.ABOVE, claim.epoch)) == ("", True)
+    paths = StoreLayout(linked.b).partition(LEDGER)
+    assert not paths.feed.exists()
+    log = LmdbLog(paths.directory, CONFIG, epoch=epoch, claim=claim)
+    assert log.head() == 5
+    log.close()
+
+
+@pytest.mark.parametrize("index", [*range(PARTITIONS), LEDGER])
+def test_each_log_of_linked_people_that_is_on_no_disk_is_named(linked: Store, index: int) -> None:
+    shutil.rmtree(StoreLayout(linked.b).standby(index).directory)
+    linked.lose()
+    with pytest.raises(ConfigError, match=f"none of {whose(index)} - at"):
+        recover(linked.b, accept_loss=True)
+    assert not (linked.b / "catalogue").exists()
+
+
+@pytest.mark.parametrize("index", [0, LEDGER])
+def test_no_log_of_linked_people_goes_on_without_its_end(linked: Store, index: int) -> None:
+    """Others know the messages that stood in it, and would take the next ones for those."""
+    linked.note(index, "leave")
+    linked.lose()
+    with pytest.raises(ConfigError, match=f"{whose(index)} - at .* restore a backup"):
+        recover(linked.b, accept_loss=True)
+
+
+def test_a_ledger_is_not_forgotten_that_began_when_the_disk_was_lost(store: Store) -> None:
+    """It may have told partitions something before the catalogue was copied again."""
+    store.known.claim(LEDGER, "ledger")
+    store.copies.opened(LEDGER, store.known.next_epoch("L"))
+    store.lose()
+    with pytest.raises(ConfigError, match="none of the ledger - at"):
+        recover(store.b, accept_loss=True)
 
 
 def test_a_store_goes_on_from_its_other_disk(store: Store) -> None:
@@ -161,7 +213,7 @@ def test_a_ledger_that_was_lost_is_named(store: Store) -> None:
     store.known.tell(LEDGER, claim.id.log, 1, 1, str(store.a / "ledger"), 1)
     store.copies.keep_home()
     store.lose()
-    with pytest.raises(ConfigError, match="the ledger of links"):
+    with pytest.raises(ConfigError, match="none of the ledger - at"):
         recover(store.b)
 
 
