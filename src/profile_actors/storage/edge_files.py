@@ -149,15 +149,12 @@ class Generation:
         return _Look(self)
 
     def found(self, identity: bytes) -> bytes | None:
-        """The bytes of the profile that has an identity, as ``edge_copy.found`` finds them. Cost: 2
-        us where they are in the processor's cache. Raises CorruptLog."""
+        """The bytes of the profile of an identity (``edge_copy.found``). Raises CorruptLog."""
         try:
             transaction = self._env.begin()
             try:
                 owner = transaction.get(identity, None, self._ids)
-                if owner is None:
-                    return None
-                return transaction.get(owner[-KEY_BYTES:], None, self._profiles)
+                return owner and transaction.get(owner[-KEY_BYTES:], None, self._profiles)
             finally:
                 transaction.abort()
         except lmdb.Error as error:
