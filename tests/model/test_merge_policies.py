@@ -15,12 +15,15 @@ from profile_actors.definitions.declared import (
     Catalogue,
     ComputedAttribute,
     Definition,
+    EdgeDestination,
     MergePolicy,
+    ProjectionConfiguration,
     SegmentDefinition,
 )
+from profile_actors.engine.edges.projections import check_projections
 from profile_actors.engine.identity.identity import Identity
 from profile_actors.engine.reading.answers import Profile, Source
-from profile_actors.engine.reading.fields import EVERYTHING, Fields, under
+from profile_actors.engine.reading.fields import EVERYTHING, Fields, check_kind, fields_of, under
 from profile_actors.errors import DefinitionError
 from profile_actors.ingest.identity_keys import key_of
 from profile_actors.rules.catalogue.change_check import check_change, removed
@@ -188,7 +191,6 @@ def test_views() -> None:
 @pytest.mark.parametrize(
     ("policy", "words"),
     [
-        (MergePolicy("p", stitching="none"), "expected stitching 'graph'"),
         (MergePolicy("p", "dataset_precedence"), "expected an order of datasets with"),
         (MergePolicy("p", order=("crm",)), "expected no order with 'timestamp_ordered'"),
         (MergePolicy("p", "dataset_precedence", ("crm", "crm")), "expected each dataset once"),
@@ -297,3 +299,38 @@ def test_copies_see_a_policy_that_changes_under_them(seed: int) -> None:
         one.follow(hub.partitions[0])
         assert one.checks
     assert len(set(found)) > 3
+
+
+def test_what_is_about_identities_is_asked_of_identities() -> None:
+    made = catalogue(
+        MergePolicy("each", stitching="none"),
+        SegmentDefinition("one", "score > 1", merge_policy="each"),
+        ComputedAttribute("own", "score", merge_policy="each"),
+    )
+    of_one = fields_of(["segments.one"], made)
+    check_kind(structs.replace(of_one, policy="each"), made)
+    check_kind(under(EVERYTHING, "each", made), made)
+    with pytest.raises(DefinitionError, match="stitching 'graph', got segment 'one', whose is 'n"):
+        check_kind(of_one, made)
+    with pytest.raises(DefinitionError, match="stitching 'none', got computed attribute 'points N"):
+        check_kind(structs.replace(fields_of(["computed.points None"], made), policy="each"), made)
+    with pytest.raises(DefinitionError, match="expected rules that read each other to have one"):
+        catalogue(
+            MergePolicy("each", stitching="none"),
+            SegmentDefinition("a", "score > 1", merge_policy="each"),
+            SegmentDefinition("b", 'inSegment("a")'),
+        )
+
+
+def test_edges_have_copies_of_people() -> None:
+    projected: list[Definition] = [
+        EdgeDestination("web"), ProjectionConfiguration("p", "web", segments=("one",)),
+    ]  # fmt: skip
+    each = MergePolicy("each", stitching="none")
+    one = SegmentDefinition("one", "score > 1", merge_policy="each")
+    with pytest.raises(DefinitionError, match=r"segment 'one', whose is 'none'.* - at proj"):
+        check_projections(catalogue(each, one, *projected))
+    default = structs.replace(each, default=True)
+    with pytest.raises(DefinitionError, match="edges have copies of people"):
+        check_projections(catalogue(default, one, *projected))
+    check_projections(catalogue(each, structs.replace(one, merge_policy="crm"), *projected))

@@ -148,8 +148,9 @@ class MergePolicy(msgspec.Struct, frozen=True, tag="merge_policy", forbid_unknow
     attributes: 'timestamp_ordered', of each leaf what was stated last, at equal times by the
     dataset whose name sorts first; 'dataset_precedence', what the first dataset of ``order`` states
     that states it at all; what is not in it counts for nothing. events: the datasets whose events
-    rules see; None: all. stitching: 'graph', a person is all her identities. default: whether it is
-    the policy of whoever names none; one at most is. version: as of a segment.
+    rules see; None: all. stitching: 'graph', a person is all her identities; 'none', each identity
+    is a profile by itself. default: whether it is the policy of whoever names none; one at most is.
+    version: as of a segment.
     """
 
     name: str

@@ -120,8 +120,6 @@ def linking_problem(rules: LinkingRules) -> str | None:
 
 def _policy_problem(policy: MergePolicy) -> str | None:
     """What is wrong with a merge policy by itself, or None."""
-    if policy.stitching == "none":
-        return "expected stitching 'graph', got 'none', which is not built yet"
     is_ordered = policy.attributes == "dataset_precedence"
     if is_ordered != bool(policy.order):
         wanted = "an order of datasets" if is_ordered else "no order"

@@ -31,7 +31,8 @@ KEY_KINDS = ("string", "integer")
 class Join:
     """A relationship, resolved. parents: names of the objects around the key, outermost first;
     those of arrays look like others. column, inner: the payload column that has the key, and the
-    names below it. namespace: of the target's entities; None while it has no dataset."""
+    names below it. namespace: of the target's entities; None while it has no dataset.
+    single: who names them is one identity, whoever it is linked with."""
 
     name: str
     behavior: Behavior
@@ -41,6 +42,7 @@ class Join:
     inner: tuple[str, ...]
     target: str
     namespace: Namespace | None
+    single: bool = False
 
 
 def join_of(relationship: Relationship, behavior: Behavior, namespace: Namespace | None) -> Join:

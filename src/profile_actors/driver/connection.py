@@ -20,10 +20,11 @@ from profile_actors.config import Config
 from profile_actors.definitions.declared import Catalogue, Namespace, named
 from profile_actors.driver.read_lines import Asked, ReadLines, Unanswered
 from profile_actors.engine.reading.answers import EventPage, Profile
-from profile_actors.engine.reading.fields import EVERYTHING, Fields, fields_of, under
+from profile_actors.engine.reading.fields import EVERYTHING, Fields, check_kind, fields_of, under
 from profile_actors.engine.reading.profile_columns import Answer, Elsewhere
 from profile_actors.errors import DefinitionError
 from profile_actors.ingest.identity_keys import BUCKET_SHIFT, identity_key, keys_of
+from profile_actors.rules.catalogue.merge_views import is_single
 
 LOOK_UPS_PER_CALL = 1_000
 """Profiles asked for in one call: bounds the message and how long the partition is held."""
@@ -206,8 +207,23 @@ class Connection:
         fields = self.asked(selectors, newest)
         if policy is not None:
             known = self.catalogue
-            fields = under(fields, policy, known if policy in known.merge_policies else newest())
+            known = known if policy in known.merge_policies else newest()
+            fields = under(fields, policy, known)
+        if selectors is not None:
+            check_kind(fields, self.catalogue)
         return msgspec.structs.replace(fields, sources=sources) if sources else fields
+
+    def asked_of(
+        self, segment: str | None, selectors: Selectors, newest: Callable[[], Catalogue]
+    ) -> Fields:
+        """What ``fields=`` says of everybody, or of a segment's members: single identities or
+        people, as its policy says."""
+        fields, known = self.asked(selectors, newest), self.catalogue
+        rule = None if segment is None else named(known.segments, segment)
+        if rule is not None and is_single(known, rule.merge_policy) != is_single(known, None):
+            fields = msgspec.structs.replace(fields, policy=rule.merge_policy)
+        check_kind(fields, known)
+        return fields
 
     def asked(self, selectors: Selectors, newest: Callable[[], Catalogue]) -> Fields:
         """What ``fields=`` says. newest: the definitions in force, asked for if a name is unknown:

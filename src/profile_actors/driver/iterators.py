@@ -145,7 +145,7 @@ def scan_slots(
     """What is asked, and each partition's position and slots of the segment then. int32[n]"""
     if segment is not None:
         connection.check_segment(segment, newest, "scan")
-    asked = connection.asked(fields, newest)
+    asked = connection.asked_of(segment, fields, newest)
     return asked, patiently(connection, lambda: connection.read_all("scan_slots", segment))
 
 

@@ -18,7 +18,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from profile_actors.engine.trials.held_rows import HeldPage, HeldRow
 from profile_actors.errors import CallerError, CursorExpired, Pending, StoreUnavailable
 from profile_actors.ingest.files.places import is_remote, local_path
 from profile_actors.ingest.identity_keys import normalised
+from profile_actors.rules.catalogue.merge_views import is_single
 
 PAGE_ROWS = 5_000
 """Rows of one call: each looks through the places of all rows of an identity."""
@@ -223,7 +224,7 @@ class _Person:
             graph = identity_graph(self._connection, self._ledger, *pair)
             profile = self._view(None)
             shown = [self.asked] if profile is None else profile.identities
-            if set(shown) == set(graph.members):
+            if set(shown) == set(graph.members) or is_single(self._catalogue, None):
                 return profile, graph
             if time.monotonic() > end:
                 raise Pending(
@@ -234,9 +235,11 @@ class _Person:
             time.sleep(PAUSE_S)
 
     def _view(self, policy: str | None) -> Profile | None:
+        return self._views(policy, [self.asked])[0]
+
+    def _views(self, policy: str | None, ones: Sequence[Identity]) -> list[Profile | None]:
         fields = self._connection.asked_under(None, lambda: self._catalogue, policy, True)
-        pair = (self.asked.namespace, self.asked.value)
-        return self._connection.profiles([pair], fields)[0]
+        return self._connection.profiles([(one.namespace, one.value) for one in ones], fields)
 
     def write(self, edges: dict[str, Edge | None]) -> None:
         """All files but the index."""
@@ -254,8 +257,12 @@ class _Person:
         if self.profile is None:
             return None
         found = _plain(self.profile)
-        views = {}
+        views: dict[str, Any] = {}
         for name, policy in sorted(self._catalogue.merge_policies.items()):
+            if policy.stitching == "none":
+                each = self._views(name, self.identities)
+                views[name] = [_plain(one) for one in each if one is not None]
+                continue
             if policy.default:
                 continue
             one = self._view(name)

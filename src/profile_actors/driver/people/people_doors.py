@@ -68,8 +68,8 @@ class PeopleDoors:
         self._check_open()
         at, named = instant_ms(as_of), identity_pairs([identity])[0]
         known = partial(newest, self._connection)
-        asked = self._connection.asked_under(fields, known, None, sources)
-        asked = structs.replace(asked, policy=merge_policy)
+        asked = self._connection.asked(fields, known)
+        asked = structs.replace(asked, policy=merge_policy, sources=sources)
         from profile_actors.driver.trials.past_answers import past_profile
 
         return past_profile(self._connection, self._ledger(), named, at, asked)

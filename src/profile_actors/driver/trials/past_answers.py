@@ -33,7 +33,10 @@ def past_profile(
     fields: Fields,
 ) -> Profile | None:
     """See ``Store.profile``. at: ms; ledger: None while none runs; fields.policy: of then."""
+    named = named_by(connection, *identity)
     members, _ = _together(connection, ledger, identity, at)
+    if asked_of(connection, _owner(connection, named), "is_single", at, fields.policy):
+        members = [named]
     rows = _rows_at(connection, members, at)
     person = [(one, rows[one]) for one in members]
     found: tuple[Profile | None] = asked_of(

@@ -12,8 +12,9 @@ import xxhash
 from msgspec import structs
 
 from profile_actors.definitions.declared import Catalogue, ProjectionConfiguration, label_of
-from profile_actors.engine.reading.fields import Fields, fields_of
+from profile_actors.engine.reading.fields import Fields, check_kind, fields_of
 from profile_actors.errors import CallerError, DefinitionError
+from profile_actors.rules.catalogue.merge_views import is_single
 
 NOTHING = "nothing"
 """The form of a destination without projections."""
@@ -22,8 +23,13 @@ NOTHING = "nothing"
 def check_projections(catalogue: Catalogue) -> None:
     """Whether all that projections choose is there. Raises DefinitionError."""
     for projection in catalogue.projections.values():
+        if is_single(catalogue, None):
+            raise DefinitionError(
+                "expected a default merge policy with stitching 'graph', got one with 'none' - at"
+                f" {label_of(projection)}; edges have copies of people"
+            )
         try:
-            fields_of(list(_selectors(projection)), catalogue)
+            check_kind(fields_of(list(_selectors(projection)), catalogue), catalogue)
         except CallerError as error:
             problem = str(error).replace(" - at fields=", "")
             raise DefinitionError(f"{problem} - at {label_of(projection)}") from None

@@ -42,6 +42,7 @@ from profile_actors.engine.operators.block_matching import (
     read_block,
 )
 from profile_actors.engine.operators.contributions import StepScope
+from profile_actors.engine.operators.event_streams import Stream, StreamDelta
 from profile_actors.rules.tree.plan import Rescan
 
 EVENT, LATE, CLOCK, DEFINITION, IDENTITY = range(5)
@@ -51,7 +52,8 @@ EVENT, LATE, CLOCK, DEFINITION, IDENTITY = range(5)
 class EntryDelta:
     """What one entry changes beside the identities: the fold's delta and the bookkeeping.
 
-    drain, slice_end: of a slice, what it is of, and the slot up to which that is done with it.
+    apart: slots of identities whose rows fold in their person's book. drain, slice_end: of a slice,
+    what it is of, and the slot up to which that is done with it.
     named: entities that its rows name; reread: slots that name those which its rows are of."""
 
     fold: Delta
@@ -66,10 +68,13 @@ class EntryDelta:
     slice_end: int = 0
     named: list[tuple[EntityNamers, Named]] = field(default_factory=list)
     reread: Array = field(default_factory=lambda: np.zeros(0, np.uint32))
+    apart: Array = field(default_factory=lambda: np.zeros(0, np.intp))
 
     def slots(self) -> Array:
         """The slots whose rows ``publish`` writes: ascending, each once."""
-        return slots_of_all([self.fold.slots(), self.touched, self.reread, *self.moved()])
+        return slots_of_all(
+            [self.fold.slots(), self.touched, self.reread, self.apart, *self.moved()]
+        )
 
     def moved(self) -> list[Array]:
         """The slots that the clock alone changed; what rows changed is in ``touched``."""
@@ -85,8 +90,8 @@ class EntryDelta:
 
 @dataclass(frozen=True, slots=True)
 class EntryRows:
-    """An entry's rows, prepared. touched: intp[n] per block of events, then per one of records:
-    the slots that have rows in it, ascending."""
+    """An entry's rows as rules of one kind see them, prepared. touched: intp[n] per block of
+    events, then per one of records: the slots that have rows in it, ascending."""
 
     readers: list[BlockReader]
     records: list[Block]
@@ -97,21 +102,34 @@ class EntryRows:
         """Those of ``touched`` that have rows of records."""
         return self.touched[len(self.readers) :]
 
-    @contextmanager
-    def marked(self, has_rows: Array) -> Iterator[None]:
-        """Lend out ``has_rows`` (bool per slot, all false) with these slots set."""
-        try:
-            for slots in self.touched:
-                has_rows[slots] = True
-            yield
-        finally:
-            for slots in self.touched:
-                has_rows[slots] = False
+
+Sides = tuple[EntryRows, EntryRows]
+"""What rules about people see, and what those about single identities do; mostly the same."""
 
 
-def _rows_of(state: State, blocks: list[Block]) -> EntryRows:
+@contextmanager
+def _marked(has_rows: Array, touched: list[Array]) -> Iterator[None]:
+    """Lend out ``has_rows`` (bool per slot, all false) with these slots set."""
+    try:
+        for slots in touched:
+            has_rows[slots] = True
+        yield
+    finally:
+        for slots in touched:
+            has_rows[slots] = False
+
+
+def _rows_of(state: State, blocks: list[Block]) -> Sides:
+    listing, position = state.listing, state.position
+    people = _prepared(state, listing.folded(blocks, position))
+    if not (state.book.single and listing.is_used):
+        return people, people
+    return people, _prepared(state, listing.folded(blocks, position, single=True))
+
+
+def _prepared(state: State, blocks: list[Block]) -> EntryRows:
     slot_of = state.directory.slot_of
-    blocks = kept_blocks(state.listing.folded(blocks, state.position), state.catalogue.expired)
+    blocks = kept_blocks(blocks, state.catalogue.expired)
     events = [b for b in blocks if state.behavior(b.dataset) == "event"]
     records = [b for b in blocks if state.behavior(b.dataset) == "record"]
     readers = [read_block(block, slot_of) for block in events]
@@ -133,25 +151,27 @@ def fold_rows(
     blocks = of_profiles(state, every)
     rows = _rows_of(state, blocks)
     new_slots = np.arange(first_new_slot, state.directory.slots)
-    with rows.marked(state.has_rows):
+    parts = rows[0].touched if rows[0] is rows[1] else rows[0].touched + rows[1].touched
+    with _marked(state.has_rows, parts):
         delta = _step(state, rows, now, new_slots, stages)
     groups, total, by_clock = _pack(state, delta.changes, _late_only(state, blocks))
     stages.lap("segments")
-    touched = (
-        rows.touched[0] if len(rows.touched) == 1 else slots_of_all([*rows.touched, new_slots])
-    )
+    touched = parts[0] if len(parts) == 1 else slots_of_all([*parts, new_slots])
     newest = [_newest(block) for block in blocks]
-    rescans = [_touched_by(r.rule, rows.readers, rows.record_slots) for r in state.book.rescans]
+    rescans = [_touched_by(r.rule, rows[r.rule.view.single]) for r in state.book.rescans]
     out = EntryDelta(delta, groups, touched, newest, total, by_clock, rescans, len(new_slots))
+    if state.listing.is_used:
+        gone = [state.listing.leaving(block.idents) for block in blocks]
+        out.apart = slots_of_all([state.directory.slot_of[idents] for idents in gone])
     if state.book.namers:
         _fold_entities(state, rows, every, out)
     return out
 
 
-def _touched_by(rule: Rescan, readers: list[BlockReader], records: list[Array]) -> Array:
-    """The slots of an entry's rows that a rescanned rule reads. records: slots of record rows."""
-    parts = list(records) if rule.records else []
-    for reader in readers:
+def _touched_by(rule: Rescan, rows: EntryRows) -> Array:
+    """The slots of an entry's rows that a rescanned rule reads."""
+    parts = rows.record_slots if rule.records else []
+    for reader in rows.readers:
         types = rule.types
         if types is None or (reader.types and reader.types <= types and not reader.has_null_type):
             parts.append(reader.slots)
@@ -162,13 +182,15 @@ def _touched_by(rule: Rescan, readers: list[BlockReader], records: list[Array]) 
     return np.unique(np.concatenate(parts)).astype(np.uint32)
 
 
-def _fold_entities(state: State, rows: EntryRows, blocks: list[Block], out: EntryDelta) -> None:
+def _fold_entities(state: State, rows: Sides, blocks: list[Block], out: EntryDelta) -> None:
     """What rules read through relationships: entities that rows name, and entities that change,
     for which those who name them already are looked at again."""
     book, slot_of, seed = state.book, state.directory.slot_of, state.homes.seed
-    events = [reader.block for reader in rows.readers]
     for join, namers in book.namers.items():
-        mine = events if join.behavior == "event" else rows.records
+        side = rows[join.single]
+        mine = side.records
+        if join.behavior == "event":
+            mine = [reader.block for reader in side.readers]
         if mine:
             out.named.append((namers, namers.find(mine, slot_of, seed)))
     changed: dict[str, list[Array]] = {}
@@ -191,20 +213,23 @@ def _fold_entities(state: State, rows: EntryRows, blocks: list[Block], out: Entr
     out.reread = slots_of_all(list(again.values()))
 
 
-def _step(state: State, rows: EntryRows, now: int, new_slots: Array, stages: Stages) -> Delta:
+def _step(state: State, rows: Sides, now: int, new_slots: Array, stages: Stages) -> Delta:
     """The step of the whole partition to ``now`` with these rows."""
     # While the clock's work is done in slices it stands: rows alone are folded, and slots that are
     # owed their part are still before the instant of the drain.
     is_held = state.drain is not None
     scope = StepScope(now, state.now, has_rows=state.has_rows, is_held=is_held)
     delta = Delta(now, drops_due=not is_held)
-    reached = _reached_streams(state, rows.readers, UNSET - 1 if is_held else now)
-    crews, alone = _step_crews(state, delta, reached, rows.readers, scope)
-    tracks = _step_streams(
-        state, delta, alone, lambda stream: stream.step(arrivals_of(stream, rows.readers), scope)
-    )
-    histories = _step_histories(state, delta, rows.readers, now - 1 if is_held else now)
-    attributes = _fold_attributes(state, delta, rows.records) if rows.records else {}
+    readers, records = (rows[0].readers, rows[1].readers), (rows[0].records, rows[1].records)
+    reached = _reached_streams(state, readers, UNSET - 1 if is_held else now)
+    crews, alone = _step_crews(state, delta, reached, readers, scope)
+
+    def stepped(stream: Stream) -> StreamDelta | None:
+        return stream.step(arrivals_of(stream, readers[stream.filter.single]), scope)
+
+    tracks = _step_streams(state, delta, alone, stepped)
+    histories = _step_histories(state, delta, readers, now - 1 if is_held else now)
+    attributes = _fold_attributes(state, delta, records) if records[0] or records[1] else {}
     stages.lap("fold")
     moved = Tracks(tracks, crews)
     Fold(state.book, scope, delta, moved, attributes, histories, new_slots).qualify()
@@ -229,6 +254,7 @@ def publish(state: State, delta: EntryDelta) -> None:
     delta.fold.publish(state.book)
     now = delta.fold.now
     state.modified[delta.touched] = now - UNSET
+    state.modified[delta.apart] = now - UNSET
     state.touch(state.position + 1, delta.touched, delta.reread, *delta.moved())
     for namers, named in delta.named:
         namers.add(named)
@@ -303,7 +329,7 @@ def _told(state: State, raw: list[RawChange]) -> Iterator[RawChange]:
         if not state.listing.is_used:
             yield change
             continue
-        kept = state.listing.is_listed(change.slots, state.position)
+        kept = _is_listed(state, change)
         if kept.all():
             yield change
         elif kept.any():
@@ -311,9 +337,22 @@ def _told(state: State, raw: list[RawChange]) -> Iterator[RawChange]:
                 yield from _listed(state, one)
 
 
+def _is_listed(state: State, change: RawChange) -> Array:
+    """Which of a change's slots are profiles to the rules that it is of. bool[n]"""
+    book = state.book
+    single: bool | Array = False
+    if book.single and change.gauges is not None:
+        single = book.single_gauges[change.gauges]
+    elif book.single and change.gauge >= 0:
+        single = bool(book.single_gauges[change.gauge])
+    elif book.single:  # names that stand together are of one stream, or of streams of one kind
+        single = ("computed", change.names[0]) in book.single
+    return state.listing.is_listed(change.slots, state.position, single)
+
+
 def _listed(state: State, change: RawChange) -> Iterator[RawChange]:
     """What of the changes of one gauge, or of a mark, is of listed profiles."""
-    kept = state.listing.is_listed(change.slots, state.position)
+    kept = _is_listed(state, change)
     if not kept.any():
         return
     old, new = change.old[..., kept], change.new[..., kept]

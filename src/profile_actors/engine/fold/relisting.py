@@ -60,7 +60,7 @@ def relist(state: State, relisted: Relisted, now: int) -> tuple[list[change_bloc
     groups: list[change_blocks.Group] = []
     total = 0
     for number, gauge in enumerate(book.gauges):
-        if number in rescanned or not gauge.layout.segments:
+        if number in rescanned or not gauge.layout.segments or book.single_gauges[number]:
             continue
         before, after = _levels(gauge.level, relisted.old), _levels(gauge.level, relisted.new)
         for column, segment in enumerate(gauge.layout.segments):
@@ -72,7 +72,8 @@ def relist(state: State, relisted: Relisted, now: int) -> tuple[list[change_bloc
             idents, was, is_now = relisted.idents[rows], before[rows], after[rows]
             groups.append(change_blocks.gauge_group(number, idents, was, is_now, None, IDENTITY))
     for rule in book.plan.rules:
-        if rule.kind == "computed" and rule.key not in book.pending:
+        is_asked = rule.kind == "computed" and not rule.single
+        if is_asked and rule.key not in book.pending:
             rows = _differing(book, rule, relisted, now).nonzero()[0]
             if len(rows):
                 ones = np.ones((1, len(rows)), np.bool_)
@@ -91,6 +92,8 @@ def relist_rescanned(
     state: State, rule: Rescanned, relisted: Relisted, now: int
 ) -> change_blocks.Group | None:
     """The changes of one rescanned rule, once the entry's rescans are done."""
+    if rule.rule.view.single:
+        return None
     idents = relisted.idents
     if rule.gauge < 0:
         values = rule.values

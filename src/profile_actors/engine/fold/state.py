@@ -139,9 +139,34 @@ class State:
         need be listed."""
         return self.known
 
-    def listed(self, slots: Array) -> Array:
-        """Those of the slots that are profiles for who reads now."""
-        return self.listing.listed(slots, self.position)
+    def listed(self, slots: Array, single: bool = False) -> Array:
+        """Those of the slots that are profiles for who reads now. single: single identities'."""
+        return self.listing.listed(slots, self.position, single)
+
+    def living(self, slots: Array, single: bool) -> tuple[Array, Array, Array]:
+        """(index into the slots, entry position, row) of the record rows that say something of
+        profiles; of single identities whose rows are in a person's book, of all their rows."""
+        owners, positions, rows = self.live_rows.gather(slots)
+        if not (single and self.listing.is_used):
+            return owners, positions, rows
+        idents = self.directory.ident_of[slots]
+        is_apart = np.isin(idents, self.listing.leaving(idents))
+        kept = ~is_apart[owners]
+        parts = [(owners[kept], positions[kept], rows[kept])]
+        for place in is_apart.nonzero()[0].tolist():
+            _, positions, rows = self.record_locator.rows_of(int(idents[place]))
+            parts.append((np.full(len(rows), place), positions, rows))
+        owners, positions, rows = (np.concatenate(of) for of in zip(*parts, strict=True))
+        order = owners.argsort(kind="stable")
+        return owners[order], positions[order], rows[order]
+
+    def named(self, slots: Array) -> Array:
+        """Per slot the own ident of the identity that it goes by, a book's by its smallest; where
+        that has none, the slot's. The caller holds the lock."""
+        idents = self.directory.ident_of[slots]
+        keys = self.homes.keys_of(idents)
+        own = self.directory.find(keys[:, 0], keys[:, 1])
+        return np.where(own >= 0, own, idents)
 
     def behavior(self, dataset: str) -> str:
         """'event', 'record' or 'lookup'."""
@@ -265,8 +290,12 @@ def _step_streams(
     return tracks
 
 
+Sides = tuple[list[BlockReader], list[BlockReader]]
+"""An entry's rows as rules about people see them, and as rules about single identities do."""
+
+
 def _step_crews(
-    state: State, delta: Delta, numbers: list[int], readers: list[BlockReader], scope: StepScope
+    state: State, delta: Delta, numbers: list[int], sides: Sides, scope: StepScope
 ) -> tuple[list[tuple[CrewDelta, list[int]]], list[int]]:
     """The steps of the streams of these that go together, each with the members' numbers; and the
     numbers of the others.
@@ -275,7 +304,7 @@ def _step_crews(
     """
     found: dict[int, tuple[Crew, list[int]]] = {}
     streams = state.book.streams
-    if sum([reader.block.rows for reader in readers]) <= block_matching.FEW_ROWS:
+    if sum([reader.block.rows for reader in max(sides, key=len)]) <= block_matching.FEW_ROWS:
         for number in numbers:
             crew = streams[number].crew
             if isinstance(crew, Crew) and is_fit(streams[number]):
@@ -288,7 +317,7 @@ def _step_crews(
         mine.sort(key=lambda number: streams[number].number)
         members = [streams[number] for number in mine]
         try:
-            arrivals = arrivals_of_crew(crew, members, readers)
+            arrivals = arrivals_of_crew(crew, members, sides[crew.filter.single])
             if arrivals is not None and arrivals.failed:
                 continue
             done = crew.together(members, arrivals, scope)
@@ -302,9 +331,10 @@ def _step_crews(
     return steps, [number for number in numbers if number not in gone]
 
 
-def _reached_streams(state: State, readers: list[BlockReader], now: int) -> list[int]:
+def _reached_streams(state: State, sides: Sides, now: int) -> list[int]:
     """The streams that rows of these blocks reach, or of which something is due by ``now``."""
     book = state.book
+    readers = sides[0] if sides[0] is sides[1] else [*sides[0], *sides[1]]
     reached = (book.reach.streams.reached(reader.types) for reader in readers)
     due = [
         number
@@ -315,18 +345,19 @@ def _reached_streams(state: State, readers: list[BlockReader], now: int) -> list
 
 
 def _step_histories(
-    state: State, delta: Delta, readers: list[BlockReader], now: int
+    state: State, delta: Delta, sides: Sides, now: int
 ) -> dict[EventFilter, HistoryDelta]:
     """What the histories that moved have kept; one that raises keeps no more."""
     book, out = state.book, {}
     histories = list(book.histories.items())
+    readers = sides[0] if sides[0] is sides[1] else [*sides[0], *sides[1]]
     reached = (book.reach.histories.reached(reader.types) for reader in readers)
     for number in in_order(chain.from_iterable(reached)):
         events, history = histories[number]
         if events in book.broken:
             continue
         try:
-            kept = history.step(history_arrivals(history, readers), now)
+            kept = history.step(history_arrivals(history, sides[events.single]), now)
         except Exception as error:
             delta.broken[events] = _failure(state, error)
             continue
@@ -336,13 +367,16 @@ def _step_histories(
     return out
 
 
-def _fold_attributes(state: State, delta: Delta, records: list[Block]) -> dict[str, AttributeTrack]:
+def _fold_attributes(
+    state: State, delta: Delta, sides: tuple[list[Block], list[Block]]
+) -> dict[str, AttributeTrack]:
     """The tracks of the attributes that records state; one that raises takes no more in."""
     book, out = state.book, {}
     for path, attribute in book.attributes.items():
         if path in book.broken:
             continue
         try:
+            records = sides[attribute.leaf.single]
             track = attribute.fold(stated_of(attribute, records, state.directory.slot_of))
         except Exception as error:
             delta.broken[path] = _failure(state, error)

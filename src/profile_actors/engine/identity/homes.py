@@ -163,8 +163,7 @@ class Homes:
             return
         idents = np.arange(first, first + count)
         keys = map(tuple, self._directory.keys_of(idents).tolist())
-        came: list[Residence] = []
-        hidden: list[int] = []
+        came, hidden = list[Residence](), list[int]()
         for ident, key in zip(idents.tolist(), keys, strict=True):
             mine, book = self.residences.get(key), self._nameless.pop(key, None)
             if mine is not None and mine.ident < 0:
@@ -174,6 +173,7 @@ class Homes:
             if book is not None:
                 book.ident = ident
                 self._books_by_ident[ident] = book
+                self._listing.begin_book(int(self._directory.slot_of[ident]))
             if mine is not None or book is not None:
                 hidden.append(ident)
         for mine in came:
@@ -382,8 +382,7 @@ class Homes:
     def restore(self, plain: list[Any]) -> None:
         """What ``to_plain`` saw, into one that is empty."""
         mailbox, residences, books, unsettled, untold = plain
-        self.untold = Untold(*untold)
-        self.mailbox = Mailbox.of_plain(mailbox)
+        self.untold, self.mailbox = Untold(*untold), Mailbox.of_plain(mailbox)
         for mine in map(residence_of, residences):
             self.residences[mine.one.key] = self._by_ident[mine.ident] = mine
         moving = [mine for mine in self.residences.values() if mine.shown != mine.assigned]
@@ -395,6 +394,7 @@ class Homes:
             self.books[book.canonical.key, book.number] = book
             if book.ident >= 0:
                 self._books_by_ident[book.ident] = book
+                self._listing.begin_book(int(self._directory.slot_of[book.ident]))
             else:
                 self._nameless[book.key] = book
         self.unsettled = {int(number): int(at) for number, at in unsettled}

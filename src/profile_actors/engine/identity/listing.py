@@ -10,6 +10,10 @@ number say all that the fold and its readers must know of identities, each a pos
 
 Where nobody was ever linked all of it is zero: no memory is used, and nobody looks.
 
+Rules of policies that do not stitch (``single``) have profiles of their own in the same slots: each
+identity's slot with its own rows, always, and no book. Their operators are others than those of
+rules about people (``EventFilter.single``), so both stand side by side.
+
 Law: they change by logged entries alone, so a replay, a back-fill and a rescan of any entry see
 them as they were there.
 """
@@ -42,8 +46,13 @@ class Listing:
         self._since = reserve(capacity, np.int64)  # position + 1; 0: its rows fold in its own slot
         self._first = reserve(capacity, np.int64)
         self._end = reserve(capacity, np.int64)  # position; 0: still listed
+        self._is_book = reserve(capacity, np.bool_)  # not in checkpoints: ``Homes`` knows them
         self.is_used = False
         self._copy = RowsCopy((), 0)
+
+    def begin_book(self, slot: int) -> None:
+        """This slot is a person's book, not an identity's."""
+        self._is_book[slot] = True
 
     def leave(self, idents: Array, position: int) -> None:
         """Rows of these idents fold elsewhere from the entry at ``position`` on."""
@@ -73,12 +82,16 @@ class Listing:
             self._copy.keep(np.array([slot]))
             self._end[slot] = position
 
-    def is_listed(self, slots: Array, position: int) -> Array:
-        """Which slots readers know before the entry at ``position`` is published. bool[n]"""
+    def is_listed(self, slots: Array, position: int, single: bool | Array = False) -> Array:
+        """Which slots readers know before the entry at ``position`` is published. single: where
+        they ask for single identities, bool or bool[n]. bool[n]"""
         if not self.is_used:
             return np.ones(len(slots), np.bool_)
+        if single is True:
+            return ~self._is_book[slots]
         end = self._end[slots]
-        return np.asarray((self._first[slots] <= position) & ((end == 0) | (position < end)))
+        people = np.asarray((self._first[slots] <= position) & ((end == 0) | (position < end)))
+        return people if single is False else np.where(single, ~self._is_book[slots], people)
 
     def has(self, slot: int, position: int) -> bool:
         """The same of one slot."""
@@ -89,22 +102,25 @@ class Listing:
         """Whether a slot has never been listed."""
         return bool(self._first[slot] == NEVER)
 
-    def listed(self, slots: Array, position: int) -> Array:
+    def listed(self, slots: Array, position: int, single: bool = False) -> Array:
         """Those of the slots that readers know. Costs nothing where nobody was ever linked."""
-        return slots[self.is_listed(slots, position)] if self.is_used else slots
+        return slots[self.is_listed(slots, position, single)] if self.is_used else slots
 
-    def hidden_count(self, slots: int, position: int) -> int:
+    def hidden_count(self, slots: int, position: int, single: bool = False) -> int:
         """How many of the first slots are not listed. Cost: a pass over them, if anybody is
         linked."""
         if not self.is_used:
             return 0
-        return slots - int(np.count_nonzero(self.is_listed(np.arange(slots), position)))
+        return slots - int(np.count_nonzero(self.is_listed(np.arange(slots), position, single)))
 
-    def folded(self, blocks: Sequence[Block], position: int) -> list[Block]:
-        """The rows of the entry at ``position`` that fold in their ident's own slot. Cost: a gather
-        per row if anybody is linked, a copy of a block that has others."""
+    def folded(self, blocks: Sequence[Block], position: int, single: bool = False) -> list[Block]:
+        """The rows of the entry at ``position`` that fold in their ident's own slot; single: to
+        rules about single identities, which are all but copies. Cost: a gather per row if anybody
+        is linked, a copy of a block that has others."""
         if not self.is_used:
             return list(blocks)
+        if single:
+            return [block for block in blocks if not self._is_book[block.idents[:1]].any()]
         out = []
         for block in blocks:
             is_own = self.is_own(block.idents, position)

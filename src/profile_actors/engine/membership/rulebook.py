@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from profile_actors.columnar.instant_columns import Columns, Instants
 from profile_actors.columnar.vectors import FOREVER, Array, Texts, Vector
 from profile_actors.definitions.relationships import Join
@@ -112,7 +114,8 @@ class Rulebook:
     inactive rules. namers: who names entities that rules read. texts: of all histories. broken,
     pending: the parts that raised, and the rules that have no answer, by kind and name; with why.
     groups, columns: made at first need, of crews by id (``ladder_groups``) and of gauges by number;
-    to be forgotten by whoever puts other columns into ``qualified`` (``forget_columns``).
+    to be forgotten by whoever puts other columns into ``qualified`` (``forget_columns``). single:
+    the rules to which profiles are single identities; single_gauges: bool per gauge, those of such.
     """
 
     plan: Plan
@@ -136,6 +139,8 @@ class Rulebook:
     pending: dict[Key, str] = field(default_factory=dict)
     groups: dict[int, object] = field(default_factory=dict)
     columns: dict[int, Columns] = field(default_factory=dict)
+    single: frozenset[Key] = frozenset()
+    single_gauges: Array = field(default_factory=lambda: np.zeros(0, np.bool_))
 
     def columns_of(self, gauge: int) -> Columns:
         """When members of a gauge's segments last entered or left, in the segments' order."""

@@ -19,6 +19,7 @@ from profile_actors.engine.merge.entity_namers import EntityNamers
 from profile_actors.engine.operators.attribute_columns import Attribute
 from profile_actors.engine.operators.crews import make_crews
 from profile_actors.engine.operators.event_streams import Stream
+from profile_actors.rules.catalogue.merge_views import views_of
 from profile_actors.rules.catalogue.publication import withheld
 from profile_actors.rules.catalogue.typed_rules import check_all
 from profile_actors.rules.planning.thresholds import (
@@ -84,6 +85,14 @@ def compile_plan(plan: Plan, catalogue: Catalogue, capacity: int) -> Rulebook:
             book.frozen[key] = Frozen(reserve(capacity, np.bool_), Instants(capacity))
     _add_ladders(book, rungs, conditions, capacity)
     book.reach = indexed(book)
+    book.single = frozenset(
+        [key for key, view in views_of(catalogue).items() if view.single]
+        + [rule.key for rule in plan.rules if rule.single]
+        + [rescan.key for rescan in plan.rescans if rescan.view.single]
+    )
+    names = {name for kind, name in book.single if kind == "segment"}
+    of_gauges = [not names.isdisjoint(gauge.layout.segments) for gauge in book.gauges]
+    book.single_gauges = np.array(of_gauges, np.bool_)
     return book
 
 

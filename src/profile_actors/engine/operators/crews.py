@@ -292,7 +292,7 @@ def _shape_of(stream: Stream) -> object:
         if type(op) not in (Count, DoubleSum, Extreme, IntegerSum) or is_decimal:
             return None
         columns.append((op.aggregate.function, op.aggregate.value, op.aggregate.result.kind))
-    return stream.filter.window, tuple(columns)
+    return stream.filter.window, stream.filter.single, tuple(columns)
 
 
 def is_fit(stream: Stream) -> bool:

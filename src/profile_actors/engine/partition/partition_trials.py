@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from profile_actors.definitions import catalogue_changes
 from profile_actors.definitions.declared import Catalogue
 from profile_actors.engine.identity.messages import Named
 from profile_actors.engine.partition.partition import Partition
@@ -16,10 +17,11 @@ from profile_actors.engine.reading.answers import Profile
 from profile_actors.engine.reading.fields import Fields
 from profile_actors.engine.reading.rule_preview import PartPreview
 from profile_actors.engine.trials.held_rows import HeldPage, held_rows
-from profile_actors.engine.trials.past_entries import entries_until, version_at
+from profile_actors.engine.trials.past_entries import definitions_at, entries_until, version_at
 from profile_actors.engine.trials.past_profiles import past_profile
 from profile_actors.engine.trials.people_trials import OwnRows, memberships, own_rows
 from profile_actors.engine.trials.rule_trials import RuleTrial, try_rules
+from profile_actors.rules.catalogue.merge_views import is_single
 from profile_actors.rules.tree.plan import Key
 
 
@@ -69,6 +71,12 @@ def _version(partition: Partition, wall: int | None, at: int) -> int:
     return version_at(partition.log, entries_until(partition.log, partition.position, at))
 
 
+def _is_single(partition: Partition, wall: int | None, at: int, policy: str | None) -> bool:
+    """Whether profiles were single identities by a policy of then. Raises DefinitionError."""
+    entries = entries_until(partition.log, partition.position, at)
+    return is_single(catalogue_changes.decode(definitions_at(partition.log, entries)), policy)
+
+
 def _past(
     partition: Partition,
     wall: int | None,
@@ -83,6 +91,6 @@ def _past(
 
 TRIALS: dict[str, Callable[..., Any]] = {
     "rule": _rule, "rules": _rules, "rows": _rows, "people": _people, "held": _held,
-    "version": _version, "past": _past,
+    "version": _version, "past": _past, "is_single": _is_single,
 }  # fmt: skip
 """By name; given the partition and its wall clock's ms (None on the event clock)."""

@@ -144,7 +144,7 @@ class Delivery:
         None if it has no answer (any more). who: whose of the idents, of each change."""
         book = self.state.book
         used, place = distinct(who)
-        slots = self._present(idents[used])
+        slots = self._present(idents[used], ("computed", name) in book.single)
         if ("computed", name) in book.pending:
             return None, None, place
         for rescan in book.rescans:
@@ -159,13 +159,16 @@ class Delivery:
                     return _but(column, slots < 0), rule.root.type, place
         return None, None, place
 
-    def _present(self, idents: Array) -> Array:
+    def _present(self, idents: Array, single: bool) -> Array:
         """The slots in which those who are told of under these idents are listed now, -1 for
-        none: a change may be of before they were linked. intp[n]"""
+        none: a change may be of before they were linked. single: to a rule about single identities.
+        intp[n]"""
         state = self.state
         slots = state.directory.slot_of[idents].astype(np.intp)
         if state.listing.is_used:
-            is_gone = ~state.listing.is_listed(slots, state.position)
+            is_gone = ~state.listing.is_listed(slots, state.position, single)
+            if single:
+                return np.where(is_gone, -1, slots)
             for row in is_gone.nonzero()[0].tolist():
                 slots[row] = state.homes.present(int(idents[row]), state.position)[1]
         return slots

@@ -19,8 +19,9 @@ from profile_actors.definitions.declared import Catalogue
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.definitions.schema_paths import union_tree
 from profile_actors.errors import CallerError, DefinitionError
-from profile_actors.rules.catalogue.merge_views import default_policy, view_of
+from profile_actors.rules.catalogue.merge_views import default_policy, is_single, view_of, views_of
 from profile_actors.rules.catalogue.publication import not_served, rules_of
+from profile_actors.rules.tree.plan import WORDS
 
 PARTS = ("identities", "attributes", "computed", "segments")
 
@@ -63,6 +64,22 @@ def under(fields: Fields, policy: str, catalogue: Catalogue) -> Fields:
         segments=names["segment"] if fields.segments is None else fields.segments,
         computed=names["computed"] if fields.computed is None else fields.computed,
     )
+
+
+def check_kind(fields: Fields, catalogue: Catalogue) -> None:
+    """Whether the rules that are asked for by name are about those who are asked: people, or single
+    identities, as the policy says. Raises DefinitionError."""
+    views = views_of(catalogue)
+    single = is_single(catalogue, fields.policy)
+    for kind, names in (("segment", fields.segments), ("computed", fields.computed)):
+        for name in names or ():
+            view = views.get((kind, name))
+            if view is not None and view.single != single:
+                wanted, got = ("none", "graph") if single else ("graph", "none")
+                raise DefinitionError(
+                    f"expected rules of merge policies with stitching {wanted!r}, got {WORDS[kind]}"
+                    f" {name!r}, whose is {got!r} - at fields=; name its policy in merge_policy="
+                )
 
 
 def fields_of(selectors: Iterable[str], catalogue: Catalogue) -> Fields:

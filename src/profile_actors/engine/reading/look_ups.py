@@ -40,6 +40,7 @@ from profile_actors.engine.reading.profile_columns import (
 )
 from profile_actors.engine.reading.rule_sheets import Sheet, sheet_of, sheet_over
 from profile_actors.engine.refold.dossiers import Dossiers
+from profile_actors.rules.catalogue.merge_views import is_single
 from profile_actors.rules.evaluation.frames import Frame
 from profile_actors.rules.evaluation.planned_values import plain_values, value_in
 from profile_actors.rules.evaluation.scalars import Leaf
@@ -154,7 +155,8 @@ class LookUps:
         state = self._state
         known = self._sheets.pop(fields, None)
         if known is None or known.whole is not state.book or known.catalogue is not state.catalogue:
-            known = sheet_of(state.book, state.catalogue, fields.segments, fields.computed)
+            single = is_single(state.catalogue, fields.policy)
+            known = sheet_of(state.book, state.catalogue, fields.segments, fields.computed, single)
             while len(self._sheets) >= KEPT_SHEETS:
                 del self._sheets[next(iter(self._sheets))]
         self._sheets[fields] = known

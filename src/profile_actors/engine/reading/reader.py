@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from profile_actors.columnar.state_columns import UNSET
 from profile_actors.columnar.vectors import FOREVER, Array
 from profile_actors.engine.fold.state import State
 from profile_actors.engine.identity.identity import Identity
+from profile_actors.engine.identity.listing import NEVER
 from profile_actors.engine.identity.messages import book_key
 from profile_actors.engine.log.change_columns import ChangeColumns
 from profile_actors.engine.log.ports import Feed, Log
@@ -26,32 +26,20 @@ from profile_actors.engine.merge.documents import read_records
 from profile_actors.engine.merge.kept_rows import later
 from profile_actors.engine.merge.opened_blocks import OpenedBlocks
 from profile_actors.engine.merge.record_reading import records_at
-from profile_actors.engine.merge.record_union import (
-    Merging,
-    stated_by,
-    union_of,
-)
+from profile_actors.engine.merge.record_union import Merging, stated_by, union_of
 from profile_actors.engine.reading import verification
-from profile_actors.engine.reading.answers import (
-    EventPage,
-    PartitionStatus,
-    Profile,
-)
+from profile_actors.engine.reading.answers import EventPage, PartitionStatus, Profile
 from profile_actors.engine.reading.change_delivery import Delivery
 from profile_actors.engine.reading.event_pages import event_page
 from profile_actors.engine.reading.fields import EVERYTHING, Fields
 from profile_actors.engine.reading.look_ups import Found, LookUps
-from profile_actors.engine.reading.profile_columns import (
-    Answer,
-    Elsewhere,
-    ProfileColumns,
-)
+from profile_actors.engine.reading.profile_columns import Answer, Elsewhere, ProfileColumns
 from profile_actors.engine.reading.rule_preview import PartPreview, preview
 from profile_actors.engine.reading.scans import ScanPage
 from profile_actors.engine.refold.definition_use import has_rows_of
 from profile_actors.engine.refold.owed import Owed
-from profile_actors.errors import DefinitionError, FeedDamaged, Pending
-from profile_actors.rules.catalogue.merge_views import view_of
+from profile_actors.errors import DefinitionError, Pending
+from profile_actors.rules.catalogue.merge_views import is_single, view_of
 from profile_actors.rules.catalogue.publication import not_served
 
 
@@ -129,7 +117,9 @@ class Reader:
         state = self._state
         with self._lock:
             idents = state.directory.find(keys[:, 0], keys[:, 1])
-            idents, elsewhere = self.shown(keys, idents)
+            elsewhere: list[Elsewhere] = []
+            if not is_single(state.catalogue, fields.policy):
+                idents, elsewhere = self.shown(keys, idents)
             # The writer goes on: who is known is asked once, under the lock.
             asked = ((idents >= 0) & (idents < state.known)).nonzero()[0]
             slot_of = state.directory.slot_of.take(idents[asked]).astype(np.intp)
@@ -169,8 +159,9 @@ class Reader:
         found = self.look_ups.begun(slots, instant, fields) if len(slots) else []
         modified = state.modified[slots] + UNSET
         records, merging, owners = None, Merging({}), None
-        if len(state.live_rows) and fields.attributes != ():
-            records = state.live_rows.gather(slots)
+        single = is_single(state.catalogue, fields.policy)
+        if (len(state.live_rows) or single) and fields.attributes != ():
+            records = state.living(slots, single)
             merging = state.merging(view_of(state.catalogue, fields.policy))
             if fields.sources:
                 directory = state.directory
@@ -201,9 +192,13 @@ class Reader:
         """How many entries were seen, and the slots (uint32) of a segment's members then, or of
         everybody. Raises DefinitionError and Pending as ``members`` does."""
         with self._lock:
-            slots = self._state.listed(np.arange(self._state.profiles, dtype=np.int64))
-            if segment is not None:
+            if segment is None:
+                single = is_single(self._state.catalogue, None)
+            else:
                 self._known_segment(segment)
+                single = self._is_single(segment)
+            slots = self._state.listed(np.arange(self._state.profiles, dtype=np.int64), single)
+            if segment is not None:
                 slots = slots[member_bits(self._state.book, segment, slots)]
             return self._state.position, slots.astype(np.uint32)
 
@@ -240,10 +235,14 @@ class Reader:
         """
         with self._lock:
             one = np.array([key], np.uint64)
-            idents, elsewhere = self.shown(one, self._state.directory.find(*one.T))
+            idents, elsewhere = self._state.directory.find(*one.T), list[Elsewhere]()
+            single = is_single(self._state.catalogue, None)
+            if not single:
+                idents, elsewhere = self.shown(one, idents)
             ident = int(idents[0])
             runs = self._state.locator.runs
-            before = self._state.listing.since(max(0, ident))  # later rows are in a book
+            # Later rows are in a book.
+            before = NEVER if single else self._state.listing.since(max(0, ident))
             known, catalogue = self._state.known, self._state.catalogue
         if elsewhere:
             return EventPage([], None, elsewhere[0][1:])
@@ -265,6 +264,10 @@ class Reader:
         return union_of(found, merging) if found else None
 
     # -- segments, changes ------------------------------------------------------------------------
+
+    def _is_single(self, segment: str) -> bool:
+        """Whether members of a segment are single identities."""
+        return ("segment", segment) in self._state.book.single
 
     def _known_segment(self, segment: str) -> None:
         state = not_served(self._state.catalogue, ("segment", segment))
@@ -306,7 +309,8 @@ class Reader:
         """
         with self._lock:
             self._known_segment(segment)
-            slots = self._state.listed(np.arange(after + 1, self._state.profiles, dtype=np.int64))
+            slots = np.arange(after + 1, self._state.profiles, dtype=np.int64)
+            slots = self._state.listed(slots, self._is_single(segment))
             hits = slots[member_bits(self._state.book, segment, slots)]
             directory = self._state.directory
             page = [directory.identity(int(directory.ident_of[s])) for s in hits[:limit]]
@@ -316,7 +320,8 @@ class Reader:
         """How many members a segment has. Cost: one pass over its level column."""
         with self._lock:
             self._known_segment(segment)
-            slots = self._state.listed(np.arange(self._state.profiles))
+            slots = np.arange(self._state.profiles)
+            slots = self._state.listed(slots, self._is_single(segment))
             return int(np.count_nonzero(member_bits(self._state.book, segment, slots)))
 
     def changes(self, after: int = -1, limit_bytes: int = 1 << 18) -> ChangeColumns:
@@ -346,26 +351,9 @@ class Reader:
         The log's bytes are checked, everything is folded again, and ``sample`` profiles (None: a
         hundred), evenly spread, are compared with the reference evaluator. For the writer's thread.
         """
-        out = list(self._log.verify())
-        out += verification.without_answer(self._state)
-        try:
-            out += [
-                f"expected a whole block of the change feed at position {position}, got a damaged"
-                " one: it is made anew when changes are read"
-                for position in self._feed.faults()
-            ]
-        except FeedDamaged as error:
-            out.append(str(error))
-        out += islice(
-            verification.refold_differences(self._state, self._log), verification.MAX_DIFFERENCES
+        return verification.differences(
+            self._state, self._log, self._feed, self.look_ups, 100 if sample is None else sample
         )
-        listed = self._state.listed(np.arange(self._state.directory.slots))
-        total = len(listed)
-        wanted = np.unique(np.linspace(0, total - 1, min(total, 100 if sample is None else sample)))
-        for slot in listed[wanted.astype(np.int64)].tolist() if total else ():
-            found = self.look_ups.of(np.array([slot], np.uint32), self._state.now)[slot]
-            out += verification.reference_differences(self._state, self._log, slot, found)
-        return out[: verification.MAX_DIFFERENCES]
 
     # -- status -----------------------------------------------------------------------------------
 

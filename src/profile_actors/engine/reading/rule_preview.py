@@ -75,14 +75,15 @@ def preview(
         histories = list(book.histories.values())
         refold(state, log, instant, book.streams, columns, histories, range(position))
         hits, values = _folded(book, plan.rules[0], profiles, instant)
-    hits = state.listing.listed(hits, position)
+    single = any(rule.single for rule in plan.rules) or any(r.view.single for r in plan.rescans)
+    hits = state.listing.listed(hits, position, single)
     picked = hits[np.unique(np.linspace(0, len(hits) - 1, min(sample, len(hits))).astype(np.int64))]
     shown = [] if kind == "segment" else [values(slot) for slot in picked.tolist()]
     with lock:
         directory = state.directory
         who = [directory.identity(int(directory.ident_of[slot])) for slot in picked.tolist()]
     known = None if instant == UNSET else instant
-    total = profiles - state.listing.hidden_count(profiles, position)
+    total = profiles - state.listing.hidden_count(profiles, position, single)
     return PartPreview(kind, len(hits), who, shown, total, position, known)
 
 
@@ -113,7 +114,7 @@ def _asked(
     segments = {name: tree for (kind, name), tree in trees.items() if kind == "segment"}
     dossiers = Dossiers(state, log)
     found: dict[int, Any] = {}
-    for slot in state.listing.listed(np.arange(profiles), position).tolist():
+    for slot in state.listing.listed(np.arange(profiles), position, rule.view.single).tolist():
         record, events = dossiers.of(slot, position - 1, rule.view, rule.joins)
         value = value_at(rule.tree, record, events, now, computed, segments, in_order=True)
         if value is not None and (rule.kind == "computed" or bool(value)):

@@ -117,14 +117,15 @@ def sheet_of(
     catalogue: Catalogue,
     segments: Collection[str] | None,
     computed: Collection[str] | None,
+    single: bool = False,
 ) -> Sheet:
-    """The sheet of these rules (None: of all); names that the rulebook does not know are left
-    out."""
+    """The sheet of these rules (None: of all) about people, or about single identities; names that
+    the rulebook does not know, or knows of the other kind, are left out."""
     kinds = {"segment": segments, "computed": computed}
 
     def is_asked(key: Key) -> bool:
         names = kinds[key[0]]
-        return names is None or key[1] in names
+        return (key in book.single) == single and (names is None or key[1] in names)
 
     rescans = [rescan for rescan in book.rescans if is_asked(rescan.rule.key)]
     again = {rescan.rule.name: rescan for rescan in book.rescans if rescan.gauge >= 0}

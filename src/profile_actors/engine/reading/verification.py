@@ -12,6 +12,7 @@ columns.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,17 @@ import numpy as np
 from profile_actors.columnar.vectors import differ
 from profile_actors.definitions.relationships import joins_of
 from profile_actors.engine.fold.state import State
-from profile_actors.engine.log.ports import Log
+from profile_actors.engine.log.ports import Feed, Log
 from profile_actors.engine.membership.gauges import Ladder
 from profile_actors.engine.membership.rulebook import Part
 from profile_actors.engine.membership.rulebook_builder import compile_plan
 from profile_actors.engine.reading.answers import Profile
+from profile_actors.engine.reading.fields import Fields
+from profile_actors.engine.reading.look_ups import LookUps
 from profile_actors.engine.refold.dossiers import Dossiers
 from profile_actors.engine.refold.refold import gather, read_gauges, refold
-from profile_actors.rules.catalogue.merge_views import views_of
+from profile_actors.errors import FeedDamaged
+from profile_actors.rules.catalogue.merge_views import is_single, policies_of_kinds, views_of
 from profile_actors.rules.catalogue.typed_rules import check_all
 from profile_actors.rules.reference.validity import evaluate_with_candidate, evaluate_with_validity
 from profile_actors.rules.tree.sights import ALL
@@ -36,6 +40,30 @@ MAX_DIFFERENCES = 100
 
 SHORT_HISTORY_EVENTS = 200
 """Of profiles with more events only the values are compared, not until when they hold."""
+
+
+def differences(state: State, log: Log, feed: Feed, look_ups: LookUps, sample: int) -> list[str]:
+    """All that is found, at most ``MAX_DIFFERENCES``. sample: so many profiles, evenly spread, are
+    compared with the reference evaluator, of people and of single identities each."""
+    out = [*log.verify(), *without_answer(state)]
+    try:
+        out += [
+            f"expected a whole block of the change feed at position {position}, got a damaged"
+            " one: it is made anew when changes are read"
+            for position in feed.faults()
+        ]
+    except FeedDamaged as error:
+        out.append(str(error))
+    out += islice(refold_differences(state, log), MAX_DIFFERENCES)
+    for policy in policies_of_kinds(state.catalogue):
+        single, fields = is_single(state.catalogue, policy), Fields(policy=policy)
+        listed = state.listed(np.arange(state.directory.slots), single)
+        total = len(listed)
+        wanted = np.unique(np.linspace(0, total - 1, min(total, sample)))
+        for slot in listed[wanted.astype(np.int64)].tolist() if total else ():
+            found = look_ups.of(np.array([slot], np.uint32), state.now, fields)[slot]
+            out += reference_differences(state, log, slot, found, single)
+    return out[:MAX_DIFFERENCES]
 
 
 def without_answer(state: State) -> Iterator[str]:
@@ -110,8 +138,11 @@ def refold_differences(state: State, log: Log) -> Iterator[str]:
             )
 
 
-def reference_differences(state: State, log: Log, slot: int, profile: Profile) -> Iterator[str]:
-    """Differences between a look-up and the reference evaluator over the profile's documents."""
+def reference_differences(
+    state: State, log: Log, slot: int, profile: Profile, single: bool = False
+) -> Iterator[str]:
+    """Differences between a look-up and the reference evaluator over the profile's documents.
+    single: of a single identity, by rules about such."""
     trees = check_all(state.catalogue)
     dossiers, views = Dossiers(state, log), views_of(state.catalogue)
     joins = joins_of(state.catalogue)
@@ -120,7 +151,7 @@ def reference_differences(state: State, log: Log, slot: int, profile: Profile) -
     is_short = len(dossiers.of(slot, state.position)[1]) <= SHORT_HISTORY_EVENTS
     ask = evaluate_with_validity if is_short else evaluate_with_candidate
     for (kind, name), tree in trees.items():
-        if (kind, name) in state.book.pending:
+        if (kind, name) in state.book.pending or ((kind, name) in state.book.single) != single:
             continue
         view = views.get((kind, name), ALL)
         attributes, events = dossiers.of(slot, state.position, view, joins)

@@ -16,6 +16,7 @@ import numpy as np
 from profile_actors.columnar.vectors import Array
 from profile_actors.definitions.relationships import Join
 from profile_actors.engine.fold.state import State
+from profile_actors.engine.identity.listing import NEVER
 from profile_actors.engine.log.ports import Log
 from profile_actors.engine.log.row_locator import Locator
 from profile_actors.engine.merge.documents import (
@@ -72,29 +73,36 @@ class Dossiers:
         ident = int(state.directory.ident_of[slot])
         events: list[Mapping[str, Any]] = [
             document(timed(state.catalogue, row.dataset, row.fields))
-            for _, row in in_order(self._rows(state.locator, ident, position))
+            for _, row in in_order(self._rows(state.locator, ident, position, view.single))
             if counts(row.dataset, row.timestamp, state.catalogue.expired)
             and (view.events is None or row.dataset in view.events)
         ]
         stated = [
             msgspec.structs.replace(row, fields=timed(state.catalogue, row.dataset, row.fields))
-            for row in self._records(slot, ident, position)
+            for row in self._records(slot, ident, position, view.single)
         ]
         return union_of(stated, state.merging(view)), events
 
-    def _records(self, slot: int, ident: int, position: int) -> list[Row]:
-        """The rows that say something as of a position, or all up to it, where newer ones live."""
+    def _records(self, slot: int, ident: int, position: int, single: bool) -> list[Row]:
+        """The rows that say something as of a position, or all up to it, where newer ones live, or
+        where those that live are in a person's book."""
         _, positions, rows = self._state.live_rows.gather(np.array([slot]))
-        if (positions > position).any():
-            positions, rows = self._upto(self._state.record_locator, ident, position)
+        is_apart = single and self._state.listing.since(ident) < NEVER
+        if is_apart or (positions > position).any():
+            locator = self._state.record_locator
+            positions, rows = self._upto(locator, ident, position, single)
         return read_records(self._log, positions, rows)
 
-    def _rows(self, locator: Locator, ident: int, position: int) -> list[Row]:
-        return read_rows(self._log, *self._upto(locator, ident, position))
+    def _rows(self, locator: Locator, ident: int, position: int, single: bool) -> list[Row]:
+        return read_rows(self._log, *self._upto(locator, ident, position, single))
 
-    def _upto(self, locator: Locator, ident: int, position: int) -> tuple[Array, Array]:
-        """(position, row) of an ident's rows up to an entry that fold in its own slot."""
+    def _upto(
+        self, locator: Locator, ident: int, position: int, single: bool
+    ) -> tuple[Array, Array]:
+        """(position, row) of an ident's rows up to an entry that fold in its own slot; single: all
+        of them."""
         _, positions, rows = locator.rows_of(ident)
-        since = self._state.listing.since(ident)  # rows from there on are in a person's book
+        # Rows from there on are in a person's book.
+        since = NEVER if single else self._state.listing.since(ident)
         upto = (positions <= position) & (positions < since)
         return positions[upto], rows[upto]

@@ -57,12 +57,15 @@ class Expiry:
         for position in self._positions(0):
             with log.view(position) as view:
                 blocks = decode(view, f"position {position}").blocks
-                leaving = list(self._leaving(state.listing.folded(blocks, position)))
-                self.rows += sum(b.rows for b in leaving if K0 not in b.table.column_names)
-                readers = [read_block(block, state.directory.slot_of) for block in leaving]
-                whose += [np.unique(reader.slots) for reader in readers]
-                if readers:
-                    self.refolded |= _holding(state.book, readers, state.now, self.refolded)
+                for single in (False, True) if state.book.single else (False,):
+                    leaving = list(self._leaving(state.listing.folded(blocks, position, single)))
+                    if not single:
+                        self.rows += sum(b.rows for b in leaving if K0 not in b.table.column_names)
+                    readers = [read_block(block, state.directory.slot_of) for block in leaving]
+                    whose += [np.unique(reader.slots) for reader in readers]
+                    if readers:
+                        known = self.refolded
+                        self.refolded |= _holding(state.book, readers, state.now, known, single)
         self.slots = np.unique(np.concatenate(whose)).astype(np.uint32)
 
     def has_grown(self) -> bool:
@@ -91,14 +94,18 @@ class Expiry:
                 yield block if rows.all() else part_of(block, rows)
 
 
-def _holding(book: Rulebook, readers: list[BlockReader], now: int, known: set[int]) -> set[int]:
-    """Which streams and histories hold some of these rows, or will."""
+def _holding(
+    book: Rulebook, readers: list[BlockReader], now: int, known: set[int], single: bool
+) -> set[int]:
+    """Which streams and histories of one kind hold some of these rows, or will."""
     out = set()
     for stream in book.streams:
-        if id(stream) not in known and not stream.is_silent and _takes(stream, readers, now):
+        if id(stream) in known or stream.filter.single != single:
+            continue
+        if not stream.is_silent and _takes(stream, readers, now):
             out.add(id(stream))
     for events, history in book.histories.items():
-        if id(history) in known or events in book.broken:
+        if id(history) in known or events in book.broken or events.single != single:
             continue
         if _keeps(history, readers, now):
             out.add(id(history))

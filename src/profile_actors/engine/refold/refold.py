@@ -58,20 +58,30 @@ def refold(
     """
     slot_of, down = state.directory.slot_of, set[Part]()
     cutoffs = state.catalogue.expired if cutoffs is None else cutoffs
+    filters = [*(s.filter for s in streams), *(h.spec.filter for h in histories)]
+    has_single = any(one.single for one in filters) or any(a.leaf.single for a in attributes)
     for position in positions:
         with log.view(position) as view:
             blocks = decode(view, f"position {position}").blocks
-            blocks = kept_blocks(state.listing.folded(blocks, position), cutoffs)
-            behavior = {b.dataset: state.behavior(b.dataset) for b in blocks}
-            readers = [read_block(b, slot_of) for b in blocks if behavior[b.dataset] == "event"]
-            records = [b for b in blocks if behavior[b.dataset] == "record"]
-            for stream in streams if readers else ():
-                fold_stream(stream, readers, now, failed)
+            people = _rows_of(state, state.listing.folded(blocks, position), cutoffs)
+            sides = people, people
+            if has_single and state.listing.is_used:
+                own = state.listing.folded(blocks, position, single=True)
+                sides = people, _rows_of(state, own, cutoffs)
+            for stream in streams:
+                readers, _ = sides[stream.filter.single]
+                if readers:
+                    fold_stream(stream, readers, now, failed)
             parts: list[tuple[Part, Callable[[], None]]] = []
-            if readers:
-                parts += [(h.spec.filter, partial(_keep, h, readers, now)) for h in histories]
-            if records:
-                parts += [(a.leaf.key, partial(_state, a, records, slot_of)) for a in attributes]
+            for history in histories:
+                readers, _ = sides[history.spec.filter.single]
+                if readers:
+                    parts.append((history.spec.filter, partial(_keep, history, readers, now)))
+            for attribute in attributes:
+                _, records = sides[attribute.leaf.single]
+                if records:
+                    folding = partial(_state, attribute, records, slot_of)
+                    parts.append((attribute.leaf.key, folding))
             for part, fold in parts:
                 if part not in down:
                     try:
@@ -83,6 +93,17 @@ def refold(
             swap()
 
 
+def _rows_of(
+    state: State, blocks: list[Block], cutoffs: Cutoffs
+) -> tuple[list[BlockReader], list[Block]]:
+    """Rows of events that count, prepared, and of records."""
+    blocks = kept_blocks(blocks, cutoffs)
+    behavior = {b.dataset: state.behavior(b.dataset) for b in blocks}
+    slot_of = state.directory.slot_of
+    readers = [read_block(b, slot_of) for b in blocks if behavior[b.dataset] == "event"]
+    return readers, [b for b in blocks if behavior[b.dataset] == "record"]
+
+
 def gather(state: State, log: Log, namers: Sequence[EntityNamers], positions: range) -> None:
     """Find in entries of the log which profiles name which entities, or did before rows of theirs
     left: who named one once is looked at in vain, and that is all."""
@@ -90,9 +111,9 @@ def gather(state: State, log: Log, namers: Sequence[EntityNamers], positions: ra
     for position in positions if namers else ():
         with log.view(position) as view:
             blocks = decode(view, f"position {position}").blocks
-            blocks = state.listing.folded(blocks, position)
             for one in namers:
-                mine = [b for b in blocks if state.behavior(b.dataset) == one.join.behavior]
+                seen = state.listing.folded(blocks, position, one.join.single)
+                mine = [b for b in seen if state.behavior(b.dataset) == one.join.behavior]
                 one.add(one.find(mine, slot_of, seed))
 
 

@@ -249,7 +249,9 @@ def told(task: Task, state: State) -> list[RescanChange]:
     if not state.listing.is_used or not task.done:
         return task.done
     slots = np.array([change.slot for change in task.done])
-    is_listed = state.listing.is_listed(slots, task.position)
+    rescans = state.book.rescans
+    single = np.array([rescans[change.rule].rule.view.single for change in task.done])
+    is_listed = state.listing.is_listed(slots, task.position, single)
     return [change for change, is_told in zip(task.done, is_listed, strict=True) if is_told]
 
 

@@ -11,11 +11,13 @@ finds its differences itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from profile_actors.columnar.instant_columns import instant_columns
+from profile_actors.columnar.instant_columns import Instants, instant_columns
+from profile_actors.columnar.state_columns import UNSET
 from profile_actors.columnar.vectors import Array, Vector, differ, widen
 from profile_actors.engine.fold.entry_fold import CLOCK, DEFINITION
 from profile_actors.engine.fold.state import State
@@ -25,7 +27,7 @@ from profile_actors.engine.membership.rulebook import UNKNOWN, Frozen, Rescanned
 from profile_actors.engine.membership.stored_values import computed_values, member_bits
 from profile_actors.rules.evaluation.planned_values import plain_values
 from profile_actors.rules.reference.validity import same
-from profile_actors.rules.tree.plan import Rule
+from profile_actors.rules.tree.plan import Key, Rule
 
 
 def succeed(
@@ -56,38 +58,117 @@ def succeed(
     # A table of those alone: the columns that others had in theirs would lie waste.
     columns = instant_columns(state.capacity, len(fresh))
     book.qualified |= zip(fresh, columns, strict=True)
+    told = _Told(state, old, book, slots)
     for rule in book.rescans:
-        _inherit(old, book, rule, slots, now)
+        if told.is_other(rule.rule.key):
+            _begin_anew(old, book, rule, told, slots, now)
+        else:
+            _inherit(old, book, rule, slots, now)
     groups: list[change_blocks.Group] = []
     total = 0
-    is_told = state.listing.is_listed(slots, state.position)
     for segment in (*book.qualified, *_gone(old, book, "segment", old.qualified)):
+        key = "segment", segment
         if _is_shared(old, book, segment):
             continue
         was, is_now = member_bits(old, segment, slots), member_bits(book, segment, slots)
-        rows = np.flatnonzero(was != is_now)
-        if len(rows) == 0:
-            continue
-        if segment in book.qualified:
+        moved, when = np.flatnonzero(was != is_now), np.array(now)
+        idents, was, is_now = told.memberships(key, was, is_now)
+        if told.is_other(key) and segment in old.qualified:
+            moved, when = told.since(key, old.qualified[segment], idents, now)
+        if len(moved) and segment in book.qualified:
             # A copy: until the new rulebook is in force, readers read the old one's.
             book.qualified[segment] = book.qualified[segment].copy(len(slots))
-            book.qualified[segment].put(slots[rows], now)
-        rows = rows[is_told[rows]]
-        if len(rows) == 0:
-            continue
-        total += len(rows)
-        idents = state.directory.ident_of[slots[rows]]
-        groups.append(
-            change_blocks.segment_group(segment, idents, was[rows], is_now[rows], None, cause)
-        )
+            book.qualified[segment].put(slots[moved], when)
+        if len(idents):
+            total += len(idents)
+            groups.append(change_blocks.segment_group(segment, idents, was, is_now, None, cause))
     for name, marks in _computed_marks(old, book, slots, now, bool(changed)):
-        rows = np.flatnonzero(marks & is_told)
-        if len(rows):
-            idents = state.directory.ident_of[slots[rows]]
-            ones = np.ones((1, len(rows)), np.bool_)
+        idents = told.values(("computed", name), marks)
+        if len(idents):
+            ones = np.ones((1, len(idents)), np.bool_)
             groups.append(change_blocks.computed_group((name,), idents, ones, None, cause))
+    for rule in book.rescans:
+        if rule.gauge >= 0:
+            rule.qualified = book.qualified[rule.rule.name]
     book.forget_columns()
     return groups, total
+
+
+class _Told:
+    """Of whom the feed has told, of each rule, and of whom it tells from now on: of people, or of
+    single identities. A rule that comes to see the other kind goes on with those who go by the same
+    name: a person goes by her canonical identity's, which stands alone in another slot."""
+
+    def __init__(self, state: State, old: Rulebook, new: Rulebook, slots: Array) -> None:
+        self._state, self._slots = state, slots
+        self._old, self._new = old.single, new.single
+        of_people = state.listing.is_listed(slots, state.position)
+        is_same = not (self._old or self._new)
+        of_singles = of_people if is_same else state.listing.is_listed(slots, state.position, True)
+        self._listed = of_people, of_singles
+
+    def is_other(self, key: Key) -> bool:
+        """Whether a rule comes to see the other kind."""
+        return (key in self._old) != (key in self._new)
+
+    @cached_property
+    def _names(self) -> Array:
+        """Per slot the ident of the identity that it goes by."""
+        return self._state.named(self._slots)
+
+    def _by_name(self, kind: bool, marks: Array) -> Array:
+        """Which idents have a mark, by name. bool[slots]"""
+        out = np.zeros(len(marks), np.bool_)
+        out[self._names[marks & self._listed[kind]]] = True
+        return out
+
+    def memberships(self, key: Key, was: Array, is_now: Array) -> tuple[Array, Array, Array]:
+        """(idents, was, is now) of who is told of. was, is_now: bool per slot"""
+        if not self.is_other(key):
+            rows = np.flatnonzero((was != is_now) & self._listed[key in self._old])
+            return self._state.directory.ident_of[self._slots[rows]], was[rows], is_now[rows]
+        was, is_now = self._by_name(key in self._old, was), self._by_name(key in self._new, is_now)
+        idents = np.flatnonzero(was != is_now)
+        return idents, was[idents], is_now[idents]
+
+    def since(self, key: Key, known: Instants, told: Array, now: int) -> tuple[Array, Array]:
+        """(slots, instants): when the memberships of those who are seen now last changed. told: the
+        idents of those who change now."""
+        at, kinds = self.carried(key, known.at(self._slots), UNSET - 1), self._listed
+        at[np.isin(self._names, told)] = now
+        rows = np.flatnonzero(kinds[key in self._new])
+        return rows, at[rows]
+
+    def carried(self, key: Key, cells: Array, nothing: Any) -> Array:
+        """What was known of each slot's name in the slot that had it."""
+        by_name = np.full(len(cells), nothing, cells.dtype)
+        had = self._listed[key in self._old]
+        by_name[self._names[had]] = cells[had]
+        out = by_name[self._names]
+        out[~self._listed[key in self._new]] = nothing
+        return out
+
+    def values(self, key: Key, marks: Array) -> Array:
+        """The idents of those whose value may be another one. marks: bool per slot"""
+        had, has = self._listed[key in self._old], self._listed[key in self._new]
+        if self.is_other(key):
+            return np.unique(self._names[np.where(had & has, marks, had | has)])
+        return self._state.directory.ident_of[self._slots[np.flatnonzero(marks & had)]]
+
+
+def _begin_anew(
+    old: Rulebook, new: Rulebook, rule: Rescanned, told: _Told, slots: Array, now: int
+) -> None:
+    """Let a rescan that sees others than before begin with what was said of them by name."""
+    key, name = rule.rule.key, rule.rule.name
+    if rule.gauge >= 0:
+        rule.level[slots] = flags(told.carried(key, member_bits(old, name, slots), False))
+        return
+    values = np.full(len(slots), None)
+    for place, value in enumerate(_values(old, name, slots, now)):
+        values[place] = value  # one by one: some may be lists
+    named = told.carried(key, values, None)
+    rule.values = {slot: value for slot, value in enumerate(named) if value is not None}
 
 
 def _is_shared(old: Rulebook, new: Rulebook, segment: str) -> bool:
@@ -118,7 +199,6 @@ def _inherit(old: Rulebook, new: Rulebook, rule: Rescanned, slots: Array, now: i
     )
     if rule.gauge >= 0:
         rule.level[slots] = flags(member_bits(old, name, slots))
-        rule.qualified = new.qualified[name]
     if same is not None and same.rule == rule.rule and _reads_the_same(old, new, rule):
         rule.values, rule.timer, rule.is_new = same.values, same.timer, False
     elif rule.gauge < 0:
@@ -156,14 +236,20 @@ def _computed_marks(
         if rule.kind != "computed":
             continue
         was = before.get(rule.name)
-        if every or was is None or was.root != rule.root or rule.key in old.pending:
+        is_same = was is not None and (was.root, was.single) == (rule.root, rule.single)
+        if every or not is_same or rule.key in old.pending:
             try:
                 marks = _differing(old, was, new, rule, slots, now)
             except Exception as error:  # the entry is logged: it must not come back at every replay
                 new.pending[rule.key] = f"at {now} ms: {error!r}"
                 continue
             yield rule.name, marks
-    for name in _gone(old, new, "computed", _computed_names(old)):
+    others = [
+        rescan.rule.name
+        for rescan in new.rescans
+        if rescan.gauge < 0 and (rescan.rule.key in old.single) != rescan.rule.view.single
+    ]
+    for name in (*_gone(old, new, "computed", _computed_names(old)), *others):
         yield name, np.array([value is not None for value in _values(old, name, slots, now)])
 
 

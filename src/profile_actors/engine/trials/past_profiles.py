@@ -35,7 +35,7 @@ from profile_actors.engine.refold.typed_fields import timed
 from profile_actors.engine.trials.past_entries import definitions_at, entries_until
 from profile_actors.engine.trials.people_trials import OwnRows
 from profile_actors.errors import RuleError
-from profile_actors.rules.catalogue.merge_views import view_of, views_of
+from profile_actors.rules.catalogue.merge_views import is_single, view_of, views_of
 from profile_actors.rules.catalogue.publication import rules_of
 from profile_actors.rules.catalogue.typed_rules import check_all, entities_of
 from profile_actors.rules.planning.rescan_reads import rescan
@@ -125,7 +125,10 @@ class _Past:
         computed: dict[str, Any] = {}
         until_computed: dict[str, int | None] = {}
         pending: dict[str, str] = {}
+        single = is_single(self._rules.catalogue, fields.policy)
         for rule in self._rules.rules:
+            if rule.view.single != single:
+                continue
             asked = fields.segments if rule.kind == "segment" else fields.computed
             if asked is not None and rule.name not in asked:
                 continue

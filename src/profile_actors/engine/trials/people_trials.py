@@ -109,7 +109,7 @@ class _Rules:
         self._rules = [
             rescan(key, trees, "", views.get(key, ALL), entities)
             for key in trees
-            if key[0] == "segment"
+            if key[0] == "segment" and not views.get(key, ALL).single
         ]
 
     def of(self, person: Sequence[OwnRows]) -> list[str] | None:

@@ -28,6 +28,7 @@ from profile_actors.engine.membership.rulebook_builder import compile_plan
 from profile_actors.engine.membership.stored_values import computed_values
 from profile_actors.engine.refold.dossiers import Dossiers
 from profile_actors.engine.refold.refold import refold
+from profile_actors.rules.catalogue.merge_views import views_of
 from profile_actors.rules.catalogue.one_rule import plan_some
 from profile_actors.rules.catalogue.typed_rules import check_all
 from profile_actors.rules.evaluation.planned_values import plain_values
@@ -66,20 +67,47 @@ def try_rules(
     before = _answers(state, log, dossiers, known, keys, position, instant)
     after = _answers(state, log, dossiers, tried, keys, position, instant)
     entered, left, values = dict[str, int](), dict[str, int](), dict[str, int]()
+    views = views_of(known), views_of(tried)
+    single = [{key for key, view in of.items() if view.single} for of in views]
+    with lock:
+        names = state.named(np.arange(profiles)) if single[0] != single[1] else None
     for first in range(0, profiles, SLOTS_PER_STEP):
         every = np.arange(first, min(profiles, first + SLOTS_PER_STEP), dtype=np.uint32)
-        slots = state.listing.listed(every, position)
-        for kind, name in keys:
-            was, will = (side[kind, name](slots) for side in (before, after))
-            if kind == "computed":
-                differ = sum(not same(a, b) for a, b in zip(was, will, strict=True))
-                values[name] = values.get(name, 0) + differ
-                continue
-            is_in, will_be = np.array(was, np.bool_), np.array(will, np.bool_)
-            entered[name] = entered.get(name, 0) + int((will_be & ~is_in).sum())
-            left[name] = left.get(name, 0) + int((is_in & ~will_be).sum())
+        for key in keys:
+            if (key in single[0]) == (key in single[1]):
+                is_listed = state.listing.is_listed(every, position, key in single[0])
+                slots = every[is_listed]
+                _count(key, before[key](slots), after[key](slots), entered, left, values)
+    for key in keys:
+        if (key in single[0]) != (key in single[1]):  # people and identities go by the same names
+            assert names is not None
+            said: list[dict[int, Any]] = []
+            for side, of in zip((before, after), single, strict=True):
+                slots = state.listing.listed(np.arange(profiles), position, key in of)
+                said.append(dict(zip(names[slots].tolist(), side[key](slots), strict=True)))
+            was, will = ([one.get(who) for who in said[0] | said[1]] for one in said)
+            _count(key, was, will, entered, left, values)
     total = profiles - state.listing.hidden_count(profiles, position)
     return RuleTrial(entered, left, values, total, position, None if instant == UNSET else instant)
+
+
+def _count(
+    key: Key,
+    was: Sequence[Any],
+    will: Sequence[Any],
+    entered: dict[str, int],
+    left: dict[str, int],
+    values: dict[str, int],
+) -> None:
+    """Count of whom a rule says something else."""
+    kind, name = key
+    if kind == "computed":
+        differ = sum(not same(a, b) for a, b in zip(was, will, strict=True))
+        values[name] = values.get(name, 0) + differ
+        return
+    is_in, will_be = np.array(was, np.bool_), np.array(will, np.bool_)
+    entered[name] = entered.get(name, 0) + int((will_be & ~is_in).sum())
+    left[name] = left.get(name, 0) + int((is_in & ~will_be).sum())
 
 
 Answer = Callable[[Array], Sequence[Any]]

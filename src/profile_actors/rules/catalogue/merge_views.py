@@ -35,7 +35,21 @@ def view_of(catalogue: Catalogue, policy: str | None) -> View:
             f"expected the name of a merge policy, got {name!r}; defined are {known}"
         )
     order = found.order if found.attributes == "dataset_precedence" else None
-    return View(order, None if found.events is None else tuple(sorted(found.events)))
+    events = None if found.events is None else tuple(sorted(found.events))
+    return View(order, events, found.stitching == "none")
+
+
+def is_single(catalogue: Catalogue, policy: str | None) -> bool:
+    """Whether profiles are single identities by a policy; None: by the default one. Raises
+    DefinitionError."""
+    return bool(catalogue.merge_policies) and view_of(catalogue, policy).single
+
+
+def policies_of_kinds(catalogue: Catalogue) -> list[str | None]:
+    """The default policy, and one of the other stitching if there is one."""
+    single = is_single(catalogue, None)
+    policies = sorted(catalogue.merge_policies)
+    return [None, *[name for name in policies if is_single(catalogue, name) != single][:1]]
 
 
 def views_of(catalogue: Catalogue) -> dict[Key, View]:

@@ -231,7 +231,7 @@ class ArrayPlanner:
         match node:
             case Events():
                 seen = self.scalars.sight.conditions
-                events = event_filter(seen)
+                events = event_filter(seen, self.scalars.sight.view.single)
                 kind = FieldType("array", item=FieldType("object"))
                 return Planned(Kept(events, at=node.at, type=kind), events, None, seen)
             case Each(function="filter"):
@@ -276,7 +276,7 @@ class ArrayPlanner:
                 pushed = (*pushed, alone)
         node, of = source.node, source.of
         if pushed is not None:
-            of = event_filter(pushed)
+            of = event_filter(pushed, self.scalars.sight.view.single)
             node = Kept(of, at=source.node.at, type=source.node.type)
         if not rest:
             return Planned(node, of, source.item, pushed)

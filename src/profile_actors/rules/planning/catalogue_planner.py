@@ -125,7 +125,7 @@ class CataloguePlanner:
     def rule(self, key: Key) -> Rule:
         """One rule, planned. Raises NotIncremental with its ``rule`` set."""
         root = self.root(key)
-        return Rule(key[0], key[1], root, varies(root))
+        return Rule(key[0], key[1], root, varies(root), self.sight(key).view.single)
 
     def root(self, key: Key) -> Node:
         """The planned root of a rule; planned once."""

@@ -26,7 +26,7 @@ from profile_actors.rules.tree.plan import EventFilter
 _HUNDRED_YEARS_MS = 100 * 366 * EXACT_MS["day"]
 
 
-def event_filter(conditions: tuple[Node, ...]) -> EventFilter:
+def event_filter(conditions: tuple[Node, ...], single: bool = False) -> EventFilter:
     """Split conditions on one event into event types, a predicate free of now, and windows.
 
     Raises NotIncremental for a condition that moves with the clock and is not one interval of it.
@@ -46,9 +46,8 @@ def event_filter(conditions: tuple[Node, ...]) -> EventFilter:
             windows[unparse(window)] = window
     ordered = tuple(fixed[text] for text in sorted(fixed))
     predicate = normal(Call("and", ordered, type=BOOLEAN)) if ordered else None
-    return EventFilter(
-        _pinned(ordered), predicate, tuple(windows[text] for text in sorted(windows))
-    )
+    moving = tuple(windows[text] for text in sorted(windows))
+    return EventFilter(_pinned(ordered), predicate, moving, single)
 
 
 def _pinned(parts: tuple[Node, ...]) -> frozenset[str] | None:

@@ -7,6 +7,7 @@ filtered by the event's type, only rows of those types touch it; where one is no
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from profile_actors.definitions.field_types import FieldType
 from profile_actors.definitions.relationships import Join
@@ -76,7 +77,7 @@ def rescan(
         found = event_types(trees[name])
         types = None if types is None or found is None else types | found
     read = (entity_reads(trees[name], entities or {}) for name in seen)
-    joins = {join.name: join for found in read for _, join in found}
+    joins = {join.name: replace(join, single=view.single) for found in read for _, join in found}
     return Rescan(
         key[0],
         key[1],

@@ -256,7 +256,7 @@ class RulePlanner:
             if bits is not None and (most is None or most >> bits):
                 words = f"{function}() of computed decimals, which may be of more than {bits} bits"
                 raise NotIncremental(node, words)
-        events = event_filter((*self.sight.conditions, *found.conditions))
+        events = event_filter((*self.sight.conditions, *found.conditions), self.sight.view.single)
         aggregate = Aggregate(events, function, value, result)
         return AggregateLeaf(aggregate, at=node.at, type=result)
 
@@ -291,4 +291,5 @@ def _attribute(node: Field, sight: Sight) -> AttributeLeaf:
         raise NotIncremental(node, "a field of a computed list or map")
     refuse_composite(node, "of the profile")
     path = ".".join(reversed(names))
-    return AttributeLeaf(path, sight.order_of(path), at=node.at, type=node.type)
+    order, single = sight.order_of(path), sight.view.single
+    return AttributeLeaf(path, order, single, at=node.at, type=node.type)

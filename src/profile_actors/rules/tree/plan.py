@@ -23,18 +23,21 @@ class EventFilter:
     types: event types that the predicate pins (None: any); used for dispatch, implied by predicate.
     predicate: a boolean tree over one event (fields are ``Field(Element(0), name)``), free of now;
     None = every event. window: conjuncts ``timestamp occurs … now`` that move with the clock, each
-    making an event count in one interval of now; empty = lifetime.
+    making an event count in one interval of now; empty = lifetime. single: of an identity's own
+    events, whoever it is linked with.
     """
 
     types: frozenset[str] | None = None
     predicate: Node | None = None
     window: tuple[Occurs, ...] = ()
+    # Not shown: plans are known by what they print, and were before identities were seen alone.
+    single: bool = field(default=False, repr=False)
     _hash: int = field(default=0, init=False, repr=False, compare=False)
 
     def __hash__(self) -> int:
         # Filters are dictionary keys while entries are folded; walking their trees is not free.
         if self._hash == 0:
-            made = hash((self.types, self.predicate, self.window)) or 1
+            made = hash((self.types, self.predicate, self.window, self.single)) or 1
             object.__setattr__(self, "_hash", made)
         return self._hash
 
@@ -82,16 +85,19 @@ class AggregateLeaf(Node):
 @dataclass(frozen=True, slots=True)
 class AttributeLeaf(Node):
     """Reads one scalar leaf (dotted path) of the profile's union view. order: of the datasets whose
-    statement counts, the first that has one; None: of all, the newest."""
+    statement counts, the first that has one; None: of all, the newest. single: of what is said of
+    one identity."""
 
     path: str
     # Not shown: plans are known by what they print, and were before there were orders.
     order: tuple[str, ...] | None = field(default=None, repr=False)
+    single: bool = field(default=False, repr=False)
 
     @property
     def key(self) -> str:
         """What tells it from the other leaves of a plan."""
-        return self.path if self.order is None else f"{self.path} by {', '.join(self.order)}"
+        path = f"{self.path} of one identity" if self.single else self.path
+        return path if self.order is None else f"{path} by {', '.join(self.order)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +140,14 @@ class Sequence(Node):
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One rule, planned. kind: 'segment' | 'computed'. root: expression over leaves.
-    timed: the value may change by the clock alone *besides* the windows of its aggregates."""
+    timed: the value may change by the clock alone *besides* the windows of its aggregates. single:
+    profiles are single identities to it."""
 
     kind: str
     name: str
     root: Node
     timed: bool
+    single: bool = field(default=False, repr=False)
 
     @property
     def key(self) -> tuple[str, str]:

@@ -23,10 +23,11 @@ DATASET = "@dataset"
 class View(NamedTuple):
     """By which data a profile is seen. order: of the datasets whose records count, the most trusted
     first; None: all, and the newest statement wins. events: the datasets whose events count; None:
-    all."""
+    all. single: of one identity alone, whoever it is linked with."""
 
     order: tuple[str, ...] | None = None
     events: tuple[str, ...] | None = None
+    single: bool = False
 
 
 ALL = View()
