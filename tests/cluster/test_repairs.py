@@ -163,4 +163,6 @@ def test_a_reject_whose_record_was_dropped_is_named_and_never_a_duplicate(tmp_pa
         receipt = store.submit("orders", rows, "loader", 0)
         assert receipt.accepted + receipt.duplicate == 5
         assert receipt.rejected_count == 15
+        told = "dropped at Config.max_quarantine_rows or max_quarantine_bytes"
+        assert all(told in reason for _, _, reason in receipt.rejected)
         assert all("can no longer be repaired" in reason for _, _, reason in receipt.rejected)

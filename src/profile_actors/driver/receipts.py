@@ -201,12 +201,13 @@ class StoreStatus(msgspec.Struct, frozen=True):
 
     halted: partition -> why it does not write. rejected: rows ever rejected, per dataset;
     quarantined: those of them that can be looked at and offered again; repaired: those of them that
-    were offered again and stored. The rest was dropped at ``Config.max_quarantine_rows``. notes:
-    what an operator should know since the store was started, in sentences. consumers: the readers
-    of the change feed that gave a name (``Store.changes``), the one farthest behind first.
-    edges: by destination. ledger: of who is one person, None in a store without links. outbox:
-    messages between partitions and the ledger ("L") that are on their way, as "from-to". erasure:
-    the one that goes on, None if none does; partitions stand still meanwhile.
+    were offered again and stored. The rest was dropped at ``Config.max_quarantine_rows`` or
+    ``max_quarantine_bytes``. notes: what an operator should know since the store was started, in
+    sentences. consumers: the readers of the change feed that gave a name (``Store.changes``), the
+    one farthest behind first. edges: by destination. ledger: of who is one person, None in a store
+    without links. outbox: messages between partitions and the ledger ("L") that are on their way,
+    as "from-to". erasure: the one that goes on, None if none does; partitions stand still
+    meanwhile.
     """
 
     path: str

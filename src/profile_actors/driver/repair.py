@@ -2,8 +2,8 @@
 
 Theory: ``engine/log/repairs`` has it. A row comes here when the partition that owns it has answered
 that its offset was rejected before. It is stored if the quarantine still has its record, which is
-closed then; a row whose record was dropped (``Config.max_quarantine_rows``) is rejected with that
-reason, so that how much is to be known of old rejects stays bounded.
+closed then; a row whose record was dropped (``Config.max_quarantine_rows``, ``_bytes``) is rejected
+with that reason, so that how much is to be known of old rejects stays bounded.
 
 Cost: four short entries per partition and submission, in turn, and three calls to the coordinator.
 """
@@ -39,7 +39,8 @@ from profile_actors.ingest.offsets import (
 
 DROPPED = (
     "expected a rejected row that is still in quarantine, got one whose record was dropped at"
-    " Config.max_quarantine_rows: it can no longer be repaired; submit it as a new row"
+    " Config.max_quarantine_rows or max_quarantine_bytes: it can no longer be repaired; submit it"
+    " as a new row"
 )
 
 
