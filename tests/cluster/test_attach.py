@@ -389,19 +389,26 @@ def test_a_directory_that_cannot_be_written_is_a_sentence(
     assert done.returncode == 1
     assert done.stderr.startswith("ConfigError: expected a directory")
     assert done.stderr.count("\n") == 1
-    full = tmp_path / "full"
-    full.mkdir()
-    command_line = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(full)]
-    if subprocess.run(command_line, capture_output=True).returncode == 0:
+    for name, options, got in (
+        ("full", "size=64k", "No space"),
+        ("read only", "ro", "Read-only file system"),
+    ):
+        place = tmp_path / name
+        place.mkdir()
+        command_line = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+        if subprocess.run(command_line, capture_output=True).returncode != 0:
+            continue
         try:
             with suppress(OSError):
-                (full / "rest").write_bytes(bytes(1 << 20))
-            done = command("start", full / "store", env=env)
+                (place / "rest").write_bytes(bytes(1 << 20))
+            data = place if options == "ro" else place / "store"
+            done = command("start", data, env=env)
+            assert done.returncode == 1
+            text = f"ConfigError: expected a directory to write in, got {got}"
+            assert done.stderr.startswith(text)
+            assert done.stderr.count("\n") == 1
         finally:
-            subprocess.run(["umount", "-l", str(full)], check=True)
-        assert done.returncode == 1
-        assert done.stderr.startswith("ConfigError: expected a directory to write in, got No space")
-        assert done.stderr.count("\n") == 1
+            subprocess.run(["umount", "-l", str(place)], check=True)
     done = command("stop", tmp_path / "nothing", "--json", env=env)
     assert json.loads(done.stdout)["stopped"] is False
 
