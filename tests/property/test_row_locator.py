@@ -128,3 +128,50 @@ def check_reads(
     assert sorted(zip(positions.tolist(), rows.tolist(), strict=True)) == sorted(
         (p, r) for s, p, r in mine if s == second and p >= half
     )
+
+
+class Sizes(module._Fusion):
+    """A merge that moves nothing, but knows how far it would be: for as many rows as one likes."""
+
+    def __init__(self, runs: list[module.Run]) -> None:
+        self.runs = runs
+        self.rows = sum(map(len, runs))
+        self.run = sized(self.rows)
+        self._done = 0
+
+    @property
+    def is_done(self) -> bool:
+        return self._done == self.rows
+
+    def work(self, rows: int) -> int:
+        moved = min(rows, self.rows - self._done)
+        self._done += moved
+        return moved
+
+
+def sized(rows: int) -> module.Run:
+    """A run of so many rows that takes no memory."""
+    number = np.broadcast_to(np.zeros(1, np.uint32), rows)
+    return module.Run(np.broadcast_to(np.zeros(1, np.uint64), rows), number, number)
+
+
+@pytest.mark.parametrize("kind", ["batches", "batches and single events", "any size"])
+def test_a_hundred_million_rows_are_few_runs(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bar at its size, by the arithmetic alone."""
+    rng = np.random.default_rng(3)
+    sizes = [50_000] * 2_000
+    if kind == "batches and single events":
+        sizes = [size for _ in range(500) for size in (200_000, *[1] * 20)]
+    if kind == "any size":
+        sizes = [int(10**power) for power in rng.uniform(0, 6, 1_500)]
+        sizes *= 1 + 100_000_000 // sum(sizes)
+    monkeypatch.setattr(module, "_Fusion", Sizes)
+    monkeypatch.setattr(module, "pack", lambda idents, times: sized(len(idents)).keys)
+    locator, most = Locator(), 0
+    for position, size in enumerate(sizes):
+        none = np.broadcast_to(np.zeros(1, np.uint32), size)
+        locator.add(position, none, none, none)
+        locator.publish()
+        most = max(most, len(locator.runs))
+    assert len(locator) == sum(map(len, locator.runs)) >= 100_000_000
+    assert most <= 30
