@@ -113,7 +113,7 @@ class Ledger:
         self._failed = False
         self._trials: list[Trial] = []
         self._checkpoints = checkpoints
-        self._saved = 0
+        self._saved = self._tried = 0
         self._restore()
         self._replay()
 
@@ -299,8 +299,8 @@ class Ledger:
 
     @property
     def is_checkpoint_due(self) -> bool:
-        """Whether so much came since the last one, or since it was opened, that it pays."""
-        entries = self.position - self._saved
+        """Whether so much came since the last one was made, or failed, that it pays."""
+        entries = self.position - self._tried
         links = self.people.graph.links
         return entries >= LEAST_ENTRIES and entries * LEAST_ENTRIES >= links
 
@@ -315,9 +315,10 @@ class Ledger:
             position, judged_by = self.position, _judged_by(self.people.catalogue)
             state = [FORMAT, self.version, self._now, judged_by, self.mailbox.to_plain()]
             image = self.people.image()
-        self._saved = position
+        self._tried = position
         plain = [*state, People.to_plain(image)]
         self._checkpoints.save(position, msgspec.msgpack.encode(plain), {})
+        self._saved = position
 
     def _restore(self) -> None:
         """The newest checkpoint. One beyond the log is refused: once the log is as long again, it
@@ -340,7 +341,7 @@ class Ledger:
         self.version, self._now = version, now
         self.mailbox = Mailbox.of_plain(mailbox)
         self.people = People.of_plain(catalogue_changes.decode(judged_by), people)
-        self.position = self._saved = found[0]
+        self.position = self._saved = self._tried = found[0]
 
     # -- opening ----------------------------------------------------------------------------------
 

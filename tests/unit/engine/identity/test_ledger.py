@@ -307,6 +307,30 @@ def test_a_checkpoint_beyond_the_log_is_no_state_of_a_log_that_is_as_long_again(
         Ledger(lost, assignment, checkpoints=kept)
 
 
+def test_a_checkpoint_that_could_not_be_saved_is_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At the end at the latest; not by each entry of a full disk."""
+    log, kept, assignment = MemoryLog(), MemoryCheckpoints(), np.zeros(4096, np.uint16)
+    ledger = Ledger(log, assignment, checkpoints=kept)
+    ledger.commit([], 5, definitions())
+
+    def full(*_: object) -> None:
+        raise StorageFull("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kept, "save", full)
+        patch.setattr("profile_actors.engine.identity.ledger.LEAST_ENTRIES", 1)
+        due = [ledger.is_checkpoint_due]
+        with pytest.raises(StorageFull):
+            ledger.checkpoint()
+        assert [*due, ledger.is_checkpoint_due] == [True, False]
+    ledger.checkpoint()
+    found = kept.load()
+    assert found is not None
+    assert found[0] == ledger.position
+
+
 def test_what_could_not_be_written_is_in_no_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     """One is saved beside the commits, so it may be due when one of them has just failed."""
     log, kept = MemoryLog(), MemoryCheckpoints()
