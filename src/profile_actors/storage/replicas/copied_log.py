@@ -11,6 +11,7 @@ out; nobody reads a standby.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,8 @@ class CopiedLog(MendableLog):
         lock_wait_s: float = 5.0,
         crash_point: CrashPoint = no_crash,
     ) -> None:
+        # A pass over the disk, or a primary whose entry is damaged, reads beside what comes in.
+        self._reading = threading.RLock()
         super().__init__(
             directory, config, epoch=0, claim=claim, lock_wait_s=lock_wait_s,
             crash_point=crash_point,
@@ -74,8 +77,19 @@ class CopiedLog(MendableLog):
             if head >= self._head:
                 return
             drop_beyond(self._paths.directory, head)
-            self._change("trimming", lambda: self._trim(head))
-            self._head = head
+            with self._reading:
+                self._change("trimming", lambda: self._trim(head))
+                self._head = head
+
+    def checked(self, position: int) -> tuple[int, str | None]:
+        """As ``LmdbLog``; the files stay open meanwhile, which taking its end away closes."""
+        with self._reading:
+            return super().checked(position)
+
+    def whole(self, position: int) -> bytes:
+        """As ``LmdbLog``, likewise."""
+        with self._reading:
+            return super().whole(position)
 
     def _trim(self, head: int) -> None:
         kept = [one for one in self._manifest.segments if one.first < head or one.first == 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,46 @@ def test_opening_promises_nothing_and_a_promise_holds(tmp_path: Path) -> None:
     assert log.epoch == 7
     log.append_at(0, (b"now",), 7)
     assert content(log) == [b"now"]
+    log.close()
+
+
+def test_no_file_is_closed_that_is_just_being_read(tmp_path: Path) -> None:
+    """A pass over the disk reads while a new primary takes the log's end away."""
+    listed, reading = threading.Event(), threading.Event()
+
+    def hook(point: str) -> None:
+        if point == "log.trim.listed":  # the files are closed next
+            assert not reading.is_set()
+            listed.set()
+
+    log = opened(tmp_path, crash_point=hook)
+    filled(log, 1, 3)
+    segment, errors = log._log_segments[-1], list[BaseException]()
+    read = segment.checked
+
+    def slow(position: int) -> tuple[int, str | None]:
+        reading.set()
+        listed.wait(0.5)  # which is to come later
+        found = read(position)
+        reading.clear()
+        return found
+
+    def trim() -> None:
+        try:
+            log.trim(1)
+        except AssertionError as error:
+            errors.append(error)
+
+    segment.checked = slow  # type: ignore[method-assign]
+    reader = threading.Thread(target=log.checked, args=(2,))
+    reader.start()
+    assert reading.wait(60)
+    trimmer = threading.Thread(target=trim)
+    trimmer.start()
+    for thread in (reader, trimmer):
+        thread.join(60)
+    assert errors == []
+    assert (listed.is_set(), log.head()) == (True, 1)
     log.close()
 
 
