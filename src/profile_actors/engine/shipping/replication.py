@@ -130,7 +130,9 @@ def promised(copies: Copies, epoch: int, *, accept_loss: bool = False) -> Copies
     if not copies.standby:
         raise Refused("it has no standby")
     if copies.is_anew:
-        raise Refused(f"the standby on disk {copies.standby} still has what was erased")
+        raise Refused(
+            f"the standby on disk {copies.standby} has not begun: what that disk has is of before"
+        )
     if not copies.in_sync and not accept_loss:
         raise Refused(f"the standby on disk {copies.standby} has not all that was acknowledged")
     if epoch <= copies.epoch:

@@ -19,5 +19,5 @@ def test_a_standby_that_comes_after_an_erasure_begins_with_nothing() -> None:
 
 def test_a_standby_that_has_what_was_erased_is_not_promoted() -> None:
     erased = replication.renewed(replication.placed(ALONE, "b", "b0"), "b1")
-    with pytest.raises(Refused, match="erased"):
+    with pytest.raises(Refused, match="has not begun"):
         replication.promised(erased, 2, accept_loss=True)
