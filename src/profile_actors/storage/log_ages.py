@@ -32,6 +32,10 @@ from profile_actors.storage.log_segment import DATABASES, LogSegment, Stamp
 NO_LOG = Stamp(0, 0)
 
 
+MAP_BYTES = 64 << 30
+"""Address space while a log is looked at whose size nobody knows."""
+
+
 class Ages(NamedTuple):
     """newer: partitions whose logs said more than the catalogue knew; none of one that is as new as
     they are. accepted: partitions whose logs may be older ones."""

@@ -28,7 +28,7 @@ from profile_actors.engine.shipping.replication import Copies, Request
 from profile_actors.errors import FencedOut, LostLog, ProfileActorsError, StoreUnavailable
 from profile_actors.storage.files.layout import PartitionLayout, whose
 from profile_actors.storage.replicas.copied_checkpoints import SavedFile, read_part, saved_in
-from profile_actors.storage.replicas.standby_files import as_partition
+from profile_actors.storage.replicas.roles import as_partition
 from profile_actors.storage.scrub.mendable_log import MendableLog
 from profile_actors.storage.scrub.scrubbing import Blocks
 

@@ -17,12 +17,9 @@ from profile_actors.errors import Halt
 from profile_actors.storage.catalogue_store import CatalogueStore
 from profile_actors.storage.files.atomic_files import remove_tree
 from profile_actors.storage.files.layout import PartitionLayout, StoreLayout
-from profile_actors.storage.log_ages import stamp_of
+from profile_actors.storage.log_ages import MAP_BYTES, stamp_of
 from profile_actors.storage.replicas.standby_files import found_disk
 from profile_actors.storage.shipping.home_copies import save_home
-
-MAP_BYTES = 64 << 30
-"""Address space while an old log is looked at."""
 
 
 class DisksBeside:

@@ -55,8 +55,8 @@ from profile_actors.storage.replicas.copied_checkpoints import (
 )
 from profile_actors.storage.replicas.copied_log import CopiedLog
 from profile_actors.storage.replicas.lost_end import LostEnd, lost_end
+from profile_actors.storage.replicas.roles import as_standby
 from profile_actors.storage.replicas.standby_files import (
-    as_standby,
     copy_at,
     found_disk,
     name_copy,

@@ -1,22 +1,18 @@
-"""Which role a log's directory on a disk has: a partition's, or a standby's.
+"""Which disk is mounted at a directory, and which copy of a log is there.
 
-Theory: ``<disk>/partitions/<i>`` is a log in force, ``<disk>/standbys/<i>`` a copy, with the same
-files and ``copy.json``, the id that the catalogue gave it. A role changes by renaming. What a log
-in force has derived goes before it is a standby, since another primary's entries may come in place
-of those it was made of.
-``<disk>/disk.json`` names the disk, whatever path it is mounted at.
+Theory: ``<disk>/disk.json`` names the disk, whatever path it is mounted at; ``copy.json`` in a
+standby's directory says the id that the catalogue gave it.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 
 from profile_actors.errors import UNDECODED, ConfigError
-from profile_actors.storage.files.atomic_files import make_directory, sync_directory, write_whole
-from profile_actors.storage.files.layout import PartitionLayout, StoreLayout, reset_derived
+from profile_actors.storage.files.atomic_files import make_directory, write_whole
+from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.store_settings import load_settings_file
 
 COPY = "copy.json"
@@ -103,30 +99,3 @@ def name_copy(directory: Path, copy: str) -> None:
     """Write the id of the copy in a standby's directory, durably. Raises OSError."""
     make_directory(directory)
     write_whole(directory / COPY, (msgspec.json.encode(CopyId(copy)), b"\n"))
-
-
-def as_standby(data: Path, index: int) -> Path:
-    """The directory of a standby on a disk; a log that was in force there is one from now on. The
-    caller knows that nobody has it open. Raises OSError."""
-    paths = StoreLayout(data)
-    old, new = paths.partition(index).directory, paths.standby(index).directory
-    if not new.exists() and PartitionLayout(old).log_id.is_file():
-        reset_derived(old)
-    return _renamed(old, new)
-
-
-def as_partition(data: Path, index: int) -> Path:
-    """The directory of a log in force; a standby that was promoted is that from now on."""
-    paths = StoreLayout(data)
-    directory = _renamed(paths.standby(index).directory, paths.partition(index).directory)
-    (directory / COPY).unlink(missing_ok=True)
-    return directory
-
-
-def _renamed(old: Path, new: Path) -> Path:
-    if not new.exists() and PartitionLayout(old).log_id.is_file():
-        make_directory(new.parent)
-        os.rename(old, new)
-        sync_directory(new.parent)
-        sync_directory(old.parent)
-    return new

@@ -48,7 +48,8 @@ from profile_actors.storage.files.lock import DirectoryLock
 from profile_actors.storage.files.manifest import load_manifest
 from profile_actors.storage.log_segment import LogSegment, Stamp
 from profile_actors.storage.replicas.copied_checkpoints import begin_feed, drop_beyond
-from profile_actors.storage.replicas.standby_files import as_partition, found_disk
+from profile_actors.storage.replicas.roles import as_partition, newest_at
+from profile_actors.storage.replicas.standby_files import found_disk
 from profile_actors.storage.shipping.known_backups import KnownBackups
 
 OLD = "old.mdb"
@@ -241,10 +242,7 @@ class Recovering:
         return any(one.log_id.is_file() for one in (layout.partition(index), layout.standby(index)))
 
     def _found(self, index: int, disk: str, data: Path) -> Found:
-        layout = StoreLayout(data)
-        paths = layout.partition(index)
-        if not paths.log_id.is_file():
-            paths = layout.standby(index)
+        paths = newest_at(data, index)
         DirectoryLock(paths.lock, 0.0).release()  # raises FencedOut while somebody has it open
         manifest = load_manifest(paths.manifest)
         if manifest is None:
@@ -280,10 +278,9 @@ class Recovering:
             raise failed_write(error, str(self._layout.data)) from error
 
     def _in_force(self, one: Found) -> None:
-        paths = StoreLayout(one.directory).partition(one.index)
-        if paths.log_id.is_file():
+        directory = newest_at(one.directory, one.index).directory
+        if directory != StoreLayout(one.directory).standby(one.index).directory:
             return
-        directory = StoreLayout(one.directory).standby(one.index).directory
         drop_beyond(directory, one.head)
         if one.index != LEDGER:  # which tells nobody of changes
             begin_feed(directory)

@@ -166,6 +166,17 @@ def test_a_store_goes_on_from_its_other_disk(store: Store) -> None:
         recover(store.b)
 
 
+def test_what_was_in_force_before_is_not_taken_for_the_copy_beside_it(store: Store) -> None:
+    """A disk that came back has both: its log of before, and what it got as a standby since."""
+    claim = store.known.log(1)
+    assert claim is not None
+    old = StoreLayout(store.b).partition(1).directory
+    bare = structs.replace(claim, state="promised", entries=0, epoch=0)
+    LmdbLog(old, CONFIG, epoch=0, claim=bare).close()
+    store.lose()
+    assert recover(store.b).entries == {0: 5, 1: 5, 2: 5}
+
+
 def test_a_standby_that_left_is_known_to_have_left(store: Store) -> None:
     """Before its partition may go on alone."""
     store.note(1, "leave")
