@@ -36,8 +36,8 @@ from profile_actors.storage.files.atomic_files import DIRECTORY_MODE, FILE_MODE
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import KEEPER_WAIT_S, RETRY_S, holder_of
 
-LOOK_S = 0.5
-"""Between two looks at the processes of Ray's head."""
+LOOK_S = 10.0
+"""Between two looks at the processes of Ray's head; the end of one is told at once (SIGCHLD)."""
 
 
 STOP_WAIT_S = 600.0
@@ -188,12 +188,11 @@ def keep(
             raise
         word.say(error=type(error).__name__, text=str(error))
         return 1
-    told = threading.Event()
-    for number in SIGNALS:
-        signal.signal(number, lambda *_: told.set())
+    told, changed = _hear()
     if not word.say(is_ready=True, pid=os.getpid(), partitions=len(placement.partitions)):
         told.set()  # who launched this has died, and nobody knows of it
-    lost = _wait(told)
+    lost = _wait(told, changed)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if lost:
         _give_up(data, lost)
     for number in SIGNALS:
@@ -239,14 +238,30 @@ class _Word:
         return False
 
 
-def _wait(told: threading.Event) -> str:
-    """Until told to stop: empty then; else which process of Ray's head has died."""
+def _hear() -> tuple[threading.Event, threading.Event]:
+    """Set when this process is told to stop; and then, or when a child of it has ended."""
+    told, changed = threading.Event(), threading.Event()
+
+    def stop_now(*_: object) -> None:
+        told.set()
+        changed.set()
+
+    for number in SIGNALS:
+        signal.signal(number, stop_now)
+    signal.signal(signal.SIGCHLD, lambda *_: changed.set())
+    return told, changed
+
+
+def _wait(told: threading.Event, changed: threading.Event) -> str:
+    """Until told to stop: empty then; else which process of Ray's head has died. See ``_hear``."""
     from profile_actors.driver.keeping.head import dead_processes
 
-    while not told.wait(LOOK_S):
+    while not told.is_set():
         lost = dead_processes()
         if lost:
             return lost
+        changed.wait(LOOK_S)
+        changed.clear()
     return ""
 
 
