@@ -8,6 +8,9 @@ and would hide from the partition that a sub-batch is a resend.
 A store that is closed ends its calls: whoever waits in one gets StoreUnavailable within
 ``LONGEST_WAIT_S``, whatever thread it is in, and Ray is left only when nobody is inside it.
 
+An actor that was begun anew by its name, since its files are on another node's disk now, is found
+by it: of the same store, that is as long as the coordinator is the one that was found at first.
+
 A store that somebody else runs may stop, and start again on another Ray. Calls wait for that as for
 a restart: each is sent again there, by the actor's name, for no handle or answer outlives its Ray.
 """
@@ -22,6 +25,14 @@ import ray
 from ray.exceptions import ActorDiedError, GetTimeoutError, RayError, RayTaskError
 
 from profile_actors.errors import ProfileActorsError, StoreUnavailable
+
+COORDINATOR = "coordinator"
+"""Its actor's name."""
+
+
+PARTITION = "partition-"
+"""What the names of partitions' actors begin with."""
+
 
 FIRST_PAUSE_S = 0.01
 
@@ -54,7 +65,8 @@ class Session:
     """Whether a store's calls may be made, and how many are being made. Thread-safe.
 
     may_come_again: whether the store is somebody else's, who may stop it and start it again.
-    generation: counts the Rays that it was found on.
+    generation: counts the Rays that it was found on. coordinator: the handle of the store's, None
+    where no actor is found anew by its name.
     """
 
     def __init__(self, path: str, namespace: str = "") -> None:
@@ -67,6 +79,7 @@ class Session:
         self.generation = 0
         self.may_come_again = False
         self.is_closed = False
+        self.coordinator: Any = None
 
     def __enter__(self) -> None:
         """Be inside Ray until the block ends.
@@ -102,6 +115,7 @@ class Session:
         with self._changed:
             self.generation += 1
             self._away = ""
+            self.coordinator = None
 
     def _wait_until_empty(self) -> None:
         self._changed.wait_for(lambda: self._inside == 0, 4 * LONGEST_WAIT_S)
@@ -126,7 +140,7 @@ class Patience:
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._deadline = time.monotonic() + timeout_s
+        self._deadline = self._whole = time.monotonic() + timeout_s
         self._pause = FIRST_PAUSE_S
         self._has_died = False
         self.reason = "no answer"
@@ -136,6 +150,10 @@ class Patience:
 
     def shorten(self, seconds: float) -> None:
         self._deadline = min(self._deadline, time.monotonic() + seconds)
+
+    def restore(self, reason: str) -> None:
+        """Who was said to be dead has a successor, which is waited for as for a restart."""
+        self._deadline, self._has_died, self.reason = self._whole, False, reason
 
     def note(self, error: RayError, may_come_again: bool = False) -> None:
         """Why there was no answer; an actor that is said to be dead is not waited for long, unless
@@ -216,8 +234,28 @@ class Remote:
             patience.shorten(0.0)
             raise Lost from None
         except RayError as error:
-            patience.note(error, self.session.may_come_again)
+            if isinstance(error, ActorDiedError) and self._has_successor():
+                patience.restore("it was begun anew in another place")
+            else:
+                patience.note(error, self.session.may_come_again)
             raise Lost from None
+
+    def _has_successor(self) -> bool:
+        """Whether another actor of this store has the name by now, or a partition is about to: no
+        running store is without one. Calls are sent to it then."""
+        try:
+            with self.session:
+                known, namespace = self.session.coordinator, self.session.namespace
+                if known is None or ray.get_actor(COORDINATOR, namespace=namespace) != known:
+                    return False
+                try:
+                    found = ray.get_actor(self.name, namespace=namespace)
+                except ValueError:
+                    return self.name.startswith(PARTITION)
+        except (ValueError, RayError, Away, StoreUnavailable):
+            return False
+        was, self.handle = self.handle, found
+        return bool(was != found)
 
     def _wait(self, answer: Sent, patience: Patience) -> Any:
         """Ray's answer, looked for in short waits, so that closing the store ends it."""
