@@ -12,17 +12,22 @@ from pathlib import Path
 from typing import Any, cast
 
 import ray
+from msgspec import structs
 from ray.cluster_utils import Cluster
 
 import profile_actors as pf
 from profile_actors.actors.replicas.disk_labels import DATA, LABEL, labelled_nodes
 from profile_actors.storage.replicas.standby_files import named_disk
 from tests.cluster.shop import order, shop
+from tests.waiting import PATIENCE_S, until
 
 HEALTH = {
     "health_check_initial_delay_ms": 1_000, "health_check_period_ms": 1_000,
     "health_check_timeout_ms": 2_000, "health_check_failure_threshold": 3,
 }  # fmt: skip
+
+
+QUICK = pf.Config(failover_after_ms=3_000, lease_ms=2_000, standby_timeout_ms=2_000)
 
 
 def disk_of(directory: Path) -> str:
@@ -173,6 +178,106 @@ def refused(cluster: Any, a: Path, node: dict[str, Any]) -> str:
         cluster.remove_node(added)
         time.sleep(0.2)
     return ""
+
+
+def kept_twice(cluster: Any, second: Any, a: Path, b: Path) -> dict[str, Any]:
+    """One node is lost without grace under load: the other one's copies go on, it comes back to
+    have their standbys, and is given its part of the work again."""
+    out: dict[str, Any] = {}
+    with pf.start(a, partitions=2, config=QUICK) as store:
+        store.apply(*shop())
+        driver = Driver(store)
+        store.set_replicas(1)
+        out["first"] = [one.disks for one in store.wait_for_replicas(PATIENCE_S)]
+        driver.wait(50)
+        cluster.remove_node(second, allow_graceful=False)
+        began = time.monotonic()
+        until(lambda: store.replicas()[1].disks[0] == disk_of(a))
+        driver.wait(50)
+        out["promoted_s"] = round(time.monotonic() - began, 1)
+        cluster.add_node(**node_of(b))
+        out["back"] = [one.disks for one in store.wait_for_replicas(PATIENCE_S)]
+        out["plan"] = store.plan_of_disks()
+        for partition, _, disk in out["plan"]:
+            store.change_disk(partition, disk)
+        out["moved"] = [one.disks for one in store.wait_for_replicas(PATIENCE_S)]
+        driver.wait(50)
+        driver.is_done = True
+        driver.thread.join()
+        out |= {"errors": driver.errors, "told": driver.told, "events": store.status().events}
+        out |= {"verify": store.verify(), "disks": [disk_of(a), disk_of(b)]}
+        out["files"] = [files_of(place) for place in (a, b)]
+    return out
+
+
+def files_of(place: Path) -> list[str]:
+    """Which logs a disk has, in force or as standbys."""
+    return sorted(
+        f"{path.parent.parent.name}/{path.parent.name}" for path in place.glob("[ps]*/*/log")
+    )
+
+
+def taken_over(cluster: Any, a: Path, b: Path, c: Path) -> dict[str, Any]:
+    """Three nodes: one is lost for good under load, and the third one's disk takes its place. A
+    fourth comes with the lost one's disk, and is rid of what it has."""
+    out: dict[str, Any] = {}
+    nodes = [cluster.add_node(**node_of(place)) for place in (b, c)]
+    config = structs.replace(QUICK, replace_standby_after_ms=4_000)
+    with pf.start(a, partitions=3, config=config) as store:
+        store.apply(*shop())
+        driver = Driver(store)
+        store.set_replicas(1)
+        store.wait_for_replicas(PATIENCE_S)
+        driver.wait(50)
+        names = {disk_of(place): name for place, name in zip((a, b, c), "abc", strict=True)}
+
+        def places() -> list[str]:
+            return ["".join(names[one] for one in each.disks) for each in store.replicas()]
+
+        out["first"] = places()
+        cluster.remove_node(nodes[0], allow_graceful=False)
+        until(lambda: not any("b" in place for place in places()))
+        out["then"] = [one.state for one in store.wait_for_replicas(PATIENCE_S)]
+        out["places"] = sorted("".join(sorted(place)) for place in places())
+        driver.wait(50)
+        left = files_of(b)
+        cluster.add_node(**node_of(b))
+        until(lambda: left and not files_of(b))
+        driver.wait(50)
+        driver.is_done = True
+        driver.thread.join()
+        out |= {"errors": driver.errors, "told": driver.told, "events": store.status().events}
+        out["verify"] = store.verify()
+        out["home"] = [(place / "home" / "catalogue").is_dir() for place in (b, c)]
+    return out
+
+
+def third_disk(folder: Path) -> None:
+    in_cluster(folder, lambda cluster, a: taken_over(cluster, a, folder / "b", folder / "c"))
+
+
+def two_copies(folder: Path) -> None:
+    """Two nodes with a disk each, and both have every log."""
+
+    def drill(cluster: Any, a: Path) -> dict[str, Any]:
+        b = folder / "b"
+        return kept_twice(cluster, cluster.add_node(**node_of(b)), a, b)
+
+    in_cluster(folder, drill)
+
+
+def in_cluster(folder: Path, drill: Callable[[Any, Path], dict[str, Any]]) -> None:
+    """Say what a drill found, whose store is started at the head's directory."""
+    a = folder / "a"
+    head = node_of(a) | {"_system_config": HEALTH, "include_dashboard": False}
+    cluster: Any = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        ray.init(address=cluster.address, log_to_driver=False)
+        out = drill(cluster, a)
+    finally:
+        cast(Any, ray).shutdown()
+        cluster.shutdown()
+    print(json.dumps(out))
 
 
 def three(folder: Path) -> None:

@@ -157,12 +157,14 @@ class LedgerAccount(msgspec.Struct, frozen=True):
 
 class StandbyPlace(msgspec.Struct, frozen=True):
     """What a standby is started with. namespace: Ray's, where the coordinator is found; path: the
-    store's directory. index: of the partition whose log it copies, or ``layout.LEDGER``."""
+    store's directory. index: of the partition whose log it copies, or ``layout.LEDGER``. home: see
+    ``PartitionPlace``."""
 
     namespace: str
     path: str
     index: int
     config: Config
+    home: str = ""
 
 
 class StandbyStatus(msgspec.Struct, frozen=True):

@@ -28,6 +28,7 @@ from profile_actors.actors.logs.backup_steps import Backups
 from profile_actors.actors.logs.erasures import Erasures
 from profile_actors.actors.logs.opening import refusal_of
 from profile_actors.actors.replicas.copies_registry import COPIES, CopiesRegistry
+from profile_actors.actors.replicas.log_processes import Begin, Places
 from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.config import Config
 from profile_actors.definitions.catalogue_changes import decode, encode, extended
@@ -78,7 +79,8 @@ class Enlistment(msgspec.Struct, frozen=True):
     """What a partition or the ledger opens with. claim: what is known of its log. seed: of identity
     keys. assignment: uint16[4096], the partition of each bucket. erasures: how many there were;
     erasing: the one that is to be done before the log is opened. copies: where the log is, if that
-    was ever changed, data: of the disk with the one in force. renewed: see ``Erasures``."""
+    was ever changed, data: of the disk with the one in force. renewed: see ``Erasures``. home: see
+    ``Places``."""
 
     epoch: int
     clock: str
@@ -91,13 +93,18 @@ class Enlistment(msgspec.Struct, frozen=True):
     copies: Copies | None = None
     data: str = ""
     renewed: int = 0
+    home: str = ""
 
 
 class CoordinatorActor:
     """The shell; see the module."""
 
-    def __init__(self, place: CoordinatorPlace, hook: Hook = no_hook) -> None:
-        """hook: called at named points; crash tests kill the process there."""
+    def __init__(
+        self, place: CoordinatorPlace, hook: Hook = no_hook, begin: Begin | None = None
+    ) -> None:
+        """hook: called at named points; crash tests kill the process there. begin: how a log's
+        actors are begun in other places."""
+        self._places = Places(place, hook, begin)
         self._place = place
         self._hook = hook
         self._refusal: ProfileActorsError | None = None
@@ -136,7 +143,7 @@ class CoordinatorActor:
         self._catalogue = Catalogue() if content is None else decode(content)
         self._copies = CopiesRegistry(
             Path(place.path), self._settings.id, self._settings.partitions, self._store,
-            lambda index: self._erasures.of(sequencer_of(index)) is not None,
+            lambda index: self._erasures.of(sequencer_of(index)) is not None, self._places,
         )  # fmt: skip
         self._erasures = Erasures(
             Path(place.path), place.namespace, self._settings.partitions, self._copies.has_ledger,
@@ -199,6 +206,7 @@ class CoordinatorActor:
         return Enlistment(
             epoch, settings.clock, self._catalogue, claim, settings.hash_seed, self._assignment,
             erasures.count, erasures.of(sequencer), copies, data, erasures.renewed(sequencer),
+            self._places.home,
         )  # fmt: skip
 
     def copies(self, name: str, *args: Any) -> Any:

@@ -17,10 +17,20 @@ from __future__ import annotations
 
 import inspect
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
+
+import ray
+
+END_S = 10.0
+"""For Ray to end a process, so that its name is free: it kills later than it says."""
+
+
+LOOK_S = 0.02
 
 
 def shell_of(actor: type) -> type:
@@ -55,3 +65,29 @@ def _handed_on(word: str, function: Callable[..., Any]) -> Callable[..., Any]:
     handed_on.__dict__.update(function.__dict__)
     handed_on.__name__ = word
     return handed_on
+
+
+def begun(
+    actor: Any, name: str, namespace: str, may_exist: bool, *args: Any, **options: Any
+) -> Any:
+    """Start a named actor of a store, or find it, if that may be. Raises ValueError otherwise."""
+    return actor.options(
+        name=name,
+        namespace=namespace,
+        lifetime="detached",
+        get_if_exists=may_exist,
+        max_restarts=-1,
+        max_task_retries=0,
+        **options,
+    ).remote(*args)
+
+
+def ended(name: str, namespace: str) -> None:
+    """End an actor for good, where one has the name, and wait until it is free: who asks for a new
+    one by that name would get the dying one."""
+    end = time.monotonic() + END_S
+    with suppress(ValueError):
+        ray.kill(ray.get_actor(name, namespace=namespace), no_restart=True)
+        while time.monotonic() < end:
+            ray.get_actor(name, namespace=namespace)
+            time.sleep(LOOK_S)

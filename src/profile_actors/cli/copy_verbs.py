@@ -20,7 +20,8 @@ from profile_actors.driver.terminal import instant_text, one_line
 from profile_actors.errors import CallerError, ConfigError
 
 if TYPE_CHECKING:
-    from profile_actors.driver.replicas.replica_doors import LogName, Replica
+    from profile_actors.driver.replicas.disks_of_nodes import LogName
+    from profile_actors.driver.replicas.replica_doors import Replica
     from profile_actors.storage.replicas.lost_end import LostEnd
 
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")

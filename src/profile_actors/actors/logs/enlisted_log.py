@@ -11,7 +11,10 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+
+import ray
 
 from profile_actors.actors.actor_status import Standing
 from profile_actors.actors.calls import Remote
@@ -20,9 +23,9 @@ from profile_actors.actors.hooks import Hook
 from profile_actors.actors.logs.compactor import Compactor
 from profile_actors.actors.logs.scrubber import Scrubber
 from profile_actors.actors.logs.standing_still import erase_here
-from profile_actors.actors.replicas.disk_labels import directory_here
+from profile_actors.actors.replicas.disk_labels import directory_here, own_label
 from profile_actors.actors.replicas.shipped_log import ShippedLog
-from profile_actors.actors.replicas.standby_line import StandbyLine
+from profile_actors.actors.replicas.standby_line import StandbyLine, primary_name
 from profile_actors.config import Config
 from profile_actors.engine.shipping.replication import Copies, Request
 from profile_actors.errors import FencedOut, LostLog, ProfileActorsError, StoreUnavailable
@@ -77,6 +80,7 @@ class EnlistedLog:
         self._index = index
         self.path = path
         self._config = config
+        self._alone_s = time.monotonic()
         log, self.known = self._open(config, hook)
         self.log = ShippedLog(log, config, _end, self._is_there)
         self._local = log
@@ -155,6 +159,19 @@ class EnlistedLog:
         finds that then. What is written to files that have no name is gone with the process."""
         if self.log.is_fenced or not self._is_there():
             _end()
+        self._replace_standby()
+
+    def _replace_standby(self) -> None:
+        """Where disks are on nodes, who goes on without a standby asks for another one, once its
+        disk was away for long: of the standby nobody is left to do so."""
+        after_ms, standing = self._config.replace_standby_after_ms, self.log.standing()
+        is_alone = self.known.home and standing is not None and standing.state == "silent"
+        if not is_alone or after_ms is None:
+            self._alone_s = time.monotonic()
+        elif standing is not None and time.monotonic() - self._alone_s > after_ms / 1000:
+            self._alone_s = time.monotonic()
+            with suppress(ProfileActorsError):  # none is there, or it is called in sync still
+                self._coordinator.call("copies", "replace", self._index, standing.disk)
 
     def _is_there(self) -> bool:
         return PartitionLayout(Path(self.path)).log_id.is_file()
@@ -176,6 +193,10 @@ class EnlistedLog:
             try:
                 if copies is not None and copies.promised:
                     raise _promoted(self._index)
+                if known.home and copies is not None and own_label() != copies.primary:
+                    self._have_it_placed()  # ends this process, and begins it there
+                    time.sleep(LOOK_S)
+                    continue
                 if known.data and copies is not None:
                     data = directory_here(known.data, copies.primary)
                     self.path = str(as_partition(Path(data), self._index))
@@ -201,6 +222,11 @@ class EnlistedLog:
                     self._line().ask_promotion()
                     ask = time.monotonic() + silence_s
                 time.sleep(LOOK_S)
+
+    def _have_it_placed(self) -> None:
+        """The copy in force is on another node's disk."""
+        name, me = primary_name(self._index), ray.get_runtime_context().get_actor_id()
+        self._coordinator.call("copies", "place", self._index, name, me)
 
     def tell(self, timeout_s: float | None = None) -> int:
         """Tell the coordinator how long the log is; returns that."""

@@ -37,7 +37,7 @@ from profile_actors.actors.mail.interpreter import tune, uncollected
 from profile_actors.actors.mail.peers import LEDGER_ACTOR, Peers
 from profile_actors.actors.mail.postman import Delivered, Postman
 from profile_actors.actors.replicas.disk_labels import pinned
-from profile_actors.actors.replicas.standby_actor import begun_standby
+from profile_actors.actors.replicas.placed_standby import standby_at
 from profile_actors.actors.shell import shell_of
 from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.definitions.declared import Catalogue
@@ -112,7 +112,8 @@ class LedgerActor:
         try:
             if known.copies is not None and known.copies.standby:  # it may be the first to know
                 store = str(Path(place.path).parent)
-                begun_standby(StandbyPlace(place.namespace, store, LEDGER_LOG, place.config))
+                own = StandbyPlace(place.namespace, store, LEDGER_LOG, place.config, known.home)
+                standby_at(own, known.copies.standby if known.home else "")(True)
             self._enlisted.tell()
             checkpoints = FileCheckpoints(directory, crash_point=self._hook)
             with uncollected():

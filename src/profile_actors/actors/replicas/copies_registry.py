@@ -15,20 +15,20 @@ from pathlib import Path
 import msgspec
 from msgspec import structs
 
-from profile_actors.actors.replicas.disks_beside import DisksBeside
+from profile_actors.actors.replicas.disks_beside import DisksBeside, is_past
+from profile_actors.actors.replicas.log_processes import Places
 from profile_actors.engine.shipping import replication
 from profile_actors.engine.shipping.replication import Copies, Refused, Request
 from profile_actors.errors import ConfigError, StoreUnavailable
 from profile_actors.storage.catalogue_store import CatalogueStore
 from profile_actors.storage.files.copies_table import Wanted
-from profile_actors.storage.files.layout import LEDGER, StoreLayout, name_of, sequencer_of, whose
+from profile_actors.storage.files.layout import LEDGER, StoreLayout, sequencer_of, whose
 from profile_actors.storage.log_id import LogClaim
-from profile_actors.storage.replicas.standby_files import disk_at
 
 COPIES = frozenset({
     "all", "disks", "add_disk", "remove_disk", "keep", "standby_disk", "replace", "standby", "note",
     "promise", "promoted", "other_copy", "keep_home", "sweep", "abandon", "renew", "stale", "put",
-    "deal", "has_ledger",
+    "deal", "has_ledger", "place", "home", "labelled", "is_past",
 })  # fmt: skip
 """What ``copies`` of the coordinator may ask of the registry."""
 
@@ -45,8 +45,8 @@ class StandbyRole(msgspec.Struct, frozen=True):
 
 class CopiesRegistry:
     """See the module. data: the store's own directory; store: its id. is_erasing: whether who has
-    a log has a person to erase. Logs are known by the numbers of their partitions, the ledger's by
-    LEDGER."""
+    a log has a person to erase. places: None for a store that is not placed by labels. Logs are
+    known by the numbers of their partitions, the ledger's by LEDGER."""
 
     def __init__(
         self,
@@ -55,7 +55,10 @@ class CopiesRegistry:
         partitions: int,
         catalogue: CatalogueStore,
         is_erasing: Callable[[int], bool],
+        places: Places | None = None,
     ) -> None:
+        self._places = places if places is not None and places.home else None
+        self._sweeps = None if self._places is None else self._places.sweeps
         self._is_erasing = is_erasing
         self._data = data
         self._store = store
@@ -84,39 +87,16 @@ class CopiesRegistry:
         return self._beside.disks()
 
     def add_disk(self, directory: str) -> str:
-        """Keep copies on a disk, too; its id. Idempotent. Raises ConfigError, also for a directory
-        with another catalogue: once this one is lost, that one would be taken for the store's."""
-        catalogue = StoreLayout(Path(directory)).catalogue
-        if catalogue.exists() and not catalogue.samefile(StoreLayout(self._data).catalogue):
-            raise ConfigError(
-                "expected a directory to keep copies in, got one with a store's own catalogue, this"
-                f" one's of before or another's - at {directory}; nothing was changed: name a new"
-                " directory, or delete it if that store will never run again"
-            )
-        disk = disk_at(Path(directory), self._store, uuid.uuid4().hex)
-        self._catalogue.copies.put_disk(disk, directory)
-        return disk
+        """See ``DisksBeside.add``."""
+        return self._beside.add(directory, self._store, uuid.uuid4().hex)
+
+    def home(self, known: int) -> tuple[int, bytes, bytes] | None:
+        """See ``DisksBeside.home``."""
+        return self._beside.home(known)
 
     def remove_disk(self, directory: str) -> None:
-        """Keep no copies on a disk any more. Raises ConfigError for one that is not known, or that
-        a log is on."""
-        found = [disk for disk, path in self.disks().items() if path == directory]
-        if not found or directory == str(self._data):
-            got = "the store's own" if found else "one not known"
-            raise ConfigError(
-                f"expected a disk that was added, got {got} - at {directory}; profile-actors disks"
-                " shows them"
-            )
-        for index, known in self.all().items():
-            if {known.primary, known.standby} & set(found):
-                role = "log" if known.primary in found else "standby"
-                raise ConfigError(
-                    f"expected a disk without copies, got the one of {whose(index)}'s {role} - at"
-                    f" {directory}; bring it elsewhere first: profile-actors move {name_of(index)}"
-                    " DISK, or profile-actors replicas 0"
-                )
-        for disk in found:
-            self._catalogue.copies.drop_disk(disk)
+        """See ``DisksBeside.remove``."""
+        self._beside.remove(directory, self.all())
 
     def keep(self, replicas: int, is_async: bool) -> dict[int, Copies]:
         """Have so many standbys of each log, 0 or 1, and of a ledger that begins later; the records
@@ -143,7 +123,7 @@ class CopiesRegistry:
     def _standby_of(self, place: int, primary: str) -> str:
         """The disk for the standby of the log with this place among all; "" if there is none."""
         others = [disk for disk in sorted(self.disks()) if disk != primary]
-        there = [disk for disk in others if self._beside.is_there(disk)] or others
+        there = [disk for disk in others if self._is_there(disk)] or others
         return there[place % len(there)] if there else ""
 
     def _begun_ledger(self, epoch: int) -> Copies | None:
@@ -221,12 +201,12 @@ class CopiesRegistry:
         place, and its directory. It is the one with the fewest copies. Raises StoreUnavailable if
         no other is there, ConfigError while the standby is called in sync."""
         known = self._with_standby(index)
-        if known.standby == disk:
+        if known.standby == disk and not (self._places and self._is_there(disk)):
             copies = [one for each in self.all().values() for one in (each.primary, each.standby)]
             others = [
                 (copies.count(one), one)
                 for one in self.disks()
-                if one not in (disk, known.primary) and self._beside.is_there(one)
+                if one not in (disk, known.primary) and self._is_there(one)
             ]
             if not others:
                 raise StoreUnavailable(
@@ -236,12 +216,38 @@ class CopiesRegistry:
                 )
             chosen = min(others)[1]
             fresh = self._fresh(chosen)
-            self._step(index, lambda c: replication.placed(c, chosen, fresh, is_async=c.is_async))
+            known = self._step(
+                index, lambda c: replication.placed(c, chosen, fresh, is_async=c.is_async)
+            )
+            if self._places is not None:
+                self._places.settle(index, known, standby_alone=True)
         return self.standby_disk(index)
 
+    def labelled(self) -> str:
+        """The disk with the catalogue, of a store that is placed by labels; else ""."""
+        return self._places.home if self._places is not None else ""
+
+    def place(self, index: int, name: str, actor: str) -> None:
+        """Have the processes of a log where its record says: so asks an actor, by its name and id,
+        that is on another node. Nothing changes if another one has the name by now."""
+        if self._places is not None and self._places.is_of(name, actor):
+            self._places.settle(index, self._known(index))
+
+    def _is_there(self, disk: str) -> bool:
+        if self._places is not None:
+            return self._places.is_there(disk)
+        return self._beside.is_there(disk)
+
     def sweep(self) -> None:
-        """See ``DisksBeside``."""
-        self._beside.sweep(self.all)
+        """Delete copies that no record names (``DisksBeside``, ``NodeSweeps``)."""
+        if self._sweeps is not None:
+            self._sweeps.look(self.all(), self.disks())
+        else:
+            self._beside.sweep(self.all)
+
+    def is_past(self, index: int, disk: str, epoch: int) -> bool:
+        """See ``node_sweeps``."""
+        return is_past(self._catalogue.copies.of(index), disk, epoch)
 
     def standby(self, index: int, found: str) -> StandbyRole:
         """A standby opens. found: the id of the copy in its directory. Raises StoreUnavailable."""

@@ -24,6 +24,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 
 from profile_actors.errors import ConfigError, LostLog, StoreUnavailable
+from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.replicas.standby_files import Disk, found_disk
 
 LABEL = "profile-actors/disk"
@@ -35,6 +36,12 @@ DATA = "PROFILE_ACTORS_DATA"
 
 FIND_S = 30.0
 """How long a node that is alive is asked for its disk: its first process takes seconds."""
+
+
+def own_label() -> str:
+    """The disk that the label of this process's node names, "" if it has none."""
+    labels: Any = ray.get_runtime_context().get_node_labels()
+    return str(labels.get(LABEL, ""))
 
 
 def pinned(disk: str) -> dict[str, Any]:
@@ -94,9 +101,10 @@ def own_disk(path: Path, nodes: Mapping[str, str]) -> str:
     return here.disk
 
 
-def found_directories(path: Path, disks: Iterable[str], store: str) -> dict[str, str]:
+def found_directories(path: Path, disks: Iterable[str], store: str, home: str) -> dict[str, str]:
     """The directory of each of these disks, asked of their nodes: those that this store has files
-    on, or may have. Raises ConfigError for another disk or store there, StoreUnavailable."""
+    on, or may have. home: the one with the catalogue. Raises ConfigError for another disk or store
+    there, or another catalogue, StoreUnavailable."""
     look = ray.remote(num_cpus=0, max_retries=0)(_look)
     asked = {
         disk: look.options(**pinned(disk)).remote(str(path)) for disk in disks
@@ -104,7 +112,7 @@ def found_directories(path: Path, disks: Iterable[str], store: str) -> dict[str,
     out: dict[str, str] = {}
     for disk, answer in asked.items():
         try:
-            directory, host, found = ray.get(answer, timeout=FIND_S)
+            directory, host, found, is_home = ray.get(answer, timeout=FIND_S)
         except (GetTimeoutError, RayError) as error:
             raise StoreUnavailable(
                 f"expected the node with disk {disk} to say where it is, got"
@@ -122,10 +130,17 @@ def found_directories(path: Path, disks: Iterable[str], store: str) -> dict[str,
                 f"expected a disk of store {store}, of {path}, got one of store {found.store} - at"
                 f" {directory} on {host}; a disk belongs to one store: name another directory"
             )
+        if is_home and disk != home:
+            raise ConfigError(
+                "expected a disk to keep copies on, got one with a store's own catalogue, this"
+                f" one's of before or another's - at {directory} on {host}; name another directory,"
+                " or delete it if that store will never run again"
+            )
         out[disk] = directory
     return out
 
 
-def _look(path: str) -> tuple[str, str, Disk | None]:
+def _look(path: str) -> tuple[str, str, Disk | None, bool]:
     directory = os.environ.get(DATA) or path
-    return directory, socket.gethostname(), found_disk(Path(directory))
+    layout = StoreLayout(Path(directory))
+    return directory, socket.gethostname(), found_disk(layout.data), layout.catalogue.exists()

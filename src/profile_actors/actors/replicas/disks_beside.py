@@ -13,13 +13,18 @@ from pathlib import Path
 from threading import Lock
 
 from profile_actors.engine.shipping.replication import Copies
-from profile_actors.errors import Halt
+from profile_actors.errors import ConfigError, Halt
 from profile_actors.storage.catalogue_store import CatalogueStore
 from profile_actors.storage.files.atomic_files import remove_tree
-from profile_actors.storage.files.layout import PartitionLayout, StoreLayout
+from profile_actors.storage.files.layout import (
+    PartitionLayout,
+    StoreLayout,
+    name_of,
+    whose,
+)
 from profile_actors.storage.log_ages import MAP_BYTES, stamp_of
-from profile_actors.storage.replicas.standby_files import found_disk
-from profile_actors.storage.shipping.home_copies import save_home
+from profile_actors.storage.replicas.standby_files import disk_at, found_disk
+from profile_actors.storage.shipping.home_copies import copied, save_home
 
 
 class DisksBeside:
@@ -40,6 +45,57 @@ class DisksBeside:
         directory = self.disks().get(disk)
         found = None if directory is None else found_disk(Path(directory))
         return found is not None and found.disk == disk
+
+    def add(self, directory: str, store: str, fresh: str) -> str:
+        """Keep copies on a disk, too; its id, which is ``fresh`` if it has none. store: the
+        store's. Idempotent. Raises ConfigError, also for a directory with another catalogue: once
+        this one is lost, that one would be taken for the store's."""
+        catalogue = StoreLayout(Path(directory)).catalogue
+        if catalogue.exists() and not catalogue.samefile(StoreLayout(self._data).catalogue):
+            raise ConfigError(
+                "expected a directory to keep copies in, got one with a store's own catalogue, this"
+                f" one's of before or another's - at {directory}; nothing was changed: name a new"
+                " directory, or delete it if that store will never run again"
+            )
+        disk = disk_at(Path(directory), store, fresh)
+        self._catalogue.copies.put_disk(disk, directory)
+        return disk
+
+    def remove(self, named: str, records: Mapping[int, Copies]) -> None:
+        """Keep no copies on a disk any more, by its id or directory. Raises ConfigError for one
+        that is not known, or that a log is on."""
+        disks = self.disks()
+        found = [named] if named in disks else [one for one, at in disks.items() if at == named]
+        if not found or any(self.is_own(one) for one in found):
+            got = "the store's own" if found else "one not known"
+            raise ConfigError(
+                f"expected a disk that was added, got {got} - at {named}; profile-actors disks"
+                " shows them"
+            )
+        for index, known in records.items():
+            if {known.primary, known.standby} & set(found):
+                role = "log" if known.primary in found else "standby"
+                raise ConfigError(
+                    f"expected a disk without copies, got the one of {whose(index)}'s {role} - at"
+                    f" {named}; bring it elsewhere first: profile-actors move {name_of(index)}"
+                    " DISK, or profile-actors replicas 0"
+                )
+        for disk in found:
+            self._catalogue.copies.drop_disk(disk)
+
+    def is_own(self, disk: str) -> bool:
+        """Whether it is the disk with the catalogue."""
+        found = found_disk(self._data)
+        return found is not None and found.disk == disk
+
+    def home(self, known: int) -> tuple[int, bytes, bytes] | None:
+        """The catalogue as it is now, and the store's settings, for a disk that is not here
+        (``home_copies``); None if it is still as it was at ``known``."""
+        env, _ = self._catalogue.beside()
+        now = int(env.info()["last_txnid"])
+        if now == known:
+            return None
+        return now, copied(env), StoreLayout(self._data).settings.read_bytes()
 
     def keep_home(self) -> None:
         """Have the catalogue as it is now on every other disk too, where that can be written. Cost:
@@ -68,9 +124,15 @@ class DisksBeside:
                         remove_tree(old.directory)
 
     def _is_past(self, known: Copies, disk: str, paths: PartitionLayout) -> bool:
-        if not known.in_sync or known.promised or disk in (known.primary, known.standby):
-            return False
         if not self.is_there(disk):
             return False
         stamp = stamp_of(paths, MAP_BYTES)
-        return stamp is not None and stamp.epoch <= known.epoch
+        return stamp is not None and is_past(known, disk, stamp.epoch)
+
+
+def is_past(known: Copies | None, disk: str, epoch: int) -> bool:
+    """Whether what a disk has of a log, which was last in force in that epoch, is named by no
+    record and needed by nobody: the log in force is newer, and has a standby in sync."""
+    if known is None or not known.in_sync or known.promised:
+        return False
+    return disk not in (known.primary, known.standby) and epoch <= known.epoch

@@ -35,16 +35,16 @@ from profile_actors.actors.logs.compactor import CompactionPart, Compactor
 from profile_actors.actors.logs.opening import refusal_of
 from profile_actors.actors.logs.scrubber import Scrubber, ScrubPart
 from profile_actors.actors.replicas.copies_registry import StandbyRole
-from profile_actors.actors.replicas.standby_line import (
-    ENCODER,
-    FETCH_S,
-    primary_name,
-    standby_name,
-)
-from profile_actors.actors.shell import shell_of
+from profile_actors.actors.replicas.standby_line import ENCODER, FETCH_S, primary_name
+from profile_actors.actors.replicas.standby_node import StandbyNode
 from profile_actors.engine.shipping.shipper import Shipment
 from profile_actors.engine.shipping.standby_copy import StandbyCopy
-from profile_actors.errors import FencedOut, LostLog, ProfileActorsError, StoreUnavailable
+from profile_actors.errors import (
+    FencedOut,
+    LostLog,
+    ProfileActorsError,
+    StoreUnavailable,
+)
 from profile_actors.storage.files.atomic_files import remove_tree
 from profile_actors.storage.files.layout import LEDGER, StoreLayout, whose
 from profile_actors.storage.files.lock import DirectoryLock
@@ -79,10 +79,6 @@ END_WAIT_S = 10.0
 """How long the process of a copy that is no longer in force is waited for."""
 
 
-CALLERS = 4
-"""Calls that a standby takes at a time: one entry, and questions."""
-
-
 RETIRE_S = 0.5
 """How long a standby that retires waits for its checkpoint's copy to stop."""
 
@@ -109,6 +105,7 @@ class StandbyActor:
             ray.get_actor("coordinator", namespace=place.namespace), "coordinator",
             place.config.call_timeout_s, Session(place.path, place.namespace),
         )  # fmt: skip
+        self._node = StandbyNode(place.home, place.index, self._coordinator)
         with self._lock:
             self._try_to_open()
         threading.Thread(target=self._watch, name="failover", daemon=True).start()
@@ -147,6 +144,8 @@ class StandbyActor:
         Raises StoreUnavailable while it is."""
         index, after_ms = self._place.index, self._place.config.replace_standby_after_ms
         disk, directory = self._coordinator.call("copies", "standby_disk", index)
+        if self._node.home:
+            return self._node.directory(disk, directory)
         found = found_disk(Path(directory))
         if found is not None and found.disk == disk:
             self._away = "", 0.0
@@ -267,19 +266,28 @@ class StandbyActor:
         self._close()
         self._refusal = Stopped("expected a standby, got a copy that is in force by now")
         self._stopped.set()
-        threading.Thread(target=_end_soon, daemon=True).start()
+        threading.Thread(target=self._end_soon, daemon=True).start()
         return lost
+
+    def _end_soon(self) -> None:
+        """After the answer to the call at hand has gone out; the process begins anew."""
+        time.sleep(LOOK_S)
+        with suppress(ProfileActorsError):  # the next process asks again
+            if self._node.home:
+                self._node.have_it_placed()
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def _losing(self) -> LostEnd | None:
         """What the other copy has and this one has not."""
         if self._log is None:
             return None
         other, told = self._coordinator.call("copies", "other_copy", self._place.index)
+        if self._node.home:  # it is on another machine
+            return LostEnd(self._log.head(), max(self._log.head(), told), {}, is_whole=False)
         return lost_end(self._log, Path(other), told, self._place.config.log_map_bytes)
 
     def _watch(self) -> None:
         """Carry on a promotion that a crash cut short; begin one when the primary is silent."""
-        silence_s = self._place.config.failover_after_ms / 1000
         while not self._stopped.wait(LOOK_S):
             with self._lock, suppress(ProfileActorsError):
                 if self._stopped.is_set():
@@ -290,9 +298,15 @@ class StandbyActor:
                 self._check_files()
                 if self._role.copies.promised:
                     self._carry_on(self._role.copies.promised)
-                elif self._silent_s() > silence_s * (1 if self._has_heard else START_FACTOR):
+                elif self._is_primary_silent():
                     self._heard_s = time.monotonic()  # where it may not be, the next look is later
                     self.promote(is_wanted=False)
+
+    def _is_primary_silent(self) -> bool:
+        silence_s = self._place.config.failover_after_ms / 1000
+        patience_s = silence_s * (1 if self._has_heard else START_FACTOR)
+        is_lost = self._node.is_lost(self._role.copies.primary, silence_s)
+        return is_lost or self._silent_s() > patience_s
 
     def _copy_checkpoints(self) -> None:
         """Have the primary's newest checkpoint here, too; and the catalogue on this disk."""
@@ -302,6 +316,7 @@ class StandbyActor:
             with suppress(ValueError, ray.exceptions.RayError, ProfileActorsError, OSError):
                 primary = self._primary()
                 self._coordinator.call("copies", "keep_home")
+                self._node.take_home(self._directory.parents[1])
                 self._coordinator.call("copies", "sweep")
                 ask = partial(self._asked, primary)
                 copy_saved(self._directory, ask("saved"), partial(ask, "saved_part"))
@@ -354,7 +369,8 @@ class StandbyActor:
         """Close the files and delete them: the standby goes to another disk, or there is none."""
         self.stop()
         self._copier.join(RETIRE_S)  # longer only if it waits for an answer, and writes none then
-        _, data = self._coordinator.call("copies", "standby_disk", self._place.index)
+        disk, data = self._coordinator.call("copies", "standby_disk", self._place.index)
+        data = str(self._node.directory(disk, data)) if self._node.home else data
         remove_tree(StoreLayout(Path(data)).standby(self._place.index).directory)
 
     def stop(self) -> None:
@@ -363,31 +379,3 @@ class StandbyActor:
         with self._lock:
             self._close()
             self._refusal = Stopped("expected a running standby, got a stopped one")
-
-
-def standby_class() -> Any:
-    """What Ray makes the actor of."""
-    options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": CALLERS}
-    return ray.remote(**options)(shell_of(StandbyActor))
-
-
-def begun_standby(place: StandbyPlace) -> Any:
-    """The handle of a log's standby, which is started if it does not run."""
-    return (
-        standby_class()
-        .options(
-            name=standby_name(place.index),
-            namespace=place.namespace,
-            lifetime="detached",
-            get_if_exists=True,
-            max_restarts=-1,
-            max_task_retries=0,
-        )
-        .remote(place)
-    )
-
-
-def _end_soon() -> None:
-    """After the answer to the call at hand has gone out; Ray starts the process anew."""
-    time.sleep(LOOK_S)
-    os.kill(os.getpid(), signal.SIGKILL)

@@ -30,8 +30,9 @@ import numpy as np
 import ray
 import xxhash
 
-from profile_actors.actors.calls import Remote, Session
+from profile_actors.actors.calls import COORDINATOR, Remote, Session
 from profile_actors.actors.mail.peers import LEDGER_ACTOR
+from profile_actors.actors.shell import begun
 from profile_actors.config import Config
 from profile_actors.driver.keeping.attach import (
     Attachment,
@@ -56,9 +57,6 @@ STOP_TIMEOUT_S = 30.0
 
 END_PAUSE_S = 0.005
 """Between two looks whether Ray has ended an actor."""
-
-
-COORDINATOR = "coordinator"
 
 
 APART = (PREFIX, STANDBY)
@@ -101,7 +99,7 @@ class Placement:
                 f" at {self.path}; start it there with pf.start, or leave that Ray (RAY_ADDRESS) to"
                 " attach to the process that runs it"
             )
-        self.coordinator = coordinator
+        self.coordinator = self._found_at(coordinator)
         self.settings, self.assignment = coordinator.call("hello")
         if found is not None and found.store != self.settings.id:
             raise StoreUnavailable(
@@ -110,7 +108,7 @@ class Placement:
             )
         self._take_config()
         names = [f"partition-{index}" for index in range(self.settings.partitions)]
-        self.partitions = [self._remote(self._found(name), name) for name in names]
+        self.partitions = [self.remote(self._found(name), name) for name in names]
 
     def _take_config(self) -> None:
         """The running store's Config holds for all. Raises ConfigError if another was asked for."""
@@ -144,22 +142,19 @@ class Placement:
             handle = ray.get_actor(COORDINATOR, namespace=self.namespace)
         except ValueError:
             return None
-        return self._remote(handle, COORDINATOR)
+        return self.remote(handle, COORDINATOR)
 
     def create(self, actor: Any, name: str, may_exist: bool, *args: Any, **options: Any) -> Remote:
         """Start a named actor of the store, or find it, if that may be."""
-        handle = actor.options(
-            name=name,
-            namespace=self.namespace,
-            lifetime="detached",
-            get_if_exists=may_exist,
-            max_restarts=-1,
-            max_task_retries=0,
-            **options,
-        ).remote(*args)
-        return self._remote(handle, name)
+        return self.remote(begun(actor, name, self.namespace, may_exist, *args, **options), name)
 
-    def _remote(self, handle: Any, name: str) -> Remote:
+    def _found_at(self, coordinator: Remote) -> Remote:
+        """Actors that are begun anew by their names are this store's as long as this is its own."""
+        self.session.coordinator = coordinator.handle
+        return coordinator
+
+    def remote(self, handle: Any, name: str) -> Remote:
+        """An actor of the store, to be called."""
         remote = Remote(handle, name, self.config.call_timeout_s, self.session)
         self._actors.append(remote)
         return remote
@@ -208,7 +203,10 @@ class Placement:
         self._actors = [one for one in self._actors if not one.name.startswith(apart)]
         for name in others:  # whoever began it; those that have ended are not waited for
             with contextlib.suppress(StoreUnavailable):
-                self._remote(self._found(name), name)
+                self.remote(self._found(name), name)
+        for one in self._actors:  # that may have been begun anew meanwhile
+            with contextlib.suppress(ValueError):
+                one.handle = ray.get_actor(one.name, namespace=self.namespace)
         # In reverse order: standbys after the partitions, whose last entries they take.
         self._actors.sort(
             key=lambda one: (one.name != COORDINATOR, not one.name.startswith(STANDBY))

@@ -6,20 +6,28 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+import ray
 from msgspec import structs
 
 from profile_actors.actors.actor_status import StandbyStatus, Standing
 from profile_actors.actors.calls import Remote
 from profile_actors.actors.replicas.disk_labels import labelled_nodes
+from profile_actors.actors.replicas.standby_line import standby_name
 from profile_actors.driver.arguments import whole_number
 from profile_actors.driver.connection import Connection
 from profile_actors.driver.keeping.standby_processes import (
     begun,
     end_standby,
     restart_primary,
+)
+from profile_actors.driver.replicas.disks_of_nodes import (
+    LogName,
+    disk_named,
+    evened,
+    know_disks,
 )
 from profile_actors.engine.shipping.replication import Copies
 from profile_actors.errors import CallerError, ConfigError, Pending, StoreUnavailable
@@ -40,10 +48,6 @@ STATUS_S = 2.0
 """How long a standby is asked for its account of itself."""
 
 
-LogName = int | Literal["ledger"]
-"""Whose log: a partition's, by its number, or that of the ledger of links."""
-
-
 class Replica(msgspec.Struct, frozen=True):
     """A log and its standby, as ``Store.replicas`` tells. partition: whose log it is, a partition's
     number or 'ledger'. primary, standby: the directories of their disks; standby is "" where there
@@ -53,6 +57,7 @@ class Replica(msgspec.Struct, frozen=True):
     goes on without it, or will), or 'none'. lag_entries: log entries that the standby has not.
     is_async: entries are acknowledged before the standby has them. reason: what keeps the standby
     from working, or "". lost: of a promotion that this tells of, what the standby had not.
+    disks: the ids of the two.
     """
 
     partition: LogName
@@ -62,6 +67,7 @@ class Replica(msgspec.Struct, frozen=True):
     lag_entries: int
     is_async: bool = False
     reason: str = ""
+    disks: tuple[str, str] = "", ""
     lost: LostEnd | None = None
 
 
@@ -82,15 +88,23 @@ class ReplicaDoors:
         """
         self._check_open()
         path = str(Path(directory).resolve())
+        if self._connection.coordinator.call("copies", "labelled"):
+            raise ConfigError(
+                f"expected a disk of this machine's store, got {path}, of a store whose disks come"
+                " with their nodes - at add_disk; start a node with the disk's label"
+                f" (profile-actors disk-id {path}): it is known then"
+            )
         disk: str = self._connection.coordinator.call("copies", "add_disk", path)
         return disk
 
     def remove_disk(self, directory: str | Path) -> None:
-        """Keep no copies in a directory any more; what is in it stays. Raises ConfigError for one
-        that was not added, or that has a log or standby."""
+        """Keep no copies on a disk any more, by its id or directory; what is in it stays. Raises
+        ConfigError for one that was not added, or that has a log or standby."""
         self._check_open()
-        path = str(Path(directory).resolve())
-        self._connection.coordinator.call("copies", "remove_disk", path)
+        named = str(directory)
+        if named not in self.disks():
+            named = str(Path(directory).resolve())
+        self._connection.coordinator.call("copies", "remove_disk", named)
 
     def disks(self) -> dict[str, str]:
         """The disks of the store: the directory of each, by its id."""
@@ -114,11 +128,11 @@ class ReplicaDoors:
         if mode not in ("sync", "async"):
             raise CallerError(f"expected 'sync' or 'async', got {mode!r} - at set_replicas")
         if replicas:
-            self._refuse_labelled("set_replicas")
+            know_disks(self._connection, self._placement)
         records = self._let_go(replicas, mode == "async")
         for index, copies in records.items():
             if copies.standby:
-                begun(self._placement, [index])
+                begun(self._placement, index, copies)
             else:
                 end_standby(self._placement, index)
             self._primary(index).call("replica", "follow", copies)
@@ -134,15 +148,6 @@ class ReplicaDoors:
                 " beginning: try again"
             )
         return found
-
-    def _refuse_labelled(self, at: str) -> None:
-        """Raises ConfigError where disks are on nodes of their own: no process changes its node."""
-        nodes = labelled_nodes()
-        if any(disk in nodes for disk in self.disks()):
-            raise ConfigError(
-                "expected disks of one machine, got ones that nodes have by their labels - at"
-                f" {at}; a partition stays on its node's disk: back the store up instead"
-            )
 
     def _let_go(self, replicas: int, is_async: bool) -> dict[int, Copies]:
         """The records with so many standbys; who is to go is let go of by its primary first."""
@@ -199,6 +204,7 @@ class ReplicaDoors:
         return Replica(
             name_of(index), disks.get(copies.primary, copies.primary),
             disks.get(copies.standby, copies.standby), state, lag, copies.is_async, reason,
+            (copies.primary, copies.standby),
         )  # fmt: skip
 
     def _one(self, index: int) -> Replica:
@@ -206,7 +212,7 @@ class ReplicaDoors:
 
     def _account(self, index: int) -> StandbyStatus | None:
         try:
-            found: StandbyStatus = self._standby(index).call("status", timeout_s=STATUS_S)
+            found: StandbyStatus = self._found_standby(index).call("status", timeout_s=STATUS_S)
         except StoreUnavailable:
             return None
         return found
@@ -292,18 +298,8 @@ class ReplicaDoors:
         Pending if the copy takes longer than ``Config.call_timeout_s`` times 20: it goes on.
         """
         self._check_open()
-        self._refuse_labelled("change_disk")
-        disks = self.disks()
-        wanted = (
-            disk
-            if disk in disks
-            else {path: one for one, path in disks.items()}.get(str(Path(disk).resolve()))
-        )
-        if wanted is None:
-            raise CallerError(
-                f"expected a disk of the store, got {disk!r} - at change_disk; add it with"
-                " store.add_disk(directory)"
-            )
+        home = know_disks(self._connection, self._placement)
+        wanted = disk_named(disk, self.disks(), bool(home))
         index = self._number(partition, "change_disk")
         before = self._record(index)
         standby = "" if before is None else before.standby
@@ -314,31 +310,31 @@ class ReplicaDoors:
             self.promote(partition)
         now = self._record(index)
         kept = standby if standby not in ("", wanted) else ""
+        if before is not None and standby == wanted and self._keeps_standbys:
+            kept = before.primary  # the two change places
         if now is not None and now.standby not in ("", kept):
             self._put(index, kept)
         return self._one(index)
 
+    @property
+    def _keeps_standbys(self) -> bool:
+        """Whether all have standbys: a lone one is of a move that a crash cut short."""
+        records: dict[int, Copies] = self._connection.coordinator.call("copies", "all")
+        count = len(self._connection.partitions)
+        return all(index in records and records[index].standby for index in range(count))
+
     def plan_of_disks(self) -> list[tuple[LogName, str, str]]:
         """Which logs to bring to which disk (whose: a partition's number or 'ledger', from, to:
-        directories), so that each disk has as many in force as the others, or one more; [] where
-        that is so."""
+        directories; where disks are on nodes, their ids), so that each disk has as many in force
+        as the others, or one more; [] where that is so. Disks whose nodes are away are none."""
         self._check_open()
-        own = str(self._placement.path)
-        at = {one.partition: one.primary for one in self.replicas()}
-        counts = {path: 0 for path in sorted({own, *self.disks().values()})}
-        for path in at.values():
-            counts[path] += 1
-        plan: list[tuple[LogName, str, str]] = []
-        while True:
-            most = max(counts, key=lambda path: (counts[path], path))
-            least = min(counts, key=lambda path: (counts[path], path))
-            if counts[most] - counts[least] < 2:
-                return plan
-            partition = [whose for whose, path in at.items() if path == most][-1]
-            plan.append((partition, most, least))
-            at[partition] = least
-            counts[most] -= 1
-            counts[least] += 1
+        home = know_disks(self._connection, self._placement)
+        found = self.replicas()
+        if home:
+            disks = [*{*labelled_nodes()} & {*self.disks()}]
+            return evened({one.partition: one.disks[0] or home for one in found}, disks)
+        directories = [*{str(self._placement.path), *self.disks().values()}]
+        return evened({one.partition: one.primary for one in found}, directories)
 
     def _number(self, partition: LogName, at: str) -> int:
         """The number of a log. Raises CallerError for one that the store has not."""
@@ -376,5 +372,15 @@ class ReplicaDoors:
             time.sleep(LOOK_S)
 
     def _standby(self, index: int) -> Remote:
-        (found,) = begun(self._placement, [index])
-        return found
+        """A partition's standby, begun if it does not run."""
+        records: dict[int, Copies] = self._connection.coordinator.call("copies", "all")
+        return begun(self._placement, index, records.get(index, Copies(primary="")))
+
+    def _found_standby(self, index: int) -> Remote:
+        """A partition's standby. Raises StoreUnavailable if it does not run."""
+        name, placement = standby_name(index), self._placement
+        try:
+            handle: Any = ray.get_actor(name, namespace=placement.namespace)
+        except ValueError:
+            raise StoreUnavailable(f"expected {name} to run, got none; try again") from None
+        return Remote(handle, name, self._connection.config.call_timeout_s, placement.session)

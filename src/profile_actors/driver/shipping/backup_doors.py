@@ -135,7 +135,8 @@ class BackupDoors:
         }
         records: dict[int, Copies] = connection.coordinator.call("copies", "all")
         kept = [index for index, one in records.items() if one.standby]
-        for index, standby in zip(kept, begun(self._placement, kept), strict=True):
+        for index in kept:
+            standby = begun(self._placement, index, records[index])
             copies[f"standby of {whose(index)}"] = asking(standby)
         ledger = self._ledger()
         if ledger is not None:

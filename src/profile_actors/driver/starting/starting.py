@@ -13,22 +13,24 @@ import msgspec
 import ray
 
 from profile_actors.actors.actor_status import CoordinatorPlace, PartitionPlace
-from profile_actors.actors.calls import LONG_CALL_FACTOR, Remote
+from profile_actors.actors.calls import COORDINATOR, LONG_CALL_FACTOR, Remote
 from profile_actors.actors.coordinator import CoordinatorActor
 from profile_actors.actors.hooks import Hook, no_hook
-from profile_actors.actors.mail.ledger_actor import MAIL_THREADS
-from profile_actors.actors.partition_actor import READ_THREADS, PartitionActor
 from profile_actors.actors.replicas.disk_labels import (
     found_directories,
     labelled_nodes,
     own_disk,
     pinned,
 )
+from profile_actors.actors.replicas.log_processes import Begin
+from profile_actors.actors.replicas.placed_logs import ledger_at, partition_at
+from profile_actors.actors.replicas.placed_standby import standby_at
+from profile_actors.actors.replicas.standby_line import primary_name
 from profile_actors.actors.shell import shell_of
 from profile_actors.config import Config
 from profile_actors.driver.keeping.attach import publish, refuse_attached
 from profile_actors.driver.keeping.ledger_process import begin_known
-from profile_actors.driver.keeping.placement import COORDINATOR, Placement
+from profile_actors.driver.keeping.placement import Placement
 from profile_actors.driver.keeping.runtime import RUNTIME, address_here
 from profile_actors.driver.keeping.standby_processes import begin_standbys
 from profile_actors.driver.keeping.wanted_store import check_agreed, claim, wanted_place
@@ -36,9 +38,6 @@ from profile_actors.errors import ConfigError
 from profile_actors.storage.files.layout import StoreLayout
 from profile_actors.storage.files.lock import KEEPER_WAIT_S, DirectoryLock
 from profile_actors.storage.store_settings import load_settings_file
-
-EXTRA_SUBMIT_THREADS = 8
-"""Callers beyond a full queue, whom the actor can tell 'busy' at once."""
 
 
 class Starting(Placement):
@@ -56,7 +55,7 @@ class Starting(Placement):
         self._nodes = labelled_nodes()
         self.home = own_disk(self.path, self._nodes)
         found = self._found_coordinator()
-        self.coordinator = found or self._new_coordinator(place, hook)
+        self.coordinator = self._found_at(found or self._new_coordinator(place, hook))
         if not self._is_starter:
             self._take_config()
         self._open_partitions(place, hook)
@@ -78,7 +77,7 @@ class Starting(Placement):
     def _disks(self) -> dict[int, str]:
         if not self.home:
             return {}
-        found = found_directories(self.path, self._nodes, self.settings.id)
+        found = found_directories(self.path, self._nodes, self.settings.id, self.home)
         return dict(self.coordinator.call("copies", "deal", found))
 
     def publish(self, is_keeper: bool) -> None:
@@ -109,9 +108,10 @@ class Starting(Placement):
         actor: Any = ray.remote(**beside)(shell_of(CoordinatorActor))
         try:
             how = pinned(self.home)
-            remote = self.create(actor, COORDINATOR, False, place, hook, **how)
+            begin = Begin(partition_at, ledger_at, standby_at)
+            remote = self.create(actor, COORDINATOR, False, place, hook, begin, **how)
         except ValueError:  # somebody else has, a moment ago
-            return self._remote(ray.get_actor(COORDINATOR, self.namespace), COORDINATOR)
+            return self.remote(ray.get_actor(COORDINATOR, self.namespace), COORDINATOR)
         self._is_starter = True
         return remote
 
@@ -123,18 +123,7 @@ class Starting(Placement):
             self.config,
             self.home,
         )
-        groups = {
-            "submit": self.config.max_queue_batches + EXTRA_SUBMIT_THREADS,
-            "read": READ_THREADS,
-            "mail": MAIL_THREADS,
-            "preview": 1,
-            "define": 1,
-            "edges": 2 * self.config.max_edges,  # each follows, and asks for single profiles
-            "backups": 1,
-        }
-        options: dict[str, Any] = {"num_cpus": 0, "concurrency_groups": groups}
-        actor: Any = ray.remote(**options)(shell_of(PartitionActor))
-        return self.create(actor, f"partition-{index}", True, place, hook, **pinned(disk))
+        return self.remote(partition_at(place, disk, hook)(True), primary_name(index))
 
 
 def opened(

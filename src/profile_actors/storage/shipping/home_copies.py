@@ -17,6 +17,7 @@ one, does not know of it; ``home_told`` says when it was told last.
 from __future__ import annotations
 
 import os
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -76,6 +77,23 @@ class Found(msgspec.Struct, frozen=True):
     directory: Path
     head: int
     stamp: Stamp
+
+
+def copied(env: lmdb.Environment) -> bytes:
+    """A catalogue as it is at this moment, for a disk of another machine. Cost: in memory once."""
+    with tempfile.TemporaryFile() as file:
+        env.copyfd(file.fileno(), compact=True)
+        file.seek(0)
+        return file.read()
+
+
+def take_home(disk: Path, catalogue: bytes, settings: bytes) -> None:
+    """Keep a catalogue that was copied on another machine. What it says of standbys may have
+    changed before this one could be told, so it is marked as an old one. Raises OSError."""
+    place = StoreLayout(disk).home / "catalogue" / OLD
+    make_directory(place.parent)
+    write_whole(place, (catalogue,))
+    write_whole(StoreLayout(disk).home / StoreLayout(disk).settings.name, (settings,))
 
 
 def save_home(disk: Path, env: lmdb.Environment, settings: Path) -> None:
