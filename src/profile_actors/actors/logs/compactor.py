@@ -11,14 +11,17 @@ Limits: a process that ends begins the log segment anew that it was at.
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Self
 
 import msgspec
+import pyarrow as pa
 
 from profile_actors.actors.actor_status import CompactionStatus
 from profile_actors.config import Config
@@ -57,6 +60,14 @@ LEAST_REST_S = 0.05
 
 FEW_ENTRIES = 256
 """Fewer in the log segment that is written are not sealed, by hand either."""
+
+
+def give_back() -> None:
+    """Return to the system what was freed. Allocators keep what a compaction had for a moment, and
+    each larger one leaves the process some MB larger for good. Cost: milliseconds, no lock held."""
+    pa.default_memory_pool().release_unused()
+    with suppress(AttributeError, OSError):  # glibc's alone keeps so much
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class CompactionPart(msgspec.Struct, frozen=True):
@@ -169,6 +180,7 @@ class Compactor:
         self._entries += sum(one.entries or 0 for one in entries)
         self._before, self._after = self._before + before, self._after + after
         self._swapped()
+        give_back()
         return True
 
     def _least(self) -> int:

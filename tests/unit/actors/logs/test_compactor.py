@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -144,3 +145,25 @@ def test_a_log_that_is_closed_can_be_opened_at_once(
     log = MendableLog(tmp_path, CONFIG, epoch=9)
     assert is_whole(log)
     log.close()
+
+
+def anonymous_bytes() -> int:
+    text = Path("/proc/self/smaps_rollup").read_text()
+    return next(int(line.split()[1]) << 10 for line in text.splitlines() if "Anonymous" in line)
+
+
+@pytest.mark.skipif(not os.confstr("CS_GNU_LIBC_VERSION"), reason="of glibc's allocator")
+def test_what_was_freed_is_given_back_to_the_system(tmp_path: Path) -> None:
+    """An allocator keeps what lies below a block that is in use, however much that is."""
+    log = filled(tmp_path)
+    log.sealed_with(299)
+    one = Compactor(log, tmp_path, FREE, below=lambda: 300)
+    blocks = [bytearray(100_000) for _ in range(2_000)]
+    kept = blocks.pop()
+    held = anonymous_bytes()
+    blocks.clear()
+    by_hand(one)
+    assert one.status().entries == 300
+    assert anonymous_bytes() < held - 150_000_000
+    log.close()
+    assert kept
