@@ -95,13 +95,15 @@ def test_a_tablet_that_changes_hands_and_is_unlinked(tmp_path: Path) -> None:
         assert (status.ledger.ledger.people, status.ledger.ledger.pending) == (1, 0)
         assert (status.outbox, status.profiles) == ({}, 2)
         assert store.verify() == []
+        check_identities_alone(store)
         check_access(store, tmp_path)
         told = Counter[tuple[str, str]]()
         for change in store.changes():
             if change.kind == "membership":
                 step = (change.new == "realized") - (change.old == "realized")
                 told[change.identity.value, change.name] += step
-        assert {who for (who, name), n in told.items() if n} == {"ann"}
+        assert {who for (who, name), n in told.items() if n and name != "again"} == {"ann"}
+        assert {who for who, name in told if name == "again"} == {"ann", "tablet"}
     with pf.start(tmp_path) as store:  # what was joined and parted is so after a start
         assert whole(store, ANN, TABLET)[0] == ["ann", "tablet"]
         assert [one.value for one in store.identity_graph(*TABLET).members] == ["ann", "tablet"]
@@ -111,6 +113,29 @@ def blocks_of(document: str) -> list[str]:
     """The Python of a document."""
     text = (Path(__file__).resolve().parents[2] / "docs" / document).read_text("utf-8")
     return re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def check_identities_alone(store: pf.Store) -> None:
+    """Rules of a policy that does not stitch are about whom rows are of, at every door."""
+    store.apply(
+        pf.MergePolicy("device", stitching="none"),
+        pf.SegmentDefinition("again", "xEvent.count() >= 2", merge_policy="device"),
+        pf.ComputedAttribute("seen", "xEvent.count()", merge_policy="device"),
+    )
+    one = pf.Identity(*TABLET)
+    alone = store.profile(*TABLET, merge_policy="device")
+    assert alone is not None
+    assert (alone.identities, alone.computed) == ([one], {"seen": 2})
+    assert sorted(store.members("again")) == [pf.Identity(*ANN), one]
+    rows = store.scan(["identities", "computed.seen"], segment="again").read_all().to_pylist()
+    assert sorted((row["id"], row["computed.seen"]) for row in rows) == [("ann", 2), ("tablet", 2)]
+    together = store.profile(*TABLET)
+    assert together is not None
+    assert together.computed == {"hits": 4}
+    with pytest.raises(pf.DefinitionError, match="got computed attribute 'seen', whose is 'none'"):
+        store.profile(*TABLET, fields=["computed.seen"])
+    with pytest.raises(pf.DefinitionError, match="got computed attribute 'hits', whose is 'graph'"):
+        store.scan(["computed.hits"], segment="again")
 
 
 def check_access(store: pf.Store, tmp_path: Path) -> None:
@@ -144,7 +169,10 @@ def check_access(store: pf.Store, tmp_path: Path) -> None:
     index = json.loads((place / "access.json").read_text())
     assert (index["files"], set(index["contents"])) == (done.files, set(done.files))
     assert done.feed[1] == START
-    assert json.loads((place / "profile.json").read_text())["computed"] == {"hits": 4}
+    profile = json.loads((place / "profile.json").read_text())
+    assert profile["computed"] == {"hits": 4}
+    each = [(one["identities"][0]["value"], one["computed"]) for one in profile["views"]["device"]]
+    assert each == [("ann", {"seen": 2}), ("tablet", {"seen": 2})]
     everything = "".join(path.read_text() for path in place.iterdir()).replace("ben's?", "")
     assert "ben" not in everything
     assert "h3" not in everything
