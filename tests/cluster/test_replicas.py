@@ -415,7 +415,7 @@ def test_a_ledger_that_begins_later_has_a_standby_and_may_be_lost(
 
 
 @pytest.mark.slow
-def test_the_ledger_is_promoted_moved_scrubbed_and_erases_by_command(
+def test_the_ledger_is_promoted_moved_backed_up_and_erases_by_command(
     store: pf.Store, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def said(*words: str) -> str:
@@ -436,6 +436,13 @@ def test_the_ledger_is_promoted_moved_scrubbed_and_erases_by_command(
     assert links(store) == known
     assert "ledger" in said("disks")
     assert {one.name for one in store.scrub()} >= {"ledger", "standby of the ledger"}
+    assert store.backup(place / "kept").positions["L"] > 0
+    pf.restore(place / "kept", place / "again")
+    with pf.start(place / "again", config=CONFIG) as again:
+        assert links(again) == known
+        assert [one.state for one in again.replicas()] == ["none"] * 3
+    shutil.rmtree(place / "kept")
+    shutil.rmtree(place / "again")
     assert store.delete_profile("CRMID", "k3").standbys == []
     store.wait_for_replicas(PATIENCE_S)
     assert _with(place, '"d3"') == []
