@@ -307,6 +307,26 @@ def test_a_consumer_that_is_killed_resumes_and_can_tell_repeats(
     assert set(told) == set(everything)
 
 
+def test_changes_are_printed_as_they_come_until_ctrl_c_says_where(
+    place: Path, env: dict[str, str], seen: dict[str, Any], started: dict[str, Any]
+) -> None:
+    words = [sys.executable, "-m", "profile_actors", "changes", "--data", str(place), "--json"]
+    whole = subprocess.run(words, env=env, capture_output=True, text=True, timeout=240).stdout
+    with subprocess.Popen(
+        [*words, "--follow"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as follower:
+        assert follower.stdout is not None
+        *changes, _ = whole.splitlines()
+        assert [follower.stdout.readline().rstrip("\n") for _ in changes] == changes
+        follower.send_signal(signal.SIGINT)  # it waits for more
+        rest, errors = follower.communicate(timeout=240)
+    assert (follower.returncode, errors) == (0, "")
+    cursor = json.loads(rest)["cursor"]
+    words += ["--after", cursor]
+    after = subprocess.run(words, env=env, capture_output=True, text=True, timeout=240).stdout
+    assert after.count("\n") == 1  # the cursor
+
+
 def test_the_document_says_what_is_so(
     place: Path, env: dict[str, str], seen: dict[str, Any], started: dict[str, Any]
 ) -> None:
