@@ -61,6 +61,10 @@ class Stopped(StoreUnavailable):
     """An actor's answer once it was stopped. Who attached to the store waits for the next one."""
 
 
+class LeaseEnded(StoreUnavailable):
+    """An actor's answer whose standby may be in force by now: one of the two answers soon."""
+
+
 class Session:
     """Whether a store's calls may be made, and how many are being made. Thread-safe.
 
@@ -222,6 +226,9 @@ class Remote:
         except RayTaskError as error:
             if isinstance(error.cause, Stopped) and self.session.may_come_again:
                 patience.reason = "the store was stopped"
+                raise Lost from None
+            if isinstance(error.cause, LeaseEnded):
+                patience.reason = str(error.cause)
                 raise Lost from None
             if isinstance(error.cause, ProfileActorsError):
                 raise error.cause from None

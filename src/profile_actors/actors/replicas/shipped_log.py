@@ -21,11 +21,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from profile_actors.actors.actor_status import Standing
+from profile_actors.actors.calls import LeaseEnded
 from profile_actors.config import Config
 from profile_actors.engine.log.ports import Buffer, RowGroup
 from profile_actors.engine.shipping.replication import Copies, Request
 from profile_actors.engine.shipping.shipper import Arrival, Shipment, Shipper
-from profile_actors.errors import FencedOut, Halt, ProfileActorsError, StoreUnavailable
+from profile_actors.errors import FencedOut, Halt, ProfileActorsError
 from profile_actors.storage.lmdb_log import LmdbLog
 from profile_actors.storage.replicas.copied_log import digest_of
 
@@ -152,7 +153,7 @@ class ShippedLog:
             return Standing(self._disk, state, self._head, shipper.there, is_async)
 
     def check_lease(self) -> None:
-        """Raises FencedOut if another copy is in force, StoreUnavailable if one may be."""
+        """Raises FencedOut if another copy is in force, LeaseEnded if one may be."""
         shipper = self._shipper
         if shipper is None:
             return
@@ -160,7 +161,7 @@ class ShippedLog:
             raise self._fenced(shipper)
         silent_s = time.monotonic() - self._contact_s
         if shipper.needs and silent_s > self._config.lease_ms / 1000:
-            raise StoreUnavailable(
+            raise LeaseEnded(
                 f"expected a word of the standby or of the coordinator within"
                 f" {self._config.lease_ms} ms, got none for {silent_s:.1f} s - at the log on this"
                 " disk; its standby may be in force by now: it is asked on by itself"

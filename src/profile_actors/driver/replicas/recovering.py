@@ -11,7 +11,7 @@ from profile_actors.actors.wall_clock import wall_ms
 from profile_actors.errors import ConfigError, FencedOut
 from profile_actors.storage.files.layout import StoreLayout, name_of
 from profile_actors.storage.files.lock import KEEPER_WAIT_S, DirectoryLock
-from profile_actors.storage.shipping.home_copies import Lost, Recovering, home_told
+from profile_actors.storage.shipping.home_copies import Lost, Recovering, check_place, home_told
 
 
 class Recovered(msgspec.Struct, frozen=True):
@@ -42,6 +42,7 @@ def recover(directory: str | Path, *, accept_loss: bool = False) -> Recovered:
     path = Path(directory).resolve()
     if not path.is_dir():
         raise ConfigError(f"expected a directory, got none - at {path}")
+    check_place(path)  # before a lock's file is made there
     try:
         lock = DirectoryLock(StoreLayout(path).keeper, KEEPER_WAIT_S)
     except FencedOut as error:

@@ -130,6 +130,18 @@ def home_told(directory: Path) -> float | None:
     return None if found is None else found.stat().st_mtime
 
 
+def check_place(directory: Path) -> None:
+    """Raises ConfigError unless it is a disk with a copy of another one's catalogue."""
+    layout = StoreLayout(directory)
+    if layout.catalogue.exists() or home_told(directory) is None:
+        got = "a store's own" if layout.catalogue.exists() else "one without"
+        raise ConfigError(
+            f"expected a store's other disk, with a copy of its catalogue, got {got} - at"
+            f" {directory}; nothing was changed: start a store that is there, restore a"
+            " backup where there is neither"
+        )
+
+
 class Recovering:
     """A store's home made of a disk that has a copy of its catalogue; see the module. The caller
     holds the directory's keeper lock. Raises ConfigError, CorruptLog."""
@@ -139,7 +151,7 @@ class Recovering:
         self._home = self._layout.home
         self._now = now
         self._aside = self._home / "aside"
-        self._check_place()
+        check_place(directory)
         place, copy = StoreLayout(self._aside), _copy_of(directory)
         assert copy is not None, directory
         self._is_old = copy.name == OLD
@@ -156,16 +168,6 @@ class Recovering:
     def store(self) -> str:
         """The store's id, which it keeps."""
         return self._settings.id
-
-    def _check_place(self) -> None:
-        layout = self._layout
-        if layout.catalogue.exists() or home_told(layout.data) is None:
-            got = "a store's own" if layout.catalogue.exists() else "one without"
-            raise ConfigError(
-                f"expected a store's other disk, with a copy of its catalogue, got {got} - at"
-                f" {layout.data}; nothing was changed: start a store that is there, restore a"
-                " backup where there is neither"
-            )
 
     def _disks(self) -> dict[str, Path]:
         """The disks of the store that are there, by id. Raises ConfigError if its home is."""

@@ -312,3 +312,9 @@ def test_a_disk_that_was_away_is_not_believed_beside_one_that_was_not(store: Sto
         recover(store.b, accept_loss=True)
     assert sorted(home.rglob("*")) == before
     assert [one.partition for one in recover(other, accept_loss=True).lost] == [1]
+
+
+def test_a_directory_that_is_no_stores_stays_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="got one without"):
+        recover(tmp_path)
+    assert list(tmp_path.iterdir()) == []
