@@ -1,4 +1,4 @@
-"""How fast do events that name several identities become whole people? ``submit``, checked.
+"""How fast do events that name several identities become whole people? Pipelined, checked.
 
 Each person has a customer number, an address and two devices, all of them linked in the end; every
 fifth event names two of them, the others one. People's identities lie on all partitions.
@@ -177,8 +177,9 @@ def main() -> None:
     with pf.start(folder, partitions=args.partitions, clock="event") as store:
         store.apply(*definitions())
         begin = time.perf_counter()
-        for first in range(0, table.num_rows, BATCH):
-            store.submit("hits", table.slice(first, BATCH))
+        batches = (table.slice(first, BATCH) for first in range(0, table.num_rows, BATCH))
+        for receipt in [store.submit_async("hits", rows) for rows in batches]:
+            receipt.result()
         submitted = table.num_rows / (time.perf_counter() - begin)
         now = START + 10 * table.num_rows
         store.advance_to(now)
