@@ -433,6 +433,44 @@ def test_a_directory_that_cannot_be_written_is_a_sentence(
     assert json.loads(done.stdout)["stopped"] is False
 
 
+@pytest.mark.slow
+def test_over_a_full_disk_nothing_stays_up_and_reads_go_on(
+    tmp_path: Path, env: dict[str, str]
+) -> None:
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=700m", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("this machine does not let the tests mount a file system")
+    store, ballast = place / "store", place / "ballast"
+    file = ROOT / "examples" / "cdnow" / "cdnow_sample.csv"
+    rows = file.read_text("utf-8").splitlines(keepends=True)
+    (tmp_path / "some.csv").write_text("".join(rows[:200]), "utf-8")
+    definitions = ROOT / "examples" / "cdnow" / "definitions.yaml"
+    try:
+        at = ("--data", store)
+        told("apply", definitions, *at, "--clock", "event", env=env)
+        assert told("ingest", "orders", tmp_path / "some.csv", *at, env=env)["accepted"] == 199
+        with suppress(OSError), ballast.open("wb", buffering=0) as out:
+            while out.write(bytes(1 << 20)):
+                pass
+        done = command("start", *at, env=env)
+        assert done.returncode == 1
+        assert done.stderr.startswith("StorageFull: expected room to write")
+        assert done.stderr.count("\n") == 1
+        assert told("stop", *at, env=env)["stopped"] is False
+        os.truncate(ballast, ballast.stat().st_size - (1 << 20))  # to open takes some kB
+        assert told("profile", "CRMID", "00004", *at, env=env)["identities"]
+        done = command("ingest", "orders", file, *at, env=env)
+        assert done.returncode == 1
+        assert "StorageFull: expected 268435456 bytes free or more" in done.stderr
+        ballast.unlink()
+        report = told("ingest", "orders", file, *at, env=env)
+        assert report["accepted"] == len(rows) - 1
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
 def test_help_and_eval_need_no_ray() -> None:
     code = """
 import sys

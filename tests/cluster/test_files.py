@@ -15,8 +15,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import rich
+from rich.console import Console
+from rich.progress import Progress
 
 import profile_actors as pf
+from profile_actors.driver.files import file_ingest
 from tests.cluster.shop import START, order, shop
 
 pytestmark = pytest.mark.ray
@@ -67,6 +71,33 @@ def test_a_file_of_any_form_counts_once(store: pf.Store, tmp_path: Path) -> None
     pq.write_table(pa.Table.from_pylist(orders(300, 4)), columns)
     assert counts(store.ingest("orders", columns)) == (4, 4, 0, 0)
     assert store.status().events - before == 164
+
+
+def test_a_bar_shows_how_much_of_the_files_is_read(
+    store: pf.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bytes as they lie on the disk, so that it ends at the end for packed files too."""
+    plain, packed = tmp_path / "bar.ndjson", tmp_path / "bar.json.gz"
+    plain.write_bytes(lines(orders(5000, 60)))
+    packed.write_bytes(gzip.compress(lines(orders(5100, 60))))
+    shown: list[Progress] = []
+    real = file_ingest._bar
+
+    def kept() -> Progress:
+        shown.append(real())
+        return shown[-1]
+
+    monkeypatch.setattr(file_ingest, "_bar", kept)
+    monkeypatch.setattr(rich, "_console", Console(file=io.StringIO(), width=150))
+    for limit in (None, 50):  # with a limit each file is read twice
+        store.ingest("orders", [plain, packed], max_bad_percent=limit, progress=True)
+        (task,) = shown.pop().tasks
+        size = sum(p.stat().st_size for p in (plain, packed)) * (1 if limit is None else 2)
+        assert (task.completed, task.total) == (size, size)
+        assert task.fields["rows"] == 120
+        assert task.description == plain.name
+    store.ingest("orders", plain, progress=False)
+    assert not shown
 
 
 def test_a_folder_with_broken_files(store: pf.Store, tmp_path: Path) -> None:
