@@ -24,6 +24,7 @@ COPIED = structs.replace(
     destinations={"e": EdgeDestination("e")},
     projections={"p": ProjectionConfiguration("p", "e", segments="all", computed="all")},
 )
+CONFIG = Config(edge_map_bytes=1 << 24)
 ABOUT = EdgeIndex(0, "a store", "", "event", 7, 1)
 
 
@@ -63,11 +64,15 @@ class Edge(EdgeActor):
     """The actor without Ray."""
 
     def __init__(
-        self, path: Path, hub: RemoteHub, ttl_s: int | None = None, clock: str = "event"
+        self,
+        path: Path,
+        hub: RemoteHub,
+        ttl_s: int | None = None,
+        clock: str = "event",
+        config: Config = CONFIG,
     ) -> None:
         self.hub = hub
         policy = hub.catalogue.destinations["e"].policy
-        config = Config(edge_map_bytes=1 << 24)
         about = structs.replace(ABOUT, ttl_s=ttl_s, policy=policy, clock=clock)
         super().__init__(EdgePlace("", "e", str(path), about, config))
 

@@ -30,7 +30,7 @@ class Asked:
             Any, SimpleNamespace(current=self, coming=None, about=SimpleNamespace(ttl_s=None))
         )
         self.misses = Misses(
-            "e", cast(Any, lambda name: SimpleNamespace(call=self.call(name))), Lock()
+            "e", cast(Any, lambda name: SimpleNamespace(call=self.call(name))), Lock(), lambda: None
         )
         self.kept = self.is_asking = 0
 

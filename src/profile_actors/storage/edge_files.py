@@ -28,7 +28,7 @@ import msgspec
 from profile_actors.definitions.declared import Namespace
 from profile_actors.engine.edges.edge_copy import IDS, PROFILES, ROOMS, EdgeRows
 from profile_actors.engine.edges.edge_rows import KEY_BYTES
-from profile_actors.errors import UNDECODED, ConfigError, CorruptLog, StoreUnavailable
+from profile_actors.errors import UNDECODED, ConfigError, CorruptLog, StorageFull, StoreUnavailable
 from profile_actors.storage.environment import (
     DATA,
     MAX_READERS,
@@ -136,10 +136,9 @@ class Generation:
         try:
             with self._env.begin(write=True) as transaction:
                 yield _Transaction(transaction, self._rooms)
-        except (lmdb.MapFullError, lmdb.DiskError) as error:
-            raise failed_write(error, str(self.path)) from error
         except lmdb.Error as error:
-            raise self._damaged(error) from error
+            failed = failed_write(error, str(self.path))  # if it is full, what is there is good
+            raise (failed if isinstance(failed, StorageFull) else self._damaged(error)) from error
 
     def _damaged(self, error: Exception) -> CorruptLog:
         return CorruptLog(f"expected an edge's whole files, got '{error}' - at {self.path}")
@@ -234,13 +233,12 @@ class EdgeFiles:
             found = Generation(path, index.generation, env)
         except (CorruptLog, lmdb.Error, OSError):
             return None
-        self.about = msgspec.structs.replace(about, namespaces=index.namespaces)
-        self._note(found)
+        self.about = msgspec.structs.replace(index, clock=about.clock, seed=about.seed)
+        if self.about != index:  # on a full disk it is opened all the same
+            self._note(found)
         return found
 
     def _anew(self, number: int) -> Generation:
-        path = self._path(number)
-        remove_tree(path)
         made = self._made(number)
         self._note(made)
         return made
@@ -259,11 +257,14 @@ class EdgeFiles:
 
     def _note(self, current: Generation) -> None:
         """Have readers read this one."""
-        self.about = msgspec.structs.replace(self.about, generation=current.number)
+        self._say(msgspec.structs.replace(self.about, generation=current.number))
+
+    def _say(self, about: EdgeIndex) -> None:
         try:
-            write_whole(self.directory / INDEX, (msgspec.json.encode(self.about),))
+            write_whole(self.directory / INDEX, (msgspec.json.encode(about),))
         except OSError as error:
             raise failed_write(error, str(self.directory)) from error
+        self.about = about
 
     def _delete_others(self) -> None:
         kept = {self.current.path, self.coming.path if self.coming else None}
@@ -274,8 +275,7 @@ class EdgeFiles:
     def tell(self, namespaces: dict[str, Namespace]) -> None:
         """Let readers know of these namespaces."""
         if namespaces != self.about.namespaces:
-            self.about = msgspec.structs.replace(self.about, namespaces=namespaces)
-            self._note(self.current)
+            self._say(msgspec.structs.replace(self.about, namespaces=namespaces))
 
     def begin(self) -> Generation:
         """A new, empty generation beside the current one, in place of any other that was coming."""
@@ -290,9 +290,9 @@ class EdgeFiles:
     def swap(self) -> None:
         """What was coming is read from now on."""
         assert self.coming is not None
-        old, self.current, self.coming = self.current, self.coming, None
-        self._leave(old)
-        self._note(self.current)
+        self._note(self.coming)
+        self._leave(self.current)
+        self.current, self.coming = self.coming, None
         self._delete_others()
 
     def check_place(self) -> None:

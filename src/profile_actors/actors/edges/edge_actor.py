@@ -38,6 +38,7 @@ from profile_actors.engine.edges.edge_pages import Page
 from profile_actors.engine.edges.edge_rows import KEY_BYTES, body_of
 from profile_actors.errors import UNDECODED, CorruptLog, ProfileActorsError, StoreUnavailable
 from profile_actors.storage.edge_files import EdgeFiles, Generation
+from profile_actors.storage.files.atomic_files import Room
 from profile_actors.storage.files.lock import boot_id
 
 SWITCH_INTERVAL_S = 0.0005
@@ -100,7 +101,9 @@ class EdgeActor:
         self._catalogue_version = -1
         self._session = Session(place.path, place.namespace)
         is_reactive = place.about.policy == "reactive"
-        self._misses = Misses(place.name, self._remote, self._applying) if is_reactive else None
+        self._room = room = Room(Path(place.path), place.config.min_free_bytes)
+        misses = Misses(place.name, self._remote, self._applying, room.lack)
+        self._misses = misses if is_reactive else None
         at_once = READ_THREADS if is_reactive else LOOKS_AT_ONCE  # some of them wait for the store
         self._line = ReadLine(self._read, place.config.max_read_lines, at_once)
         self._opened: EdgeFiles | None = None
@@ -195,6 +198,7 @@ class EdgeActor:
         with self._applying:
             self._files.check_place()
             self._files.let_go(time.monotonic())
+        self._room.check()
         generation = self._files.coming or self._files.current
         with generation.reading() as rows:
             known = standing(rows, partition)

@@ -29,7 +29,7 @@ from profile_actors.engine.edges import edge_copy
 from profile_actors.engine.edges.edge_pages import Page, Place
 from profile_actors.engine.edges.edge_rows import packed_keys, parted, rows_of
 from profile_actors.engine.reading.profile_columns import Elsewhere
-from profile_actors.errors import StoreUnavailable
+from profile_actors.errors import StorageFull, StoreUnavailable
 from profile_actors.ingest.identity_keys import BUCKET_SHIFT
 from profile_actors.storage.edge_files import EdgeFiles, Generation
 
@@ -60,9 +60,17 @@ Profiles = list[tuple[bytes, bytes]]
 
 class Misses:
     """Any thread. name: the edge's. remote: a store's actor by its name. applying: held by who
-    writes in the edge's files. brought: identities that were asked for."""
+    writes in the edge's files. lack: the error while there is too little room. brought: identities
+    that were asked for."""
 
-    def __init__(self, name: str, remote: Callable[[str], Remote], applying: Lock) -> None:
+    def __init__(
+        self,
+        name: str,
+        remote: Callable[[str], Remote],
+        applying: Lock,
+        lack: Callable[[], StorageFull | None],
+    ) -> None:
+        self._lack = lack
         self._name = name
         self._remote = remote
         self._applying = applying
@@ -77,13 +85,15 @@ class Misses:
 
     def bring(self, keys: list[bytes], files: EdgeFiles) -> dict[bytes, tuple[bytes, bytes]]:
         """The profiles of identities that are not here, from the store: each one's key and bytes;
-        kept for the next look-up. Raises StoreUnavailable."""
+        kept for the next look-up if there is room. Raises StoreUnavailable."""
         generation = files.current
         with self._begun() as began:
             pages = self._found(keys)
             with self._applying:
-                if files.current is generation and files.coming is None:
-                    self._keep(pages, generation, began, files.about.ttl_s is not None)
+                is_same = files.current is generation and files.coming is None
+                if is_same and self._lack() is None:
+                    with contextlib.suppress(StorageFull):  # the followers say so
+                        self._keep(pages, generation, began, files.about.ttl_s is not None)
         out = {}
         for _, page in pages:
             for key, data in rows_of(page):

@@ -18,7 +18,7 @@ from profile_actors.definitions.declared import EdgeDestination, ProjectionConfi
 from profile_actors.engine.edges.edge_pages import Place
 from profile_actors.errors import CorruptLog, StorageFull, StoreUnavailable
 from profile_actors.storage.edge_files import EdgeFiles
-from profile_actors.storage.files.atomic_files import remove_tree
+from profile_actors.storage.files.atomic_files import Room, remove_tree
 from profile_actors.storage.files.lock import DirectoryLock
 from tests.model.edge_below_ray import (
     Clock,
@@ -151,6 +151,27 @@ def test_damage_here_is_made_anew_even_if_the_disk_is_full_at_first(
     until(lambda: status(edge).trouble == "")
     assert status(edge).profiles == 5
     assert not set(inodes(tmp_path)) & set(before)
+
+
+def test_without_room_it_answers_says_so_and_goes_on_when_there_is(
+    edge: Edge, hub: RemoteHub, tmp_path: Path
+) -> None:
+    free = [0]
+    edge._room = Room(tmp_path, 100, lambda _: free[0])
+    until(lambda: "min_free_bytes" in status(edge).trouble)
+    called = hub.calls
+    hub.submit([{"who": "w0", "at": BASE, "_id": "meanwhile", "n": 7}])
+    (found,) = looked_up(edge, key_of_profile(hub, 0))
+    assert found is not None
+    assert found.computed["most"] == 1
+    assert status(edge).profiles == 5
+    assert hub.calls == called, "pages that cannot be kept are not asked for"
+    free[0] = 100
+    until(lambda: status(edge).positions == [hub.partition.position])
+    until(lambda: status(edge).trouble == "")
+    (found,) = looked_up(edge, key_of_profile(hub, 0))
+    assert found is not None
+    assert found.computed["most"] == 7
 
 
 def test_a_directory_that_was_deleted_is_made_anew(edge: Edge, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from msgspec import structs
 from profile_actors.actors.edges import edge_actor, edge_misses
 from profile_actors.definitions.declared import ProjectionConfiguration
 from profile_actors.engine.edges.projections import chosen
-from profile_actors.errors import StoreUnavailable
+from profile_actors.errors import StorageFull, StoreUnavailable
 from tests.model.copies import compare
 from tests.model.edge_below_ray import Edge, RemoteHub, key_of_profile, looked_up, status
 from tests.model.hub import BASE
@@ -161,3 +161,17 @@ def test_files_that_are_made_anew_begin_empty(edge: Edge, hub: RemoteHub) -> Non
     looked_up(edge, key_of_profile(hub, 0))
     hub.submit([hit(0, 3, 5)])
     check(edge, hub, [0])
+
+
+def test_without_room_whoever_is_asked_for_is_answered_and_not_kept(
+    edge: Edge, hub: RemoteHub
+) -> None:
+    assert edge._misses is not None
+    edge._misses._lack = lambda: StorageFull("expected room")
+    for _ in range(2):
+        (found,) = looked_up(edge, key_of_profile(hub, 1))
+        assert found is not None
+    assert (status(edge).profiles, status(edge).brought) == (0, 2)
+    edge._misses._lack = lambda: None
+    looked_up(edge, key_of_profile(hub, 1))
+    assert status(edge).profiles == 1
