@@ -6,6 +6,7 @@ import glob
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import threading
@@ -352,6 +353,41 @@ def test_a_loss_that_is_accepted_is_told_and_standbys_that_are_not_kept_are_dele
     assert events(store) == before
     store.set_replicas(1)
     assert [one.state for one in store.wait_for_replicas(PATIENCE_S)] == ["in sync", "in sync"]
+
+
+def test_a_standby_whose_disk_is_full_is_left_behind_and_comes_back_by_itself(
+    store: pf.Store,
+) -> None:
+    """A limit on the size of its process's files stands for the disk: it stays up, says why, and
+    begins anew once, when there is room."""
+    store.wait_for_replicas(PATIENCE_S)
+    before = events(store)
+    account = store._account(0)
+    assert account is not None
+    disk = Path(store.replicas()[0].standby)
+    size = max(path.stat().st_size for path in disk.glob("standbys/0/log/*/data.mdb"))
+    resource.prlimit(account.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    sent = 0
+
+    def is_full() -> bool:
+        nonlocal sent
+        numbers = range(900_000 + sent, 900_000 + sent + 500)
+        store.submit("orders", [order(n, n % 20) for n in numbers])  # the primary goes on
+        sent += 500
+        found = store.replicas()[0]
+        return found.state != "in sync" and "the disk is full" in found.reason
+
+    until(is_full)
+    store.submit("orders", [order(n, n % 20) for n in range(990_000, 990_500)])
+    found = store._account(0)
+    assert found is not None
+    assert found.pid == account.pid
+    assert store.replicas()[0].lag_entries > 0
+    resource.prlimit(account.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    replicas = store.wait_for_replicas(PATIENCE_S)
+    assert [(one.state, one.reason) for one in replicas] == [("in sync", "")] * 2
+    assert events(store) == before + sent + 500
+    assert store.verify() == []
 
 
 def test_a_third_disk_takes_the_place_of_one_that_is_gone(store: pf.Store, place: Path) -> None:

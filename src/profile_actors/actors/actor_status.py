@@ -168,7 +168,8 @@ class StandbyPlace(msgspec.Struct, frozen=True):
 
 
 class StandbyStatus(msgspec.Struct, frozen=True):
-    """A standby's account of itself. refusal: why its files are not open, empty if they are.
+    """A standby's account of itself. refusal: why its files are not open, or not written to, as
+    where its disk is full; else empty.
     silent_s: since when nothing was heard of its primary. scrub: how its disk was found."""
 
     index: int

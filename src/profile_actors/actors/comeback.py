@@ -1,4 +1,4 @@
-"""A partition that a full disk has stopped comes back by itself when there is room.
+"""A log that a full disk has stopped comes back by itself when there is room.
 
 Theory. After a failed commit nobody knows what of it reached the disk, and only a log that is
 opened anew may go on (``lmdb_log.py``). LMDB opens a file once in a process, and readers may hold
@@ -17,7 +17,6 @@ import signal
 import time
 from collections.abc import Callable
 
-from profile_actors.actors.writer import Writer
 from profile_actors.errors import Halt, StorageFull
 from profile_actors.storage.environment import DATA
 from profile_actors.storage.files.atomic_files import can_grow
@@ -25,23 +24,27 @@ from profile_actors.storage.files.layout import PartitionLayout
 from profile_actors.storage.files.manifest import load_manifest
 
 REST_S = 2.0
-"""How long a partition stands still after a failed write: its readers are served meanwhile."""
+"""How long a log stands still after a failed write: its readers are served meanwhile."""
 
 
 class Comeback:
-    """Looks after one partition's writer. lack: the error while there is too little room."""
+    """Looks after one log: a partition's, or its copy. halted: why nothing is written to it any
+    more. lack: the error while there is too little room."""
 
     def __init__(
-        self, writer: Writer, paths: PartitionLayout, lack: Callable[[], StorageFull | None]
+        self,
+        halted: Callable[[], BaseException | None],
+        paths: PartitionLayout,
+        lack: Callable[[], StorageFull | None],
     ) -> None:
-        self._writer = writer
+        self._halted = halted
         self._paths = paths
         self._lack = lack
         self._due = 0.0
 
     def look(self) -> None:
-        """End the process if its writer was stopped by a full disk that has room again."""
-        if not isinstance(self._writer.halted, StorageFull):
+        """End the process if its log was stopped by a full disk that has room again."""
+        if not isinstance(self._halted(), StorageFull):
             return
         now = time.monotonic()
         self._due = self._due or now + REST_S

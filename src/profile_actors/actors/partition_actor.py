@@ -138,7 +138,7 @@ class PartitionActor:
             self._partition, place.config,
             clock=clock, wall=wall_ms, hook=self._hook, room=lack, written=self._mail.written,
         )  # fmt: skip
-        self._comeback = Comeback(self._writer, PartitionLayout(directory), lack)
+        self._comeback = Comeback(lambda: self._writer.halted, PartitionLayout(directory), lack)
         self._mender = Mender(self._partition, place.config.pending_wait_ms, self._pace)
         self._enlisted.tend(self._mender, self._writer.queued, self._partition.reader.let_go)
         self._expirer = Expirer(remote, self._partition, self._take, is_wall=clock == "wall")

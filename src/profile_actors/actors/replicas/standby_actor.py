@@ -30,6 +30,7 @@ from profile_actors.actors.actor_status import (
     StandbyStatus,
 )
 from profile_actors.actors.calls import Remote, Session, Stopped
+from profile_actors.actors.comeback import Comeback
 from profile_actors.actors.hooks import Hook, no_hook
 from profile_actors.actors.logs.compactor import CompactionPart, Compactor
 from profile_actors.actors.logs.opening import refusal_of
@@ -45,8 +46,8 @@ from profile_actors.errors import (
     ProfileActorsError,
     StoreUnavailable,
 )
-from profile_actors.storage.files.atomic_files import remove_tree
-from profile_actors.storage.files.layout import LEDGER, StoreLayout, whose
+from profile_actors.storage.files.atomic_files import Room, remove_tree
+from profile_actors.storage.files.layout import LEDGER, PartitionLayout, StoreLayout, whose
 from profile_actors.storage.files.lock import DirectoryLock
 from profile_actors.storage.replicas.copied_checkpoints import (
     begin_feed,
@@ -131,7 +132,11 @@ class StandbyActor:
             role = self._coordinator.call("copies", "standby", index, role.copies.copy)
         self._hook("standby.named")
         self._directory = directory
-        self._log = CopiedLog(directory, config, role.claim, crash_point=self._hook)
+        lack = Room(directory, config.min_free_bytes).lack
+        self._log = log = CopiedLog(
+            directory, config, role.claim, crash_point=self._hook, lack=lack
+        )
+        self._comeback = Comeback(lambda: log.halted, PartitionLayout(directory), lack)
         self._copy = StandbyCopy(self._log, role.copies.copy, role.opening)
         self._role = role
         self._scrubber = Scrubber(self._log, directory, config, self._fetch)
@@ -199,10 +204,10 @@ class StandbyActor:
         with self._lock:
             copy = self._opened()
             self._hook("standby.before_take")
-            answer = copy.take(shipment)
-            if answer.copy == shipment.copy:
+            if shipment.copy == copy.copy:  # heard, also if the disk is too full to do it
                 self._heard_s, self._has_heard = time.monotonic(), True
-            elif shipment.epoch >= answer.epoch:
+            answer = copy.take(shipment)
+            if answer.copy != shipment.copy and shipment.epoch >= answer.epoch:
                 self._ask_again()
         self._hook("standby.before_answer")
         return ENCODER.encode(answer)
@@ -296,6 +301,7 @@ class StandbyActor:
                     self._try_to_open()
                     continue
                 self._check_files()
+                self._comeback.look()
                 if self._role.copies.promised:
                     self._carry_on(self._role.copies.promised)
                 elif self._is_primary_silent():
@@ -313,6 +319,8 @@ class StandbyActor:
         while not self._stopped.wait(CHECKPOINT_LOOK_S):
             if self._refusal is not None or self._role.copies.promised:
                 continue
+            if self._log is None or self._log.refusal is not None:
+                continue  # what room there is, is the log's
             with suppress(ValueError, ray.exceptions.RayError, ProfileActorsError, OSError):
                 primary = self._primary()
                 self._coordinator.call("copies", "keep_home")
@@ -336,8 +344,8 @@ class StandbyActor:
         if log is None or self._refusal is not None:
             return StandbyStatus(index, "", 0, 0, silent_s, os.getpid(), str(self._refusal))
         return StandbyStatus(
-            index, self._copy.copy, log.head(), log.epoch, silent_s, os.getpid(), "",
-            self._scrubber.status(),
+            index, self._copy.copy, log.head(), log.epoch, silent_s, os.getpid(),
+            str(log.refusal or ""), self._scrubber.status(),
         )  # fmt: skip
 
     def entry(self, position: int) -> bytes:

@@ -67,20 +67,28 @@ def copy_saved(
         if own.is_file() and own.stat().st_size == file.size:
             continue
         make_directory(own.parent)
-        make_file(aside_of(own))
-        with open(aside_of(own), "wb") as out:
-            while out.tell() < file.size:
-                part = read(file.path, out.tell())
-                if not part:
-                    raise LostLog(f"expected {file.size} bytes, got {out.tell()} - at {file.path}")
-                out.write(part)
-            out.flush()
-            os.fsync(out.fileno())
+        try:
+            _copy(file, aside_of(own), read)
+        except BaseException:
+            aside_of(own).unlink(missing_ok=True)  # on a full disk it is the log's room
+            raise
         publish_aside(own)
         came += 1
     if came:
         _drop(directory, {Path(file.path).name for file in wanted})
     return came
+
+
+def _copy(file: SavedFile, to: Path, read: Callable[[str, int], bytes]) -> None:
+    make_file(to)
+    with open(to, "wb") as out:
+        while out.tell() < file.size:
+            part = read(file.path, out.tell())
+            if not part:
+                raise LostLog(f"expected {file.size} bytes, got {out.tell()} - at {file.path}")
+            out.write(part)
+        out.flush()
+        os.fsync(out.fileno())
 
 
 def _drop(directory: Path, kept: set[str]) -> None:

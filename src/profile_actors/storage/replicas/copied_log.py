@@ -12,13 +12,14 @@ out; nobody reads a standby.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import xxhash
 
 from profile_actors.config import Config
-from profile_actors.errors import FencedOut
+from profile_actors.engine.log.ports import Buffer
+from profile_actors.errors import FencedOut, Halt, StorageFull
 from profile_actors.storage.files.atomic_files import CrashPoint, no_crash, remove_tree
 from profile_actors.storage.files.manifest import LogSegmentEntry, Manifest, save_manifest
 from profile_actors.storage.lmdb_log import LmdbLog
@@ -34,7 +35,8 @@ def digest_of(log: LmdbLog, position: int) -> int:
 
 
 class CopiedLog(MendableLog):
-    """The log in a standby's directory; opening it promises nothing new."""
+    """The log in a standby's directory; opening it promises nothing new. lack: the error while
+    there is too little room to write an entry; promises are made all the same."""
 
     def __init__(
         self,
@@ -44,7 +46,9 @@ class CopiedLog(MendableLog):
         *,
         lock_wait_s: float = 5.0,
         crash_point: CrashPoint = no_crash,
+        lack: Callable[[], StorageFull | None] = lambda: None,
     ) -> None:
+        self._lack = lack
         # A pass over the disk, or a primary whose entry is damaged, reads beside what comes in.
         self._reading = threading.RLock()
         super().__init__(
@@ -58,6 +62,23 @@ class CopiedLog(MendableLog):
     def _drop_stray(self, path: Path) -> None:
         """One that is not listed was beyond an end that was just being taken away."""
         remove_tree(path)
+
+    @property
+    def halted(self) -> Halt | None:
+        """The write that failed, after which this log is not written any more."""
+        return self._halted
+
+    @property
+    def refusal(self) -> Halt | None:
+        """Why no entry can be written now: the disk is full, or a write has failed."""
+        return self._halted or self._lack()
+
+    def append_at(self, position: int, parts: Sequence[Buffer], epoch: int) -> None:
+        """As ``LmdbLog``; nothing is written where there is too little room."""
+        lack = self._lack()
+        if lack is not None:
+            raise lack
+        super().append_at(position, parts, epoch)
 
     def promise(self, epoch: int) -> None:
         """Refuse lower epochs from now on, durably. Raises FencedOut if a higher one was."""

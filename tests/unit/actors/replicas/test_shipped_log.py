@@ -18,6 +18,7 @@ from profile_actors.engine.shipping.replication import Copies, Refused, Request
 from profile_actors.engine.shipping.shipper import Arrival, Shipment
 from profile_actors.engine.shipping.standby_copy import StandbyCopy
 from profile_actors.errors import FencedOut, Halt, StoreUnavailable
+from profile_actors.storage.files.atomic_files import Room
 from profile_actors.storage.files.layout import PartitionLayout
 from profile_actors.storage.lmdb_log import LmdbLog
 from profile_actors.storage.log_id import LogClaim, LogId
@@ -40,10 +41,12 @@ class Pair:
         self.standby: StandbyCopy | None = None
         self.primary: ShippedLog | None = None
         self.lock = threading.Lock()
+        self.free_bytes = 1 << 30
 
     def open_standby(self, disk: str = "b") -> CopiedLog:
         self.openings += 1
-        log = CopiedLog(self.path / disk, CONFIG, CLAIM)
+        room = Room(self.path, CONFIG.min_free_bytes, lambda _: self.free_bytes)
+        log = CopiedLog(self.path / disk, CONFIG, CLAIM, lack=room.lack)
         self.standby = StandbyCopy(log, self.copies.copy, self.openings)
         return log
 
@@ -141,6 +144,24 @@ def test_a_silent_standby_is_left_behind_once_that_is_noted(pair: Pair) -> None:
     pair.is_cut = False
     until(lambda: pair.copies.in_sync)
     assert pair.rows(standby) == [b"both", b"alone"]
+
+
+def test_a_standby_without_room_is_left_behind_and_catches_up_when_there_is(pair: Pair) -> None:
+    standby = pair.open_standby()
+    log = pair.open_primary(1)
+    append(log, "both")
+    until(lambda: pair.copies.in_sync)
+    assert standby.refusal is None
+    pair.free_bytes = CONFIG.min_free_bytes - 1
+    append(log, "alone")
+    assert not pair.copies.in_sync
+    assert pair.rows(standby) == [b"both"]
+    assert "min_free_bytes" in str(standby.refusal)
+    standby.promise(1)  # what takes no room of an entry goes on
+    pair.free_bytes = CONFIG.min_free_bytes
+    until(lambda: pair.copies.in_sync)
+    assert pair.rows(standby) == [b"both", b"alone"]
+    assert standby.refusal is None
 
 
 def test_a_copy_whose_files_are_gone_leaves_no_standby_behind(pair: Pair) -> None:
