@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -14,7 +15,10 @@ import pytest
 import profile_actors as pf
 from profile_actors.actors.actor_status import CoordinatorPlace
 from profile_actors.actors.coordinator import CoordinatorActor
+from profile_actors.actors.edges import edge_actor
+from profile_actors.actors.logs.log_steps import reached
 from profile_actors.config import Config
+from profile_actors.driver.shipping.places_of_backups import verified
 from profile_actors.errors import StorageFull
 from profile_actors.ingest.rejects import QuarantineRecord
 from profile_actors.storage.catalogue_store import CatalogueStore
@@ -24,6 +28,10 @@ from profile_actors.storage.lmdb_feed import LmdbFeed
 from profile_actors.storage.lmdb_log import LmdbLog
 from profile_actors.storage.rejects.quarantine import Quarantine, QuarantinedRow
 from profile_actors.storage.store_settings import StoreSettings
+from tests.model.edge_below_ray import Edge, RemoteHub, key_of_profile, looked_up, status
+from tests.model.hub import BASE
+from tests.sim.test_backups import world_at
+from tests.waiting import until
 
 CONFIG = Config(log_map_bytes=1 << 26)
 DISK_BYTES = 2 << 20
@@ -85,14 +93,12 @@ def test_what_start_opens_on_a_full_disk_says_so_and_opens_when_there_is_room(di
     place = CoordinatorPlace(str(disk), SETTINGS, Config(min_free_bytes=1))
     CoordinatorActor(place).stop()
     LmdbLog(disk / "0", CONFIG, epoch=1).close()
-    with suppress(OSError), (disk / "ballast").open("wb", buffering=0) as ballast:
-        while True:
-            ballast.write(bytes(4096))
+    ballast = fill_up(disk)
     with pytest.raises(StorageFull, match=r"/0/log \(recording the epoch\); free disk space"):
         LmdbLog(disk / "0", CONFIG, epoch=2)
     CoordinatorActor(place).stop()
     gc.collect()  # the error that the log kept has the segment in its frames
-    (disk / "ballast").unlink()
+    ballast.unlink()
     log = LmdbLog(disk / "0", CONFIG, epoch=3)
     log.append_at(0, [bytes(50_000)], 3)
     assert list(log.verify()) == []
@@ -150,6 +156,87 @@ def test_a_full_disk_stops_quarantine_and_catalogue(disk: Path) -> None:
     assert quarantine.count("orders") == (9 * kept + 9, 9 * kept + 9)
     quarantine.close()
     catalogue.close()
+
+
+def fill_up(disk: Path, spare_bytes: int = 0) -> Path:
+    """Leave hardly any room; the file to delete for more."""
+    with suppress(OSError), (disk / "ballast").open("wb", buffering=0) as ballast:
+        while True:
+            ballast.write(bytes(4096))
+    os.truncate(disk / "ballast", (disk / "ballast").stat().st_size - spare_bytes)
+    return disk / "ballast"
+
+
+def test_an_edge_on_a_full_disk_answers_says_so_and_goes_on_when_there_is_room(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What LMDB says of a write that failed is not taken for damage: the copy is not thrown away,
+    not even by a new process that opens it."""
+    monkeypatch.setattr(edge_actor, "WAIT_S", 0.02)
+    config = Config(edge_map_bytes=1 << 24, min_free_bytes=1)
+    hub = RemoteHub()
+    path = disk / "edge"
+
+    def knows(edge: Edge, most: int) -> bool:
+        found = looked_up(edge, key_of_profile(hub, 0))[0]
+        return found is not None and found.computed["most"] == most
+
+    def more(number: int) -> None:
+        """Of new people, so that the copy grows."""
+        rows = [{"who": f"{number} {n}", "at": BASE, "_id": f"{number}", "n": 1} for n in range(99)]
+        hub.submit([*rows, {"who": "w0", "at": BASE, "_id": f"{number}", "n": number}])
+
+    def is_stuck(edge: Edge) -> None:
+        said = "StorageFull: expected room to write"
+        until(lambda: said in status(edge).trouble, lambda: str(status(edge)))
+
+    def opened() -> Edge:
+        """One that is not told by the free bytes, as with a quota."""
+        edge = Edge(path, hub, config=config)
+        edge._room = Room(path, 0)
+        return edge
+
+    edge = opened()
+    until(lambda: knows(edge, 1))
+    (inode,) = {one.stat().st_ino for one in path.rglob("data.mdb")}
+    ballast = fill_up(disk, 1 << 14)
+    for number in range(2, 40):
+        more(number)
+    is_stuck(edge)
+    assert not knows(edge, 39)
+    assert status(edge).profiles >= 5
+    for _ in range(2):
+        edge.stop()
+        gc.collect()
+        edge = opened()
+        is_stuck(edge)
+        assert looked_up(edge, key_of_profile(hub, 0))[0] is not None
+    ballast.unlink()
+    until(lambda: knows(edge, 39) and not status(edge).trouble)
+    assert {one.stat().st_ino for one in path.rglob("data.mdb")} == {inode}
+    edge.stop()
+
+
+def test_a_backup_to_a_full_place_leaves_those_from_before_and_no_half_of_a_file(
+    disk: Path, tmp_path: Path
+) -> None:
+    world = world_at(tmp_path / "store", 5)
+    world.run_steps(40)
+    place = disk / "place"
+    made = world.backup(place)
+    world.run_steps(200)
+    ballast = fill_up(disk)
+    with pytest.raises(StorageFull, match="expected room for a backup"), reached(str(place)):
+        world.backup(place)
+    assert not list(disk.rglob("*.aside"))
+    assert list(verified(place)) == [made.id]
+    assert verified(place)[made.id] == []
+    ballast.unlink()
+    with reached(str(place)):
+        again = world.backup(place)
+    assert verified(place) == {made.id: [], again.id: []}
+    assert sum(again.positions.values()) > sum(made.positions.values())
+    world.close()
 
 
 def test_room_is_asked_of_the_real_disk(disk: Path) -> None:

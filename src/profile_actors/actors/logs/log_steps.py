@@ -6,7 +6,6 @@ its process costs nothing that was done. Copying a long log takes many calls, ea
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from profile_actors.actors.logs.scrubber import Scrubber
 from profile_actors.actors.replicas.shipped_log import ShippedLog
 from profile_actors.engine.shipping.frontiers import mails_of
 from profile_actors.errors import StorageFull, StoreUnavailable
+from profile_actors.storage.files.atomic_files import FULL_ERRNOS
 from profile_actors.storage.shipping.depot import Depot
 from profile_actors.storage.shipping.log_shipping import LogShipping
 
@@ -80,7 +80,7 @@ def reached(uri: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL_ERRNOS:
             raise StorageFull(
                 f"expected room for a backup, got '{error}' - at {uri}; free some (`profile-actors"
                 " backup prune`), then back up again: what was copied is there"

@@ -115,12 +115,16 @@ class Depot:
         """As ``atomic_files.write_whole``, but two partitions may write one content at a time."""
         make_directory(path.parent)
         aside = path.with_name(f"{path.name}.{os.getpid()}-{get_ident()}{ASIDE}")
-        make_file(aside)
-        with open(aside, "wb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            make_file(aside)
+            with open(aside, "wb") as file:
+                for part in parts:
+                    file.write(part)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            aside.unlink(missing_ok=True)  # a full place gets no emptier by halves of files
+            raise
         self._crash_point(f"aside {path.name}")
         os.replace(aside, path)
         sync_directory(path.parent)
