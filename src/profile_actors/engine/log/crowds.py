@@ -12,7 +12,7 @@ Cost: a row of a crowd is read once, some 2 us, and takes 40 to 80 bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -20,9 +20,8 @@ import pyarrow as pa
 import xxhash
 
 from profile_actors.columnar.hash_table import KeyTable
-from profile_actors.columnar.runs import starts_of
 from profile_actors.columnar.vectors import Array, one_array
-from profile_actors.engine.log.entry import decode
+from profile_actors.engine.log.entry import decode, table_of, times_of
 from profile_actors.engine.log.ports import Log
 from profile_actors.engine.log.row_locator import Locator
 from profile_actors.ingest.hidden_columns import ID
@@ -86,31 +85,56 @@ class Crowds:
 def read_ids(log: Log, positions: Array, rows: Array, only: Only | None) -> list[RowIds]:
     """Ids of rows in the log, by block. For duplicates.
 
-    Cost: an entry is decoded once; a row that is not among ``only`` costs a comparison of its
+    Cost: an entry is decoded once, one that is kept in a group not at all: of the group those
+    tables are opened that have the rows. A row that is not among ``only`` costs a comparison of its
     instant, since its id is never touched.
     """
     found: list[RowIds] = []
     order = np.argsort(positions, kind="stable")
-    for wanted in np.split(order, starts_of(positions[order])[1:]) if len(order) else ():
-        position = int(positions[wanted[0]])
-        with log.view(position) as view:
-            base = 0
-            for block in decode(view, f"position {position}").blocks:
-                here = wanted[(rows[wanted] >= base) & (rows[wanted] < base + block.rows)]
-                local = rows[here].astype(np.int64) - base
-                base += block.rows
-                if only is not None:
-                    dataset, instants = only
-                    if block.dataset != dataset:
-                        continue
-                    times = block.timestamps[local]
-                    at = np.minimum(instants.searchsorted(times), len(instants) - 1)
-                    is_asked = instants[at] == times
-                    here, local = here[is_asked], local[is_asked]
-                if len(here):
-                    times = np.array(block.timestamps[local])
-                    found.append(RowIds(here, block.dataset, times, _ids(block.table, local)))
+    sorted_at, begin = positions[order].astype(np.int64), 0
+    while begin < len(order):
+        position = int(sorted_at[begin])
+        group = log.group(position)
+        end = int(sorted_at.searchsorted(position + 1 if group is None else group.end))
+        wanted, begin = order[begin:end], end
+        if group is None:
+            with log.view(position) as view:
+                found += _of_entry(view, position, wanted, rows, only)
+            continue
+        tables, places = group.located(positions[wanted].astype(np.int64), rows[wanted])
+        for number in np.unique(tables).tolist():
+            dataset, is_here = group.shapes()[number][0], tables == number
+            if only is None or only[0] == dataset:
+                table, here = table_of(group.stream(number)), wanted[is_here]
+                found += _of_table(dataset, table, times_of(table), here, places[is_here], only)
     return found
+
+
+def _of_entry(
+    view: memoryview, position: int, wanted: Array, rows: Array, only: Only | None
+) -> Iterator[RowIds]:
+    """Of these rows of an entry."""
+    base = 0
+    for block in decode(view, f"position {position}").blocks:
+        here = wanted[(rows[wanted] >= base) & (rows[wanted] < base + block.rows)]
+        local = rows[here].astype(np.int64) - base
+        base += block.rows
+        yield from _of_table(block.dataset, block.table, block.timestamps, here, local, only)
+
+
+def _of_table(
+    dataset: str, table: pa.Table, times: Array, here: Array, local: Array, only: Only | None
+) -> Iterator[RowIds]:
+    """Of the rows ``local`` of a table, which are those asked for as ``here``."""
+    if only is not None:
+        if dataset != only[0]:
+            return
+        instants = only[1]
+        at = np.minimum(instants.searchsorted(times[local]), len(instants) - 1)
+        is_asked = instants[at] == times[local]
+        here, local = here[is_asked], local[is_asked]
+    if len(here):
+        yield RowIds(here, dataset, np.array(times[local]), _ids(table, local))
 
 
 def _ids(table: pa.Table, rows: Array) -> pa.Array:
