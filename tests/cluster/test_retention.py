@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import profile_actors as pf
+from profile_actors.cli import application, keeping_verbs
 from tests.waiting import until
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_runtime")]
@@ -83,11 +86,20 @@ def test_on_the_wall_clock_they_leave_by_themselves(tmp_path: Path) -> None:
         assert visits(store, "a") == 2
 
 
-def test_on_the_event_clock_a_program_says_when(tmp_path: Path) -> None:
+def test_on_the_event_clock_a_program_says_when(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(verb: str) -> str:
+        told = CliRunner().invoke(application.app, [verb])
+        assert told.exit_code == 0, told.output
+        return told.output
+
     begin = 20_000 * DAY
     with pf.start(tmp_path / "s", partitions=2, clock="event") as store:
+        monkeypatch.setattr(keeping_verbs, "open_store", lambda _: nullcontext(store))
         store.apply(*shop(5))
         assert store.expire() == {}
+        assert "no rows leave" in said("expire")
         rows = [visit(who, n, begin + n * 4 * DAY) for who in "abcdef" for n in range(3)]
         store.submit("web", rows)
         assert {visits(store, who) for who in "abcdef"} == {3}
@@ -97,3 +109,8 @@ def test_on_the_event_clock_a_program_says_when(tmp_path: Path) -> None:
         assert store.expire() == {"web": begin + 3 * DAY}
         assert store.definitions().version == version
         assert store.verify() == []
+        made = store.backup(tmp_path / "kept")
+        assert "rows from 2024-10-07 on count" in said("expire")
+        told = said("purge")
+        assert "6 rows were taken out" in told
+        assert f"may have them: the backup {made.id}" in " ".join(told.split())

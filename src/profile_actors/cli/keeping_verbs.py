@@ -187,7 +187,10 @@ def expire(data: Data = DATA, json: Json = False) -> None:
         cutoffs = store.expire()
     if json:
         show.as_json(cutoffs)
-    for name, cutoff in () if json else sorted(cutoffs.items()):
+        return
+    if not cutoffs:
+        _say("no rows leave: no dataset has a retention, or there are no rows yet")
+    for name, cutoff in sorted(cutoffs.items()):
         _say(f"{name}: rows from {show.moment(cutoff)} on count")
 
 
@@ -204,7 +207,7 @@ def purge(data: Data = DATA, json: Json = False) -> None:
     else:
         _say(f"{found.rows:,} rows were taken out, {len(found.files)} files written anew")
         for backup in found.backups:
-            _say(f"  still in the backup {backup.id} at {backup.uri}")
+            _say(f"  made before, and may have them: the backup {backup.id} at {backup.uri}")
 
 
 @verb()

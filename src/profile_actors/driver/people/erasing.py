@@ -43,7 +43,8 @@ class Erasure(msgspec.Struct, frozen=True):
     again.
 
     backups: that were made or begun before, and are there still: they have her until
-    `profile-actors backup prune` has removed them (docs/BACKUP.md).
+    `profile-actors backup prune` has removed them (docs/BACKUP.md). After a purge they may have
+    rows that have left: those made since an earlier one have none of that one's.
     """
 
     number: int
@@ -74,14 +75,14 @@ def purge(connection: Connection) -> Erasure:
 
 
 def _erased(connection: Connection, ones: Sequence[Named], cutoffs: dict[str, int]) -> Erasure:
-    coordinator = connection.coordinator
+    coordinator, at = connection.coordinator, "delete_profile" if ones else "purge"
     deadline = time.monotonic() + connection.long_timeout_s
     before = coordinator.call("backup", "known")
     while not (number := coordinator.call("erasures", "begin", ones, cutoffs)):
-        _wait(deadline, "another erasure goes on")
+        _wait(deadline, "another erasure goes on", at)
     done: Erased | None
     while (done := coordinator.call("erasures", "result", number)) is None:
-        _wait(deadline, "it goes on")
+        _wait(deadline, "it goes on", at)
     call_all(connection.partitions, "hello", timeout_s=connection.long_timeout_s)
     latest = time.monotonic() + COPIES_S
     while time.monotonic() < latest:
@@ -106,11 +107,11 @@ def _erased(connection: Connection, ones: Sequence[Named], cutoffs: dict[str, in
     )
 
 
-def _wait(deadline: float, got: str) -> None:
+def _wait(deadline: float, got: str, at: str) -> None:
     if time.monotonic() > deadline:
         raise Pending(
-            f"expected an erasure to be over, got none yet: {got} - at delete_profile; it goes on"
-            " by itself, ask again"
+            f"expected an erasure to be over, got none yet: {got} - at {at}; it goes on by"
+            " itself, ask again"
         )
     time.sleep(LOOK_S)
 
