@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
@@ -64,6 +64,10 @@ for name in os.listdir("/proc"):
         pass
 """
 """The program of a process that outlives the keeper by a moment. Its input ends with the keeper."""
+
+
+PIPE_BYTES = 1 << 16
+"""What a pipe holds: all that has come."""
 
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -188,10 +192,10 @@ def keep(
             raise
         word.say(error=type(error).__name__, text=str(error))
         return 1
-    told, changed = _hear()
+    heard = _hear()
     if not word.say(is_ready=True, pid=os.getpid(), partitions=len(placement.partitions)):
-        told.set()  # who launched this has died, and nobody knows of it
-    lost = _wait(told, changed)
+        heard.stop_now()  # who launched this has died, and nobody knows of it
+    lost = _wait(heard)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if lost:
         _give_up(data, lost)
@@ -238,30 +242,51 @@ class _Word:
         return False
 
 
-def _hear() -> tuple[threading.Event, threading.Event]:
-    """Set when this process is told to stop; and then, or when a child of it has ended."""
-    told, changed = threading.Event(), threading.Event()
+class Heard:
+    """What signals tell: to stop, or that a child has ended.
 
-    def stop_now(*_: object) -> None:
-        told.set()
-        changed.set()
+    A signal comes in the middle of anything, also of waiting for it and of the handler of another
+    one. So handlers take no lock, as setting an event of ``threading`` does: one would wait for
+    ever for what it has interrupted. Python writes each signal's number into a pipe, which is
+    waited at.
+    """
 
+    def __init__(self) -> None:
+        self.is_told_to_stop = False
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+
+    def stop_now(self, *_: object) -> None:
+        self.is_told_to_stop = True
+
+    def wait(self, seconds: float) -> None:
+        """Until something is heard, or for so long."""
+        come = select.poll()
+        come.register(self._reader, select.POLLIN)
+        if come.poll(seconds * 1000) and set(SIGNALS) & set(os.read(self._reader, PIPE_BYTES)):
+            self.is_told_to_stop = True
+
+
+def _hear() -> Heard:
+    """Hear of being told to stop, and of children that end, from now on."""
+    heard = Heard()
     for number in SIGNALS:
-        signal.signal(number, stop_now)
-    signal.signal(signal.SIGCHLD, lambda *_: changed.set())
-    return told, changed
+        signal.signal(number, heard.stop_now)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    return heard
 
 
-def _wait(told: threading.Event, changed: threading.Event) -> str:
-    """Until told to stop: empty then; else which process of Ray's head has died. See ``_hear``."""
+def _wait(heard: Heard) -> str:
+    """Until told to stop: empty then; else which process of Ray's head has died."""
     from profile_actors.driver.keeping.head import dead_processes
 
-    while not told.is_set():
+    while not heard.is_told_to_stop:
         lost = dead_processes()
         if lost:
             return lost
-        changed.wait(LOOK_S)
-        changed.clear()
+        heard.wait(LOOK_S)
     return ""
 
 
