@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -386,7 +387,10 @@ def test_a_connected_store_goes_on_after_a_stop_and_a_start(
         )
         assert refusal[0] == "StoreUnavailable"
         assert "profile-actors start" in refusal[1]
-        found = told("start", place, env=env | {"RAY_ADDRESS": "127.0.0.1:1"})
+        done = command("start", place, env=env | {"RAY_ADDRESS": "127.0.0.1:1"})
+        ends = shlex.split(done.stdout.partition("end it with: ")[2])  # as a shell reads it
+        assert ends == ["profile-actors", "stop", "--data", str(place.resolve())]
+        found = msgspec.json.decode(StoreLayout(place).attach.read_bytes())
         assert StoreLayout(place).token.read_text() != before
         driver.stdin.write("ask\n")
         driver.stdin.flush()

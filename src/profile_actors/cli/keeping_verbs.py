@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -76,7 +77,8 @@ def start(
         f" started in {time.monotonic() - began:.1f} s",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
-    console.print(f"end it with: profile-actors stop --data {show.safe(place)}", highlight=False)
+    end = f"profile-actors stop --data {shlex.quote(str(place))}"  # to be pasted as it is
+    console.print(f"end it with: {show.safe(end)}", highlight=False, soft_wrap=True)
 
 
 @contextmanager
