@@ -272,8 +272,8 @@ def test_an_image_has_every_column_there_is() -> None:
     # Entities of lookup datasets are copied at once, when the image begins.
     living = state.entities.living
     scratch |= {id(one) for one in maps_of([living._space.start, living._size])}
-    # Where rows of identities go follows from residences.
-    scratch |= {id(one) for one in maps_of([state.homes._routes])}
+    # Where rows of identities go, and which slots are books, follows from residences and books.
+    scratch |= {id(one) for one in maps_of([state.homes._routes, state.listing._is_book])}
     for history in state.book.histories.values():
         scratch |= {id(one) for one in maps_of([history._places, history._space.blocks.room])}
     held = {id(mapped) for mapped in maps_of(list(savings(state)))}
