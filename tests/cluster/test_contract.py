@@ -84,7 +84,7 @@ def test_parameters_are_called_as_promised() -> None:
     assert pf.Dataset.__struct_fields__ == (
         *("name", "schema", "identities", "identity_map", "primary", "timestamp", "id"),
         *("event_type", "event_type_field", "mode"),
-        *("timestamp_unit", "timestamp_format", "ignore"),
+        *("timestamp_unit", "timestamp_format", "ignore", "retention_days"),
     )
     assert pf.Namespace.__struct_fields__ == ("code", "kind", "unique", "priority", "normalize")
     limits = ("required", "enum", "minimum", "maximum", "pattern", "max_length", "labels")
