@@ -110,7 +110,8 @@ class BackupDoors:
 
     def purge(self) -> Erasure:
         """Take the rows that have left by retention out of all logs, feeds, checkpoints, standbys
-        and edges, as the rows of an erased person are; returns when no file of the store has them.
+        and edges, as the rows of an erased person are; returns when no file of the store has them
+        but the quarantine's, where rows lie that were refused.
 
         For now and then: all stands still meanwhile, as for an erasure (docs/OPERATIONS.md). Cost:
         one pass over the logs and a full fold. Raises Pending if it takes longer than
